@@ -1,0 +1,43 @@
+"""The one exception tree of the package: everything a user can cause is an `AccelError` with one clear sentence."""
+
+from __future__ import annotations
+
+
+class AccelError(Exception):
+    """Base of all errors that a user's input can cause; the command line prints it and exits with code 2."""
+
+
+class ConfigError(AccelError):
+    """An architecture configuration is impossible, incomplete or has keys that do not exist."""
+
+
+class EncodingError(AccelError):
+    """An instruction field is out of its range, or a word does not decode."""
+
+
+class ProgramError(AccelError):
+    """A program file is damaged, made for another machine, or breaks a contract that `accel check` proves."""
+
+
+class GraphError(AccelError):
+    """A graph or graph file is malformed."""
+
+
+class ModelError(AccelError):
+    """A model file cannot be read or uses something that is not supported."""
+
+
+class CompileError(AccelError):
+    """A graph cannot be mapped onto the configured machine."""
+
+
+class InputError(AccelError):
+    """An input array, file or option has the wrong shape, type or value."""
+
+
+class ToolError(AccelError):
+    """An outside tool (Verilator, Icarus, a C++ compiler) is missing or failed."""
+
+
+class DivergenceError(AccelError):
+    """Simulator and Verilog (or an outside runtime) differ; the command line exits with code 1."""
