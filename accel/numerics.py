@@ -285,9 +285,12 @@ def output_multipliers(
     (ndarray of int32, ndarray of int8)
     """
     fp32 = requant_mode(mode) is RequantMode.FP32
-    dtype = np.float32 if fp32 else np.float64
-    s_in, s_weight, s_out = (np.atleast_1d(np.float32(s)).astype(dtype) for s in (scale_in, scale_weight, scale_out))
-    reals = s_in * s_weight / s_out
+    dtype = np.dtype(np.float32 if fp32 else np.float64)
+    s_in, s_weight, s_out = (
+        np.atleast_1d(np.asarray(scale, dtype=np.float32)).astype(dtype)
+        for scale in (scale_in, scale_weight, scale_out)
+    )
+    reals: NDArray[np.float64] = s_in * s_weight / s_out
     pairs = [multiplier_fp32(real) if fp32 else quantize_multiplier(float(real)) for real in reals]
     return np.array([q for q, _ in pairs], dtype=np.int32), np.array([e for _, e in pairs], dtype=np.int8)
 
