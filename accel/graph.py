@@ -1,7 +1,7 @@
 """The quantized network: integer tensors and nodes whose arithmetic is law for compiler, simulator and RTL.
 
-Activations are int8, NHWC with ``N = 1``, or ``(1, features)``; a real value is ``(q - zero_point) * scale``. A `Graph` is
-validated when it is made, so that its users need no checks of their own.
+Activations are int8, NHWC with ``N = 1``, or ``(1, features)``; a real value is ``(q - zero_point) * scale``.
+A `Graph` is validated when it is made, so that its users need no checks of their own.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class Tensor:
     def check(self) -> None:
         """Raise `GraphError` unless every field is in its range."""
         where = f"tensor {self.name!r}"
+        if not (isinstance(self.name, str) and self.name):
+            raise GraphError(f"tensor name must be a text that is not empty, got {self.name!r}")
         positive = all(isinstance(size, int) and 0 < size < 2**24 for size in self.shape)
         if not (len(self.shape) in (2, 4) and positive and self.shape[0] == 1 and math.prod(self.shape) < 2**31):
             raise GraphError(
@@ -127,6 +129,8 @@ class Graph:
 
     def validate(self) -> None:
         """Raise `GraphError` unless names, order, shapes, types and ranges are consistent."""
+        if not isinstance(self.name, str):
+            raise GraphError(f"graph name must be a text, got {self.name!r}")
         for name, tensor in self.tensors.items():
             if tensor.name != name:
                 raise GraphError(f"tensor name must be its key {name!r}, got {tensor.name!r}")
@@ -149,12 +153,17 @@ class Graph:
         """Each tensor is written once, before it is read, and nothing is missing or left over."""
         for field in ("inputs", "outputs"):
             names = getattr(self, field)
-            if not names or len(set(names)) != len(names) or not set(names) <= set(self.tensors):
+            if (
+                not isinstance(names, tuple)
+                or not names
+                or len(set(names)) != len(names)
+                or not set(names) <= set(self.tensors)
+            ):
                 raise GraphError(f"graph {field} must be distinct names of tensors, at least one, got {names!r}")
         names = [node.name for node in self.nodes]
         for name in names:
-            if not name or names.count(name) > 1:
-                raise GraphError(f"node names must be distinct and not empty, got {name!r}")
+            if not (isinstance(name, str) and name and names.count(name) == 1):
+                raise GraphError(f"node names must be distinct texts that are not empty, got {name!r}")
         known = set(self.inputs)
         for node in self.nodes:
             if type(node) is not NODE_TYPES.get(node.op):

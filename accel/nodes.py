@@ -1,4 +1,4 @@
-"""The operations of a quantized network: their fields, shapes and ranges; `accel.reference` defines what they compute."""
+"""The operations of a quantized network: fields, shapes and ranges; `accel.reference` defines what they compute."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Weighted(Clamped):
         if not (isinstance(value, np.ndarray) and value.dtype == dtype and value.ndim == ndim):
             got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
             raise self.error(f"{field} must be an array of {dtype} with shape {shape}, got {got}")
-        if value.flags.writeable:
+        if value.flags.writeable or not value.flags.c_contiguous:
             copy = np.array(value, order="C")
             copy.flags.writeable = False
             object.__setattr__(self, field, copy)
@@ -215,7 +215,8 @@ class AveragePool2d(Pool2d):
 class Add(Clamped):
     """Sum of two tensors of one shape, each rescaled with `left_shift` extra bits of precision first.
 
-    ``clamp(R(R((x0 - zp0) << left_shift, operand0) + R((x1 - zp1) << left_shift, operand1), multiplier, shift) + zp_out)``
+    With ``y = R((x - zp) << left_shift, operand)`` for each operand, the result is
+    ``clamp(R(y0 + y1, multiplier, shift) + zp_out)``; the sum wraps to int32.
 
     Parameters
     ----------

@@ -184,11 +184,6 @@ def requantize(x: ArrayLike, q: ArrayLike, e: ArrayLike, mode: RequantMode | str
     Returns
     -------
     ndarray of int64
-
-    Raises
-    ------
-    InputError
-        `mode` is none of the three.
     """
     kernel = _KERNELS[requant_mode(mode)]
     arguments = (np.asarray(value, dtype=np.int64) for value in (x, q, e))
@@ -204,13 +199,7 @@ def requantize_clamp(
 
 
 def requant_mode(mode: RequantMode | str) -> RequantMode:
-    """The mode named `mode`.
-
-    Raises
-    ------
-    InputError
-        No such mode.
-    """
+    """The mode named `mode`; `InputError` if there is none."""
     try:
         return RequantMode(mode)
     except ValueError:
@@ -280,9 +269,6 @@ def output_multipliers(
     mode : RequantMode or str
         `fp32` multiplies and divides in float32, left to right; the others in float64.
 
-    Returns
-    -------
-    (ndarray of int32, ndarray of int8)
     """
     fp32 = requant_mode(mode) is RequantMode.FP32
     dtype = np.dtype(np.float32 if fp32 else np.float64)
@@ -303,11 +289,6 @@ def activation_range(activation: str, scale: float, zero_point: int) -> tuple[in
     activation : {"none", "relu", "relu6"}
     scale, zero_point : float, int
         Parameters of the tensor that is clamped; the division is in float32.
-
-    Raises
-    ------
-    InputError
-        Unknown activation.
     """
     if activation not in ("none", "relu", "relu6"):
         raise InputError(f"activation must be 'none', 'relu' or 'relu6', got {activation!r}")
