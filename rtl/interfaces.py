@@ -1,0 +1,68 @@
+"""Signatures that the blocks of the machine share, seen from the unit that drives them."""
+
+from __future__ import annotations
+
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from accel import isa
+from accel.isa import Opcode
+
+INSTRUCTION_BITS = 8 * isa.INSTRUCTION_BYTES
+MASK_BITS = next(field.width for field in isa.FIELDS[Opcode.LOAD] if field.name == "wait")
+
+
+def layout(opcode: Opcode) -> data.StructLayout:
+    """The fields of one instruction as an Amaranth layout, padded to the instruction's width."""
+    from amaranth.hdl import signed, unsigned
+
+    members = {f.name: (signed if f.signed else unsigned)(f.width) for f in isa.FIELDS[opcode]}
+    members["reserved"] = unsigned(INSTRUCTION_BITS - sum(f.width for f in isa.FIELDS[opcode]))
+    return data.StructLayout(members)
+
+
+class ReadPort(wiring.Signature):
+    """Synchronous read: `data` holds word `addr` in the cycle after one with `en`; bytes are `width` bits wide."""
+
+    def __init__(self, words: int, lanes: int, width: int = 8):
+        super().__init__({"en": Out(1), "addr": Out(range(max(words, 2))), "data": In(lanes * width)})
+
+
+class WritePort(wiring.Signature):
+    """Write of the lanes selected by `mask` at the end of a cycle with `en`."""
+
+    def __init__(self, words: int, lanes: int, width: int = 8):
+        super().__init__(
+            {"en": Out(1), "addr": Out(range(max(words, 2))), "data": Out(lanes * width), "mask": Out(lanes)}
+        )
+
+
+class UnitControl(wiring.Signature):
+    """What dispatch, semaphores, counters and the verification port see of an execution unit.
+
+    Members
+    -------
+    instruction : stream of INSTRUCTION_BITS
+        Head of the unit's queue; `ready` is high in the issue cycle only.
+    tokens : In
+        Bit p: the semaphore that unit p posts for this unit holds a token.
+    complete, signal : Out
+        `complete` is high in a completion cycle, `signal` then is the instruction's signal mask (0 otherwise).
+    occupied, busy : Out
+        For the stall counters: docs/timing.md, "Where every cycle goes".
+    idle : Out
+        No instruction is between issue and completion.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "instruction": In(stream.Signature(INSTRUCTION_BITS)),
+                "tokens": In(MASK_BITS),
+                "complete": Out(1),
+                "signal": Out(MASK_BITS),
+                "occupied": Out(1),
+                "busy": Out(1),
+                "idle": Out(1),
+            }
+        )
