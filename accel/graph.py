@@ -153,12 +153,8 @@ class Graph:
         """Each tensor is written once, before it is read, and nothing is missing or left over."""
         for field in ("inputs", "outputs"):
             names = getattr(self, field)
-            if (
-                not isinstance(names, tuple)
-                or not names
-                or len(set(names)) != len(names)
-                or not set(names) <= set(self.tensors)
-            ):
+            distinct = isinstance(names, tuple) and names and len(set(names)) == len(names)
+            if not (distinct and set(names) <= set(self.tensors)):
                 raise GraphError(f"graph {field} must be distinct names of tensors, at least one, got {names!r}")
         names = [node.name for node in self.nodes]
         for name in names:
