@@ -1,8 +1,8 @@
 """Graphs on disk: one deterministic file, a zip of `graph.json` and one .npy member per array.
 
 The JSON object has the keys `format`, `version`, `name`, `mode`, `inputs`, `outputs`, `tensors` and `nodes`; a node
-lists its fields by name, and an array field names its member. Equal graphs give equal bytes. Nothing in a file is executed.
-Members are stored without compression, so that no file can unpack to more than its own size.
+lists its fields by name, and an array field names its member. Equal graphs give equal bytes. Nothing in a file is
+executed. Members are stored without compression, so that no file can unpack to more than its own size.
 """
 
 from __future__ import annotations

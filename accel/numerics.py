@@ -281,20 +281,21 @@ def output_multipliers(
     return np.array([q for q, _ in pairs], dtype=np.int32), np.array([e for _, e in pairs], dtype=np.int8)
 
 
-def activation_range(activation: str, scale: float, zero_point: int) -> tuple[int, int]:
-    """Clamp limits of a fused activation: ``zero_point + round_half_away(v / scale)`` for its real bounds ``v``.
+def activation_range(low: float, high: float, scale: float, zero_point: int) -> tuple[int, int]:
+    """Clamp limits of an activation limited to ``[low, high]``: ``zero_point + round_half_away(v / scale)``, within int8.
 
     Parameters
     ----------
-    activation : {"none", "relu", "relu6"}
+    low, high : float
+        Real bounds, infinite if there is none: ReLU is ``(0, inf)``, ReLU6 ``(0, 6)``.
     scale, zero_point : float, int
         Parameters of the tensor that is clamped; the division is in float32.
+
+    Returns
+    -------
+    (int, int)
+        `act_min` and `act_max`.
     """
-    if activation not in ("none", "relu", "relu6"):
-        raise InputError(f"activation must be 'none', 'relu' or 'relu6', got {activation!r}")
-    lo, hi = INT8_MIN, INT8_MAX
-    if activation != "none":
-        lo = max(lo, zero_point)
-    if activation == "relu6":
-        hi = min(hi, zero_point + int(round_half_away(np.float32(6) / np.float32(scale))))
-    return lo, hi
+    steps = round_half_away(np.array([low, high], dtype=np.float32) / np.float32(scale))
+    act_min, act_max = np.clip(steps + zero_point, INT8_MIN, INT8_MAX)
+    return int(act_min), int(act_max)
