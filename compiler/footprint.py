@@ -1,0 +1,229 @@
+"""Footprints: exactly which words, bytes and bank ports an instruction uses, derived from its fields alone.
+
+Every address pattern of the machine is a sum of independent loop offsets, and the validity of a window's taps is
+separable in y and x. A footprint is therefore a Minkowski sum of small offset sets, merged to intervals on the way;
+its extremes are the sums of the sets' extremes, so that bounds are known before anything is enumerated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.config import ArchConfig
+from accel.errors import ProgramError
+from accel.isa import Instruction, Memory, Opcode, Source
+
+Intervals: TypeAlias = npt.NDArray[np.int64]
+"""Half-open intervals [start, stop), shape (n, 2), sorted, disjoint and not adjacent."""
+
+DRAM_BYTES = 1 << 32
+"""Bytes that `dram_address` can name."""
+
+
+class Space(IntEnum):
+    """Address spaces; those that LOAD writes have the values of `accel.isa.Memory`."""
+
+    SPAD = Memory.SPAD
+    WBUF = Memory.WBUF
+    PARAM = Memory.PARAM
+    ACC = 3
+    DRAM = 4
+
+
+class Access(IntEnum):
+    """Kinds of access, and the ports of a bank."""
+
+    READ = 0
+    WRITE = 1
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one instruction uses; spaces that it does not use are absent.
+
+    Parameters
+    ----------
+    reads, writes : mapping of Space to Intervals
+        Words of SPAD, WBUF and ACC, channel records of PARAM, bytes of DRAM.
+    ports : mapping of (Space, Access) to int
+        Bit b: this port of bank b is used. SPAD and ACC only; each port of WBUF and PARAM has a single user.
+    """
+
+    reads: Mapping[Space, Intervals] = field(default_factory=dict)
+    writes: Mapping[Space, Intervals] = field(default_factory=dict)
+    ports: Mapping[tuple[Space, Access], int] = field(default_factory=dict)
+
+
+def footprint(config: ArchConfig, instruction: Instruction) -> Footprint:
+    """Words, bytes and ports that `instruction` uses on the machine `config`.
+
+    EXEC and POST touch the scratchpad for valid taps only. EXEC always reads the accumulators that it writes.
+
+    Raises
+    ------
+    ProgramError
+        An address lies outside of its memory; the message names the field to change and the range that was computed.
+    """
+    reads, writes = _TOUCH[instruction.opcode](config, instruction)
+    reads = {space: intervals for space, intervals in reads.items() if len(intervals)}
+    ports: dict[tuple[Space, Access], int] = {}
+    for access, touched in ((Access.READ, reads), (Access.WRITE, writes)):
+        for space in touched:
+            if space is Space.SPAD:
+                ports[space, access] = _banks(touched[space], config.spad_bank_words)
+            elif space is Space.ACC:
+                ports[space, access] = _banks(touched[space], config.acc_bank_words)
+    return Footprint(reads, writes, ports)
+
+
+def space_size(config: ArchConfig, space: Space) -> int:
+    """Words of an on-chip memory (PARAM: channel records), or bytes that a DRAM address can name."""
+    return {
+        Space.SPAD: config.spad_words,
+        Space.WBUF: config.wbuf_words,
+        Space.PARAM: config.param_channels,
+        Space.ACC: config.acc_words,
+        Space.DRAM: DRAM_BYTES,
+    }[space]
+
+
+def merge(intervals: npt.NDArray[np.int64]) -> Intervals:
+    """Sort intervals of shape (n, 2) and unite those that overlap or touch."""
+    if len(intervals) < 2:
+        return intervals
+    starts, stops = intervals[np.argsort(intervals[:, 0], kind="stable")].T
+    reach = np.maximum.accumulate(stops)
+    first = np.append(True, starts[1:] > reach[:-1])
+    return np.stack((starts[first], reach[np.append(first[1:], True)]), axis=1)
+
+
+_Touched: TypeAlias = dict[Space, Intervals]
+
+
+def _touch_load(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
+    dram = _place(
+        config, i, Space.DRAM, "dram_address", i["dram_address"], _run(i["row_bytes"]),
+        _offsets(i["row_count"], i["dram_row_stride"]), _offsets(i["outer_count"], i["dram_outer_stride"]),
+    )  # fmt: skip
+    if i["memory"] not in tuple(Memory):
+        raise ProgramError(f"LOAD memory must be one of 0..{max(Memory)}, got {i['memory']}")
+    return {Space.DRAM: dram}, {Space(i["memory"]): _rows(config, i, Space(i["memory"]))}
+
+
+def _touch_exec(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
+    spad = _place(
+        config, i, Space.SPAD, "spad_address", i["spad_address"], *_window(i, ""),
+        _offsets(i["chunk_count"], i["chunk_stride"]),
+    )  # fmt: skip
+    tiles = i["chunk_count"] * i["ky_count"] * i["kx_count"]
+    wbuf = _place(config, i, Space.WBUF, "wbuf_address", i["wbuf_address"], _run(tiles * i["k_rows"]))
+    acc = _place(config, i, Space.ACC, "acc_address", i["acc_address"], _run(i["oy_count"] * i["ox_count"]))
+    return {Space.SPAD: spad, Space.WBUF: wbuf, Space.ACC: acc}, {Space.ACC: acc}
+
+
+def _touch_post(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
+    if i["source"] == Source.ACC:
+        run = merge(_points(_offsets(i["ox_count"], i["src_ox_stride"])))
+        oy = _offsets(i["oy_count"], i["src_oy_stride"])
+        reads = {Space.ACC: _place(config, i, Space.ACC, "src_address", i["src_address"], run, oy)}
+    else:
+        words = _offsets(i["word_count"], i["src_word_stride"])
+        source = _place(config, i, Space.SPAD, "src_address", i["src_address"], *_window(i, "src_"), words)
+        reads = {Space.SPAD: source}
+    lanes = config.post_lanes
+    groups, rows = (i["group_count"], i["word_count"]) if i["per_channel"] else (1, 1)
+    reads[Space.PARAM] = _place(
+        config, i, Space.PARAM, "param_address", i["param_address"] * lanes, _run(groups * lanes),
+        _offsets(rows, config.rows),
+    )  # fmt: skip
+    target = _place(
+        config, i, Space.SPAD, "dst_address", i["dst_address"],
+        merge(_points(_offsets(i["ox_count"], i["dst_ox_stride"]))),
+        _offsets(i["oy_count"], i["dst_oy_stride"]), _offsets(i["word_count"], i["dst_word_stride"]),
+    )  # fmt: skip
+    return reads, {Space.SPAD: target}
+
+
+def _touch_store(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
+    dram = _place(
+        config, i, Space.DRAM, "dram_address", i["dram_address"], _run(i["row_words"] * i["word_bytes"]),
+        _offsets(i["row_count"], i["dram_row_stride"]), _offsets(i["outer_count"], i["dram_outer_stride"]),
+    )  # fmt: skip
+    return {Space.SPAD: _rows(config, i, Space.SPAD)}, {Space.DRAM: dram}
+
+
+_TOUCH = {
+    Opcode.LOAD: _touch_load,
+    Opcode.EXEC: _touch_exec,
+    Opcode.POST: _touch_post,
+    Opcode.STORE: _touch_store,
+}
+
+
+def _rows(config: ArchConfig, i: Instruction, space: Space) -> Intervals:
+    """On-chip side of LOAD and STORE."""
+    return _place(
+        config, i, space, "address", i["address"], _run(i["row_words"]),
+        _offsets(i["row_count"], i["row_stride"]), _offsets(i["outer_count"], i["outer_stride"]),
+    )  # fmt: skip
+
+
+def _window(i: Instruction, prefix: str) -> tuple[Intervals, npt.NDArray[np.int64]]:
+    """Words that the valid taps of an EXEC or POST read: intervals along x, offsets along y."""
+    x = _axis(i, prefix, "x", i["width"])
+    return merge(_points(x)), _axis(i, prefix, "y", i["height"])
+
+
+def _axis(i: Instruction, prefix: str, axis: str, size: int) -> npt.NDArray[np.int64]:
+    """Sorted offsets of one axis of a window for all pairs of output and tap whose position exists."""
+    output = np.arange(i[f"o{axis}_count"])
+    tap = np.arange(i[f"k{axis}_count"])[:, None]
+    position = i[f"{axis}_start"] + output * i[f"{axis}_step"] + tap * i[f"{axis}_dilation"]
+    offset = output * i[f"{prefix}o{axis}_stride"] + tap * i[f"{prefix}k{axis}_stride"]
+    return np.unique(offset[(position >= 0) & (position < size)])
+
+
+def _run(length: int) -> Intervals:
+    return np.array([[0, length]], np.int64)
+
+
+def _points(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.stack((offsets, offsets + 1), axis=1)
+
+
+def _offsets(count: int, stride: int) -> npt.NDArray[np.int64]:
+    return np.arange(count, dtype=np.int64) * stride
+
+
+def _place(
+    config: ArchConfig, i: Instruction, space: Space, name: str, base: int, run: Intervals,
+    *axes: npt.NDArray[np.int64],
+) -> Intervals:  # fmt: skip
+    """Minkowski sum of `base`, the intervals `run` and the offset sets `axes`, proven to lie inside of `space`."""
+    if not len(run) or not all(len(axis) for axis in axes):
+        return np.zeros((0, 2), np.int64)
+    low = base + int(run[0, 0]) + sum(int(axis.min()) for axis in axes)
+    high = base + int(run[-1, 1]) + sum(int(axis.max()) for axis in axes)
+    size = space_size(config, space)
+    if low < 0 or high > size:
+        raise ProgramError(
+            f"{i.opcode.name} {name} and its strides must stay within {space.name} 0..{size - 1}, got {low}..{high - 1}"
+        )
+    intervals = run + base
+    for axis in axes:
+        shifted = intervals[None] + axis[:, None, None]
+        intervals = shifted[0] if len(axis) == 1 else merge(shifted.reshape(-1, 2))
+    return intervals
+
+
+def _banks(intervals: Intervals, bank_words: int) -> int:
+    first, last = intervals[:, 0] // bank_words, (intervals[:, 1] - 1) // bank_words
+    length = int(last.max()) + 2
+    used = np.cumsum(np.bincount(first, minlength=length) - np.bincount(last + 1, minlength=length))
+    return sum(1 << int(bank) for bank in np.flatnonzero(used))
