@@ -66,3 +66,21 @@ class UnitControl(wiring.Signature):
                 "idle": Out(1),
             }
         )
+
+
+class AccumulatePort(wiring.Signature):
+    """Skewed accumulation: column c executes c cycles later what column 0 executes.
+
+    Members
+    -------
+    en, addr, overwrite : Out
+        Column 0 reads word `addr` in a cycle with `en` and writes psum + old value (or psum alone if `overwrite`) to it
+        in the next one.
+    psums : Out, cols * 32 bits
+        The bottom of the array; column c is sampled c + 1 cycles after `en`.
+    """
+
+    def __init__(self, words: int, cols: int):
+        super().__init__(
+            {"en": Out(1), "addr": Out(range(max(words, 2))), "overwrite": Out(1), "psums": Out(32 * cols)}
+        )

@@ -1,0 +1,58 @@
+"""PARAM: one record of bias, multiplier and shift per output channel."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In
+from amaranth.utils import exact_log2
+
+from accel.config import PARAM_RECORD_BYTES, ArchConfig
+from rtl.interfaces import ReadPort, WritePort
+
+RECORD = data.StructLayout({"bias": signed(32), "multiplier": signed(32), "shift": signed(8)})
+"""One channel's record."""
+
+
+class ParamMemory(wiring.Component):
+    """`post_lanes` memories of records: LOAD writes one channel, POST reads one row of `post_lanes` channels.
+
+    Channel i is record `i // post_lanes` of lane `i % post_lanes`. Read latency is one cycle.
+
+    Members
+    -------
+    load_write : In(WritePort)
+        Address: channel; data: its `PARAM_RECORD_BYTES`; the mask selects bytes.
+    post_read : In(ReadPort)
+        Address: row; data: `post_lanes` records.
+    """
+
+    latency = 1
+
+    def __init__(self, config: ArchConfig):
+        self.config = config
+        super().__init__(
+            {
+                "load_write": In(WritePort(config.param_channels, PARAM_RECORD_BYTES)),
+                "post_read": In(ReadPort(config.param_rows, config.post_lanes, RECORD.size)),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        lane_bits = exact_log2(self.config.post_lanes)
+        for lane in range(self.config.post_lanes):
+            memory = Memory(shape=RECORD.size, depth=self.config.param_rows, init=[])
+            m.submodules[f"lane{lane}"] = memory
+            read, write = memory.read_port(), memory.write_port(granularity=8)
+            m.d.comb += [
+                read.en.eq(self.post_read.en),
+                read.addr.eq(self.post_read.addr),
+                self.post_read.data.word_select(lane, RECORD.size).eq(read.data),
+                write.addr.eq(self.load_write.addr >> lane_bits),
+                write.data.eq(self.load_write.data),
+            ]
+            with m.If(self.load_write.en & (self.load_write.addr[:lane_bits] == lane)):
+                m.d.comb += write.en.eq(self.load_write.mask)
+        return m

@@ -1,0 +1,29 @@
+"""Delay lines."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, Value
+
+
+def delayed(m: Module, value, cycles: int, name: str, reset_less: bool = True):
+    """`value` as it was `cycles` cycles ago.
+
+    Parameters
+    ----------
+    m : Module
+        Receives the registers, in the domain `sync`.
+    value : value of any shape
+    cycles : int
+        0 returns `value` itself.
+    name : str
+        Prefix of the registers' names.
+    reset_less : bool
+        False for control bits, which must not survive a reset.
+    """
+    value = Value.cast(value)
+    shape = value.shape()
+    for stage in range(1, cycles + 1):
+        register = Signal(shape, name=f"{name}_{stage}", reset_less=reset_less)
+        m.d.sync += register.eq(value)
+        value = register
+    return value
