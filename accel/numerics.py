@@ -282,7 +282,7 @@ def output_multipliers(
 
 
 def activation_range(low: float, high: float, scale: float, zero_point: int) -> tuple[int, int]:
-    """Clamp limits of an activation limited to ``[low, high]``: ``zero_point + round_half_away(v / scale)``, within int8.
+    """Clamp limits of an activation: ``zero_point + round_half_away(v / scale)`` for its bounds ``v``, within int8.
 
     Parameters
     ----------
@@ -296,6 +296,8 @@ def activation_range(low: float, high: float, scale: float, zero_point: int) -> 
     (int, int)
         `act_min` and `act_max`.
     """
-    steps = round_half_away(np.array([low, high], dtype=np.float32) / np.float32(scale))
+    beyond_int8 = 512
+    bounds = np.array([low, high], dtype=np.float32) / np.float32(scale)
+    steps = round_half_away(np.clip(bounds, -beyond_int8, beyond_int8))
     act_min, act_max = np.clip(steps + zero_point, INT8_MIN, INT8_MAX)
     return int(act_min), int(act_max)

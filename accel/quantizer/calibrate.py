@@ -1,0 +1,182 @@
+"""Calibration: running the float model over real samples and measuring the range of every activation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import InputError, ModelError
+from accel.quantizer.layers import Network
+
+Range = tuple[float, float]
+
+HISTOGRAM_BINS = 2**13
+
+
+class Observer(Protocol):
+    """Sees the values of one tensor, sample after sample, in constant memory."""
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Take the values of one sample into account."""
+
+    def range(self) -> Range:
+        """Lower and upper limit to represent."""
+
+
+class MinMaxObserver:
+    """The smallest and largest value seen."""
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Widen the range to `values`."""
+        self.low = min(self.low, float(values.min()))
+        self.high = max(self.high, float(values.max()))
+
+    def range(self) -> Range:
+        """The smallest and largest value."""
+        return self.low, self.high
+
+
+class PercentileObserver(MinMaxObserver):
+    """The range that holds a percentage of all values, with the rest cut off in equal parts at both ends.
+
+    Parameters
+    ----------
+    percentile : float
+        In (50, 100].
+
+    Notes
+    -----
+    A histogram over ``[-limit, limit]``; when a value lies outside, `limit` doubles and pairs of bins merge, so that
+    counts stay exact. The resolution is ``2 * limit / HISTOGRAM_BINS``.
+    """
+
+    def __init__(self, percentile: float) -> None:
+        super().__init__()
+        if not 50 < percentile <= 100:
+            raise InputError(f"percentile must be in (50, 100], got {percentile!r}")
+        self.tail = (100 - percentile) / 200
+        self.limit = 0.0
+        self.counts = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Count `values`, widening the histogram first if needed."""
+        super().update(values)
+        largest = float(np.abs(values).max())
+        if self.limit == 0:
+            self.limit = largest
+        while self.limit < largest:
+            self._double()
+        if self.limit > 0:
+            self.counts += np.histogram(values, HISTOGRAM_BINS, (-self.limit, self.limit))[0]
+        else:
+            self.counts[HISTOGRAM_BINS // 2] += values.size
+
+    def range(self) -> Range:
+        """Edges of the bins in which the tails end, never beyond the values seen."""
+        cumulative = np.cumsum(self.counts)
+        total = cumulative[-1]
+        edges = np.linspace(-self.limit, self.limit, HISTOGRAM_BINS + 1)
+        low = edges[np.searchsorted(cumulative, self.tail * total, side="right")]
+        high = edges[np.searchsorted(cumulative, (1 - self.tail) * total, side="left") + 1]
+        return max(float(low), self.low), min(float(high), self.high)
+
+    def _double(self) -> None:
+        pairs = self.counts.reshape(-1, 2).sum(axis=1)
+        self.counts = np.pad(pairs, HISTOGRAM_BINS // 4)
+        self.limit *= 2
+
+
+def make_observer(calibrator: str, percentile: float) -> Observer:
+    """The observer named `calibrator`: `minmax` or `percentile`."""
+    if calibrator == "minmax":
+        return MinMaxObserver()
+    if calibrator == "percentile":
+        return PercentileObserver(percentile)
+    raise InputError(f"calibrator must be 'minmax' or 'percentile', got {calibrator!r}")
+
+
+def calibrate(
+    network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any], calibrator: str, percentile: float
+) -> dict[str, Range]:
+    """Measure the range of every tensor that a layer writes, and of the inputs.
+
+    Parameters
+    ----------
+    network : Network
+    samples : mapping of str to ndarray, or ndarray
+        Real inputs; the first axis counts samples, the others are the model's. They run one at a time.
+    calibrator : {"minmax", "percentile"}
+    percentile : float
+        For the calibrator of that name.
+
+    Returns
+    -------
+    dict of str to (float, float)
+
+    Raises
+    ------
+    InputError
+        Samples have the wrong names, shapes or values, or the calibrator is unknown.
+    ModelError
+        The runtime refuses the model, or an activation is not finite.
+    """
+    names = list(dict.fromkeys([*network.inputs, *(layer.output for layer in network.layers)]))
+    observers = {name: make_observer(calibrator, percentile) for name in names}
+    feeds = _feeds(network, samples)
+    for values in _activations(network, feeds, names):
+        for name, observer in observers.items():
+            if not np.all(np.isfinite(values[name])):
+                raise ModelError(f"activation {name!r} must be finite on every calibration sample")
+            observer.update(values[name])
+    return {name: observer.range() for name, observer in observers.items()}
+
+
+def _feeds(network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    """The samples of every input by name, checked."""
+    if not isinstance(samples, Mapping):
+        if len(network.inputs) != 1:
+            raise InputError(f"calibration must map the names {network.inputs!r} to arrays, got one array")
+        samples = {network.inputs[0]: samples}
+    if set(samples) != set(network.inputs):
+        raise InputError(f"calibration must have the inputs {network.inputs!r}, got {tuple(samples)!r}")
+    feeds = {name: np.asarray(array, dtype=np.float32) for name, array in samples.items()}
+    for name, array in feeds.items():
+        shape = network.shapes[name][1:]
+        if array.shape[1:] != shape or len(array) == 0:
+            raise InputError(f"calibration of {name!r} must have shape (samples, {str(shape)[1:]}, got {array.shape!r}")
+        if not np.all(np.isfinite(array)):
+            raise InputError(f"calibration of {name!r} must be finite")
+    if len({len(array) for array in feeds.values()}) != 1:
+        raise InputError("calibration must have equally many samples of every input")
+    return feeds
+
+
+def _activations(
+    network: Network, feeds: dict[str, NDArray[np.float32]], names: list[str]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Values of the tensors `names`, for one sample after the other."""
+    import onnx
+    import onnxruntime
+
+    model = onnx.load_model_from_string(network.model)
+    del model.graph.output[:]
+    written = [name for name in names if name not in network.inputs]
+    for name in written:
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(f"model must run in ONNX Runtime for calibration: {error}") from error
+    for index in range(len(feeds[network.inputs[0]])):
+        feed = {name: array[index : index + 1] for name, array in feeds.items()}
+        yield {**feed, **dict(zip(written, session.run(written, feed), strict=True))}

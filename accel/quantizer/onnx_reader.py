@@ -1,0 +1,172 @@
+"""Reading a float ONNX model into a `Network`: checks, constants, shapes; `onnx_operators` translates the nodes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import ModelError
+from accel.nodes import Shape
+from accel.quantizer.layers import Layer, Network
+from accel.quantizer.onnx_operators import TRANSLATORS, OnnxNode
+
+if TYPE_CHECKING:
+    import onnx
+
+PASSED_THROUGH = ("Identity", "Dropout")
+FOLDED_IF_CONSTANT = ("Cast", "Constant", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+def read_onnx(source: str | os.PathLike[str] | bytes) -> Network:
+    """Read a float ONNX model.
+
+    Parameters
+    ----------
+    source : path or bytes
+        The model; its batch dimension is free or 1, its other dimensions are known.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    ModelError
+        The model cannot be read, keeps data in other files, has unknown shapes or uses something that is not supported;
+        the message names the node and the operator.
+    """
+    model = _load(source)
+    constants = _initializers(model)
+    inputs = tuple(value.name for value in model.graph.input if value.name not in constants)
+    shapes = _infer_shapes(model, inputs)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    aliases: dict[str, str] = {}
+    layers: list[Layer] = []
+    for index, proto in enumerate(model.graph.node):
+        if proto.op_type in FOLDED_IF_CONSTANT and all(name in constants for name in proto.input):
+            constants.update(_evaluate(model, proto, constants))
+        elif proto.op_type in PASSED_THROUGH and proto.domain in ("", "ai.onnx"):
+            aliases[proto.output[0]] = aliases.get(proto.input[0], proto.input[0])
+        else:
+            layers.append(_translate(proto, index, opset, aliases, constants, shapes))
+    outputs = tuple(aliases.get(value.name, value.name) for value in model.graph.output)
+    return Network(model.graph.name or "model", model.SerializeToString(), layers, inputs, outputs, shapes)
+
+
+def _load(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
+    """Parse and check the model; refuse data in other files."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        model = onnx.load_model_from_string(data)
+        tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute)]
+        if external := [t.name for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL]:
+            raise ModelError(
+                f"model must hold all its data, got external data for {external[0]!r}; save it as one file"
+            )
+        onnx.checker.check_model(model)
+    except OSError as error:
+        raise ModelError(f"model {os.fspath(source)!r} cannot be read: {error.strerror}") from error
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"model must be a valid ONNX file: {error}") from error
+    return model
+
+
+def _initializers(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    from onnx import numpy_helper
+
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def _infer_shapes(model: onnx.ModelProto, inputs: tuple[str, ...]) -> dict[str, Shape]:
+    """Set the batch size of `model` to 1 and infer every shape that can be known; unknown ones are left out."""
+    import onnx
+
+    for value in model.graph.input:
+        if value.name in inputs:
+            _fix_batch(value)
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(f"model must have consistent shapes: {error}") from error
+    shapes = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.dim_value > 0 for dim in dims):
+            shapes[value.name] = tuple(dim.dim_value for dim in dims)
+    return shapes
+
+
+def _fix_batch(value: onnx.ValueInfoProto) -> None:
+    """Make the first dimension of an input 1; the others must be known, the type float32."""
+    import onnx
+
+    tensor = value.type.tensor_type
+    if tensor.elem_type != onnx.TensorProto.FLOAT:
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        raise ModelError(f"model input {value.name!r} must be float32, got {kind}")
+    dims = [dim.dim_value for dim in tensor.shape.dim]
+    if len(dims) not in (2, 4) or dims[0] > 1 or any(size <= 0 for size in dims[1:]):
+        raise ModelError(
+            f"model input {value.name!r} must have shape (1, channels, height, width) or (1, features), where only the "
+            f"first size may be free, got {tuple(dims)!r} with 0 for free; export the model with fixed sizes"
+        )
+    tensor.shape.dim[0].dim_value = 1
+
+
+def _evaluate(
+    model: onnx.ModelProto, proto: onnx.NodeProto, constants: dict[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """The outputs of a node with constant inputs."""
+    from onnx import TensorProto, helper
+    from onnx.reference import ReferenceEvaluator
+
+    outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in proto.output]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in proto.input]
+    graph = helper.make_graph([proto], "constant", inputs, outputs)
+    single = helper.make_model(graph, opset_imports=model.opset_import)
+    try:
+        values = ReferenceEvaluator(single).run(None, {name: constants[name] for name in proto.input})
+    except Exception as error:
+        raise ModelError(f"{proto.op_type} {proto.name!r}: constant cannot be evaluated: {error}") from error
+    return dict(zip(proto.output, values, strict=True))
+
+
+def _translate(
+    proto: onnx.NodeProto,
+    index: int,
+    opset: int,
+    aliases: dict[str, str],
+    constants: dict[str, NDArray[Any]],
+    shapes: dict[str, Shape],
+) -> Layer:
+    """The layer of one node."""
+    import onnx
+
+    operator = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+    name = proto.name or f"{operator}_{index}"
+    if operator not in TRANSLATORS:
+        supported = ", ".join(sorted([*TRANSLATORS, *PASSED_THROUGH, "Constant"]))
+        raise ModelError(f"{operator} {name!r}: operator is not supported; supported are {supported}")
+    node = OnnxNode(
+        name=name,
+        operator=operator,
+        opset=opset,
+        inputs=tuple(aliases.get(value, value) for value in proto.input),
+        output=proto.output[0],
+        attributes={entry.name: onnx.helper.get_attribute_value(entry) for entry in proto.attribute},
+        constants={value: np.asarray(constants[value]) for value in proto.input if value in constants},
+        shapes=shapes,
+    )
+    if extra := [value for value in proto.output[1:] if value]:
+        raise node.error(f"only the first output is supported, got {extra!r} too")
+    return TRANSLATORS[operator](node)
