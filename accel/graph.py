@@ -24,11 +24,10 @@ from accel.nodes import (
     Multiplier,
     Node,
     Reshape,
-    Shape,
     Softmax,
-    check_range,
 )
 from accel.numerics import INT8_MAX, INT8_MIN, SHIFT_MAX, RequantMode, requant_mode
+from accel.windows import Shape, check_range
 
 __all__ = [
     "NODE_TYPES",

@@ -32,7 +32,7 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 SHIFT_MAX = 30
 """Largest shift in every mode; real multipliers of 2**30 and more saturate there."""
 SHIFT_MIN_INTEGER = -31
-"""Smallest shift of the modes `tflite` and `single`; smaller real multipliers become zero, as in the runtimes."""
+"""Smallest shift of the other modes; smaller real multipliers become zero, as in the runtimes."""
 SHIFT_MIN_FP32 = -125
 """Smallest shift of the mode `fp32`: that of the smallest normal float32. Any shift below -31 yields zero."""
 
@@ -293,11 +293,8 @@ def activation_range(low: float, high: float, scale: float, zero_point: int) -> 
 
     Returns
     -------
-    (int, int)
-        `act_min` and `act_max`.
+    (act_min, act_max) : (int, int)
     """
-    beyond_int8 = 512
-    bounds = np.array([low, high], dtype=np.float32) / np.float32(scale)
-    steps = round_half_away(np.clip(bounds, -beyond_int8, beyond_int8))
+    steps = round_half_away(np.clip(np.array([low, high], dtype=np.float32) / np.float32(scale), -256, 256))
     act_min, act_max = np.clip(steps + zero_point, INT8_MIN, INT8_MAX)
     return int(act_min), int(act_max)

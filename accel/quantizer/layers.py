@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.nodes import Shape
+from accel.windows import Shape
 
 FloatArray = NDArray[np.float32]
 Pair = tuple[int, int]

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.nodes import Shape
 from accel.quantizer.layers import (
     ChannelAffine,
     Clip,
@@ -26,6 +25,7 @@ from accel.quantizer.layers import (
     SoftmaxLayer,
     Sum,
 )
+from accel.windows import Shape
 
 
 @dataclass(frozen=True, eq=False)

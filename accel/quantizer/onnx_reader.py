@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.nodes import Shape
 from accel.quantizer.layers import Layer, Network
 from accel.quantizer.onnx_operators import TRANSLATORS, OnnxNode
+from accel.windows import Shape
 
 if TYPE_CHECKING:
     import onnx
