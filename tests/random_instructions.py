@@ -11,7 +11,7 @@ from accel import isa
 from accel.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.errors import ProgramError
 from accel.isa import Instruction, Memory, Mode, Opcode, Reduce, Source
-from compiler.footprint import Space, footprint
+from compiler.footprint import Footprint, Space, footprint
 from compiler.rules import check_rules
 
 DATA_BYTES = 3072
@@ -62,15 +62,16 @@ class InstructionDraw:
                 continue
             instruction = Instruction(opcode, fields)
             try:
-                check_rules(self.config, instruction, footprint(self.config, instruction))
+                touched = footprint(self.config, instruction)
+                check_rules(self.config, instruction, touched)
             except ProgramError:
                 continue
-            if self._inside(instruction):
+            only_padding = "height" in fields and Space.SPAD not in touched.reads
+            if self._inside(instruction, touched) and (not only_padding or self.rng.random() < 0.15):
                 return instruction
 
-    def _inside(self, i: Instruction) -> bool:
+    def _inside(self, i: Instruction, touched: Footprint) -> bool:
         """Whether external accesses stay within the data, or LOAD's from the pool within the pool, on its records."""
-        touched = footprint(self.config, i)
         start, size = self.data, DATA_BYTES
         if i.opcode is Opcode.LOAD and i["memory"] == Memory.PARAM:
             start, size = self.pool, RECORDS * PARAM_RECORD_BYTES
