@@ -1,0 +1,287 @@
+"""Steps and loads of a planned network, and the constants that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from accel.config import ArchConfig
+from accel.isa import Instruction, Memory, Opcode
+from accel.layout import Hwc, tensor_bytes
+from compiler import emit
+from compiler.layers import ArrayLayer, Network, Record, VectorLayer
+from compiler.plan import LayerPlan, Plan
+from compiler.schedule import Load, Step
+from compiler.tiles import Tile, View
+from compiler.weights import Piece, pack_block, weight_blocks
+
+ALIGNMENT_BYTES = 64
+"""Alignment of tensors and constants in external memory."""
+
+
+def align(value: int, alignment: int = ALIGNMENT_BYTES) -> int:
+    """The next multiple of `alignment`."""
+    return -(-value // alignment) * alignment
+
+
+class Builder:
+    """Steps and loads of a planned network, and the constants that they read."""
+
+    def __init__(self, network: Network, plan: Plan, config: ArchConfig) -> None:
+        self.network, self.plan, self.config = network, plan, config
+        self.shapes = _shapes(network)
+        self.dram, self.constants_address = self._place_tensors()
+        self.constants = bytearray()
+        self.steps: list[Step] = []
+        self._bank = 0
+        self._turn = 0
+        self._tile_steps: list[int] = []
+        self.loads: dict[Hashable, Load] = {}
+        self._last_step: list[int] = []
+        self._written: dict[str, list[tuple[Tile, int]]] = {}
+        for index in range(len(network.layers)):
+            self._build_layer(index)
+            self._last_step.append(len(self.steps) - 1)
+
+    def _place_tensors(self) -> tuple[dict[str, int], int]:
+        """Addresses of all values that external memory holds, and of what follows them."""
+        address, dram = 0, {}
+        network = self.network
+        boundary = (*network.inputs, *(network.aliases.get(name, name) for name in network.outputs))
+        made = (layer.output for layer in network.layers)
+        for value in dict.fromkeys((*boundary, *made)):
+            if value in boundary or value not in self.plan.residents:
+                dram[value] = address
+                address = align(address + tensor_bytes((1, *self.shapes[value])))
+        return dram | {name: dram[value] for name, value in network.aliases.items() if value in dram}, address
+
+    def _constant(self, data: bytes) -> int:
+        """Place constant bytes; their address."""
+        address = self.constants_address + len(self.constants)
+        self.constants += data + bytes(-len(data) % ALIGNMENT_BYTES)
+        return address
+
+    def _build_layer(self, index: int) -> None:
+        plan = self.plan.layers[index]
+        if isinstance(plan.layer, ArrayLayer):
+            self._build_array_layer(index, plan, plan.layer)
+        else:
+            self._build_vector_layer(index, plan, plan.layer)
+
+    # Inputs and outputs -------------------------------------------------------------------------------------------
+
+    def _input_view(self, index: int, operand: int, number: int) -> tuple[View, list[Hashable]]:
+        """Where operand `operand` of tile `number` is, and the loads that bring it there."""
+        plan = self.plan.layers[index]
+        layer, tile = plan.layer, plan.tiles[number]
+        value, areas = layer.inputs[operand], plan.input_areas[operand]
+        part = plan.input_part(tile)
+        if areas is None:
+            view = self.plan.view(value, layer.input_shape)
+            return view, self._preloads(index, value, view, part) if value in self.network.inputs else []
+        view = View(areas[number % len(areas)].base, part.pixels, part)
+        key = ("tile", index, operand, number)
+        if key not in self.loads:
+            self.loads[key] = Load(
+                key,
+                Memory.SPAD,
+                0,
+                self._tile_loader(plan, value, view, tile),
+                self._tile_ready(index, operand, number),
+            )
+        return view, [key]
+
+    def _tile_loader(self, plan: LayerPlan, value: str, view: View, tile: Tile) -> Callable[[int], list[Instruction]]:
+        config, layer, address = self.config, plan.layer, self.dram[value]
+        if plan.folded and isinstance(layer, ArrayLayer):
+            return lambda _: emit.load_folded(config, layer, address, view, tile, plan.chunks)
+        chunks = (0, -(-layer.input_shape[2] // config.rows))
+        return lambda _: emit.transfer_tile(Opcode.LOAD, config, address, layer.input_shape, view, view.tile, chunks)
+
+    def _tile_ready(self, index: int, operand: int, number: int) -> int:
+        """The step after which a tile may be loaded: its buffer is free and its data is stored."""
+        plan = self.plan.layers[index]
+        areas = plan.input_areas[operand] or []
+        ready = self._area_ready(areas[number % len(areas)].base, areas[0].words, index)
+        before = number - len(areas)
+        if before >= 0:
+            ready = max(ready, self._tile_steps[before])
+        part = plan.input_part(plan.tiles[number])
+        if plan.folded:
+            part = Tile(part.y0, part.y1, 0, plan.layer.input_shape[1])
+        writes = self._written.get(plan.layer.inputs[operand], [])
+        return max([ready, *(step for tile, step in writes if tile.intersects(part))])
+
+    def _area_ready(self, base: int, words: int, index: int) -> int:
+        """The last step of earlier layers that own any of these scratchpad words."""
+        ready = -1
+        owners = [*self.plan.residents.values()]
+        for plan in self.plan.layers[:index]:
+            owners += [area for areas in (*plan.input_areas, plan.output_areas) for area in areas or ()]
+        for area in owners:
+            if area.last < index and area.base < base + words and base < area.base + area.words:
+                ready = max(ready, self._last_step[area.last])
+        return ready
+
+    def _preloads(self, index: int, value: str, view: View, part: Tile) -> list[Hashable]:
+        """Loads of a resident network input, in bands of rows; those that rows up to `part.y1` need."""
+        shape = self.shapes[value]
+        chunks = (0, -(-shape[2] // self.config.rows))
+        band = max(1, min(shape[0], 16 * self.config.rows // shape[1]))
+        keys: list[Hashable] = []
+        for y0 in range(0, part.y1, band):
+            key = ("preload", value, y0)
+            keys.append(key)
+            if key not in self.loads:
+                tile = Tile(y0, min(y0 + band, shape[0]), 0, shape[1])
+                area = self.plan.residents[value]
+                self.loads[key] = Load(
+                    key,
+                    Memory.SPAD,
+                    0,
+                    lambda _, tile=tile: emit.transfer_tile(  # type: ignore[misc]
+                        Opcode.LOAD, self.config, self.dram[value], shape, view, tile, chunks
+                    ),
+                    self._area_ready(area.base, area.words, index),
+                )
+        return keys
+
+    def _output_view(self, plan: LayerPlan, tile: Tile, first_chunk: int) -> View:
+        """Where results of a tile go; buffers, used in turn, hold chunks from `first_chunk` on."""
+        if plan.output_areas is None:
+            return self.plan.view(plan.layer.output, plan.layer.output_shape)
+        self._turn += 1
+        base = plan.output_areas[self._turn % len(plan.output_areas)].base
+        return View(base - first_chunk * tile.pixels, tile.pixels, tile)
+
+    def _stores(
+        self, layer: ArrayLayer | VectorLayer, view: View, tile: Tile, chunks: tuple[int, int]
+    ) -> list[Instruction]:
+        """STOREs of finished chunks of a tile, if external memory holds the value."""
+        if layer.output not in self.dram:
+            return []
+        address = self.dram[layer.output]
+        return emit.transfer_tile(Opcode.STORE, self.config, address, layer.output_shape, view, tile, chunks)
+
+    # Array layers -------------------------------------------------------------------------------------------------
+
+    def _build_array_layer(self, index: int, plan: LayerPlan, layer: ArrayLayer) -> None:
+        channels = layer.output_shape[2]
+        width = max(self.config.rows, self.config.cols)
+        groups = [(c, min(c + width, channels)) for c in range(0, channels, width)]
+        self._tile_steps = [0] * len(plan.tiles)
+        order = [(t, g) for t in range(len(plan.tiles)) for g in range(len(groups))]
+        if plan.group_outer:
+            order = [(t, g) for g in range(len(groups)) for t in range(len(plan.tiles))]
+        for number, group in order:
+            self._build_group(index, plan, layer, number, group, groups[group])
+            self._tile_steps[number] = len(self.steps) - 1
+
+    def _build_group(
+        self, index: int, plan: LayerPlan, layer: ArrayLayer, number: int, group: int, channels: tuple[int, int]
+    ) -> None:
+        """Steps for one tile and one group of output channels (whole scratchpad words, one or more column tiles)."""
+        config, tile = self.config, plan.tiles[number]
+        first_chunk, last_chunk = channels[0] // config.rows, -(-channels[1] // config.rows)
+        output = self._output_view(plan, tile, first_chunk)
+        for c0 in range(channels[0], channels[1], config.cols):
+            part = (c0, min(c0 + config.cols, channels[1]))
+            acc = self._bank * config.acc_bank_words
+            self._bank = (self._bank + 1) % config.acc_banks
+            blocks = weight_blocks(layer, plan.chunks, config)
+            for b, pieces in enumerate(blocks):
+                view, needs = self._input_view(index, 0, number)
+                weights = self._weight_load(index, layer, part, b, pieces)
+                needs = [*needs, weights]
+                last = b == len(blocks) - 1
+                params = self._param_load(index, group, layer.records[channels[0] : channels[1]]) if last else None
+
+                def make(
+                    addresses: dict[Hashable, int],
+                    pieces: list[Piece] = pieces,
+                    view: View = view,
+                    weights: Hashable = weights,
+                    params: Hashable | None = params,
+                    part: tuple[int, int] = part,
+                    acc: int = acc,
+                    first: bool = b == 0,
+                ) -> list[Instruction]:
+                    result, word = [], addresses[weights]
+                    for i, piece in enumerate(pieces):
+                        accumulate = not first or i > 0
+                        result.append(emit.exec_piece(layer, piece, view, tile, word, acc, accumulate))
+                        word += piece.words
+                    if params is not None:
+                        row = addresses[params] + (part[0] - channels[0]) // config.post_lanes
+                        result.append(emit.post_accumulators(config, layer, tile, output, part, acc, row))
+                    if params is not None and part[1] == channels[1]:
+                        result += self._stores(layer, output, tile, (first_chunk, last_chunk))
+                    return result
+
+                self.steps.append(Step(index, [*needs, params] if params is not None else needs, make))
+        self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
+
+    def _weight_load(
+        self, index: int, layer: ArrayLayer, part: tuple[int, int], block: int, pieces: list[Piece]
+    ) -> Hashable:
+        key = ("weights", index, part[0], block)
+        if key not in self.loads:
+            words = sum(piece.words for piece in pieces)
+            address = self._constant(pack_block(layer, pieces, *part))
+            width = part[1] - part[0]
+            self.loads[key] = Load(
+                key, Memory.WBUF, words, lambda base: [emit.load_linear(Memory.WBUF, address, base, words, width)]
+            )
+        return key
+
+    def _param_load(self, index: int, group: int, records: tuple[Record, ...]) -> Hashable:
+        """Parameters of consecutive channels; the block also has the rows that unused lanes of the last word read."""
+        key = ("params", index, group)
+        if key not in self.loads:
+            lanes, rows = self.config.post_lanes, self.config.rows
+            size = -(-len(records) // rows) * rows if len(records) > rows else -(-len(records) // lanes) * lanes
+            address = self._constant(emit.pack_records(list(records)))
+            count = len(records)
+            self.loads[key] = Load(
+                key, Memory.PARAM, size // lanes, lambda row: [emit.load_records(address, self.config, row, count)]
+            )
+        return key
+
+    # Vector layers ------------------------------------------------------------------------------------------------
+
+    def _build_vector_layer(self, index: int, plan: LayerPlan, layer: VectorLayer) -> None:
+        lanes, chunks = self.config.post_lanes, -(-layer.output_shape[2] // self.config.rows)
+        records = list(dict.fromkeys(region.record for region in layer.regions))
+        params = self._param_load(index, 0, tuple(record for record in records for _ in range(lanes)))
+        self._tile_steps = [0] * len(plan.tiles)
+        for number, tile in enumerate(plan.tiles):
+            inputs = [self._input_view(index, operand, number) for operand in range(len(layer.inputs))]
+            output = self._output_view(plan, tile, 0)
+
+            def make(
+                addresses: dict[Hashable, int],
+                tile: Tile = tile,
+                views: tuple[View, ...] = tuple(view for view, _ in inputs),
+                output: View = output,
+            ) -> list[Instruction]:
+                result = []
+                for region in layer.regions:
+                    part = Tile(
+                        max(region.y0, tile.y0),
+                        min(region.y1, tile.y1),
+                        max(region.x0, tile.x0),
+                        min(region.x1, tile.x1),
+                    )
+                    if part.height > 0 and part.width > 0:
+                        row = addresses[params] + records.index(region.record)
+                        result += emit.post_operands(self.config, layer, part, views, output, row)
+                return result + self._stores(layer, output, tile, (0, chunks))
+
+            needs = [key for _, keys in inputs for key in keys]
+            self.steps.append(Step(index, [*needs, params], make))
+            self._tile_steps[number] = len(self.steps) - 1
+            self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
+
+
+def _shapes(network: Network) -> dict[str, Hwc]:
+    shapes = {value: layer.input_shape for layer in network.layers for value in layer.inputs}
+    return shapes | {layer.output: layer.output_shape for layer in network.layers}

@@ -1,0 +1,68 @@
+"""Graph and configuration to program: lower, plan, build, schedule, encode, check."""
+
+from __future__ import annotations
+
+from accel import isa
+from accel.config import ArchConfig
+from accel.errors import CompileError
+from accel.graph import Graph
+from accel.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
+from compiler.build import ALIGNMENT_BYTES, Builder, align
+from compiler.check import check
+from compiler.layers import product_shape
+from compiler.lower import lower
+from compiler.plan import plan_network
+from compiler.schedule import Scheduler
+
+CODE_ALIGNMENT_BYTES = 4096
+
+
+def compile_graph(graph: Graph, config: ArchConfig) -> Program:
+    """Compile an integer graph for a machine; the program's outputs equal `accel.reference` bit for bit.
+
+    Parameters
+    ----------
+    graph : Graph
+    config : ArchConfig
+
+    Returns
+    -------
+    Program
+        Proven by `compiler.check.check`.
+
+    Raises
+    ------
+    CompileError
+        A node has no place on the machine, or a layer fits in no tiling; the message names it, with the numbers.
+    """
+    network = lower(graph, config)
+    plan = plan_network(network, config)
+    builder = Builder(network, plan, config)
+    scheduler = Scheduler(config, builder.steps, builder.loads, [layer.name for layer in network.layers])
+    code = isa.encode(scheduler.run())
+    code_address = align(builder.constants_address + len(builder.constants), CODE_ALIGNMENT_BYTES)
+    memory_bytes = align(code_address + len(code), ALIGNMENT_BYTES)
+    if memory_bytes > MEMORY_LIMIT_BYTES:
+        raise CompileError(
+            f"the program needs {memory_bytes} bytes of memory, 32-bit addresses reach {MEMORY_LIMIT_BYTES}"
+        )
+    check(config, code, dram_bytes=memory_bytes)
+    slots = {name: _slot(graph, name, builder.dram) for name in (*network.inputs, *network.outputs)}
+    return Program(
+        config=config,
+        code=code,
+        constants=bytes(builder.constants),
+        code_address=code_address,
+        constants_address=builder.constants_address,
+        memory_bytes=memory_bytes,
+        inputs=tuple(slots[name] for name in network.inputs),
+        outputs=tuple(slots[name] for name in network.outputs),
+        layers=tuple(LayerInfo(a.name, a.op, a.macs, *product_shape(a)) for a in network.layers),
+        instruction_layers=tuple(scheduler.instruction_layers),
+        host=network.host,
+    )
+
+
+def _slot(graph: Graph, name: str, dram: dict[str, int]) -> TensorSlot:
+    tensor = graph.tensors[name]
+    return TensorSlot(name, dram[name], tensor.shape, tensor.scale, tensor.zero_point)

@@ -1,0 +1,150 @@
+"""What the compiler schedules: layers of a network in terms of the machine's two compute units."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.graph import Graph
+from accel.isa import Mode, Reduce
+from accel.layout import Hwc
+
+Pair = tuple[int, int]
+Record = tuple[int, int, int]
+"""Bias, multiplier, shift of one output channel."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window sliding over an image: everything in (vertical, horizontal) order.
+
+    Parameters
+    ----------
+    padding : (int, int)
+        Rows above and columns left of the image; what is below and right follows from the output's size.
+    """
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+    def span(self, axis: int, first: int, last: int, size: int) -> Pair:
+        """Half-open range of existing input positions that outputs `first` .. `last` - 1 touch along `axis`."""
+        low = first * self.stride[axis] - self.padding[axis]
+        high = (last - 1) * self.stride[axis] - self.padding[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+        return max(low, 0), min(high, size)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layer:
+    """Common to all layers: names, geometry, and the clamp of the result.
+
+    Parameters
+    ----------
+    inputs : tuple of str
+        Values read, all of shape `input_shape`.
+    input_shape, output_shape : (int, int, int)
+        Height, width, channels.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    input_shape: Hwc
+    output_shape: Hwc
+    window: Window
+    mode: Mode
+    zero_point: int
+    act_min: int
+    act_max: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ArrayLayer(Layer):
+    """Convolution or fully-connected: weights (oc, kh, kw, ic) on the array, then requantization per channel.
+
+    Parameters
+    ----------
+    records : tuple of Record
+        Per output channel; the bias holds the input's zero point already.
+    pad_value : int
+        The input's zero point.
+    """
+
+    weight: NDArray[np.int8]
+    records: tuple[Record, ...]
+    pad_value: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, padding included."""
+        return self.output_shape[0] * self.output_shape[1] * self.weight.size
+
+
+@dataclass(frozen=True)
+class Region:
+    """Outputs of rows [y0, y1) and columns [x0, x1) that share a parameter record."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+    record: Record
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VectorLayer(Layer):
+    """Pooling, addition, clamp: taps of one or two tensors combined by the post unit.
+
+    Parameters
+    ----------
+    operands : two of (zero_point, multiplier, shift)
+        How the first and every later tap is rescaled.
+    regions : tuple of Region
+        They cover the output once.
+    """
+
+    reduce: Reduce
+    operands: tuple[Record, Record]
+    left_shift: int
+    regions: tuple[Region, ...]
+
+    macs: int = 0
+
+
+def product_shape(layer: ArrayLayer | VectorLayer) -> tuple[int, int, int]:
+    """The layer as a matrix product (m, k) @ (k, n); zeros for layers without weights."""
+    if isinstance(layer, VectorLayer):
+        return 0, 0, 0
+    return layer.output_shape[0] * layer.output_shape[1], math.prod(layer.weight.shape[1:]), layer.weight.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A lowered graph.
+
+    Parameters
+    ----------
+    layers : tuple of layers, in execution order
+    aliases : dict of str to str
+        Graph tensors that are another value under a different shape.
+    inputs, outputs : tuple of str
+        Values that cross the machine's boundary (outputs: without aliases resolved to their value).
+    host : Graph or None
+        Nodes that the host computes afterwards.
+    """
+
+    layers: tuple[ArrayLayer | VectorLayer, ...]
+    aliases: dict[str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    host: Graph | None
+
+    def consumers(self, value: str) -> list[int]:
+        """Indices of the layers that read `value`."""
+        return [i for i, layer in enumerate(self.layers) if value in layer.inputs]

@@ -1,0 +1,224 @@
+"""Where every tensor lives and how every layer is tiled.
+
+A tensor stays in the scratchpad from its producer to its last consumer if there is room; otherwise it lives in external
+memory and passes through the scratchpad in tiles, two buffers each so that transfers overlap with work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from accel.config import ArchConfig
+from accel.errors import CompileError
+from accel.layout import Hwc
+from compiler.allocate import Area, Scratchpad
+from compiler.emit import can_fold
+from compiler.layers import ArrayLayer, Network, VectorLayer
+from compiler.tiles import Tile, View, input_tile, split, whole
+from compiler.weights import Chunk, channel_chunks, folded_chunks
+
+AnyLayer = ArrayLayer | VectorLayer
+
+
+@dataclass
+class LayerPlan:
+    """How one layer runs.
+
+    Parameters
+    ----------
+    chunks : tuple of Chunk
+        Contraction chunks of an array layer (folded or not); channel chunks of a vector layer.
+    tiles : tuple of Tile
+        Tiles of the output, in order.
+    input_areas : list of (list of Area or None)
+        Per input: tile buffers used in turn, None if the tensor is resident.
+    output_areas : list of Area or None
+        Tile buffers of the output, None if it is resident.
+    group_outer : bool
+        Output channel groups are the outer loop (weights are loaded once), tiles the inner.
+    """
+
+    layer: AnyLayer
+    chunks: tuple[Chunk, ...]
+    tiles: tuple[Tile, ...]
+    input_areas: list[list[Area] | None] = field(default_factory=list)
+    output_areas: list[Area] | None = None
+    group_outer: bool = False
+
+    @property
+    def folded(self) -> bool:
+        """Whether kernel columns are folded into words."""
+        return self.chunks[0].folded
+
+    def input_part(self, tile: Tile) -> Tile:
+        """What a tile buffer of the input holds for an output tile (folded: input rows, output columns)."""
+        part = input_tile(self.layer, tile)
+        return Tile(part.y0, part.y1, tile.x0, tile.x1) if self.folded else part
+
+
+@dataclass
+class Plan:
+    """Placement of a network: residents by value name, and a plan per layer."""
+
+    residents: dict[str, Area]
+    layers: list[LayerPlan]
+
+    def view(self, value: str, shape: Hwc) -> View:
+        """The whole of a resident value."""
+        return View(self.residents[value].base, shape[0] * shape[1], whole(shape))
+
+
+class _NoRoomError(Exception):
+    """A layer has no tiling beside the residents alive with it."""
+
+    def __init__(self, index: int, needed: int) -> None:
+        self.index, self.needed = index, needed
+
+
+def plan_network(network: Network, config: ArchConfig) -> Plan:
+    """Place all values and tile all layers; spills the largest resident tensor until everything has room.
+
+    Raises
+    ------
+    CompileError
+        A layer does not fit even with nothing resident beside it; the message has the numbers.
+    """
+    spilled: set[str] = set()
+    while True:
+        planner = _Planner(network, config, spilled)
+        try:
+            return planner.run()
+        except _NoRoomError as problem:
+            alive = {
+                value: area for value, area in planner.residents.items() if area.first <= problem.index <= area.last
+            }
+            if not alive:
+                layer = network.layers[problem.index]
+                raise CompileError(
+                    f"layer {layer.name!r} ({layer.op}): no tiling fits config {config.name!r}: the smallest needs "
+                    f"{problem.needed} scratchpad words of {config.rows} bytes, the scratchpad has {config.spad_words}"
+                ) from None
+            spilled.add(max(alive, key=lambda value: (alive[value].words, value)))
+
+
+class _Planner:
+    def __init__(self, network: Network, config: ArchConfig, spilled: set[str]) -> None:
+        self.network, self.config, self.spilled = network, config, spilled
+        self.scratchpad = Scratchpad(config)
+        self.residents: dict[str, Area] = {}
+
+    def run(self) -> Plan:
+        return Plan(self.residents, [self._place(i, layer) for i, layer in enumerate(self.network.layers)])
+
+    def _place(self, index: int, layer: AnyLayer) -> LayerPlan:
+        for value in layer.inputs:
+            self._preload(index, layer, value)
+        consumers = self.network.consumers(layer.output)
+        wants_resident = bool(consumers) and layer.output not in self.spilled
+        smallest = 0
+        for floor in (8 * self.config.rows, 1):
+            for resident in (True, False) if wants_resident else (False,):
+                area = self._resident(layer.output_shape, index, max(consumers)) if resident else None
+                if resident and area is None:
+                    continue
+                plan, smallest = self._tile(index, layer, area is None, floor)
+                if plan is not None:
+                    if area is not None:
+                        self.residents[layer.output] = area
+                    return plan
+                if area is not None:
+                    self.scratchpad.release(area)
+        raise _NoRoomError(index, smallest)
+
+    def _resident(self, shape: Hwc, first: int, last: int) -> Area | None:
+        return self.scratchpad.allocate(shape[0] * shape[1] * -(-shape[2] // self.config.rows), first, last)
+
+    def _preload(self, index: int, layer: AnyLayer, value: str) -> None:
+        """Give a network input a home in the scratchpad, unless its kernel columns are folded or it has no room."""
+        first_use = value in self.network.inputs and self.network.consumers(value)[0] == index
+        if not first_use or value in self.spilled or self._folded(layer) is not None:
+            return
+        area = self._resident(layer.input_shape, index, max(self.network.consumers(value)))
+        if area is not None:
+            self.residents[value] = area
+
+    def _folded(self, layer: AnyLayer) -> tuple[Chunk, ...] | None:
+        """Folded chunks where the layer alone reads a network input and folding pays."""
+        if not isinstance(layer, ArrayLayer) or layer.inputs[0] not in self.network.inputs:
+            return None
+        if len(self.network.consumers(layer.inputs[0])) > 1:
+            return None
+        chunks = folded_chunks(layer, self.config.rows)
+        if chunks is None or not can_fold(layer, chunks, split(layer.output_shape, 1, 1)):
+            return None
+        return chunks
+
+    def _tile(self, index: int, layer: AnyLayer, store: bool, floor: int) -> tuple[LayerPlan | None, int]:
+        """The first tiling (largest tiles first, double buffers before single ones) that has room."""
+        streamed = [value not in self.residents for value in layer.inputs]
+        chunks = self._folded(layer) or channel_chunks(layer.input_shape[2], self.config.rows)
+        smallest = 0
+        for count in (2, 1):
+            for tiles in self._tilings(layer, store or any(streamed), floor):
+                plan = LayerPlan(layer, chunks, tiles)
+                areas, smallest = self._buffers(index, plan, streamed, store, min(count, len(tiles)))
+                if areas is None:
+                    continue
+                plan.input_areas = [areas.pop(0) if flag else None for flag in streamed]
+                plan.output_areas = areas.pop(0) if store else None
+                if isinstance(layer, ArrayLayer):
+                    words = layer.weight[0].size * -(-layer.output_shape[2] // self.config.cols)
+                    plan.group_outer = not any(streamed) and words > self.config.wbuf_words
+                return plan, smallest
+        return None, smallest
+
+    def _tilings(self, layer: AnyLayer, streams: bool, floor: int) -> Iterator[tuple[Tile, ...]]:
+        """Tilings by falling size; small tiles where all is resident, so that the next layer can follow closely."""
+        height, width, _ = layer.output_shape
+        most = self.config.acc_bank_words
+        target = most if streams else min(most, 16 * self.config.rows)
+        columns = -(-width // -(-width // most))
+        rows = max(1, min(height, target // columns))
+        floor = min(floor, rows * columns, height * width)
+        seen = set()
+        while True:
+            tiles = split(layer.output_shape, rows, columns)
+            if max(tile.pixels for tile in tiles) < floor:
+                return
+            if tiles not in seen:
+                seen.add(tiles)
+                yield tiles
+            if rows > 1:
+                rows = max(1, rows * 3 // 4)
+            elif columns > 1 and (len(layer.inputs) == 1):
+                columns = -(-columns // 2)
+            else:
+                return
+
+    def _buffers(
+        self, index: int, plan: LayerPlan, streamed: list[bool], store: bool, count: int
+    ) -> tuple[list[list[Area]] | None, int]:
+        """Tile buffers for every streamed input and the output, or None; and the words that they need."""
+        sizes = [self._input_words(plan)] * sum(streamed) + ([self._output_words(plan)] if store else [])
+        given: list[list[Area]] = []
+        for size in sizes:
+            given.append([])
+            for _ in range(count):
+                area = self.scratchpad.allocate(size, index, index)
+                if area is None:
+                    for taken in given:
+                        for one in taken:
+                            self.scratchpad.release(one)
+                    return None, count * sum(sizes)
+                given[-1].append(area)
+        return given, count * sum(sizes)
+
+    def _input_words(self, plan: LayerPlan) -> int:
+        return max(plan.input_part(tile).pixels for tile in plan.tiles) * len(plan.chunks)
+
+    def _output_words(self, plan: LayerPlan) -> int:
+        channels, rows = plan.layer.output_shape[2], self.config.rows
+        if isinstance(plan.layer, ArrayLayer):
+            channels = min(channels, max(rows, self.config.cols))
+        return max(tile.pixels for tile in plan.tiles) * -(-channels // rows)

@@ -1,0 +1,77 @@
+"""Parts of tensors: tiles of outputs, and views of what lies in the scratchpad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from accel.layout import Hwc
+from compiler.layers import Layer
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows [y0, y1) and columns [x0, x1) of an image."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.x1 - self.x0
+
+    @property
+    def pixels(self) -> int:
+        """Pixels."""
+        return self.height * self.width
+
+    def intersects(self, other: Tile) -> bool:
+        """Whether the two share pixels."""
+        return self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
+
+
+@dataclass(frozen=True)
+class View:
+    """A tile of a tensor in the scratchpad: word of (chunk, y, x) is base + chunk * chunk_stride + pixel offset.
+
+    Rows are `tile.width` words apart; chunk 0, pixel (tile.y0, tile.x0) lies at `base`.
+    """
+
+    base: int
+    chunk_stride: int
+    tile: Tile
+
+    def word(self, chunk: int, y: int, x: int) -> int:
+        """Address of a pixel, given in coordinates of the whole image."""
+        return self.base + chunk * self.chunk_stride + (y - self.tile.y0) * self.tile.width + x - self.tile.x0
+
+
+def whole(shape: Hwc) -> Tile:
+    """The tile that is the whole image."""
+    return Tile(0, shape[0], 0, shape[1])
+
+
+def split(shape: Hwc, height: int, width: int) -> tuple[Tile, ...]:
+    """Tiles of at most `height` x `width` pixels that cover an image once, row by row, sizes balanced."""
+    return tuple(Tile(y0, y1, x0, x1) for y0, y1 in _parts(shape[0], height) for x0, x1 in _parts(shape[1], width))
+
+
+def _parts(size: int, largest: int) -> list[tuple[int, int]]:
+    count = -(-size // largest)
+    edges = [size * i // count for i in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def input_tile(layer: Layer, tile: Tile) -> Tile:
+    """The part of the input that a tile of the output needs."""
+    y0, y1 = layer.window.span(0, tile.y0, tile.y1, layer.input_shape[0])
+    x0, x1 = layer.window.span(1, tile.x0, tile.x1, layer.input_shape[1])
+    return Tile(y0, max(y1, y0 + 1), x0, max(x1, x0 + 1))

@@ -1,0 +1,136 @@
+"""The contraction of an array layer: channel chunks, folded kernel columns, and blocks that fit the weight buffer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from accel.config import ArchConfig
+from accel.isa import FIELDS, Opcode
+from compiler.layers import ArrayLayer
+
+_ROW_BYTES_MAX = next(field.maximum for field in FIELDS[Opcode.LOAD] if field.name == "row_bytes")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Contraction indices that share scratchpad words, `rows` bytes each.
+
+    Plain, a chunk is up to R input channels of one pixel, from `channel` on (`taps` = 0). Folded, it is `taps`
+    neighbouring kernel columns, from `column` on, with all input channels each.
+    """
+
+    index: int
+    rows: int
+    channel: int = 0
+    column: int = 0
+    taps: int = 0
+
+    @property
+    def folded(self) -> bool:
+        """Whether the words hold kernel columns."""
+        return self.taps > 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Weight tiles of one EXEC: chunks of equal `rows`, kernel rows [ky0, ky1) and columns [kx0, kx1)."""
+
+    chunks: tuple[Chunk, ...]
+    ky0: int
+    ky1: int
+    kx0: int
+    kx1: int
+
+    @property
+    def k_rows(self) -> int:
+        """Weight words per tile."""
+        return self.chunks[0].rows
+
+    @property
+    def words(self) -> int:
+        """Weight words in all."""
+        return len(self.chunks) * (self.ky1 - self.ky0) * (self.kx1 - self.kx0) * self.k_rows
+
+
+def channel_chunks(channels: int, rows: int) -> tuple[Chunk, ...]:
+    """Chunks of a tensor that lies in the scratchpad as it is."""
+    starts = range(0, channels, rows)
+    return tuple(Chunk(i, min(rows, channels - c), channel=c) for i, c in enumerate(starts))
+
+
+def folded_chunks(layer: ArrayLayer, rows: int) -> tuple[Chunk, ...] | None:
+    """Chunks with kernel columns folded into words; None where that saves nothing or LOAD cannot make the words."""
+    channels, columns = layer.input_shape[2], layer.window.kernel[1]
+    taps = min(rows // channels, columns)
+    plain = -(-channels // rows) * columns
+    if taps < 2 or layer.window.dilation[1] != 1 or layer.window.stride[1] * channels > rows:
+        return None
+    count = -(-columns // taps)
+    if count >= plain or (layer.window.padding[1] + columns) * channels > 255:
+        return None
+    starts = range(0, columns, taps)
+    return tuple(
+        Chunk(i, min(taps, columns - x) * channels, column=x, taps=min(taps, columns - x)) for i, x in enumerate(starts)
+    )
+
+
+def weight_blocks(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig) -> list[list[Piece]]:
+    """Cut the contraction into blocks of pieces; a block is loaded at once and fits half of the weight buffer."""
+    limit = min(config.wbuf_words // 2, _ROW_BYTES_MAX // config.cols)
+    blocks: list[list[Piece]] = [[]]
+    for piece in _pieces(layer, chunks, limit):
+        if blocks[-1] and sum(p.words for p in blocks[-1]) + piece.words > limit:
+            blocks.append([])
+        blocks[-1].append(piece)
+    return blocks
+
+
+def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Piece]:
+    kh = layer.window.kernel[0]
+    kw = 1 if chunks[0].folded else layer.window.kernel[1]
+    pieces = []
+    for group in _equal_runs(chunks):
+        rows = group[0].rows
+        per_chunk, per_line = rows * kh * kw, rows * kw
+        if per_chunk <= limit:
+            many = limit // per_chunk
+            pieces += [Piece(group[i : i + many], 0, kh, 0, kw) for i in range(0, len(group), many)]
+        elif per_line <= limit:
+            many = limit // per_line
+            pieces += [Piece((c,), y, min(y + many, kh), 0, kw) for c in group for y in range(0, kh, many)]
+        else:
+            many = limit // rows
+            pieces += [
+                Piece((c,), y, y + 1, x, min(x + many, kw))
+                for c in group
+                for y in range(kh)
+                for x in range(0, kw, many)
+            ]
+    return pieces
+
+
+def _equal_runs(chunks: tuple[Chunk, ...]) -> list[tuple[Chunk, ...]]:
+    """Full chunks together, a smaller last one alone (and at most as many as an EXEC can count)."""
+    limit = next(field.maximum for field in FIELDS[Opcode.EXEC] if field.name == "chunk_count")
+    full = tuple(chunk for chunk in chunks if chunk.rows == chunks[0].rows)
+    runs = [full[i : i + limit] for i in range(0, len(full), limit)]
+    return runs + [(chunk,) for chunk in chunks[len(full) :]]
+
+
+def pack_block(layer: ArrayLayer, pieces: list[Piece], channel0: int, channel1: int) -> bytes:
+    """Weight words of output channels [channel0, channel1) in the order in which EXEC reads them."""
+    depth = layer.input_shape[2]
+    parts = []
+    for piece in pieces:
+        for chunk in piece.chunks:
+            for ky in range(piece.ky0, piece.ky1):
+                for kx in range(piece.kx0, piece.kx1):
+                    if chunk.folded:
+                        part = layer.weight[channel0:channel1, ky, chunk.column : chunk.column + chunk.taps, :depth]
+                    else:
+                        first = chunk.channel
+                        part = layer.weight[channel0:channel1, ky, kx, first : first + chunk.rows]
+                    parts.append(part.reshape(channel1 - channel0, -1).T)
+    return np.ascontiguousarray(np.concatenate(parts)).tobytes()
