@@ -1,0 +1,159 @@
+"""Random quantized networks for equality tests: single layers and small branched networks with legal parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from accel import numerics
+from accel.graph import Graph, Tensor
+from accel.nodes import Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Node, Reshape
+from accel.numerics import multiplier_fp32, quantize_multiplier
+
+Rng = np.random.Generator
+
+
+@dataclass
+class _Builder:
+    rng: Rng
+    mode: str
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+
+    def tensor(self, shape: tuple[int, ...], like: Tensor | None = None) -> Tensor:
+        scale = float(np.float32(self.rng.uniform(0.01, 0.1))) if like is None else like.scale
+        point = int(self.rng.integers(-128, 128)) if like is None else like.zero_point
+        tensor = Tensor(f"t{len(self.tensors)}", shape, scale, point)
+        self.tensors[tensor.name] = tensor
+        return tensor
+
+    def multiplier(self, real: float) -> tuple[int, int]:
+        return multiplier_fp32(np.float32(real)) if self.mode == "fp32" else quantize_multiplier(real)
+
+    def clamp(self) -> dict[str, int]:
+        low, high = sorted(self.rng.integers(-128, 128, 2).tolist())
+        return {"act_min": low, "act_max": high} if self.rng.random() < 0.3 else {}
+
+    def weights(self, shape: tuple[int, ...]) -> dict[str, object]:
+        rng, depth = self.rng, int(np.prod(shape[1:]))
+        extreme = rng.random() < 0.15
+        weight = np.full(shape, -128) if extreme else rng.integers(-128, 128, shape)
+        bias = rng.integers(-(2**31), 2**31, shape[0]) // (1 if rng.random() < 0.1 else 2**18)
+        typical = 1 / (60 * 74 * np.sqrt(depth)) * 60
+        pairs = [self.multiplier(float(typical * 2 ** rng.uniform(-3, 2))) for _ in range(shape[0])]
+        return {
+            "weight": weight.astype(np.int8),
+            "bias": bias.astype(np.int32),
+            "multiplier": np.array([q for q, _ in pairs], np.int32),
+            "shift": np.array([e for _, e in pairs], np.int8),
+        }
+
+    def pick(self, low: int, high: int) -> int:
+        return int(self.rng.integers(low, high + 1))
+
+    def window(self, shape: tuple[int, ...], largest: int, *, dilated: bool) -> dict[str, tuple[int, ...]]:
+        kernel = tuple(self.pick(1, largest) for _ in "hw")
+        dilation = tuple(self.pick(1, 2) if dilated else 1 for _ in "hw")
+        extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        padding = [self.pick(0, extent[i % 2] - 1 if dilated else kernel[i % 2] - 1) for i in range(4)]
+        for axis in (0, 1):
+            while shape[1 + axis] + padding[axis] + padding[axis + 2] < extent[axis]:
+                padding[axis] += 1
+        if not dilated and any(pad >= kernel[i % 2] for i, pad in enumerate(padding)):
+            kernel, padding = (1, 1), [0] * 4
+        stride = tuple(self.pick(1, 3) for _ in "hw")
+        return {"kernel": kernel, "stride": stride, "padding": tuple(padding), "dilation": dilation}
+
+    def conv(self, source: Tensor, channels: int) -> Tensor:
+        window = self.window(source.shape, 4, dilated=True)
+        kernel = window.pop("kernel")
+        weights = self.weights((channels, *kernel, source.shape[3]))
+        name = f"conv{len(self.nodes)}"
+        node = Conv2d(name=name, inputs=(source.name,), output="", **window, **self.clamp(), **weights)
+        return self.append(node, self.tensor(node.output_shape(source.shape)))
+
+    def append(self, node: Node, output: Tensor) -> Tensor:
+        object.__setattr__(node, "output", output.name)
+        self.nodes.append(node)
+        return output
+
+    def pool(self, source: Tensor) -> Tensor:
+        kind = MaxPool2d if self.rng.random() < 0.5 else AveragePool2d
+        window = self.window(source.shape, 3, dilated=False)
+        del window["dilation"]
+        node = kind(name=f"pool{len(self.nodes)}", inputs=(source.name,), output="", **window, **self.clamp())
+        return self.append(node, self.tensor(node.output_shape(source.shape), like=source))
+
+    def add(self, first: Tensor, second: Tensor) -> Tensor:
+        twice = 2 * max(first.scale, second.scale)
+        output = self.tensor(first.shape)
+        node = Add(
+            name=f"add{len(self.nodes)}",
+            inputs=(first.name, second.name),
+            output="",
+            operand0=self.multiplier(first.scale / twice),
+            operand1=self.multiplier(second.scale / twice),
+            multiplier=(last := self.multiplier(twice / (2**20 * output.scale)))[0],
+            shift=last[1],
+            **self.clamp(),
+        )
+        return self.append(node, output)
+
+    def clamped(self, source: Tensor) -> Tensor:
+        node = Clamp(name=f"clamp{len(self.nodes)}", inputs=(source.name,), output="", **self.clamp())
+        return self.append(node, self.tensor(source.shape, like=source))
+
+    def fully_connected(self, source: Tensor, outputs: int) -> Tensor:
+        features = int(np.prod(source.shape))
+        if self.rng.random() < 0.5 and len(source.shape) == 4:
+            node = Reshape(name=f"flat{len(self.nodes)}", inputs=(source.name,), output="", shape=(1, features))
+            source = self.append(node, self.tensor((1, features), like=source))
+        weights = self.weights((outputs, features))
+        name = f"fc{len(self.nodes)}"
+        fc = FullyConnected(name=name, inputs=(source.name,), output="", **self.clamp(), **weights)
+        return self.append(fc, self.tensor((1, outputs)))
+
+
+def random_graph(rng: Rng, mode: str, *, layers: int = 4, channels: int = 40, size: int = 12) -> Graph:
+    """A random network of about `layers` layers: chains, residual branches, several outputs now and then.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    mode : str
+        Requantization mode.
+    layers, channels, size : int
+        Upper bounds of depth, channels and image size.
+    """
+    builder = _Builder(rng, mode)
+    current = first = builder.tensor((1, builder.pick(1, size), builder.pick(1, size), builder.pick(1, channels)))
+    for _ in range(builder.pick(1, layers)):
+        draw = rng.random()
+        if len(current.shape) == 2:
+            current = builder.fully_connected(current, builder.pick(1, channels))
+        elif draw < 0.5:
+            current = builder.conv(current, builder.pick(1, channels))
+        elif draw < 0.65:
+            current = builder.pool(current)
+        elif draw < 0.8:
+            partners = [t for t in builder.tensors.values() if t.shape == current.shape]
+            current = builder.add(current, partners[builder.pick(0, len(partners) - 1)])
+        elif draw < 0.87:
+            current = builder.clamped(current)
+        else:
+            current = builder.fully_connected(current, builder.pick(1, channels))
+    made = [node.output for node in builder.nodes if not isinstance(node, Reshape)]
+    outputs = {made[-1], made[builder.pick(0, len(made) - 1)]}
+    used = {name for node in builder.nodes for name in node.inputs} | outputs
+    outputs |= {name for name in made if name not in used}
+    ordered = tuple(name for name in made if name in outputs)
+    return Graph("random", mode, builder.tensors, tuple(builder.nodes), (first.name,), ordered)
+
+
+def random_input(rng: Rng, graph: Graph) -> np.ndarray:
+    """An int8 input; sometimes -128 everywhere."""
+    shape = graph.tensors[graph.inputs[0]].shape
+    if rng.random() < 0.1:
+        return np.full(shape, numerics.INT8_MIN, np.int8)
+    return rng.integers(-128, 128, shape, dtype=np.int8)
