@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import GraphError
-from accel.numerics import INT8_MAX, INT8_MIN
+from accel.numerics import INT8_MAX, INT8_MIN, INT32_MAX
 from accel.windows import Shape, check_range, check_window, window_output
 
 Multiplier: TypeAlias = tuple[int, int]
@@ -238,7 +238,11 @@ class Add(Clamped):
 
     def check(self) -> None:
         super().check()
-        check_range(f"{self.op} {self.name!r}", "left_shift", self.left_shift, 0, 22)
+        where = f"{self.op} {self.name!r}"
+        check_range(where, "left_shift", self.left_shift, 0, 22)
+        for q, e in (self.operand0, self.operand1, (self.multiplier, self.shift)):
+            check_range(where, "multiplier", q, 0, INT32_MAX)
+            check_range(where, "shift", e, INT8_MIN, INT8_MAX)
 
     def multipliers(self) -> tuple[tuple[NDArray[np.int32], NDArray[np.int8]], ...]:
         pairs = (self.operand0, self.operand1, (self.multiplier, self.shift))

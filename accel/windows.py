@@ -44,7 +44,8 @@ def check_window(
 ) -> None:
     """Raise `GraphError` unless stride, padding and one more pair of positive sizes (kernel or dilation) are sane."""
     for values, length, least in ((stride, 2, 1), (other, 2, 1), (padding, 4, 0)):
-        if len(values) != length or not all(isinstance(value, int) and least <= value < 2**15 for value in values):
+        sized = isinstance(values, tuple) and len(values) == length
+        if not (sized and all(isinstance(value, int) and least <= value < 2**15 for value in values)):
             raise node.error(f"window must be made of {length} integers in [{least}, 32767], got {values!r}")
 
 
