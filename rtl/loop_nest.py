@@ -1,0 +1,110 @@
+"""Affine loop nests: addresses and positions from counts and strides, with adders only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from amaranth.hdl import Module, Shape, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class LoopNest(wiring.Component):
+    """Steps through a loop nest, one iteration per cycle, and keeps variables that are affine in its indices.
+
+    The cycle after one with `load` shows the first iteration of the nest that `counts`, `starts` and `strides` describe
+    in the cycle of `load`; `load` may accompany the last `step` of the nest before, so that nests follow each other
+    without a gap. A `step` after the last iteration has no meaning without `load`.
+
+    Parameters
+    ----------
+    levels : mapping of str to int
+        Width of each level's count, outermost level first.
+    variables : mapping of str to (shape, sequence of str)
+        Each variable's shape, at which its arithmetic wraps, and the levels that move it.
+
+    Members
+    -------
+    load, step : In(1)
+    counts : In, one member per level
+        Iterations, at least 1.
+    starts : In, one member per variable
+        Values in the first iteration.
+    strides : In, one member per variable with one member per level that moves it
+    values : Out, one member per variable
+        Values in the current iteration.
+    first, last : Out, one bit per level
+        The level is in its first, its last iteration.
+    done : Out(1)
+        The nest is in its last iteration.
+    """
+
+    def __init__(self, levels: Mapping[str, int], variables: Mapping[str, tuple[Shape, tuple[str, ...]]]):
+        self._levels = list(levels)
+        self._moved = {name: moved for name, (_, moved) in variables.items()}
+        values = data.StructLayout({name: shape for name, (shape, _) in variables.items()})
+        flags = data.StructLayout(dict.fromkeys(levels, 1))
+        strides = {name: data.StructLayout(dict.fromkeys(moved, shape)) for name, (shape, moved) in variables.items()}
+        super().__init__(
+            {
+                "load": In(1),
+                "step": In(1),
+                "counts": In(data.StructLayout(dict(levels))),
+                "starts": In(values),
+                "strides": In(data.StructLayout(strides)),
+                "values": Out(values),
+                "first": Out(flags),
+                "last": Out(flags),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        counts, strides = Signal.like(self.counts), Signal.like(self.strides)
+        with m.If(self.load):
+            m.d.sync += [counts.eq(self.counts), strides.eq(self.strides)]
+        m.d.comb += self.done.eq(self.last.as_value().all())
+        advances, inner_done = {}, self.step
+        for level in reversed(self._levels):
+            advances[level] = self._count(m, level, counts[level], inner_done)
+            inner_done = inner_done & self.last[level]
+        for name in self._moved:
+            self._variable(m, name, strides[name], advances)
+        return m
+
+    def _count(self, m: Module, level: str, count, inner_done):
+        """Count a level's remaining iterations down and reload them when it wraps; returns when it does not wrap."""
+        left = Signal.like(count, name=f"{level}_left")
+        advance = Signal(name=f"{level}_advance")
+        m.d.comb += [
+            self.first[level].eq(left == count),
+            self.last[level].eq(left == 1),
+            advance.eq(inner_done & ~self.last[level]),
+        ]
+        with m.If(self.load):
+            m.d.sync += left.eq(self.counts[level])
+        with m.Elif(inner_done & self.last[level]):
+            m.d.sync += left.eq(count)
+        with m.Elif(advance):
+            m.d.sync += left.eq(left - 1)
+        return advance
+
+    def _variable(self, m: Module, name: str, strides, advances: Mapping[str, Signal]) -> None:
+        """Keep the variable's value at the start of the current iteration of the outermost and of each moving level."""
+        start, value = self.starts[name], self.values[name]
+        base, stride, following = (
+            Signal.like(value, name=f"{name}_{part}") for part in ("base", "stride", "following")
+        )
+        bases: list[Signal] = []
+        for i, level in enumerate(self._levels):
+            moving = level in self._moved[name]
+            if moving or not bases:
+                bases.append(Signal.like(value, name=f"{name}_{level}"))
+                with m.If(self.load):
+                    m.d.sync += bases[-1].eq(start)
+                with m.Elif(sum(advances[outer] for outer in self._levels[: i + 1]) != 0):
+                    m.d.sync += bases[-1].eq(following)
+            with m.If(advances[level]):
+                m.d.comb += [base.eq(bases[-1]), stride.eq(strides[level] if moving else 0)]
+        m.d.comb += [following.eq(base + stride), value.eq(bases[-1])]
