@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import struct
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -24,7 +23,7 @@ Operands = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 def to_int32(x: int) -> int:
-    return struct.unpack("<i", struct.pack("<I", x & 0xFFFFFFFF))[0]
+    return int.from_bytes((x & 0xFFFFFFFF).to_bytes(4, "little"), "little", signed=True)
 
 
 def truncate(numerator: int, denominator: int) -> int:
@@ -61,7 +60,7 @@ def float32(x: Fraction) -> Fraction:
 def scalar_fp32(x: int, q: int, e: int) -> int:
     """Float32 arithmetic in exact fractions."""
     product = float32(float32(Fraction(x)) * q * Fraction(2) ** (e - 31))
-    return min(max(round(product), INT32_MIN), INT32_MAX)
+    return int(np.clip(round(product), INT32_MIN, INT32_MAX))
 
 
 SCALARS: dict[RequantMode, Scalar] = {
