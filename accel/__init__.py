@@ -1,0 +1,73 @@
+"""INT8 accelerator toolchain: float network to integers, to programs, to exact cycles, to Verilog that agrees.
+
+The names below are imported when they are first used, so that `import accel` stays instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accel.api import RunResult, compile, run, verilog
+    from accel.config import ArchConfig, load_config, preset
+    from accel.coverify import Verification, VerificationError, verify
+    from accel.errors import AccelError
+    from accel.graph import Graph
+    from accel.graph_file import load_graph, save_graph
+    from accel.program import Program
+    from accel.quantizer import dequantize_output, quantize, quantize_input
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "AccelError": "accel.errors",
+    "ArchConfig": "accel.config",
+    "Graph": "accel.graph",
+    "Program": "accel.program",
+    "RunResult": "accel.api",
+    "Verification": "accel.coverify",
+    "VerificationError": "accel.coverify",
+    "compile": "accel.api",
+    "dequantize_output": "accel.quantizer",
+    "load_config": "accel.config",
+    "load_graph": "accel.graph_file",
+    "preset": "accel.config",
+    "quantize": "accel.quantizer",
+    "quantize_input": "accel.quantizer",
+    "run": "accel.api",
+    "save_graph": "accel.graph_file",
+    "verify": "accel.coverify",
+    "verilog": "accel.api",
+}
+
+__all__ = [
+    "AccelError",
+    "ArchConfig",
+    "Graph",
+    "Program",
+    "RunResult",
+    "Verification",
+    "VerificationError",
+    "compile",
+    "dequantize_output",
+    "load_config",
+    "load_graph",
+    "preset",
+    "quantize",
+    "quantize_input",
+    "run",
+    "save_graph",
+    "verify",
+    "verilog",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'accel' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS])

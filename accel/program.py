@@ -70,11 +70,13 @@ class Program:
     config : ArchConfig
         The machine it was compiled for.
     code : bytes
-        Instructions, placed at address 0.
+        Instructions.
     constants : bytes
-        Weights and parameters, placed at `constants_address`.
-    constants_address, memory_bytes : int
-        Bytes; the whole image is `memory_bytes` long.
+        Weights and parameters.
+    code_address, constants_address : int
+        Where they lie in external memory.
+    memory_bytes : int
+        Size of the external memory's image.
     inputs, outputs : tuple of TensorSlot
         Activations that the machine reads and writes.
     layers : tuple of LayerInfo
@@ -92,6 +94,7 @@ class Program:
     config: ArchConfig
     code: bytes
     constants: bytes
+    code_address: int
     constants_address: int
     memory_bytes: int
     inputs: tuple[TensorSlot, ...]
@@ -109,7 +112,10 @@ class Program:
             )
         if not self.inputs or not self.outputs:
             raise ProgramError("a program must have at least one input and one output tensor")
-        areas = [("code", 0, len(self.code)), ("constants", self.constants_address, len(self.constants))]
+        areas = [
+            ("code", self.code_address, len(self.code)),
+            ("constants", self.constants_address, len(self.constants)),
+        ]
         areas += [(f"tensor {t.name!r}", t.address, t.size_bytes) for t in (*self.inputs, *self.outputs)]
         for what, address, size in areas:
             if address < 0 or address + size > self.memory_bytes:
@@ -145,9 +151,8 @@ class Program:
         """
         arrays = self.check_inputs(inputs)
         memory = np.zeros(self.memory_bytes, np.uint8)
-        memory[: len(self.code)] = np.frombuffer(self.code, np.uint8)
-        start = self.constants_address
-        memory[start : start + len(self.constants)] = np.frombuffer(self.constants, np.uint8)
+        for start, section in ((self.code_address, self.code), (self.constants_address, self.constants)):
+            memory[start : start + len(section)] = np.frombuffer(section, np.uint8)
         for slot in self.inputs:
             packed = layout.pack(arrays[slot.name], self.config.rows)
             memory[slot.address : slot.address + slot.size_bytes] = np.frombuffer(packed, np.uint8)
@@ -160,9 +165,9 @@ class Program:
                 names = ", ".join(slot.name for slot in self.inputs)
                 raise InputError(f"the program has several inputs: give a mapping with the names {names}")
             inputs = {self.inputs[0].name: inputs}
-        names = {slot.name for slot in self.inputs}
-        if set(inputs) != names:
-            raise InputError(f"inputs must be named {', '.join(sorted(names))}, got {', '.join(sorted(inputs))}")
+        expected = sorted(slot.name for slot in self.inputs)
+        if sorted(inputs) != expected:
+            raise InputError(f"inputs must be named {', '.join(expected)}, got {', '.join(sorted(inputs))}")
         for slot in self.inputs:
             array = inputs[slot.name]
             if not isinstance(array, np.ndarray) or array.dtype != np.int8 or array.shape != slot.shape:
@@ -191,6 +196,7 @@ class Program:
         header = {
             "fingerprint": self.config.fingerprint(),
             "config": self.config.to_toml(),
+            "code_address": self.code_address,
             "constants_address": self.constants_address,
             "memory_bytes": self.memory_bytes,
             "inputs": [asdict(slot) for slot in self.inputs],
@@ -217,6 +223,7 @@ class Program:
                 config=config,
                 code=sections[1],
                 constants=sections[2],
+                code_address=int(header["code_address"]),
                 constants_address=int(header["constants_address"]),
                 memory_bytes=int(header["memory_bytes"]),
                 inputs=_slots(header["inputs"]),

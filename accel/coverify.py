@@ -1,0 +1,211 @@
+"""Co-verification: one program in the simulator and in the Verilog, compared byte for byte and cycle for cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel import isa
+from accel.config import ArchConfig
+from accel.errors import DivergenceError, InputError
+from accel.isa import Unit
+from accel.program import Program
+from accel.registers import CAUSES, COUNTED_UNITS
+
+SIMULATORS = ("verilator", "icarus", "amaranth")
+"""Outside simulators of the Verilog, and Amaranth's own (which runs the RTL without Verilog)."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first difference between simulator and Verilog.
+
+    Parameters
+    ----------
+    cycle : int
+        When it shows (the run's end for memory bytes and counters).
+    instruction : int or None
+        Index in the program; None if no single instruction is to blame.
+    field : str
+        What differs: "issue", "complete", "memory[ADDRESS]", "total_cycles", "error", or a counter.
+    simulator, verilog : int
+        Both values.
+    text : str
+        The instruction, disassembled.
+    """
+
+    cycle: int
+    instruction: int | None
+    field: str
+    simulator: int
+    verilog: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        where = "" if self.instruction is None else f", instruction {self.instruction} ({self.text})"
+        values = f"{self.field} is {self.simulator} in the simulator, {self.verilog} in the Verilog"
+        return f"cycle {self.cycle}{where}: {values}"
+
+
+class VerificationError(DivergenceError):
+    """Simulator and Verilog differ; `divergence` is the first difference."""
+
+    def __init__(self, divergence: Divergence) -> None:
+        super().__init__(str(divergence))
+        self.divergence = divergence
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared and found equal.
+
+    Parameters
+    ----------
+    cycles : int
+        Length of the run.
+    instructions : int
+        Instructions whose issue and completion cycles were compared.
+    memory_bytes : int
+        Bytes of external memory compared.
+    outputs : dict of str to ndarray of int8
+        The network's outputs, from the Verilog's memory.
+    """
+
+    cycles: int
+    instructions: int
+    memory_bytes: int
+    outputs: dict[str, NDArray[np.int8]]
+
+
+def verify(
+    program: Program,
+    inputs: Mapping[str, NDArray[np.int8]] | NDArray[np.int8] | None = None,
+    *,
+    simulator: str = "verilator",
+    seed: int = 0,
+) -> Verification:
+    """Run a program in the simulator and in the Verilog and compare everything.
+
+    Parameters
+    ----------
+    program : Program
+    inputs : as in `Program.memory_image`, or None
+        None: random int8 from `seed`.
+    simulator : str
+        One of `SIMULATORS`.
+    seed : int
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    VerificationError
+        Something differs; the error carries the first divergence.
+    InputError
+        `inputs` or `simulator` is not valid.
+    ToolError
+        The outside simulator is missing or failed.
+    """
+    if inputs is None:
+        inputs = random_inputs(program, seed)
+    memory = program.memory_image(inputs)
+    simulated, emulated = execute_both(program.config, program.code, program.code_address, memory, simulator)
+    divergence = first_divergence(program.code, simulated, emulated)
+    if divergence is not None:
+        raise VerificationError(divergence)
+    return Verification(
+        emulated.total_cycles, program.instruction_count, len(memory), program.read_outputs(emulated.memory)
+    )
+
+
+def random_inputs(program: Program, seed: int) -> dict[str, NDArray[np.int8]]:
+    """Uniform int8 for every input."""
+    rng = np.random.default_rng(seed)
+    return {slot.name: rng.integers(-128, 128, slot.shape, dtype=np.int8) for slot in program.inputs}
+
+
+def execute_both(
+    config: ArchConfig, code: bytes, code_address: int, memory: NDArray[np.uint8], simulator: str = "verilator"
+) -> tuple[Any, Any]:
+    """Results for one memory image: of the simulator (`sim.SimulationResult`) and of the Verilog (the test bench's)."""
+    from importlib import import_module
+
+    import sim
+
+    if simulator not in SIMULATORS:
+        raise InputError(f"simulator must be one of {', '.join(SIMULATORS)}, got {simulator!r}")
+    simulated = sim.execute(config, code, code_address, memory)
+    bench = import_module(f"rtl.testbench.{simulator}")
+    limit = simulated.total_cycles + 10_000
+    return simulated, bench.run(config, code, code_address, memory, max_cycles=limit)
+
+
+def first_divergence(code: bytes, simulated: Any, emulated: Any) -> Divergence | None:
+    """The earliest difference of two results, None if there is none."""
+    instructions = isa.decode(code)
+    found = _stamp_divergences(instructions, simulated, emulated)
+    if found:
+        return min(found, key=lambda divergence: (divergence.cycle, divergence.instruction))
+    total = simulated.total_cycles
+    different = np.flatnonzero(simulated.memory != emulated.memory)
+    if different.size:
+        return _memory_divergence(instructions, int(different[0]), total, simulated, emulated)
+    if total != emulated.total_cycles:
+        return Divergence(min(total, emulated.total_cycles), None, "total_cycles", total, emulated.total_cycles)
+    if emulated.error:
+        return Divergence(total, None, "error", 0, emulated.error)
+    for row, unit in enumerate(COUNTED_UNITS):
+        for column, cause in enumerate(CAUSES):
+            name = f"{unit}_{cause}".replace(".", "_").upper()
+            mine, theirs = int(simulated.causes[row, column]), int(emulated.counters[name])
+            if mine != theirs:
+                return Divergence(total, None, name, mine, theirs)
+    return None
+
+
+def _stamp_divergences(instructions: list[isa.Instruction], simulated: Any, emulated: Any) -> list[Divergence]:
+    """The first differing stamp of each unit and kind."""
+    found = []
+    for unit in Unit:
+        indices = np.array([i for i, instruction in enumerate(instructions) if instruction.unit is unit], np.int64)
+        for kind in ("issue", "complete"):
+            mine, theirs = getattr(simulated, kind)[indices], getattr(emulated, kind)[unit]
+            padded = np.full(len(indices), -1, np.int64)
+            padded[: min(len(theirs), len(padded))] = theirs[: len(padded)]
+            different = np.flatnonzero(mine != padded)
+            if different.size:
+                first = int(different[0])
+                index, values = int(indices[first]), (int(mine[first]), int(padded[first]))
+                cycle = min(value for value in values if value >= 0)
+                found.append(Divergence(cycle, index, kind, *values, str(instructions[index])))
+    return found
+
+
+def _memory_divergence(
+    instructions: list[isa.Instruction], address: int, total: int, simulated: Any, emulated: Any
+) -> Divergence:
+    """A differing byte, blamed on the last STORE that writes it."""
+    writer = None
+    for index, instruction in enumerate(instructions):
+        if instruction.unit is Unit.STORE and _writes(instruction, address):
+            writer = index
+    text = "" if writer is None else str(instructions[writer])
+    cycle = total if writer is None else int(simulated.complete[writer])
+    values = int(simulated.memory[address]), int(emulated.memory[address])
+    return Divergence(cycle, writer, f"memory[{address:#x}]", *values, text)
+
+
+def _writes(store: isa.Instruction, address: int) -> bool:
+    size = store["row_words"] * store["word_bytes"]
+    starts = (
+        store["dram_address"]
+        + np.arange(store["outer_count"])[:, None] * store["dram_outer_stride"]
+        + np.arange(store["row_count"]) * store["dram_row_stride"]
+    )
+    return bool(((starts <= address) & (address < starts + size)).any())

@@ -1,0 +1,121 @@
+"""The main job on embedded defaults: quantize, compile, simulate, write Verilog, co-verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from accel import api, demo
+from accel.config import ArchConfig
+from accel.coverify import Verification, verify
+from accel.program import Program
+from accel.quantizer import dequantize_output, quantize, quantize_input
+from accel.report import LayerRow
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found.
+
+    Parameters
+    ----------
+    images : int
+        Test images simulated.
+    float_accuracy, int8_accuracy : float
+        Share of test images classified right, by onnxruntime and by the simulator.
+    cycles : int
+        Of one inference.
+    verified_images, differing_bytes, differing_cycles : int
+        Co-verification; the two differences are 0, or `verify` had raised an error.
+    verilog : str
+        File that was written.
+    """
+
+    images: int
+    float_accuracy: float
+    int8_accuracy: float
+    cycles: int
+    layers: list[LayerRow]
+    verified_images: int
+    compared_bytes: int
+    compared_instructions: int
+    differing_bytes: int
+    differing_cycles: int
+    verilog: str
+
+
+def run_demo(config: ArchConfig, folder: Path, step: Callable[[str, int], Callable[[], None]]) -> DemoResult:
+    """Run the demo.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    folder : Path
+        Where Verilog, graph and program are written; made if it does not exist.
+    step : function
+        ``step(description, total)`` announces a stage and returns a function to call after each of its `total` parts.
+
+    Raises
+    ------
+    VerificationError
+        Simulator and Verilog differ.
+    """
+    from accel.graph_file import save_graph
+    from rtl.verilog import write_verilog
+
+    data = demo.load()
+    advance = step("quantize", 1)
+    graph = quantize(data.model_path, data.calibration, name="digits")
+    advance()
+    advance = step(f"compile for {config.name}", 1)
+    program = api.compile(graph, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_graph(graph, folder / "digits.graph")
+    program.save(folder / "digits.program")
+    advance()
+    images = [quantize_input(graph, image[None]) for image in data.test_images]
+    advance = step("simulate test images", len(images))
+    scores, first = [], None
+    for image in images:
+        result = api.run(program, image)
+        first = first or result
+        scores.append(dequantize_output(graph, next(iter(result.outputs.values()))))
+        advance()
+    if first is None:
+        raise ValueError("the demo's data must hold test images")
+    advance = step("write Verilog", 1)
+    path = write_verilog(config, folder)
+    advance()
+    verification = _coverify(program, images[0], step)
+    right = np.argmax(np.concatenate(scores), axis=1) == data.test_labels
+    return DemoResult(
+        images=len(images),
+        float_accuracy=_float_accuracy(data),
+        int8_accuracy=float(right.mean()),
+        cycles=first.cycles,
+        layers=first.layers,
+        verified_images=1,
+        compared_bytes=verification.memory_bytes,
+        compared_instructions=verification.instructions,
+        differing_bytes=0,
+        differing_cycles=abs(verification.cycles - first.cycles),
+        verilog=str(path),
+    )
+
+
+def _coverify(program: Program, image: np.ndarray, step: Callable[[str, int], Callable[[], None]]) -> Verification:
+    advance = step("co-verify in Verilator (the first run compiles the model)", 1)
+    verification = verify(program, image)
+    advance()
+    return verification
+
+
+def _float_accuracy(data: demo.DemoData) -> float:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(data.model_path), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {session.get_inputs()[0].name: data.test_images})
+    return float((np.argmax(scores, axis=1) == data.test_labels).mean())

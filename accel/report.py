@@ -1,0 +1,100 @@
+"""Where a run's cycles and bytes went: one row per layer, and SCALE-Sim's formula beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel import isa
+from accel.isa import Opcode
+from accel.program import LayerInfo, Program
+
+
+class Timed(Protocol):
+    """What a report needs of a run: completion cycles in program order, and the run's length."""
+
+    total_cycles: int
+    complete: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of a run.
+
+    Parameters
+    ----------
+    cycles : int
+        From the end of the layers before it to its own last completion; the rows sum to the run's total.
+    utilization : float
+        MACs per cycle over the array's peak; 0 for layers without weights.
+    read_bytes, written_bytes : int
+        External memory traffic of its LOADs and STOREs.
+    scalesim_cycles : int
+        Weight-stationary cycles by SCALE-Sim's formula, 0 for layers without weights.
+    """
+
+    name: str
+    op: str
+    macs: int
+    cycles: int
+    utilization: float
+    read_bytes: int
+    written_bytes: int
+    scalesim_cycles: int
+
+
+def scalesim_cycles(layer: LayerInfo, rows: int, cols: int) -> int:
+    """Cycles of a weight-stationary array in SCALE-Sim, which drains it between tiles.
+
+    References
+    ----------
+    Samajdar et al., "SCALE-Sim: Systolic CNN Accelerator Simulator", 2018, section 3: folds * (2R + C + M - 2) - 1.
+    """
+    if not layer.macs:
+        return 0
+    return -(-layer.k // rows) * -(-layer.n // cols) * (layer.m + 2 * rows + cols - 2) - 1
+
+
+def traffic(program: Program) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bytes that each instruction reads from and writes to external memory (instruction fetch not counted)."""
+    table = isa.decode_table(program.code)
+    read, written = np.zeros(len(table), np.int64), np.zeros(len(table), np.int64)
+    for opcode, target, names in (
+        (Opcode.LOAD, read, ("outer_count", "row_count", "row_bytes")),
+        (Opcode.STORE, written, ("outer_count", "row_count", "row_words", "word_bytes")),
+    ):
+        mine = table[:, 0] == opcode
+        target[mine] = np.prod([table[mine, isa.column(opcode, name)] for name in names], axis=0)
+    return read, written
+
+
+def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
+    """One row per layer, in order; the cycles sum to `run.total_cycles`."""
+    config = program.config
+    read, written = traffic(program)
+    owner = np.array(program.instruction_layers)
+    rows, before = [], 0
+    for i, layer in enumerate(program.layers):
+        mine = owner == i
+        end = max(before, int(run.complete[mine].max(initial=0)))
+        if i == len(program.layers) - 1:
+            end = run.total_cycles
+        cycles = end - before
+        peak = cycles * config.rows * config.cols
+        rows.append(
+            LayerRow(
+                layer.name,
+                layer.op,
+                layer.macs,
+                cycles,
+                layer.macs / peak if peak else 0.0,
+                int(read[mine].sum()),
+                int(written[mine].sum()),
+                scalesim_cycles(layer, config.rows, config.cols),
+            )
+        )
+        before = end
+    return rows

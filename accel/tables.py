@@ -1,0 +1,65 @@
+"""Results as tables for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from accel.report import LayerRow
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_HEADINGS = ("layer", "operator", "MACs", "cycles", "utilization", "read B", "written B", "SCALE-Sim cycles")
+
+
+def layer_table(rows: list[LayerRow], title: str) -> Table:
+    """A rich table of a run's layers, with their sum."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for i, heading in enumerate(_HEADINGS):
+        table.add_column(heading, justify="left" if i < 2 else "right")
+    for row in rows:
+        table.add_row(*_cells(row))
+    table.add_section()
+    table.add_row(*_cells(_total(rows)))
+    return table
+
+
+def _cells(row: LayerRow) -> list[str]:
+    numbers = (row.macs, row.cycles, f"{row.utilization:.1%}", row.read_bytes, row.written_bytes, row.scalesim_cycles)
+    return [row.name, row.op, *(f"{number:,}" if isinstance(number, int) else number for number in numbers)]
+
+
+def _total(rows: list[LayerRow]) -> LayerRow:
+    def total(name: str) -> int:
+        return sum(getattr(row, name) for row in rows)
+
+    peak = sum(row.macs / row.utilization for row in rows if row.utilization)
+    busy = sum(row.cycles for row in rows if row.utilization)
+    utilization = total("macs") * busy / (peak * total("cycles")) if peak and total("cycles") else 0.0
+    return LayerRow(
+        "total",
+        "",
+        total("macs"),
+        total("cycles"),
+        utilization,
+        total("read_bytes"),
+        total("written_bytes"),
+        total("scalesim_cycles"),
+    )
+
+
+def to_json(value: Any) -> str:
+    """JSON of dataclasses, mappings, sequences and numbers, keys sorted."""
+    return json.dumps(value, default=_plain, sort_keys=True, indent=2)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
