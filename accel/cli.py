@@ -233,8 +233,8 @@ def verify(program: Path, input_path: Path | None, simulator: str, seed: int, as
         _echo_json(facts)
     else:
         click.echo(
-            f"equal: {first.memory_bytes:,} bytes, {first.cycles:,} cycles, stamps of {first.instructions} instructions "
-            f"({len(results)} sample{'s' * (len(results) != 1)} in {simulator})"
+            f"equal: {first.memory_bytes:,} bytes, {first.cycles:,} cycles, stamps of {first.instructions} "
+            f"instructions ({len(results)} sample{'s' * (len(results) != 1)} in {simulator})"
         )
 
 
