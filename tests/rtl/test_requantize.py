@@ -34,6 +34,11 @@ def stimulus(mode: str, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, 
         q &= ~127
         near = rng.random(count) < 0.7
         e[near] = rng.integers(-26, 16, near.sum())
+    ties = np.arange(count) % 4
+    x[ties == 1] >>= 12
+    q[ties == 1], e[ties == 1] = 2**30, rng.integers(-5, 1, (ties == 1).sum())
+    x[ties == 2] = (x[ties == 2] & 0xFFF) | 0x1001
+    q[ties == 2], e[ties == 2] = (q[ties == 2] >> 18 << 18) | (1 << 18) | (1 << 30), 13
     return x, q, e
 
 
@@ -47,9 +52,7 @@ def simulate(dut: Requantizer, x: np.ndarray, q: np.ndarray, e: np.ndarray, mode
         for i in range(len(inputs) + dut.latency):
             if i >= dut.latency:
                 results.append(ctx.get(dut.y))
-            for port, value in zip(
-                (dut.x, dut.multiplier, dut.shift, dut.mode), inputs[min(i, len(inputs) - 1)], strict=True
-            ):
+            for port, value in zip(ports, inputs[min(i, len(inputs) - 1)], strict=True):
                 ctx.set(port, value)
             await ctx.tick()
 
