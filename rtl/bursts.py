@@ -1,0 +1,197 @@
+"""From rows of bytes to AXI4 bursts: what LOAD, STORE and fetch have in common."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from accel import isa
+from accel.isa import Opcode
+from rtl.axi import ADDRESS_BITS, BURST, MAX_BEATS, PAGE_BYTES
+
+COUNT_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "row_count")].width
+
+
+def rows_layout(address_bits: int) -> data.StructLayout:
+    """A two-level pattern of rows: where it starts, how many rows there are and how far apart."""
+    return data.StructLayout(
+        {
+            "address": address_bits,
+            "outer_stride": signed(address_bits),
+            "row_stride": signed(address_bits),
+            "outer_count": COUNT_BITS,
+            "row_count": COUNT_BITS,
+        }
+    )
+
+
+def shift_bytes_left(value: Value, count: Value, width: int) -> Value:
+    """The low `width` bits of `value << 8 * count`; Amaranth's `<<` would make the result 2^len(count) bytes wide."""
+    for stage, bit in enumerate(count):
+        if 8 << stage < width:
+            value = Mux(bit, Cat(Const(0, 8 << stage), value)[:width], value)
+    return value[:width]
+
+
+def low_bytes(count: Value, width_bytes: int) -> Value:
+    """A mask with the bits of the first `count` of `width_bytes` bytes set."""
+    return Cat((count > i).replicate(8) for i in range(width_bytes))
+
+
+def connect_rows(target: RowWalker | BurstGenerator, instruction: data.View, prefix: str = "") -> list:
+    """Statements that drive `target.rows` from the fields of a LOAD or STORE; `prefix` "dram_" takes the memory side."""
+    return [
+        target.rows.address.eq(getattr(instruction, f"{prefix}address")),
+        target.rows.outer_stride.eq(getattr(instruction, f"{prefix}outer_stride")),
+        target.rows.row_stride.eq(getattr(instruction, f"{prefix}row_stride")),
+        target.rows.outer_count.eq(instruction.outer_count),
+        target.rows.row_count.eq(instruction.row_count),
+    ]
+
+
+class RowWalker(wiring.Component):
+    """Steps through the rows of a pattern: row loop inside, outer loop outside.
+
+    Members
+    -------
+    rows, start : In
+        Pattern; in a cycle with `start` it is captured and its first row is current from the next cycle on.
+    step : In
+        Go to the next row; `start` takes precedence.
+    address : Out
+        Address of the current row.
+    active, last : Out
+        There is a current row; it is the last one.
+    """
+
+    def __init__(self, address_bits: int):
+        self._layout = rows_layout(address_bits)
+        super().__init__(
+            {
+                "rows": In(self._layout),
+                "start": In(1),
+                "step": In(1),
+                "address": Out(address_bits),
+                "active": Out(1),
+                "last": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        held = Signal(self._layout)
+        outer_address = Signal.like(self.address)
+        row, outer = Signal(COUNT_BITS), Signal(COUNT_BITS)
+        last_row = Signal()
+        m.d.comb += [
+            last_row.eq(row + 1 == held.row_count),
+            self.last.eq(last_row & (outer + 1 == held.outer_count)),
+        ]
+        with m.If(self.start):
+            m.d.sync += [
+                held.eq(self.rows),
+                self.address.eq(self.rows.address),
+                outer_address.eq(self.rows.address),
+                row.eq(0),
+                outer.eq(0),
+                self.active.eq(1),
+            ]
+        with m.Elif(self.step):
+            m.d.sync += self.active.eq(~self.last)
+            with m.If(last_row):
+                m.d.sync += [
+                    row.eq(0),
+                    outer.eq(outer + 1),
+                    outer_address.eq(outer_address + held.outer_stride),
+                    self.address.eq(outer_address + held.outer_stride),
+                ]
+            with m.Else():
+                m.d.sync += [row.eq(row + 1), self.address.eq(self.address + held.row_stride)]
+        return m
+
+
+class BurstGenerator(wiring.Component):
+    """Cuts rows of bytes into bursts: at every 4 KiB boundary and after 256 beats; rows are never merged.
+
+    One burst per cycle, the first one in the cycle after `start`, and at most `outstanding_bursts` open at a time.
+
+    Parameters
+    ----------
+    bus_bytes : int
+        Bytes per beat.
+    outstanding_bursts : int
+        Bound on bursts whose address was accepted and that have not ended.
+    row_bytes_bits : int
+        Width of `row_bytes`.
+
+    Members
+    -------
+    rows, row_bytes, start : In
+        Pattern and length of each row; captured in a cycle with `start`, which needs `free`.
+    free : Out
+        No address is left to be sent.
+    burst : Out
+        Stream of `BURST`s with addresses aligned to beats.
+    ended : In
+        One burst ended (last beat read, or response accepted).
+    """
+
+    def __init__(self, bus_bytes: int, outstanding_bursts: int, row_bytes_bits: int):
+        self._bus_bytes = bus_bytes
+        self._outstanding_bursts = outstanding_bursts
+        self._row_bytes_bits = row_bytes_bits
+        super().__init__(
+            {
+                "rows": In(rows_layout(ADDRESS_BITS)),
+                "row_bytes": In(row_bytes_bits),
+                "start": In(1),
+                "free": Out(1, init=1),
+                "burst": Out(stream.Signature(BURST)),
+                "ended": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.walker = walker = RowWalker(ADDRESS_BITS)
+        sent, left = self._cut(m, walker)
+        row_done = Signal()
+        accepted = Signal()
+        open_bursts = Signal(range(self._outstanding_bursts + 1))
+        m.d.comb += [
+            walker.rows.eq(self.rows),
+            walker.start.eq(self.start),
+            self.free.eq(~walker.active),
+            self.burst.valid.eq(walker.active & (open_bursts != self._outstanding_bursts)),
+            accepted.eq(self.burst.valid & self.burst.ready),
+            row_done.eq(self.burst.payload.length == left),
+            self.burst.payload.final.eq(row_done & walker.last),
+            walker.step.eq(accepted & row_done),
+        ]
+        m.d.sync += open_bursts.eq(open_bursts + accepted - self.ended)
+        with m.If(self.start | walker.step):
+            m.d.sync += sent.eq(0)
+        with m.Elif(accepted):
+            m.d.sync += sent.eq(sent + self.burst.payload.length + 1)
+        return m
+
+    def _cut(self, m: Module, walker: RowWalker) -> tuple[Signal, Signal]:
+        """Next burst of the current row; returns (beats sent, beats left - 1) of that row."""
+        beat_shift = self._bus_bytes.bit_length() - 1
+        row_span = Signal(self._row_bytes_bits)
+        with m.If(self.start):
+            m.d.sync += row_span.eq(self.row_bytes - 1)
+        sent = Signal(self._row_bytes_bits)
+        beat, left = Signal(ADDRESS_BITS - beat_shift), Signal(ADDRESS_BITS - beat_shift)
+        page_left = Signal((PAGE_BYTES // self._bus_bytes - 1).bit_length())
+        fits = Signal(ADDRESS_BITS - beat_shift)
+        m.d.comb += [
+            beat.eq((walker.address >> beat_shift) + sent),
+            left.eq(((walker.address + row_span) >> beat_shift) - beat),
+            page_left.eq(~beat),
+            fits.eq(Mux(left < page_left, left, page_left)),
+            self.burst.payload.address.eq(Cat(Const(0, beat_shift), beat)),
+            self.burst.payload.length.eq(Mux(fits < MAX_BEATS, fits, MAX_BEATS - 1)),
+        ]
+        return sent, left

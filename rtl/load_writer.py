@@ -1,0 +1,177 @@
+"""The writer of LOAD: a byte stream with padding goes in, words come out."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from accel import isa
+from accel.config import ArchConfig
+from accel.isa import Opcode
+from rtl.bursts import RowWalker, connect_rows, low_bytes, shift_bytes_left
+from rtl.interfaces import layout
+
+LOAD_LAYOUT = layout(Opcode.LOAD)
+WORD_ADDRESS_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "address")].width
+ROW_STREAM_BITS = 26
+"""Bits of a row's stream length: row_words (18) times step_bytes (8)."""
+
+
+class Phase(enum.Enum, shape=2):
+    """Part of a row's stream that comes next."""
+
+    BEFORE = 0
+    MEMORY = 1
+    AFTER = 2
+
+
+def word_layout(config: ArchConfig) -> data.StructLayout:
+    """One emitted word: data and mask are already moved to its `byte_offset`."""
+    return data.StructLayout(
+        {
+            "data": 8 * config.load_word_bytes,
+            "mask": config.load_word_bytes,
+            "address": WORD_ADDRESS_BITS,
+            "memory": 2,
+        }
+    )
+
+
+class LoadWriter(wiring.Component):
+    """Assembles the words of one LOAD at a time; docs/timing.md, "LOAD", defines its `take` and `emit`.
+
+    Takes at most one chunk of `bus_bytes` and emits at most one word per cycle.
+
+    Members
+    -------
+    start, instruction : In
+        With `start` (needs `free`) the instruction is captured and begins in the next cycle.
+    free : Out
+        No LOAD is in the writer, or its last word is emitted in this cycle.
+    beats : In
+        Stream of memory beats.
+    emit, word, last : Out
+        A word is emitted in this cycle; it is the last one of its LOAD.
+    """
+
+    def __init__(self, config: ArchConfig):
+        self._config = config
+        self._buffer_bytes = config.load_word_bytes + config.bus_bytes
+        super().__init__(
+            {
+                "start": In(1),
+                "instruction": In(LOAD_LAYOUT),
+                "free": Out(1),
+                "beats": In(stream.Signature(8 * config.bus_bytes)),
+                "emit": Out(1),
+                "last": Out(1),
+                "word": Out(word_layout(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        held = Signal(LOAD_LAYOUT)
+        with m.If(self.start):
+            m.d.sync += held.eq(self.instruction)
+        buffer = Signal(8 * self._buffer_bytes)
+        level = Signal(range(self._buffer_bytes + 1))
+        chunk, chunk_bytes = self._take(m, held, level)
+        leaving = self._emit(m, held, buffer, level)
+        kept = Signal.like(level)
+        m.d.comb += kept.eq(level - leaving)
+        with m.If(self.start):
+            m.d.sync += [buffer.eq(0), level.eq(0)]
+        with m.Else():
+            rest = buffer >> (leaving << 3)
+            m.d.sync += [
+                buffer.eq(rest | shift_bytes_left(chunk, kept, len(buffer))),
+                level.eq(kept + chunk_bytes),
+            ]
+        return m
+
+    def _take(self, m: Module, held: data.View, level: Signal) -> tuple[Signal, Signal]:
+        """The stream's side; returns the chunk taken in this cycle and its bytes (0 if none is taken)."""
+        bus_bytes = self._config.bus_bytes
+        low_bits = bus_bytes.bit_length() - 1
+        m.submodules.rows = rows = RowWalker(low_bits)
+        m.d.comb += [rows.start.eq(self.start), connect_rows(rows, self.instruction, "dram_")]
+        phase, phase_left = Signal(Phase), Signal(ROW_STREAM_BITS)
+        low, count = Signal(low_bits), Signal(range(bus_bytes + 1))
+        row_begins, take = Signal(), Signal()
+        chunk, chunk_bytes = Signal(8 * bus_bytes), Signal.like(count)
+        in_memory = phase == Phase.MEMORY
+        room = rows.active & (level <= self._config.load_word_bytes)
+        available = bus_bytes - low
+        pad = held.pad_value.as_unsigned().replicate(bus_bytes)
+        m.d.comb += [
+            low.eq(Mux(in_memory & row_begins, rows.address, 0)),
+            count.eq(Mux(phase_left < available, phase_left, available)),
+            self.beats.ready.eq(room & in_memory),
+            take.eq(room & (~in_memory | self.beats.valid)),
+            chunk_bytes.eq(Mux(take, count, 0)),
+            chunk.eq(Mux(in_memory, self.beats.payload >> (low << 3), pad) & low_bytes(chunk_bytes, bus_bytes)),
+        ]
+        self._next_phase(m, held, rows, (phase, phase_left, row_begins), take, count)
+        return chunk, chunk_bytes
+
+    def _next_phase(self, m: Module, held: data.View, rows: RowWalker, state: tuple, take: Signal, count: Signal) -> None:
+        """Advance the phase by one chunk of `count` bytes; padding of no bytes takes no cycle."""
+        phase, phase_left, row_begins = state
+        pad_after = Signal(ROW_STREAM_BITS)
+        first = self.instruction
+        total = (first.row_words - 1) * first.step_bytes + first.word_bytes
+        phase_ends = phase_left == count
+        row_ends = phase_ends & ((phase == Phase.AFTER) | (phase == Phase.MEMORY) & (pad_after == 0))
+        m.d.comb += rows.step.eq(take & row_ends)
+
+        def begin_row(instruction: data.View) -> list:
+            padded = instruction.pad_bytes != 0
+            return [
+                phase.eq(Mux(padded, Phase.BEFORE, Phase.MEMORY)),
+                phase_left.eq(Mux(padded, instruction.pad_bytes, instruction.row_bytes)),
+                row_begins.eq(1),
+            ]
+
+        with m.If(self.start):
+            m.d.sync += [begin_row(first), pad_after.eq(total - first.pad_bytes - first.row_bytes)]
+        with m.Elif(take & row_ends):
+            m.d.sync += begin_row(held)
+        with m.Elif(take & phase_ends):
+            with m.If(phase == Phase.BEFORE):
+                m.d.sync += [phase.eq(Phase.MEMORY), phase_left.eq(held.row_bytes)]
+            with m.Else():
+                m.d.sync += [phase.eq(Phase.AFTER), phase_left.eq(pad_after)]
+        with m.Elif(take):
+            m.d.sync += phase_left.eq(phase_left - count)
+            with m.If(phase == Phase.MEMORY):
+                m.d.sync += row_begins.eq(0)
+
+    def _emit(self, m: Module, held: data.View, buffer: Signal, level: Signal) -> Signal:
+        """The words' side; returns the bytes that leave the buffer in this cycle."""
+        m.submodules.words = rows = RowWalker(WORD_ADDRESS_BITS)
+        word = Signal(WORD_ADDRESS_BITS)
+        last_word = word + 1 == held.row_words
+        step = Mux(last_word, held.word_bytes, held.step_bytes)
+        need = Mux(step > held.word_bytes, step, held.word_bytes)
+        leaving = Signal.like(held.step_bytes)
+        mask = Cat(held.word_bytes > i for i in range(self._config.load_word_bytes))
+        m.d.comb += [
+            rows.start.eq(self.start),
+            connect_rows(rows, self.instruction),
+            self.emit.eq(rows.active & (level >= need)),
+            leaving.eq(Mux(self.emit, step, 0)),
+            rows.step.eq(self.emit & last_word),
+            self.last.eq(rows.step & rows.last),
+            self.free.eq(~rows.active | self.last),
+            self.word.address.eq(rows.address + word),
+            self.word.memory.eq(held.memory),
+            self.word.mask.eq(mask << held.byte_offset),
+            self.word.data.eq(shift_bytes_left(buffer, held.byte_offset, 8 * self._config.load_word_bytes)),
+        ]
+        with m.If(self.start | rows.step):
+            m.d.sync += word.eq(0)
+        with m.Elif(self.emit):
+            m.d.sync += word.eq(word + 1)
+        return leaving

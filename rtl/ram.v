@@ -1,0 +1,57 @@
+// Memory with one write port of LANES lanes and one synchronous read port; zero after power-up.
+// A word that is being written reads as its old value, or as its new one if TRANSPARENT.
+module accelerator_ram #(
+  parameter WIDTH = 8,
+  parameter DEPTH = 2,
+  parameter ADDRESS_BITS = 1,
+  parameter LANES = 1,
+  parameter TRANSPARENT = 0
+) (
+  input  wire                    clk,
+  input  wire                    read_en,
+  input  wire [ADDRESS_BITS-1:0] read_addr,
+  output reg  [WIDTH-1:0]        read_data,
+  input  wire [LANES-1:0]        write_en,
+  input  wire [ADDRESS_BITS-1:0] write_addr,
+  input  wire [WIDTH-1:0]        write_data
+);
+  localparam LANE_BITS = WIDTH / LANES;
+  reg [WIDTH-1:0] memory [0:DEPTH-1];
+  integer word;
+  initial begin
+    read_data = {WIDTH{1'b0}};
+    for (word = 0; word < DEPTH; word = word + 1) memory[word] = {WIDTH{1'b0}};
+  end
+  always @(posedge clk)
+    if (read_en) read_data <= memory[read_addr];
+  genvar lane;
+  generate
+    for (lane = 0; lane < LANES; lane = lane + 1) begin : lanes
+      always @(posedge clk)
+        if (write_en[lane]) begin
+          memory[write_addr][lane*LANE_BITS +: LANE_BITS] <= write_data[lane*LANE_BITS +: LANE_BITS];
+          if (TRANSPARENT != 0 && read_en && read_addr == write_addr)
+            read_data[lane*LANE_BITS +: LANE_BITS] <= write_data[lane*LANE_BITS +: LANE_BITS];
+        end
+    end
+  endgenerate
+endmodule
+
+// Memory with one write port and one asynchronous read port, for queues.
+module accelerator_queue_ram #(
+  parameter WIDTH = 8,
+  parameter DEPTH = 2,
+  parameter ADDRESS_BITS = 1
+) (
+  input  wire                    clk,
+  input  wire [ADDRESS_BITS-1:0] read_addr,
+  output wire [WIDTH-1:0]        read_data,
+  input  wire                    write_en,
+  input  wire [ADDRESS_BITS-1:0] write_addr,
+  input  wire [WIDTH-1:0]        write_data
+);
+  reg [WIDTH-1:0] memory [0:DEPTH-1];
+  assign read_data = memory[read_addr];
+  always @(posedge clk)
+    if (write_en) memory[write_addr] <= write_data;
+endmodule

@@ -1,0 +1,122 @@
+"""STORE: scratchpad to external memory."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import Out
+
+from accel.config import ArchConfig
+from rtl.axi import Axi4Write, drive_address
+from rtl.bursts import BurstGenerator, connect_rows
+from rtl.interfaces import MASK_BITS, ReadPort, UnitControl
+from rtl.store_packer import ROW_BYTES_BITS, STORE_LAYOUT, StorePacker, StoreReader
+
+RESPONSE = data.StructLayout({"final": 1, "signal": MASK_BITS})
+"""What an expected write response means: `final` ends a STORE, which posts `signal`."""
+
+
+class StoreUnit(wiring.Component):
+    """Reader, packer and bursts of STORE; responses of earlier STOREs may be pending while the next one runs.
+
+    Members
+    -------
+    control : Out(UnitControl)
+    bus : Out(Axi4Write)
+    spad_read : Out(ReadPort)
+    error : Out(1)
+        An error response is accepted in this cycle.
+    """
+
+    def __init__(self, config: ArchConfig):
+        self._config = config
+        super().__init__(
+            {
+                "control": Out(UnitControl()),
+                "bus": Out(Axi4Write(config.bus_bytes)),
+                "spad_read": Out(ReadPort(config.spad_words, config.rows)),
+                "error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.reader = reader = StoreReader(self._config)
+        m.submodules.packer = packer = StorePacker(self._config)
+        m.submodules.bursts = bursts = BurstGenerator(
+            self._config.bus_bytes, self._config.outstanding_bursts, ROW_BYTES_BITS
+        )
+        wiring.connect(m, reader.spad_read, wiring.flipped(self.spad_read))
+        head = STORE_LAYOUT(self.control.instruction.payload)
+        issue = Signal()
+        ready = bursts.free & ~packer.active & ((head.wait & ~self.control.tokens) == 0)
+        row_bytes = Signal(ROW_BYTES_BITS)
+        m.d.comb += [
+            issue.eq(self.control.instruction.valid & ready),
+            self.control.instruction.ready.eq(issue),
+            row_bytes.eq(head.row_words * head.word_bytes),
+            connect_rows(bursts, head, "dram_"),
+            bursts.row_bytes.eq(row_bytes),
+            packer.row_bytes.eq(row_bytes),
+            [unit.start.eq(issue) for unit in (reader, packer, bursts)],
+            [unit.instruction.eq(head) for unit in (reader, packer)],
+            packer.bytes.eq(reader.bytes),
+            packer.count.eq(reader.count),
+            reader.freed.eq(packer.freed),
+        ]
+        pending = self._bus(m, bursts, packer)
+        m.d.comb += [
+            self.control.occupied.eq(issue | packer.active | pending),
+            self.control.busy.eq(packer.freed != 0),
+            self.control.idle.eq(~(packer.active | pending)),
+        ]
+        return m
+
+    def _bus(self, m: Module, bursts: BurstGenerator, packer: StorePacker) -> Signal:
+        """Connect the bus; returns whether responses are pending.
+
+        A burst's data may be sent from the cycle after its address was first offered, accepted or not: AXI forbids
+        a manager to wait for AWREADY before it raises WVALID.
+        """
+        bus, depth = self.bus, self._config.outstanding_bursts
+        m.submodules.lengths = lengths = SyncFIFO(width=8, depth=depth)
+        burst, offered = bursts.burst, Signal()
+        m.d.sync += offered.eq(burst.valid & ~burst.ready)
+        m.d.comb += [
+            bus.awvalid.eq(burst.valid),
+            burst.ready.eq(bus.awready),
+            drive_address(bus, "aw", self._config.bus_bytes, burst.payload),
+            lengths.w_data.eq(burst.payload.length),
+            lengths.w_en.eq(burst.valid & ~offered),
+            packer.burst_length.valid.eq(lengths.r_rdy),
+            packer.burst_length.payload.eq(lengths.r_data),
+            lengths.r_en.eq(packer.burst_length.ready),
+            bus.wvalid.eq(packer.beat.valid),
+            packer.beat.ready.eq(bus.wready),
+            bus.wdata.eq(packer.beat.payload.data),
+            bus.wstrb.eq(packer.beat.payload.strobe),
+            bus.wlast.eq(packer.beat.payload.last),
+        ]
+        return self._responses(m, bursts, lengths.w_en)
+
+    def _responses(self, m: Module, bursts: BurstGenerator, announce: Signal) -> Signal:
+        """Complete a STORE at the response of its last burst; returns whether responses are pending."""
+        bus, control = self.bus, self.control
+        m.submodules.responses = responses = SyncFIFO(width=RESPONSE.size, depth=self._config.outstanding_bursts)
+        signal = Signal(MASK_BITS)
+        with m.If(bursts.start):
+            m.d.sync += signal.eq(STORE_LAYOUT(control.instruction.payload).signal)
+        expected, answer = RESPONSE(responses.r_data), Signal()
+        m.d.comb += [
+            bus.bready.eq(1),
+            answer.eq(bus.bvalid & bus.bready),
+            bursts.ended.eq(answer),
+            responses.w_data.eq(Cat(bursts.burst.payload.final, signal)),
+            responses.w_en.eq(announce),
+            responses.r_en.eq(answer),
+            control.complete.eq(answer & expected.final),
+            control.signal.eq(Mux(control.complete, expected.signal, 0)),
+            self.error.eq(answer & bus.bresp[1]),
+        ]
+        return responses.r_rdy
