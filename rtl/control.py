@@ -1,0 +1,150 @@
+"""What ties the units together: instruction queues, semaphores and stall counters."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from accel import isa
+from accel.isa import Opcode, Unit
+from accel.registers import CAUSES, COUNTED_UNITS
+from accel.timing import SEMAPHORE_BITS
+from rtl.interfaces import INSTRUCTION_BITS, MASK_BITS, layout
+
+COUNTER_BITS = 32
+
+
+class InstructionQueue(wiring.Component):
+    """First in, first out queue of the instructions with one opcode; stores the bits of its fields only.
+
+    Members
+    -------
+    pushed, head : stream of INSTRUCTION_BITS
+        An instruction that is pushed in one cycle is at the head in the next one at the earliest.
+    """
+
+    def __init__(self, opcode: Opcode, depth: int):
+        self._width = sum(field.width for field in isa.FIELDS[opcode])
+        self._depth = depth
+        super().__init__(
+            {"pushed": In(stream.Signature(INSTRUCTION_BITS)), "head": Out(stream.Signature(INSTRUCTION_BITS))}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.fifo = fifo = SyncFIFO(width=self._width, depth=self._depth)
+        m.d.comb += [
+            fifo.w_data.eq(self.pushed.payload),
+            fifo.w_en.eq(self.pushed.valid),
+            self.pushed.ready.eq(fifo.w_rdy),
+            self.head.payload.eq(fifo.r_data),
+            self.head.valid.eq(fifo.r_rdy),
+            fifo.r_en.eq(self.head.ready),
+        ]
+        return m
+
+
+class Semaphores(wiring.Component):
+    """One counter of tokens per pair of units.
+
+    Members
+    -------
+    clear : In
+        All counters become 0.
+    take : In
+        Per unit: bit p takes one token of (p, unit).
+    post : In
+        Per unit: bit u adds one token to (unit, u).
+    tokens : Out
+        Per unit: bit p is set if (p, unit) holds a token posted in an earlier cycle. Bits without a unit are set, so
+        that nothing waits for units that do not exist.
+    overflow : Out
+        A token is lost in this cycle because its counter is full.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "clear": In(1),
+                "take": In(MASK_BITS).array(len(Unit)),
+                "post": In(MASK_BITS).array(len(Unit)),
+                "tokens": Out(MASK_BITS, init=-1 % (1 << MASK_BITS)).array(len(Unit)),
+                "overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        lost = []
+        for producer in Unit:
+            for consumer in Unit:
+                count = Signal(SEMAPHORE_BITS, name=f"count_{producer.name}_{consumer.name}")
+                post, take = self.post[producer][consumer], self.take[consumer][producer]
+                full = count.all() & post & ~take
+                lost.append(full)
+                m.d.comb += self.tokens[consumer][producer].eq(count != 0)
+                with m.If(self.clear):
+                    m.d.sync += count.eq(0)
+                with m.Elif(~full):
+                    m.d.sync += count.eq(count + post - take)
+        m.d.comb += self.overflow.eq(Cat(lost).any())
+        return m
+
+
+def head_wait(control: wiring.PureInterface) -> Value:
+    """The `wait` mask of the instruction at the head of a unit's queue, 0 if there is none."""
+    head = control.instruction
+    wait = layout(Opcode.LOAD)(head.payload).wait  # the header is the same in all instructions
+    return wait & head.valid.replicate(MASK_BITS)
+
+
+def taken_tokens(control: wiring.PureInterface) -> Value:
+    """The semaphores from which the unit takes a token in this cycle."""
+    return head_wait(control) & control.instruction.ready.replicate(MASK_BITS)
+
+
+def unit_cause(control: wiring.PureInterface) -> Value:
+    """One-hot cause (`CAUSES`) of this cycle for the unit behind `control`; see docs/timing.md."""
+    missing = (head_wait(control) & ~control.tokens)[: len(Unit)] & (~control.occupied).replicate(len(Unit))
+    first_missing = missing & (-missing)[: len(Unit)]
+    empty = ~control.occupied & ~missing.any()
+    return Cat(control.occupied & control.busy, control.occupied & ~control.busy, first_missing, empty)
+
+
+def fetch_cause(fetch: wiring.PureInterface) -> Value:
+    """One-hot cause of this cycle for fetch."""
+    waiting = fetch.waiting.any()
+    return Cat(fetch.busy, ~fetch.busy & ~waiting & ~fetch.done, fetch.waiting, fetch.done)
+
+
+class StallCounters(wiring.Component):
+    """Counts the cycles of each cause for each of `COUNTED_UNITS`.
+
+    Members
+    -------
+    clear, running : In
+        Reset all counters; count this cycle.
+    causes : In
+        Per unit: one-hot cause.
+    counts : Out
+        Units' causes one after the other.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "clear": In(1),
+                "running": In(1),
+                "causes": In(len(CAUSES)).array(len(COUNTED_UNITS)),
+                "counts": Out(COUNTER_BITS).array(len(COUNTED_UNITS) * len(CAUSES)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for index, count in enumerate(self.counts):
+            unit, cause = divmod(index, len(CAUSES))
+            m.d.sync += count.eq(Mux(self.clear, 0, count + (self.causes[unit][cause] & self.running)))
+        return m

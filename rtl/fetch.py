@@ -1,0 +1,132 @@
+"""Fetch and dispatch: reads the program and pushes each instruction into its unit's queue."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from accel.config import ArchConfig
+from accel.isa import INSTRUCTION_BYTES, Opcode, Unit
+from rtl.axi import ADDRESS_BITS, Axi4Read, drive_address
+from rtl.bursts import BurstGenerator
+from rtl.interfaces import INSTRUCTION_BITS, layout
+
+OPCODE_BITS = layout(Opcode.LOAD)["opcode"].width
+
+
+class Fetch(wiring.Component):
+    """Fills one instruction register from the bus and dispatches it in program order.
+
+    From the first instruction that has an unknown opcode or came with an error response on, the rest of the program is
+    read and dropped. In program order every signal precedes its wait, so the instructions before it still complete.
+
+    Members
+    -------
+    start, address, count : In
+        `start` is high in the cycle before cycle 0; address (a multiple of `INSTRUCTION_BYTES`; the bits below are
+        ignored) and number of instructions are stable while the program runs.
+    bus : Out(Axi4Read)
+    queues : Out
+        One instruction stream per unit.
+    done : Out
+        No instruction is left to be dispatched.
+    busy : Out
+        An instruction is dispatched (or dropped) in this cycle.
+    waiting : Out
+        Bit u: the next instruction waits for a place in unit u's queue.
+    opcode_error, response_error : Out
+        An instruction is dropped because of its opcode; a beat with an error response is accepted.
+    """
+
+    def __init__(self, config: ArchConfig):
+        self._config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "address": In(ADDRESS_BITS),
+                "count": In(32),
+                "bus": Out(Axi4Read(config.bus_bytes)),
+                "queues": Out(stream.Signature(INSTRUCTION_BITS)).array(len(Unit)),
+                "done": Out(1),
+                "busy": Out(1),
+                "waiting": Out(len(Unit)),
+                "opcode_error": Out(1),
+                "response_error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self._addresses(m)
+        full, faulty = Signal(), Signal()
+        instruction = Signal(INSTRUCTION_BITS)
+        self._fill(m, instruction, full, faulty)
+        self._dispatch(m, instruction, full, faulty)
+        return m
+
+    def _addresses(self, m: Module) -> None:
+        begin = Signal()
+        m.submodules.bursts = bursts = BurstGenerator(
+            self._config.bus_bytes, self._config.outstanding_bursts, ADDRESS_BITS
+        )
+        low_bits = INSTRUCTION_BYTES.bit_length() - 1
+        m.d.sync += begin.eq(self.start)
+        m.d.comb += [
+            bursts.start.eq(begin & ~self.done),
+            bursts.rows.address.eq(Cat(Const(0, low_bits), self.address[low_bits:])),
+            bursts.rows.outer_count.eq(1),
+            bursts.rows.row_count.eq(1),
+            bursts.row_bytes.eq(self.count << low_bits),
+            bursts.ended.eq(self.bus.rvalid & self.bus.rready & self.bus.rlast),
+            self.bus.arvalid.eq(bursts.burst.valid),
+            bursts.burst.ready.eq(self.bus.arready),
+            drive_address(self.bus, "ar", self._config.bus_bytes, bursts.burst.payload),
+        ]
+
+    def _fill(self, m: Module, instruction: Signal, full: Signal, faulty: Signal) -> None:
+        """Collect beats; the first one ends up in the lowest bytes."""
+        bus = self.bus
+        beats = INSTRUCTION_BYTES // self._config.bus_bytes
+        collected, accept = Signal(range(beats)), Signal()
+        m.d.comb += [
+            bus.rready.eq(~full | self.busy),
+            accept.eq(bus.rvalid & bus.rready),
+            self.response_error.eq(accept & bus.rresp[1]),
+        ]
+        with m.If(self.busy):
+            m.d.sync += full.eq(0)
+        with m.If(accept):
+            m.d.sync += [
+                instruction.eq(Cat(instruction, bus.rdata)[len(bus.rdata) :]),
+                faulty.eq(self.response_error | (faulty & (collected != 0))),
+            ]
+            with m.If(collected == beats - 1):
+                m.d.sync += [collected.eq(0), full.eq(1)]
+            with m.Else():
+                m.d.sync += collected.eq(collected + 1)
+
+    def _dispatch(self, m: Module, instruction: Signal, full: Signal, faulty: Signal) -> None:
+        opcode = instruction[:OPCODE_BITS]
+        left, halted = Signal(32), Signal()
+        known, drop = Signal(), Signal()
+        ready = Signal(len(Unit))
+        selected = Cat(opcode == Opcode[unit.name] for unit in Unit)
+        m.d.comb += [
+            known.eq(selected.any()),
+            drop.eq(halted | faulty | ~known),
+            self.opcode_error.eq(full & ~halted & ~faulty & ~known),
+            ready.eq(Cat(queue.ready for queue in self.queues)),
+            self.busy.eq(full & (drop | (selected & ready).any())),
+            self.waiting.eq((selected & ~ready) & (full & ~drop).replicate(len(Unit))),
+            self.done.eq(left == 0),
+        ]
+        for unit in Unit:
+            m.d.comb += [
+                self.queues[unit].payload.eq(instruction),
+                self.queues[unit].valid.eq(full & ~drop & selected[unit]),
+            ]
+        with m.If(self.start):
+            m.d.sync += [left.eq(self.count), halted.eq(0)]
+        with m.Elif(self.busy):
+            m.d.sync += [left.eq(left - 1), halted.eq(drop)]

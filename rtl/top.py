@@ -1,0 +1,145 @@
+"""`Accelerator`: the whole machine."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from accel.config import ArchConfig
+from accel.isa import Opcode, Unit
+from accel.registers import ERRORS
+from rtl.accumulators import Accumulators
+from rtl.axi import Axi4Lite, Axi4Read, Axi4Write
+from rtl.control import InstructionQueue, Semaphores, StallCounters, fetch_cause, taken_tokens, unit_cause
+from rtl.exec_unit import ExecUnit
+from rtl.fetch import Fetch
+from rtl.load_unit import LoadUnit
+from rtl.param_memory import ParamMemory
+from rtl.post_unit import PostUnit
+from rtl.registers import ADDRESS_WIDTH, RegisterBlock
+from rtl.scratchpad import Scratchpad
+from rtl.store_unit import StoreUnit
+from rtl.weight_buffer import WeightBuffer
+
+
+class Accelerator(wiring.Component):
+    """The machine of docs/architecture.md with the cycles of docs/timing.md.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    verification : bool
+        Add the outputs `issue`, `complete` (one bit per unit, high in the cycle of that event) and `running`
+        (high in cycles 0 .. total - 1).
+
+    Members
+    -------
+    fetch, load : Out(Axi4Read)
+    store : Out(Axi4Write)
+    control : In(Axi4Lite)
+    irq : Out(1)
+        Interrupt request: a run has ended and its STATUS done bit has not been cleared, if the interrupt is enabled.
+    """
+
+    def __init__(self, config: ArchConfig, verification: bool = False):
+        self._config = config
+        self._verification = verification
+        members = {
+            "fetch": Out(Axi4Read(config.bus_bytes)),
+            "load": Out(Axi4Read(config.bus_bytes)),
+            "store": Out(Axi4Write(config.bus_bytes)),
+            "control": In(Axi4Lite(ADDRESS_WIDTH)),
+            "irq": Out(1),
+        }
+        if verification:
+            members |= {"issue": Out(len(Unit)), "complete": Out(len(Unit)), "running": Out(1)}
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.registers = registers = RegisterBlock(config)
+        m.submodules.fetch_unit = fetch = Fetch(config)
+        m.submodules.load_unit = load = LoadUnit(config)
+        m.submodules.exec_unit = execute = ExecUnit(config)
+        m.submodules.post_unit = post = PostUnit(config)
+        m.submodules.store_unit = store = StoreUnit(config)
+        units = [load, execute, post, store]
+        wiring.connect(m, registers.bus, wiring.flipped(self.control))
+        for unit, bus in ((fetch, self.fetch), (load, self.load), (store, self.store)):
+            wiring.connect(m, unit.bus, wiring.flipped(bus))
+        m.d.comb += [
+            fetch.start.eq(registers.start),
+            fetch.address.eq(registers.program_address),
+            fetch.count.eq(registers.program_count),
+            self.irq.eq(registers.interrupt),
+        ]
+        errors = self._memories(m, load, execute, post, store)
+        errors |= self._synchronise(m, registers, fetch, units)
+        errors |= {
+            "opcode": fetch.opcode_error,
+            "fetch_response": fetch.response_error,
+            "read_response": load.error,
+            "write_response": store.error,
+        }
+        m.d.comb += registers.errors.eq(Cat(errors[name] for name in ERRORS))
+        return m
+
+    def _memories(self, m: Module, load: LoadUnit, execute: ExecUnit, post: PostUnit, store: StoreUnit) -> dict:
+        """Connect units and memories; returns the error bits that the memories raise."""
+        m.submodules.scratchpad = spad = Scratchpad(self._config)
+        m.submodules.weight_buffer = wbuf = WeightBuffer(self._config)
+        m.submodules.accumulators = acc = Accumulators(self._config)
+        m.submodules.param_memory = param = ParamMemory(self._config)
+        for source, target in (
+            (load.spad_write, spad.load_write),
+            (load.wbuf_write, wbuf.load_write),
+            (load.param_write, param.load_write),
+            (execute.spad_read, spad.exec_read),
+            (execute.wbuf_read, wbuf.exec_read),
+            (execute.accumulate, acc.accumulate),
+            (post.spad_read, spad.post_read),
+            (post.acc_read, acc.post_read),
+            (post.param_read, param.post_read),
+            (post.spad_write, spad.post_write),
+            (store.spad_read, spad.store_read),
+        ):
+            wiring.connect(m, source, target)
+        return {"spad_read": spad.read_conflict, "spad_write": spad.write_conflict, "acc_port": acc.conflict}
+
+    def _synchronise(self, m: Module, registers: RegisterBlock, fetch: Fetch, units: list) -> dict:
+        """Queues, semaphores, counters and the end of the run; returns the error bits that they raise."""
+        m.submodules.semaphores = semaphores = Semaphores()
+        m.submodules.stall_counters = counters = StallCounters()
+        m.d.comb += [
+            semaphores.clear.eq(registers.start),
+            counters.clear.eq(registers.start),
+            counters.running.eq(registers.running),
+            [count.eq(value) for count, value in zip(registers.counts, counters.counts, strict=True)],
+            counters.causes[len(units)].eq(fetch_cause(fetch)),
+        ]
+        issues = []
+        for opcode, unit in zip(Opcode, units, strict=True):
+            index = opcode.unit
+            m.submodules[f"{index.name.lower()}_queue"] = queue = InstructionQueue(opcode, self._config.queue_depth)
+            wiring.connect(m, fetch.queues[index], queue.pushed)
+            wiring.connect(m, queue.head, unit.control.instruction)
+            head = unit.control.instruction
+            issues.append(head.valid & head.ready)
+            m.d.comb += [
+                unit.control.tokens.eq(semaphores.tokens[index]),
+                semaphores.take[index].eq(taken_tokens(unit.control)),
+                semaphores.post[index].eq(unit.control.signal),
+                counters.causes[index].eq(unit_cause(unit.control)),
+            ]
+        controls = [unit.control for unit in units]
+        resting = [c.idle & ~c.complete & ~c.instruction.valid for c in controls]
+        m.d.comb += registers.finished.eq(fetch.done & Cat(resting).all())
+        if self._verification:
+            m.d.comb += [
+                self.issue.eq(Cat(issues)),
+                self.complete.eq(Cat(c.complete for c in controls)),
+                self.running.eq(registers.running),
+            ]
+        return {"semaphore": semaphores.overflow}
