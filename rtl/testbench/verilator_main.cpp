@@ -1,0 +1,297 @@
+// Runs one program on the Verilated machine, with the external memory of docs/timing.md.
+//
+// A shared library with a C interface: testbench_create, testbench_advance (until it returns something other than
+// RUNNING), testbench_destroy. BUS_BYTES, REGISTERS and the REGISTER_* addresses come from the command line.
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+
+#include "Vaccelerator.h"
+#include "verilated.h"
+
+namespace {
+
+constexpr int UNITS = 4;
+constexpr int SLICE_CYCLES = 1024;
+constexpr auto SLICE_TIME = std::chrono::milliseconds(200);
+constexpr uint64_t PAGE_BYTES = 4096;
+
+enum Status : int { RUNNING = 0, FINISHED = 1, WATCHDOG = 2, OUTSIDE_MEMORY = 3, BUS_PROTOCOL = 4, TOO_MANY_EVENTS = 5 };
+
+// Mirrors `Job` in verilator.py.
+struct Job {
+  uint8_t* memory;
+  uint64_t memory_bytes;
+  uint64_t max_cycles;
+  uint64_t stalls_seed;  // 0: the memory of docs/timing.md, otherwise random stalls on every channel
+  uint32_t program_address;
+  uint32_t program_count;
+  uint32_t read_latency;
+  uint32_t write_latency;
+  int64_t* stamps[2][UNITS];  // issue, complete
+  uint64_t capacity[UNITS];
+  uint64_t count[2][UNITS];
+  uint64_t total_cycles;
+  uint64_t fault_address;
+  uint32_t registers[REGISTERS];
+};
+
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed) {}
+  bool enabled() const { return state_ != 0; }
+  // True with probability one half; never if stalls are off.
+  bool stall() {
+    if (!state_) return false;
+    state_ ^= state_ >> 12;
+    state_ ^= state_ << 25;
+    state_ ^= state_ >> 27;
+    return (state_ * 0x2545F4914F6CDD1DULL) >> 63;
+  }
+
+ private:
+  uint64_t state_;
+};
+
+struct Fault {
+  Status status;
+  uint64_t address;
+};
+
+void check_burst(const Job& job, uint64_t address, uint64_t beats) {
+  const uint64_t end = address + beats * BUS_BYTES;
+  if (address % BUS_BYTES || address / PAGE_BYTES != (end - 1) / PAGE_BYTES) throw Fault{BUS_PROTOCOL, address};
+  if (end > job.memory_bytes) throw Fault{OUTSIDE_MEMORY, address};
+}
+
+class ReadChannel {
+ public:
+  ReadChannel(Job& job, Random& random) : job_(job), random_(random) {}
+
+  template <class Data, class Last>
+  void drive(uint64_t now, uint8_t& arready, uint8_t& rvalid, Data& rdata, Last& rlast) {
+    arready = !random_.stall();
+    offered_ = offered_ || (!bursts_.empty() && now >= next_ && !random_.stall());
+    rvalid = offered_;
+    if (!offered_) return;
+    const Burst& head = bursts_.front();
+    std::memcpy(&rdata, job_.memory + head.address, BUS_BYTES);
+    rlast = head.beats == 1;
+  }
+
+  void address(uint64_t now, uint64_t address, uint64_t beats) {
+    check_burst(job_, address, beats);
+    const Burst burst{address, beats, now + job_.read_latency};
+    if (bursts_.empty()) next_ = burst.ready;
+    bursts_.push_back(burst);
+  }
+
+  void accepted(uint64_t now) {
+    offered_ = false;
+    next_ = now + 1;
+    Burst& head = bursts_.front();
+    head.address += BUS_BYTES;
+    if (--head.beats) return;
+    bursts_.pop_front();
+    if (!bursts_.empty() && bursts_.front().ready > next_) next_ = bursts_.front().ready;
+  }
+
+ private:
+  struct Burst {
+    uint64_t address, beats, ready;
+  };
+  Job& job_;
+  Random& random_;
+  std::deque<Burst> bursts_;
+  uint64_t next_ = 0;
+  bool offered_ = false;
+};
+
+class WriteChannel {
+ public:
+  WriteChannel(Job& job, Random& random) : job_(job), random_(random) {}
+
+  // With stalls, addresses are accepted only while data are offered: AXI allows a subordinate to wait for them.
+  void drive(uint64_t now, bool wvalid, uint8_t& awready, uint8_t& wready, uint8_t& bvalid) {
+    awready = random_.enabled() ? wvalid && !random_.stall() : true;
+    wready = !random_.stall();
+    offered_ = offered_ || (!responses_.empty() && now >= responses_.front() && !random_.stall());
+    bvalid = offered_;
+  }
+
+  void address(uint64_t address, uint64_t beats) {
+    check_burst(job_, address, beats);
+    bursts_.push_back({address, beats});
+  }
+
+  void data(const void* bytes, uint64_t strobe, bool last) {
+    Beat beat{{}, strobe, last};
+    std::memcpy(beat.bytes, bytes, BUS_BYTES);
+    beats_.push_back(beat);
+  }
+
+  // Write the beats whose address is known.
+  void commit(uint64_t now) {
+    while (!beats_.empty() && !bursts_.empty()) {
+      const Beat& beat = beats_.front();
+      Burst& burst = bursts_.front();
+      for (int i = 0; i < BUS_BYTES; ++i)
+        if (beat.strobe >> i & 1) job_.memory[burst.address + i] = beat.bytes[i];
+      burst.address += BUS_BYTES;
+      if (beat.last != (--burst.beats == 0)) throw Fault{BUS_PROTOCOL, burst.address};
+      if (beat.last) {
+        bursts_.pop_front();
+        responses_.push_back(now + job_.write_latency);
+      }
+      beats_.pop_front();
+    }
+  }
+
+  void responded() {
+    offered_ = false;
+    responses_.pop_front();
+  }
+
+ private:
+  struct Burst {
+    uint64_t address, beats;
+  };
+  struct Beat {
+    uint8_t bytes[BUS_BYTES];
+    uint64_t strobe;
+    bool last;
+  };
+  Job& job_;
+  Random& random_;
+  std::deque<Burst> bursts_;
+  std::deque<Beat> beats_;
+  std::deque<uint64_t> responses_;
+  bool offered_ = false;
+};
+
+class Testbench {
+ public:
+  explicit Testbench(Job& job)
+      : job_(job), random_(job.stalls_seed), fetch_(job, random_), load_(job, random_), store_(job, random_) {
+    top_.rst = 1;
+    for (int i = 0; i < 3; ++i) cycle();
+    top_.rst = 0;
+    write(REGISTER_PROGRAM_ADDRESS, job.program_address);
+    write(REGISTER_PROGRAM_COUNT, job.program_count);
+    write(REGISTER_CONTROL, 3);  // start, interrupt enable
+  }
+
+  Status advance() {
+    const auto end = std::chrono::steady_clock::now() + SLICE_TIME;
+    do {
+      for (int i = 0; i < SLICE_CYCLES; ++i) {
+        if (top_.irq) return finish();
+        if (job_.total_cycles >= job_.max_cycles) return WATCHDOG;
+        cycle();
+      }
+    } while (std::chrono::steady_clock::now() < end);
+    return RUNNING;
+  }
+
+ private:
+  Status finish() {
+    for (uint32_t i = 0; i < REGISTERS; ++i) job_.registers[i] = read(4 * i);
+    return FINISHED;
+  }
+
+  void write(uint32_t address, uint32_t data) {
+    top_.control_awaddr = address;
+    top_.control_wdata = data;
+    top_.control_wstrb = 15;
+    top_.control_awvalid = top_.control_wvalid = top_.control_bready = 1;
+    do cycle();
+    while (!control_written_);
+    top_.control_awvalid = top_.control_wvalid = 0;
+  }
+
+  uint32_t read(uint32_t address) {
+    top_.control_araddr = address;
+    top_.control_arvalid = 1;
+    top_.control_rready = 0;
+    while (!top_.control_rvalid) cycle();
+    top_.control_arvalid = 0;
+    top_.control_rready = 1;
+    const uint32_t data = top_.control_rdata;
+    cycle();
+    top_.control_rready = 0;
+    top_.eval();
+    return data;
+  }
+
+  // Inputs, settled outputs, what they mean, rising edge.
+  void cycle() {
+    top_.clk = 0;
+    fetch_.drive(now_, top_.fetch_arready, top_.fetch_rvalid, top_.fetch_rdata, top_.fetch_rlast);
+    load_.drive(now_, top_.load_arready, top_.load_rvalid, top_.load_rdata, top_.load_rlast);
+    store_.drive(now_, top_.store_wvalid, top_.store_awready, top_.store_wready, top_.store_bvalid);
+    top_.eval();
+    control_written_ = top_.control_awvalid && top_.control_awready;
+    if (top_.running) record();
+    handshakes();
+    top_.clk = 1;
+    top_.eval();
+    ++now_;
+  }
+
+  void record() {
+    const uint8_t events[2] = {top_.issue, top_.complete};
+    for (int kind = 0; kind < 2; ++kind)
+      for (int unit = 0; events[kind] && unit < UNITS; ++unit)
+        if (events[kind] >> unit & 1) {
+          uint64_t& count = job_.count[kind][unit];
+          if (count == job_.capacity[unit]) throw Fault{TOO_MANY_EVENTS, 0};
+          job_.stamps[kind][unit][count++] = job_.total_cycles;
+        }
+    ++job_.total_cycles;
+  }
+
+  void handshakes() {
+    if (top_.fetch_rvalid && top_.fetch_rready) fetch_.accepted(now_);
+    if (top_.load_rvalid && top_.load_rready) load_.accepted(now_);
+    if (top_.store_bvalid && top_.store_bready) store_.responded();
+    if (top_.fetch_arvalid && top_.fetch_arready) fetch_.address(now_, top_.fetch_araddr, top_.fetch_arlen + 1);
+    if (top_.load_arvalid && top_.load_arready) load_.address(now_, top_.load_araddr, top_.load_arlen + 1);
+    if (top_.store_awvalid && top_.store_awready) store_.address(top_.store_awaddr, top_.store_awlen + 1);
+    if (top_.store_wvalid && top_.store_wready) store_.data(&top_.store_wdata, top_.store_wstrb, top_.store_wlast);
+    store_.commit(now_);
+  }
+
+  VerilatedContext context_;
+  Vaccelerator top_{&context_};
+  Job& job_;
+  Random random_;
+  ReadChannel fetch_, load_;
+  WriteChannel store_;
+  uint64_t now_ = 0;
+  bool control_written_ = false;
+};
+
+template <class Action>
+int guarded(Job* job, Action action) {
+  try {
+    return action();
+  } catch (const Fault& fault) {
+    job->fault_address = fault.address;
+    return fault.status;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+void* testbench_create(Job* job) { return new Testbench(*job); }
+
+int testbench_advance(void* testbench, Job* job) {
+  return guarded(job, [&] { return static_cast<Testbench*>(testbench)->advance(); });
+}
+
+void testbench_destroy(void* testbench) { delete static_cast<Testbench*>(testbench); }
+}
