@@ -175,8 +175,8 @@ def _activations(
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for index in range(len(feeds[network.inputs[0]])):
+            feed = {name: array[index : index + 1] for name, array in feeds.items()}
+            yield {**feed, **dict(zip(written, session.run(written, feed), strict=True))}
     except Exception as error:
         raise ModelError(f"model must run in ONNX Runtime for calibration: {error}") from error
-    for index in range(len(feeds[network.inputs[0]])):
-        feed = {name: array[index : index + 1] for name, array in feeds.items()}
-        yield {**feed, **dict(zip(written, session.run(written, feed), strict=True))}

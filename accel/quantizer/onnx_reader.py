@@ -40,6 +40,14 @@ def read_onnx(source: str | os.PathLike[str] | bytes) -> Network:
         the message names the node and the operator.
     """
     model = _load(source)
+    try:
+        return _read(model)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ModelError(f"model must be a valid ONNX file: {type(error).__name__}: {error}") from error
+
+
+def _read(model: onnx.ModelProto) -> Network:
+    """Translate the nodes in order."""
     constants = _initializers(model)
     inputs = tuple(value.name for value in model.graph.input if value.name not in constants)
     shapes = _infer_shapes(model, inputs)
@@ -67,13 +75,11 @@ def _load(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
         model = onnx.load_model_from_string(data)
         tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute)]
         if external := [t.name for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL]:
-            raise ModelError(
-                f"model must hold all its data, got external data for {external[0]!r}; save it as one file"
-            )
+            raise ModelError(f"model must be one file, got external data for {external[0]!r}; save it with its data")
         onnx.checker.check_model(model)
     except OSError as error:
         raise ModelError(f"model {os.fspath(source)!r} cannot be read: {error.strerror}") from error
-    except (DecodeError, onnx.checker.ValidationError) as error:
+    except (DecodeError, onnx.checker.ValidationError, UnicodeDecodeError) as error:
         raise ModelError(f"model must be a valid ONNX file: {error}") from error
     return model
 

@@ -33,10 +33,11 @@ def truncate(numerator: int, denominator: int) -> int:
 
 def scalar_tflite(x: int, q: int, e: int) -> int:
     """Gemmlowp's two functions, step by step."""
-    product = to_int32(x * 2 ** max(e, 0)) * q
+    product = to_int32(x << max(e, 0)) * q
     high = truncate(product + (2**30 if product >= 0 else 1 - 2**30), 2**31)
     n = max(-e, 0)
-    remainder, threshold = high & (2**n - 1), ((2**n - 1) >> 1) + (high < 0)
+    mask = (1 << n) - 1
+    remainder, threshold = high & mask, (mask >> 1) + (high < 0)
     return (high >> n) + (remainder > threshold)
 
 
@@ -60,7 +61,7 @@ def float32(x: Fraction) -> Fraction:
 def scalar_fp32(x: int, q: int, e: int) -> int:
     """Float32 arithmetic in exact fractions."""
     product = float32(float32(Fraction(x)) * q * Fraction(2) ** (e - 31))
-    return int(np.clip(round(product), INT32_MIN, INT32_MAX))
+    return min(max(round(product), INT32_MIN), INT32_MAX)
 
 
 SCALARS: dict[RequantMode, Scalar] = {

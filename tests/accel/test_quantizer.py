@@ -1,0 +1,336 @@
+"""The quantizer: each operator follows its float model, the parameters keep the rules, the rest is refused clearly."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from float_models import FloatArray, Node, load, onnx_model, sqnr
+
+from accel.errors import AccelError, InputError, ModelError
+from accel.graph import Add, AveragePool2d, Conv2d, FullyConnected, MaxPool2d, Reshape
+from accel.graph_file import dump_graph
+from accel.quantizer import dequantize_output, quantize, quantize_input
+from accel.quantizer.quantize import _Builder
+
+RNG_SEED = 1
+
+
+def normal(*shape: int, seed: int = RNG_SEED) -> FloatArray:
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
+
+
+def conv(inputs: list[str], output: str, **attributes: Any) -> Node:
+    return ("Conv", inputs, output, attributes)
+
+
+W = {"w": normal(6, 4, 3, 3), "b": normal(6)}
+NORM = {"g": normal(6), "beta": normal(6, seed=2), "mean": normal(6, seed=3), "var": np.abs(normal(6, seed=4)) + 0.1}
+DENSE = {"m": normal(6 * 4 * 7, 5), "c": normal(5)}
+IMAGE = ("N", 4, 6, 9)
+
+MODELS: dict[str, tuple[list[Node], dict[str, Any]]] = {
+    "conv with bias, stride and padding": ([conv(["x", "w", "b"], "y", strides=[2, 1], pads=[1, 0, 0, 2])], W),
+    "dilated conv without bias": ([conv(["x", "w"], "y", dilations=[2, 3])], W),
+    "SAME_UPPER": ([conv(["x", "w"], "y", auto_pad="SAME_UPPER", strides=[2, 2])], W),
+    "SAME_LOWER": ([conv(["x", "w"], "y", auto_pad="SAME_LOWER", strides=[2, 2])], W),
+    "VALID and Relu": ([conv(["x", "w"], "a", auto_pad="VALID"), ("Relu", ["a"], "y", {})], W),
+    "batch normalization": (
+        [
+            conv(["x", "w", "b"], "a"),
+            ("BatchNormalization", ["a", "g", "beta", "mean", "var"], "n", {"epsilon": 1e-3}),
+            ("Clip", ["n", "zero", "six"], "y", {}),
+        ],
+        W | NORM | {"zero": np.float32(0), "six": np.float32(6)},
+    ),
+    "added constants": (
+        [conv(["x", "w"], "a"), ("Add", ["a", "p"], "s", {}), ("Add", ["q", "s"], "y", {})],
+        W | {"p": normal(6, 1, 1), "q": normal(1, 6, 1, 1)},
+    ),
+    "two readers and a free Relu": (
+        [conv(["x", "w"], "a"), ("Relu", ["a"], "r", {}), ("Add", ["a", "r"], "s", {}), ("Relu", ["s"], "y", {})],
+        W,
+    ),
+    "max pool": ([("MaxPool", ["x"], "y", {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1]})], {}),
+    "average pool": (
+        [("AveragePool", ["x"], "y", {"kernel_shape": [3, 3], "strides": [2, 1], "pads": [1, 1, 1, 0]})],
+        {},
+    ),
+    "average pool with counted padding of zero": (
+        [("AveragePool", ["x"], "y", {"kernel_shape": [2, 3], "count_include_pad": 1})],
+        {},
+    ),
+    "global average pool": ([("GlobalAveragePool", ["x"], "y", {})], {}),
+    "flatten and Gemm": (
+        [
+            conv(["x", "w"], "a"),
+            ("Flatten", ["a"], "f", {}),
+            ("Relu", ["f"], "r", {}),
+            ("Gemm", ["r", "m", "c"], "y", {"alpha": 0.5, "beta": 2.0}),
+        ],
+        W | DENSE,
+    ),
+    "reshape, MatMul and Add": (
+        [
+            conv(["x", "w"], "a"),
+            ("Constant", [], "shape", {"value_ints": [1, -1]}),
+            ("Reshape", ["a", "shape"], "f", {}),
+            ("Dropout", ["f"], "d", {}),
+            ("MatMul", ["d", "k"], "p", {}),
+            ("Add", ["p", "c"], "y", {}),
+            ("Reshape", ["m", "same"], "k", {}),
+        ][:-1],
+        W | {"k": DENSE["m"], "c": DENSE["c"]},
+    ),
+    "transposed Gemm, Softmax and Identity": (
+        [
+            ("GlobalAveragePool", ["x"], "a", {}),
+            ("Flatten", ["a"], "f", {}),
+            ("Identity", ["f"], "i", {}),
+            ("Gemm", ["i", "t"], "g", {"transB": 1}),
+            ("Softmax", ["g"], "s", {}),
+            ("Identity", ["s"], "y", {}),
+        ],
+        {"t": normal(8, 4) * 3},
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["tflite", "single", "fp32"])
+@pytest.mark.parametrize("name", MODELS)
+def test_operator_follows_its_float_model(name: str, mode: str) -> None:
+    nodes, constants = MODELS[name]
+    model = onnx_model(nodes, constants, IMAGE)
+    samples = normal(24, 4, 6, 9) + np.float32(0.5)
+    graph = quantize(model, samples, mode=mode)
+    assert sqnr(model, graph, samples) > 28
+
+
+def test_flattened_weights_are_reordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, constants = MODELS["flatten and Gemm"]
+    model, samples = onnx_model(nodes, constants, IMAGE), normal(8, 4, 6, 9)
+    monkeypatch.setattr(_Builder, "_track_order", lambda *arguments: None)
+    assert sqnr(model, quantize(model, samples), samples) < 5
+
+
+def test_parameters_keep_the_rules() -> None:
+    nodes: list[Node] = [
+        conv(["x", "w", "b"], "a", pads=[1, 1, 1, 1]),
+        ("Relu", ["a"], "r", {}),
+        ("MaxPool", ["r"], "p", {"kernel_shape": [2, 2]}),
+        ("Flatten", ["p"], "y", {}),
+    ]
+    weight = W["w"].copy()
+    weight[2] = 0
+    weight[3] *= 1e-20
+    model = onnx_model([*nodes[:3], ("GlobalAveragePool", ["p"], "y", {})], {"w": weight, "b": W["b"]}, IMAGE)
+    samples = normal(16, 4, 6, 9)
+    graph = quantize(model, samples, name="rules")
+    stem, pool, mean = graph.nodes
+    assert isinstance(stem, Conv2d)
+    assert isinstance(pool, MaxPool2d)
+    assert isinstance(mean, AveragePool2d)
+    assert graph.name == "rules"
+    assert np.abs(stem.weight[[0, 1, 4, 5]]).reshape(4, -1).max(axis=1).tolist() == [127] * 4
+    assert not stem.weight[[2, 3]].any()
+    assert stem.act_min == -128
+    assert graph.tensors["r"].zero_point == -128
+    assert graph.tensors["r"].parameters == graph.tensors["p"].parameters == graph.tensors["y"].parameters
+    assert sqnr(model, graph, samples) > 30
+    source = graph.tensors["x"]
+    assert source.scale == float(np.float32((float(samples.max()) - float(samples.min())) / 255))
+    assert source.zero_point == round(-128 - float(samples.min()) / source.scale)
+
+
+def test_large_bias_keeps_room_for_the_products() -> None:
+    constants = {"w": W["w"] * np.float32(1e-9), "b": W["b"] * np.float32(1e3)}
+    model, samples = onnx_model([conv(["x", "w", "b"], "y")], constants, IMAGE), normal(4, 4, 6, 9)
+    node = quantize(model, samples).nodes[0]
+    assert isinstance(node, Conv2d)
+    room = np.abs(node.weight.astype(np.int64)).reshape(6, -1).sum(axis=1) * 255
+    assert np.all(np.abs(node.bias.astype(np.int64)) + room < 2**31)
+    assert sqnr(model, quantize(model, samples), samples) > 35
+
+
+def test_residual_add_uses_both_scales() -> None:
+    nodes: list[Node] = [
+        conv(["x", "w"], "a", pads=[1, 1, 1, 1]),
+        conv(["x", "v"], "d", pads=[1, 1, 1, 1]),
+        ("Add", ["a", "d"], "s", {}),
+        ("Relu", ["s"], "y", {}),
+    ]
+    model = onnx_model(nodes, W | {"v": normal(6, 4, 3, 3, seed=9) * 5}, IMAGE)
+    samples = normal(16, 4, 6, 9)
+    graph = quantize(model, samples)
+    add = graph.nodes[2]
+    assert isinstance(add, Add)
+    assert add.operand1 == (2**30, 0)
+    assert add.act_min == -128
+    assert sqnr(model, graph, samples) > 30
+
+
+def test_two_inputs_and_outputs() -> None:
+    model = onnx_model([("Add", ["u", "v"], "y", {}), ("Relu", ["y"], "z", {})], {}, (1, 5), ("y", "z"), 17, ("u", "v"))
+    graph = quantize(model, {"u": normal(9, 5), "v": normal(9, 5, seed=2)})
+    assert graph.inputs == ("u", "v")
+    assert graph.outputs == ("y", "z")
+    with pytest.raises(InputError, match=r"^name must be one of \('u', 'v'\), got None$"):
+        quantize_input(graph, normal(1, 5))
+    assert quantize_input(graph, normal(1, 5), "u").shape == (1, 5)
+
+
+def test_quantizing_twice_gives_equal_bytes() -> None:
+    nodes, constants = MODELS["batch normalization"]
+    model = onnx_model(nodes, constants, IMAGE)
+    first, second = (dump_graph(quantize(model, normal(8, 4, 6, 9), calibrator="percentile")) for _ in range(2))
+    assert first == second
+
+
+def test_image_layouts_of_inputs_and_outputs() -> None:
+    model = onnx_model([("MaxPool", ["x"], "y", {"kernel_shape": [1, 1]})], {}, IMAGE)
+    graph, x = quantize(model, normal(4, 4, 6, 9)), normal(1, 4, 6, 9)
+    q = quantize_input(graph, x)
+    assert q.shape == (1, 6, 9, 4)
+    assert np.array_equal(q, quantize_input(graph, x.transpose(0, 2, 3, 1), layout="NHWC"))
+    scale = graph.tensors["x"].scale
+    low, high = ((limit - graph.tensors["x"].zero_point) * scale for limit in (-128, 127))
+    assert np.abs(dequantize_output(graph, q) - np.clip(x, low, high)).max() <= scale * 0.5001
+    assert dequantize_output(graph, q, layout="NHWC").shape == (1, 6, 9, 4)
+    with pytest.raises(InputError, match=r"^input 'x' must have shape \(1, 4, 6, 9\) \(NCHW\), got \(1, 6, 9, 4\)$"):
+        quantize_input(graph, x.transpose(0, 2, 3, 1))
+    with pytest.raises(InputError, match=r"^layout must be 'NCHW' or 'NHWC', got 'HWC'$"):
+        quantize_input(graph, x, layout="HWC")
+    with pytest.raises(InputError, match=r"^input 'x' must be finite$"):
+        quantize_input(graph, x * np.nan)
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "message"),
+    [
+        (("Sigmoid", ["x"], "y", {}), {}, "Sigmoid 'Y': operator is not supported; supported are Add, AveragePool, "),
+        (
+            conv(["x", "d"], "y", group=4),
+            {"d": normal(4, 1, 3, 3)},
+            "Conv 'Y': group must be 1, got 4; grouped and depthwise convolutions are not supported",
+        ),
+        (
+            ("Relu", ["x"], "y", {"domain": "com.microsoft"}),
+            {},
+            "com.microsoft.Relu 'Y': operator is not supported",
+        ),
+        (
+            ("BatchNormalization", ["x", "g", "g", "g", "g"], "y", {}),
+            {"g": np.abs(normal(4))},
+            "BatchNormalization 'Y': a constant per channel must follow a Conv, Gemm or MatMul whose",
+        ),
+        (("Add", ["x", "p"], "y", {}), {"p": normal(6, 9)}, "Add 'Y': constant must hold one value per channel of "),
+        (
+            ("MaxPool", ["x"], "y", {"kernel_shape": [2, 2], "ceil_mode": 1}),
+            {},
+            "MaxPool 'Y': ceil_mode must be 0, got 1; other values are not supported",
+        ),
+        (
+            ("AveragePool", ["x"], "y", {"kernel_shape": [2, 2], "pads": [1, 1, 0, 0], "count_include_pad": 1}),
+            {},
+            "AveragePool 'Y': count_include_pad must be 0, got 1",
+        ),
+        (("Softmax", ["x"], "y", {"axis": 1}), {}, "Softmax 'Y': only softmax over the features of (1, features)"),
+        (("Flatten", ["x"], "y", {}), {}, "output 'y' must not be a flattened image; remove the last Flatten"),
+        (conv(["x", "w"], "y"), {"w": W["w"] * np.nan}, "Conv 'Y': constant 'w' must be finite"),
+        (("MatMul", ["x", "x"], "y", {}), {}, "model must have consistent shapes: "),
+    ],
+)
+def test_unsupported_model_is_refused(node: Node, constants: dict[str, Any], message: str) -> None:
+    model = onnx_model([node], constants, IMAGE)
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}"):
+        quantize(model, normal(2, 4, 6, 9))
+
+
+def test_external_data_is_refused(tmp_path: Path) -> None:
+    model = load(onnx_model([conv(["x", "w"], "y")], W, IMAGE))
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
+    with pytest.raises(ModelError, match=r"^model must be one file, got external data for 'w'; save it with its data$"):
+        quantize(tmp_path / "m.onnx", normal(2, 4, 6, 9))
+
+
+def test_unreadable_models_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^model '.*none.onnx' cannot be read: No such file or directory$"):
+        quantize(tmp_path / "none.onnx", normal(2, 4))
+    for data in (b"", b"not a model", onnx_model([conv(["x", "w"], "y")], W, IMAGE)[:-50]):
+        with pytest.raises(ModelError, match=r"^model must be a valid ONNX file: "):
+            quantize(data, normal(2, 4))
+
+
+def test_damaged_models_never_raise_anything_else() -> None:
+    nodes, constants = MODELS["flatten and Gemm"]
+    data = onnx_model(nodes, constants, IMAGE)
+    rng, samples = np.random.default_rng(5), normal(1, 4, 6, 9)
+    for _ in range(150):
+        damaged = bytearray(data)
+        damaged[rng.choice([rng.integers(len(data)), rng.integers(400)])] = rng.integers(256)
+        try:
+            quantize(bytes(damaged), samples)
+        except AccelError:
+            continue
+
+
+@pytest.mark.parametrize("shape", [("N", 4, "H", 9), (2, 4, 6, 9), ("N", 4, 6)])
+def test_unknown_sizes_are_refused(shape: tuple[int | str, ...]) -> None:
+    model = onnx_model([("Relu", ["x"], "y", {})], {}, shape)
+    with pytest.raises(
+        ModelError, match=r"^model input 'x' must have shape \(1, channels, height, width\) or \(1, feat"
+    ):
+        quantize(model, normal(2, 4, 6, 9))
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "message"),
+    [
+        (normal(2, 4, 6, 8), {}, "calibration of 'x' must have shape (samples, 4, 6, 9), got (2, 4, 6, 8)"),
+        (normal(0, 4, 6, 9), {}, "calibration of 'x' must have shape (samples, 4, 6, 9), got (0, 4, 6, 9)"),
+        (normal(2, 4, 6, 9) * np.nan, {}, "calibration of 'x' must be finite"),
+        ({"z": normal(2, 4, 6, 9)}, {}, "calibration must have the inputs ('x',), got ('z',)"),
+        (normal(2, 4, 6, 9), {"calibrator": "kl"}, "calibrator must be 'minmax' or 'percentile', got 'kl'"),
+        (
+            normal(2, 4, 6, 9),
+            {"calibrator": "percentile", "percentile": 0.99},
+            "percentile must be in (50, 100], got 0.99",
+        ),
+        (
+            normal(2, 4, 6, 9),
+            {"mode": "exact"},
+            "requantization mode must be one of 'tflite', 'single', 'fp32', got 'exact'",
+        ),
+    ],
+)
+def test_calibration_that_does_not_fit_is_refused(samples: Any, options: dict[str, Any], message: str) -> None:
+    model = onnx_model([conv(["x", "w"], "y")], W, IMAGE)
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        quantize(model, samples, **options)
+
+
+def test_real_mnist_network_keeps_its_accuracy(shared_models: Path) -> None:
+    import gzip
+
+    from float_models import run_float, run_graph
+
+    images, labels = (
+        np.frombuffer(gzip.decompress((shared_models / "samples" / name).read_bytes()), np.uint8, offset=offset)
+        for name, offset in (("t10k-images-idx3-ubyte.gz", 16), ("t10k-labels-idx1-ubyte.gz", 8))
+    )
+    x = images.reshape(-1, 1, 1, 28, 28).astype(np.float32)
+    path = shared_models / "onnx" / "mnist_float.onnx"
+    graph = quantize(path, x[:100, 0])
+    assert [node.op for node in graph.nodes] == ["Conv2d", "MaxPool2d"] * 2 + ["Reshape", "FullyConnected"]
+    assert isinstance(graph.nodes[-1], FullyConnected)
+    assert isinstance(graph.nodes[-2], Reshape)
+    model, chosen = path.read_bytes(), range(1000, 10_000, 40)
+    real = np.array([run_float(model, x[index]).argmax() for index in chosen])
+    quantized = np.array([run_graph(graph, x[index]).argmax() for index in chosen])
+    accuracy = [(result == labels[chosen]).mean() for result in (real, quantized)]
+    print(f"MNIST, {len(chosen)} images: float {accuracy[0]:.2%}, int8 {accuracy[1]:.2%}")
+    assert accuracy[1] >= accuracy[0] - 0.01
