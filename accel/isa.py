@@ -6,9 +6,11 @@ rest is zero. `docs/isa.md` explains what each instruction does and is generated
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -220,6 +222,13 @@ COLUMNS = max(len(fields) for fields in FIELDS.values())
 def column(opcode: Opcode, name: str) -> int:
     """Column of field `name` in the rows of `decode` that hold `opcode`."""
     return _INDEX[opcode][name]
+
+
+def columns(opcode: Opcode) -> Any:
+    """All columns of `opcode` as a named tuple of int: ``columns(opcode).name == column(opcode, name)``."""
+    names = list(_INDEX[opcode])
+    kind: Any = namedtuple(f"{opcode.name.title()}Columns", names)  # type names and fields come from the table
+    return kind(*range(len(names)))
 
 
 @dataclass(frozen=True)

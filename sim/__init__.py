@@ -1,0 +1,8 @@
+"""Simulation of compiled programs: exact values and exact cycles, by two engines that must agree."""
+
+from __future__ import annotations
+
+from sim.engine import ENGINES, execute
+from sim.result import SimulationResult
+
+__all__ = ["ENGINES", "SimulationResult", "execute"]

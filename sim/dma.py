@@ -1,0 +1,68 @@
+"""Values of LOAD and STORE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.isa import Memory
+from sim.fields import LOAD, STORE
+from sim.jit import jit
+from sim.memories import Memories
+
+_SPAD, _WBUF = int(Memory.SPAD), int(Memory.WBUF)
+Row = npt.NDArray[np.int64]
+"""One decoded instruction."""
+
+
+@jit
+def load(row: Row, memories: Memories) -> None:
+    """Copy rows of external memory, padded and cut to overlapping windows, into words on the chip."""
+    if row[LOAD.memory] == _SPAD:
+        target = memories.spad
+    elif row[LOAD.memory] == _WBUF:
+        target = memories.wbuf
+    else:
+        target = memories.param
+    for outer in range(row[LOAD.outer_count]):
+        for inner in range(row[LOAD.row_count]):
+            source = row[LOAD.dram_address] + outer * row[LOAD.dram_outer_stride] + inner * row[LOAD.dram_row_stride]
+            word = row[LOAD.address] + outer * row[LOAD.outer_stride] + inner * row[LOAD.row_stride]
+            _load_row(row, memories.dram, source, target, word)
+
+
+@jit
+def _load_row(row: Row, dram: Any, source: int, target: Any, address: int) -> None:
+    first, count, pad, row_bytes = row[LOAD.byte_offset], row[LOAD.word_bytes], row[LOAD.pad_bytes], row[LOAD.row_bytes]
+    pad_value = row[LOAD.pad_value]
+    for word in range(row[LOAD.row_words]):
+        start = word * row[LOAD.step_bytes] - pad
+        if start >= 0 and start + count <= row_bytes:
+            for i in range(count):
+                target[address + word, first + i] = _signed(dram[source + start + i])
+        else:
+            for i in range(count):
+                inside = 0 <= start + i < row_bytes
+                target[address + word, first + i] = _signed(dram[source + start + i]) if inside else pad_value
+
+
+@jit
+def _signed(byte: Any) -> Any:
+    return ((np.int64(byte) + 128) & 255) - 128
+
+
+@jit
+def store(row: Row, memories: Memories) -> None:
+    """Copy words of the scratchpad to rows of external memory."""
+    first, count = row[STORE.byte_offset], row[STORE.word_bytes]
+    for outer in range(row[STORE.outer_count]):
+        for inner in range(row[STORE.row_count]):
+            target = row[STORE.dram_address] + outer * row[STORE.dram_outer_stride]
+            target += inner * row[STORE.dram_row_stride]
+            address = row[STORE.address] + outer * row[STORE.outer_stride] + inner * row[STORE.row_stride]
+            for word in range(row[STORE.row_words]):
+                for i in range(count):
+                    value = np.int64(memories.spad[address + word, first + i])
+                    memories.dram[target + word * count + i] = value & 255

@@ -1,0 +1,214 @@
+"""`execute`: one run of a program on the simulated machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accel import timing
+from accel.config import ArchConfig
+from accel.errors import InputError, ProgramError
+from accel.isa import INSTRUCTION_BYTES, Opcode, decode_table
+from accel.registers import CAUSES, COUNTED_UNITS
+from sim import dma, guard, matmul, post, systolic, timeline
+from sim.fields import EXEC, LOAD, STORE
+from sim.jit import jit
+from sim.memories import Memories
+from sim.result import SimulationResult
+
+ENGINES = ("fast", "stepped")
+CHUNK = 256
+"""Instructions per call of a compiled loop: between calls the run can be interrupted."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of instructions done and in all."""
+
+_LOAD, _EXEC, _POST = int(Opcode.LOAD), int(Opcode.EXEC), int(Opcode.POST)
+
+
+def execute(
+    config: ArchConfig,
+    code: bytes,
+    program_address: int,
+    memory: npt.NDArray[np.uint8],
+    *,
+    engine: str = "fast",
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """Run `code` to its end: exact values and cycles.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    code : bytes
+        Instructions; the machine fetches them from `program_address`.
+    program_address : int
+        Byte address, a multiple of the instruction size. It matters for time only: `code` is what runs.
+    memory : ndarray of uint8, shape (bytes,)
+        Image of the external memory; not changed.
+    engine : {"fast", "stepped"}
+        Vectorised kernels and closed forms, or every register of the array in every cycle. Same results.
+    progress : callable, optional
+        Called between chunks of instructions.
+
+    Returns
+    -------
+    SimulationResult
+
+    Raises
+    ------
+    InputError
+        An argument has the wrong type, shape or value.
+    EncodingError
+        `code` does not decode.
+    ProgramError
+        An instruction leaves a memory, waits for a token that is never posted, or means nothing on this machine.
+    """
+    _check_arguments(code, program_address, memory, engine)
+    table = decode_table(code)
+    guard.check_table(config, table, len(memory))
+    producers = guard.pair_tokens(table)
+    stamps, causes = _run_time(config, table, producers, program_address, engine == "stepped")
+    memories = Memories.of(config, memory)
+    report = progress or _silent
+    if engine == "stepped":
+        _run_stepped(config, table, stamps, memories, report)
+    else:
+        _run_fast(config, table, memories, report)
+    return SimulationResult(
+        engine=engine,
+        memory=memories.dram,
+        total_cycles=int(causes[0].sum()),
+        units=table[:, 0] - 1,
+        dispatch=stamps[timing.DISPATCH],
+        issue=stamps[timing.ISSUE],
+        complete=stamps[timing.COMPLETE],
+        causes=causes,
+        spad=memories.spad[: config.spad_words, : config.rows].astype(np.int8),
+        wbuf=memories.wbuf.astype(np.int8),
+        acc=memories.acc,
+        param=memories.param.astype(np.int8),
+        **_count_work(config, table),
+    )
+
+
+def _silent(done: int, total: int) -> None:
+    """No progress report."""
+
+
+def _check_arguments(code: bytes, program_address: int, memory: npt.NDArray[np.uint8], engine: str) -> None:
+    if engine not in ENGINES:
+        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if not code:
+        raise ProgramError("code must be at least one instruction, got none")
+    if not isinstance(memory, np.ndarray) or memory.dtype != np.uint8 or memory.ndim != 1:
+        kind = f"{memory.dtype} {memory.shape}" if isinstance(memory, np.ndarray) else type(memory).__name__
+        raise InputError(f"memory must be a one-dimensional array of uint8, got {kind}")
+    if program_address < 0 or program_address % INSTRUCTION_BYTES:
+        raise ProgramError(f"program address must be a multiple of {INSTRUCTION_BYTES}, got {program_address}")
+
+
+def _run_time(
+    config: ArchConfig, table: guard.Table, producers: guard.Table, address: int, stepped: bool
+) -> tuple[guard.Table, guard.Table]:
+    """Stamps, shape (6, instructions), and causes, shape (5, 7)."""
+    machine, state = timing.Machine.of(config), timeline.State.of(config)
+    stamps = np.zeros((timing.WORK + 1, len(table)), np.int64)
+    causes = np.zeros((len(COUNTED_UNITS), len(CAUSES)), np.int64)
+    covered = np.full(len(COUNTED_UNITS), -1, np.int64)
+    for first in range(0, len(table), CHUNK):
+        last = min(first + CHUNK, len(table))
+        timeline.schedule(machine, state, table, producers, address, stepped, stamps, first, last)
+        timeline.count_causes(table[:, 0] - 1, producers, stamps, covered, causes, first, last)
+    causes[:, timing.EMPTY] = stamps[timing.COMPLETE].max() + 2 - causes.sum(axis=1)
+    return stamps, causes
+
+
+def _run_fast(config: ArchConfig, table: guard.Table, memories: Memories, progress: Progress) -> None:
+    scratch = matmul.Scratch.of(config, table[table[:, 0] == _EXEC])
+    for first in range(0, len(table), CHUNK):
+        last = min(first + CHUNK, len(table))
+        _check_done(_execute_range(table, memories, scratch, config.rows, config.post_lanes, first, last))
+        progress(last, len(table))
+
+
+def _check_done(bad: int) -> None:
+    if bad >= 0:
+        raise ProgramError(
+            f"instruction {bad}: POST reads a parameter record that is not a multiplier and shift of its mode; "
+            "load its records before, and signal their arrival"
+        )
+
+
+@jit
+def _execute_range(
+    table: Any, memories: Memories, scratch: matmul.Scratch, rows: int, lanes: int, first: int, last: int
+) -> int:
+    """Values of some instructions in program order; the index of one that failed, or -1."""
+    for i in range(first, last):
+        if table[i, 0] == _EXEC:
+            matmul.execute(table[i], memories, scratch)
+        elif not _execute_other(table[i], memories, rows, lanes):
+            return i
+    return -1
+
+
+@jit
+def _execute_other(row: Any, memories: Memories, rows: int, lanes: int) -> bool:
+    """Values of an instruction that is not an EXEC."""
+    if row[0] == _LOAD:
+        dma.load(row, memories)
+        return True
+    if row[0] == _POST:
+        return post.execute(row, memories, rows, lanes)
+    dma.store(row, memories)
+    return True
+
+
+def _run_stepped(
+    config: ArchConfig, table: guard.Table, stamps: guard.Table, memories: Memories, progress: Progress
+) -> None:
+    """Values in the order of time: the array is stepped to the issue of each instruction."""
+    array, written = systolic.Array.of(config), stamps[timing.COMPLETE].copy()
+    order = np.argsort(stamps[timing.ISSUE], kind="stable")
+    sizes = (config.rows, config.post_lanes)
+    for first in range(0, len(table), CHUNK):
+        part = order[first : first + CHUNK]
+        _check_done(_step_range(table, memories, array, *sizes, part, stamps[timing.ISSUE], written))
+        progress(min(first + CHUNK, len(table)), len(table))
+    systolic.run(array, memories, table, written, int(stamps[timing.COMPLETE].max()))
+    late = np.flatnonzero(written != stamps[timing.COMPLETE])
+    if len(late):
+        raise ProgramError(
+            f"instruction {late[0]}: its last accumulator write was in cycle {written[late[0]]} and not, "
+            f"as its sequencer said, in {stamps[timing.COMPLETE, late[0]]}"
+        )
+
+
+@jit
+def _step_range(
+    table: Any, memories: Memories, array: systolic.Array, rows: int, lanes: int, order: Any, issues: Any, written: Any
+) -> int:
+    for i in order:
+        systolic.run(array, memories, table, written, issues[i])
+        if table[i, 0] == _EXEC:
+            systolic.issue(array.sequencer, i, table[i])
+            written[i] = -1
+        elif not _execute_other(table[i], memories, rows, lanes):
+            return int(i)
+    return -1
+
+
+def _count_work(config: ArchConfig, table: guard.Table) -> dict[str, int]:
+    execs, loads, stores = (table[table[:, 0] == opcode] for opcode in (Opcode.EXEC, Opcode.LOAD, Opcode.STORE))
+    loops = (EXEC.chunk_count, EXEC.ky_count, EXEC.kx_count, EXEC.oy_count, EXEC.ox_count, EXEC.k_rows)
+    store_loops = (STORE.outer_count, STORE.row_count, STORE.row_words, STORE.word_bytes)
+    return {
+        "macs": int(np.prod(execs[:, loops], axis=1).sum()) * config.cols,
+        "fetch_bytes": len(table) * INSTRUCTION_BYTES,
+        "load_bytes": int(np.prod(loads[:, (LOAD.outer_count, LOAD.row_count, LOAD.row_bytes)], axis=1).sum()),
+        "store_bytes": int(np.prod(stores[:, store_loops], axis=1).sum()),
+    }

@@ -1,0 +1,10 @@
+"""Columns of decoded instructions, as constants for kernels: ``row[EXEC.k_rows]``."""
+
+from __future__ import annotations
+
+from accel.isa import Opcode, columns
+
+LOAD = columns(Opcode.LOAD)
+EXEC = columns(Opcode.EXEC)
+POST = columns(Opcode.POST)
+STORE = columns(Opcode.STORE)

@@ -1,0 +1,129 @@
+"""Time: the stamps of all instructions, in one pass in program order."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accel import timing
+from accel.config import ArchConfig
+from accel.isa import INSTRUCTION_BYTES, Opcode
+from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, WORK, Machine
+from sim import systolic
+from sim.fields import EXEC, LOAD, POST
+from sim.jit import jit, jit_group
+
+_, _, _, fetch_time, load_time, exec_time, store_time, count_causes = jit_group(
+    timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time, timing.load_time, timing.exec_time,
+    timing.store_time, timing.count_causes,
+)  # fmt: skip
+_LOAD, _EXEC, _POST, _STORE = (int(opcode) for opcode in Opcode)
+
+Ints = npt.NDArray[np.int64]
+
+
+class State(NamedTuple):
+    """What later instructions need to know of earlier ones.
+
+    Three channels with their rings of burst ends; `sent`, scratch of the STORE packer; for each unit, instructions
+    so far, the cycle from which it is free, a ring of issues (queue places); a ring of last emissions (LOADs in
+    flight); the end of the last weight tile's stream, and the stepped engine's sequencers.
+    """
+
+    fetch: Ints
+    fetch_ends: Ints
+    load: Ints
+    load_ends: Ints
+    store: Ints
+    store_ends: Ints
+    sent: Ints
+    counts: Ints
+    free: Ints
+    issues: Ints
+    emissions: Ints
+    stream_end: Ints
+    sequencer: Ints
+    counters: Ints
+
+    @classmethod
+    def of(cls, config: ArchConfig) -> State:
+        """The machine before its first cycle."""
+        rings = [np.full(config.outstanding_bursts, -1, np.int64) for _ in range(3)]
+        channels = [np.array(timing.CHANNEL_START, np.int64) for _ in range(3)]
+        array = systolic.Array.of(config)
+        return cls(
+            channels[0], rings[0], channels[1], rings[1], channels[2], rings[2],
+            np.zeros((2, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(4, np.int64),
+            np.zeros(4, np.int64), np.full((4, config.queue_depth), -1, np.int64),
+            np.full(timing.LOAD_IN_FLIGHT, -1, np.int64), np.zeros(1, np.int64), array.sequencer, array.counters,
+        )  # fmt: skip
+
+
+@jit
+def schedule(
+    machine: Machine, state: State, table: Ints, producers: Ints, address: int, stepped: bool, stamps: Ints,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """Fill the stamps (`accel.timing.FULL` .. `WORK`) of instructions `first` .. `last - 1` of a program at `address`."""
+    end = address + len(table) * INSTRUCTION_BYTES
+    for i in range(first, last):
+        row = table[i]
+        unit = row[0] - 1
+        ordinal = state.counts[unit]
+        before = stamps[DISPATCH, i - 1] if i else 0
+        here = address + i * INSTRUCTION_BYTES
+        full = fetch_time(machine, state.fetch, state.fetch_ends, here, end, before) + 1
+        dispatch = max(full, state.issues[unit, ordinal % machine.queue_depth] + 1)
+        issue = max(dispatch + 1, state.free[unit])
+        for p in range(producers.shape[1]):
+            if producers[i, p] >= 0:
+                issue = max(issue, stamps[COMPLETE, producers[i, p]] + 1)
+        if unit + 1 == _LOAD:
+            issue = max(issue, state.emissions[ordinal % machine.load_in_flight] + 1)
+        state.counts[unit] += 1
+        state.issues[unit, ordinal % machine.queue_depth] = issue
+        stamps[FULL, i], stamps[DISPATCH, i], stamps[ISSUE, i], stamps[WORK, i] = full, dispatch, issue, -1
+        if unit + 1 == _LOAD:
+            _time_load(machine, state, row, ordinal, stamps[:, i])
+        elif unit + 1 == _EXEC:
+            _time_exec(machine, state, row, stepped, stamps[:, i])
+        elif unit + 1 == _POST:
+            steps = row[POST.word_count] * row[POST.oy_count] * row[POST.ox_count] * row[POST.group_count]
+            steps *= row[POST.ky_count] * row[POST.kx_count]
+            stamps[OCCUPIED, i] = state.free[unit] = issue + steps
+            stamps[COMPLETE, i] = issue + steps + machine.post_latency
+        else:
+            _time_store(machine, state, row, stamps[:, i])
+
+
+@jit
+def _time_load(machine: Machine, state: State, row: Any, ordinal: int, stamp: Any) -> None:
+    emission = load_time(machine, state.load, state.load_ends, row, stamp[ISSUE])
+    state.emissions[ordinal % machine.load_in_flight] = emission
+    state.free[_LOAD - 1] = state.load[HANDSHAKE] + 1
+    stamp[OCCUPIED] = stamp[COMPLETE] = emission + machine.load_write_latency
+    stamp[WORK] = row[LOAD.outer_count] * row[LOAD.row_count] * row[LOAD.row_words]
+
+
+@jit
+def _time_exec(machine: Machine, state: State, row: Any, stepped: bool, stamp: Any) -> None:
+    tiles = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
+    pixels = row[EXEC.oy_count] * row[EXEC.ox_count]
+    if stepped:
+        free, last_read = systolic.sequence_exec(state.sequencer, state.counters, machine.rows, row, stamp[ISSUE])
+    else:
+        free = exec_time(machine, tiles, pixels, state.stream_end[0], stamp[ISSUE])
+        last_read = free + pixels - 1
+        state.stream_end[0] = last_read + 1
+    state.free[_EXEC - 1] = free
+    stamp[OCCUPIED], stamp[COMPLETE] = last_read, last_read + machine.accumulate_latency
+
+
+@jit
+def _time_store(machine: Machine, state: State, row: Any, stamp: Any) -> None:
+    before = state.store[timing.BEATS]
+    stamp[COMPLETE] = store_time(machine, state.store, state.store_ends, row, stamp[ISSUE], state.sent)
+    state.free[_STORE - 1] = state.store[timing.BEAT] + 1
+    stamp[OCCUPIED], stamp[WORK] = stamp[COMPLETE], state.store[timing.BEATS] - before
