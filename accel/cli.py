@@ -252,10 +252,9 @@ def disassemble(program: Path) -> None:
 @_JSON
 def check(program: Path, as_json: bool) -> None:
     """Prove a PROGRAM free of deadlocks, data races, port conflicts and accesses out of bounds."""
-    from compiler import check as prove
+    from compiler import check_program
 
-    loaded = _load_program(program, None)
-    report = prove(loaded.config, loaded.code, dram_bytes=loaded.memory_bytes)
+    report = check_program(_load_program(program, None))
     if as_json:
         _echo_json(report)
     else:

@@ -17,8 +17,9 @@ import numpy as np
 from accel.config import ArchConfig
 from accel.errors import ProgramError
 from accel.isa import Instruction, Unit, decode
+from accel.program import Program
 from compiler.footprint import DRAM_BYTES, Access, Footprint, Intervals, Space, footprint
-from compiler.order import Indices, Order, Semaphore, bound_tokens, name, pair_tokens
+from compiler.order import Indices, Order, bound_tokens, name, pair_tokens
 from compiler.rules import check_rules
 
 _BLOCK = 1 << 20
@@ -31,17 +32,23 @@ class Report:
 
     Parameters
     ----------
-    instructions : mapping of Unit to int
-        Instructions per unit.
+    instructions : mapping of str to int
+        Instructions per unit, by name.
     pairs : int
         Pairs of instructions that may overlap in time; all of them were tested.
-    tokens : mapping of (Unit, Unit) to int
-        For each semaphore in use (signalling unit, waiting unit), a bound on its tokens.
+    tokens : mapping of str to int
+        For each semaphore in use, "signalling unit -> waiting unit", the most tokens that it can ever hold.
     """
 
-    instructions: Mapping[Unit, int]
+    instructions: Mapping[str, int]
     pairs: int
-    tokens: Mapping[Semaphore, int]
+    tokens: Mapping[str, int]
+
+    def __str__(self) -> str:
+        return (
+            f"{sum(self.instructions.values())} instructions, {self.pairs} pairs that may overlap in time, "
+            f"at most {max(self.tokens.values(), default=0)} tokens in a semaphore"
+        )
 
 
 def check(
@@ -92,7 +99,14 @@ def check(
     for earlier, later in order.concurrent(_BLOCK):
         pairs += len(earlier)
         conflicts.check(earlier, later)
-    return Report({unit: len(order.places[unit]) for unit in Unit}, pairs, tokens)
+    return Report({unit.name: len(order.places[unit]) for unit in Unit}, pairs, tokens)
+
+
+def check_program(program: Program) -> Report:
+    """`check` a compiled program: its memory is all there is, its code and constants must not be written."""
+    sections = ((program.code_address, program.code), (program.constants_address, program.constants))
+    read_only = [(address, address + len(section)) for address, section in sections]
+    return check(program.config, program.code, dram_bytes=program.memory_bytes, read_only=read_only)
 
 
 def _check_alone(

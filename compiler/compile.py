@@ -8,7 +8,7 @@ from accel.errors import CompileError
 from accel.graph import Graph
 from accel.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
 from compiler.build import ALIGNMENT_BYTES, Builder, align
-from compiler.check import check
+from compiler.check import check_program
 from compiler.layers import product_shape
 from compiler.lower import lower
 from compiler.plan import plan_network
@@ -46,9 +46,8 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
         raise CompileError(
             f"the program needs {memory_bytes} bytes of memory, 32-bit addresses reach {MEMORY_LIMIT_BYTES}"
         )
-    check(config, code, dram_bytes=memory_bytes)
     slots = {name: _slot(graph, name, builder.dram) for name in (*network.inputs, *network.outputs)}
-    return Program(
+    program = Program(
         config=config,
         code=code,
         constants=bytes(builder.constants),
@@ -61,6 +60,8 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
         instruction_layers=tuple(scheduler.instruction_layers),
         host=network.host,
     )
+    check_program(program)
+    return program
 
 
 def _slot(graph: Graph, name: str, dram: dict[str, int]) -> TensorSlot:

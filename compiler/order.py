@@ -137,11 +137,17 @@ def _blocks(lengths: Indices, block: int) -> Iterator[slice]:
         yield slice(start, stop)
 
 
-def bound_tokens(config: ArchConfig, instructions: Sequence[Instruction], order: Order) -> dict[Semaphore, int]:
-    """For each semaphore in use the most tokens that it can ever hold; ProgramError if its counter could overflow."""
+def bound_tokens(config: ArchConfig, instructions: Sequence[Instruction], order: Order) -> dict[str, int]:
+    """For each semaphore in use ("LOAD -> EXEC") the most tokens that it can ever hold.
+
+    Raises
+    ------
+    ProgramError
+        A token counter could overflow.
+    """
     signals = np.array([instruction["signal"] for instruction in instructions], np.int64)
     waits = np.array([instruction["wait"] for instruction in instructions], np.int64)
-    bounds: dict[Semaphore, int] = {}
+    bounds: dict[str, int] = {}
     for producer, consumer in product(Unit, Unit):
         posts = order.places[producer]
         posts = posts[signals[posts] >> consumer & 1 == 1]
@@ -152,10 +158,11 @@ def bound_tokens(config: ArchConfig, instructions: Sequence[Instruction], order:
         issued = np.searchsorted(consumers, posts) - config.queue_depth
         issued = np.maximum(issued, order.rank[posts] + 1 if producer == consumer else order.clock[posts, consumer])
         bound = int((np.arange(1, len(posts) + 1) - taken[issued]).max())
+        semaphore = f"{producer.name} -> {consumer.name}"
         if bound >= 1 << SEMAPHORE_BITS:
             raise ProgramError(
-                f"semaphore {producer.name} -> {consumer.name} must hold at most {(1 << SEMAPHORE_BITS) - 1} tokens, "
+                f"semaphore {semaphore} must hold at most {(1 << SEMAPHORE_BITS) - 1} tokens, "
                 f"got up to {bound}: let {producer.name} wait for {consumer.name} in between"
             )
-        bounds[producer, consumer] = bound
+        bounds[semaphore] = bound
     return bounds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from accel import isa
 from accel.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.errors import ProgramError
 from accel.isa import Instruction, Memory, Mode, Opcode, Reduce, Source, Unit
@@ -14,9 +13,6 @@ from compiler.footprint import Footprint, Space
 
 OPERAND_SHIFT_MAX = 23
 """Largest `left_shift`: the difference of two int8 shifted by it is still an int32."""
-
-ROW_BYTES_MAX = next(field.maximum for field in isa.FIELDS[Opcode.LOAD] if field.name == "row_bytes")
-"""Longest row of a burst generator, LOAD's or STORE's."""
 
 
 def check_rules(config: ArchConfig, instruction: Instruction, touched: Footprint) -> None:
@@ -87,7 +83,6 @@ def _check_multiplier(i: Instruction, multiplier: str, shift: str, mode: Requant
 
 def _check_store(config: ArchConfig, i: Instruction) -> None:
     _most(i, "byte_offset + word_bytes", i["byte_offset"] + i["word_bytes"], config.rows)
-    _most(i, "row_words * word_bytes", i["row_words"] * i["word_bytes"], ROW_BYTES_MAX)
 
 
 _RULES = {

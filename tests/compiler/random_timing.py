@@ -23,7 +23,7 @@ class Run:
 
     issue: list[int]
     completion: list[int]
-    tokens: dict[tuple[Unit, Unit], int]
+    tokens: dict[str, int]
 
 
 def run(config: ArchConfig, program: Sequence[Instruction], rng: np.random.Generator) -> Run:
@@ -53,7 +53,9 @@ def run(config: ArchConfig, program: Sequence[Instruction], rng: np.random.Gener
         queue.append(len(issue))
         issue.append(start)
         completion.append(end)
-    tokens = {semaphore: int(np.cumsum([n for _, n in sorted(log)]).max()) for semaphore, log in events.items()}
+    tokens = {
+        f"{p.name} -> {u.name}": int(np.cumsum([n for _, n in sorted(log)]).max()) for (p, u), log in events.items()
+    }
     return Run(issue, completion, tokens)
 
 

@@ -46,9 +46,10 @@ def message(program: Sequence[Instruction], config: ArchConfig = TINY, **limits:
 
 def test_report_of_a_safe_chain() -> None:
     report = check(TINY, encode(CHAIN))
-    assert report.instructions == dict.fromkeys(Unit, 1)
+    assert report.instructions == {"LOAD": 1, "EXEC": 1, "POST": 1, "STORE": 1}
     assert report.pairs == 0
-    assert report.tokens == {(Unit.LOAD, Unit.EXEC): 1, (Unit.EXEC, Unit.POST): 1, (Unit.POST, Unit.STORE): 1}
+    assert str(report) == "4 instructions, 0 pairs that may overlap in time, at most 1 tokens in a semaphore"
+    assert report.tokens == {"LOAD -> EXEC": 1, "EXEC -> POST": 1, "POST -> STORE": 1}
 
 
 def test_empty_and_undecodable_programs() -> None:
@@ -170,7 +171,7 @@ def test_program_and_constants_must_not_be_overwritten() -> None:
 def test_semaphores_are_bounded_by_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a token back LOAD runs ahead of EXEC by what EXEC's queue holds, and the one being completed."""
     round_ = [LOAD.replace(memory=Memory.WBUF, address=8, signal=1 << Unit.EXEC), EXEC.replace(wait=1 << Unit.LOAD)]
-    assert check(TINY, round_ * 30).tokens == {(Unit.LOAD, Unit.EXEC): TINY.queue_depth + 1}
+    assert check(TINY, round_ * 30).tokens == {"LOAD -> EXEC": TINY.queue_depth + 1}
     monkeypatch.setattr(order, "SEMAPHORE_BITS", 3)
     assert message(round_ * 30) == (
         "semaphore LOAD -> EXEC must hold at most 7 tokens, got up to 9: let LOAD wait for EXEC in between"
