@@ -23,6 +23,7 @@ from accel.graph import (
 )
 from accel.nodes import Clamped, Weighted
 from accel.numerics import requantize, requantize_clamp, saturate, wrap_int32
+from accel.softmax import softmax
 
 Int8Array: TypeAlias = NDArray[np.int8]
 Pair: TypeAlias = tuple[int, int]
@@ -157,10 +158,7 @@ def _reshape(graph: Graph, node: Reshape, x: Int8Array) -> Int8Array:
 
 
 def _softmax(graph: Graph, node: Softmax, x: Int8Array) -> Int8Array:
-    real = x.astype(np.float64) * graph.tensors[node.inputs[0]].scale
-    exponentials = np.exp(real - real.max(axis=-1, keepdims=True))
-    share = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return np.asarray(np.clip(np.floor(share * 256 + 0.5) - 128, -128, 127), dtype=np.int8)
+    return softmax(x, graph.tensors[node.inputs[0]].scale, graph.mode)
 
 
 _EXECUTORS: dict[type[Node], Callable[..., Int8Array]] = {

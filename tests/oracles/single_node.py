@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.graph import Add, AveragePool2d, Conv2d, FullyConnected, Graph, MaxPool2d, Node, Tensor
+from accel.graph import Add, AveragePool2d, Conv2d, FullyConnected, Graph, MaxPool2d, Node, Softmax, Tensor
 from accel.numerics import RequantMode, activation_range, output_multipliers, quantize_multiplier
 
 ACTIVATIONS = {"none": (-np.inf, np.inf), "relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
@@ -143,6 +143,14 @@ def pool_case(rng: np.random.Generator, mode: str, kind: type[MaxPool2d] | type[
     window = {"kernel": kernel, "stride": stride, "padding": padding}
     node = kind(name="pool", inputs=("x",), output="y", **window, **limits(activation, y))
     return Case(single(node, mode, [x], y), np.zeros(0, dtype=np.float32), same, activation)
+
+
+def softmax_case(rng: np.random.Generator, mode: str) -> Case:
+    """A softmax of logits from almost equal to far apart."""
+    x = random_tensor(rng, "x", (1, int(rng.choice([2, 3, 10, 100, 1000]))), 2 ** rng.uniform(-10, 2))
+    y = Tensor("y", x.shape, *Softmax.output_parameters)
+    node = Softmax(name="softmax", inputs=("x",), output="y")
+    return Case(single(node, mode, [x], y), np.zeros(0, dtype=np.float32), False, "none")
 
 
 def add_case(rng: np.random.Generator, mode: str) -> Case:

@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from single_node import Case, add_case, conv_case, fully_connected_case, pool_case
+from single_node import Case, add_case, conv_case, fully_connected_case, pool_case, softmax_case
 
-from accel import numerics, reference
+from accel import numerics, reference, softmax
 from accel.graph import AveragePool2d, MaxPool2d
 
 tflm_oracle = pytest.importorskip("tflm_oracle", reason="needs the packages tflite-micro and ai-edge-litert")
@@ -22,6 +22,7 @@ SUITES: dict[str, tuple[MakeCase, int]] = {
     "max_pool": (partial(pool_case, kind=MaxPool2d), 50_000),
     "average_pool": (partial(pool_case, kind=AveragePool2d), 50_000),
     "add": (add_case, 50_000),
+    "softmax": (softmax_case, 50_000),
 }
 
 
@@ -64,6 +65,12 @@ def test_suite_catches_wrong_rounding(mutant: Callable[..., object], monkeypatch
     monkeypatch.setitem(numerics._KERNELS, numerics.RequantMode.TFLITE, mutant)
     for make in (conv_case, fully_connected_case):
         assert count_differences(make, 100_000, seed=1)[1] > 0
+
+
+def test_suite_catches_an_inaccurate_reciprocal(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = softmax._reciprocal_of_one_plus
+    monkeypatch.setattr(softmax, "_reciprocal_of_one_plus", lambda a: right(a) - (1 << 18))
+    assert count_differences(softmax_case, 50_000, seed=1)[1] > 0
 
 
 def test_suite_catches_wrong_padding(monkeypatch: pytest.MonkeyPatch) -> None:

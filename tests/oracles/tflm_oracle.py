@@ -14,6 +14,7 @@ ACTIVATION_CODES = {"none": 0, "relu": 1, "relu6": 3}
 BUILTINS = {"Conv2d": "CONV_2D", "FullyConnected": "FULLY_CONNECTED", "Add": "ADD"} | {
     "MaxPool2d": "MAX_POOL_2D",
     "AveragePool2d": "AVERAGE_POOL_2D",
+    "Softmax": "SOFTMAX",
 }
 
 
@@ -64,6 +65,8 @@ def _set_options(operator: schema.OperatorT, case: Case) -> None:
         kind, options = "Conv2DOptions", schema.Conv2DOptionsT(fusedActivationFunction=activation, **window)
     elif node.op == "FullyConnected":
         kind, options = "FullyConnectedOptions", schema.FullyConnectedOptionsT(fusedActivationFunction=activation)
+    elif node.op == "Softmax":
+        kind, options = "SoftmaxOptions", schema.SoftmaxOptionsT(beta=1.0)
     elif node.op == "Add":
         kind, options = "AddOptions", schema.AddOptionsT(fusedActivationFunction=activation)
     else:
