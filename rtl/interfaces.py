@@ -21,6 +21,11 @@ def layout(opcode: Opcode) -> data.StructLayout:
     return data.StructLayout(members)
 
 
+def loop_levels(opcode: Opcode) -> dict[str, int]:
+    """Loops of an EXEC or POST, outermost first, with the width of their count fields."""
+    return {f.name.removesuffix("_count"): f.width for f in isa.FIELDS[opcode] if f.name.endswith("_count")}
+
+
 class ReadPort(wiring.Signature):
     """Synchronous read: `data` holds word `addr` in the cycle after one with `en`; bytes are `width` bits wide."""
 

@@ -1,0 +1,99 @@
+"""A unit alone: its queue, its tokens and the memories that it reads, cycle by cycle."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from amaranth.hdl import Elaboratable
+from amaranth.sim import Simulator
+
+from accel.isa import Instruction
+
+
+@dataclass
+class Stimulus:
+    """Instructions, the cycle from which each may be at the queue's head, and the tokens' mask in each cycle."""
+
+    instructions: list[Instruction]
+    available: list[int]
+    tokens: list[int]
+
+
+@dataclass
+class Record:
+    """What the unit did: cycles of issues, (cycle, signal) of completions, and masks over cycles."""
+
+    issues: list[int] = field(default_factory=list)
+    completions: list[tuple[int, int]] = field(default_factory=list)
+    occupied: list[int] = field(default_factory=list)
+    idle: list[int] = field(default_factory=list)
+    reads: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+
+def random_stimulus(rng: random.Random, instructions: list[Instruction], cycles: int) -> Stimulus:
+    """Instructions that mostly wait for the unit, some of them late, and tokens that come and go."""
+    available, cycle = [], 3
+    for _ in instructions:
+        available.append(cycle)
+        cycle += rng.choice((0, 0, 0, 1, 2, 40))
+    return Stimulus(instructions, available, [rng.getrandbits(6) | rng.getrandbits(6) for _ in range(cycles)])
+
+
+def issue_cycle(stimulus: Stimulus, index: int, free: int) -> int:
+    """First cycle from `free` on in which the instruction is there and has its tokens."""
+    cycle = max(free, stimulus.available[index])
+    while stimulus.instructions[index]["wait"] & ~stimulus.tokens[cycle]:
+        cycle += 1
+    return cycle
+
+
+def simulate(
+    dut: Elaboratable,
+    stimulus: Stimulus,
+    memories: Mapping[str, Sequence[int]],
+    observe: Callable[[int, Callable], None],
+) -> Record:
+    """Run until nothing happens for a long time.
+
+    `memories` holds the words of each read port; they answer one cycle after the address. `observe(cycle, get)` may
+    look at any signal before the edge that ends the cycle.
+    """
+    record = Record(reads={name: [] for name in memories})
+
+    async def bench(ctx):
+        control, waiting = dut.control, list(zip(stimulus.instructions, stimulus.available, strict=True))
+        for cycle, tokens in enumerate(stimulus.tokens):
+            there = bool(waiting) and cycle >= waiting[0][1]
+            ctx.set(control.instruction.valid, there)
+            if there:
+                ctx.set(control.instruction.payload, int.from_bytes(waiting[0][0].encode(), "little"))
+            ctx.set(control.tokens, tokens)
+            for name, words in memories.items():
+                if record.reads[name] and record.reads[name][-1][0] == cycle - 1:
+                    ctx.set(getattr(dut, name).data, words[record.reads[name][-1][1]])
+            if ctx.get(control.instruction.ready):
+                record.issues.append(cycle)
+                waiting.pop(0)
+            if ctx.get(control.complete):
+                record.completions.append((cycle, ctx.get(control.signal)))
+            record.occupied.append(ctx.get(control.occupied))
+            record.idle.append(ctx.get(control.idle))
+            for name in memories:
+                port = getattr(dut, name)
+                if ctx.get(port.en):
+                    record.reads[name].append((cycle, ctx.get(port.addr)))
+            observe(cycle, ctx.get)
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return record
+
+
+def span(cycles: int, intervals: list[tuple[int, int]]) -> list[int]:
+    """1 in the cycles of the closed intervals, else 0."""
+    return [int(any(a <= cycle <= b for a, b in intervals)) for cycle in range(cycles)]
