@@ -8,7 +8,7 @@ from accel.config import ArchConfig
 from accel.isa import Instruction, Memory, Opcode
 from accel.layout import Hwc, tensor_bytes
 from compiler import emit
-from compiler.layers import ArrayLayer, Network, Record, VectorLayer
+from compiler.layers import IDENTITY, ArrayLayer, Network, Record, VectorLayer
 from compiler.plan import LayerPlan, Plan
 from compiler.schedule import Load, Step
 from compiler.tiles import Tile, View
@@ -234,15 +234,15 @@ class Builder:
         return key
 
     def _param_load(self, index: int, group: int, records: tuple[Record, ...]) -> Hashable:
-        """Parameters of consecutive channels; the block also has the rows that unused lanes of the last word read."""
+        """Parameters of consecutive channels, and neutral ones for the unused lanes of the last word."""
         key = ("params", index, group)
         if key not in self.loads:
             lanes, rows = self.config.post_lanes, self.config.rows
-            size = -(-len(records) // rows) * rows if len(records) > rows else -(-len(records) // lanes) * lanes
-            address = self._constant(emit.pack_records(list(records)))
-            count = len(records)
+            unit = rows if len(records) > rows else lanes
+            padded = [*records, *[IDENTITY] * (-len(records) % unit)]
+            address, count = self._constant(emit.pack_records(padded)), len(padded)
             self.loads[key] = Load(
-                key, Memory.PARAM, size // lanes, lambda row: [emit.load_records(address, self.config, row, count)]
+                key, Memory.PARAM, count // lanes, lambda row: [emit.load_records(address, self.config, row, count)]
             )
         return key
 

@@ -16,6 +16,9 @@ Pair = tuple[int, int]
 Record = tuple[int, int, int]
 """Bias, multiplier, shift of one output channel."""
 
+IDENTITY: Record = (0, 1 << 30, 1)
+"""Leaves a value as it is, in every mode."""
+
 
 @dataclass(frozen=True)
 class Window:

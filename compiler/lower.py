@@ -12,10 +12,7 @@ from accel.graph import Graph
 from accel.isa import Mode, Reduce
 from accel.layout import Hwc, hwc
 from accel.nodes import Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Node, Pool2d, Reshape, Softmax
-from compiler.layers import ArrayLayer, Network, Record, Region, VectorLayer, Window
-
-IDENTITY: Record = (0, 1 << 30, 1)
-"""Bias, multiplier and shift that leave a value as it is, in every mode."""
+from compiler.layers import IDENTITY, ArrayLayer, Network, Record, Region, VectorLayer, Window
 
 
 def lower(graph: Graph, config: ArchConfig) -> Network:
