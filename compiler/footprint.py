@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -99,8 +100,11 @@ def merge(intervals: npt.NDArray[np.int64]) -> Intervals:
         return intervals
     starts, stops = intervals[np.argsort(intervals[:, 0], kind="stable")].T
     reach = np.maximum.accumulate(stops)
-    first = np.append(True, starts[1:] > reach[:-1])
-    return np.stack((starts[first], reach[np.append(first[1:], True)]), axis=1)
+    gaps = np.flatnonzero(starts[1:] > reach[:-1])
+    merged = np.empty((len(gaps) + 1, 2), np.int64)
+    merged[0, 0], merged[1:, 0] = starts[0], starts[gaps + 1]
+    merged[:-1, 1], merged[-1, 1] = reach[gaps], reach[-1]
+    return merged
 
 
 _Touched: TypeAlias = dict[Space, Intervals]
@@ -118,7 +122,7 @@ def _touch_load(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
 
 def _touch_exec(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
     spad = _place(
-        config, i, Space.SPAD, "spad_address", i["spad_address"], *_window(i, ""),
+        config, i, Space.SPAD, "spad_address", i["spad_address"], _run(1), _axis(i, "", "x"), _axis(i, "", "y"),
         _offsets(i["chunk_count"], i["chunk_stride"]),
     )  # fmt: skip
     tiles = i["chunk_count"] * i["ky_count"] * i["kx_count"]
@@ -129,12 +133,16 @@ def _touch_exec(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
 
 def _touch_post(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
     if i["source"] == Source.ACC:
-        run = merge(_points(_offsets(i["ox_count"], i["src_ox_stride"])))
-        oy = _offsets(i["oy_count"], i["src_oy_stride"])
-        reads = {Space.ACC: _place(config, i, Space.ACC, "src_address", i["src_address"], run, oy)}
+        source = _place(
+            config, i, Space.ACC, "src_address", i["src_address"], _run(1),
+            _offsets(i["ox_count"], i["src_ox_stride"]), _offsets(i["oy_count"], i["src_oy_stride"]),
+        )  # fmt: skip
+        reads = {Space.ACC: source}
     else:
-        words = _offsets(i["word_count"], i["src_word_stride"])
-        source = _place(config, i, Space.SPAD, "src_address", i["src_address"], *_window(i, "src_"), words)
+        source = _place(
+            config, i, Space.SPAD, "src_address", i["src_address"], _run(1), _axis(i, "src_", "x"),
+            _axis(i, "src_", "y"), _offsets(i["word_count"], i["src_word_stride"]),
+        )  # fmt: skip
         reads = {Space.SPAD: source}
     lanes = config.post_lanes
     groups, rows = (i["group_count"], i["word_count"]) if i["per_channel"] else (1, 1)
@@ -143,8 +151,7 @@ def _touch_post(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
         _offsets(rows, config.rows),
     )  # fmt: skip
     target = _place(
-        config, i, Space.SPAD, "dst_address", i["dst_address"],
-        merge(_points(_offsets(i["ox_count"], i["dst_ox_stride"]))),
+        config, i, Space.SPAD, "dst_address", i["dst_address"], _run(1), _offsets(i["ox_count"], i["dst_ox_stride"]),
         _offsets(i["oy_count"], i["dst_oy_stride"]), _offsets(i["word_count"], i["dst_word_stride"]),
     )  # fmt: skip
     return reads, {Space.SPAD: target}
@@ -174,27 +181,30 @@ def _rows(config: ArchConfig, i: Instruction, space: Space) -> Intervals:
     )  # fmt: skip
 
 
-def _window(i: Instruction, prefix: str) -> tuple[Intervals, npt.NDArray[np.int64]]:
-    """Words that the valid taps of an EXEC or POST read: intervals along x, offsets along y."""
-    x = _axis(i, prefix, "x", i["width"])
-    return merge(_points(x)), _axis(i, prefix, "y", i["height"])
+def _axis(i: Instruction, prefix: str, axis: str) -> npt.NDArray[np.int64]:
+    """Offsets along one axis of a window, for the pairs of output and tap whose position exists."""
+    return _valid_offsets(
+        i[f"{axis}_start"], i["height" if axis == "y" else "width"],
+        (i[f"o{axis}_count"], i[f"{axis}_step"], i[f"{prefix}o{axis}_stride"]),
+        (i[f"k{axis}_count"], i[f"{axis}_dilation"], i[f"{prefix}k{axis}_stride"]),
+    )  # fmt: skip
 
 
-def _axis(i: Instruction, prefix: str, axis: str, size: int) -> npt.NDArray[np.int64]:
-    """Sorted offsets of one axis of a window for all pairs of output and tap whose position exists."""
-    output = np.arange(i[f"o{axis}_count"])
-    tap = np.arange(i[f"k{axis}_count"])[:, None]
-    position = i[f"{axis}_start"] + output * i[f"{axis}_step"] + tap * i[f"{axis}_dilation"]
-    offset = output * i[f"{prefix}o{axis}_stride"] + tap * i[f"{prefix}k{axis}_stride"]
-    return np.unique(offset[(position >= 0) & (position < size)])
+@lru_cache(maxsize=1024)
+def _valid_offsets(
+    start: int, size: int, output: tuple[int, int, int], tap: tuple[int, int, int]
+) -> npt.NDArray[np.int64]:
+    """Sorted; `output` and `tap` are (count, position step, address stride). Cached: tiles of a layer share windows."""
+    outputs, taps = np.arange(output[0]), np.arange(tap[0])[:, None]
+    position = start + outputs * output[1] + taps * tap[1]
+    offset = outputs * output[2] + taps * tap[2]
+    offsets = np.unique(offset[(position >= 0) & (position < size)])
+    offsets.setflags(write=False)
+    return offsets
 
 
 def _run(length: int) -> Intervals:
     return np.array([[0, length]], np.int64)
-
-
-def _points(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.stack((offsets, offsets + 1), axis=1)
 
 
 def _offsets(count: int, stride: int) -> npt.NDArray[np.int64]:
@@ -217,13 +227,24 @@ def _place(
         )
     intervals = run + base
     for axis in axes:
-        shifted = intervals[None] + axis[:, None, None]
-        intervals = shifted[0] if len(axis) == 1 else merge(shifted.reshape(-1, 2))
+        intervals = _spread(intervals, axis)
     return intervals
 
 
+def _spread(intervals: Intervals, offsets: npt.NDArray[np.int64]) -> Intervals:
+    """Union of `intervals` at all `offsets`."""
+    if len(offsets) == 1:
+        return np.asarray(intervals + offsets)
+    if len(intervals) == 1 and np.abs(np.diff(offsets)).max() <= intervals[0, 1] - intervals[0, 0]:
+        return np.asarray(intervals + np.array([offsets.min(), offsets.max()]))
+    return merge((intervals[None] + offsets[:, None, None]).reshape(-1, 2))
+
+
 def _banks(intervals: Intervals, bank_words: int) -> int:
+    """Bit b: some interval touches bank b."""
     first, last = intervals[:, 0] // bank_words, (intervals[:, 1] - 1) // bank_words
-    length = int(last.max()) + 2
+    if len(intervals) == 1 or first[0] == last[-1]:
+        return (2 << int(last[-1])) - (1 << int(first[0]))
+    length = int(last[-1]) + 2
     used = np.cumsum(np.bincount(first, minlength=length) - np.bincount(last + 1, minlength=length))
     return sum(1 << int(bank) for bank in np.flatnonzero(used))
