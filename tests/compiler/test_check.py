@@ -220,7 +220,7 @@ def test_a_wrong_checker_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(order.Order, "concurrent", lambda self, block: iter([]))
     else:
         monkeypatch.setattr(checker, "bound_tokens", lambda *_: defaultdict(lambda: 1))
-    found = verdicts(seeds=4, fraction=0.15)
+    found = verdicts(seeds=3, fraction=0.1)
     assert found["overflow" if fault == "bound" else "missed"]
 
 
