@@ -1,6 +1,7 @@
 """The demo network: a small residual CNN for 8x8 handwritten digits, trained by `examples/train_demo.py`.
 
-The images are from the digits data set of the UCI machine learning repository, as scikit-learn ships it.
+The images are the test part of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (UCI machine
+learning repository, 1998, CC BY 4.0), as scikit-learn ships it.
 """
 
 from __future__ import annotations

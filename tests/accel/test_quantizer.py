@@ -328,7 +328,7 @@ def test_real_mnist_network_keeps_its_accuracy(shared_models: Path) -> None:
     assert [node.op for node in graph.nodes] == ["Conv2d", "MaxPool2d"] * 2 + ["Reshape", "FullyConnected"]
     assert isinstance(graph.nodes[-1], FullyConnected)
     assert isinstance(graph.nodes[-2], Reshape)
-    model, chosen = path.read_bytes(), range(1000, 10_000, 40)
+    model, chosen = path.read_bytes(), range(1000, 10_000, 80)
     real = np.array([run_float(model, x[index]).argmax() for index in chosen])
     quantized = np.array([run_graph(graph, x[index]).argmax() for index in chosen])
     accuracy = [(result == labels[chosen]).mean() for result in (real, quantized)]
