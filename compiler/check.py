@@ -18,7 +18,7 @@ from accel.config import ArchConfig
 from accel.errors import ProgramError
 from accel.isa import Instruction, Unit, decode
 from accel.program import Program
-from compiler.footprint import DRAM_BYTES, Access, Footprint, Intervals, Space, footprint
+from compiler.footprint import DRAM_BYTES, Access, Footprint, Intervals, Space, footprint, overlap
 from compiler.order import Indices, Order, bound_tokens, name, pair_tokens
 from compiler.rules import check_rules
 
@@ -122,7 +122,7 @@ def _check_alone(
             last = int(accesses[Space.DRAM][-1, 1]) - 1
             raise ProgramError(f"{name(index, i)}: DRAM bytes must be in 0..{dram_bytes - 1}, got {last}")
     for start, stop in read_only:
-        hit = _overlap(touched.writes.get(Space.DRAM, _NOTHING), np.array([[start, stop]], np.int64))
+        hit = overlap(touched.writes.get(Space.DRAM, _NOTHING), np.array([[start, stop]], np.int64))
         if hit:
             raise ProgramError(
                 f"{name(index, i)}: DRAM bytes {start}..{stop - 1} are read-only, got a write to byte {hit[0]}"
@@ -170,7 +170,7 @@ class _Conflicts:
         near = self._low[space, a][first] < self._high[space, b][second]
         near &= self._low[space, b][second] < self._high[space, a][first]
         for x, y in zip(first[near].tolist(), second[near].tolist(), strict=True):
-            words = _overlap(self._touched[x][a][space], self._touched[y][b][space])
+            words = overlap(self._touched[x][a][space], self._touched[y][b][space])
             if words:
                 earlier, later = (verb for _, verb in sorted(((x, _VERBS[a]), (y, _VERBS[b]))))
                 what = f"{space.name} {_NOUNS.get(space, 'words')} {words[0]}..{words[1] - 1}"
@@ -190,14 +190,3 @@ class _Conflicts:
             f"{name(x, self._instructions[x])} and {name(y, self._instructions[y])} must not overlap in time: {what}; "
             f"order them with a semaphore"
         )
-
-
-def _overlap(a: Intervals, b: Intervals) -> tuple[int, int] | None:
-    """First common interval of two sets of disjoint ascending intervals."""
-    if not len(a) or not len(b):
-        return None
-    partner = np.minimum(np.searchsorted(b[:, 1], a[:, 0], side="right"), len(b) - 1)
-    start, stop = np.maximum(a[:, 0], b[partner, 0]), np.minimum(a[:, 1], b[partner, 1])
-    common = start < stop
-    at = int(np.argmax(common))
-    return (int(start[at]), int(stop[at])) if common[at] else None

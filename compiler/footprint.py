@@ -107,27 +107,36 @@ def merge(intervals: npt.NDArray[np.int64]) -> Intervals:
     return merged
 
 
+def overlap(a: Intervals, b: Intervals) -> tuple[int, int] | None:
+    """First common interval of two sets of disjoint ascending intervals."""
+    if not len(a) or not len(b):
+        return None
+    partner = np.minimum(np.searchsorted(b[:, 1], a[:, 0], side="right"), len(b) - 1)
+    start, stop = np.maximum(a[:, 0], b[partner, 0]), np.minimum(a[:, 1], b[partner, 1])
+    common = start < stop
+    at = int(np.argmax(common))
+    return (int(start[at]), int(stop[at])) if common[at] else None
+
+
 _Touched: TypeAlias = dict[Space, Intervals]
 
 
 def _touch_load(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
-    dram = _place(
-        config, i, Space.DRAM, "dram_address", i["dram_address"], _run(i["row_bytes"]),
-        _offsets(i["row_count"], i["dram_row_stride"]), _offsets(i["outer_count"], i["dram_outer_stride"]),
-    )  # fmt: skip
     if i["memory"] not in tuple(Memory):
         raise ProgramError(f"LOAD memory must be one of 0..{max(Memory)}, got {i['memory']}")
-    return {Space.DRAM: dram}, {Space(i["memory"]): _rows(config, i, Space(i["memory"]))}
+    target = Space(i["memory"])
+    words = _rows(config, i, target)
+    return {Space.DRAM: _dram_rows(config, i, i["row_bytes"])}, {target: words}
 
 
 def _touch_exec(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
+    tiles = i["chunk_count"] * i["ky_count"] * i["kx_count"]
+    wbuf = _place(config, i, Space.WBUF, "wbuf_address", i["wbuf_address"], _run(tiles * i["k_rows"]))
+    acc = _place(config, i, Space.ACC, "acc_address", i["acc_address"], _run(i["oy_count"] * i["ox_count"]))
     spad = _place(
         config, i, Space.SPAD, "spad_address", i["spad_address"], _run(1), _axis(i, "", "x"), _axis(i, "", "y"),
         _offsets(i["chunk_count"], i["chunk_stride"]),
     )  # fmt: skip
-    tiles = i["chunk_count"] * i["ky_count"] * i["kx_count"]
-    wbuf = _place(config, i, Space.WBUF, "wbuf_address", i["wbuf_address"], _run(tiles * i["k_rows"]))
-    acc = _place(config, i, Space.ACC, "acc_address", i["acc_address"], _run(i["oy_count"] * i["ox_count"]))
     return {Space.SPAD: spad, Space.WBUF: wbuf, Space.ACC: acc}, {Space.ACC: acc}
 
 
@@ -158,11 +167,8 @@ def _touch_post(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
 
 
 def _touch_store(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
-    dram = _place(
-        config, i, Space.DRAM, "dram_address", i["dram_address"], _run(i["row_words"] * i["word_bytes"]),
-        _offsets(i["row_count"], i["dram_row_stride"]), _offsets(i["outer_count"], i["dram_outer_stride"]),
-    )  # fmt: skip
-    return {Space.SPAD: _rows(config, i, Space.SPAD)}, {Space.DRAM: dram}
+    words = _rows(config, i, Space.SPAD)
+    return {Space.SPAD: words}, {Space.DRAM: _dram_rows(config, i, i["row_words"] * i["word_bytes"])}
 
 
 _TOUCH = {
@@ -178,6 +184,14 @@ def _rows(config: ArchConfig, i: Instruction, space: Space) -> Intervals:
     return _place(
         config, i, space, "address", i["address"], _run(i["row_words"]),
         _offsets(i["row_count"], i["row_stride"]), _offsets(i["outer_count"], i["outer_stride"]),
+    )  # fmt: skip
+
+
+def _dram_rows(config: ArchConfig, i: Instruction, row_bytes: int) -> Intervals:
+    """External side of LOAD and STORE."""
+    return _place(
+        config, i, Space.DRAM, "dram_address", i["dram_address"], _run(row_bytes),
+        _offsets(i["row_count"], i["dram_row_stride"]), _offsets(i["outer_count"], i["dram_outer_stride"]),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from accel.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.errors import ProgramError
 from accel.isa import Instruction, Memory, Mode, Opcode, Reduce, Source, Unit
 from accel.numerics import SHIFT_MAX, RequantMode
-from compiler.footprint import Footprint, Space
+from compiler.footprint import Footprint, Space, overlap
 
 OPERAND_SHIFT_MAX = 23
 """Largest `left_shift`: the difference of two int8 shifted by it is still an int32."""
@@ -26,7 +26,8 @@ def check_rules(config: ArchConfig, instruction: Instruction, touched: Footprint
     for mask in ("wait", "signal"):
         _most(instruction, f"{mask} bits", instruction[mask], (1 << len(Unit)) - 1)
     _RULES[instruction.opcode](config, instruction)
-    if instruction.opcode is Opcode.POST and Space.SPAD in touched.reads:
+    reads, writes = touched.reads.get(Space.SPAD), touched.writes.get(Space.SPAD)
+    if reads is not None and writes is not None and overlap(reads, writes):
         _check_in_place(config, instruction)
 
 
@@ -99,7 +100,9 @@ def _check_in_place(config: ArchConfig, i: Instruction) -> None:
     The write follows the read by the pipeline's latency, so that a later read would see the old word or the new one
     depending on that latency. With several groups per word, group g must write the bytes that it alone reads.
     """
-    output = np.arange(i["word_count"] * i["oy_count"] * i["ox_count"])
+    outputs = i["word_count"] * i["oy_count"] * i["ox_count"]
+    _most(i, "outputs (word_count * oy_count * ox_count) in place", outputs, config.spad_words)
+    output = np.arange(outputs)
     word, oy, ox = np.unravel_index(output, (i["word_count"], i["oy_count"], i["ox_count"]))
     written = i["dst_address"] + word * i["dst_word_stride"] + oy * i["dst_oy_stride"] + ox * i["dst_ox_stride"]
     first_write = np.full(config.spad_words, output.size)
