@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from accel.isa import Memory
 from sim.fields import LOAD, STORE
-from sim.jit import jit
+from sim.jit import kernel
 from sim.memories import Memories
 
 _SPAD, _WBUF = int(Memory.SPAD), int(Memory.WBUF)
@@ -17,7 +17,7 @@ Row = npt.NDArray[np.int64]
 """One decoded instruction."""
 
 
-@jit
+@kernel
 def load(row: Row, memories: Memories) -> None:
     """Copy rows of external memory, padded and cut to overlapping windows, into words on the chip."""
     if row[LOAD.memory] == _SPAD:
@@ -33,7 +33,7 @@ def load(row: Row, memories: Memories) -> None:
             _load_row(row, memories.dram, source, target, word)
 
 
-@jit
+@kernel
 def _load_row(row: Row, dram: Any, source: int, target: Any, address: int) -> None:
     first, count, pad, row_bytes = row[LOAD.byte_offset], row[LOAD.word_bytes], row[LOAD.pad_bytes], row[LOAD.row_bytes]
     pad_value = row[LOAD.pad_value]
@@ -48,12 +48,12 @@ def _load_row(row: Row, dram: Any, source: int, target: Any, address: int) -> No
                 target[address + word, first + i] = _signed(dram[source + start + i]) if inside else pad_value
 
 
-@jit
+@kernel
 def _signed(byte: Any) -> Any:
     return ((np.int64(byte) + 128) & 255) - 128
 
 
-@jit
+@kernel
 def store(row: Row, memories: Memories) -> None:
     """Copy words of the scratchpad to rows of external memory."""
     first, count = row[STORE.byte_offset], row[STORE.word_bytes]

@@ -149,36 +149,32 @@ def _execute_range(
 ) -> int:
     """Values of some instructions in program order; the index of one that failed, or -1."""
     for i in range(first, last):
-        if table[i, 0] == _EXEC:
+        if table[i, 0] == _LOAD:
+            dma.load(table[i], memories)
+        elif table[i, 0] == _EXEC:
             matmul.execute(table[i], memories, scratch)
-        elif not _execute_other(table[i], memories, rows, lanes):
-            return i
+        elif table[i, 0] == _POST:
+            if not post.execute(table[i], memories, rows, lanes):
+                return i
+        else:
+            dma.store(table[i], memories)
     return -1
-
-
-@jit
-def _execute_other(row: Any, memories: Memories, rows: int, lanes: int) -> bool:
-    """Values of an instruction that is not an EXEC."""
-    if row[0] == _LOAD:
-        dma.load(row, memories)
-        return True
-    if row[0] == _POST:
-        return post.execute(row, memories, rows, lanes)
-    dma.store(row, memories)
-    return True
 
 
 def _run_stepped(
     config: ArchConfig, table: guard.Table, stamps: guard.Table, memories: Memories, progress: Progress
 ) -> None:
     """Values in the order of time: the array is stepped to the issue of each instruction."""
-    array, written = systolic.Array.of(config), stamps[timing.COMPLETE].copy()
-    order = np.argsort(stamps[timing.ISSUE], kind="stable")
-    sizes = (config.rows, config.post_lanes)
-    for first in range(0, len(table), CHUNK):
-        part = order[first : first + CHUNK]
-        _check_done(_step_range(table, memories, array, *sizes, part, stamps[timing.ISSUE], written))
-        progress(min(first + CHUNK, len(table)), len(table))
+    array, scratch, issues = systolic.Array.of(config), matmul.Scratch.of(config, table[:0]), stamps[timing.ISSUE]
+    written = np.where(table[:, 0] == _EXEC, -1, stamps[timing.COMPLETE])
+    for done, i in enumerate(np.argsort(issues, kind="stable")):
+        systolic.run(array, memories, table, written, issues[i])
+        if table[i, 0] == _EXEC:
+            systolic.issue(array.sequencer, i, table[i])
+        else:
+            _check_done(_execute_range(table, memories, scratch, config.rows, config.post_lanes, i, i + 1))
+        if done % CHUNK == 0:
+            progress(done, len(table))
     systolic.run(array, memories, table, written, int(stamps[timing.COMPLETE].max()))
     late = np.flatnonzero(written != stamps[timing.COMPLETE])
     if len(late):
@@ -186,20 +182,6 @@ def _run_stepped(
             f"instruction {late[0]}: its last accumulator write was in cycle {written[late[0]]} and not, "
             f"as its sequencer said, in {stamps[timing.COMPLETE, late[0]]}"
         )
-
-
-@jit
-def _step_range(
-    table: Any, memories: Memories, array: systolic.Array, rows: int, lanes: int, order: Any, issues: Any, written: Any
-) -> int:
-    for i in order:
-        systolic.run(array, memories, table, written, issues[i])
-        if table[i, 0] == _EXEC:
-            systolic.issue(array.sequencer, i, table[i])
-            written[i] = -1
-        elif not _execute_other(table[i], memories, rows, lanes):
-            return int(i)
-    return -1
 
 
 def _count_work(config: ArchConfig, table: guard.Table) -> dict[str, int]:

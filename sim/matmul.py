@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from accel.config import ArchConfig
 from sim.dma import Row
 from sim.fields import EXEC
-from sim.jit import DISABLED, jit
+from sim.jit import DISABLED, kernel
 from sim.memories import Memories
 
 BLOCK = 8
@@ -50,13 +50,14 @@ class Scratch(NamedTuple):
         )
 
 
-@jit
+@kernel
 def execute(row: Row, memories: Memories, scratch: Scratch) -> None:
     """Add (or store) the product of an EXEC's weights and pixels to its accumulator words, modulo 2**32."""
     acc, sums = memories.acc, scratch.sums
     pixels, cols, accumulate = row[EXEC.oy_count] * row[EXEC.ox_count], acc.shape[1], row[EXEC.accumulate]
     chunks, taps, pairs = row[EXEC.chunk_count], row[EXEC.ky_count] * row[EXEC.kx_count], (row[EXEC.k_rows] + 1) // 2
-    memories.spad[-1, :] = row[EXEC.pad_value]
+    for i in range(memories.spad.shape[1]):
+        memories.spad[-1, i] = row[EXEC.pad_value]
     _pack_weights(row, memories.wbuf, chunks * taps, pairs, scratch.weights)
     _position_pixels(row, memories.spad.shape[1], scratch.pixels)
     for first in range(0, pixels, BLOCK):
@@ -71,7 +72,7 @@ def execute(row: Row, memories: Memories, scratch: Scratch) -> None:
                     acc[word, base + c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
-@jit
+@kernel
 def _pack_weights(row: Row, wbuf: Any, tiles: int, pairs: int, weights: Any) -> None:
     """Interleave two weight words each; an odd last one is paired with zeros."""
     cols, k_rows, address = wbuf.shape[1], row[EXEC.k_rows], row[EXEC.wbuf_address]
@@ -87,7 +88,7 @@ def _pack_weights(row: Row, wbuf: Any, tiles: int, pairs: int, weights: Any) -> 
                     weights[panel, tile * pairs + pair, c] = (second * paired << 16) | (first & 0xFFFF)
 
 
-@jit
+@kernel
 def _position_pixels(row: Row, width: int, pixels: Any) -> None:
     """Row position, column position and first element of every pixel's word for tap (0, 0); the last one repeats."""
     pixel = 0
@@ -98,10 +99,11 @@ def _position_pixels(row: Row, width: int, pixels: Any) -> None:
             pixels[2, pixel] = (row[EXEC.spad_address] + oy * row[EXEC.oy_stride] + ox * row[EXEC.ox_stride]) * width
             pixel += 1
     for repeated in range(pixel, pixel + BLOCK - 1):
-        pixels[:, repeated] = pixels[:, pixel - 1]
+        for field in range(3):
+            pixels[field, repeated] = pixels[field, pixel - 1]
 
 
-@jit
+@kernel
 def _place_pixels(row: Row, spad: Any, pixels: Any, first: int, places: Any) -> None:
     """For every tap, where each of `BLOCK` pixels starts in chunk 0, and its step per chunk."""
     width = spad.shape[1]
@@ -120,7 +122,7 @@ def _place_pixels(row: Row, spad: Any, pixels: Any, first: int, places: Any) -> 
                 places[tap, 1, i] = step if inside else 0
 
 
-@jit
+@kernel
 def sum_block_plain(spad: Any, places: Any, taps: int, chunks: int, pairs: int, weights: Any, sums: Any) -> None:
     """``sums[i] = sum of word(chunk, tap, i) @ weights(chunk, tap)`` modulo 2**32, for `BLOCK` pixels.
 
@@ -146,7 +148,7 @@ def sum_block_plain(spad: Any, places: Any, taps: int, chunks: int, pairs: int, 
                     both = np.int64(weights[tile * pairs + pair, column])
                     low = ((both + 32768) & 0xFFFF) - 32768
                     total += np.int64(flat[at + 2 * pair]) * low
-                    total += np.int64(flat[at + 2 * pair + 1]) * ((both - low) >> 16)
+                    total += np.int64(flat[at + 2 * pair + 1]) * (both >> 16)
             sums[i, column] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
@@ -250,7 +252,7 @@ def _dot(builder: Any, pair: Any, right: Any) -> Any:
     return builder.add(builder.shuffle_vector(product, nothing, even), builder.shuffle_vector(product, nothing, odd))
 
 
-@jit
+@kernel
 def _sum_block(spad: Any, places: Any, taps: int, chunks: int, pairs: int, weights: Any, sums: Any) -> None:
     _sum_block_vectors(
         spad.ctypes.data, places.ctypes.data, taps, chunks, pairs, weights.ctypes.data, sums.ctypes.data

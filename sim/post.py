@@ -11,7 +11,7 @@ from accel import numerics
 from accel.isa import Mode, Reduce, Source
 from sim.dma import Row
 from sim.fields import POST
-from sim.jit import jit, jit_group
+from sim.jit import jit_group, kernel
 from sim.memories import Memories
 
 wrap_int32, requantize_tflite, requantize_single, requantize_fp32 = jit_group(
@@ -24,7 +24,7 @@ Vector = npt.NDArray[np.int64]
 """One value per byte of the words that are written."""
 
 
-@jit
+@kernel
 def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
     """Run a POST on a machine with `rows` bytes per SPAD word and `lanes` post lanes.
 
@@ -47,7 +47,8 @@ def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
             for ox in range(row[POST.ox_count]):
                 source = row[POST.src_address] + oy * row[POST.src_oy_stride] + ox * row[POST.src_ox_stride]
                 if row[POST.source] == _ACC:
-                    sums[:] = memories.acc[source, word * rows : word * rows + width]
+                    for i in range(width):
+                        sums[i] = memories.acc[source, word * rows + i]
                 else:
                     _reduce(row, memories.spad, operands, source + word * row[POST.src_word_stride], oy, ox, sums)
                 target = row[POST.dst_address] + word * row[POST.dst_word_stride]
@@ -56,7 +57,7 @@ def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
     return True
 
 
-@jit
+@kernel
 def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, records: Any) -> bool:
     """Bias, multiplier and shift of every written byte of `word`; False if one is not legal."""
     shift_min = numerics.SHIFT_MIN_FP32 if row[POST.mode] == _FP32 else numerics.SHIFT_MIN_INTEGER
@@ -69,14 +70,15 @@ def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, record
             records[field, i] = wrap_int32(value)
         multiplier, shift = records[1, i], np.int64(param[channel, 8])
         records[2, i] = shift
-        legal = multiplier >= 1 << 30 and shift_min <= shift <= numerics.SHIFT_MAX
-        legal &= row[POST.mode] != _FP32 or multiplier & 127 == 0
-        if not legal and (multiplier != 0 or shift != 0):
+        legal = multiplier >= 0 and shift_min <= shift <= numerics.SHIFT_MAX
+        if row[POST.mode] == _FP32 and multiplier != 0:
+            legal &= multiplier >= 1 << 30 and multiplier & 127 == 0
+        if not legal:
             return False
     return True
 
 
-@jit
+@kernel
 def _tabulate(row: Row, operands: Any) -> None:
     """Rescaled value of each byte as the first tap, and as any later one."""
     for x in range(-128, 128):
@@ -86,7 +88,7 @@ def _tabulate(row: Row, operands: Any) -> None:
         operands[1, x + 128] = _requantize(row[POST.mode], later, row[POST.multiplier1], row[POST.shift1])
 
 
-@jit
+@kernel
 def _requantize(mode: Any, x: Any, q: Any, e: Any) -> Any:
     if mode == _TFLITE:
         return requantize_tflite(x, q, e)
@@ -95,10 +97,11 @@ def _requantize(mode: Any, x: Any, q: Any, e: Any) -> Any:
     return requantize_fp32(x, q, e)
 
 
-@jit
+@kernel
 def _reduce(row: Row, spad: Any, operands: Any, source: int, oy: int, ox: int, sums: Any) -> None:
     """Sum or maximum of the valid taps of one output."""
-    sums[:] = 0 if row[POST.reduce] == _SUM else numerics.INT32_MIN
+    for i in range(len(sums)):
+        sums[i] = 0 if row[POST.reduce] == _SUM else numerics.INT32_MIN
     for ky in range(row[POST.ky_count]):
         y = row[POST.y_start] + oy * row[POST.y_step] + ky * row[POST.y_dilation]
         if not 0 <= y < row[POST.height]:
@@ -117,7 +120,7 @@ def _reduce(row: Row, spad: Any, operands: Any, source: int, oy: int, ox: int, s
                     sums[i] = max(sums[i], table[np.int64(word[i]) + 128])
 
 
-@jit
+@kernel
 def _finish(row: Row, sums: Any, records: Any, target: Any) -> None:
     """Add the bias, requantize, add the zero point, clamp and write; one vectorizable loop per mode."""
     bias, multiplier, shift = records[0], records[1], records[2]

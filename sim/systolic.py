@@ -16,7 +16,7 @@ import numpy.typing as npt
 from accel.config import ArchConfig
 from sim.dma import Row
 from sim.fields import EXEC
-from sim.jit import jit
+from sim.jit import jit, kernel
 from sim.memories import Memories
 
 LOADING, NEXT, TILE, TILES, ROW, NEXT_PIXELS, NOW, NOW_TILE, PIXEL, PIXELS, STARTED, READ_ROW, READ_PIXEL = range(13)
@@ -67,7 +67,7 @@ def issue(sequencer: Any, instruction: int, row: Row) -> None:
     sequencer[NEXT_PIXELS] = row[EXEC.oy_count] * row[EXEC.ox_count]
 
 
-@jit
+@kernel
 def sequence(s: Any, rows: int) -> None:
     """One cycle of the weight and pixel sequencers of an array with `rows` rows."""
     s[STARTED] = s[LOADING] == 1 and s[ROW] == rows and s[PIXEL] == s[PIXELS]
@@ -85,7 +85,7 @@ def sequence(s: Any, rows: int) -> None:
         s[PIXEL] += 1
 
 
-@jit
+@kernel
 def sequence_exec(sequencer: Any, counters: Any, rows: int, row: Row, cycle: int) -> tuple[int, int]:
     """Step the sequencers alone through an EXEC that issues in `cycle`.
 
@@ -130,7 +130,7 @@ def run(array: Array, memories: Memories, table: Any, written: Any, until: int) 
             counters[CLOCK] = max(cycle, until)
 
 
-@jit
+@kernel
 def _read_activation(array: Array, spad: Any, table: Any, cycle: int) -> None:
     """SPAD read: the word enters the rows' delay lines, its accumulator address the columns' one."""
     s, activations, commands = array.sequencer, array.activations, array.commands
@@ -151,7 +151,7 @@ def _read_activation(array: Array, spad: Any, table: Any, cycle: int) -> None:
     commands[2, slot] = s[NOW]
 
 
-@jit
+@kernel
 def _address(row: Row, tile: int, pixel: int) -> int:
     """SPAD word of a pixel under a weight tile, -1 if it is padding."""
     taps = row[EXEC.ky_count] * row[EXEC.kx_count]
@@ -167,7 +167,7 @@ def _address(row: Row, tile: int, pixel: int) -> int:
     return int(address + oy * row[EXEC.oy_stride] + ox * row[EXEC.ox_stride])
 
 
-@jit
+@kernel
 def _read_weights(array: Array, wbuf: Any, table: Any, cycle: int) -> None:
     """WBUF read: the word enters the columns' delay lines; waves of captures and swaps begin."""
     s, counters, words = array.sequencer, array.counters, array.words
@@ -185,7 +185,7 @@ def _read_weights(array: Array, wbuf: Any, table: Any, cycle: int) -> None:
         counters[SWAPS_TO] += 1
 
 
-@jit
+@kernel
 def _accumulate(array: Array, acc: Any, written: Any, cycle: int) -> None:
     """ACC write ports: what left the bottom of the array in the cycle before."""
     commands, rows, cols = array.commands, array.weights.shape[0], array.weights.shape[1]
@@ -201,7 +201,7 @@ def _accumulate(array: Array, acc: Any, written: Any, cycle: int) -> None:
         written[commands[2, slot]] = cycle
 
 
-@jit
+@kernel
 def _swap(array: Array, cycle: int) -> None:
     """The first pixel of a tile reaches a diagonal of the array: its shadow weights become its weights."""
     counters, (rows, cols) = array.counters, array.weights.shape
@@ -214,22 +214,22 @@ def _swap(array: Array, cycle: int) -> None:
             counters[SWAPS_FROM] += 1
 
 
-@jit
+@kernel
 def _multiply(array: Array, cycle: int) -> None:
     """Every PE: multiply, and add to the sum from above."""
     rows, cols = array.weights.shape
     depth = array.words.shape[0]
-    sums, weights, activations = array.sums.reshape(-1), array.weights.reshape(-1), array.activations.reshape(-1)
     line = cycle % (rows + 1)
-    array.sums[line, :] = 0
+    for c in range(cols):
+        array.sums[line, c] = 0
     for r in range(rows):
-        first, w, a = line * cols, r * cols, r * 2 * depth + ((r + 1 - cycle) & (depth - 1))
+        newest = (r + 1 - cycle) & (depth - 1)
         for c in range(cols):
-            sums[first + c] += weights[w + c] * activations[a + c]
+            array.sums[line, c] += array.weights[r, c] * array.activations[r, newest + c]
         line = rows if line == 0 else line - 1
 
 
-@jit
+@kernel
 def _capture(array: Array, cycle: int) -> None:
     """Row r's shadows take word r, column c one cycle after column c - 1."""
     counters, (rows, cols) = array.counters, array.weights.shape

@@ -13,7 +13,7 @@ from accel.isa import INSTRUCTION_BYTES, Opcode
 from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, WORK, Machine
 from sim import systolic
 from sim.fields import EXEC, LOAD, POST
-from sim.jit import jit, jit_group
+from sim.jit import jit, jit_group, kernel
 
 _, _, _, fetch_time, load_time, exec_time, store_time, count_causes = jit_group(
     timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time, timing.load_time, timing.exec_time,
@@ -98,7 +98,7 @@ def schedule(
             _time_store(machine, state, row, stamps[:, i])
 
 
-@jit
+@kernel
 def _time_load(machine: Machine, state: State, row: Any, ordinal: int, stamp: Any) -> None:
     emission = load_time(machine, state.load, state.load_ends, row, stamp[ISSUE])
     state.emissions[ordinal % machine.load_in_flight] = emission
@@ -107,7 +107,7 @@ def _time_load(machine: Machine, state: State, row: Any, ordinal: int, stamp: An
     stamp[WORK] = row[LOAD.outer_count] * row[LOAD.row_count] * row[LOAD.row_words]
 
 
-@jit
+@kernel
 def _time_exec(machine: Machine, state: State, row: Any, stepped: bool, stamp: Any) -> None:
     tiles = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
     pixels = row[EXEC.oy_count] * row[EXEC.ox_count]
@@ -121,7 +121,7 @@ def _time_exec(machine: Machine, state: State, row: Any, stepped: bool, stamp: A
     stamp[OCCUPIED], stamp[COMPLETE] = last_read, last_read + machine.accumulate_latency
 
 
-@jit
+@kernel
 def _time_store(machine: Machine, state: State, row: Any, stamp: Any) -> None:
     before = state.store[timing.BEATS]
     stamp[COMPLETE] = store_time(machine, state.store, state.store_ends, row, stamp[ISSUE], state.sent)
