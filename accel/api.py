@@ -83,4 +83,4 @@ def verilog(config: ArchConfig | str, *, verification: bool = False) -> str:
     """Verilog of a machine; `verification` adds the port that reports issue and completion."""
     from rtl.verilog import emit
 
-    return emit(as_config(config), verification=verification)
+    return str(emit(as_config(config), verification=verification))

@@ -16,8 +16,15 @@ from accel.program import LayerInfo, Program
 class Timed(Protocol):
     """What a report needs of a run: completion cycles in program order, and the run's length."""
 
-    total_cycles: int
-    complete: NDArray[np.int64]
+    @property
+    def total_cycles(self) -> int:
+        """Length of the run."""
+        ...
+
+    @property
+    def complete(self) -> NDArray[np.int64]:
+        """Completion cycle of every instruction, in program order."""
+        ...
 
 
 @dataclass(frozen=True)
