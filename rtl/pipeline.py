@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Signal
 
 
 def delayed(m: Module, value, cycles: int, name: str, reset_less: bool = True):
@@ -12,7 +12,7 @@ def delayed(m: Module, value, cycles: int, name: str, reset_less: bool = True):
     ----------
     m : Module
         Receives the registers, in the domain `sync`.
-    value : value of any shape
+    value : value or view of any shape
     cycles : int
         0 returns `value` itself.
     name : str
@@ -20,7 +20,6 @@ def delayed(m: Module, value, cycles: int, name: str, reset_less: bool = True):
     reset_less : bool
         False for control bits, which must not survive a reset.
     """
-    value = Value.cast(value)
     shape = value.shape()
     for stage in range(1, cycles + 1):
         register = Signal(shape, name=f"{name}_{stage}", reset_less=reset_less)

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
+from amaranth.utils import bits_for
 
 from accel.config import ArchConfig
-from rtl.interfaces import ReadPort, UnitControl, WritePort
+from accel.isa import Opcode, Source
+from rtl.bursts import shift_bytes_left
+from rtl.interfaces import ReadPort, UnitControl, WritePort, layout, loop_levels
+from rtl.loop_nest import LoopNest
 from rtl.param_memory import RECORD
+from rtl.pipeline import delayed
+from rtl.post_lane import BIAS, LANE_FIELDS, OPERAND, REDUCE, WRITE, finish, reduce_taps
+from rtl.window import POSITIONS, drive_positions, is_inside
+
+POST_LAYOUT = layout(Opcode.POST)
+LEVELS = loop_levels(Opcode.POST)
 
 
 class PostUnit(wiring.Component):
-    """`post_lanes` lanes of post-processing.
+    """`post_lanes` lanes of post-processing: one tap of one group of channels per cycle.
+
+    A loop nest makes one step per cycle; the step, with all that its instruction says about it, then travels through
+    the stages of `rtl.post_lane`, so that the steps of several instructions may follow each other without a gap.
 
     Members
     -------
     control : Out(UnitControl)
     spad_read, acc_read, param_read : Out(ReadPort)
     spad_write : Out(WritePort)
+
+    Attributes
+    ----------
+    acc_read_latency, latency : int
+        Cycles from a step's scratchpad address to its accumulator and parameter read, and to its scratchpad write.
     """
+
+    acc_read_latency = REDUCE
+    latency = WRITE
 
     def __init__(self, config: ArchConfig):
         self.config = config
@@ -34,4 +55,121 @@ class PostUnit(wiring.Component):
         )
 
     def elaborate(self, platform) -> Module:
-        return Module()
+        m = Module()
+        lanes = self.config.post_lanes
+        issue, active = Signal(), Signal()
+        m.submodules.nest = nest = self._loop_nest(m, issue, active)
+        self._issue(m, nest, issue, active)
+        steps = [self._step(m, nest, issue, active)]
+        for stage in range(1, WRITE + 1):
+            steps.append(delayed(m, steps[-1], 1, f"stage{stage}", reset_less=False))
+        self._read(m, nest, steps)
+        tap_bytes = self.spad_read.data.word_select(steps[OPERAND].group, 8 * lanes)
+        accumulators = self.acc_read.data.word_select(steps[BIAS].columns, 32 * lanes)
+        results = []
+        for lane in range(lanes):
+            total = reduce_taps(m, f"lane{lane}", self.config, steps, tap_bytes.word_select(lane, 8))
+            record = data.View(RECORD, self.param_read.data.word_select(lane, RECORD.size))
+            accumulator = accumulators.word_select(lane, 32)
+            results.append(finish(m, f"lane{lane}", self.config, steps, total, accumulator, record))
+        self._write(m, steps[WRITE], Cat(results))
+        return m
+
+    def _loop_nest(self, m: Module, issue, active) -> LoopNest:
+        """The nest over the steps, loaded with the head of the queue at issue."""
+        config, head = self.config, POST_LAYOUT(self.control.instruction.payload)
+        groups = config.rows // config.post_lanes
+        address = unsigned(max(len(self.spad_read.addr), len(self.acc_read.addr)))
+        variables = {
+            "src": (address, ("word", "oy", "ox", "ky", "kx")),
+            "dst": (unsigned(len(self.spad_write.addr)), ("word", "oy", "ox")),
+            "byte": (POST_LAYOUT["dst_byte"].shape, ("group",)),
+            "group": (unsigned(bits_for(groups - 1)), ("group",)),
+            "columns": (unsigned(bits_for(config.cols // config.post_lanes - 1)), ("word", "group")),
+            "param": (unsigned(len(self.param_read.addr)), ("word", "group")),
+        }
+        nest = LoopNest(LEVELS, variables | POSITIONS)
+        starts, strides = nest.starts, nest.strides
+        m.d.comb += [
+            nest.load.eq(issue),
+            nest.step.eq(active),
+            [nest.counts[level].eq(head[f"{level}_count"]) for level in LEVELS],
+            [strides.src[level].eq(head[f"src_{level}_stride"]) for level in ("oy", "ox", "ky", "kx")],
+            [strides.dst[level].eq(head[f"dst_{level}_stride"]) for level in ("word", "oy", "ox")],
+            strides.src.word.eq(Mux(head.source == Source.ACC, 0, head.src_word_stride)),
+            starts.src.eq(head.src_address),
+            starts.dst.eq(head.dst_address),
+            starts.byte.eq(head.dst_byte),
+            starts.param.eq(head.param_address),
+            strides.byte.group.eq(config.post_lanes),
+            strides.group.group.eq(1),
+            strides.columns.word.eq(groups),
+            strides.columns.group.eq(1),
+            strides.param.word.eq(Mux(head.per_channel, groups, 0)),
+            strides.param.group.eq(head.per_channel),
+            drive_positions(nest, head),
+        ]
+        return nest
+
+    def _issue(self, m: Module, nest: LoopNest, issue, active) -> None:
+        """Take the queue's head when its tokens are there, at the earliest with the last step of the one before."""
+        queue, head = self.control.instruction, POST_LAYOUT(self.control.instruction.payload)
+        tokens_there = ~(head.wait & ~self.control.tokens).any()
+        in_flight = Signal(range(WRITE + 2))
+        m.d.comb += [
+            issue.eq(queue.valid & (~active | nest.done) & tokens_there),
+            queue.ready.eq(issue),
+            self.control.occupied.eq(issue | active),
+            self.control.busy.eq(issue | active),
+            self.control.idle.eq(in_flight == 0),
+        ]
+        m.d.sync += [
+            active.eq(issue | (active & ~nest.done)),
+            in_flight.eq(in_flight + issue - self.control.complete),
+        ]
+
+    def _step(self, m: Module, nest: LoopNest, issue, active) -> data.View:
+        """The current step: the nest's variables, and the fields of the instruction that its later stages need."""
+        held = Signal(POST_LAYOUT)
+        with m.If(issue):
+            m.d.sync += held.eq(self.control.instruction.payload)
+        first_tap, last_tap = nest.first.ky & nest.first.kx, nest.last.ky & nest.last.kx
+        values = {
+            **{name: nest.values[name] for name in ("src", "dst", "byte", "group", "columns", "param")},
+            **{name: held[name] for name in LANE_FIELDS},
+            "tap_zero_point": Mux(first_tap, held.zero_point0, held.zero_point1),
+            "tap_multiplier": Mux(first_tap, held.multiplier0, held.multiplier1),
+            "tap_shift": Mux(first_tap, held.shift0, held.shift1),
+            "first_tap": first_tap,
+            "inside": is_inside(nest, held.height, held.width),
+            "write": active & last_tap,
+            "last": active & nest.done,
+            "signal": Mux(active & nest.done, held.signal, 0),
+        }
+        step = Signal(data.StructLayout({name: value.shape() for name, value in values.items()}))
+        m.d.comb += [step[name].eq(value) for name, value in values.items()]
+        return step
+
+    def _read(self, m: Module, nest: LoopNest, steps: list[data.View]) -> None:
+        """Operands are read at the step, accumulators and parameters when the last tap has joined the others."""
+        taps, sums = steps[0], steps[REDUCE]
+        m.d.comb += [
+            self.spad_read.en.eq(nest.step & taps.inside & (taps.source == Source.SPAD)),
+            self.spad_read.addr.eq(taps.src),
+            self.acc_read.en.eq(sums.write & (sums.source == Source.ACC)),
+            self.acc_read.addr.eq(sums.src),
+            self.param_read.en.eq(sums.write),
+            self.param_read.addr.eq(sums.param),
+        ]
+
+    def _write(self, m: Module, step: data.View, results) -> None:
+        """Put the lanes' bytes into their place in the word."""
+        lanes, bits = self.config.post_lanes, len(self.spad_write.data)
+        m.d.comb += [
+            self.spad_write.en.eq(step.write),
+            self.spad_write.addr.eq(step.dst),
+            self.spad_write.data.eq(shift_bytes_left(results, step.byte, bits)),
+            self.spad_write.mask.eq(((1 << lanes) - 1) << step.byte),
+            self.control.complete.eq(step.last),
+            self.control.signal.eq(step.signal),
+        ]

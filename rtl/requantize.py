@@ -14,13 +14,14 @@ from accel.numerics import INT32_MAX, INT32_MIN
 from rtl.pipeline import delayed
 
 
-def normalise(value, bits: int):
-    """Non-negative `value` of `bits` bits (a power of two) shifted left until its top bit is set, and by how much."""
+def normalise(m: Module, value, name: str):
+    """Non-negative `value` of 2**n bits shifted left until its top bit is set, and by how much."""
     places = []
-    step = bits // 2
+    step = len(value) // 2
     while step:
-        empty = ~value[bits - step :].any()
-        value = Mux(empty, value << step, value)[:bits]
+        empty, shifted = Signal(name=f"{name}_by_{step}"), Signal(len(value), name=f"{name}_{step}")
+        m.d.comb += [empty.eq(~value[-step:].any()), shifted.eq(Mux(empty, value << step, value))]
+        value = shifted
         places.insert(0, empty)
         step //= 2
     return value, Cat(places)
@@ -98,7 +99,7 @@ class Requantizer(wiring.Component):
             elif case == Mode.SINGLE:
                 m.d.sync += [factor.eq(x), amount.eq(31 - shift)]
             else:
-                magnitude, places = normalise(abs(x)[:32], 32)
+                magnitude, places = normalise(m, abs(x)[:32], "normalised")
                 m.d.sync += [factor.eq(round_half_even(magnitude, 8)), amount.eq(places - shift)]
         return factor, amount
 
@@ -112,11 +113,10 @@ class Requantizer(wiring.Component):
             elif case == Mode.SINGLE:
                 m.d.sync += [number.eq(product), right.eq(amount)]
             else:
-                top, places = product[54], Signal(signed(10))
-                significand = round_half_even(Mux(top, product[:55], product[:54] << 1), 31)
-                m.d.comb += places.eq(amount - top)
+                top, places, significand = product[54], Signal(signed(10)), Signal(55)
+                m.d.comb += [significand.eq(Mux(top, product, product << 1)), places.eq(amount - top)]
                 m.d.sync += [
-                    number.eq(significand << 7),
+                    number.eq(round_half_even(significand, 31) << 7),
                     right.eq(Mux(places > 63, 63, places)),
                     overflow.eq((places < 0) & product.any()),
                 ]
@@ -124,9 +124,9 @@ class Requantizer(wiring.Component):
 
     def _round(self, m: Module, mode, number, right, overflow, negative) -> None:
         """Stage 4: the half that is cut off, what lies below it, and the mode's decision."""
-        half, kept, up = Signal(len(number)), Signal(signed(32)), Signal()
+        half, floor, kept, up = Signal(len(number)), Signal(signed(32)), Signal(signed(32)), Signal()
         y = Signal.like(self.y, reset_less=True)
-        m.d.comb += [half.eq((1 << right) >> 1), kept.eq((number >> right) + up), self.y.eq(y)]
+        m.d.comb += [half.eq((1 << right) >> 1), floor.eq(number >> right), kept.eq(floor + up), self.y.eq(y)]
         tie_or_more, rest = (number & half).any(), (number & (half - 1)).any()
         m.d.sync += y.eq(kept)
         for case in self._cases(m, mode):
@@ -135,7 +135,7 @@ class Requantizer(wiring.Component):
             elif case == Mode.SINGLE:
                 m.d.comb += up.eq(tie_or_more)
             else:
-                m.d.comb += up.eq(tie_or_more & (rest | (number >> right)[0]))
+                m.d.comb += up.eq(tie_or_more & (rest | floor[0]))
                 with m.If(overflow | (kept[31] & ~negative)):
                     m.d.sync += y.eq(Mux(negative, INT32_MIN, INT32_MAX))
                 with m.Elif(negative):
