@@ -227,8 +227,7 @@ def column(opcode: Opcode, name: str) -> int:
 def columns(opcode: Opcode) -> Any:
     """All columns of `opcode` as a named tuple of int: ``columns(opcode).name == column(opcode, name)``."""
     names = list(_INDEX[opcode])
-    kind: Any = namedtuple(f"{opcode.name.title()}Columns", names)  # type names and fields come from the table
-    return kind(*range(len(names)))
+    return namedtuple("Columns", names)(*range(len(names)))
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,9 @@ def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int,
     return int(completion)
 
 
-def count_causes(units: Ints, producers: Ints, stamps: Ints, covered: Ints, causes: Ints, first: int, last: int) -> None:
+def count_causes(
+    units: Ints, producers: Ints, stamps: Ints, covered: Ints, causes: Ints, first: int, last: int
+) -> None:
     """Attribute the cycles that instructions `first` .. `last - 1` use or wait for; EMPTY is what remains.
 
     Parameters

@@ -218,7 +218,7 @@ def _window_range(t: Table, strides: Table, c: Any) -> tuple[Table, Table]:
 
 @jit
 def _axis_range(axes: Table) -> tuple[Table, Table]:
-    """Least and largest offset of one axis; row: start, step, dilation, outputs, taps, output stride, tap stride, size."""
+    """Least and largest offset of axes: start, step, dilation, outputs, taps, output stride, tap stride, size."""
     low, high = np.full(len(axes), _NOTHING), np.full(len(axes), -_NOTHING)
     for i in range(len(axes)):
         start, step, dilation, outputs, taps, output_stride, tap_stride, size = axes[i]

@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 
 import numba
 
-import accel
+from accel import config, isa, numerics, timing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _digest() -> str:
-    folders = (Path(accel.__file__).parent, Path(__file__).parent)
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+    shared = [Path(str(module.__file__)) for module in (config, isa, numerics, timing)]
+    for path in (*shared, *sorted(Path(__file__).parent.glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -117,7 +117,7 @@ def _place_pixels(row: Row, spad: Any, pixels: Any, first: int, places: Any) -> 
             tap = ky * kx_count + kx
             for i in range(BLOCK):
                 y, x = pixels[0, first + i] + dy, pixels[1, first + i] + dx
-                inside = (0 <= y) & (y < height) & (0 <= x) & (x < across)
+                inside = (y >= 0) & (y < height) & (x >= 0) & (x < across)
                 places[tap, 0, i] = pixels[2, first + i] + offset if inside else invalid
                 places[tap, 1, i] = step if inside else 0
 
@@ -156,7 +156,6 @@ _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _SUMS, _PAIRS, _WIDE = ir.VectorType(_I32, PANEL), ir.VectorType(_I16, 2 * PANEL), ir.VectorType(_I32, 2 * PANEL)
 
 
-@intrinsic  # type: ignore[misc]
 def _sum_block_vectors(
     context: Any, spad: Any, places: Any, taps: Any, chunks: Any, pairs: Any, weights: Any, sums: Any
 ) -> Any:
@@ -252,9 +251,12 @@ def _dot(builder: Any, pair: Any, right: Any) -> Any:
     return builder.add(builder.shuffle_vector(product, nothing, even), builder.shuffle_vector(product, nothing, odd))
 
 
+_sum_block_compiled: Any = intrinsic(_sum_block_vectors)
+
+
 @kernel
 def _sum_block(spad: Any, places: Any, taps: int, chunks: int, pairs: int, weights: Any, sums: Any) -> None:
-    _sum_block_vectors(
+    _sum_block_compiled(
         spad.ctypes.data, places.ctypes.data, taps, chunks, pairs, weights.ctypes.data, sums.ctypes.data
     )
 

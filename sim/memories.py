@@ -33,4 +33,3 @@ class Memories(NamedTuple):
             np.zeros((config.param_channels, PARAM_RECORD_BYTES), np.int16),
             np.zeros((config.acc_words, config.cols), np.int32),
         )
-

@@ -53,7 +53,8 @@ def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
                     _reduce(row, memories.spad, operands, source + word * row[POST.src_word_stride], oy, ox, sums)
                 target = row[POST.dst_address] + word * row[POST.dst_word_stride]
                 target += oy * row[POST.dst_oy_stride] + ox * row[POST.dst_ox_stride]
-                _finish(row, sums, records[word], memories.spad[target, row[POST.dst_byte] : row[POST.dst_byte] + width])
+                written = memories.spad[target, row[POST.dst_byte] : row[POST.dst_byte] + width]
+                _finish(row, sums, records[word], written)
     return True
 
 

@@ -112,7 +112,7 @@ def sequence_exec(sequencer: Any, counters: Any, rows: int, row: Row, cycle: int
 @jit
 def run(array: Array, memories: Memories, table: Any, written: Any, until: int) -> None:
     """Step all registers until cycle `until` has passed; `written[i]` becomes the cycle of EXEC i's last write."""
-    counters, s, (rows, cols) = array.counters, array.sequencer, array.weights.shape
+    counters, s, rows = array.counters, array.sequencer, array.weights.shape[0]
     while counters[CLOCK] < until:
         counters[CLOCK] += 1
         counters[IDLE] += 1

@@ -66,7 +66,7 @@ def schedule(
     machine: Machine, state: State, table: Ints, producers: Ints, address: int, stepped: bool, stamps: Ints,
     first: int, last: int,
 ) -> None:  # fmt: skip
-    """Fill the stamps (`accel.timing.FULL` .. `WORK`) of instructions `first` .. `last - 1` of a program at `address`."""
+    """Fill `stamps` (FULL .. WORK) for instructions `first` .. `last - 1`; the program lies at `address`."""
     end = address + len(table) * INSTRUCTION_BYTES
     for i in range(first, last):
         row = table[i]
