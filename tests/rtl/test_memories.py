@@ -1,0 +1,215 @@
+"""SPAD, WBUF, PARAM and ACC against dictionaries."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import defaultdict
+from collections.abc import Callable
+
+import pytest
+from amaranth.sim import Simulator
+
+from accel.config import ArchConfig, preset
+from rtl import accumulators
+from rtl.accumulators import Accumulators
+from rtl.param_memory import ParamMemory
+from rtl.scratchpad import READERS, WRITERS, Scratchpad
+from rtl.weight_buffer import WeightBuffer
+
+pytestmark = pytest.mark.rtl
+
+CYCLES = 400
+
+
+def machine(banks: int = 3, **changes) -> ArchConfig:
+    sizes = {"rows": 2, "cols": 4, "post_lanes": 2, "spad_banks": banks, "spad_bank_words": 8, "wbuf_words": 16}
+    return dataclasses.replace(
+        preset("tiny"), **{**sizes, "acc_banks": 2, "acc_bank_words": 4, "param_channels": 16, **changes}
+    )
+
+
+def run(dut, cycle_bench: Callable) -> None:
+    """Call `cycle_bench(ctx, cycle)` in every cycle."""
+
+    async def bench(ctx):
+        for cycle in range(CYCLES):
+            cycle_bench(ctx, cycle)
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+class MaskedMemory:
+    """Words of bytes behind several ports; a word that is being written reads as its old value."""
+
+    def __init__(self, dut, rng: random.Random, words: int, lanes: int, readers: list[str], writers: list[str]):
+        self.dut, self.rng, self.words, self.lanes = dut, rng, words, lanes
+        self.readers, self.writers = readers, writers
+        self.bytes: dict[tuple[int, int], int] = defaultdict(int)
+        self.due: dict[str, int] = {}
+        self.mismatches = 0
+
+    def read_check(self, ctx) -> None:
+        for name, value in self.due.items():
+            self.mismatches += ctx.get(getattr(self.dut, name).data) != value
+
+    def drive(self, ctx, allowed: Callable[[str, int], bool]) -> dict[str, int]:
+        """Random traffic; `allowed(port, address)` may forbid an access. Returns the address of each enabled port."""
+        used = {}
+        self.due = {}
+        written = []
+        for name in [*self.readers, *self.writers]:
+            port, address = getattr(self.dut, name), self.rng.randrange(self.words)
+            enabled = self.rng.random() < 0.6 and allowed(name, address)
+            ctx.set(port.en, enabled)
+            ctx.set(port.addr, address)
+            if name in self.writers:
+                data, mask = self.rng.getrandbits(8 * self.lanes), self.rng.getrandbits(self.lanes)
+                ctx.set(port.data, data)
+                ctx.set(port.mask, mask)
+                written += [(address, i, data >> 8 * i & 255) for i in range(self.lanes) if enabled and mask >> i & 1]
+            elif enabled:
+                self.due[name] = sum(self.bytes[address, i] << 8 * i for i in range(self.lanes))
+            if enabled:
+                used[name] = address
+        for address, i, byte in written:
+            self.bytes[address, i] = byte
+        return used
+
+
+@pytest.mark.parametrize("banks", [1, 3])
+@pytest.mark.parametrize("conflicts", [False, True])
+def test_scratchpad(banks, conflicts):
+    dut = Scratchpad(machine(banks))
+    memory = MaskedMemory(dut, random.Random(banks), 8 * banks, 2, list(READERS), list(WRITERS))
+    seen = {"read_conflict": 0, "write_conflict": 0}
+
+    def cycle_bench(ctx, cycle):
+        taken: set[tuple[bool, int]] = set()
+
+        def allowed(name: str, address: int) -> bool:
+            free = (name in READERS, address // 8) not in taken
+            taken.add((name in READERS, address // 8))
+            return free or conflicts
+
+        if not conflicts:
+            memory.read_check(ctx)
+        used = memory.drive(ctx, allowed)
+        for output, names in (("read_conflict", READERS), ("write_conflict", WRITERS)):
+            banks_used = [used[name] // 8 for name in names if name in used]
+            conflict = len(set(banks_used)) < len(banks_used)
+            assert ctx.get(getattr(dut, output)) == conflict
+            seen[output] += conflict
+
+    run(dut, cycle_bench)
+    assert memory.mismatches == 0
+    assert all((count > 20) == conflicts for count in seen.values())
+
+
+def test_weight_buffer():
+    dut = WeightBuffer(machine())
+    memory = MaskedMemory(dut, random.Random(2), 16, 4, ["exec_read"], ["load_write"])
+
+    def cycle_bench(ctx, cycle):
+        memory.read_check(ctx)
+        memory.drive(ctx, lambda name, address: True)
+
+    run(dut, cycle_bench)
+    assert memory.mismatches == 0
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_param_memory(lanes):
+    dut, rng = ParamMemory(machine(post_lanes=lanes)), random.Random(lanes)
+    records: dict[int, int] = defaultdict(int)
+    due = [None]
+
+    def cycle_bench(ctx, cycle):
+        if due[0] is not None:
+            assert ctx.get(dut.post_read.data) == due[0]
+        row, channel, record, write = (
+            rng.randrange(16 // lanes),
+            rng.randrange(16),
+            rng.getrandbits(72),
+            rng.random() < 0.7,
+        )
+        ctx.set(dut.post_read.en, 1)
+        ctx.set(dut.post_read.addr, row)
+        ctx.set(dut.load_write.en, write)
+        ctx.set(dut.load_write.addr, channel)
+        ctx.set(dut.load_write.data, record)
+        ctx.set(dut.load_write.mask, (1 << 9) - 1)
+        due[0] = sum(records[row * lanes + lane] << 72 * lane for lane in range(lanes))
+        if write:
+            records[channel] = record
+
+    run(dut, cycle_bench)
+    assert len(records) == 16
+
+
+class AccumulatorModel:
+    """Random commands and POST reads against one dictionary; column c runs c cycles behind column 0."""
+
+    def __init__(self, config: ArchConfig, seed: int):
+        self.config, self.rng = config, random.Random(seed)
+        self.dut = Accumulators(config)
+        self.values: dict[tuple[int, int], int] = defaultdict(int)
+        self.commands = [(0, 0, 0)] * (config.cols + 1)
+        self.due: int | None = None
+        self.mismatches = self.conflicts = 0
+
+    def cycle_bench(self, ctx, cycle: int) -> None:
+        config, rng = self.config, self.rng
+        command = (int(rng.random() < 0.7), rng.randrange(config.acc_words), int(rng.random() < 0.3))
+        self.commands = [command, *self.commands[: config.cols]]
+        psums = [rng.getrandbits(32) for _ in range(config.cols)]
+        for port, value in zip(("en", "addr", "overwrite"), command, strict=True):
+            ctx.set(getattr(self.dut.accumulate, port), value)
+        ctx.set(self.dut.accumulate.psums, sum(psum << 32 * c for c, psum in enumerate(psums)))
+        if self.due is not None:
+            self.mismatches += ctx.get(self.dut.post_read.data) != self.due
+        for c, psum in enumerate(psums):
+            en, address, overwrite = self.commands[c + 1]
+            if en:
+                old = 0 if overwrite else self.values[address, c]
+                self.values[address, c] = (old + psum) % 2**32
+        self._post(ctx)
+
+    def _post(self, ctx) -> None:
+        """A read of all columns of one word, which may be written in this cycle: the new value then."""
+        config, address = self.config, self.rng.randrange(self.config.acc_words)
+        bank = address // config.acc_bank_words
+        in_use = any(en and a // config.acc_bank_words == bank for en, a, _ in self.commands[: config.cols])
+        read = self.rng.random() < 0.5
+        ctx.set(self.dut.post_read.en, read)
+        ctx.set(self.dut.post_read.addr, address)
+        conflict = read and in_use
+        assert ctx.get(self.dut.conflict) == conflict
+        self.conflicts += conflict
+        if conflict:
+            ctx.set(self.dut.post_read.en, 0)
+            read = False
+        self.due = sum(self.values[address, c] << 32 * c for c in range(config.cols)) if read else None
+
+
+@pytest.mark.parametrize(("cols", "banks", "words"), [(1, 1, 1), (1, 1, 4), (2, 2, 4), (4, 3, 2)])
+def test_accumulators(cols, banks, words):
+    model = AccumulatorModel(machine(cols=cols, post_lanes=1, acc_banks=banks, acc_bank_words=words), seed=cols)
+    run(model.dut, model.cycle_bench)
+    assert model.mismatches == 0
+    assert model.conflicts > 20
+
+
+def test_an_accumulator_that_reads_the_old_value_is_seen(monkeypatch):
+    class OldValue(accumulators.Memory):
+        def read_port(self, **options):
+            return super().read_port(**{**options, "transparent_for": ()})
+
+    monkeypatch.setattr(accumulators, "Memory", OldValue)
+    model = AccumulatorModel(machine(cols=2, post_lanes=1), seed=2)
+    run(model.dut, model.cycle_bench)
+    assert model.mismatches > 0
