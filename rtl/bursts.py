@@ -40,7 +40,7 @@ def low_bytes(count: Value, width_bytes: int) -> Value:
 
 
 def connect_rows(target: RowWalker | BurstGenerator, instruction: data.View, prefix: str = "") -> list:
-    """Statements that drive `target.rows` from the fields of a LOAD or STORE; `prefix` "dram_" takes the memory side."""
+    """Drive `target.rows` from the fields of a LOAD or STORE; the prefix "dram_" takes those of external memory."""
     return [
         target.rows.address.eq(getattr(instruction, f"{prefix}address")),
         target.rows.outer_stride.eq(getattr(instruction, f"{prefix}outer_stride")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -116,7 +116,9 @@ class LoadWriter(wiring.Component):
         self._next_phase(m, held, rows, (phase, phase_left, row_begins), take, count)
         return chunk, chunk_bytes
 
-    def _next_phase(self, m: Module, held: data.View, rows: RowWalker, state: tuple, take: Signal, count: Signal) -> None:
+    def _next_phase(
+        self, m: Module, held: data.View, rows: RowWalker, state: tuple, take: Signal, count: Signal
+    ) -> None:
         """Advance the phase by one chunk of `count` bytes; padding of no bytes takes no cycle."""
         phase, phase_left, row_begins = state
         pad_after = Signal(ROW_STREAM_BITS)

@@ -125,7 +125,7 @@ class StorePacker(wiring.Component):
             self.beat.valid.eq(self.active & (level >= count) & self.burst_length.valid),
             send.eq(self.beat.valid & self.beat.ready),
             beat.last.eq(beats_sent == self.burst_length.payload),
-            beat.data.eq(shift_bytes_left(buffer & low_bytes(count, bus_bytes), low, 8 * bus_bytes)),
+            beat.data.eq(shift_bytes_left(buffer, low, 8 * bus_bytes)),
             beat.strobe.eq(((1 << count) - 1) << low),
             self.burst_length.ready.eq(send & beat.last),
             self.freed.eq(Mux(send, count, 0)),

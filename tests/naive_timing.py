@@ -1,7 +1,7 @@
-"""The cycles of docs/timing.md, one cycle at a time, as plainly as possible: the reference that the RTL is compared with.
+"""The cycles of docs/timing.md, one cycle at a time and as plainly as possible: the reference of RTL and simulator.
 
-Everything that happens is kept with its cycle; a question about the state "at the start of cycle t" counts the events of
-earlier cycles. So the order in which the parts are stepped within a cycle does not matter.
+Everything that happens is kept with its cycle; a question about the state "at the start of cycle t" counts the events
+of earlier cycles. So the order in which the parts are stepped within a cycle does not matter.
 """
 
 from __future__ import annotations

@@ -117,7 +117,9 @@ def _run(command: list[str], folder: str | None = None) -> str:
     except FileNotFoundError:
         raise ToolError(f"{command[0]} must be installed to build the Verilog simulator") from None
     if done.returncode:
-        raise ToolError(f"{Path(command[0]).name} must succeed, got exit code {done.returncode}:\n{done.stderr[-4000:]}")
+        raise ToolError(
+            f"{Path(command[0]).name} must succeed, got exit code {done.returncode}:\n{done.stderr[-4000:]}"
+        )
     return done.stdout
 
 

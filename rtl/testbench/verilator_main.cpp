@@ -113,9 +113,9 @@ class WriteChannel {
  public:
   WriteChannel(Job& job, Random& random) : job_(job), random_(random) {}
 
-  // With stalls, addresses are accepted only while data are offered: AXI allows a subordinate to wait for them.
+  // With stalls, an address is accepted only after data were offered: AXI allows a subordinate to wait for them.
   void drive(uint64_t now, bool wvalid, uint8_t& awready, uint8_t& wready, uint8_t& bvalid) {
-    awready = random_.enabled() ? wvalid && !random_.stall() : true;
+    awready = random_.enabled() ? (wvalid || !beats_.empty()) && !random_.stall() : true;
     wready = !random_.stall();
     offered_ = offered_ || (!responses_.empty() && now >= responses_.front() && !random_.stall());
     bvalid = offered_;
