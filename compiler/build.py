@@ -283,5 +283,4 @@ class Builder:
 
 
 def _shapes(network: Network) -> dict[str, Hwc]:
-    shapes = {value: layer.input_shape for layer in network.layers for value in layer.inputs}
-    return shapes | {layer.output: layer.output_shape for layer in network.layers}
+    return network.inputs | {layer.output: layer.output_shape for layer in network.layers}

@@ -136,15 +136,17 @@ class Network:
     layers : tuple of layers, in execution order
     aliases : dict of str to str
         Graph tensors that are another value under a different shape.
-    inputs, outputs : tuple of str
-        Values that cross the machine's boundary (outputs: without aliases resolved to their value).
+    inputs : dict of str to (int, int, int)
+        Values given to the machine, read by a layer or not, and their shapes.
+    outputs : tuple of str
+        Values that it delivers, possibly under an alias.
     host : Graph or None
         Nodes that the host computes afterwards.
     """
 
     layers: tuple[ArrayLayer | VectorLayer, ...]
     aliases: dict[str, str]
-    inputs: tuple[str, ...]
+    inputs: dict[str, Hwc]
     outputs: tuple[str, ...]
     host: Graph | None
 

@@ -50,7 +50,8 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
     if not layers:
         raise CompileError(f"graph {graph.name!r} must have at least one node that runs on the machine")
     outputs = _boundary(graph, host)
-    return Network(tuple(layers), aliases, graph.inputs, outputs, _host_graph(graph, host, outputs))
+    inputs = {name: hwc(graph.tensors[name].shape) for name in graph.inputs}
+    return Network(tuple(layers), aliases, inputs, outputs, _host_graph(graph, host, outputs))
 
 
 def _host_nodes(graph: Graph) -> set[str]:
@@ -97,6 +98,8 @@ def _host_graph(graph: Graph, host: set[str], inputs: tuple[str, ...]) -> Graph 
 
 
 def _lower_node(graph: Graph, config: ArchConfig, node: Node, aliases: dict[str, str]) -> ArrayLayer | VectorLayer:
+    if isinstance(node, Conv2d) and node.groups != 1:
+        raise CompileError(f"Conv2d {node.name!r} must have groups 1 to run on the machine, got {node.groups}")
     if isinstance(node, (Conv2d, FullyConnected)):
         return _lower_weighted(graph, node, aliases)
     if isinstance(node, (Pool2d, Add, Clamp)):
