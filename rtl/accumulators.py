@@ -70,17 +70,18 @@ class Accumulators(wiring.Component):
         _, addr, _ = now
         _, write_addr, overwrite = before
         write_banks = delayed(m, banks, 1, f"column{column}_write_banks", reset_less=False)
+        offset_bits = exact_log2(self.config.acc_bank_words)
         old = Signal(32, name=f"column{column}_old")
         for bank in range(self.config.acc_banks):
-            memory = Memory(shape=32, depth=self.config.acc_bank_words, init=[])
+            memory = Memory(shape=32, depth=max(self.config.acc_bank_words, 2), init=[])
             m.submodules[f"bank{bank}_column{column}"] = memory
             write = memory.write_port()
             read = memory.read_port(transparent_for=(write,))
             m.d.comb += [
                 read.en.eq(banks[bank] | post_banks[bank]),
-                read.addr.eq(Mux(banks[bank], addr, self.post_read.addr)),
+                read.addr.eq(Mux(banks[bank], addr, self.post_read.addr)[:offset_bits]),
                 write.en.eq(write_banks[bank]),
-                write.addr.eq(write_addr),
+                write.addr.eq(write_addr[:offset_bits]),
                 write.data.eq(self.accumulate.psums.word_select(column, 32) + Mux(overwrite, 0, old)),
             ]
             with m.If(write_banks[bank]):

@@ -37,6 +37,10 @@ class LoopNest(wiring.Component):
         The level is in its first, its last iteration.
     done : Out(1)
         The nest is in its last iteration.
+
+    Notes
+    -----
+    Without variables there are no `starts`, `strides` and `values`: a signal of no bits is no legal Verilog.
     """
 
     def __init__(self, levels: Mapping[str, int], variables: Mapping[str, tuple[Shape, tuple[str, ...]]]):
@@ -45,14 +49,13 @@ class LoopNest(wiring.Component):
         values = data.StructLayout({name: shape for name, (shape, _) in variables.items()})
         flags = data.StructLayout(dict.fromkeys(levels, 1))
         strides = {name: data.StructLayout(dict.fromkeys(moved, shape)) for name, (shape, moved) in variables.items()}
+        moving = {"starts": In(values), "strides": In(data.StructLayout(strides)), "values": Out(values)}
         super().__init__(
             {
+                **(moving if variables else {}),
                 "load": In(1),
                 "step": In(1),
                 "counts": In(data.StructLayout(dict(levels))),
-                "starts": In(values),
-                "strides": In(data.StructLayout(strides)),
-                "values": Out(values),
                 "first": Out(flags),
                 "last": Out(flags),
                 "done": Out(1),
@@ -61,17 +64,24 @@ class LoopNest(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        counts, strides = Signal.like(self.counts), Signal.like(self.strides)
-        with m.If(self.load):
-            m.d.sync += [counts.eq(self.counts), strides.eq(self.strides)]
+        counts = self._held(m, self.counts)
         m.d.comb += self.done.eq(self.last.as_value().all())
         advances, inner_done = {}, self.step
         for level in reversed(self._levels):
             advances[level] = self._count(m, level, counts[level], inner_done)
             inner_done = inner_done & self.last[level]
-        for name in self._moved:
-            self._variable(m, name, strides[name], advances)
+        if self._moved:
+            strides = self._held(m, self.strides)
+            for name in self._moved:
+                self._variable(m, name, strides[name], advances)
         return m
+
+    def _held(self, m: Module, port) -> Signal:
+        """What `port` was in the cycle of `load`."""
+        held = Signal.like(port)
+        with m.If(self.load):
+            m.d.sync += held.eq(port)
+        return held
 
     def _count(self, m: Module, level: str, count, inner_done):
         """Count a level's remaining iterations down and reload them when it wraps; returns when it does not wrap."""

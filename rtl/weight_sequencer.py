@@ -58,7 +58,7 @@ class WeightSequencer(wiring.Component):
         m = Module()
         rows = self.config.rows
         m.submodules.tiles = tiles = LoopNest(TILE_LEVELS, {})
-        loading, waiting, row = Signal(), Signal(), Signal(range(rows))
+        loading, waiting, row = Signal(), Signal(), Signal(range(max(rows, 2)))
         address = Signal.like(self.read.addr)
         last_row = loading & (row == rows - 1)
         m.d.comb += [
