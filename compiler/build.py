@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from accel.config import ArchConfig
 from accel.isa import Instruction, Memory, Opcode
 from accel.layout import Hwc, tensor_bytes
-from compiler import emit
+from compiler import emit_compute, emit_dma
 from compiler.layers import IDENTITY, ArrayLayer, Network, Record, VectorLayer
 from compiler.plan import LayerPlan, Plan
 from compiler.schedule import Load, Step
@@ -93,9 +93,9 @@ class Builder:
     def _tile_loader(self, plan: LayerPlan, value: str, view: View, tile: Tile) -> Callable[[int], list[Instruction]]:
         config, layer, address = self.config, plan.layer, self.dram[value]
         if plan.folded and isinstance(layer, ArrayLayer):
-            return lambda _: emit.load_folded(config, layer, address, view, tile, plan.chunks)
+            return lambda _: emit_dma.load_folded(config, layer, address, view, tile, plan.chunks)
         chunks = (0, -(-layer.input_shape[2] // config.rows))
-        return lambda _: emit.transfer_tile(Opcode.LOAD, config, address, layer.input_shape, view, view.tile, chunks)
+        return lambda _: emit_dma.transfer_tile(Opcode.LOAD, config, address, layer.input_shape, view, view.tile, chunks)
 
     def _tile_ready(self, index: int, operand: int, number: int) -> int:
         """The step after which a tile may be loaded: its buffer is free and its data is stored."""
@@ -138,7 +138,7 @@ class Builder:
                     key,
                     Memory.SPAD,
                     0,
-                    lambda _, tile=tile: emit.transfer_tile(  # type: ignore[misc]
+                    lambda _, tile=tile: emit_dma.transfer_tile(  # type: ignore[misc]
                         Opcode.LOAD, self.config, self.dram[value], shape, view, tile, chunks
                     ),
                     self._area_ready(area.base, area.words, index),
@@ -160,7 +160,7 @@ class Builder:
         if layer.output not in self.dram:
             return []
         address = self.dram[layer.output]
-        return emit.transfer_tile(Opcode.STORE, self.config, address, layer.output_shape, view, tile, chunks)
+        return emit_dma.transfer_tile(Opcode.STORE, self.config, address, layer.output_shape, view, tile, chunks)
 
     # Array layers -------------------------------------------------------------------------------------------------
 
@@ -208,11 +208,11 @@ class Builder:
                     result, word = [], addresses[weights]
                     for i, piece in enumerate(pieces):
                         accumulate = not first or i > 0
-                        result.append(emit.exec_piece(layer, piece, view, tile, word, acc, accumulate))
+                        result.append(emit_compute.exec_piece(layer, piece, view, tile, word, acc, accumulate))
                         word += piece.words
                     if params is not None:
                         row = addresses[params] + (part[0] - channels[0]) // config.post_lanes
-                        result.append(emit.post_accumulators(config, layer, tile, output, part, acc, row))
+                        result.append(emit_compute.post_accumulators(config, layer, tile, output, part, acc, row))
                     if params is not None and part[1] == channels[1]:
                         result += self._stores(layer, output, tile, (first_chunk, last_chunk))
                     return result
@@ -229,7 +229,7 @@ class Builder:
             address = self._constant(pack_block(layer, pieces, *part))
             width = part[1] - part[0]
             self.loads[key] = Load(
-                key, Memory.WBUF, words, lambda base: [emit.load_linear(Memory.WBUF, address, base, words, width)]
+                key, Memory.WBUF, words, lambda base: [emit_dma.load_linear(Memory.WBUF, address, base, words, width)]
             )
         return key
 
@@ -240,9 +240,9 @@ class Builder:
             lanes, rows = self.config.post_lanes, self.config.rows
             unit = rows if len(records) > rows else lanes
             padded = [*records, *[IDENTITY] * (-len(records) % unit)]
-            address, count = self._constant(emit.pack_records(padded)), len(padded)
+            address, count = self._constant(emit_dma.pack_records(padded)), len(padded)
             self.loads[key] = Load(
-                key, Memory.PARAM, count // lanes, lambda row: [emit.load_records(address, self.config, row, count)]
+                key, Memory.PARAM, count // lanes, lambda row: [emit_dma.load_records(address, self.config, row, count)]
             )
         return key
 
@@ -273,7 +273,7 @@ class Builder:
                     )
                     if part.height > 0 and part.width > 0:
                         row = addresses[params] + records.index(region.record)
-                        result += emit.post_operands(self.config, layer, part, views, output, row)
+                        result += emit_compute.post_operands(self.config, layer, part, views, output, row)
                 return result + self._stores(layer, output, tile, (0, chunks))
 
             needs = [key for _, keys in inputs for key in keys]

@@ -13,7 +13,7 @@ from accel.config import ArchConfig
 from accel.errors import CompileError
 from accel.layout import Hwc
 from compiler.allocate import Area, Scratchpad
-from compiler.emit import can_fold
+from compiler.emit_dma import can_fold
 from compiler.layers import ArrayLayer, Network, VectorLayer
 from compiler.tiles import Tile, View, input_tile, split, whole
 from compiler.weights import Chunk, channel_chunks, folded_chunks
