@@ -28,7 +28,7 @@ class Builder:
 
     def __init__(self, network: Network, plan: Plan, config: ArchConfig) -> None:
         self.network, self.plan, self.config = network, plan, config
-        self.shapes = _shapes(network)
+        self.shapes = network.inputs | {layer.output: layer.output_shape for layer in network.layers}
         self.dram, self.constants_address = self._place_tensors()
         self.constants = bytearray()
         self.steps: list[Step] = []
@@ -95,7 +95,9 @@ class Builder:
         if plan.folded and isinstance(layer, ArrayLayer):
             return lambda _: emit_dma.load_folded(config, layer, address, view, tile, plan.chunks)
         chunks = (0, -(-layer.input_shape[2] // config.rows))
-        return lambda _: emit_dma.transfer_tile(Opcode.LOAD, config, address, layer.input_shape, view, view.tile, chunks)
+        return lambda _: emit_dma.transfer_tile(
+            Opcode.LOAD, config, address, layer.input_shape, view, view.tile, chunks
+        )
 
     def _tile_ready(self, index: int, operand: int, number: int) -> int:
         """The step after which a tile may be loaded: its buffer is free and its data is stored."""
@@ -280,7 +282,3 @@ class Builder:
             self.steps.append(Step(index, [*needs, params], make))
             self._tile_steps[number] = len(self.steps) - 1
             self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
-
-
-def _shapes(network: Network) -> dict[str, Hwc]:
-    return network.inputs | {layer.output: layer.output_shape for layer in network.layers}
