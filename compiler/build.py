@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 
 from accel.config import ArchConfig
 from accel.isa import Instruction, Memory, Opcode
-from accel.layout import Hwc, tensor_bytes
+from accel.layout import tensor_bytes
 from compiler import emit_compute, emit_dma
 from compiler.layers import IDENTITY, ArrayLayer, Network, Record, VectorLayer
 from compiler.plan import LayerPlan, Plan
