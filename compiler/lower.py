@@ -115,6 +115,8 @@ def _lower_weighted(graph: Graph, node: Conv2d | FullyConnected, aliases: dict[s
     shape = _value_shape(graph, node.inputs[0], aliases)
     zero_point = graph.tensors[node.inputs[0]].zero_point
     if isinstance(node, Conv2d):
+        if node.groups != 1:
+            raise CompileError(f"Conv2d {node.name!r}: groups must be 1 to run on the array, got {node.groups}")
         weight = node.weight
         window = Window(node.kernel, node.stride, node.padding[:2], node.dilation)
     else:
