@@ -15,6 +15,7 @@ import numpy as np
 
 from accel.errors import GraphError
 from accel.nodes import (
+    NODE_TYPES,
     Add,
     AveragePool2d,
     Clamp,
@@ -45,11 +46,6 @@ __all__ = [
     "Softmax",
     "Tensor",
 ]
-
-NODE_TYPES: Mapping[str, type[Node]] = MappingProxyType(
-    {kind.__name__: kind for kind in (Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Reshape, Softmax)}
-)
-"""Every operation that a graph may hold, by the name that `Node.op` gives."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +159,8 @@ class Graph:
         for node in self.nodes:
             if type(node) is not NODE_TYPES.get(node.op):
                 raise node.error(f"operation must be one of {', '.join(NODE_TYPES)}")
-            if len(node.inputs) != node.arity:
-                raise node.error(f"inputs must be {node.arity} tensors, got {node.inputs!r}")
+            if len(node.inputs) != (max(1, len(node.inputs)) if node.arity is None else node.arity):
+                raise node.error(f"inputs must be {node.arity or 'some'} tensors, got {node.inputs!r}")
             for name in node.inputs:
                 if name not in known:
                     raise node.error(f"input must be a graph input or the output of an earlier node, got {name!r}")
@@ -180,12 +176,14 @@ class Graph:
         shape = node.output_shape(*(source.shape for source in sources))
         if result.shape != shape:
             raise node.error(f"output {result.name!r} must have shape {shape!r}, got {result.shape!r}")
-        if node.keeps_parameters and result.parameters != sources[0].parameters:
-            raise node.error(
-                f"input and output must have equal (scale, zero_point), got {sources[0].parameters!r} "
-                f"and {result.parameters!r}"
-            )
-        if isinstance(node, Softmax) and result.parameters != node.output_parameters:
+        for source in sources:
+            if node.keeps_parameters and result.parameters != source.parameters:
+                raise node.error(
+                    f"input and output must have equal (scale, zero_point), got {source.parameters!r} "
+                    f"and {result.parameters!r}"
+                )
+        free = self.mode is RequantMode.FP32
+        if isinstance(node, Softmax) and not free and result.parameters != node.output_parameters:
             raise node.error(
                 f"output (scale, zero_point) must be {node.output_parameters!r}, got {result.parameters!r}"
             )
@@ -193,10 +191,14 @@ class Graph:
     def _check_multipliers(self, node: Node) -> None:
         """Multipliers are normalised, shifts in the range of the mode."""
         lowest = self.mode.shift_min
+        smallest = 2**30 if self.mode is RequantMode.FP32 else node.smallest_multiplier
         for multipliers, shifts in node.multipliers():
             q, e = multipliers.astype(np.int64), shifts.astype(np.int64)
-            if not np.all(((q >= 2**30) & (q < 2**31)) | ((q == 0) & (e == 0))):
-                raise node.error(f"multipliers must lie in [2**30, 2**31), or be 0 with shift 0, got {multipliers!r}")
+            if not np.all(((q >= smallest) & (q < 2**31)) | ((q == 0) & (e == 0))):
+                raise node.error(
+                    f"multipliers must lie in [2**{smallest.bit_length() - 1}, 2**31), or be 0 with shift 0, "
+                    f"got {multipliers!r}"
+                )
             if not np.all((e >= lowest) & (e <= SHIFT_MAX)):
                 raise node.error(f"shifts of mode {self.mode} must lie in [{lowest}, {SHIFT_MAX}], got {shifts!r}")
             if self.mode is RequantMode.FP32 and np.any(q & 127):

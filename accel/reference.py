@@ -9,24 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import InputError
-from accel.graph import (
+from accel.graph import Graph
+from accel.nodes import (
     Add,
     AveragePool2d,
     Clamp,
+    Clamped,
     Conv2d,
     FullyConnected,
-    Graph,
     MaxPool2d,
+    Mean,
+    Mul,
     Node,
-    Reshape,
+    Pair,
+    Requantized,
+    Rescaled,
     Softmax,
+    Sub,
+    Table,
+    TransposeConv2d,
+    Weighted,
 )
-from accel.nodes import Clamped, Weighted
 from accel.numerics import requantize, requantize_clamp, saturate, wrap_int32
+from accel.reference_movement import MOVERS
 from accel.softmax import softmax
 
 Int8Array: TypeAlias = NDArray[np.int8]
-Pair: TypeAlias = tuple[int, int]
 
 
 def run(graph: Graph, inputs: Mapping[str, Int8Array] | Int8Array) -> dict[str, Int8Array]:
@@ -51,7 +59,10 @@ def run(graph: Graph, inputs: Mapping[str, Int8Array] | Int8Array) -> dict[str, 
     values = check_inputs(graph, inputs)
     for node in graph.nodes:
         arrays = [values[name] for name in node.inputs]
-        values[node.output] = _EXECUTORS[type(node)](graph, node, *arrays)
+        if mover := MOVERS.get(type(node)):
+            values[node.output] = mover(node, *arrays)
+        else:
+            values[node.output] = _EXECUTORS[type(node)](graph, node, *arrays)
     return values
 
 
@@ -100,7 +111,7 @@ def pad(image: NDArray[np.int64], padding: tuple[int, int, int, int], value: int
     return np.pad(image, ((top, bottom), (left, right), (0, 0)), constant_values=value)
 
 
-def _requantized(graph: Graph, node: Weighted | Add, acc: NDArray[np.int64]) -> Int8Array:
+def _requantized(graph: Graph, node: Weighted | Requantized, acc: NDArray[np.int64]) -> Int8Array:
     """The int8 output of a node with the sums `acc`, which the machine holds in 32 bits."""
     zero_point = graph.tensors[node.output].zero_point
     sums = wrap_int32(acc)
@@ -115,8 +126,22 @@ def _centred(graph: Graph, name: str, x: Int8Array) -> NDArray[np.int64]:
 def _conv2d(graph: Graph, node: Conv2d, x: Int8Array) -> Int8Array:
     image = pad(_centred(graph, node.inputs[0], x)[0], node.padding, 0)
     patches = windows(image, node.kernel, node.stride, node.dilation)
-    weight = node.weight.astype(np.int64).reshape(node.weight.shape[0], -1)
-    return _requantized(graph, node, patches.reshape(*patches.shape[:2], -1) @ weight.T + node.bias)[None]
+    weights = np.split(node.weight.astype(np.int64), node.groups)
+    groups = zip(np.split(patches, node.groups, axis=-1), weights, strict=True)
+    sums = [part.reshape(*part.shape[:2], -1) @ weight.reshape(len(weight), -1).T for part, weight in groups]
+    return _requantized(graph, node, np.concatenate(sums, axis=-1) + node.bias.astype(np.int64))[None]
+
+
+def _transpose_conv2d(graph: Graph, node: TransposeConv2d, x: Int8Array) -> Int8Array:
+    image = _centred(graph, node.inputs[0], x)[0]
+    (height, width), (kh, kw) = image.shape[:2], node.weight.shape[1:3]
+    (sy, sx), (top, left), (oh, ow) = node.stride, node.padding, node.size
+    sums = np.zeros(((height - 1) * sy + kh + top + oh, (width - 1) * sx + kw + left + ow, len(node.bias)), np.int64)
+    for row, column in np.ndindex(height, width):
+        products = node.weight.astype(np.int64) @ image[row, column]
+        sums[row * sy : row * sy + kh, column * sx : column * sx + kw] += products.transpose(1, 2, 0)
+    visible = sums[top : top + oh, left : left + ow]
+    return _requantized(graph, node, visible + node.bias.astype(np.int64))[None]
 
 
 def _fully_connected(graph: Graph, node: FullyConnected, x: Int8Array) -> Int8Array:
@@ -137,12 +162,34 @@ def _average_pool2d(graph: Graph, node: AveragePool2d, x: Int8Array) -> Int8Arra
     return _clamped(node, mean)[None]
 
 
+def _mean(graph: Graph, node: Mean, x: Int8Array) -> Int8Array:
+    image = pad(_centred(graph, node.inputs[0], x)[0], node.padding, 0)
+    sums: NDArray[np.int64] = windows(image, node.kernel, node.stride).sum(axis=(2, 3))
+    return _requantized(graph, node, sums)[None]
+
+
+def _rescaled(graph: Graph, node: Rescaled, *arrays: Int8Array) -> list[NDArray[np.int64]]:
+    """Both operands in their common scale."""
+    operands = zip(node.inputs, arrays, (node.operand0, node.operand1), strict=True)
+    return [requantize(_centred(graph, name, x) << node.left_shift, q, e, graph.mode) for name, x, (q, e) in operands]
+
+
 def _add(graph: Graph, node: Add, x0: Int8Array, x1: Int8Array) -> Int8Array:
-    y0, y1 = (
-        requantize(_centred(graph, name, x) << node.left_shift, q, e, graph.mode)
-        for name, x, (q, e) in zip(node.inputs, (x0, x1), (node.operand0, node.operand1), strict=True)
-    )
+    y0, y1 = _rescaled(graph, node, x0, x1)
     return _requantized(graph, node, y0 + y1)
+
+
+def _sub(graph: Graph, node: Sub, x0: Int8Array, x1: Int8Array) -> Int8Array:
+    y0, y1 = _rescaled(graph, node, x0, x1)
+    return _requantized(graph, node, y0 - y1)
+
+
+def _mul(graph: Graph, node: Mul, x0: Int8Array, x1: Int8Array) -> Int8Array:
+    return _requantized(graph, node, _centred(graph, node.inputs[0], x0) * _centred(graph, node.inputs[1], x1))
+
+
+def _table(graph: Graph, node: Table, x: Int8Array) -> Int8Array:
+    return node.table[x.astype(np.int64) + 128]
 
 
 def _clamp(graph: Graph, node: Clamp, x: Int8Array) -> Int8Array:
@@ -153,12 +200,10 @@ def _clamped(node: Clamped, x: NDArray[np.int64]) -> Int8Array:
     return np.asarray(saturate(x, node.act_min, node.act_max), dtype=np.int8)
 
 
-def _reshape(graph: Graph, node: Reshape, x: Int8Array) -> Int8Array:
-    return x.reshape(node.shape)
-
-
 def _softmax(graph: Graph, node: Softmax, x: Int8Array) -> Int8Array:
-    return softmax(x, graph.tensors[node.inputs[0]].scale, graph.mode)
+    return softmax(
+        x, graph.tensors[node.inputs[0]].scale * node.beta, graph.mode, graph.tensors[node.output].parameters
+    )
 
 
 _EXECUTORS: dict[type[Node], Callable[..., Int8Array]] = {
@@ -168,6 +213,10 @@ _EXECUTORS: dict[type[Node], Callable[..., Int8Array]] = {
     Conv2d: _conv2d,
     FullyConnected: _fully_connected,
     MaxPool2d: _max_pool2d,
-    Reshape: _reshape,
+    Mean: _mean,
+    Mul: _mul,
     Softmax: _softmax,
+    Sub: _sub,
+    Table: _table,
+    TransposeConv2d: _transpose_conv2d,
 }

@@ -25,7 +25,9 @@ _ONE_THIRD = round(2**31 / 3)
 _BARREL = tuple((exponent, round(math.exp(-(2.0**exponent)) * 2**31)) for exponent in range(-2, 5))
 
 
-def softmax(x: NDArray[np.int8], scale: float, mode: RequantMode) -> NDArray[np.int8]:
+def softmax(
+    x: NDArray[np.int8], scale: float, mode: RequantMode, output: tuple[float, int] = (1 / 256, -128)
+) -> NDArray[np.int8]:
     """Softmax over the last axis.
 
     Parameters
@@ -36,19 +38,20 @@ def softmax(x: NDArray[np.int8], scale: float, mode: RequantMode) -> NDArray[np.
         Scale of `x`.
     mode : RequantMode
         `fp32` computes with real numbers, ties to even; the others in fixed point.
+    output : (float, int)
+        Scale and zero point of the result; fixed point knows only one choice.
 
     Returns
     -------
     ndarray of int8, shape of `x`
-        At scale 1/256 and zero point -128.
     """
-    return _softmax_real(x, scale) if mode is RequantMode.FP32 else _softmax_fixed(x, scale, mode)
+    return _softmax_real(x, scale, output) if mode is RequantMode.FP32 else _softmax_fixed(x, scale, mode)
 
 
-def _softmax_real(x: NDArray[np.int8], scale: float) -> NDArray[np.int8]:
+def _softmax_real(x: NDArray[np.int8], scale: float, output: tuple[float, int]) -> NDArray[np.int8]:
     exponentials = np.exp((x.astype(np.float64) - x.max(axis=-1, keepdims=True)) * scale)
     share = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return np.asarray(np.clip(np.rint(share * 256) - 128, -128, 127), dtype=np.int8)
+    return np.asarray(np.clip(np.rint(share / output[0]) + output[1], -128, 127), dtype=np.int8)
 
 
 def _softmax_fixed(x: NDArray[np.int8], scale: float, mode: RequantMode) -> NDArray[np.int8]:

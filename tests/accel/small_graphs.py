@@ -6,17 +6,30 @@ from typing import Any
 
 import numpy as np
 
-from accel.graph import (
+from accel.graph import Graph, Tensor
+from accel.nodes import (
     Add,
     AveragePool2d,
+    Broadcast,
     Clamp,
+    Concat,
+    Constant,
     Conv2d,
     FullyConnected,
-    Graph,
     MaxPool2d,
+    Mean,
+    Mul,
+    Node,
+    Pad,
     Reshape,
+    ResizeBilinear,
+    ResizeNearest,
     Softmax,
-    Tensor,
+    StridedSlice,
+    Sub,
+    Table,
+    Transpose,
+    TransposeConv2d,
 )
 from accel.numerics import RequantMode, output_multipliers
 
@@ -69,5 +82,60 @@ def every_operation(mode: str = "tflite", seed: int = 1) -> Graph:
         FullyConnected(name="classify", inputs=("g",), output="h", **dense, act_max=100),
         Softmax(name="share", inputs=("h",), output="i"),
     )
-    named = {tensor.name: tensor for tensor in tensors}
-    return Graph("every", RequantMode(mode), named, nodes, ("image",), ("h", "i"))
+    more_tensors, more_nodes = further_operations(rng, mode)
+    named = {tensor.name: tensor for tensor in (*tensors, *more_tensors)}
+    return Graph("every", RequantMode(mode), named, (*nodes, *more_nodes), ("image",), ("h", "i", "v"))
+
+
+def further_operations(rng: np.random.Generator, mode: str) -> tuple[tuple[Tensor, ...], tuple[Node, ...]]:
+    """From "a" and "b" of `every_operation` to "v"."""
+    rescale: Any = {"operand0": (2**30, 0), "operand1": (2**30, -1), "multiplier": 2**30, "shift": -19}
+    shapes = {
+        "j": (1, 5, 4, 6),
+        "k": (1, 1, 1, 6),
+        "l": (1, 1, 1, 6),
+        "m": (1, 5, 4, 6),
+        "n": (1, 5, 4, 6),
+        "o": (1, 5, 4, 6),
+        "p": (1, 6, 4, 9),
+        "q": (1, 6, 4, 18),
+        "r": (1, 3, 4, 9),
+        "s": (1, 4, 3, 9),
+        "t": (1, 8, 6, 9),
+        "u": (1, 5, 5, 9),
+        "v": (1, 9, 11, 2),
+    }
+    tensors = tuple(Tensor(name, shape, 0.5, 3) for name, shape in shapes.items())
+    depthwise = weights(rng, (6, 3, 3, 1), (0.25, 2**-7, 0.5), mode)
+    transposed = weights(rng, (2, 3, 2, 9), (0.5, 2**-9, 0.5), mode)
+    mixes = np.array([[0, 1, 512], [1, 1, 0], [6, 7, 300], [0, 1, -100], [7, 7, 1024]], np.int32)
+    nodes = (
+        Sub(name="difference", inputs=("a", "b"), output="j", **rescale),
+        Mean(name="global", inputs=("a",), output="k", kernel=(5, 4), multiplier=2**30, shift=-3),
+        Constant(name="numbers", inputs=(), output="l", value=rng.integers(-128, 128, (1, 1, 1, 6)).astype(np.int8)),
+        Broadcast(name="repeat", inputs=("k",), output="m", shape=(1, 5, 4, 6)),
+        Mul(name="product", inputs=("j", "m"), output="n", multiplier=2**30, shift=-4),
+        Conv2d(name="depthwise", inputs=("a",), output="o", **depthwise, padding=(1, 1, 1, 1), groups=6),
+        Pad(name="pad", inputs=("n",), output="p", before=(0, 0, 0, 2), after=(0, 1, 0, 1), value=-7),
+        Concat(name="join", inputs=("p", "p"), output="q", axis=3),
+        StridedSlice(
+            name="slice", inputs=("q",), output="r", begin=(0, 0, 0, 1), end=(1, 6, 4, 18), stride=(1, 2, 1, 2)
+        ),
+        Transpose(name="turn", inputs=("r",), output="s", permutation=(0, 2, 1, 3)),
+        ResizeNearest(
+            name="grow", inputs=("s",), output="t", rows=(0, 0, 1, 1, 2, 2, 3, 3), columns=(0, 0, 1, 1, 2, 2)
+        ),
+        ResizeBilinear(
+            name="mix2",
+            inputs=("t",),
+            output="u",
+            rows=mixes,
+            columns=np.minimum(mixes, np.array([5, 5, 2000], np.int32)),
+        ),
+        TransposeConv2d(
+            name="spread", inputs=("u",), output="v", **transposed, stride=(2, 2), padding=(1, 0), size=(9, 11)
+        ),
+        Table(name="function", inputs=("o",), output="w", table=rng.integers(-128, 128, 256).astype(np.int8)),
+        Add(name="offset", inputs=("l", "k"), output="x", **rescale),
+    )
+    return (*tensors, Tensor("w", (1, 5, 4, 6), 0.5, 3), Tensor("x", (1, 1, 1, 6), 0.5, 3)), nodes

@@ -12,14 +12,15 @@ from small_graphs import every_operation
 
 from accel import reference
 from accel.errors import InputError
-from accel.graph import AveragePool2d, Conv2d, FullyConnected, Graph, MaxPool2d, Shape, Tensor
+from accel.graph import Graph, Shape, Tensor
+from accel.nodes import AveragePool2d, Conv2d, FullyConnected, MaxPool2d, Mean, TransposeConv2d
 from accel.numerics import RequantMode, output_multipliers, requantize
 
 Int8Array = NDArray[np.int8]
 
 
 def taps(
-    node: Conv2d | MaxPool2d | AveragePool2d, dilation: tuple[int, int], size: Shape, row: int, column: int
+    node: Conv2d | MaxPool2d | AveragePool2d | Mean, dilation: tuple[int, int], size: Shape, row: int, column: int
 ) -> Iterator[tuple[int, int, int, int]]:
     """Kernel and image coordinates of the taps inside the image."""
     for ky in range(node.kernel[0]):
@@ -35,10 +36,39 @@ def naive_conv2d(graph: Graph, node: Conv2d, image: Int8Array) -> Int8Array:
     result = np.zeros(out.shape, dtype=np.int8)
     for _, row, column, channel in np.ndindex(out.shape):
         acc = int(node.bias[channel])
+        first = channel // (out.shape[3] // node.groups) * node.weight.shape[3]
         for ky, kx, y, x in taps(node, node.dilation, image.shape, row, column):
-            for ic in range(image.shape[3]):
-                acc += int(node.weight[channel, ky, kx, ic]) * (int(image[0, y, x, ic]) - source.zero_point)
+            for ic in range(node.weight.shape[3]):
+                acc += int(node.weight[channel, ky, kx, ic]) * (int(image[0, y, x, first + ic]) - source.zero_point)
         scaled = int(requantize(acc, node.multiplier[channel], node.shift[channel], graph.mode))
+        result[0, row, column, channel] = min(max(scaled + out.zero_point, node.act_min), node.act_max)
+    return result
+
+
+def naive_transpose_conv2d(graph: Graph, node: TransposeConv2d, image: Int8Array) -> Int8Array:
+    """Each output gathers what the inputs would spread to it."""
+    source, out = graph.tensors[node.inputs[0]], graph.tensors[node.output]
+    result = np.zeros(out.shape, dtype=np.int8)
+    for _, row, column, channel in np.ndindex(out.shape):
+        acc = int(node.bias[channel])
+        for ky, kx in np.ndindex(node.weight.shape[1:3]):
+            y, y_rest = divmod(row + node.padding[0] - ky, node.stride[0])
+            x, x_rest = divmod(column + node.padding[1] - kx, node.stride[1])
+            if y_rest == x_rest == 0 and 0 <= y < image.shape[1] and 0 <= x < image.shape[2]:
+                for ic in range(image.shape[3]):
+                    acc += int(node.weight[channel, ky, kx, ic]) * (int(image[0, y, x, ic]) - source.zero_point)
+        scaled = int(requantize(acc, node.multiplier[channel], node.shift[channel], graph.mode))
+        result[0, row, column, channel] = min(max(scaled + out.zero_point, node.act_min), node.act_max)
+    return result
+
+
+def naive_mean(graph: Graph, node: Mean, image: Int8Array) -> Int8Array:
+    source, out = graph.tensors[node.inputs[0]], graph.tensors[node.output]
+    result = np.zeros(out.shape, dtype=np.int8)
+    for _, row, column, channel in np.ndindex(out.shape):
+        positions = taps(node, (1, 1), image.shape, row, column)
+        acc = sum(int(image[0, y, x, channel]) - source.zero_point for _, _, y, x in positions)
+        scaled = int(requantize(acc, node.multiplier, node.shift, graph.mode))
         result[0, row, column, channel] = min(max(scaled + out.zero_point, node.act_min), node.act_max)
     return result
 
@@ -72,11 +102,15 @@ def differences(graph: Graph, seed: int) -> int:
     values = reference.run(graph, rng.integers(-128, 128, (1, 9, 8, 3)).astype(np.int8))
     count = 0
     for node in graph.nodes:
-        x = values[node.inputs[0]]
+        x = values[node.inputs[0] if node.inputs else node.output]
         if isinstance(node, Conv2d):
             expected = naive_conv2d(graph, node, x)
         elif isinstance(node, MaxPool2d | AveragePool2d):
             expected = naive_pool(graph, node, x)
+        elif isinstance(node, TransposeConv2d):
+            expected = naive_transpose_conv2d(graph, node, x)
+        elif isinstance(node, Mean):
+            expected = naive_mean(graph, node, x)
         elif isinstance(node, FullyConnected):
             expected = naive_fully_connected(graph, node, x)
         else:
