@@ -98,8 +98,6 @@ def _host_graph(graph: Graph, host: set[str], inputs: tuple[str, ...]) -> Graph 
 
 
 def _lower_node(graph: Graph, config: ArchConfig, node: Node, aliases: dict[str, str]) -> ArrayLayer | VectorLayer:
-    if isinstance(node, Conv2d) and node.groups != 1:
-        raise CompileError(f"Conv2d {node.name!r} must have groups 1 to run on the machine, got {node.groups}")
     if isinstance(node, (Conv2d, FullyConnected)):
         return _lower_weighted(graph, node, aliases)
     if isinstance(node, (Pool2d, Add, Clamp)):
