@@ -167,13 +167,13 @@ def _run_stepped(
     """Values in the order of time: the array is stepped to the issue of each instruction."""
     array, scratch, issues = systolic.Array.of(config), matmul.Scratch.of(config, table[:0]), stamps[timing.ISSUE]
     written = np.where(table[:, 0] == _EXEC, -1, stamps[timing.COMPLETE])
-    for done, i in enumerate(np.argsort(issues, kind="stable")):
+    for done, i in enumerate(np.argsort(issues, kind="stable"), 1):
         systolic.run(array, memories, table, written, issues[i])
         if table[i, 0] == _EXEC:
             systolic.issue(array.sequencer, i, table[i])
         else:
             _check_done(_execute_range(table, memories, scratch, config.rows, config.post_lanes, i, i + 1))
-        if done % CHUNK == 0:
+        if done % CHUNK == 0 or done == len(table):
             progress(done, len(table))
     systolic.run(array, memories, table, written, int(stamps[timing.COMPLETE].max()))
     late = np.flatnonzero(written != stamps[timing.COMPLETE])

@@ -1,0 +1,137 @@
+"""Run with NUMBA_DISABLE_JIT=1: the engines as plain Python, and mutants of them that the comparison must catch.
+
+Prints one line per check: "digest <hex>" for the results of some programs, then "<mutant> caught" or "<mutant> missed"
+for every n-th mutant, n being the argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+
+import numpy as np
+from compare import MEMORIES, TIMES, differences
+from random_programs import RandomProgram, random_config, random_program
+
+import sim
+from accel import timing
+from accel.config import ArchConfig, preset
+from accel.errors import ProgramError
+from accel.isa import Instruction, Opcode, encode
+from sim import dma, matmul, post, systolic, timeline
+
+SEEDS = range(6)
+MUTANT_SEEDS = range(90)
+
+MUTANTS: list[tuple[ModuleType, str, str, str]] = [
+    (timing, "store_time", "words * word > buffer", "words * word > buffer + word"),
+    (timing, "exec_time", "issue + 1 + machine.rows", "issue + machine.rows"),
+    (timing, "exec_time", "max(pixels, machine.rows)", "(pixels + machine.rows)"),
+    (timing, "exec_time", "first = max(issue + 1 + machine.rows, stream_end)", "first = issue + 1 + machine.rows"),
+    (timing, "load_time", "max(word, step)", "word"),
+    (timing, "load_time", "filled <= machine.load_word_bytes", "filled < machine.load_word_bytes"),
+    (timing, "load_time", "max(issue, state[LAST]) + 1", "issue + 1"),
+    (timing, "store_time", "max(state[BEAT], handshake, read_cycle + 1)", "max(state[BEAT], handshake, read_cycle)"),
+    (timing, "burst_beats", "min(BURST_BEATS, to_boundary,", "min(BURST_BEATS,"),
+    (timing, "open_burst", "max(state[HANDSHAKE], ends[state[BURSTS] % len(ends)])", "state[HANDSHAKE]"),
+    (timing, "fetch_time", ", first)", ")"),
+    (timing, "count_causes", ">= cycle", "> cycle"),
+    (timeline, "schedule", "state.issues[unit, ordinal % machine.queue_depth] + 1", "0"),
+    (timeline, "schedule", "state.emissions[ordinal % machine.load_in_flight] + 1", "0"),
+    (timeline, "schedule", "stamps[COMPLETE, producers[i, p]] + 1", "stamps[COMPLETE, producers[i, p]]"),
+    (systolic, "sequence", "s[ROW] == rows", "s[ROW] >= rows - 1"),
+    (systolic, "_swap", "- 1\n", "- 2\n"),
+    (systolic, "_capture", "cycle - array.loads[wave & mask] - 1", "cycle - array.loads[wave & mask] - 2"),
+    (systolic, "_accumulate", "(cycle - rows) % (rows + 1)", "(cycle - rows + 1) % (rows + 1)"),
+    (systolic, "_read_activation", "np.int32(row[EXEC.pad_value])", "np.int32(0)"),
+    (systolic, "_read_weights", "s[READ_ROW] < row[EXEC.k_rows]", "True"),
+    (matmul, "execute", "= row[EXEC.pad_value]", "= 0"),
+    (matmul, "_place_pixels", "step if inside else 0", "step"),
+    (matmul, "_pack_weights", "second * paired", "second"),
+    (post, "_finish", "wrap_int32(sums[i] + bias[i])", "sums[i] + bias[i]"),
+    (post, "_reduce", "1 if ky or kx else 0", "0"),
+    (dma, "_load_row", "else pad_value", "else 0"),
+    (dma, "_load_row", "- pad\n", "\n"),
+]
+
+
+def digest() -> str:
+    """Hash of everything that both engines compute for some programs."""
+    digest = hashlib.sha256()
+    for seed in SEEDS:
+        config, program = draw(seed)
+        for engine in sim.ENGINES:
+            result = sim.execute(config, program.code, program.program_address, program.memory, engine=engine)
+            for name in (*MEMORIES, *TIMES):
+                digest.update(np.ascontiguousarray(getattr(result, name)).tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def mutated(module: ModuleType, function: str, old: str, new: str) -> Iterator[None]:
+    """`module.function` with `old` replaced by `new`, wherever it was imported."""
+    original = getattr(module, function)
+    source = inspect.getsource(original)
+    if old not in source:
+        raise ValueError(f"{function} must contain {old!r}; adapt the mutant")
+    scope = vars(module)
+    exec(source.replace(old, new), scope)
+    users = [user for user in (module, timeline) if hasattr(user, function)]
+    for user in users:
+        setattr(user, function, scope[function])
+    try:
+        yield
+    finally:
+        for user in users:
+            setattr(user, function, original)
+
+
+def long_stores(rng: np.random.Generator) -> tuple[ArchConfig, RandomProgram]:
+    """STOREs of words much narrower than the bus, in bursts that wait for each other: the buffer runs full and dry."""
+    config = dataclasses.replace(preset("tiny"), bus_bytes=64, outstanding_bursts=1, write_latency_cycles=90)
+    rows = [{"row_words": int(rng.integers(90, 400)), "word_bytes": int(rng.integers(1, 5))} for _ in range(3)]
+    rows = [fields | {"row_count": 3, "dram_row_stride": int(rng.integers(1600, 1700))} for fields in rows]
+    program = [Instruction(Opcode.STORE, fields) for fields in rows]
+    code = encode(program)
+    return config, RandomProgram(code, np.zeros(8192, np.uint8), 8192, program)
+
+
+def draw(seed: int) -> tuple[ArchConfig, RandomProgram]:
+    """A random machine, or one whose queues and memory let many transfers be under way, and a program."""
+    rng = np.random.default_rng(seed)
+    if seed % 10 == 9:
+        return long_stores(rng)
+    config = random_config(rng)
+    if seed % 3 == 1:
+        config = dataclasses.replace(config, outstanding_bursts=1, write_latency_cycles=60)
+    if seed % 3 == 2:
+        config = dataclasses.replace(config, outstanding_bursts=16, read_latency_cycles=60, queue_depth=8)
+    return config, random_program(config, rng, int(rng.integers(4, 24)))
+
+
+def caught(mutant: tuple[ModuleType, str, str, str]) -> bool:
+    """Whether some program shows the mutant."""
+    with mutated(*mutant):
+        for seed in MUTANT_SEEDS:
+            try:
+                if differences(*draw(seed)):
+                    return True
+            except (ArithmeticError, IndexError, ProgramError):
+                return True
+    return False
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    print("digest", digest())
+    for name in [name for name in vars(timeline) if hasattr(timing, name)]:
+        setattr(timeline, name, getattr(timing, name))
+    for mutant in MUTANTS[:: int(sys.argv[1])]:
+        name = f"{mutant[1]}: {mutant[2].strip()} -> {mutant[3].strip()}"
+        print(name, "caught" if caught(mutant) else "missed", flush=True)

@@ -1,0 +1,125 @@
+"""Programs that the simulator refuses, and calls it does not understand."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import sim
+from accel.config import preset
+from accel.errors import AccelError, InputError, ProgramError
+from accel.isa import Instruction, Opcode, Unit
+
+TINY = preset("tiny")
+MEMORY = np.zeros(4096, np.uint8)
+LOAD = Instruction(Opcode.LOAD, {"row_words": 4, "word_bytes": 4, "step_bytes": 4, "row_bytes": 16})
+EXEC = Instruction(Opcode.EXEC, {"ox_count": 4, "ox_stride": 1, "x_step": 1, "height": 1, "width": 4, "k_rows": 4})
+POST = Instruction(Opcode.POST, {"ox_count": 4, "src_ox_stride": 1, "dst_ox_stride": 1})
+STORE = Instruction(Opcode.STORE, {"row_words": 4, "word_bytes": 4})
+
+REFUSED = [
+    (LOAD.replace(memory=3), "LOAD memory must be at most 2, got 3"),
+    (LOAD.replace(byte_offset=1), "LOAD byte_offset + word_bytes must be at most 4, got 5"),
+    (LOAD.replace(memory=2), "LOAD missing bytes of a PARAM record must be at most 0, got 5"),
+    (LOAD.replace(step_bytes=10), "LOAD step_bytes must be at most 9, got 10"),
+    (LOAD.replace(pad_bytes=1), "LOAD pad_bytes + row_bytes must be at most 16, got 17"),
+    (LOAD.replace(address=8190), "LOAD destination must stay within 0..8191, got 8190..8193"),
+    (LOAD.replace(row_count=2, row_stride=-1), "LOAD destination must stay within 0..8191, got -1..3"),
+    (LOAD.replace(dram_address=4090), "LOAD memory bytes must stay within 0..4095, got 4090..4105"),
+    (EXEC.replace(k_rows=5), "EXEC k_rows must be at most 4, got 5"),
+    (EXEC.replace(wbuf_address=2046), "EXEC weights must stay within 0..2047, got 2046..2049"),
+    (EXEC.replace(acc_address=510), "EXEC accumulators must stay within 0..511, got 510..513"),
+    (EXEC.replace(spad_address=-1), "EXEC source must stay within 0..8191, got -1..2"),
+    (POST.replace(reduce=2), "POST reduce must be at most 1, got 2"),
+    (POST.replace(mode=3), "POST mode (number of modes that are not built in) must be at most 0, got 1"),
+    (POST.replace(dst_byte=1), "POST dst_byte + group_count * post_lanes must be at most 4, got 5"),
+    (POST.replace(act_min=1), "POST act_min (at most act_max) must be at most 0, got 1"),
+    (POST.replace(kx_count=2), "POST taps of source ACC must be at most 1, got 2"),
+    (POST.replace(word_count=2), "POST accumulator columns must be at most 4, got 8"),
+    (POST.replace(source=1, multiplier1=1), "POST operand multipliers out of their range must be at most 0, got 1"),
+    (POST.replace(param_address=64), "POST parameter rows must stay within 0..63, got 64..64"),
+    (POST.replace(dst_address=8190), "POST destination must stay within 0..8191, got 8190..8193"),
+    (POST.replace(src_address=510), "POST source must stay within 0..511, got 510..513"),
+    (STORE.replace(byte_offset=1), "STORE byte_offset + word_bytes must be at most 4, got 5"),
+    (STORE.replace(address=8190), "STORE source must stay within 0..8191, got 8190..8193"),
+    (STORE.replace(dram_address=4090), "STORE memory bytes must stay within 0..4095, got 4090..4105"),
+]
+
+
+@pytest.mark.parametrize(("instruction", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_each_escape_is_named(instruction: Instruction, message: str) -> None:
+    code = LOAD.encode() + instruction.encode()
+    with pytest.raises(ProgramError, match=re.escape(f"instruction 1: {message}")):
+        sim.execute(TINY, code, 0, MEMORY)
+
+
+def test_invalid_taps_may_point_anywhere() -> None:
+    program = EXEC.replace(spad_address=-2, x_start=-2)
+    assert sim.execute(TINY, program.encode(), 0, MEMORY).total_cycles > 0
+
+
+def test_records_that_are_no_multipliers_are_refused() -> None:
+    load = LOAD.replace(memory=2, word_bytes=9, step_bytes=9, row_bytes=36, signal=1 << Unit.POST)
+    code = load.encode() + POST.replace(wait=1 << Unit.LOAD).encode()
+    with pytest.raises(ProgramError, match="instruction 1: POST reads a parameter record"):
+        sim.execute(TINY, code, 0, np.full_like(MEMORY, 255))
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ([LOAD, EXEC.replace(wait=1)], "instruction 1: its wait for LOAD must follow the instruction that signals it"),
+        ([EXEC.replace(wait=1), LOAD.replace(signal=2)], "instruction 0: its wait for LOAD must follow"),
+        ([LOAD.replace(wait=1 << 4)], "instruction 0: wait must name units 0..3, got 0b10000"),
+    ],
+)
+def test_waits_need_signals(program: list[Instruction], message: str) -> None:
+    with pytest.raises(ProgramError, match=re.escape(message)):
+        sim.execute(TINY, b"".join(i.encode() for i in program), 0, MEMORY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((b"", 0, MEMORY), ProgramError, "code must be at least one instruction, got none"),
+        ((LOAD.encode(), 32, MEMORY), ProgramError, "program address must be a multiple of 64, got 32"),
+        ((LOAD.encode(), 0, MEMORY.view(np.int8)), InputError, "memory must be a one-dimensional array of uint8"),
+        ((LOAD.encode(), 0, b""), InputError, "memory must be a one-dimensional array of uint8, got bytes"),
+    ],
+)
+def test_arguments_are_checked(arguments: tuple, error: type[AccelError], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        sim.execute(TINY, *arguments)
+
+
+def test_engine_must_exist() -> None:
+    with pytest.raises(InputError, match="engine must be one of fast, stepped, got 'slow'"):
+        sim.execute(TINY, LOAD.encode(), 0, MEMORY, engine="slow")
+
+
+@pytest.mark.parametrize("engine", sim.ENGINES)
+def test_progress_is_told_and_may_interrupt(engine: str) -> None:
+    seen: list[tuple[int, int]] = []
+    sim.execute(TINY, LOAD.encode() * 600, 0, MEMORY, engine=engine, progress=lambda *at: seen.append(at))
+    assert seen[-1] == (600, 600)
+    assert len(seen) >= 3
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sim.execute(TINY, LOAD.encode() * 600, 0, MEMORY, engine=engine, progress=interrupt)
+
+
+def test_counters_and_stamps() -> None:
+    load = LOAD.replace(row_count=2, row_stride=4, signal=1 << Unit.STORE)
+    result = sim.execute(TINY, load.encode() + EXEC.encode() + STORE.replace(wait=1).encode(), 0, MEMORY)
+    assert (result.macs, result.fetch_bytes, result.load_bytes, result.store_bytes) == (4 * 4 * 4, 192, 32, 16)
+    assert np.all(result.causes.sum(axis=1) == result.total_cycles)
+    assert result.cause("LOAD", "busy") == 8
+    assert result.cause("FETCH", "busy") == 3
+    issue, complete = result.stamps(Unit.STORE)
+    assert issue[0] == result.complete[0] + 1
+    assert result.total_cycles == complete[0] + 2
