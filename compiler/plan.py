@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 
 from accel.config import ArchConfig
 from accel.errors import CompileError
@@ -149,19 +150,18 @@ class _Planner:
             return None
         if len(self.network.consumers(layer.inputs[0])) > 1:
             return None
-        chunks = folded_chunks(layer, self.config.rows)
-        if chunks is None or not can_fold(layer, chunks, split(layer.output_shape, 1, 1)):
-            return None
-        return chunks
+        return folded_chunks(layer, self.config.rows)
 
     def _tile(self, index: int, layer: AnyLayer, store: bool, floor: int) -> tuple[LayerPlan | None, int]:
         """The first tiling (largest tiles first, double buffers before single ones) that has room."""
         streamed = [value not in self.residents for value in layer.inputs]
-        chunks = self._folded(layer) or channel_chunks(layer.input_shape[2], self.config.rows)
+        plain, folded = channel_chunks(layer.input_shape[2], self.config.rows), self._folded(layer)
         smallest = 0
-        for count in (2, 1):
+        for chunks, count in product((folded, plain) if folded else (plain,), (2, 1)):
             for tiles in self._tilings(layer, store or any(streamed), floor):
                 plan = LayerPlan(layer, chunks, tiles)
+                if plan.folded and isinstance(layer, ArrayLayer) and not can_fold(layer, chunks, tiles):
+                    continue
                 areas, smallest = self._buffers(index, plan, streamed, store, min(count, len(tiles)))
                 if areas is None:
                     continue
