@@ -151,10 +151,11 @@ class Graph:
             distinct = isinstance(names, tuple) and names and len(set(names)) == len(names)
             if not (distinct and set(names) <= set(self.tensors)):
                 raise GraphError(f"graph {field} must be distinct names of tensors, at least one, got {names!r}")
-        names = [node.name for node in self.nodes]
-        for name in names:
-            if not (isinstance(name, str) and name and names.count(name) == 1):
-                raise GraphError(f"node names must be distinct texts that are not empty, got {name!r}")
+        names = set()
+        for node in self.nodes:
+            if not (isinstance(node.name, str) and node.name and node.name not in names):
+                raise GraphError(f"node names must be distinct texts that are not empty, got {node.name!r}")
+            names.add(node.name)
         known = set(self.inputs)
         for node in self.nodes:
             if type(node) is not NODE_TYPES.get(node.op):
