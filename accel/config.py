@@ -42,7 +42,7 @@ class ArchConfig:
     param_channels : int
         Parameter memory: channel records (a power of two, a multiple of `post_lanes`).
     post_lanes : int
-        Outputs post-processed per cycle; a divisor of min(rows, cols).
+        Outputs post-processed per cycle; a power of two that divides min(rows, cols).
     queue_depth : int
         Instructions that each unit's queue holds (2..64).
     bus_bytes : int
@@ -88,9 +88,10 @@ class ArchConfig:
                 raise ConfigError(f"{key} must be a power of two, got {value}")
         if self.rows % self.cols and self.cols % self.rows:
             raise ConfigError(f"one of rows and cols must divide the other, got rows = {self.rows}, cols = {self.cols}")
-        if min(self.rows, self.cols) % self.post_lanes:
+        if min(self.rows, self.cols) % self.post_lanes or self.post_lanes & (self.post_lanes - 1):
             raise ConfigError(
-                f"post_lanes must divide min(rows, cols) = {min(self.rows, self.cols)}, got {self.post_lanes}"
+                f"post_lanes must be a power of two that divides min(rows, cols) = {min(self.rows, self.cols)}, "
+                f"got {self.post_lanes}"
             )
         if self.param_channels < 4 * self.cols or self.param_channels % self.post_lanes:
             raise ConfigError(
