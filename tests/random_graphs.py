@@ -8,7 +8,7 @@ import numpy as np
 
 from accel import numerics
 from accel.graph import Graph, Tensor
-from accel.nodes import Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Node, Reshape
+from accel.nodes import Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Node, Reshape, Softmax
 from accel.numerics import multiplier_fp32, quantize_multiplier
 
 Rng = np.random.Generator
@@ -114,9 +114,15 @@ class _Builder:
         fc = FullyConnected(name=name, inputs=(source.name,), output="", **self.clamp(), **weights)
         return self.append(fc, self.tensor((1, outputs)))
 
+    def softmax(self, source: Tensor) -> Tensor:
+        name = f"softmax{len(self.nodes)}"
+        result = Tensor(name, source.shape, *Softmax.output_parameters)
+        self.tensors[name] = result
+        return self.append(Softmax(name=name, inputs=(source.name,), output=""), result)
+
 
 def random_graph(rng: Rng, mode: str, *, layers: int = 4, channels: int = 40, size: int = 12) -> Graph:
-    """A random network of about `layers` layers: chains, residual branches, several outputs now and then.
+    """A random network of about `layers` layers: chains, residual branches, several inputs and outputs now and then.
 
     Parameters
     ----------
@@ -127,7 +133,8 @@ def random_graph(rng: Rng, mode: str, *, layers: int = 4, channels: int = 40, si
         Upper bounds of depth, channels and image size.
     """
     builder = _Builder(rng, mode)
-    current = first = builder.tensor((1, builder.pick(1, size), builder.pick(1, size), builder.pick(1, channels)))
+    current = builder.tensor((1, builder.pick(1, size), builder.pick(1, size), builder.pick(1, channels)))
+    inputs = [current.name]
     for _ in range(builder.pick(1, layers)):
         draw = rng.random()
         if len(current.shape) == 2:
@@ -138,6 +145,9 @@ def random_graph(rng: Rng, mode: str, *, layers: int = 4, channels: int = 40, si
             current = builder.pool(current)
         elif draw < 0.8:
             partners = [t for t in builder.tensors.values() if t.shape == current.shape]
+            if rng.random() < 0.2:
+                partners = [builder.tensor(current.shape)]
+                inputs.append(partners[0].name)
             current = builder.add(current, partners[builder.pick(0, len(partners) - 1)])
         elif draw < 0.87:
             current = builder.clamped(current)
@@ -145,15 +155,17 @@ def random_graph(rng: Rng, mode: str, *, layers: int = 4, channels: int = 40, si
             current = builder.fully_connected(current, builder.pick(1, channels))
     made = [node.output for node in builder.nodes if not isinstance(node, Reshape)]
     outputs = {made[-1], made[builder.pick(0, len(made) - 1)]}
+    if rng.random() < 0.2:
+        outputs.add(builder.softmax(current).name)
+    made = [node.output for node in builder.nodes if not isinstance(node, Reshape)]
     used = {name for node in builder.nodes for name in node.inputs} | outputs
     outputs |= {name for name in made if name not in used}
     ordered = tuple(name for name in made if name in outputs)
-    return Graph("random", mode, builder.tensors, tuple(builder.nodes), (first.name,), ordered)
+    return Graph("random", mode, builder.tensors, tuple(builder.nodes), tuple(inputs), ordered)
 
 
-def random_input(rng: Rng, graph: Graph) -> np.ndarray:
-    """An int8 input; sometimes -128 everywhere."""
-    shape = graph.tensors[graph.inputs[0]].shape
+def random_inputs(rng: Rng, graph: Graph) -> dict[str, np.ndarray]:
+    """Int8 inputs by name; sometimes -128 everywhere."""
     if rng.random() < 0.1:
-        return np.full(shape, numerics.INT8_MIN, np.int8)
-    return rng.integers(-128, 128, shape, dtype=np.int8)
+        return {name: np.full(graph.tensors[name].shape, numerics.INT8_MIN, np.int8) for name in graph.inputs}
+    return {name: rng.integers(-128, 128, graph.tensors[name].shape, dtype=np.int8) for name in graph.inputs}

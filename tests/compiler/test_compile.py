@@ -1,0 +1,439 @@
+"""Compiled programs against the definition: simulator outputs equal `accel.reference`, every program is proven safe."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from random_graphs import random_graph, random_inputs
+from random_programs import random_config
+from small_networks import add, conv, fully_connected, network, pool, reshape, softmax
+
+import sim
+from accel import reference
+from accel.config import ArchConfig, preset
+from accel.errors import AccelError, CompileError
+from accel.graph import Graph
+from accel.isa import Opcode, decode
+from accel.nodes import AveragePool2d, MaxPool2d
+from accel.program import Program
+from compiler import (
+    allocate,
+    build,
+    compile_graph,
+    emit_compute,
+    emit_dma,
+    lower,
+    plan,
+    synchronize,
+    tiles,
+    weights,
+)
+
+TINY = preset("tiny")
+SLOW = pytest.mark.slow
+
+
+def assert_equal(graph: Graph, config: ArchConfig, rng: np.random.Generator, engines: tuple[str, ...]) -> Program:
+    """Compile (which proves the program safe) and run; every output of every engine must equal the reference."""
+    program = compile_graph(graph, config)
+    inputs = random_inputs(rng, graph)
+    expected = reference.run(graph, inputs)
+    image = program.memory_image(inputs)
+    for engine in engines:
+        result = sim.execute(config, program.code, program.code_address, image, engine=engine)
+        outputs = program.read_outputs(result.memory)
+        assert sorted(outputs) == sorted(graph.outputs)
+        for name, values in outputs.items():
+            np.testing.assert_array_equal(values, expected[name], err_msg=f"{name} ({engine})")
+    return program
+
+
+def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
+    """What is special about the way in which a graph runs."""
+    planned = plan.plan_network(lower.lower(graph, config), config)
+    for layer in planned.layers:
+        if len(layer.tiles) > 1:
+            yield "tiles"
+        if any(areas is not None for areas in layer.input_areas):
+            yield "streamed input"
+        if layer.folded:
+            yield "folded columns"
+        if layer.group_outer:
+            yield "groups outside of tiles"
+        if isinstance(layer.layer, build.ArrayLayer):
+            if len(weights.weight_blocks(layer.layer, layer.chunks, config)) > 1:
+                yield "contraction in several blocks"
+            if layer.layer.output_shape[2] > max(config.rows, config.cols):
+                yield "several groups of channels"
+    yield "rows < cols" if config.rows < config.cols else "rows > cols" if config.rows > config.cols else "square"
+    if config.rows * config.cols == 1:
+        yield "one PE"
+    if graph.outputs != tuple(lower.lower(graph, config).outputs):
+        yield "host part"
+    if len(graph.inputs) > 1:
+        yield "several inputs"
+    yield graph.mode
+
+
+ALL_FEATURES = {
+    "tiles", "streamed input", "folded columns", "groups outside of tiles", "contraction in several blocks",
+    "several groups of channels", "rows < cols", "rows > cols", "square", "one PE", "host part", "several inputs",
+    "tflite", "single", "fp32",
+}  # fmt: skip
+
+
+def run_random(seeds: range, limits: dict[str, int], stepped_every: int) -> Counter[str]:
+    """Random graphs on random machines; counts what was seen and how many layers were compared."""
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 0xC0])
+        config = random_config(rng)
+        graph = random_graph(rng, str(rng.choice(config.requant_modes)), **limits)
+        engines = ("fast", "stepped") if seed % stepped_every == 0 else ("fast",)
+        try:
+            assert_equal(graph, config, rng, engines)
+        except (AssertionError, AccelError) as error:
+            if not (isinstance(error, CompileError) and re.search("scratchpad words|needs requantization", str(error))):
+                raise AssertionError(f"seed {seed}: {error}") from error
+            seen["refused"] += 1
+            continue
+        seen["graphs"] += 1
+        seen["layers"] += len(graph.nodes)
+        seen.update(set(features(graph, config)))
+    return seen
+
+
+def test_random_graphs_on_random_machines_equal_the_reference() -> None:
+    seen = run_random(range(50), {"layers": 3, "channels": 18, "size": 8}, stepped_every=3)
+    print(dict(seen))
+    assert seen["graphs"] >= 40
+
+
+@SLOW
+@pytest.mark.parametrize("part", range(4))
+def test_many_random_graphs_on_random_machines_equal_the_reference(part: int) -> None:
+    seen = run_random(range(1000 + 300 * part, 1300 + 300 * part), {}, stepped_every=2)
+    print(dict(seen))
+    assert seen["graphs"] >= 250
+    assert set(seen) >= ALL_FEATURES
+
+
+@pytest.mark.parametrize("name", ["tiny", "edge", "large", "datacenter"])
+def test_random_graphs_on_presets_equal_the_reference(name: str) -> None:
+    for seed in range(2 if name == "datacenter" else 6):
+        rng = np.random.default_rng([seed, 0xE])
+        limits = {"layers": 3, "channels": 150, "size": 20} if name == "datacenter" else {}
+        graph = random_graph(rng, ("tflite", "single", "fp32")[seed % 3], **limits)
+        assert_equal(graph, preset(name), rng, ("fast", "stepped") if seed == 0 else ("fast",))
+
+
+# Directed cases -------------------------------------------------------------------------------------------------------
+
+SMALL = replace(
+    TINY, name="small", spad_banks=3, spad_bank_words=64, wbuf_words=64, acc_bank_words=16, param_channels=32
+)
+
+CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
+    "a tensor larger than the scratchpad": (
+        lambda: network((1, 20, 20, 8), conv(8, (3, 3), padding=(1, 1, 1, 1)), conv(4, (3, 3), stride=(2, 2))),
+        SMALL,
+        {"streamed input", "tiles"},
+    ),
+    "more weights than the weight buffer": (
+        lambda: network((1, 6, 6, 3), conv(40, (3, 3)), conv(40, (2, 2))),
+        replace(SMALL, spad_bank_words=512),
+        {"groups outside of tiles", "contraction in several blocks", "several groups of channels"},
+    ),
+    "one kernel row per weight block": (
+        lambda: network((1, 7, 7, 4), conv(5, (5, 6))),
+        replace(SMALL, wbuf_words=64),
+        {"contraction in several blocks"},
+    ),
+    "one kernel column per weight block": (
+        lambda: network((1, 5, 9, 4), conv(5, (2, 7))),
+        replace(SMALL, wbuf_words=8),
+        {"contraction in several blocks"},
+    ),
+    "first layer folded": (
+        lambda: network((1, 9, 11, 1), conv(6, (3, 5), stride=(2, 2), padding=(1, 2, 1, 2))),
+        preset("edge"),
+        {"folded columns"},
+    ),
+    "first layer folded, three channels, unequal padding": (
+        lambda: network((1, 8, 13, 3), conv(6, (2, 4), stride=(1, 3), padding=(0, 3, 1, 0))),
+        preset("edge"),
+        {"folded columns"},
+    ),
+    "first layer folded and streamed": (
+        lambda: network((1, 40, 40, 1), conv(8, (5, 5), padding=(2, 2, 2, 2))),
+        replace(SMALL, rows=4, cols=8, param_channels=64),
+        {"folded columns", "streamed input", "tiles"},
+    ),
+    "one PE": (lambda: network((1, 4, 5, 2), conv(3, (2, 2), padding=(1, 0, 0, 1))), replace(
+        SMALL, rows=1, cols=1, post_lanes=1), {"one PE"}),
+    "wide array": (lambda: network((1, 4, 5, 5), conv(11, (2, 2))), replace(
+        SMALL, rows=2, cols=6, post_lanes=2), {"rows < cols"}),
+    "tall array": (lambda: network((1, 4, 5, 5), conv(11, (2, 2))), replace(
+        SMALL, rows=6, cols=2, post_lanes=1), {"rows > cols"}),
+    "fully-connected from an image": (
+        lambda: network((1, 3, 5, 6), conv(7, (1, 2)), fully_connected(9), fully_connected(3)), TINY, set()),
+    "reshape to features and softmax on the host": (
+        lambda: network((1, 3, 5, 6), conv(7, (1, 2)), reshape((1, 84)), fully_connected(9), softmax()),
+        TINY,
+        {"host part"},
+    ),
+    "reshape at the end": (lambda: network((1, 3, 5, 6), conv(7, (1, 2)), reshape((1, 12, 7, 1))), TINY,
+                           {"host part"}),
+    "a row of 5,000 pixels": (lambda: network((1, 1, 5000, 3), conv(2, (1, 1)), add()), TINY, {"streamed input"}),
+    "a column of 5,000 pixels": (lambda: network((1, 5000, 1, 3), conv(2, (1, 1)), add()), TINY, {"streamed input"}),
+    "pools beside each other": (
+        lambda: network(
+            (1, 30, 23, 5),
+            pool(MaxPool2d, (3, 2), (2, 1), (1, 1, 0, 0)),
+            pool(AveragePool2d, (3, 3), (2, 2), (1, 1, 1, 1)),
+        ),
+        SMALL,
+        {"streamed input"},
+    ),
+    "global average of 2,895 taps": (lambda: network((1, 193, 15, 3), pool(AveragePool2d, (193, 15), (1, 1))), TINY,
+                                     set()),
+    "an input that is added to itself": (lambda: network((1, 4, 4, 9), add()), TINY, set()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_directed_cases_equal_the_reference(case: str) -> None:
+    make, config, expected = CASES[case]
+    graph = make()
+    rng = np.random.default_rng(3)
+    assert_equal(graph, config, rng, ("fast", "stepped"))
+    assert set(features(graph, config)) >= expected
+
+
+def test_inputs_that_no_layer_reads() -> None:
+    graph = network((1, 5, 6, 3), conv(4, (1, 1)))
+    unused = replace(graph.tensors["t0"], name="unused", shape=(1, 7))
+    changes: dict[str, Any] = {"tensors": {**graph.tensors, "unused": unused}, "inputs": ("t0", "unused")}
+    for outputs in (graph.outputs, (*graph.outputs, "unused"), (*graph.outputs, "t0")):
+        assert_equal(replace(graph, **changes, outputs=outputs), TINY, np.random.default_rng(0), ("fast",))
+
+
+def test_layers_and_instructions_are_reported() -> None:
+    graph = network((1, 5, 6, 3), conv(10, (2, 3)), pool(MaxPool2d, (2, 2), (2, 2)), fully_connected(5))
+    program = compile_graph(graph, TINY)
+    assert [(x.name, x.op, x.macs, x.m, x.k, x.n) for x in program.layers] == [
+        ("n0", "Conv2d", 4 * 4 * 6 * 3 * 10, 16, 18, 10),
+        ("n1", "MaxPool2d", 0, 0, 0, 0),
+        ("n2", "FullyConnected", 40 * 5, 1, 40, 5),
+    ]
+    units = [{i.unit.name for i, owner in zip(decode(program.code), program.instruction_layers, strict=True)
+              if owner == layer} for layer in range(3)]  # fmt: skip
+    assert units == [{"LOAD", "EXEC", "POST"}, {"LOAD", "POST"}, {"LOAD", "EXEC", "POST", "STORE"}]
+
+
+def test_equal_graphs_give_equal_bytes() -> None:
+    graph = random_graph(np.random.default_rng(4), "single")
+    again = random_graph(np.random.default_rng(4), "single")
+    assert compile_graph(graph, TINY).to_bytes() == compile_graph(again, TINY).to_bytes()
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+ERRORS: dict[str, tuple[Callable[[], Graph], ArchConfig]] = {
+    "config 'tiny' must have 'tflite' in requant_modes to run this graph, got single, fp32": (
+        lambda: network((1, 3, 3, 2), conv(2, (1, 1))),
+        replace(TINY, requant_modes=("single", "fp32")),
+    ),
+    "layer 'n0' (FullyConnected): no tiling fits config 'tiny': the smallest needs 15001 scratchpad words of 4 bytes, "
+    "the scratchpad has 8192": (lambda: network((1, 60000), fully_connected(2)), TINY),
+    "AveragePool2d 'n0' needs requantization mode 'single' or 'tflite' in requant_modes of the config": (
+        lambda: network((1, 3, 3, 2), pool(AveragePool2d, (2, 2), (1, 1)), mode="fp32"),
+        replace(TINY, requant_modes=("fp32",)),
+    ),
+    "average over 2896 taps needs requantization mode 'single' in the config's requant_modes": (
+        lambda: network((1, 181, 16, 2), pool(AveragePool2d, (181, 16), (1, 1))),
+        replace(TINY, requant_modes=("tflite",)),
+    ),
+    "layer 'n0' is beyond the instruction set: POST field ky_count must be in 1..255, got 300": (
+        lambda: network((1, 300, 1, 2), pool(AveragePool2d, (300, 1), (1, 1))),
+        TINY,
+    ),
+    "layer 'n0' is beyond the instruction set: EXEC field x_start must be in -128..127, got -200": (
+        lambda: network((1, 5, 6, 3), conv(2, (1, 1), padding=(0, 200, 0, 0))),
+        TINY,
+    ),
+    "graph 'network' must have at least one node that runs on the machine": (
+        lambda: network((1, 9), softmax()),
+        TINY,
+    ),
+    "Softmax 'n0' must be at the end of the graph: the host computes it": (
+        lambda: network((1, 9), softmax(), fully_connected(3)),
+        TINY,
+    ),
+    "Reshape 'n0' must feed fully-connected nodes or the host, or keep height, width and channels, "
+    "got (1, 4, 6, 2) to (1, 6, 4, 2)": (
+        lambda: network((1, 4, 6, 2), reshape((1, 6, 4, 2)), conv(3, (2, 2))),
+        TINY,
+    ),
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_graphs_without_a_place_are_refused_with_numbers(message: str) -> None:
+    make, config = ERRORS[message]
+    with pytest.raises(CompileError) as caught:
+        compile_graph(make(), config)
+    assert str(caught.value) == message
+
+
+# Mutants --------------------------------------------------------------------------------------------------------------
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def _always_at_zero(patch: pytest.MonkeyPatch) -> None:
+    def careless(self: allocate.Scratchpad, words: int, first: int, last: int) -> allocate.Area | None:
+        return allocate.Area(0, words, first, last) if words <= self.words else None
+
+    patch.setattr(allocate.Scratchpad, "allocate", careless)
+    patch.setattr(allocate.Scratchpad, "release", lambda self, area: None)
+
+
+def _weights_of_other_channels(patch: pytest.MonkeyPatch) -> None:
+    original = weights.pack_block
+    patch.setattr(build, "pack_block", lambda layer, pieces, *part: original(layer, pieces[::-1], *part))
+    patch.setattr(weights, "pack_block", build.pack_block)
+
+
+def _transposed_taps(patch: pytest.MonkeyPatch) -> None:
+    original = weights.pack_block
+
+    def flipped(layer: Any, pieces: Any, *part: int) -> bytes:
+        turned = replace(layer, weight=np.ascontiguousarray(layer.weight[:, ::-1]))
+        return original(turned, pieces, *part)
+
+    patch.setattr(build, "pack_block", flipped)
+
+
+def _changes(module: Any, function: str, opcode: Opcode, **changes: int) -> Patch:
+    """Every `opcode` that `function` emits has some fields changed."""
+
+    def patch_it(patch: pytest.MonkeyPatch) -> None:
+        original = getattr(module, function)
+
+        def altered(*args: Any) -> Any:
+            result = original(*args)
+            several = result if isinstance(result, list) else [result]
+            several = [i.replace(**changes) if i.opcode is opcode else i for i in several]
+            return several if isinstance(result, list) else several[0]
+
+        patch.setattr(module, function, altered)
+
+    return patch_it
+
+
+def _shorter_tiles(patch: pytest.MonkeyPatch) -> None:
+    def one_row_less(layer: Any, tile: tiles.Tile) -> tiles.Tile:
+        part = tiles.input_tile(layer, tile)
+        return tiles.Tile(part.y0, max(part.y1 - 1, part.y0 + 1), part.x0, part.x1)
+
+    patch.setattr(plan, "input_tile", one_row_less)
+    patch.setattr(emit_compute, "input_tile", one_row_less)
+
+
+def _stores_of_first_chunk(patch: pytest.MonkeyPatch) -> None:
+    original = emit_dma.transfer_tile
+
+    def forgetful(opcode: Opcode, *args: Any) -> Any:
+        result = original(opcode, *args)
+        return result[:1] if opcode is Opcode.STORE else result
+
+    patch.setattr(emit_dma, "transfer_tile", forgetful)
+
+
+def _bias_without_zero_point(patch: pytest.MonkeyPatch) -> None:
+    original = lower._lower_weighted
+
+    def unfolded(graph: Graph, node: Any, aliases: Any) -> Any:
+        layer = original(graph, node, aliases)
+        records = tuple((int(b), q, e) for b, (_, q, e) in zip(node.bias, layer.records, strict=True))
+        return replace(layer, records=records)
+
+    patch.setattr(lower, "_lower_weighted", unfolded)
+
+
+def _mean_rounded_down(patch: pytest.MonkeyPatch) -> None:
+    original = lower.mean_record
+
+    def smaller(count: int, mode: Any) -> Any:
+        bias, multiplier, shift = original(count, mode)
+        return (bias, multiplier - 1, shift) if count > 1 else (bias, multiplier, shift)
+
+    patch.setattr(lower, "mean_record", smaller)
+
+
+def _tiles_loaded_too_early(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(build.Builder, "_tile_ready", lambda *args: -1)
+
+
+def _blocks_forgotten(patch: pytest.MonkeyPatch) -> None:
+    original = allocate.BlockCache.use
+    patch.setattr(allocate.BlockCache, "use", lambda self, key, step: original(self, key, step) and 0)
+
+
+def _no_waits(patch: pytest.MonkeyPatch) -> None:
+    original = synchronize.Synchronizer.finish
+    patch.setattr(
+        synchronize.Synchronizer, "finish", lambda self: [i.replace(wait=0, signal=0) for i in original(self)]
+    )
+
+
+MUTANTS: dict[str, Patch] = {
+    "no waits": _no_waits,
+    "areas overlap": _always_at_zero,
+    "blocks of weights in reverse": _weights_of_other_channels,
+    "kernel upside down": _transposed_taps,
+    "padding with zeros": _changes(emit_compute, "exec_piece", Opcode.EXEC, pad_value=0),
+    "folded padding with zeros": _changes(emit_dma, "load_folded", Opcode.LOAD, pad_value=0),
+    "one weight row": _changes(emit_compute, "exec_piece", Opcode.EXEC, k_rows=1),
+    "never accumulate": _changes(emit_compute, "exec_piece", Opcode.EXEC, accumulate=0),
+    "every result in byte 0": _changes(emit_compute, "post_accumulators", Opcode.POST, dst_byte=0),
+    "one accumulator bank": _changes(emit_compute, "exec_piece", Opcode.EXEC, acc_address=0),
+    "no clamp": _changes(emit_compute, "post_accumulators", Opcode.POST, act_min=-128, act_max=127),
+    "one row too few": _shorter_tiles,
+    "first chunk stored only": _stores_of_first_chunk,
+    "zero point not in the bias": _bias_without_zero_point,
+    "mean rounded down": _mean_rounded_down,
+    "tiles loaded too early": _tiles_loaded_too_early,
+    "blocks at address 0": _blocks_forgotten,
+}
+
+
+def suite() -> Iterator[tuple[Graph, ArchConfig]]:
+    """Directed and random cases, quick ones."""
+    for case in (*list(CASES)[:10], "pools beside each other"):
+        yield CASES[case][0](), CASES[case][1]
+    for seed in range(10):
+        yield random_graph(np.random.default_rng(seed), "tflite", layers=3, channels=12, size=8), TINY
+
+
+def run_suite() -> None:
+    for graph, config in suite():
+        assert_equal(graph, config, np.random.default_rng(5), ("fast",))
+
+
+def test_the_suite_passes_unmutated() -> None:
+    run_suite()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutants_of_the_compiler_are_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    MUTANTS[mutant](monkeypatch)
+    with pytest.raises((AssertionError, AccelError)):
+        run_suite()
