@@ -20,6 +20,7 @@ Row = npt.NDArray[np.int64]
 @kernel
 def load(row: Row, memories: Memories) -> None:
     """Copy rows of external memory, padded and cut to overlapping windows, into words on the chip."""
+    dram = memories.dram
     if row[LOAD.memory] == _SPAD:
         target = memories.spad
     elif row[LOAD.memory] == _WBUF:
@@ -30,7 +31,7 @@ def load(row: Row, memories: Memories) -> None:
         for inner in range(row[LOAD.row_count]):
             source = row[LOAD.dram_address] + outer * row[LOAD.dram_outer_stride] + inner * row[LOAD.dram_row_stride]
             word = row[LOAD.address] + outer * row[LOAD.outer_stride] + inner * row[LOAD.row_stride]
-            _load_row(row, memories.dram, source, target, word)
+            _load_row(row, dram, source, target, word)
 
 
 @kernel
@@ -56,13 +57,13 @@ def _signed(byte: Any) -> Any:
 @kernel
 def store(row: Row, memories: Memories) -> None:
     """Copy words of the scratchpad to rows of external memory."""
-    first, count = row[STORE.byte_offset], row[STORE.word_bytes]
+    first, count, words = row[STORE.byte_offset], row[STORE.word_bytes], row[STORE.row_words]
+    spad, dram = memories.spad, memories.dram
     for outer in range(row[STORE.outer_count]):
         for inner in range(row[STORE.row_count]):
             target = row[STORE.dram_address] + outer * row[STORE.dram_outer_stride]
             target += inner * row[STORE.dram_row_stride]
             address = row[STORE.address] + outer * row[STORE.outer_stride] + inner * row[STORE.row_stride]
-            for word in range(row[STORE.row_words]):
+            for word in range(words):
                 for i in range(count):
-                    value = np.int64(memories.spad[address + word, first + i])
-                    memories.dram[target + word * count + i] = value & 255
+                    dram[target + word * count + i] = np.int64(spad[address + word, first + i]) & 255

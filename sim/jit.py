@@ -47,7 +47,7 @@ def jit(function: _Function) -> _Function:
 
 
 def kernel(function: _Function) -> _Function:
-    """`jit` for functions that only compiled code calls: without the wrappers for Python, in less time."""
+    """`jit` without the wrappers for Python, in less time; Python must not call the result, that would crash."""
     return _compile(function, entry=False)
 
 

@@ -9,23 +9,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba.extending import intrinsic
 
 from accel.config import ArchConfig
 from sim.dma import Row
 from sim.fields import EXEC
-from sim.jit import DISABLED, kernel
+from sim.jit import DISABLED, jit, kernel
 from sim.memories import Memories
-
-BLOCK = 8
-"""Pixels whose sums are in registers at the same time."""
-
-PANEL = 16
-"""Columns whose sums are in one vector."""
+from sim.vectors import BLOCK, PANEL, sum_block_vectors
 
 
 class Scratch(NamedTuple):
@@ -53,23 +45,24 @@ class Scratch(NamedTuple):
 @kernel
 def execute(row: Row, memories: Memories, scratch: Scratch) -> None:
     """Add (or store) the product of an EXEC's weights and pixels to its accumulator words, modulo 2**32."""
-    acc, sums = memories.acc, scratch.sums
+    acc, spad, weights, sums = memories.acc, memories.spad, scratch.weights, scratch.sums
+    positions, places = scratch.pixels, scratch.places
     pixels, cols, accumulate = row[EXEC.oy_count] * row[EXEC.ox_count], acc.shape[1], row[EXEC.accumulate]
     chunks, taps, pairs = row[EXEC.chunk_count], row[EXEC.ky_count] * row[EXEC.kx_count], (row[EXEC.k_rows] + 1) // 2
-    for i in range(memories.spad.shape[1]):
-        memories.spad[-1, i] = row[EXEC.pad_value]
-    _pack_weights(row, memories.wbuf, chunks * taps, pairs, scratch.weights)
-    _position_pixels(row, memories.spad.shape[1], scratch.pixels)
+    address = row[EXEC.acc_address]
+    for i in range(spad.shape[1]):
+        spad[-1, i] = row[EXEC.pad_value]
+    _pack_weights(row, memories.wbuf, chunks * taps, pairs, weights)
+    _position_pixels(row, spad.shape[1], positions)
     for first in range(0, pixels, BLOCK):
-        _place_pixels(row, memories.spad, scratch.pixels, first, scratch.places)
+        _place_pixels(row, spad, positions, first, places)
         for panel in range((cols + PANEL - 1) // PANEL):
-            sum_block(memories.spad, scratch.places, taps, chunks, pairs, scratch.weights[panel], sums)
+            sum_block(spad, places, taps, chunks, pairs, weights, panel, sums)
             base, columns = panel * PANEL, min(PANEL, cols - panel * PANEL)
             for i in range(min(BLOCK, pixels - first)):
-                word = row[EXEC.acc_address] + first + i
                 for c in range(columns):
-                    total = np.int64(sums[i, c]) + accumulate * np.int64(acc[word, base + c])
-                    acc[word, base + c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+                    total = np.int64(sums[i, c]) + accumulate * np.int64(acc[address + first + i, base + c])
+                    acc[address + first + i, base + c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 @kernel
@@ -122,8 +115,10 @@ def _place_pixels(row: Row, spad: Any, pixels: Any, first: int, places: Any) -> 
                 places[tap, 1, i] = step if inside else 0
 
 
-@kernel
-def sum_block_plain(spad: Any, places: Any, taps: int, chunks: int, pairs: int, weights: Any, sums: Any) -> None:
+@jit
+def sum_block_plain(
+    spad: Any, places: Any, taps: int, chunks: int, pairs: int, weights: Any, panel: int, sums: Any
+) -> None:
     """``sums[i] = sum of word(chunk, tap, i) @ weights(chunk, tap)`` modulo 2**32, for `BLOCK` pixels.
 
     Parameters
@@ -133,8 +128,10 @@ def sum_block_plain(spad: Any, places: Any, taps: int, chunks: int, pairs: int, 
         Elements of the flattened scratchpad: the word in chunk 0, and the step to the next chunk.
     taps, chunks, pairs : int
         Weight tiles are chunks times taps, each of `pairs` pairs of rows.
-    weights : int32 array, shape (chunks * taps * pairs, PANEL)
+    weights : int32 array, shape (panels, chunks * taps * pairs or more, PANEL)
         Two int16 each, the first row in the low half.
+    panel : int
+        Which columns.
     sums : int32 array, shape (BLOCK, PANEL)
         The result.
     """
@@ -145,120 +142,17 @@ def sum_block_plain(spad: Any, places: Any, taps: int, chunks: int, pairs: int, 
             for tile in range(chunks * taps):
                 at = places[tile % taps, 0, i] + tile // taps * places[tile % taps, 1, i]
                 for pair in range(pairs):
-                    both = np.int64(weights[tile * pairs + pair, column])
+                    both = np.int64(weights[panel, tile * pairs + pair, column])
                     low = ((both + 32768) & 0xFFFF) - 32768
                     total += np.int64(flat[at + 2 * pair]) * low
                     total += np.int64(flat[at + 2 * pair + 1]) * (both >> 16)
             sums[i, column] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
-_I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
-_SUMS, _PAIRS, _WIDE = ir.VectorType(_I32, PANEL), ir.VectorType(_I16, 2 * PANEL), ir.VectorType(_I32, 2 * PANEL)
-
-
-def _sum_block_vectors(
-    context: Any, spad: Any, places: Any, taps: Any, chunks: Any, pairs: Any, weights: Any, sums: Any
-) -> Any:
-    """`sum_block_plain` on addresses, as vectors: loops over taps, chunks and pairs, sums in registers."""
-    signature = numba.types.void(*[numba.types.int64] * 7)
-
-    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        spad, places, taps, chunks, pairs, weights, sums = arguments
-        names = ("tap", "chunk", "pair", "chunk_end", "tap_end", "done")
-        entry = builder.block
-        tap_loop, chunk_loop, pair_loop, chunk_end, tap_end, done = map(builder.append_basic_block, names)
-        tile_bytes = builder.shl(pairs, _constant(6))
-        builder.branch(tap_loop)
-
-        builder.position_at_end(tap_loop)
-        tap = _phi(builder, _I64, entry, _constant(0))
-        outer = [_phi(builder, _SUMS, entry, ir.Constant(_SUMS, [0] * PANEL)) for _ in range(BLOCK)]
-        place = builder.add(places, builder.mul(tap, _constant(16 * BLOCK)))
-        starts = [_load(builder, _I64, builder.add(place, _constant(8 * i))) for i in range(BLOCK)]
-        starts = [builder.add(spad, builder.shl(start, _constant(1))) for start in starts]
-        first_weight = builder.add(weights, builder.mul(tap, tile_bytes))
-        builder.branch(chunk_loop)
-
-        builder.position_at_end(chunk_loop)
-        chunk = _phi(builder, _I64, tap_loop, _constant(0))
-        weight = _phi(builder, _I64, tap_loop, first_weight)
-        pixels = [_phi(builder, _I64, tap_loop, start) for start in starts]
-        middle = [_phi(builder, _SUMS, tap_loop, total) for total in outer]
-        builder.branch(pair_loop)
-
-        builder.position_at_end(pair_loop)
-        pair = _phi(builder, _I64, chunk_loop, _constant(0))
-        inner = [_phi(builder, _SUMS, chunk_loop, total) for total in middle]
-        right = _load(builder, _PAIRS, builder.add(weight, builder.shl(pair, _constant(6))))
-        offset = builder.shl(pair, _constant(2))
-        totals = [
-            builder.add(total, _dot(builder, _load(builder, _I32, builder.add(pixel, offset)), right))
-            for total, pixel in zip(inner, pixels, strict=True)
-        ]
-        _repeat(builder, (pair, pairs), (pair_loop, chunk_end), inner, totals)
-
-        builder.position_at_end(chunk_end)
-        steps = [_load(builder, _I64, builder.add(place, _constant(8 * (BLOCK + i)))) for i in range(BLOCK)]
-        steps = [builder.add(p, builder.shl(step, _constant(1))) for p, step in zip(pixels, steps, strict=True)]
-        next_weight = builder.add(weight, builder.mul(tile_bytes, taps))
-        _repeat(
-            builder, (chunk, chunks), (chunk_loop, tap_end), [weight, *pixels, *middle], [next_weight, *steps, *totals]
-        )
-
-        builder.position_at_end(tap_end)
-        _repeat(builder, (tap, taps), (tap_loop, done), outer, totals)
-
-        builder.position_at_end(done)
-        for i, total in enumerate(totals):
-            address = builder.add(sums, _constant(4 * PANEL * i))
-            builder.store(total, builder.inttoptr(address, _SUMS.as_pointer()), align=4)
-        return target.get_dummy_value()
-
-    return signature, generate
-
-
-def _repeat(builder: Any, count: Any, blocks: Any, phis: list[Any], values: list[Any]) -> None:
-    """Close the loop of ``count = (index, limit)`` and ``blocks = (loop, next)``, handing `values` on to `phis`."""
-    (index, limit), (loop, following), here = count, blocks, builder.block
-    increment = builder.add(index, _constant(1))
-    for phi, value in zip([index, *phis], [increment, *values], strict=True):
-        phi.add_incoming(value, here)
-    builder.cbranch(builder.icmp_signed("<", increment, limit), loop, following)
-
-
-def _constant(value: int) -> Any:
-    return ir.Constant(_I64, value)
-
-
-def _phi(builder: Any, kind: Any, block: Any, value: Any) -> Any:
-    phi = builder.phi(kind)
-    phi.add_incoming(value, block)
-    return phi
-
-
-def _load(builder: Any, kind: Any, address: Any) -> Any:
-    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=2)
-
-
-def _dot(builder: Any, pair: Any, right: Any) -> Any:
-    """Both elements of `pair` times the interleaved rows `right`, added; the form that LLVM knows as `pmaddwd`."""
-    undefined = ir.Constant(_SUMS, ir.Undefined)
-    single = builder.insert_element(undefined, pair, ir.Constant(_I32, 0))
-    left = builder.shuffle_vector(single, undefined, ir.Constant(_SUMS, [0] * PANEL))
-    product = builder.mul(builder.sext(builder.bitcast(left, _PAIRS), _WIDE), builder.sext(right, _WIDE))
-    even, odd = (ir.Constant(_SUMS, list(range(start, 2 * PANEL, 2))) for start in (0, 1))
-    nothing = ir.Constant(_WIDE, ir.Undefined)
-    return builder.add(builder.shuffle_vector(product, nothing, even), builder.shuffle_vector(product, nothing, odd))
-
-
-_sum_block_compiled: Any = intrinsic(_sum_block_vectors)
-
-
-@kernel
-def _sum_block(spad: Any, places: Any, taps: int, chunks: int, pairs: int, weights: Any, sums: Any) -> None:
-    _sum_block_compiled(
-        spad.ctypes.data, places.ctypes.data, taps, chunks, pairs, weights.ctypes.data, sums.ctypes.data
-    )
+@jit
+def _sum_block(spad: Any, places: Any, taps: int, chunks: int, pairs: int, weights: Any, panel: int, sums: Any) -> None:
+    columns = weights.ctypes.data + panel * weights.shape[1] * (4 * PANEL)
+    sum_block_vectors(spad.ctypes.data, places.ctypes.data, taps, chunks, pairs, columns, sums.ctypes.data)
 
 
 sum_block = sum_block_plain if DISABLED else _sum_block

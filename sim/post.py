@@ -33,28 +33,27 @@ def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
     bool
         False, with memories unchanged, if a parameter record is not a multiplier and shift of the mode.
     """
-    width, words = row[POST.group_count] * lanes, row[POST.word_count]
-    records = np.empty((words, 3, width), np.int64)
+    width, words, spad, acc = row[POST.group_count] * lanes, row[POST.word_count], memories.spad, memories.acc
+    from_acc, dst_byte = row[POST.source] == _ACC, row[POST.dst_byte]
+    records, sums, operands = np.empty((3, width), np.int64), np.empty(width, np.int64), np.empty((2, 256), np.int64)
     for word in range(words):
-        if not _read_records(row, memories.param, word, rows, lanes, records[word]):
+        if not _read_records(row, memories.param, word, rows, lanes, records):
             return False
-    operands = np.empty((2, 256), np.int64)
-    if row[POST.source] != _ACC:
+    if not from_acc:
         _tabulate(row, operands)
-    sums = np.empty(width, np.int64)
     for word in range(words):
+        _read_records(row, memories.param, word, rows, lanes, records)
         for oy in range(row[POST.oy_count]):
             for ox in range(row[POST.ox_count]):
                 source = row[POST.src_address] + oy * row[POST.src_oy_stride] + ox * row[POST.src_ox_stride]
-                if row[POST.source] == _ACC:
+                if from_acc:
                     for i in range(width):
-                        sums[i] = memories.acc[source, word * rows + i]
+                        sums[i] = acc[source, word * rows + i]
                 else:
-                    _reduce(row, memories.spad, operands, source + word * row[POST.src_word_stride], oy, ox, sums)
+                    _reduce(row, spad, operands, source + word * row[POST.src_word_stride], oy, ox, sums)
                 target = row[POST.dst_address] + word * row[POST.dst_word_stride]
                 target += oy * row[POST.dst_oy_stride] + ox * row[POST.dst_ox_stride]
-                written = memories.spad[target, row[POST.dst_byte] : row[POST.dst_byte] + width]
-                _finish(row, sums, records[word], written)
+                _finish(row, sums, records, spad, target, dst_byte)
     return True
 
 
@@ -111,30 +110,29 @@ def _reduce(row: Row, spad: Any, operands: Any, source: int, oy: int, ox: int, s
             x = row[POST.x_start] + ox * row[POST.x_step] + kx * row[POST.x_dilation]
             if not 0 <= x < row[POST.width]:
                 continue
-            word = spad[source + ky * row[POST.src_ky_stride] + kx * row[POST.src_kx_stride]]
-            table = operands[1 if ky or kx else 0]
+            word = source + ky * row[POST.src_ky_stride] + kx * row[POST.src_kx_stride]
+            operand = 1 if ky or kx else 0
             if row[POST.reduce] == _SUM:
                 for i in range(len(sums)):
-                    sums[i] += table[np.int64(word[i]) + 128]
+                    sums[i] += operands[operand, np.int64(spad[word, i]) + 128]
             else:
                 for i in range(len(sums)):
-                    sums[i] = max(sums[i], table[np.int64(word[i]) + 128])
+                    sums[i] = max(sums[i], operands[operand, np.int64(spad[word, i]) + 128])
 
 
 @kernel
-def _finish(row: Row, sums: Any, records: Any, target: Any) -> None:
+def _finish(row: Row, sums: Any, records: Any, spad: Any, target: int, byte: int) -> None:
     """Add the bias, requantize, add the zero point, clamp and write; one vectorizable loop per mode."""
-    bias, multiplier, shift = records[0], records[1], records[2]
     zero_point, low, high = row[POST.zero_point], row[POST.act_min], row[POST.act_max]
     if row[POST.mode] == _TFLITE:
         for i in range(len(sums)):
-            value = requantize_tflite(wrap_int32(sums[i] + bias[i]), multiplier[i], shift[i])
-            target[i] = min(max(value + zero_point, low), high)
+            value = requantize_tflite(wrap_int32(sums[i] + records[0, i]), records[1, i], records[2, i])
+            spad[target, byte + i] = min(max(value + zero_point, low), high)
     elif row[POST.mode] == _SINGLE:
         for i in range(len(sums)):
-            value = requantize_single(wrap_int32(sums[i] + bias[i]), multiplier[i], shift[i])
-            target[i] = min(max(value + zero_point, low), high)
+            value = requantize_single(wrap_int32(sums[i] + records[0, i]), records[1, i], records[2, i])
+            spad[target, byte + i] = min(max(value + zero_point, low), high)
     else:
         for i in range(len(sums)):
-            value = requantize_fp32(wrap_int32(sums[i] + bias[i]), multiplier[i], shift[i])
-            target[i] = min(max(value + zero_point, low), high)
+            value = requantize_fp32(wrap_int32(sums[i] + records[0, i]), records[1, i], records[2, i])
+            spad[target, byte + i] = min(max(value + zero_point, low), high)

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from accel.config import ArchConfig
 from sim.dma import Row
 from sim.fields import EXEC
-from sim.jit import jit, kernel
+from sim.jit import DISABLED, jit, kernel
 from sim.memories import Memories
+from sim.vectors import PANEL, multiply_add_vectors
 
 LOADING, NEXT, TILE, TILES, ROW, NEXT_PIXELS, NOW, NOW_TILE, PIXEL, PIXELS, STARTED, READ_ROW, READ_PIXEL = range(13)
 """Sequencer registers. A tile of instruction NEXT is being read from WBUF (LOADING, TILE of TILES, ROW words read,
@@ -29,9 +30,11 @@ CLOCK, IDLE, SWAPS_FROM, SWAPS_TO, LOADS_FROM, LOADS_TO = range(6)
 
 
 class Array(NamedTuple):
-    """Registers of the array and its sequencers; `depth` is a power of two beyond the array's latency.
+    """Registers of the array and its sequencers.
 
-    `activations` holds each row's stream twice, newest first, so that the registers of a row are contiguous.
+    Rings are as deep as a power of two beyond the array's latency. `activations` (a stream per row) and `commands`
+    (accumulator address or -1, whether to add, instruction) hold everything twice, newest first, so that the registers
+    of a row are contiguous. Columns are padded to whole vectors, whose weights stay zero.
     """
 
     sequencer: npt.NDArray[np.int64]
@@ -48,14 +51,15 @@ class Array(NamedTuple):
     @classmethod
     def of(cls, config: ArchConfig) -> Array:
         """The array of `config` after power-up."""
-        rows, cols = config.rows, config.cols
+        rows, cols = config.rows, -(-config.cols // PANEL) * PANEL
         depth = 1 << (2 * rows + cols + 2).bit_length()
         counters = np.zeros(6, np.int64)
         counters[CLOCK] = -1
         return cls(
-            np.zeros(13, np.int64), counters, np.zeros((rows, 2 * depth), np.int32), np.zeros((depth, cols), np.int32),
+            np.zeros(13, np.int64), counters, np.zeros((rows, 2 * depth), np.int32),
+            np.zeros((depth, config.cols), np.int32),
             np.zeros((rows, cols), np.int32), np.zeros((rows, cols), np.int32), np.zeros((rows + 1, cols), np.int32),
-            np.full((3, depth), -1, np.int64), np.zeros(depth, np.int64), np.zeros(depth, np.int64),
+            np.full((3, 2 * depth), -1, np.int64), np.zeros(depth, np.int64), np.zeros(depth, np.int64),
         )  # fmt: skip
 
 
@@ -111,133 +115,151 @@ def sequence_exec(sequencer: Any, counters: Any, rows: int, row: Row, cycle: int
 
 @jit
 def run(array: Array, memories: Memories, table: Any, written: Any, until: int) -> None:
-    """Step all registers until cycle `until` has passed; `written[i]` becomes the cycle of EXEC i's last write."""
-    counters, s, rows = array.counters, array.sequencer, array.weights.shape[0]
+    """Step all registers until cycle `until` has passed; `written[i]` becomes the cycle of EXEC i's last write.
+
+    Parts get the arrays that they need: taking them out of the tuple in every cycle would cost more than the work.
+    """
+    s, counters, activations, commands = array.sequencer, array.counters, array.activations, array.commands
+    words, weights, shadows, sums = array.words, array.weights, array.shadows, array.sums
+    swaps, loads, spad, wbuf, acc = array.swaps, array.loads, memories.spad, memories.wbuf, memories.acc
+    rows, depth = weights.shape[0], words.shape[0]
     while counters[CLOCK] < until:
         counters[CLOCK] += 1
         counters[IDLE] += 1
         cycle = counters[CLOCK]
         sequence(s, rows)
-        _read_activation(array, memories.spad, table, cycle)
-        _read_weights(array, memories.wbuf, table, cycle)
-        _accumulate(array, memories.acc, written, cycle)
-        _swap(array, cycle)
-        _multiply(array, cycle)
-        _capture(array, cycle)
+        _read_activation(s, activations, commands, spad, table, -cycle & (depth - 1))
+        _read_weights(s, words, wbuf, table, cycle & (depth - 1))
+        if s[READ_ROW] == 0:
+            loads[counters[LOADS_TO] & (depth - 1)] = cycle
+            counters[LOADS_TO] += 1
+        if s[STARTED]:
+            swaps[counters[SWAPS_TO] & (depth - 1)] = cycle
+            counters[SWAPS_TO] += 1
+        _accumulate(commands, sums, acc, written, cycle)
+        _swap(counters, swaps, shadows, weights, words.shape[1], cycle)
+        _multiply(sums, weights, activations, cycle)
+        _capture(counters, loads, words, shadows, cycle)
         if s[LOADING] or s[PIXEL] < s[PIXELS]:
             counters[IDLE] = 0
-        elif counters[IDLE] > array.words.shape[0]:
+        elif counters[IDLE] > depth:
             counters[CLOCK] = max(cycle, until)
 
 
 @kernel
-def _read_activation(array: Array, spad: Any, table: Any, cycle: int) -> None:
+def _read_activation(s: Any, activations: Any, commands: Any, spad: Any, table: Any, newest: int) -> None:
     """SPAD read: the word enters the rows' delay lines, its accumulator address the columns' one."""
-    s, activations, commands = array.sequencer, array.activations, array.commands
-    depth = array.words.shape[0]
-    slot, newest = cycle & (depth - 1), -cycle & (depth - 1)
-    commands[0, slot] = -1
-    if s[READ_PIXEL] < 0:
-        for r in range(activations.shape[0]):
-            activations[r, newest] = activations[r, newest + depth] = 0
-        return
-    row, pixel = table[s[NOW]], s[READ_PIXEL]
-    address = _address(row, s[NOW_TILE], pixel)
-    for r in range(activations.shape[0]):
-        value = np.int32(spad[address, r]) if address >= 0 else np.int32(row[EXEC.pad_value])
-        activations[r, newest] = activations[r, newest + depth] = value
-    commands[0, slot] = row[EXEC.acc_address] + pixel
-    commands[1, slot] = s[NOW_TILE] > 0 or row[EXEC.accumulate] == 1
-    commands[2, slot] = s[NOW]
+    rows, again, now, pixel = activations.shape[0], newest + activations.shape[1] // 2, s[NOW], s[READ_PIXEL]
+    address = -1
+    if pixel >= 0:
+        commands[0, newest] = commands[0, again] = table[now, EXEC.acc_address] + pixel
+        commands[1, newest] = commands[1, again] = s[NOW_TILE] > 0 or table[now, EXEC.accumulate] == 1
+        commands[2, newest] = commands[2, again] = now
+        address = _address(table, now, s[NOW_TILE], pixel)
+    else:
+        commands[0, newest] = commands[0, again] = -1
+    if address >= 0:
+        for r in range(rows):
+            activations[r, newest] = activations[r, again] = spad[address, r]
+    else:
+        pad_value = table[now, EXEC.pad_value] if pixel >= 0 else 0
+        for r in range(rows):
+            activations[r, newest] = activations[r, again] = pad_value
 
 
 @kernel
-def _address(row: Row, tile: int, pixel: int) -> int:
-    """SPAD word of a pixel under a weight tile, -1 if it is padding."""
-    taps = row[EXEC.ky_count] * row[EXEC.kx_count]
-    chunk, tap = tile // taps, tile % taps
-    ky, kx = tap // row[EXEC.kx_count], tap % row[EXEC.kx_count]
-    oy, ox = pixel // row[EXEC.ox_count], pixel % row[EXEC.ox_count]
-    y = row[EXEC.y_start] + oy * row[EXEC.y_step] + ky * row[EXEC.y_dilation]
-    x = row[EXEC.x_start] + ox * row[EXEC.x_step] + kx * row[EXEC.x_dilation]
-    if not (0 <= y < row[EXEC.height] and 0 <= x < row[EXEC.width]):
+def _address(table: Any, i: int, tile: int, pixel: int) -> int:
+    """SPAD word of a pixel of EXEC i under a weight tile, -1 if it is padding."""
+    taps = table[i, EXEC.ky_count] * table[i, EXEC.kx_count]
+    chunk = tile // taps
+    tap = tile - chunk * taps
+    ky, oy = tap // table[i, EXEC.kx_count], pixel // table[i, EXEC.ox_count]
+    kx, ox = tap - ky * table[i, EXEC.kx_count], pixel - oy * table[i, EXEC.ox_count]
+    y = table[i, EXEC.y_start] + oy * table[i, EXEC.y_step] + ky * table[i, EXEC.y_dilation]
+    x = table[i, EXEC.x_start] + ox * table[i, EXEC.x_step] + kx * table[i, EXEC.x_dilation]
+    if not (0 <= y < table[i, EXEC.height] and 0 <= x < table[i, EXEC.width]):
         return -1
-    address = row[EXEC.spad_address] + chunk * row[EXEC.chunk_stride]
-    address += ky * row[EXEC.ky_stride] + kx * row[EXEC.kx_stride]
-    return int(address + oy * row[EXEC.oy_stride] + ox * row[EXEC.ox_stride])
+    address = table[i, EXEC.spad_address] + chunk * table[i, EXEC.chunk_stride]
+    address += ky * table[i, EXEC.ky_stride] + kx * table[i, EXEC.kx_stride]
+    return int(address + oy * table[i, EXEC.oy_stride] + ox * table[i, EXEC.ox_stride])
 
 
 @kernel
-def _read_weights(array: Array, wbuf: Any, table: Any, cycle: int) -> None:
-    """WBUF read: the word enters the columns' delay lines; waves of captures and swaps begin."""
-    s, counters, words = array.sequencer, array.counters, array.words
-    mask = words.shape[0] - 1
-    if s[READ_ROW] >= 0:
-        row = table[s[NEXT]]
-        address = row[EXEC.wbuf_address] + s[TILE] * row[EXEC.k_rows] + s[READ_ROW]
-        for c in range(words.shape[1]):
-            words[cycle & mask, c] = wbuf[address, c] if s[READ_ROW] < row[EXEC.k_rows] else 0
-    if s[READ_ROW] == 0:
-        array.loads[counters[LOADS_TO] & mask] = cycle
-        counters[LOADS_TO] += 1
-    if s[STARTED]:
-        array.swaps[counters[SWAPS_TO] & mask] = cycle
-        counters[SWAPS_TO] += 1
+def _read_weights(s: Any, words: Any, wbuf: Any, table: Any, slot: int) -> None:
+    """WBUF read: the word enters the columns' delay lines; beyond the tile's last word it is zero."""
+    if s[READ_ROW] < 0:
+        return
+    exists = s[READ_ROW] < table[s[NEXT], EXEC.k_rows]
+    address = table[s[NEXT], EXEC.wbuf_address] + s[TILE] * table[s[NEXT], EXEC.k_rows] + s[READ_ROW]
+    for c in range(words.shape[1]):
+        words[slot, c] = wbuf[address, c] if exists else 0
 
 
 @kernel
-def _accumulate(array: Array, acc: Any, written: Any, cycle: int) -> None:
+def _accumulate(commands: Any, sums: Any, acc: Any, written: Any, cycle: int) -> None:
     """ACC write ports: what left the bottom of the array in the cycle before."""
-    commands, rows, cols = array.commands, array.weights.shape[0], array.weights.shape[1]
-    mask, bottom = array.words.shape[0] - 1, (cycle - rows) % (rows + 1)
+    rows, cols = sums.shape[0] - 1, acc.shape[1]
+    first = (rows + 1 - cycle) & (commands.shape[1] // 2 - 1)
+    bottom = (cycle - rows) % (rows + 1)
     for c in range(cols):
-        slot = (cycle - rows - c - 1) & mask
-        address = commands[0, slot]
+        address = commands[0, first + c]
         if address >= 0:
-            total = np.int64(array.sums[bottom, c]) + commands[1, slot] * np.int64(acc[address, c])
+            total = np.int64(sums[bottom, c]) + commands[1, first + c] * np.int64(acc[address, c])
             acc[address, c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-    slot = (cycle - rows - cols) & mask
-    if commands[0, slot] >= 0:
-        written[commands[2, slot]] = cycle
+    if commands[0, first + cols - 1] >= 0:
+        written[commands[2, first + cols - 1]] = cycle
 
 
 @kernel
-def _swap(array: Array, cycle: int) -> None:
+def _swap(counters: Any, swaps: Any, shadows: Any, weights: Any, cols: int, cycle: int) -> None:
     """The first pixel of a tile reaches a diagonal of the array: its shadow weights become its weights."""
-    counters, (rows, cols) = array.counters, array.weights.shape
-    mask = array.words.shape[0] - 1
+    rows = weights.shape[0]
     for wave in range(counters[SWAPS_FROM], counters[SWAPS_TO]):
-        diagonal = cycle - array.swaps[wave & mask] - 1
+        diagonal = cycle - swaps[wave & (len(swaps) - 1)] - 1
         for r in range(max(0, diagonal - cols + 1), min(rows, diagonal + 1)):
-            array.weights[r, diagonal - r] = array.shadows[r, diagonal - r]
+            weights[r, diagonal - r] = shadows[r, diagonal - r]
         if diagonal == rows + cols - 2:
             counters[SWAPS_FROM] += 1
 
 
 @kernel
-def _multiply(array: Array, cycle: int) -> None:
+def _multiply(sums: Any, weights: Any, activations: Any, cycle: int) -> None:
     """Every PE: multiply, and add to the sum from above."""
-    rows, cols = array.weights.shape
-    depth = array.words.shape[0]
-    line = cycle % (rows + 1)
+    rows, cols = weights.shape
+    mask = activations.shape[1] // 2 - 1
+    line, newest = cycle % (rows + 1), (1 - cycle) & mask
     for c in range(cols):
-        array.sums[line, c] = 0
+        sums[line, c] = 0
     for r in range(rows):
-        newest = (r + 1 - cycle) & (depth - 1)
-        for c in range(cols):
-            array.sums[line, c] += array.weights[r, c] * array.activations[r, newest + c]
+        _multiply_row(sums, weights, activations, line, r, newest)
         line = rows if line == 0 else line - 1
+        newest = (newest + 1) & mask
+
+
+def _multiply_row_plain(sums: Any, weights: Any, activations: Any, line: int, r: int, first: int) -> None:
+    sums[line] += weights[r] * activations[r, first : first + weights.shape[1]]
 
 
 @kernel
-def _capture(array: Array, cycle: int) -> None:
+def _multiply_row_compiled(sums: Any, weights: Any, activations: Any, line: int, r: int, first: int) -> None:
+    cols, depth = sums.shape[1], activations.shape[1]
+    multiply_add_vectors(
+        sums.ctypes.data + 4 * line * cols, weights.ctypes.data + 4 * r * cols,
+        activations.ctypes.data + 4 * (r * depth + first), cols // PANEL,
+    )  # fmt: skip
+
+
+_multiply_row = _multiply_row_plain if DISABLED else _multiply_row_compiled
+
+
+@kernel
+def _capture(counters: Any, loads: Any, words: Any, shadows: Any, cycle: int) -> None:
     """Row r's shadows take word r, column c one cycle after column c - 1."""
-    counters, (rows, cols) = array.counters, array.weights.shape
-    mask = array.words.shape[0] - 1
+    rows, cols, mask = shadows.shape[0], words.shape[1], words.shape[0] - 1
     for wave in range(counters[LOADS_FROM], counters[LOADS_TO]):
-        place = cycle - array.loads[wave & mask] - 1
+        place = cycle - loads[wave & mask] - 1
         for r in range(max(0, (place - cols + 2) // 2), min(rows, place // 2 + 1)):
             c = place - 2 * r
-            array.shadows[r, c] = array.words[(cycle - 1 - r - c) & mask, c]
+            shadows[r, c] = words[(cycle - 1 - r - c) & mask, c]
         if place == 2 * rows + cols - 3:
             counters[LOADS_FROM] += 1

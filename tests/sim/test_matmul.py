@@ -18,10 +18,10 @@ def test_vectors_equal_loops() -> None:
         places = np.zeros((taps, 2, matmul.BLOCK), np.int64)
         places[:, 0] = rng.integers(0, 40, (taps, matmul.BLOCK)) * width
         places[:, 1] = rng.integers(0, 5, (taps, matmul.BLOCK)) * width
-        halves = rng.choice(np.array([-128, 127, 5, -1], np.int16), (chunks * taps * pairs, matmul.PANEL, 2))
+        halves = rng.choice(np.array([-128, 127, 5, -1], np.int16), (3, chunks * taps * pairs, matmul.PANEL, 2))
         weights = halves.view(np.int32)[..., 0].copy()
         expected = np.zeros((matmul.BLOCK, matmul.PANEL), np.int32)
         got = np.zeros_like(expected)
-        matmul.sum_block_plain(spad, places, taps, chunks, pairs, weights, expected)
-        matmul.sum_block(spad, places, taps, chunks, pairs, weights, got)
+        matmul.sum_block_plain(spad, places, taps, chunks, pairs, weights, 1, expected)
+        matmul.sum_block(spad, places, taps, chunks, pairs, weights, 1, got)
         np.testing.assert_array_equal(got, expected)
