@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 import numba
 
-from accel import config, isa, numerics, timing
+from accel import config, isa, isa_fields, numerics, timing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _digest() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    shared = [Path(str(module.__file__)) for module in (config, isa, numerics, timing)]
+    shared = [Path(str(module.__file__)) for module in (config, isa, isa_fields, numerics, timing)]
     for path in (*shared, *sorted(Path(__file__).parent.glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

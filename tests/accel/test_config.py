@@ -1,0 +1,194 @@
+"""`ArchConfig`: every range, the TOML form, fingerprints, presets; whole messages."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from random_programs import random_config
+
+from accel.config import MAX_WORDS, PRESETS, ArchConfig, load_config, preset
+from accel.errors import ConfigError
+
+EDGE = PRESETS["edge"]
+KEYS = [field.name for field in dataclasses.fields(ArchConfig)]
+
+
+def message(call: Any, *args: Any, **fields: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        call(*args, **fields)
+    return str(caught.value)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_toml_round_trip(seed: int) -> None:
+    config = random_config(np.random.default_rng(seed))
+    text = config.to_toml()
+    again = ArchConfig.from_toml(text)
+    assert again == config
+    assert again.to_toml() == text
+    assert again.fingerprint() == config.fingerprint()
+    assert text.endswith("\n")
+    assert [line.split(" = ")[0] for line in text.splitlines()] == KEYS
+
+
+def test_toml_of_a_preset() -> None:
+    assert PRESETS["tiny"].to_toml() == (
+        'name = "tiny"\nrows = 4\ncols = 4\nspad_banks = 4\nspad_bank_words = 2048\nwbuf_words = 2048\nacc_banks = 2\n'
+        "acc_bank_words = 256\nparam_channels = 256\npost_lanes = 4\nqueue_depth = 8\nbus_bytes = 8\n"
+        "outstanding_bursts = 4\nread_latency_cycles = 16\nwrite_latency_cycles = 8\n"
+        'requant_modes = ["tflite", "single", "fp32"]\n'
+    )
+
+
+def test_order_of_keys_and_comments_do_not_matter() -> None:
+    lines = EDGE.to_toml().splitlines()
+    assert ArchConfig.from_toml("# mine\n" + "\n".join(reversed(lines))) == EDGE
+
+
+def test_fingerprints_are_stable() -> None:
+    """Programs and Verilog carry them: a change makes all existing files unusable."""
+    assert {name: config.fingerprint()[:16] for name, config in PRESETS.items()} == FINGERPRINTS
+
+
+FINGERPRINTS = {
+    "tiny": "155ce00b51bb9c89",
+    "edge": "8e6866a6b36047e6",
+    "large": "1c4200244e82512a",
+    "datacenter": "2d226c9b6212135b",
+}
+
+
+def test_fingerprint_covers_everything_but_the_name() -> None:
+    assert replace(EDGE, name="other").fingerprint() == EDGE.fingerprint()
+    assert replace(EDGE, requant_modes=("fp32", "tflite", "single")).fingerprint() == EDGE.fingerprint()
+    changes: dict[str, Any] = {
+        "rows": 32, "cols": 32, "spad_banks": 9, "spad_bank_words": 4096, "wbuf_words": 8192, "acc_banks": 3,
+        "acc_bank_words": 256, "param_channels": 1024, "post_lanes": 8, "queue_depth": 9, "bus_bytes": 32,
+        "outstanding_bursts": 9, "read_latency_cycles": 33, "write_latency_cycles": 17, "requant_modes": ("fp32",),
+    }  # fmt: skip
+    assert ["name", *changes] == KEYS
+    prints = {replace(EDGE, **{key: value}).fingerprint() for key, value in changes.items()}
+    assert len(prints | {EDGE.fingerprint()}) == len(changes) + 1
+
+
+def test_presets_are_valid_and_named_by_their_key() -> None:
+    assert list(PRESETS) == ["tiny", "edge", "large", "datacenter"]
+    assert [(c.rows, c.cols) for c in PRESETS.values()] == [(4, 4), (16, 16), (32, 32), (128, 128)]
+    for name, config in PRESETS.items():
+        assert config.name == name
+        assert preset(name) is config is load_config(name)
+
+
+def test_derived_sizes() -> None:
+    assert (EDGE.spad_words, EDGE.acc_words, EDGE.param_rows, EDGE.load_word_bytes) == (16384, 1024, 32, 16)
+    assert PRESETS["tiny"].load_word_bytes == 9
+
+
+RANGES = {
+    "rows": (1, 128), "cols": (1, 128), "spad_banks": (1, 64), "spad_bank_words": (8, MAX_WORDS),
+    "wbuf_words": (8, MAX_WORDS), "acc_banks": (1, 16), "acc_bank_words": (1, 1 << 14),
+    "param_channels": (4, 1 << 14), "post_lanes": (1, 128), "queue_depth": (2, 64), "bus_bytes": (4, 64),
+    "outstanding_bursts": (1, 64), "read_latency_cycles": (1, 4095), "write_latency_cycles": (1, 4095),
+}  # fmt: skip
+
+
+def with_value(key: str, value: int) -> ArchConfig:
+    """A configuration in which `key` may take its extreme values."""
+    around: dict[str, Any] = {"rows": 1, "cols": 1, "spad_banks": 1, "post_lanes": 1}
+    around |= {"rows": {"cols": 1}, "cols": {"rows": 1, "param_channels": 4096}}.get(key, {})
+    if key == "post_lanes":
+        around |= {"rows": value, "cols": value, "param_channels": 4096}
+    return replace(EDGE, **{**around, key: value})
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_every_range_ends_where_it_says(key: str) -> None:
+    low, high = RANGES[key]
+    for value in (low, high):
+        assert getattr(with_value(key, value), key) == value
+    for bad in (low - 1, high + 1, -1, 2.0, True, "16", None, 10**5000):
+        shown = f"{hex(10**5000)[:20]}..." if bad == 10**5000 else repr(bad)
+        assert message(replace, EDGE, **{key: bad}) == f"{key} must be an integer in {low}..{high}, got {shown}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"rows": 6}, "one of rows and cols must divide the other, got rows = 6, cols = 16"),
+        ({"post_lanes": 5}, "post_lanes must be a power of two that divides min(rows, cols) = 16, got 5"),
+        ({"post_lanes": 32}, "post_lanes must be a power of two that divides min(rows, cols) = 16, got 32"),
+        ({"spad_bank_words": 1000}, "spad_bank_words must be a power of two, got 1000"),
+        ({"wbuf_words": 12}, "wbuf_words must be a power of two, got 12"),
+        ({"acc_bank_words": 3}, "acc_bank_words must be a power of two, got 3"),
+        ({"param_channels": 96}, "param_channels must be a power of two, got 96"),
+        ({"param_channels": 32}, "param_channels must be at least 4 * cols = 64, got 32"),
+        ({"wbuf_words": 16}, "wbuf_words must be at least 2 * rows = 32, got 16"),
+        ({"spad_bank_words": 1 << 17}, "spad_banks * spad_bank_words must be at most 262144, got 1048576"),
+        ({"bus_bytes": 12}, "bus_bytes must be 4, 8, 16, 32 or 64, got 12"),
+        ({"requant_modes": ()}, "requant_modes must be some of tflite, single, fp32, each once, got ()"),
+        ({"requant_modes": ("tflite", "tflite")},
+         "requant_modes must be some of tflite, single, fp32, each once, got ('tflite', 'tflite')"),
+        ({"requant_modes": ("double",)},
+         "requant_modes must be some of tflite, single, fp32, each once, got ('double',)"),
+        ({"requant_modes": "tflite"}, "requant_modes must be some of tflite, single, fp32, each once, got 'tflite'"),
+        ({"requant_modes": (["tflite"],)},
+         "requant_modes must be some of tflite, single, fp32, each once, got (['tflite'],)"),
+        ({"name": "4x4"}, "name must be ASCII letters, digits and underscores, got '4x4'"),
+        ({"name": "é"}, "name must be ASCII letters, digits and underscores, got 'é'"),
+        ({"name": "a\n"}, "name must be ASCII letters, digits and underscores, got 'a\\n'"),
+        ({"name": ""}, "name must be ASCII letters, digits and underscores, got ''"),
+        ({"name": 3}, "name must be ASCII letters, digits and underscores, got 3"),
+    ],
+)  # fmt: skip
+def test_impossible_machines_are_refused(changes: dict[str, Any], expected: str) -> None:
+    assert message(replace, EDGE, **changes) == expected
+
+
+def test_unknown_and_missing_keys_are_refused_by_name() -> None:
+    text = EDGE.to_toml()
+    known = ", ".join(KEYS)
+    assert message(ArchConfig.from_toml, text + "colour = 1\n", "my.toml") == (
+        f"my.toml: unknown key 'colour'; known keys are {known}"
+    )
+    for key in KEYS:
+        without = "".join(line for line in text.splitlines(True) if not line.startswith(f"{key} = "))
+        assert message(ArchConfig.from_toml, without) == (
+            f"configuration: missing key '{key}'; add a line '{key} = ...'"
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("rows = \n", "x: must be TOML, got an error: "),
+        ("rows = 1\nrows = 2\n", "x: must be TOML, got an error: "),
+        ("rows = " + "9" * 5000, "x: must be TOML, got an error: "),
+        ("rows = " + "[" * 5000, "x: must be TOML, got an error: "),
+        (EDGE.to_toml().replace("rows = 16", "rows = 0x" + "f" * 5000), "x: rows must be an integer in 1..128, got 0x"),
+        (EDGE.to_toml().replace("rows = 16", "rows = 1979-05-27"), "x: rows must be an integer in 1..128, got "),
+        (EDGE.to_toml().replace('["tflite"', '[["tflite"]'), "x: requant_modes must be some of "),
+    ],
+)
+def test_other_text_is_refused(text: str, start: str) -> None:
+    assert message(ArchConfig.from_toml, text, "x").startswith(start)
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(EDGE.to_toml())
+    assert load_config(str(path)) == EDGE
+    assert message(load_config, "huge") == (
+        "config must be one of tiny, edge, large, datacenter or a TOML file, got 'huge'"
+    )
+    assert message(load_config, str(tmp_path)).endswith(f"or a TOML file, got '{tmp_path}'")
+    path.write_bytes(b"\xff\xfe")
+    assert message(load_config, str(path)).startswith(f"{path}: must be a readable TOML text file, got ")
+    path.write_text("rows = 1")
+    assert message(load_config, str(path)) == f"{path}: missing key 'name'; add a line 'name = ...'"
