@@ -58,7 +58,12 @@ def _compile(function: _Function, entry: bool) -> _Function:
     numba.config.CACHE_DIR = _cache_folder()
     try:
         compiled: _Function = numba.njit(
-            function, cache=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=not entry
+            function,
+            cache=True,
+            error_model="numpy",
+            no_cfunc_wrapper=True,
+            no_cpython_wrapper=not entry,
+            forceinline=not entry,
         )
     finally:
         numba.config.CACHE_DIR = before

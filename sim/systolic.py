@@ -28,13 +28,16 @@ STARTED, READ_ROW and READ_PIXEL (-1: none) were read."""
 CLOCK, IDLE, SWAPS_FROM, SWAPS_TO, LOADS_FROM, LOADS_TO = range(6)
 """Counters of `Array`: the last cycle that was stepped, cycles since the last read, and the waves in flight."""
 
+BATCH = 64
+"""Cycles for which each part runs at a stretch: sequencers, reads, array, accumulators. Streams only flow forward."""
+
 
 class Array(NamedTuple):
     """Registers of the array and its sequencers.
 
-    Rings are as deep as a power of two beyond the array's latency. `activations` (a stream per row) and `commands`
-    (accumulator address or -1, whether to add, instruction) hold everything twice, newest first, so that the registers
-    of a row are contiguous. Columns are padded to whole vectors, whose weights stay zero.
+    Rings are as deep as a power of two beyond the array's latency and a batch. `activations` (a stream per row) and
+    `commands` (accumulator address or -1, whether to add, instruction) hold everything twice, newest first, so that the
+    registers of a row are contiguous. Columns are padded to whole vectors, whose weights stay zero.
     """
 
     sequencer: npt.NDArray[np.int64]
@@ -47,19 +50,20 @@ class Array(NamedTuple):
     commands: npt.NDArray[np.int64]
     swaps: npt.NDArray[np.int64]
     loads: npt.NDArray[np.int64]
+    trace: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, config: ArchConfig) -> Array:
         """The array of `config` after power-up."""
         rows, cols = config.rows, -(-config.cols // PANEL) * PANEL
-        depth = 1 << (2 * rows + cols + 2).bit_length()
+        depth, lines = (1 << (latency + BATCH).bit_length() for latency in (2 * rows + cols + 2, rows + 1))
         counters = np.zeros(6, np.int64)
         counters[CLOCK] = -1
         return cls(
             np.zeros(13, np.int64), counters, np.zeros((rows, 2 * depth), np.int32),
-            np.zeros((depth, config.cols), np.int32),
-            np.zeros((rows, cols), np.int32), np.zeros((rows, cols), np.int32), np.zeros((rows + 1, cols), np.int32),
-            np.full((3, 2 * depth), -1, np.int64), np.zeros(depth, np.int64), np.zeros(depth, np.int64),
+            np.zeros((depth, config.cols), np.int32), np.zeros((rows, cols), np.int32),
+            np.zeros((rows, cols), np.int32), np.zeros((lines, cols), np.int32), np.full((3, 2 * depth), -1, np.int64),
+            np.zeros(depth, np.int64), np.zeros(depth, np.int64), np.zeros((6, BATCH), np.int64),
         )  # fmt: skip
 
 
@@ -115,56 +119,60 @@ def sequence_exec(sequencer: Any, counters: Any, rows: int, row: Row, cycle: int
 
 @jit
 def run(array: Array, memories: Memories, table: Any, written: Any, until: int) -> None:
-    """Step all registers until cycle `until` has passed; `written[i]` becomes the cycle of EXEC i's last write.
-
-    Parts get the arrays that they need: taking them out of the tuple in every cycle would cost more than the work.
-    """
-    s, counters, activations, commands = array.sequencer, array.counters, array.activations, array.commands
-    words, weights, shadows, sums = array.words, array.weights, array.shadows, array.sums
-    swaps, loads, spad, wbuf, acc = array.swaps, array.loads, memories.spad, memories.wbuf, memories.acc
-    rows, depth = weights.shape[0], words.shape[0]
+    """Step all registers until cycle `until` has passed; `written[i]` becomes the cycle of EXEC i's last write."""
+    counters, activations, commands, words = array.counters, array.activations, array.commands, array.words
+    weights, shadows, sums, trace = array.weights, array.shadows, array.sums, array.trace
     while counters[CLOCK] < until:
-        counters[CLOCK] += 1
-        counters[IDLE] += 1
-        cycle = counters[CLOCK]
-        sequence(s, rows)
-        _read_activation(s, activations, commands, spad, table, -cycle & (depth - 1))
-        _read_weights(s, words, wbuf, table, cycle & (depth - 1))
-        if s[READ_ROW] == 0:
-            loads[counters[LOADS_TO] & (depth - 1)] = cycle
-            counters[LOADS_TO] += 1
-        if s[STARTED]:
-            swaps[counters[SWAPS_TO] & (depth - 1)] = cycle
-            counters[SWAPS_TO] += 1
-        _accumulate(commands, sums, acc, written, cycle)
-        _swap(counters, swaps, shadows, weights, words.shape[1], cycle)
-        _multiply(sums, weights, activations, cycle)
-        _capture(counters, loads, words, shadows, cycle)
-        if s[LOADING] or s[PIXEL] < s[PIXELS]:
-            counters[IDLE] = 0
-        elif counters[IDLE] > depth:
-            counters[CLOCK] = max(cycle, until)
+        first, last = counters[CLOCK] + 1, min(counters[CLOCK] + BATCH, until) + 1
+        _sequence(array.sequencer, counters, trace, array.swaps, array.loads, weights.shape[0], first, last)
+        _read_activations(trace, activations, commands, memories.spad, table, first, last)
+        _read_weights(trace, words, memories.wbuf, table, first, last)
+        for cycle in range(first, last):
+            _swap(counters, array.swaps, shadows, weights, words.shape[1], cycle)
+            _multiply(sums, weights, activations, cycle)
+            _capture(counters, array.loads, words, shadows, cycle)
+        _accumulate(commands, sums, memories.acc, written, weights.shape[0], first, last)
+        counters[CLOCK] = until if counters[IDLE] > len(words) else last - 1
 
 
 @kernel
-def _read_activation(s: Any, activations: Any, commands: Any, spad: Any, table: Any, newest: int) -> None:
-    """SPAD read: the word enters the rows' delay lines, its accumulator address the columns' one."""
-    rows, again, now, pixel = activations.shape[0], newest + activations.shape[1] // 2, s[NOW], s[READ_PIXEL]
-    address = -1
-    if pixel >= 0:
-        commands[0, newest] = commands[0, again] = table[now, EXEC.acc_address] + pixel
-        commands[1, newest] = commands[1, again] = s[NOW_TILE] > 0 or table[now, EXEC.accumulate] == 1
-        commands[2, newest] = commands[2, again] = now
-        address = _address(table, now, s[NOW_TILE], pixel)
-    else:
-        commands[0, newest] = commands[0, again] = -1
-    if address >= 0:
-        for r in range(rows):
-            activations[r, newest] = activations[r, again] = spad[address, r]
-    else:
+def _sequence(s: Any, counters: Any, trace: Any, swaps: Any, loads: Any, rows: int, first: int, last: int) -> None:
+    """Step the sequencers; note what they read, and where waves of captures and swaps begin."""
+    for cycle in range(first, last):
+        sequence(s, rows)
+        at = cycle - first
+        trace[0, at], trace[1, at], trace[2, at] = s[NOW], s[NOW_TILE], s[READ_PIXEL]
+        trace[3, at], trace[4, at], trace[5, at] = s[NEXT], s[TILE], s[READ_ROW]
+        if s[READ_ROW] == 0:
+            loads[counters[LOADS_TO] & (len(loads) - 1)] = cycle
+            counters[LOADS_TO] += 1
+        if s[STARTED]:
+            swaps[counters[SWAPS_TO] & (len(swaps) - 1)] = cycle
+            counters[SWAPS_TO] += 1
+        counters[IDLE] = 0 if s[LOADING] or s[PIXEL] < s[PIXELS] else counters[IDLE] + 1
+
+
+@kernel
+def _read_activations(
+    trace: Any, activations: Any, commands: Any, spad: Any, table: Any, first: int, last: int
+) -> None:
+    """SPAD reads: a word enters the rows' delay lines, its accumulator address the columns' one."""
+    rows, depth = activations.shape[0], activations.shape[1] // 2
+    for cycle in range(first, last):
+        now, tile, pixel = trace[0, cycle - first], trace[1, cycle - first], trace[2, cycle - first]
+        newest = -cycle & (depth - 1)
+        address, again = -1, newest + depth
+        if pixel >= 0:
+            commands[0, newest] = commands[0, again] = table[now, EXEC.acc_address] + pixel
+            commands[1, newest] = commands[1, again] = tile > 0 or table[now, EXEC.accumulate] == 1
+            commands[2, newest] = commands[2, again] = now
+            address = _address(table, now, tile, pixel)
+        else:
+            commands[0, newest] = commands[0, again] = -1
         pad_value = table[now, EXEC.pad_value] if pixel >= 0 else 0
         for r in range(rows):
-            activations[r, newest] = activations[r, again] = pad_value
+            value = np.int64(spad[address, r]) if address >= 0 else pad_value
+            activations[r, newest] = activations[r, again] = value
 
 
 @kernel
@@ -185,29 +193,15 @@ def _address(table: Any, i: int, tile: int, pixel: int) -> int:
 
 
 @kernel
-def _read_weights(s: Any, words: Any, wbuf: Any, table: Any, slot: int) -> None:
-    """WBUF read: the word enters the columns' delay lines; beyond the tile's last word it is zero."""
-    if s[READ_ROW] < 0:
-        return
-    exists = s[READ_ROW] < table[s[NEXT], EXEC.k_rows]
-    address = table[s[NEXT], EXEC.wbuf_address] + s[TILE] * table[s[NEXT], EXEC.k_rows] + s[READ_ROW]
-    for c in range(words.shape[1]):
-        words[slot, c] = wbuf[address, c] if exists else 0
-
-
-@kernel
-def _accumulate(commands: Any, sums: Any, acc: Any, written: Any, cycle: int) -> None:
-    """ACC write ports: what left the bottom of the array in the cycle before."""
-    rows, cols = sums.shape[0] - 1, acc.shape[1]
-    first = (rows + 1 - cycle) & (commands.shape[1] // 2 - 1)
-    bottom = (cycle - rows) % (rows + 1)
-    for c in range(cols):
-        address = commands[0, first + c]
-        if address >= 0:
-            total = np.int64(sums[bottom, c]) + commands[1, first + c] * np.int64(acc[address, c])
-            acc[address, c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-    if commands[0, first + cols - 1] >= 0:
-        written[commands[2, first + cols - 1]] = cycle
+def _read_weights(trace: Any, words: Any, wbuf: Any, table: Any, first: int, last: int) -> None:
+    """WBUF reads: a word enters the columns' delay lines; beyond the tile's last word it is zero."""
+    for cycle in range(first, last):
+        following, tile, row = trace[3, cycle - first], trace[4, cycle - first], trace[5, cycle - first]
+        slot, k_rows = cycle & (words.shape[0] - 1), table[following, EXEC.k_rows]
+        if row >= 0:
+            address = table[following, EXEC.wbuf_address] + tile * k_rows + row
+            for c in range(words.shape[1]):
+                words[slot, c] = wbuf[address, c] if row < k_rows else 0
 
 
 @kernel
@@ -224,32 +218,34 @@ def _swap(counters: Any, swaps: Any, shadows: Any, weights: Any, cols: int, cycl
 
 @kernel
 def _multiply(sums: Any, weights: Any, activations: Any, cycle: int) -> None:
-    """Every PE: multiply, and add to the sum from above."""
-    rows, cols = weights.shape
-    mask = activations.shape[1] // 2 - 1
-    line, newest = cycle % (rows + 1), (1 - cycle) & mask
-    for c in range(cols):
+    """Every PE: multiply, and add to the sum from above; row r works on the line that entered r cycles ago."""
+    rows, mask = weights.shape[0], sums.shape[0] - 1
+    newest, line = (1 - cycle) & (activations.shape[1] // 2 - 1), cycle & mask
+    for c in range(weights.shape[1]):
         sums[line, c] = 0
-    for r in range(rows):
-        _multiply_row(sums, weights, activations, line, r, newest)
-        line = rows if line == 0 else line - 1
-        newest = (newest + 1) & mask
+    upper = min(rows, line + 1)
+    _multiply_rows(sums, weights, activations, line, 0, newest, upper)
+    _multiply_rows(sums, weights, activations, mask, upper, newest + upper, rows - upper)
 
 
-def _multiply_row_plain(sums: Any, weights: Any, activations: Any, line: int, r: int, first: int) -> None:
-    sums[line] += weights[r] * activations[r, first : first + weights.shape[1]]
+def _multiply_rows_plain(sums: Any, weights: Any, activations: Any, line: int, row: int, first: int, rows: int) -> None:
+    """``sums[line - i] += weights[row + i] * activations[row + i, first + i ...]`` for `rows` rows i."""
+    for i in range(rows):
+        sums[line - i] += weights[row + i] * activations[row + i, first + i : first + i + weights.shape[1]]
 
 
 @kernel
-def _multiply_row_compiled(sums: Any, weights: Any, activations: Any, line: int, r: int, first: int) -> None:
+def _multiply_rows_compiled(
+    sums: Any, weights: Any, activations: Any, line: int, row: int, first: int, rows: int
+) -> None:
     cols, depth = sums.shape[1], activations.shape[1]
     multiply_add_vectors(
-        sums.ctypes.data + 4 * line * cols, weights.ctypes.data + 4 * r * cols,
-        activations.ctypes.data + 4 * (r * depth + first), cols // PANEL,
+        sums.ctypes.data + 4 * line * cols, weights.ctypes.data + 4 * row * cols,
+        activations.ctypes.data + 4 * (row * depth + first), rows, cols // PANEL, depth + 1,
     )  # fmt: skip
 
 
-_multiply_row = _multiply_row_plain if DISABLED else _multiply_row_compiled
+_multiply_rows = _multiply_rows_plain if DISABLED else _multiply_rows_compiled
 
 
 @kernel
@@ -263,3 +259,18 @@ def _capture(counters: Any, loads: Any, words: Any, shadows: Any, cycle: int) ->
             shadows[r, c] = words[(cycle - 1 - r - c) & mask, c]
         if place == 2 * rows + cols - 3:
             counters[LOADS_FROM] += 1
+
+
+@kernel
+def _accumulate(commands: Any, sums: Any, acc: Any, written: Any, rows: int, first: int, last: int) -> None:
+    """ACC write ports: in each cycle, what left the bottom of the array in the cycle before."""
+    cols, mask, depth = acc.shape[1], sums.shape[0] - 1, commands.shape[1] // 2
+    for cycle in range(first, last):
+        newest, line = (rows + 1 - cycle) & (depth - 1), (cycle - rows) & mask
+        for c in range(cols):
+            address = commands[0, newest + c]
+            if address >= 0:
+                total = np.int64(sums[line, c]) + commands[1, newest + c] * np.int64(acc[address, c])
+                acc[address, c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+        if commands[0, newest + cols - 1] >= 0:
+            written[commands[2, newest + cols - 1]] = cycle

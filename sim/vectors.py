@@ -86,22 +86,39 @@ def sum_block_vectors(
 
 
 @_intrinsic
-def multiply_add_vectors(context: Any, sums: Any, left: Any, right: Any, vectors: Any) -> Any:
-    """``sums += left * right`` for `vectors` times `PANEL` int32 at each address, modulo 2**32."""
-    signature = numba.types.void(*[numba.types.int64] * 4)
+def multiply_add_vectors(
+    context: Any, sums: Any, left: Any, right: Any, rows: Any, vectors: Any, right_step: Any
+) -> Any:
+    """``sums += left * right``, modulo 2**32, for rows of `vectors` times `PANEL` int32 each.
+
+    The next row of sums is the one before, of left the one after, and of right `right_step` elements further on.
+    """
+    signature = numba.types.void(*[numba.types.int64] * 6)
 
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        *addresses, rows, vectors, right_step = arguments
         entry = builder.block
-        loop, done = map(builder.append_basic_block, ("vector", "done"))
+        row_loop, loop, row_end, done = map(builder.append_basic_block, ("row", "vector", "row_end", "done"))
+        row_bytes = builder.shl(vectors, _constant(6))
+        steps = [builder.neg(row_bytes), row_bytes, builder.shl(right_step, _constant(2))]
+        builder.cbranch(builder.icmp_signed(">", rows, _constant(0)), row_loop, done)
+
+        builder.position_at_end(row_loop)
+        row = _phi(builder, _I64, entry, _constant(0))
+        starts = [_phi(builder, _I64, entry, address) for address in addresses]
         builder.branch(loop)
+
         builder.position_at_end(loop)
-        vector = _phi(builder, _I64, entry, _constant(0))
+        vector = _phi(builder, _I64, row_loop, _constant(0))
         offset = builder.shl(vector, _constant(6))
-        sums, left, right = (builder.add(address, offset) for address in arguments[:3])
-        product = builder.mul(*(builder.load(_pointer(builder, at, _SUMS), align=4) for at in (left, right)))
-        total = builder.add(builder.load(_pointer(builder, sums, _SUMS), align=4), product)
-        builder.store(total, _pointer(builder, sums, _SUMS), align=4)
-        _repeat(builder, (vector, arguments[3]), (loop, done), [], [])
+        places = [_pointer(builder, builder.add(start, offset), _SUMS) for start in starts]
+        total, left, right = (builder.load(place, align=4) for place in places)
+        builder.store(builder.add(total, builder.mul(left, right)), places[0], align=4)
+        _repeat(builder, (vector, vectors), (loop, row_end), [], [])
+
+        builder.position_at_end(row_end)
+        following = [builder.add(start, step) for start, step in zip(starts, steps, strict=True)]
+        _repeat(builder, (row, rows), (row_loop, done), starts, following)
         builder.position_at_end(done)
         return target.get_dummy_value()
 
