@@ -1,18 +1,16 @@
 """`Program`: everything one machine needs to run one network, as one file.
 
-File layout (little-endian): magic, format version, lengths of the four sections, SHA-256 of version, lengths and
-sections, then the sections: JSON header, instructions, constants, host graph (`accel.graph_file`, may be empty).
+The file has four sections (`accel.sections`): JSON header, instructions, constants, host graph (`accel.graph_file`, may
+be empty). There is one way to write a program; a file that says the same in another way is refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
-import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -25,40 +23,13 @@ from accel.errors import AccelError, InputError, ProgramError
 from accel.files import write_atomic
 from accel.graph import Graph
 from accel.graph_file import dump_graph, parse_graph
+from accel.program_parts import LayerInfo, TensorSlot, check_integer
+from accel.sections import join_sections, split_sections
 
-MAGIC = b"ACCELPRG"
-VERSION = 1
-_PREFIX = struct.Struct("<8sI4Q32s")
-MEMORY_LIMIT_BYTES = 1 << 32
-"""External memory that 32-bit addresses reach."""
+__all__ = ["MEMORY_LIMIT_BYTES", "LayerInfo", "Program", "TensorSlot"]
 
-
-@dataclass(frozen=True)
-class TensorSlot:
-    """Where an int8 activation lies in external memory, in the layout of `accel.layout`."""
-
-    name: str
-    address: int
-    shape: tuple[int, ...]
-    scale: float
-    zero_point: int
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the tensor."""
-        return layout.tensor_bytes(self.shape)
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """One row of reports: a layer and the matrix product (m, k) @ (k, n) that it amounts to (zeros if none)."""
-
-    name: str
-    op: str
-    macs: int
-    m: int
-    k: int
-    n: int
+MEMORY_LIMIT_BYTES = 1 << 30
+"""Largest image of external memory, so that no program file makes its reader allocate more; addresses reach 4 GiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,28 +75,52 @@ class Program:
     host: Graph | None = None
 
     def __post_init__(self) -> None:
+        for key in ("memory_bytes", "code_address", "constants_address"):
+            check_integer(key, getattr(self, key))
         if not 0 < self.memory_bytes <= MEMORY_LIMIT_BYTES:
             raise ProgramError(f"memory_bytes must be in 1..{MEMORY_LIMIT_BYTES}, got {self.memory_bytes}")
-        if not self.code or len(self.code) % isa.INSTRUCTION_BYTES:
-            raise ProgramError(
-                f"code must be one or more instructions of {isa.INSTRUCTION_BYTES} bytes, got {len(self.code)} bytes"
-            )
+        size = isa.INSTRUCTION_BYTES
+        if not self.code or len(self.code) % size:
+            raise ProgramError(f"code must be one or more instructions of {size} bytes, got {len(self.code)} bytes")
+        if self.code_address % size:
+            raise ProgramError(f"code_address must be a multiple of {size}, got {self.code_address}")
         if not self.inputs or not self.outputs:
             raise ProgramError("a program must have at least one input and one output tensor")
-        areas = [
+        layers = range(len(self.layers))
+        owners = self.instruction_layers
+        if len(owners) != self.instruction_count or any(type(i) is not int or i not in layers for i in owners):
+            raise ProgramError("instruction_layers must give the layer of each instruction")
+        self._check_places()
+        self._check_host()
+
+    def _check_places(self) -> None:
+        """Names are distinct, all is inside of the memory, and nothing that is given overlaps."""
+        for what, slots in (("input", self.inputs), ("output", self.outputs)):
+            names = [slot.name for slot in slots]
+            if len(set(names)) < len(names):
+                raise ProgramError(f"{what} names must be distinct, got {', '.join(names)}")
+        given = [
             ("code", self.code_address, len(self.code)),
             ("constants", self.constants_address, len(self.constants)),
+            *_places(self.inputs),
         ]
-        areas += [(f"tensor {t.name!r}", t.address, t.size_bytes) for t in (*self.inputs, *self.outputs)]
-        for what, address, size in areas:
-            if address < 0 or address + size > self.memory_bytes:
+        for what, address, size in (*given, *_places(self.outputs)):
+            if address + size > self.memory_bytes:
                 raise ProgramError(
                     f"{what} must lie inside the memory of {self.memory_bytes} bytes, got {address}..{address + size}"
                 )
-        if len(self.instruction_layers) != self.instruction_count or not all(
-            0 <= i < len(self.layers) for i in self.instruction_layers
-        ):
-            raise ProgramError("instruction_layers must give the layer of each instruction")
+        exclusive = [*combinations(given, 2), *((a, b) for a in given[:2] for b in _places(self.outputs))]
+        for (what, address, size), (other, other_address, other_size) in exclusive:
+            if address < other_address + other_size and other_address < address + size:
+                raise ProgramError(f"{what} and {other} must not overlap in memory")
+
+    def _check_host(self) -> None:
+        """What the host reads is what the machine delivers."""
+        delivered = {slot.name: (slot.shape, slot.scale, slot.zero_point) for slot in self.outputs}
+        needed = [self.host.tensors[name] for name in self.host.inputs] if self.host else []
+        for tensor in needed:
+            if delivered.get(tensor.name) != (tensor.shape, tensor.scale, tensor.zero_point):
+                raise ProgramError(f"input {tensor.name!r} of the host graph must be an output tensor of the machine")
 
     @property
     def instruction_count(self) -> int:
@@ -193,6 +188,9 @@ class Program:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
+        return join_sections((self._header(), self.code, self.constants, self._host_section()))
+
+    def _header(self) -> bytes:
         header = {
             "fingerprint": self.config.fingerprint(),
             "config": self.config.to_toml(),
@@ -204,38 +202,45 @@ class Program:
             "layers": [asdict(layer) for layer in self.layers],
             "instruction_layers": list(self.instruction_layers),
         }
-        text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-        sections = (text, self.code, self.constants, dump_graph(self.host) if self.host else b"")
-        lengths = tuple(len(section) for section in sections)
-        return _PREFIX.pack(MAGIC, VERSION, *lengths, _checksum(VERSION, lengths, sections)) + b"".join(sections)
+        return json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def _host_section(self) -> bytes:
+        return dump_graph(self.host) if self.host else b""
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str = "program") -> Program:
         """Parse `to_bytes`; raises ProgramError with one sentence on anything else."""
-        sections = _sections(data, where)
+        sections = split_sections(data, where)
         try:
-            header = json.loads(sections[0])
-            config = ArchConfig.from_toml(header["config"], where)
-            if header["fingerprint"] != config.fingerprint():
-                raise ProgramError("the fingerprint must be that of the configuration; compile the graph again")
-            isa.decode_table(sections[1])
-            return cls(
-                config=config,
-                code=sections[1],
-                constants=sections[2],
-                code_address=int(header["code_address"]),
-                constants_address=int(header["constants_address"]),
-                memory_bytes=int(header["memory_bytes"]),
-                inputs=_slots(header["inputs"]),
-                outputs=_slots(header["outputs"]),
-                layers=tuple(LayerInfo(**layer) for layer in header["layers"]),
-                instruction_layers=tuple(int(i) for i in header["instruction_layers"]),
-                host=parse_graph(sections[3]) if sections[3] else None,
-            )
+            program = cls._parse(*sections)
+            if (program._header(), program._host_section()) != (sections[0], sections[3]):
+                raise ProgramError("header and host graph must be written as `Program.save` writes them")
         except AccelError as error:
             raise ProgramError(f"{where}: {error}") from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ProgramError(f"{where}: the header must be a program's, got {type(error).__name__} {error}") from None
+        return program
+
+    @classmethod
+    def _parse(cls, text: bytes, code: bytes, constants: bytes, host: bytes) -> Program:
+        header = json.loads(text)
+        config = ArchConfig.from_toml(header["config"], "config")
+        if header["fingerprint"] != config.fingerprint():
+            raise ProgramError("the fingerprint must be that of the configuration; compile the graph again")
+        isa.decode_table(code)
+        return cls(
+            config=config,
+            code=code,
+            constants=constants,
+            code_address=header["code_address"],
+            constants_address=header["constants_address"],
+            memory_bytes=header["memory_bytes"],
+            inputs=_slots(header["inputs"]),
+            outputs=_slots(header["outputs"]),
+            layers=tuple(LayerInfo(**layer) for layer in header["layers"]),
+            instruction_layers=tuple(header["instruction_layers"]),
+            host=parse_graph(host) if host else None,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program file, replacing it atomically."""
@@ -251,37 +256,9 @@ class Program:
         return cls.from_bytes(data, str(path))
 
 
-def _checksum(version: int, lengths: tuple[int, ...], sections: tuple[bytes, ...]) -> bytes:
-    digest = hashlib.sha256(struct.pack("<I4Q", version, *lengths))
-    for section in sections:
-        digest.update(section)
-    return digest.digest()
-
-
-def _sections(data: bytes, where: str) -> tuple[bytes, ...]:
-    if len(data) < _PREFIX.size or data[: len(MAGIC)] != MAGIC:
-        raise ProgramError(f"{where}: must be a program file (magic {MAGIC.decode()}), got something else")
-    _, version, *lengths, checksum = _PREFIX.unpack_from(data)
-    if version != VERSION:
-        raise ProgramError(f"{where}: format version must be {VERSION}, got {version}; compile the graph again")
-    if _PREFIX.size + sum(lengths) != len(data):
-        raise ProgramError(
-            f"{where}: must be {_PREFIX.size + sum(lengths)} bytes long, got {len(data)}; the file is damaged"
-        )
-    sections, position = [], _PREFIX.size
-    for length in lengths:
-        sections.append(data[position : position + length])
-        position += length
-    if _checksum(version, tuple(lengths), tuple(sections)) != checksum:
-        raise ProgramError(f"{where}: the checksum does not match; the file is damaged")
-    return tuple(sections)
+def _places(slots: tuple[TensorSlot, ...]) -> Iterator[tuple[str, int, int]]:
+    return ((f"tensor {slot.name!r}", slot.address, slot.size_bytes) for slot in slots)
 
 
 def _slots(rows: list[dict[str, Any]]) -> tuple[TensorSlot, ...]:
-    slots = []
-    for row in rows:
-        slot = TensorSlot(**{**row, "shape": tuple(int(size) for size in row["shape"])})
-        if len(slot.shape) not in (2, 4) or min(slot.shape) < 1 or math.prod(slot.shape) > MEMORY_LIMIT_BYTES:
-            raise ProgramError(f"tensor {slot.name!r} must have 2 or 4 positive sizes, got {slot.shape}")
-        slots.append(slot)
-    return tuple(slots)
+    return tuple(TensorSlot(**{**row, "shape": tuple(row["shape"])}) for row in rows)

@@ -44,7 +44,7 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
     memory_bytes = align(code_address + len(code), ALIGNMENT_BYTES)
     if memory_bytes > MEMORY_LIMIT_BYTES:
         raise CompileError(
-            f"the program needs {memory_bytes} bytes of memory, 32-bit addresses reach {MEMORY_LIMIT_BYTES}"
+            f"graph {graph.name!r} must need at most {MEMORY_LIMIT_BYTES} bytes of external memory, got {memory_bytes}"
         )
     slots = {name: _slot(graph, name, builder.dram) for name in (*network.inputs, *network.outputs)}
     program = Program(
