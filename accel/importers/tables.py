@@ -51,7 +51,7 @@ def leaky_relu(source: Parameters, target: Parameters, alpha: float) -> NDArray[
 def _on_q4(source: Parameters) -> tuple[Fixed, Fixed]:
     """The input in Q4, zero where it does not fit, and its sign there (zero where it fits)."""
     q, e = quantize_multiplier(source[0] * 2**27)
-    radius = math.floor(15 * 2**27 / 2.0**e)
+    radius = math.floor(15 * 2**27 / 2.0 ** math.frexp(source[0] * 2**27)[1])
     x = STORED - source[1]
     beyond = np.where(x <= -radius, -1, np.where(x >= radius, 1, 0))
     return requantize(np.where(beyond == 0, x, 0), q, e, RequantMode.TFLITE), beyond

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from accel.importers.builder import LARGEST_AXIS
 from accel.importers.tflite_operation import Operation
 from accel.nodes import Concat, Pad, ResizeBilinear, ResizeNearest, StridedSlice, Transpose
+from accel.nodes.movement import INTERPOLATION_ONE
 
 
 def reshape(op: Operation) -> None:
@@ -128,14 +129,14 @@ def resize_bilinear(op: Operation) -> None:
 
 def _bilinear(source: int, target: int, aligned: bool, half: bool) -> NDArray[np.int32]:
     """Both neighbours of every output index and the weight of the second."""
-    scale = (1024 * source + target // 2) // target
+    one = INTERPOLATION_ONE
+    scale = (one * source + target // 2) // target
     if aligned and target > 1:
-        scale = (1024 * (source - 1) + (target - 1) // 2) // (target - 1)
-    position = np.arange(target, dtype=np.int64) * scale + (scale // 2 - 512 if half else 0)
-    lower = np.maximum(position // 1024, 0)
-    upper = np.minimum(-(-position // 1024), source - 1)
-    lower, upper = np.minimum(lower, source - 1), np.maximum(upper, 0)
-    return np.stack([lower, upper, position - 1024 * lower], axis=1).astype(np.int32)
+        scale = (one * (source - 1) + (target - 1) // 2) // (target - 1)
+    position = np.arange(target, dtype=np.int64) * scale + (scale // 2 - one // 2 if half else 0)
+    lower = np.clip(position // one, 0, source - 1)
+    upper = np.clip(-(-position // one), 0, source - 1)
+    return np.stack([lower, upper, position - one * lower], axis=1).astype(np.int32)
 
 
 MOVEMENT: dict[str, Callable[[Operation], None]] = {
