@@ -22,6 +22,11 @@ class Timed(Protocol):
         ...
 
     @property
+    def issue(self) -> NDArray[np.int64]:
+        """Issue cycle of every instruction, in program order."""
+        ...
+
+    @property
     def complete(self) -> NDArray[np.int64]:
         """Completion cycle of every instruction, in program order."""
         ...
@@ -34,7 +39,8 @@ class LayerRow:
     Parameters
     ----------
     cycles : int
-        From the end of the layers before it to its own last completion; the rows sum to the run's total.
+        Cycles in which the array worked for the layer, and of the others those in which it held the oldest unfinished
+        instruction (`cycles_per_layer`); the rows sum to the run's total.
     utilization : float
         MACs per cycle over the array's peak; 0 for layers without weights.
     read_bytes, written_bytes : int
@@ -78,30 +84,59 @@ def traffic(program: Program) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return read, written
 
 
+def cycles_per_layer(program: Program, run: Timed) -> NDArray[np.int64]:
+    """Attribute every cycle of a run to one layer, so that the sum is the total and no utilization exceeds 1.
+
+    A cycle belongs to the layer whose EXEC holds the array; if none does, to the layer of the oldest instruction that
+    is not complete.
+
+    Returns
+    -------
+    ndarray of int64, shape (layers,)
+    """
+    layers = np.array(program.instruction_layers)
+    count = len(program.layers)
+    cycles = np.zeros(count, np.int64)
+    ends = np.zeros(count, np.int64)
+    np.maximum.at(ends, layers, run.complete + 1)
+    ends = np.maximum.accumulate(ends)
+    ends[-1] = run.total_cycles
+    opcodes = isa.decode_table(program.code)[:, 0]
+    drain = program.config.rows + program.config.cols - 1
+    free = 0
+    for index in np.flatnonzero(opcodes == Opcode.EXEC):
+        start = max(free, int(run.issue[index]))
+        stop = int(run.complete[index]) - drain
+        cycles += _overlaps(ends, free, start)
+        cycles[layers[index]] += stop - start
+        free = stop
+    return cycles + _overlaps(ends, free, run.total_cycles)
+
+
+def _overlaps(ends: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
+    """Cycles of [start, stop) in each of the consecutive periods that end at `ends` (exclusive)."""
+    inside = np.clip(ends, start, stop)
+    return np.diff(inside, prepend=start)
+
+
 def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
     """One row per layer, in order; the cycles sum to `run.total_cycles`."""
     config = program.config
     read, written = traffic(program)
     owner = np.array(program.instruction_layers)
-    rows, before = [], 0
-    for i, layer in enumerate(program.layers):
+    rows = []
+    for i, (layer, cycles) in enumerate(zip(program.layers, cycles_per_layer(program, run).tolist(), strict=True)):
         mine = owner == i
-        end = max(before, int(run.complete[mine].max(initial=0)))
-        if i == len(program.layers) - 1:
-            end = run.total_cycles
-        cycles = end - before
-        peak = cycles * config.rows * config.cols
         rows.append(
             LayerRow(
                 layer.name,
                 layer.op,
                 layer.macs,
                 cycles,
-                layer.macs / peak if peak else 0.0,
+                layer.macs / (cycles * config.rows * config.cols) if cycles else 0.0,
                 int(read[mine].sum()),
                 int(written[mine].sum()),
                 scalesim_cycles(layer, config.rows, config.cols),
             )
         )
-        before = end
     return rows
