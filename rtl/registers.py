@@ -41,7 +41,7 @@ class RegisterBlock(wiring.Component):
         Stall counters.
     start : Out
         High in the cycle before cycle 0.
-    running, interrupt : Out
+    running, irq : Out
     program_address, program_count : Out
     """
 
@@ -55,7 +55,7 @@ class RegisterBlock(wiring.Component):
                 "counts": In(COUNTER_BITS).array(COUNTERS),
                 "start": Out(1),
                 "running": Out(1),
-                "interrupt": Out(1),
+                "irq": Out(1),
                 "program_address": Out(ADDRESS_BITS),
                 "program_count": Out(32),
             }
@@ -100,7 +100,7 @@ class RegisterBlock(wiring.Component):
             m.d.sync += interrupt_enable.eq((control & CONTROL_INTERRUPT_ENABLE) != 0)
         m.d.comb += [
             self.start.eq(((control & CONTROL_START) != 0) & ~self.running),
-            self.interrupt.eq(done & interrupt_enable),
+            self.irq.eq(done & interrupt_enable),
         ]
         m.d.sync += errors.eq((errors & ~(data & write["ERROR"])) | self.errors)
         with m.If(self.start):

@@ -73,7 +73,7 @@ class Accelerator(wiring.Component):
             fetch.start.eq(registers.start),
             fetch.address.eq(registers.program_address),
             fetch.count.eq(registers.program_count),
-            self.irq.eq(registers.interrupt),
+            self.irq.eq(registers.irq),
         ]
         errors = self._memories(m, load, execute, post, store)
         errors |= self._synchronise(m, registers, fetch, units)

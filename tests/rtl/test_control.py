@@ -1,0 +1,172 @@
+"""Semaphores and the register block."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from amaranth.sim import SimulatorContext
+from bench import simulate, small
+
+import rtl.control
+from accel.isa import Unit
+from accel.registers import MAGIC, REGISTERS
+from rtl.control import Semaphores
+from rtl.registers import RESPONSE_ERROR, RegisterBlock
+
+pytestmark = pytest.mark.rtl
+
+
+def check_semaphores(steps: int = 300) -> None:
+    rng = np.random.default_rng(0)
+    dut = Semaphores()
+    count: Counter[tuple[int, int]] = Counter()
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        for _ in range(steps):
+            posts = [int(rng.integers(16)) for _ in Unit]
+            takes = []
+            for unit in Unit:
+                held = sum(1 << p for p in Unit if count[p, unit])
+                assert ctx.get(dut.tokens[unit]) == held | 0b110000
+                takes.append(held & int(rng.integers(16)))
+                ctx.set(dut.post[unit], posts[unit])
+                ctx.set(dut.take[unit], takes[unit])
+            for p in Unit:
+                for u in Unit:
+                    count[p, u] += (posts[p] >> u & 1) - (takes[u] >> p & 1)
+            assert not ctx.get(dut.overflow)
+            await ctx.tick()
+
+    simulate(dut, testbench)
+
+
+def test_tokens_are_counted_per_pair() -> None:
+    check_semaphores()
+
+
+def test_catches_counters_that_are_too_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtl.control, "SEMAPHORE_BITS", 2)
+    with pytest.raises(AssertionError):
+        check_semaphores()
+
+
+def test_overflow_is_reported_and_a_clear_empties(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtl.control, "SEMAPHORE_BITS", 2)
+    dut = Semaphores()
+    overflows = []
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        ctx.set(dut.post[Unit.LOAD], 1 << Unit.EXEC)
+        for _ in range(5):
+            overflows.append(ctx.get(dut.overflow))
+            await ctx.tick()
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        assert not ctx.get(dut.tokens[Unit.EXEC]) & 1
+
+    simulate(dut, testbench)
+    assert overflows == [0, 0, 0, 1, 1]
+
+
+class Bus:
+    """A driver for AXI4-Lite that is slow to accept answers."""
+
+    def __init__(self, dut: RegisterBlock, ctx: SimulatorContext):
+        self.bus, self.ctx = dut.bus, ctx
+
+    async def write(self, address: int, value: int, strobe: int = 15, data_delay: int = 0) -> int:
+        bus, ctx = self.bus, self.ctx
+        ctx.set(bus.awaddr, address)
+        ctx.set(bus.awvalid, 1)
+        for _ in range(data_delay):
+            assert not ctx.get(bus.awready)
+            await ctx.tick()
+        ctx.set(bus.wdata, value)
+        ctx.set(bus.wstrb, strobe)
+        ctx.set(bus.wvalid, 1)
+        await ctx.tick().until(bus.awready & bus.wready)
+        ctx.set(bus.awvalid, 0)
+        ctx.set(bus.wvalid, 0)
+        for _ in range(3):
+            assert ctx.get(bus.bvalid)
+            await ctx.tick()
+        response = ctx.get(bus.bresp)
+        ctx.set(bus.bready, 1)
+        await ctx.tick()
+        ctx.set(bus.bready, 0)
+        assert not ctx.get(bus.bvalid)
+        return response
+
+    async def read(self, address: int) -> tuple[int, int]:
+        bus, ctx = self.bus, self.ctx
+        ctx.set(bus.araddr, address)
+        ctx.set(bus.arvalid, 1)
+        await ctx.tick().until(bus.arready)
+        ctx.set(bus.arvalid, 0)
+        for _ in range(2):
+            assert ctx.get(bus.rvalid)
+            await ctx.tick()
+        answer = ctx.get(bus.rdata), ctx.get(bus.rresp)
+        ctx.set(bus.rready, 1)
+        await ctx.tick()
+        ctx.set(bus.rready, 0)
+        return answer
+
+
+def test_register_map() -> None:
+    config = small()
+    dut = RegisterBlock(config)
+    address = {name: register.address for name, register in REGISTERS.items()}
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        for i, count in enumerate(dut.counts):
+            ctx.set(count, 1000 + i)
+        bus = Bus(dut, ctx)
+        assert await bus.read(address["IDENTITY"]) == (MAGIC, 0)
+        low, _ = await bus.read(address["FINGERPRINT_LO"])
+        high, _ = await bus.read(address["FINGERPRINT_HI"])
+        assert f"{low:08x}{high:08x}" == config.fingerprint()[:16]
+        assert await bus.write(address["PROGRAM_ADDRESS"], 0x12345678, data_delay=2) == 0
+        assert await bus.write(address["PROGRAM_ADDRESS"], 0xFFFFFFFF, strobe=0b0010) == 0
+        assert await bus.read(address["PROGRAM_ADDRESS"]) == (0x1234FF78, 0)
+        assert await bus.write(address["IDENTITY"], 0) == 0
+        assert await bus.read(address["IDENTITY"]) == (MAGIC, 0)
+        assert await bus.write(4 * len(REGISTERS), 0) == RESPONSE_ERROR
+        assert await bus.read(4 * len(REGISTERS)) == (0, RESPONSE_ERROR)
+        assert await bus.read(4 * (len(REGISTERS) - 1)) == (1000 + len(dut.counts) - 1, 0)
+
+    simulate(dut, testbench)
+
+
+def test_start_run_and_interrupt() -> None:
+    dut = RegisterBlock(small())
+    control, status, error, cycles = (REGISTERS[n].address for n in ("CONTROL", "STATUS", "ERROR", "CYCLES"))
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        bus = Bus(dut, ctx)
+        await bus.write(control, 3)
+        assert ctx.get(dut.running)
+        assert (await bus.read(status))[0] == 1
+        ctx.set(dut.errors, 1 << 3)
+        await ctx.tick()
+        ctx.set(dut.errors, 0)
+        assert not ctx.get(dut.irq)
+        ctx.set(dut.finished, 1)
+        await ctx.tick()
+        ctx.set(dut.finished, 0)
+        assert ctx.get(dut.irq)
+        assert (await bus.read(status))[0] == 2
+        total = (await bus.read(cycles))[0]
+        assert total == (await bus.read(cycles))[0] > 0
+        await bus.write(status, 2)
+        assert not ctx.get(dut.irq)
+        assert (await bus.read(error))[0] == 1 << 3
+        await bus.write(error, 1 << 3)
+        assert (await bus.read(error))[0] == 0
+        await bus.write(control, 0)
+        assert (await bus.read(control))[0] == 0
+        assert not ctx.get(dut.running)
+
+    simulate(dut, testbench)

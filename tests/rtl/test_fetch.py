@@ -1,0 +1,141 @@
+"""Fetch and dispatch against docs/timing.md, and what becomes of programs that cannot be fetched or decoded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from amaranth.sim import SimulatorContext
+from bench import simulate, small
+from naive_timing import Bursts, ReadBus, cut
+
+import rtl.bursts
+from accel.config import ArchConfig
+from accel.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit, encode
+from accel.registers import CAUSES
+from rtl.control import fetch_cause
+from rtl.fetch import Fetch
+from rtl.testbench.memory import ReadMemory
+
+pytestmark = pytest.mark.rtl
+MACHINES = (
+    small(bus_bytes=4, read_latency_cycles=1, outstanding_bursts=1),
+    small(bus_bytes=16, read_latency_cycles=7),
+    small(bus_bytes=64, read_latency_cycles=20, outstanding_bursts=4),
+)
+ADDRESS = 4096 - 5 * INSTRUCTION_BYTES
+PROGRAM = 16
+
+
+def random_program(rng: np.random.Generator) -> list[Instruction]:
+    return [Instruction(Opcode(int(rng.integers(1, 5))), {"signal": int(rng.integers(16))}) for _ in range(PROGRAM)]
+
+
+def expected_dispatches(config: ArchConfig, program: list[Instruction], ready: np.ndarray) -> list[int]:
+    """The cycle in which each instruction is dispatched when queue u has a place in cycle t if `ready[t, u]`."""
+    bus = ReadBus(Bursts(config.outstanding_bursts), config.read_latency_cycles)
+    bus.bursts.start(0, cut([(ADDRESS, len(program) * INSTRUCTION_BYTES)], config.bus_bytes))
+    dispatched: list[int] = []
+    full_from, collected = None, 0
+    for t in range(len(ready)):
+        bus.bursts.step(t)
+        if full_from is not None and t >= full_from and ready[t, program[len(dispatched)].unit]:
+            dispatched.append(t)
+            full_from = None
+        if full_from is None and bus.valid(t):
+            bus.accept(t)
+            collected += config.bus_bytes
+            if collected == INSTRUCTION_BYTES:
+                full_from, collected = t + 1, 0
+    return dispatched
+
+
+def fetch(config: ArchConfig, code: bytes, ready: np.ndarray, faulty_from: int | None = None) -> dict[str, list]:
+    """Run fetch; returns dispatches (cycle, unit, instruction), error events and causes by cycle."""
+    memory = np.zeros(8192, np.uint8)
+    memory[ADDRESS : ADDRESS + len(code)] = np.frombuffer(code, np.uint8)
+    dut = Fetch(config)
+    seen: dict[str, list] = {"dispatch": [], "opcode": [], "response": [], "causes": [], "done": []}
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        bus = ReadMemory(dut.bus, memory, config.read_latency_cycles)
+        ctx.set(dut.address, ADDRESS + 5)  # low bits are ignored
+        ctx.set(dut.count, len(code) // INSTRUCTION_BYTES)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        for now in range(len(ready)):
+            bus.response = 2 if faulty_from is not None and now >= faulty_from else 0
+            bus.drive(ctx, now)
+            for unit in Unit:
+                ctx.set(dut.queues[unit].ready, bool(ready[now, unit]))
+            bus.sample(ctx, now)
+            for unit in Unit:
+                if ctx.get(dut.queues[unit].valid) and ready[now, unit]:
+                    word = ctx.get(dut.queues[unit].payload)
+                    seen["dispatch"].append((now, unit, word.to_bytes(INSTRUCTION_BYTES, "little")))
+            for event, signal in (("opcode", dut.opcode_error), ("response", dut.response_error), ("done", dut.done)):
+                if ctx.get(signal):
+                    seen[event].append(now)
+            seen["causes"].append(ctx.get(fetch_cause(dut)))
+            await ctx.tick()
+
+    simulate(dut, testbench)
+    return seen
+
+
+def check(config: ArchConfig, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    program = random_program(rng)
+    ready = rng.random((800, len(Unit))) < rng.choice([0.05, 0.5, 1.0], (800, len(Unit)), p=[0.2, 0.3, 0.5])
+    ready[500:] = True
+    seen = fetch(config, encode(program), ready)
+    cycles = expected_dispatches(config, program, ready)
+    assert len(cycles) == PROGRAM
+    expected = [(t, i.unit, i.encode()) for t, i in zip(cycles, program, strict=True)]
+    assert seen["dispatch"] == expected
+    assert seen["done"][0] == cycles[-1] + 1
+    assert not seen["opcode"]
+    assert not seen["response"]
+    assert all(cause.bit_count() == 1 for cause in seen["causes"])
+    busy = [t for t, cause in enumerate(seen["causes"]) if cause == 1 << CAUSES.index("busy")]
+    assert busy == cycles
+
+
+@pytest.mark.parametrize("machine", range(len(MACHINES)))
+def test_dispatch_cycles(machine: int) -> None:
+    check(MACHINES[machine], seed=machine)
+
+
+def test_one_instruction_per_cycle_over_a_wide_bus() -> None:
+    config = small(bus_bytes=INSTRUCTION_BYTES, outstanding_bursts=4)
+    program = random_program(np.random.default_rng(0))[:4]
+    cycles = [t for t, _, _ in fetch(config, encode(program), np.ones((60, 4), bool))["dispatch"]]
+    assert np.diff(cycles).tolist() == [1, 1, 1]
+
+
+def test_catches_bursts_that_are_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtl.bursts, "PAGE_BYTES", INSTRUCTION_BYTES)
+    with pytest.raises(AssertionError):
+        check(MACHINES[0], seed=0)
+
+
+def test_an_unknown_opcode_drops_the_rest() -> None:
+    program = random_program(np.random.default_rng(1))
+    code = bytearray(encode(program))
+    code[7 * INSTRUCTION_BYTES] &= 0xF0
+    seen = fetch(MACHINES[1], bytes(code), np.ones((600, 4), bool))
+    assert [word for _, _, word in seen["dispatch"]] == [i.encode() for i in program[:7]]
+    assert len(seen["opcode"]) == 1
+    assert seen["done"]
+
+
+def test_an_error_response_drops_the_rest() -> None:
+    config = MACHINES[1]
+    program = random_program(np.random.default_rng(2))
+    ready = np.ones((600, 4), bool)
+    cycles = expected_dispatches(config, program, ready)
+    seen = fetch(config, encode(program), ready, faulty_from=cycles[4])
+    assert [word for _, _, word in seen["dispatch"]] == [i.encode() for i in program[:5]]
+    assert seen["response"]
+    assert not seen["opcode"]
+    assert seen["done"]
