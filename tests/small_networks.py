@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from accel.graph import Graph, Tensor
-from accel.nodes import Add, Conv2d, FullyConnected, Node, Reshape, Softmax
+from accel.nodes import Add, AveragePool2d, Conv2d, FullyConnected, MaxPool2d, Node, Reshape, Softmax
 from accel.numerics import output_multipliers, quantize_multiplier
 
 SCALE, ZERO_POINT = 0.5, 3
@@ -86,3 +87,18 @@ def network(shape: tuple[int, ...], *layers: Layer, mode: str = "tflite") -> Gra
         nodes.append(node)
     named = {tensor.name: tensor for tensor in tensors}
     return Graph("network", mode, named, tuple(nodes), ("t0",), (tensors[-1].name,))
+
+
+def every_compiled_operation() -> Graph:
+    """A chain n0 .. n6 with everything that the compiler knows; the host adds a softmax. Outputs are t6 and t7."""
+    graph = network(
+        (1, 9, 8, 3),
+        conv(6, (3, 3), stride=(2, 2), padding=(1, 1, 1, 0)),
+        add(),
+        pool(MaxPool2d, (2, 2), (1, 1)),
+        pool(AveragePool2d, (3, 3), (2, 2), (1, 1, 1, 1)),
+        reshape((1, 24)),
+        fully_connected(5),
+        softmax(),
+    )
+    return replace(graph, outputs=("t6", "t7"))
