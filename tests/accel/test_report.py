@@ -1,0 +1,115 @@
+"""Reports: rows that sum to the run, traffic by hand, and SCALE-Sim's formula by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from random_graphs import random_graph, random_inputs
+from rich.console import Console
+from small_networks import every_compiled_operation, fully_connected, network
+
+import accel
+from accel.isa import Opcode, decode
+from accel.program import LayerInfo
+from accel.report import LayerRow, scalesim_cycles, traffic
+from accel.tables import layer_table, to_json
+
+
+@pytest.mark.parametrize(
+    ("size", "array", "cycles"),
+    [
+        # (m, k, n) on rows x cols: folds * (2 rows + cols + m - 2) - 1
+        ((1, 1, 1), (1, 1), 2 + 1 + 1 - 2 - 1),
+        ((100, 16, 16), (16, 16), 32 + 16 + 100 - 2 - 1),
+        ((100, 17, 16), (16, 16), 2 * 146 - 1),
+        ((100, 17, 33), (16, 16), 2 * 3 * 146 - 1),
+        ((512, 512, 512), (16, 16), 32 * 32 * 558 - 1),
+        ((49, 27, 10), (4, 8), 7 * 2 * (8 + 8 + 49 - 2) - 1),
+    ],
+)
+def test_scalesim_formula(size: tuple[int, int, int], array: tuple[int, int], cycles: int) -> None:
+    m, k, n = size
+    assert scalesim_cycles(LayerInfo("x", "Conv2d", m * k * n, m, k, n), *array) == cycles
+
+
+def test_layers_without_weights_have_no_formula() -> None:
+    assert scalesim_cycles(LayerInfo("x", "Add", 0, 0, 0, 0), 4, 4) == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rows_sum_to_the_run(seed: int) -> None:
+    rng = np.random.default_rng([seed, 0x9E])
+    graph = random_graph(rng, "tflite", channels=20, size=8)
+    program = accel.compile(graph, "tiny")
+    result = accel.run(program, random_inputs(rng, graph))
+    rows = result.layers
+    assert [row.name for row in rows] == [layer.name for layer in program.layers]
+    assert sum(row.cycles for row in rows) == result.cycles == result.simulation.total_cycles
+    assert sum(row.read_bytes for row in rows) == result.simulation.load_bytes
+    assert sum(row.written_bytes for row in rows) == result.simulation.store_bytes
+    assert all(row.cycles >= 0 and 0 <= row.utilization <= 1 for row in rows)
+
+
+def test_traffic_by_hand() -> None:
+    program = accel.compile(network((1, 3, 5, 2), fully_connected(6)), "tiny")
+    read, written = traffic(program)
+    units = [i.opcode for i in decode(program.code)]
+    assert all((r > 0) == (u is Opcode.LOAD) for r, u in zip(read, units, strict=True))
+    assert all((w > 0) == (u is Opcode.STORE) for w, u in zip(written, units, strict=True))
+    # input, weights (6 columns in two tiles), 8 records of 9 bytes; output
+    assert read.sum() == 30 + 30 * 6 + 8 * 9
+    assert written.sum() == 6
+
+
+def naive_cycles(program: accel.Program, run: Any) -> list[int]:
+    """Cycles per layer, one cycle after the other."""
+    drain = program.config.rows + program.config.cols - 1
+    rows = list(zip(decode(program.code), program.instruction_layers, run.issue, run.complete, strict=True))
+    holds = [(layer, issue, end - drain) for i, layer, issue, end in rows if i.opcode is Opcode.EXEC]
+    counts = [0] * len(program.layers)
+    for cycle in range(run.total_cycles):
+        array = [layer for layer, issue, end in holds if issue <= cycle < end]
+        unfinished = [layer for _, layer, _, end in rows if end >= cycle]
+        counts[array[0] if array else min(unfinished, default=len(counts) - 1)] += 1
+    return counts
+
+
+@pytest.mark.parametrize("seed", [1, 3, 6])
+def test_every_cycle_belongs_to_the_layer_that_holds_the_array(seed: int) -> None:
+    rng = np.random.default_rng([seed, 0x9E])
+    graph = random_graph(rng, "tflite", channels=12, size=6)
+    program = accel.compile(graph, "tiny")
+    result = accel.run(program, random_inputs(rng, graph))
+    assert [row.cycles for row in result.layers] == naive_cycles(program, result.simulation)
+
+
+ROW = LayerRow("conv[1/2] :smile:", "Conv2d", 1600, 200, 0.5, 1000, 2000, 3000)
+
+
+def rendered(rows: list[LayerRow]) -> str:
+    console = Console(width=120, file=(out := io.StringIO()), markup=False, emoji=False)
+    console.print(layer_table(rows, "a title"))
+    return out.getvalue()
+
+
+def test_table_has_totals_and_literal_names() -> None:
+    text = rendered([ROW, LayerRow("pool", "MaxPool2d", 0, 200, 0.0, 0, 0, 0)])
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
+    assert lines == [
+        ["conv[1/2] :smile:", "Conv2d", "1,600", "200", "50.0%", "1,000", "2,000", "3,000"],
+        ["pool", "MaxPool2d", "0", "200", "0.0%", "0", "0", "0"],
+        ["total", "", "1,600", "400", "25.0%", "1,000", "2,000", "3,000"],
+    ]
+
+
+def test_json_of_results() -> None:
+    program = accel.compile(every_compiled_operation(), "tiny")
+    result = accel.run(program, np.zeros((1, 9, 8, 3), np.int8))
+    values = json.loads(to_json({"rows": result.layers, "outputs": result.outputs, "cycles": np.int64(3)}))
+    assert [row["name"] for row in values["rows"]] == ["n0", "n1", "n2", "n3", "n5"]
+    assert values["cycles"] == 3
+    assert values["outputs"]["t6"] == result.outputs["t6"].tolist()
