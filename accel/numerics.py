@@ -12,7 +12,7 @@ single    one rounding, ties towards plus infinity                 ``TFLITE_SING
 fp32      float32 product, ties to even                            ONNX Runtime, XNNPACK
 ========= ======================================================== ==================================
 
-Every `requantize_*` kernel is one self-contained expression over int64, so that it accepts int64 arrays (broadcasting)
+Every `requantize_*` kernel is one branch-free expression over int64, so that it accepts int64 arrays (broadcasting)
 and, compiled unchanged by numba, int64 scalars.
 """
 
@@ -111,6 +111,17 @@ def requantize_single(x: Int64, q: Int64, e: Int64) -> Int64:
     return ((y + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
+def scale_fp32(q: Int64, e: Int64) -> Any:
+    """The float32 scale that multiplier and shift encode; see `requantize_fp32`."""
+    return np.float32(np.ldexp(np.float64(q), e - 31))
+
+
+def multiply_fp32(x: Int64, scale: Any) -> Int64:
+    """``rint(float32(x) * scale)``, saturated to int32; see `requantize_fp32`."""
+    y = np.int64(np.rint(np.float32(x) * scale))
+    return y + (-(1 << 31) - y) * (y < -(1 << 31)) + ((1 << 31) - 1 - y) * (y > (1 << 31) - 1)
+
+
 def requantize_fp32(x: Int64, q: Int64, e: Int64) -> Int64:
     """Multiply by ``q * 2**(e - 31)`` in float32: ``rint(float32(x) * float32(scale))``, ties to even.
 
@@ -126,9 +137,7 @@ def requantize_fp32(x: Int64, q: Int64, e: Int64) -> Int64:
     int64 array or scalar
         Value saturated to int32, so that adding a zero point and clamping to int8 ends where clamping first would.
     """
-    scale = np.float32(np.ldexp(np.float64(q), e - 31))
-    y = np.int64(np.rint(np.float32(x) * scale))
-    return y + (-(1 << 31) - y) * (y < -(1 << 31)) + ((1 << 31) - 1 - y) * (y > (1 << 31) - 1)
+    return multiply_fp32(x, scale_fp32(q, e))
 
 
 def _shift_right_half_even(x: Int64, n: Int64) -> Int64:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from accel.isa import Memory
 from sim.fields import LOAD, STORE
-from sim.jit import kernel
+from sim.jit import index, kernel
 from sim.memories import Memories
 
 _SPAD, _WBUF = int(Memory.SPAD), int(Memory.WBUF)
@@ -37,16 +37,17 @@ def load(row: Row, memories: Memories) -> None:
 @kernel
 def _load_row(row: Row, dram: Any, source: int, target: Any, address: int) -> None:
     first, count, pad, row_bytes = row[LOAD.byte_offset], row[LOAD.word_bytes], row[LOAD.pad_bytes], row[LOAD.row_bytes]
-    pad_value = row[LOAD.pad_value]
+    step, pad_value = row[LOAD.step_bytes], row[LOAD.pad_value]
     for word in range(row[LOAD.row_words]):
-        start = word * row[LOAD.step_bytes] - pad
+        start = word * step - pad
+        place, here = index(address + word), source + start
         if start >= 0 and start + count <= row_bytes:
             for i in range(count):
-                target[address + word, first + i] = _signed(dram[source + start + i])
+                target[place, index(first + i)] = _signed(dram[index(here + i)])
         else:
             for i in range(count):
                 inside = 0 <= start + i < row_bytes
-                target[address + word, first + i] = _signed(dram[source + start + i]) if inside else pad_value
+                target[place, index(first + i)] = _signed(dram[index(here + i)]) if inside else pad_value
 
 
 @kernel
@@ -66,4 +67,4 @@ def store(row: Row, memories: Memories) -> None:
             address = row[STORE.address] + outer * row[STORE.outer_stride] + inner * row[STORE.row_stride]
             for word in range(words):
                 for i in range(count):
-                    dram[target + word * count + i] = np.int64(spad[address + word, first + i]) & 255
+                    dram[index(target + word * count + i)] = spad[index(address + word), index(first + i)] & 255

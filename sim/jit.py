@@ -13,6 +13,7 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 
 from accel import config, isa, isa_fields, numerics, timing
 
@@ -68,6 +69,12 @@ def _compile(function: _Function, entry: bool) -> _Function:
     finally:
         numba.config.CACHE_DIR = before
     return compiled
+
+
+@kernel
+def index(value: Any) -> Any:
+    """A place in an array that is not negative: without Numba's test for places from the end, loops vectorize."""
+    return np.uint64(value)
 
 
 def jit_group(*functions: Callable[..., Any]) -> tuple[Any, ...]:

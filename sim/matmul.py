@@ -15,7 +15,7 @@ import numpy.typing as npt
 from accel.config import ArchConfig
 from sim.dma import Row
 from sim.fields import EXEC
-from sim.jit import DISABLED, jit, kernel
+from sim.jit import DISABLED, index, jit, kernel
 from sim.memories import Memories
 from sim.vectors import BLOCK, PANEL, sum_block_vectors
 
@@ -60,9 +60,10 @@ def execute(row: Row, memories: Memories, scratch: Scratch) -> None:
             sum_block(spad, places, taps, chunks, pairs, weights, panel, sums)
             base, columns = panel * PANEL, min(PANEL, cols - panel * PANEL)
             for i in range(min(BLOCK, pixels - first)):
+                word = index(address + first + i)
                 for c in range(columns):
-                    total = np.int64(sums[i, c]) + accumulate * np.int64(acc[address + first + i, base + c])
-                    acc[address + first + i, base + c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+                    total = np.int64(sums[i, c]) + accumulate * np.int64(acc[word, index(base + c)])
+                    acc[word, index(base + c)] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 @kernel
@@ -77,7 +78,8 @@ def _pack_weights(row: Row, wbuf: Any, tiles: int, pairs: int, weights: Any) -> 
                 paired = 2 * pair + 1 < k_rows
                 high = low + paired
                 for c in range(columns):
-                    first, second = np.int64(wbuf[low, base + c]), np.int64(wbuf[high, base + c])
+                    at = index(base + c)
+                    first, second = np.int64(wbuf[index(low), at]), np.int64(wbuf[index(high), at])
                     weights[panel, tile * pairs + pair, c] = (second * paired << 16) | (first & 0xFFFF)
 
 
@@ -109,9 +111,10 @@ def _place_pixels(row: Row, spad: Any, pixels: Any, first: int, places: Any) -> 
             dy, dx = ky * y_dilation, kx * x_dilation
             tap = ky * kx_count + kx
             for i in range(BLOCK):
-                y, x = pixels[0, first + i] + dy, pixels[1, first + i] + dx
+                at = index(first + i)
+                y, x = pixels[0, at] + dy, pixels[1, at] + dx
                 inside = (y >= 0) & (y < height) & (x >= 0) & (x < across)
-                places[tap, 0, i] = pixels[2, first + i] + offset if inside else invalid
+                places[tap, 0, i] = pixels[2, at] + offset if inside else invalid
                 places[tap, 1, i] = step if inside else 0
 
 

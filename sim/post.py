@@ -11,12 +11,13 @@ from accel import numerics
 from accel.isa import Mode, Reduce, Source
 from sim.dma import Row
 from sim.fields import POST
-from sim.jit import jit_group, kernel
+from sim.jit import index, jit_group, kernel
 from sim.memories import Memories
 
-wrap_int32, requantize_tflite, requantize_single, requantize_fp32 = jit_group(
-    numerics.wrap_int32, numerics.requantize_tflite, numerics.requantize_single, numerics.requantize_fp32
-)
+wrap_int32, requantize_tflite, requantize_single, scale_fp32, multiply_fp32 = jit_group(
+    numerics.wrap_int32, numerics.requantize_tflite, numerics.requantize_single, numerics.scale_fp32,
+    numerics.multiply_fp32,
+)  # fmt: skip
 _ACC, _SUM = int(Source.ACC), int(Reduce.SUM)
 _TFLITE, _SINGLE, _FP32 = int(Mode.TFLITE), int(Mode.SINGLE), int(Mode.FP32)
 
@@ -33,32 +34,31 @@ def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
     bool
         False, with memories unchanged, if a parameter record is not a multiplier and shift of the mode.
     """
-    width, words, spad, acc = row[POST.group_count] * lanes, row[POST.word_count], memories.spad, memories.acc
-    from_acc, dst_byte = row[POST.source] == _ACC, row[POST.dst_byte]
-    records, sums, operands = np.empty((3, width), np.int64), np.empty(width, np.int64), np.empty((2, 256), np.int64)
+    width, words = row[POST.group_count] * lanes, row[POST.word_count]
+    records, scales, operands = (
+        np.empty((3, width), np.int64),
+        np.empty(width, np.float32),
+        np.empty((2, 256), np.int64),
+    )
+    sums = np.empty((row[POST.ox_count], width), np.int64)
     for word in range(words):
-        if not _read_records(row, memories.param, word, rows, lanes, records):
+        if not _read_records(row, memories.param, word, rows, lanes, records, scales):
             return False
-    if not from_acc:
+    if row[POST.source] != _ACC:
         _tabulate(row, operands)
     for word in range(words):
-        _read_records(row, memories.param, word, rows, lanes, records)
+        _read_records(row, memories.param, word, rows, lanes, records, scales)
         for oy in range(row[POST.oy_count]):
-            for ox in range(row[POST.ox_count]):
-                source = row[POST.src_address] + oy * row[POST.src_oy_stride] + ox * row[POST.src_ox_stride]
-                if from_acc:
-                    for i in range(width):
-                        sums[i] = acc[source, word * rows + i]
-                else:
-                    _reduce(row, spad, operands, source + word * row[POST.src_word_stride], oy, ox, sums)
-                target = row[POST.dst_address] + word * row[POST.dst_word_stride]
-                target += oy * row[POST.dst_oy_stride] + ox * row[POST.dst_ox_stride]
-                _finish(row, sums, records, spad, target, dst_byte)
+            if row[POST.source] == _ACC:
+                _read_acc(row, memories.acc, word * rows, oy, sums)
+            else:
+                _reduce(row, memories.spad, operands, word, oy, sums)
+            _finish(row, sums, records, scales, memories.spad, word, oy)
     return True
 
 
 @kernel
-def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, records: Any) -> bool:
+def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, records: Any, scales: Any) -> bool:
     """Bias, multiplier and shift of every written byte of `word`; False if one is not legal."""
     shift_min = numerics.SHIFT_MIN_FP32 if row[POST.mode] == _FP32 else numerics.SHIFT_MIN_INTEGER
     for i in range(records.shape[1]):
@@ -70,6 +70,8 @@ def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, record
             records[field, i] = wrap_int32(value)
         multiplier, shift = records[1, i], np.int64(param[channel, 8])
         records[2, i] = shift
+        if row[POST.mode] == _FP32:
+            scales[i] = scale_fp32(multiplier, shift)
         legal = multiplier >= 0 and shift_min <= shift <= numerics.SHIFT_MAX
         if row[POST.mode] == _FP32 and multiplier != 0:
             legal &= multiplier >= 1 << 30 and multiplier & 127 == 0
@@ -81,58 +83,71 @@ def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, record
 @kernel
 def _tabulate(row: Row, operands: Any) -> None:
     """Rescaled value of each byte as the first tap, and as any later one."""
-    for x in range(-128, 128):
-        first = wrap_int32((x - row[POST.zero_point0]) << row[POST.left_shift])
-        later = wrap_int32((x - row[POST.zero_point1]) << row[POST.left_shift])
-        operands[0, x + 128] = _requantize(row[POST.mode], first, row[POST.multiplier0], row[POST.shift0])
-        operands[1, x + 128] = _requantize(row[POST.mode], later, row[POST.multiplier1], row[POST.shift1])
-
-
-@kernel
-def _requantize(mode: Any, x: Any, q: Any, e: Any) -> Any:
-    if mode == _TFLITE:
-        return requantize_tflite(x, q, e)
-    if mode == _SINGLE:
-        return requantize_single(x, q, e)
-    return requantize_fp32(x, q, e)
-
-
-@kernel
-def _reduce(row: Row, spad: Any, operands: Any, source: int, oy: int, ox: int, sums: Any) -> None:
-    """Sum or maximum of the valid taps of one output."""
-    for i in range(len(sums)):
-        sums[i] = 0 if row[POST.reduce] == _SUM else numerics.INT32_MIN
-    for ky in range(row[POST.ky_count]):
-        y = row[POST.y_start] + oy * row[POST.y_step] + ky * row[POST.y_dilation]
-        if not 0 <= y < row[POST.height]:
-            continue
-        for kx in range(row[POST.kx_count]):
-            x = row[POST.x_start] + ox * row[POST.x_step] + kx * row[POST.x_dilation]
-            if not 0 <= x < row[POST.width]:
-                continue
-            word = source + ky * row[POST.src_ky_stride] + kx * row[POST.src_kx_stride]
-            operand = 1 if ky or kx else 0
-            if row[POST.reduce] == _SUM:
-                for i in range(len(sums)):
-                    sums[i] += operands[operand, np.int64(spad[word, i]) + 128]
+    for tap in range(2):
+        zero_point = row[POST.zero_point1] if tap else row[POST.zero_point0]
+        multiplier, shift = row[POST.multiplier0], row[POST.shift0]
+        if tap:
+            multiplier, shift = row[POST.multiplier1], row[POST.shift1]
+        scale = scale_fp32(multiplier, shift)
+        for byte in range(256):
+            x = wrap_int32((byte - 128 - zero_point) << row[POST.left_shift])
+            if row[POST.mode] == _TFLITE:
+                operands[tap, byte] = requantize_tflite(x, multiplier, shift)
+            elif row[POST.mode] == _SINGLE:
+                operands[tap, byte] = requantize_single(x, multiplier, shift)
             else:
-                for i in range(len(sums)):
-                    sums[i] = max(sums[i], operands[operand, np.int64(spad[word, i]) + 128])
+                operands[tap, byte] = multiply_fp32(x, scale)
 
 
 @kernel
-def _finish(row: Row, sums: Any, records: Any, spad: Any, target: int, byte: int) -> None:
-    """Add the bias, requantize, add the zero point, clamp and write; one vectorizable loop per mode."""
-    zero_point, low, high = row[POST.zero_point], row[POST.act_min], row[POST.act_max]
-    if row[POST.mode] == _TFLITE:
-        for i in range(len(sums)):
-            value = requantize_tflite(wrap_int32(sums[i] + records[0, i]), records[1, i], records[2, i])
-            spad[target, byte + i] = min(max(value + zero_point, low), high)
-    elif row[POST.mode] == _SINGLE:
-        for i in range(len(sums)):
-            value = requantize_single(wrap_int32(sums[i] + records[0, i]), records[1, i], records[2, i])
-            spad[target, byte + i] = min(max(value + zero_point, low), high)
-    else:
-        for i in range(len(sums)):
-            value = requantize_fp32(wrap_int32(sums[i] + records[0, i]), records[1, i], records[2, i])
-            spad[target, byte + i] = min(max(value + zero_point, low), high)
+def _read_acc(row: Row, acc: Any, column: int, oy: int, sums: Any) -> None:
+    """Accumulators of one row of outputs."""
+    source = row[POST.src_address] + oy * row[POST.src_oy_stride]
+    for ox in range(sums.shape[0]):
+        word = index(source + ox * row[POST.src_ox_stride])
+        for i in range(sums.shape[1]):
+            sums[ox, i] = acc[word, index(column + i)]
+
+
+@kernel
+def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any) -> None:
+    """Sum or maximum of the valid taps of one row of outputs."""
+    summed, width = row[POST.reduce] == _SUM, sums.shape[1]
+    source = row[POST.src_address] + word * row[POST.src_word_stride] + oy * row[POST.src_oy_stride]
+    for ox in range(sums.shape[0]):
+        for i in range(width):
+            sums[ox, i] = 0 if summed else numerics.INT32_MIN
+        for ky in range(row[POST.ky_count]):
+            y = row[POST.y_start] + oy * row[POST.y_step] + ky * row[POST.y_dilation]
+            for kx in range(row[POST.kx_count]):
+                x = row[POST.x_start] + ox * row[POST.x_step] + kx * row[POST.x_dilation]
+                if 0 <= y < row[POST.height] and 0 <= x < row[POST.width]:
+                    tap = ky * row[POST.src_ky_stride] + kx * row[POST.src_kx_stride]
+                    at, operand = index(source + ox * row[POST.src_ox_stride] + tap), 1 if ky or kx else 0
+                    if summed:
+                        for i in range(width):
+                            sums[ox, i] += operands[operand, index(spad[at, i] + 128)]
+                    else:
+                        for i in range(width):
+                            sums[ox, i] = max(sums[ox, i], operands[operand, index(spad[at, i] + 128)])
+
+
+@kernel
+def _finish(row: Row, sums: Any, records: Any, scales: Any, spad: Any, word: int, oy: int) -> None:
+    """Add the bias, requantize, add the zero point, clamp and write a row of outputs; one loop per mode."""
+    zero_point, low, high, byte = row[POST.zero_point], row[POST.act_min], row[POST.act_max], row[POST.dst_byte]
+    first = row[POST.dst_address] + word * row[POST.dst_word_stride] + oy * row[POST.dst_oy_stride]
+    for ox in range(sums.shape[0]):
+        target = index(first + ox * row[POST.dst_ox_stride])
+        if row[POST.mode] == _TFLITE:
+            for i in range(sums.shape[1]):
+                value = requantize_tflite(wrap_int32(sums[ox, i] + records[0, i]), records[1, i], records[2, i])
+                spad[target, index(byte + i)] = min(max(value + zero_point, low), high)
+        elif row[POST.mode] == _SINGLE:
+            for i in range(sums.shape[1]):
+                value = requantize_single(wrap_int32(sums[ox, i] + records[0, i]), records[1, i], records[2, i])
+                spad[target, index(byte + i)] = min(max(value + zero_point, low), high)
+        else:
+            for i in range(sums.shape[1]):
+                value = multiply_fp32(wrap_int32(sums[ox, i] + records[0, i]), scales[i])
+                spad[target, index(byte + i)] = min(max(value + zero_point, low), high)

@@ -54,7 +54,7 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (matmul, "execute", "= row[EXEC.pad_value]", "= 0"),
     (matmul, "_place_pixels", "step if inside else 0", "step"),
     (matmul, "_pack_weights", "second * paired", "second"),
-    (post, "_finish", "wrap_int32(sums[i] + records[0, i])", "sums[i] + records[0, i]"),
+    (post, "_finish", "wrap_int32(sums[ox, i] + records[0, i])", "sums[ox, i] + records[0, i]"),
     (post, "_reduce", "1 if ky or kx else 0", "0"),
     (dma, "_load_row", "else pad_value", "else 0"),
     (dma, "_load_row", "- pad\n", "\n"),
