@@ -5,6 +5,7 @@ They take addresses; sizes and bounds are the callers' business. LLVM picks the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -17,7 +18,10 @@ BLOCK = 8
 PANEL = 16
 """Columns whose sums are in one vector."""
 
-_intrinsic: Any = intrinsic
+
+def _intrinsic(function: Callable[..., Any]) -> Any:
+    return intrinsic(function)
+
 
 _I16, _I32, _I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _SUMS, _PAIRS, _WIDE = ir.VectorType(_I32, PANEL), ir.VectorType(_I16, 2 * PANEL), ir.VectorType(_I32, 2 * PANEL)
