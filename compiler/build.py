@@ -189,7 +189,7 @@ class Builder:
             part = (c0, min(c0 + config.cols, channels[1]))
             acc = self._bank * config.acc_bank_words
             self._bank = (self._bank + 1) % config.acc_banks
-            blocks = weight_blocks(layer, plan.chunks, config)
+            blocks = weight_blocks(layer, plan.chunks, config, part)
             for b, pieces in enumerate(blocks):
                 view, needs = self._input_view(index, 0, number)
                 weights = self._weight_load(index, layer, part, b, pieces)

@@ -69,7 +69,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ArrayLayer(Layer):
-    """Convolution or fully-connected: weights (oc, kh, kw, ic) on the array, then requantization per channel.
+    """Convolution or fully-connected: weights (oc, kh, kw, ic / groups) on the array, then requantization per channel.
 
     Parameters
     ----------
@@ -77,11 +77,20 @@ class ArrayLayer(Layer):
         Per output channel; the bias holds the input's zero point already.
     pad_value : int
         The input's zero point.
+    groups : int
+        Output channels of one group see the input channels of that group only.
     """
 
     weight: NDArray[np.int8]
     records: tuple[Record, ...]
     pad_value: int
+    groups: int = 1
+
+    def input_channels(self, channel: int) -> Pair:
+        """Half-open range of input channels that an output channel sees."""
+        depth = self.weight.shape[3]
+        group = channel * self.groups // self.weight.shape[0]
+        return group * depth, (group + 1) * depth
 
     @property
     def macs(self) -> int:

@@ -11,7 +11,19 @@ from accel.errors import CompileError
 from accel.graph import Graph
 from accel.isa import Mode, Reduce
 from accel.layout import Hwc, hwc
-from accel.nodes import Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Node, Pool2d, Reshape, Softmax
+from accel.nodes import (
+    Add,
+    AveragePool2d,
+    Clamp,
+    Conv2d,
+    FullyConnected,
+    MaxPool2d,
+    Mean,
+    Node,
+    Pool2d,
+    Reshape,
+    Softmax,
+)
 from compiler.layers import IDENTITY, ArrayLayer, Network, Record, Region, VectorLayer, Window
 
 
@@ -100,7 +112,7 @@ def _host_graph(graph: Graph, host: set[str], inputs: tuple[str, ...]) -> Graph 
 def _lower_node(graph: Graph, config: ArchConfig, node: Node, aliases: dict[str, str]) -> ArrayLayer | VectorLayer:
     if isinstance(node, (Conv2d, FullyConnected)):
         return _lower_weighted(graph, node, aliases)
-    if isinstance(node, (Pool2d, Add, Clamp)):
+    if isinstance(node, (Pool2d, Mean, Add, Clamp)):
         return _lower_vector(graph, config, node, aliases)
     raise CompileError(f"{node.op} {node.name!r} has no place on the machine")
 
@@ -113,12 +125,10 @@ def _lower_weighted(graph: Graph, node: Conv2d | FullyConnected, aliases: dict[s
     shape = _value_shape(graph, node.inputs[0], aliases)
     zero_point = graph.tensors[node.inputs[0]].zero_point
     if isinstance(node, Conv2d):
-        if node.groups != 1:
-            raise CompileError(f"Conv2d {node.name!r}: groups must be 1 to run on the array, got {node.groups}")
-        weight = node.weight
+        weight, groups = node.weight, node.groups
         window = Window(node.kernel, node.stride, node.padding[:2], node.dilation)
     else:
-        weight = node.weight.reshape(-1, *shape)
+        weight, groups = node.weight.reshape(-1, *shape), 1
         window = Window(kernel=shape[:2])
     sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
     biases = (node.bias.astype(np.int64) - zero_point * sums).astype(np.int32)
@@ -138,18 +148,25 @@ def _lower_weighted(graph: Graph, node: Conv2d | FullyConnected, aliases: dict[s
         weight=weight,
         records=tuple(zip(*columns, strict=True)),
         pad_value=zero_point,
+        groups=groups,
     )
 
 
-def _lower_vector(graph: Graph, config: ArchConfig, node: Pool2d | Add | Clamp, aliases: dict[str, str]) -> VectorLayer:
+def _lower_vector(
+    graph: Graph, config: ArchConfig, node: Pool2d | Mean | Add | Clamp, aliases: dict[str, str]
+) -> VectorLayer:
     output_shape = hwc(graph.tensors[node.output].shape)
     mode, window, zero_point, left_shift = Mode[graph.mode.upper()], Window(), 0, 0
     operands = ((0, *IDENTITY[1:]), (0, *IDENTITY[1:]))
     regions: tuple[Region, ...] = (Region(0, output_shape[0], 0, output_shape[1], IDENTITY),)
-    if isinstance(node, Pool2d):
+    if isinstance(node, (Pool2d, Mean)):
         window = Window(node.kernel, node.stride, node.padding[:2])
     if isinstance(node, AveragePool2d):
         mode, regions = _mean_regions(node, config, hwc(graph.tensors[node.inputs[0]].shape), output_shape)
+    if isinstance(node, Mean):
+        zero_point = graph.tensors[node.output].zero_point
+        operands = ((graph.tensors[node.inputs[0]].zero_point, *IDENTITY[1:]),) * 2
+        regions = (Region(0, output_shape[0], 0, output_shape[1], (0, node.multiplier, node.shift)),)
     if isinstance(node, Add):
         points = [graph.tensors[name].zero_point for name in node.inputs]
         operands = ((points[0], *node.operand0), (points[1], *node.operand1))

@@ -17,7 +17,7 @@ from compiler.allocate import Area, Scratchpad
 from compiler.emit_dma import can_fold
 from compiler.layers import ArrayLayer, Network, VectorLayer
 from compiler.tiles import Tile, View, input_tile, split, whole
-from compiler.weights import Chunk, channel_chunks, folded_chunks
+from compiler.weights import Chunk, channel_chunks, contraction_words, folded_chunks
 
 AnyLayer = ArrayLayer | VectorLayer
 
@@ -168,7 +168,7 @@ class _Planner:
                 plan.input_areas = [areas.pop(0) if flag else None for flag in streamed]
                 plan.output_areas = areas.pop(0) if store else None
                 if isinstance(layer, ArrayLayer):
-                    words = layer.weight[0].size * -(-layer.output_shape[2] // self.config.cols)
+                    words = contraction_words(layer, chunks, self.config)
                     plan.group_outer = not any(streamed) and words > self.config.wbuf_words
                 return plan, smallest
         return None, smallest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel.config import ArchConfig
 from accel.isa import FIELDS, Opcode
@@ -63,7 +64,7 @@ def channel_chunks(channels: int, rows: int) -> tuple[Chunk, ...]:
 def folded_chunks(layer: ArrayLayer, rows: int) -> tuple[Chunk, ...] | None:
     """Chunks with kernel columns folded into words; None where that saves nothing or LOAD cannot make the words."""
     channels, columns = layer.input_shape[2], layer.window.kernel[1]
-    taps = min(rows // channels, columns)
+    taps = min(rows // channels, columns) if layer.groups == 1 else 0
     plain = -(-channels // rows) * columns
     if taps < 2 or layer.window.dilation[1] != 1 or layer.window.stride[1] * channels > rows:
         return None
@@ -76,15 +77,36 @@ def folded_chunks(layer: ArrayLayer, rows: int) -> tuple[Chunk, ...] | None:
     )
 
 
-def weight_blocks(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig) -> list[list[Piece]]:
-    """Cut the contraction into blocks of pieces; a block is loaded at once and fits half of the weight buffer."""
+def weight_blocks(
+    layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig, channels: tuple[int, int]
+) -> list[list[Piece]]:
+    """Cut the contraction of output channels [channels[0], channels[1]) into blocks of pieces.
+
+    A block is loaded at once and fits half of the weight buffer. Of a grouped convolution only the chunks that hold
+    input channels of these outputs take part.
+    """
     limit = min(config.wbuf_words // 2, _ROW_BYTES_MAX // config.cols)
     blocks: list[list[Piece]] = [[]]
-    for piece in _pieces(layer, chunks, limit):
+    for piece in _pieces(layer, _used_chunks(layer, chunks, channels), limit):
         if blocks[-1] and sum(p.words for p in blocks[-1]) + piece.words > limit:
             blocks.append([])
         blocks[-1].append(piece)
     return blocks
+
+
+def _used_chunks(layer: ArrayLayer, chunks: tuple[Chunk, ...], channels: tuple[int, int]) -> tuple[Chunk, ...]:
+    if layer.groups == 1:
+        return chunks
+    first, last = layer.input_channels(channels[0])[0], layer.input_channels(channels[1] - 1)[1]
+    return tuple(chunk for chunk in chunks if chunk.channel < last and first < chunk.channel + chunk.rows)
+
+
+def contraction_words(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig) -> int:
+    """Weight words of all output channels together."""
+    starts = range(0, layer.output_shape[2], config.cols)
+    parts = [(first, min(first + config.cols, layer.output_shape[2])) for first in starts]
+    taps = layer.window.kernel[0] * layer.window.kernel[1]
+    return sum(chunk.rows * taps for part in parts for chunk in _used_chunks(layer, chunks, part))
 
 
 def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Piece]:
@@ -130,7 +152,20 @@ def pack_block(layer: ArrayLayer, pieces: list[Piece], channel0: int, channel1: 
                     if chunk.folded:
                         part = layer.weight[channel0:channel1, ky, chunk.column : chunk.column + chunk.taps, :depth]
                     else:
-                        first = chunk.channel
-                        part = layer.weight[channel0:channel1, ky, kx, first : first + chunk.rows]
+                        part = _plain_part(layer, chunk, ky, kx, channel0, channel1)
                     parts.append(part.reshape(channel1 - channel0, -1).T)
     return np.ascontiguousarray(np.concatenate(parts)).tobytes()
+
+
+def _plain_part(layer: ArrayLayer, chunk: Chunk, ky: int, kx: int, channel0: int, channel1: int) -> NDArray[np.int8]:
+    """Weights (output channel, chunk row) of one tap; zero where an output's group does not have the input channel."""
+    first, last = chunk.channel, chunk.channel + chunk.rows
+    if layer.groups == 1:
+        return layer.weight[channel0:channel1, ky, kx, first:last]
+    part = np.zeros((channel1 - channel0, chunk.rows), np.int8)
+    for row, channel in enumerate(range(channel0, channel1)):
+        low, high = layer.input_channels(channel)
+        start, stop = max(low, first), min(high, last)
+        if start < stop:
+            part[row, start - first : stop - first] = layer.weight[channel, ky, kx, start - low : stop - low]
+    return part

@@ -52,6 +52,10 @@ class _Builder:
     def pick(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
 
+    def pick_divisor(self, number: int) -> int:
+        divisors = [d for d in range(1, number + 1) if number % d == 0]
+        return number if self.rng.random() < 0.5 else divisors[self.pick(0, len(divisors) - 1)]
+
     def window(self, shape: tuple[int, ...], largest: int, *, dilated: bool) -> dict[str, tuple[int, ...]]:
         kernel = tuple(self.pick(1, largest) for _ in "hw")
         dilation = tuple(self.pick(1, 2) if dilated else 1 for _ in "hw")
@@ -68,9 +72,12 @@ class _Builder:
     def conv(self, source: Tensor, channels: int) -> Tensor:
         window = self.window(source.shape, 4, dilated=True)
         kernel = window.pop("kernel")
-        weights = self.weights((channels, *kernel, source.shape[3]))
+        depth = source.shape[3]
+        groups = self.pick_divisor(depth) if self.rng.random() < 0.35 else 1
+        channels = -(-channels // groups) * groups
+        weights = self.weights((channels, *kernel, depth // groups))
         name = f"conv{len(self.nodes)}"
-        node = Conv2d(name=name, inputs=(source.name,), output="", **window, **self.clamp(), **weights)
+        node = Conv2d(name=name, inputs=(source.name,), output="", groups=groups, **window, **self.clamp(), **weights)
         return self.append(node, self.tensor(node.output_shape(source.shape)))
 
     def append(self, node: Node, output: Tensor) -> Tensor:
