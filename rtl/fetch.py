@@ -88,7 +88,7 @@ class Fetch(wiring.Component):
         """Collect beats; the first one ends up in the lowest bytes."""
         bus = self.bus
         beats = INSTRUCTION_BYTES // self._config.bus_bytes
-        collected, accept = Signal(range(beats)), Signal()
+        collected, accept = Signal(range(max(beats, 2))), Signal()
         m.d.comb += [
             bus.rready.eq(~full | self.busy),
             accept.eq(bus.rvalid & bus.rready),

@@ -13,6 +13,9 @@ from rtl.bursts import BurstGenerator, connect_rows
 from rtl.interfaces import MASK_BITS, ReadPort, UnitControl
 from rtl.store_packer import ROW_BYTES_BITS, STORE_LAYOUT, StorePacker, StoreReader
 
+MIN_DEPTH = 2
+"""Smallest queue whose pointers have at least one bit, for Verilog's sake."""
+
 RESPONSE = data.StructLayout({"final": 1, "signal": MASK_BITS})
 """What an expected write response means: `final` ends a STORE, which posts `signal`."""
 
@@ -79,7 +82,7 @@ class StoreUnit(wiring.Component):
         A burst's data may be sent from the cycle after its address was first offered, accepted or not: AXI forbids
         a manager to wait for AWREADY before it raises WVALID.
         """
-        bus, depth = self.bus, self._config.outstanding_bursts
+        bus, depth = self.bus, max(self._config.outstanding_bursts, MIN_DEPTH)
         m.submodules.lengths = lengths = SyncFIFO(width=8, depth=depth)
         burst, offered = bursts.burst, Signal()
         m.d.sync += offered.eq(burst.valid & ~burst.ready)
@@ -103,7 +106,9 @@ class StoreUnit(wiring.Component):
     def _responses(self, m: Module, bursts: BurstGenerator, announce: Signal) -> Signal:
         """Complete a STORE at the response of its last burst; returns whether responses are pending."""
         bus, control = self.bus, self.control
-        m.submodules.responses = responses = SyncFIFO(width=RESPONSE.size, depth=self._config.outstanding_bursts)
+        m.submodules.responses = responses = SyncFIFO(
+            width=RESPONSE.size, depth=max(self._config.outstanding_bursts, MIN_DEPTH)
+        )
         signal = Signal(MASK_BITS)
         with m.If(bursts.start):
             m.d.sync += signal.eq(STORE_LAYOUT(control.instruction.payload).signal)
