@@ -56,10 +56,12 @@ def pair_tokens(table: Table) -> Table:
                 f"instruction {bad[0]}: {name} must name units 0..{len(Unit) - 1}, got {table[bad[0], mask]:#b}"
             )
     unit = table[:, 0] - 1
-    for source in Unit:
-        for target in Unit:
-            waits = np.flatnonzero((unit == target) & (table[:, LOAD.wait] >> source & 1 == 1))
-            signals = np.flatnonzero((unit == source) & (table[:, LOAD.signal] >> target & 1 == 1))
+    for target in Unit:
+        waiting = np.flatnonzero((unit == int(target)) & (table[:, LOAD.wait] > 0))
+        signalling = np.flatnonzero(table[:, LOAD.signal] >> int(target) & 1)
+        for source in Unit:
+            waits = waiting[table[waiting, LOAD.wait] >> int(source) & 1 == 1]
+            signals = signalling[unit[signalling] == int(source)]
             paired = np.full(len(waits), len(table))
             paired[: len(signals)] = signals[: len(waits)]
             late = np.flatnonzero(paired >= waits)
@@ -68,7 +70,7 @@ def pair_tokens(table: Table) -> Table:
                     f"instruction {waits[late[0]]}: its wait for {source.name} must follow the instruction that "
                     f"signals it; add a signal bit for {target.name} to an earlier {source.name}"
                 )
-            producers[waits, source] = paired
+            producers[waits, int(source)] = paired
     return producers
 
 
