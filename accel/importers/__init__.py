@@ -9,13 +9,15 @@ from pathlib import Path
 from accel.errors import ModelError
 from accel.graph import Graph
 from accel.graph_file import load_graph
+from accel.importers.onnx_quantized import read_quantized_onnx
 from accel.importers.tflite import read_tflite
 
-__all__ = ["load_model", "read_tflite"]
+__all__ = ["load_model", "read_quantized_onnx", "read_tflite"]
 
 _READERS: dict[str, Callable[[str | os.PathLike[str]], Graph]] = {
     ".accel": load_graph,
     ".graph": load_graph,
+    ".onnx": read_quantized_onnx,
     ".tflite": read_tflite,
 }
 
@@ -26,12 +28,12 @@ def load_model(path: str | os.PathLike[str]) -> Graph:
     Parameters
     ----------
     path : path
-        ``.tflite`` or a graph file (``.graph``, ``.accel``).
+        ``.tflite``, quantized ``.onnx``, or a graph file (``.graph``, ``.accel``).
 
     Returns
     -------
     Graph
-        Mode `tflite` for TensorFlow Lite.
+        Mode `tflite` for TensorFlow Lite, `fp32` for ONNX.
 
     Raises
     ------

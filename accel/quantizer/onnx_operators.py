@@ -87,7 +87,7 @@ class OnnxNode:
         }
 
 
-def _window(node: OnnxNode, kernel: Pair) -> tuple[Pair, Padding, Pair]:
+def window(node: OnnxNode, kernel: Pair) -> tuple[Pair, Padding, Pair]:
     """Stride, padding (top, left, bottom, right) and dilation of a convolution or pool."""
     shape = node.shape(node.inputs[0])
     if len(shape) != 4:
@@ -113,7 +113,7 @@ def _conv(node: OnnxNode) -> Layer:
         raise node.error(f"weights must be (oc, ic, kh, kw), got shape {weight.shape}; only 2-D is supported")
     if (groups := node.attributes.get("group", 1)) != 1:
         raise node.error(f"group must be 1, got {groups}; grouped and depthwise convolutions are not supported")
-    stride, padding, dilation = _window(node, (weight.shape[2], weight.shape[3]))
+    stride, padding, dilation = window(node, (weight.shape[2], weight.shape[3]))
     bias = node.constant(2)
     return Convolution(
         **node.fields(),
@@ -165,7 +165,7 @@ def _clip(node: OnnxNode) -> Layer:
 def _pool(node: OnnxNode) -> Layer:
     average = node.operator == "AveragePool"
     kernel = tuple(node.attributes["kernel_shape"])
-    stride, padding, dilation = _window(node, (kernel[0], kernel[1]))
+    stride, padding, dilation = window(node, (kernel[0], kernel[1]))
     node.require("ceil_mode", 0, 0)
     if dilation != (1, 1):
         raise node.error(f"dilations must be (1, 1), got {dilation!r}; other values are not supported")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
+from accel.onnx_file import FOLDED_IF_CONSTANT, evaluate, initializers, load_onnx
 from accel.quantizer.layers import Layer, Network
 from accel.quantizer.onnx_operators import TRANSLATORS, OnnxNode
 from accel.windows import Shape
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import onnx
 
 PASSED_THROUGH = ("Identity", "Dropout")
-FOLDED_IF_CONSTANT = ("Cast", "Constant", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def read_onnx(source: str | os.PathLike[str] | bytes) -> Network:
@@ -39,7 +38,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes) -> Network:
         The model cannot be read, keeps data in other files, has unknown shapes or uses something that is not supported;
         the message names the node and the operator.
     """
-    model = _load(source)
+    model = load_onnx(source)
     try:
         return _read(model)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -48,7 +47,7 @@ def read_onnx(source: str | os.PathLike[str] | bytes) -> Network:
 
 def _read(model: onnx.ModelProto) -> Network:
     """Translate the nodes in order."""
-    constants = _initializers(model)
+    constants = initializers(model)
     inputs = tuple(value.name for value in model.graph.input if value.name not in constants)
     shapes = _infer_shapes(model, inputs)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
@@ -56,38 +55,13 @@ def _read(model: onnx.ModelProto) -> Network:
     layers: list[Layer] = []
     for index, proto in enumerate(model.graph.node):
         if proto.op_type in FOLDED_IF_CONSTANT and all(name in constants for name in proto.input):
-            constants.update(_evaluate(model, proto, constants))
+            constants.update(evaluate(model, proto, constants))
         elif proto.op_type in PASSED_THROUGH and proto.domain in ("", "ai.onnx"):
             aliases[proto.output[0]] = aliases.get(proto.input[0], proto.input[0])
         else:
             layers.append(_translate(proto, index, opset, aliases, constants, shapes))
     outputs = tuple(aliases.get(value.name, value.name) for value in model.graph.output)
     return Network(model.graph.name or "model", model.SerializeToString(), layers, inputs, outputs, shapes)
-
-
-def _load(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
-    """Parse and check the model; refuse data in other files."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        model = onnx.load_model_from_string(data)
-        tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute)]
-        if external := [t.name for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL]:
-            raise ModelError(f"model must be one file, got external data for {external[0]!r}; save it with its data")
-        onnx.checker.check_model(model)
-    except OSError as error:
-        raise ModelError(f"model {os.fspath(source)!r} cannot be read: {error.strerror}") from error
-    except (DecodeError, onnx.checker.ValidationError, UnicodeDecodeError) as error:
-        raise ModelError(f"model must be a valid ONNX file: {error}") from error
-    return model
-
-
-def _initializers(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
-    from onnx import numpy_helper
-
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
 def _infer_shapes(model: onnx.ModelProto, inputs: tuple[str, ...]) -> dict[str, Shape]:
@@ -127,24 +101,6 @@ def _fix_batch(value: onnx.ValueInfoProto) -> None:
             f"first size may be free, got {tuple(dims)!r} with 0 for free; export the model with fixed sizes"
         )
     tensor.shape.dim[0].dim_value = 1
-
-
-def _evaluate(
-    model: onnx.ModelProto, proto: onnx.NodeProto, constants: dict[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    """The outputs of a node with constant inputs."""
-    from onnx import TensorProto, helper
-    from onnx.reference import ReferenceEvaluator
-
-    outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in proto.output]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in proto.input]
-    graph = helper.make_graph([proto], "constant", inputs, outputs)
-    single = helper.make_model(graph, opset_imports=model.opset_import)
-    try:
-        values = ReferenceEvaluator(single).run(None, {name: constants[name] for name in proto.input})
-    except Exception as error:
-        raise ModelError(f"{proto.op_type} {proto.name!r}: constant cannot be evaluated: {error}") from error
-    return dict(zip(proto.output, values, strict=True))
 
 
 def _translate(

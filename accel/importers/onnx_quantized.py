@@ -1,0 +1,169 @@
+"""Reading quantized ONNX models: QDQ and QOperator form, int8 and uint8 activations."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel.errors import AccelError, ModelError
+from accel.graph import Graph
+from accel.importers.builder import GraphBuilder
+from accel.importers.onnx_linear import LINEAR
+from accel.importers.onnx_movement import MOVEMENT
+from accel.importers.onnx_values import (
+    Activation,
+    Importer,
+    Pending,
+    RawInput,
+    Real,
+    Sums,
+    unknown_batch,
+)
+from accel.importers.onnx_vector import VECTOR
+from accel.numerics import RequantMode
+from accel.onnx_file import FOLDED_IF_CONSTANT, evaluate, initializers, load_onnx
+from accel.quantizer.onnx_operators import OnnxNode
+
+if TYPE_CHECKING:
+    import onnx
+
+TRANSLATORS = LINEAR | MOVEMENT | VECTOR
+PASSED_THROUGH = ("Identity", "Dropout")
+OLDEST_OPSET = 11
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def read_quantized_onnx(source: str | os.PathLike[str] | bytes) -> Graph:
+    """Read a quantized model; the graph computes what ONNX Runtime's integer kernels compute.
+
+    Parameters
+    ----------
+    source : path or bytes
+        Opset 11 or later, batch size 1 or free. Real inputs and outputs are described by the scale and zero point of
+        the QuantizeLinear and DequantizeLinear beside them; uint8 tensors are shifted by 128.
+
+    Returns
+    -------
+    Graph
+        In mode `fp32`.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read, is damaged, is not quantized, or uses something that is not supported.
+
+    Notes
+    -----
+    Between DequantizeLinear and QuantizeLinear, a layer with weights is one integer layer, as in ONNX Runtime's
+    optimized graphs; a function of one variable is a table. QLinearAdd and QLinearMul may differ by one step where
+    float32 meets a near tie.
+    """
+    model = load_onnx(source)
+    try:
+        return _read(model)
+    except ModelError:
+        raise
+    except AccelError as error:
+        raise ModelError(f"model must be consistent: {error}") from error
+    except _DAMAGE as error:
+        raise ModelError(f"model must be a valid ONNX file: {type(error).__name__}: {error}") from error
+
+
+def _read(model: onnx.ModelProto) -> Graph:
+    """Translate the nodes in order."""
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < OLDEST_OPSET:
+        raise ModelError(f"model must have opset {OLDEST_OPSET} or later, got {opset}; convert it")
+    imp = Importer(GraphBuilder(RequantMode.FP32), initializers(model))
+    inputs = [value for value in model.graph.input if value.name not in imp.constants]
+    for value in inputs:
+        imp.values[value.name] = _input(value)
+    for index, proto in enumerate(model.graph.node):
+        _translate(model, imp, proto, index, opset)
+    outputs = [_output(imp, value.name) for value in model.graph.output]
+    if unread := [value.name for value in inputs if value.name not in imp.inputs]:
+        raise ModelError(f"model input {unread[0]!r} must be read by a quantized operator")
+    return imp.builder.finish(model.graph.name or "model", [imp.inputs[value.name] for value in inputs], outputs)
+
+
+def _input(value: onnx.ValueInfoProto) -> RawInput:
+    """An input of the model."""
+    import onnx
+
+    tensor = value.type.tensor_type
+    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    if tensor.elem_type not in kinds:
+        raise ModelError(f"model input {value.name!r} must be float32, int8 or uint8, got type {tensor.elem_type}")
+    shape = unknown_batch(value.name, [dim.dim_value for dim in tensor.shape.dim])
+    return RawInput(value.name, shape, tensor.elem_type == onnx.TensorProto.FLOAT)
+
+
+def _output(imp: Importer, name: str) -> str:
+    """The graph's tensor for an output of the model, in ONNX's order where that is not the graph's layout of images."""
+    value = imp.values.get(name)
+    if isinstance(value, Pending) and value.default is not None:
+        return value.finish(value.default, {})
+    if isinstance(value, Real):
+        value = value.activation
+    if not isinstance(value, Activation):
+        raise ModelError(f"model output {name!r} must be quantized, or come from DequantizeLinear or Softmax")
+    if value.pixels is not None:
+        return imp.builder.reshape(imp.row_major(value), value.shape)
+    return value.name
+
+
+def _translate(model: onnx.ModelProto, imp: Importer, proto: onnx.NodeProto, index: int, opset: int) -> None:
+    """Translate one node, or evaluate it if it is constant."""
+    plain = proto.domain in ("", "ai.onnx")
+    operator = proto.op_type if plain else f"{proto.domain}.{proto.op_type}"
+    constant = all(name in imp.constants for name in proto.input)
+    if plain and constant and operator in FOLDED_IF_CONSTANT:
+        imp.constants.update(evaluate(model, proto, imp.constants))
+        return
+    node = _node(imp, proto, operator, index, opset)
+    if plain and constant and operator == "QuantizeLinear" and proto.input:
+        imp.constants[node.output] = _quantized_constant(imp, node)
+    elif (plain and operator in PASSED_THROUGH) or (operator == "Cast" and _is_sums(imp, node)):
+        imp.values[node.output] = imp.value(node, node.inputs[0])
+    elif operator in TRANSLATORS:
+        imp.values[node.output] = TRANSLATORS[operator](imp, node)
+    else:
+        raise node.error(f"operator is not supported; supported are {', '.join(sorted(TRANSLATORS))}")
+
+
+def _is_sums(imp: Importer, node: OnnxNode) -> bool:
+    return isinstance(imp.values.get(node.inputs[0]), Sums)
+
+
+def _node(imp: Importer, proto: onnx.NodeProto, operator: str, index: int, opset: int) -> OnnxNode:
+    import onnx
+
+    node = OnnxNode(
+        name=proto.name or f"{operator}_{index}",
+        operator=operator,
+        opset=opset,
+        inputs=tuple(proto.input),
+        output=proto.output[0],
+        attributes={entry.name: onnx.helper.get_attribute_value(entry) for entry in proto.attribute},
+        constants={name: imp.constants[name] for name in proto.input if name in imp.constants},
+        shapes={},
+    )
+    if extra := [name for name in proto.output[1:] if name]:
+        raise node.error(f"only the first output is supported, got {extra!r} too")
+    return node
+
+
+def _quantized_constant(imp: Importer, node: OnnxNode) -> Any:
+    """QuantizeLinear of constant weights."""
+    real, scale = (imp.array(node, name).astype(np.float32) for name in node.inputs[:2])
+    points = imp.constants[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else np.zeros(1, np.uint8)
+    if points.dtype not in (np.int8, np.uint8):
+        raise node.error(f"constants must become int8 or uint8, got {points.dtype}")
+    shape = [1] * real.ndim
+    if scale.size > 1:
+        shape[int(node.attributes.get("axis", 1))] = scale.size
+    steps = np.rint(real / scale.reshape(shape)) + points.astype(np.float32).reshape(shape if points.size > 1 else ())
+    info = np.iinfo(points.dtype)
+    return np.clip(steps, info.min, info.max).astype(points.dtype)
