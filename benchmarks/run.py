@@ -1,0 +1,144 @@
+"""All benchmarks in one run, written to benchmarks/RESULTS.md. Run: python benchmarks/run.py
+
+Simulation speed of `fast`, `stepped` and the Verilog in Verilator on one program (one thread each, the same run), and
+the cycles of whole networks. Models are read from ../shared/models if that folder lies beside the checkout.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+import sim
+from accel import api, demo
+from accel.config import preset
+from accel.coverify import random_inputs
+from accel.files import write_atomic
+from accel.graph import Graph, Tensor
+from accel.importers import load_model
+from accel.nodes import Conv2d
+from accel.numerics import quantize_multiplier
+from accel.program import Program
+from accel.quantizer import quantize
+from accel.report import layer_rows
+from rtl.testbench import verilator
+
+FOLDER = Path(__file__).resolve().parent
+MODELS = FOLDER.parents[1] / "shared" / "models"
+NETWORKS = ("mlperf_tiny/resnet8_int8.tflite", "mlperf_tiny/dscnn_kws_int8.tflite", "imagenet/mobilenet_v2_int8.tflite")
+
+
+def gemm(size: int) -> Graph:
+    """A matrix product of `size` in all three directions, as a 1x1 convolution."""
+    rng = np.random.default_rng(0)
+    multiplier, shift = quantize_multiplier(0.01 / np.sqrt(size))
+    node = Conv2d(
+        name="gemm",
+        inputs=("x",),
+        output="y",
+        weight=rng.integers(-127, 128, (size, 1, 1, size)).astype(np.int8),
+        bias=np.zeros(size, np.int32),
+        multiplier=np.full(size, multiplier, np.int32),
+        shift=np.full(size, shift, np.int8),
+    )
+    tensors = {name: Tensor(name, (1, size, 1, size), 0.0625, 0) for name in "xy"}
+    return Graph(f"GEMM {size}x{size}x{size}", "tflite", tensors, (node,), ("x",), ("y",))
+
+
+def best_seconds(function: Callable[[], object], repeats: int) -> float:
+    """Smallest wall time of `repeats` calls after one that warms up."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def engines_table(program: Program) -> list[str]:
+    """Speed of the two engines and of Verilator on one program."""
+    config, code, address = program.config, program.code, program.code_address
+    memory = program.memory_image(random_inputs(program, 0))
+    result = sim.execute(config, code, address, memory)
+    limit = result.total_cycles + 1
+    runs: dict[str, tuple[Callable[[], object], int]] = {
+        "fast": (lambda: sim.execute(config, code, address, memory), 10),
+        "stepped": (lambda: sim.execute(config, code, address, memory, engine="stepped"), 3),
+        "Verilator": (lambda: verilator.run(config, code, address, memory, max_cycles=limit), 1),
+    }
+    seconds = {name: best_seconds(function, repeats) for name, (function, repeats) in runs.items()}
+    lines = ["| engine | ms | GMAC/s | M cycles/s | G PE updates/s | times Verilator |", "|---|---|---|---|---|---|"]
+    for name, s in seconds.items():
+        cycles, pes = result.total_cycles / s, config.rows * config.cols
+        lines.append(
+            f"| {name} | {s * 1e3:,.1f} | {result.macs / s / 1e9:.2f} | {cycles / 1e6:.3f} | "
+            f"{cycles * pes / 1e9:.2f} | {seconds['Verilator'] / s:,.0f} |"
+        )
+    return lines
+
+
+def network_row(graph: Graph, program: Program) -> tuple[str, list[str]]:
+    """One line for the network, and the table of its layers."""
+    config = program.config
+    run = api.run(program, random_inputs(program, 0))
+    rows = layer_rows(program, run.simulation)
+    macs, traffic = sum(r.macs for r in rows), sum(r.read_bytes + r.written_bytes for r in rows)
+    floor = max(macs / (config.rows * config.cols), traffic / config.bus_bytes)
+    utilization = macs / run.cycles / config.rows / config.cols
+    line = (
+        f"| {graph.name} | {macs:,} | {run.cycles:,} | {utilization:.1%} | {traffic:,} | "
+        f"{run.cycles / floor:.2f} | {sum(r.scalesim_cycles for r in rows):,} |"
+    )
+    table = ["| layer | operator | MACs | cycles | utilization | bytes | SCALE-Sim |", "|---|---|---|---|---|---|---|"]
+    table += [
+        f"| {r.name} | {r.op} | {r.macs:,} | {r.cycles:,} | {r.utilization:.1%} | {r.read_bytes + r.written_bytes:,} | "
+        f"{r.scalesim_cycles:,} |"
+        for r in rows
+    ]
+    return line, table
+
+
+def main() -> None:
+    """Measure and write the page."""
+    config = preset("edge")
+    data = demo.load()
+    graphs = [gemm(512), quantize(data.model_path, data.calibration, name="digits (accel demo)")]
+    graphs += [load_model(MODELS / name) for name in NETWORKS if (MODELS / name).is_file()]
+    programs = [api.compile(graph, config) for graph in graphs]
+    networks = [network_row(graph, program) for graph, program in zip(graphs, programs, strict=True)]
+    page = [
+        "# Results\n",
+        "Written by `python benchmarks/run.py`; all figures are of one run on one machine, one thread.\n",
+        f"Machine: {_processor()}, {platform.system()}; Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in ("numba", "numpy", "verilator"))
+        + ".\n",
+        f"## Simulation speed: {graphs[0].name} on `edge`\n",
+        "The same program in both engines and in the Verilog (compiled by Verilator, compilation not counted).\n",
+        *engines_table(programs[0]),
+        "\n## Networks on `edge`\n",
+        "Roofline: the larger of MACs / peak and bytes / bus bytes per cycle; the column is cycles over roofline. "
+        "SCALE-Sim: its weight-stationary formula, without memory stalls, summed over layers with weights.\n",
+        "| network | MACs | cycles | utilization | bytes | x roofline | SCALE-Sim |",
+        "|---|---|---|---|---|---|---|",
+        *(line for line, _ in networks),
+    ]
+    for graph, (_, table) in zip(graphs, networks, strict=True):
+        page += [f"\n### {graph.name}\n", *table]
+    write_atomic(FOLDER / "RESULTS.md", ("\n".join(page) + "\n").encode())
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()
