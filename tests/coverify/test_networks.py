@@ -1,0 +1,90 @@
+"""Whole networks in the Verilog: bytes, cycles and stamps equal to the simulator, outputs equal to the reference."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import accel
+from accel import demo, reference
+from accel.config import ArchConfig, preset
+from accel.coverify import Divergence, VerificationError, first_divergence, random_inputs, verify
+from accel.graph import Graph, Tensor
+from accel.importers import load_model
+from accel.nodes import Conv2d
+
+pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+
+RECTANGULAR = dataclasses.replace(preset("tiny"), name="rectangular", rows=8, cols=2, post_lanes=2, bus_bytes=16)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Graph, np.ndarray]:
+    data = demo.load()
+    graph = accel.quantize(data.model_path, data.calibration)
+    return graph, accel.quantize_input(graph, data.test_images[:1])
+
+
+@pytest.mark.parametrize("config", [preset("tiny"), preset("edge"), RECTANGULAR], ids=lambda config: config.name)
+def test_the_demo_network(config: ArchConfig, digits: tuple[Graph, np.ndarray]) -> None:
+    graph, image = digits
+    program = accel.compile(graph, config)
+    found = verify(program, image)
+    truth = reference.run(graph, image)
+    for name, output in found.outputs.items():
+        np.testing.assert_array_equal(output, truth[name])
+    assert found.cycles == accel.run(program, image).cycles == accel.run(program, image, engine="stepped").cycles
+
+
+def test_a_large_product_keeps_the_array_busy() -> None:
+    size = 512
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-127, 128, (size, 1, 1, size)).astype(np.int8)
+    ones = np.ones(size, np.int32)
+    node = Conv2d(
+        name="gemm", inputs=("x",), output="y", weight=weight, bias=0 * ones, multiplier=ones << 30,
+        shift=np.full(size, -11, np.int8),
+    )  # fmt: skip
+    tensors = {name: Tensor(name, (1, size, 1, size), 0.0625, 0) for name in "xy"}
+    config = preset("edge")
+    program = accel.compile(Graph("gemm", "tflite", tensors, (node,), ("x",), ("y",)), config)
+    found = verify(program)
+    occupancy = size**3 / (found.cycles * config.rows * config.cols)
+    print(f"GEMM {size}x{size}x{size} on edge: {found.cycles} cycles in Verilog, {occupancy:.2%} of peak")
+    assert occupancy >= 0.97
+
+
+@pytest.mark.parametrize("model", ["resnet8_int8", "dscnn_kws_int8"])
+def test_networks_that_others_trained(model: str, shared_models: Path) -> None:
+    graph = load_model(shared_models / "mlperf_tiny" / f"{model}.tflite")
+    program = accel.compile(graph, "edge")
+    inputs = random_inputs(program, 0)
+    found = verify(program, inputs)
+    truth = reference.run(graph, inputs)
+    for name, output in found.outputs.items():
+        np.testing.assert_array_equal(output, truth[name])
+    print(f"{model} on edge: {found.cycles} cycles, equal")
+
+
+def test_an_error_carries_the_first_divergence(digits: tuple[Graph, np.ndarray]) -> None:
+    """A program whose Verilog run sees another weight than the simulator's differs first in a stored byte."""
+    from accel.coverify import execute_both
+
+    graph, image = digits
+    program = accel.compile(graph, "tiny")
+    memory = program.memory_image(image)
+    simulated, emulated = execute_both(program.config, program.code, program.code_address, memory)
+    assert first_divergence(program.code, simulated, emulated) is None
+    slot = program.outputs[0]
+    emulated.memory[slot.address] ^= 1
+    divergence = first_divergence(program.code, simulated, emulated)
+    assert isinstance(divergence, Divergence)
+    assert divergence.field == f"memory[{slot.address:#x}]"
+    assert divergence.text.startswith("STORE")
+    emulated.issue[accel.coverify.Unit.EXEC][0] += 1
+    late = first_divergence(program.code, simulated, emulated)
+    assert (late.field, late.verilog - late.simulator) == ("issue", 1)
+    assert str(VerificationError(late)).startswith(f"cycle {late.cycle}, instruction {late.instruction} (EXEC")
