@@ -1,0 +1,94 @@
+"""The emitted Verilog: deterministic, lint-clean, without verification ports unless asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench import small
+
+import rtl
+from accel.config import ArchConfig
+from rtl.testbench.verilator import verilator_root
+from rtl.top import Accelerator
+from rtl.verilog import TOP, emit, ports
+
+pytestmark = pytest.mark.rtl
+ODD = (
+    small(
+        rows=1, cols=1, post_lanes=1, bus_bytes=4, spad_banks=1, spad_bank_words=8, wbuf_words=8, acc_banks=1,
+        acc_bank_words=1, param_channels=4, queue_depth=2, outstanding_bursts=1,
+    ),
+    small(rows=3, cols=3, post_lanes=1, bus_bytes=64, spad_banks=3, acc_banks=5),
+    small(rows=7, cols=14, post_lanes=1, param_channels=64, bus_bytes=16, spad_banks=7, requant_modes=("fp32",)),
+    small(rows=4, cols=16, param_channels=64, bus_bytes=32, spad_banks=8, requant_modes=("tflite", "single", "fp32")),
+    small(rows=16, cols=4, post_lanes=2, acc_banks=8, outstanding_bursts=64),
+)  # fmt: skip
+WAIVED = ("DECLFILENAME", "UNUSEDSIGNAL", "WIDTHEXPAND", "PROCASSINIT")
+NEGATION = "Logical operator LOGNOT"
+"""Amaranth writes `x == 0` as `!x`, which is right but counted as a width warning."""
+
+
+def lint(verilog: str, folder: Path) -> list[str]:
+    """Verilator's warnings and errors."""
+    (folder / f"{TOP}.v").write_text(verilog)
+    root = verilator_root()
+    waivers = [f"-Wno-{name}" for name in WAIVED]
+    command = [root / "bin" / "verilator_bin", "--lint-only", "-Wall", *waivers, "--top-module", TOP, f"{TOP}.v"]
+    environment = {"VERILATOR_ROOT": str(root)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    found = re.findall(r"^%(?:Warning|Error).*", done.stderr, re.MULTILINE)
+    return [line for line in found if NEGATION not in line and "Exiting due to" not in line]
+
+
+@pytest.fixture(scope="module")
+def smallest() -> str:
+    """Production Verilog of the smallest machine."""
+    return emit(ODD[0])
+
+
+def test_lint(smallest: str, tmp_path: Path) -> None:
+    assert lint(smallest, tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", range(1, len(ODD)))
+def test_lint_of_odd_machines(machine: int, tmp_path: Path) -> None:
+    assert lint(emit(ODD[machine]), tmp_path) == []
+
+
+def test_lint_finds_a_wrong_width(tmp_path: Path) -> None:
+    bad = f"module {TOP}(input [7:0] a, output [3:0] b); assign b = a; endmodule\n"
+    assert any("WIDTHTRUNC" in line for line in lint(bad, tmp_path))
+
+
+def test_another_process_writes_the_same_files(smallest: str, tmp_path: Path) -> None:
+    config = ODD[0]
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    script = (
+        "from accel.config import load_config; from rtl.verilog import write_verilog; "
+        "write_verilog(load_config('config.toml'), 'out')"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(rtl.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "out" / "small.v").read_text() == smallest
+    assert ArchConfig.from_toml((tmp_path / "out" / "small.toml").read_text()) == config
+
+
+def test_header_carries_the_configuration(smallest: str) -> None:
+    assert ODD[0].fingerprint() in smallest
+    assert all(f"// {line}\n" in smallest for line in ODD[0].to_toml().splitlines())
+
+
+def test_names_no_host_paths(smallest: str) -> None:
+    assert str(Path(rtl.__file__).parent) not in smallest
+
+
+def test_verification_ports_exist_only_on_request() -> None:
+    production, verification = (set(ports(Accelerator(ODD[0], verify))) for verify in (False, True))
+    assert verification - production == {"issue", "complete", "running"}
+    assert production >= {"irq", "fetch_arvalid", "load_rdata", "store_wstrb", "control_awaddr"}
