@@ -2,81 +2,44 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from accel.errors import AccelError, DivergenceError, InputError
+from accel import __version__
+from accel.console import Group, echo_json, print_layers, progress
+from accel.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from accel.program import Program
 
-Stage: TypeAlias = Callable[[str, int], Callable[[], None]]
+
+def _in_folder(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
+    """Refuse a file to write before the work for it begins."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: its folder does not exist")
+    return path
+
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_CONFIG = click.option("--config", default="edge", show_default=True, help="Preset or TOML file.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
-class _Group(click.Group):
-    """Turns the package's errors into one sentence and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DivergenceError as error:
-            click.echo(f"Mismatch: {error}", err=True)
-            ctx.exit(1)
-        except (AccelError, OSError) as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(2)
+def _output(what: str) -> Callable[[Any], Any]:
+    return click.option("-o", "--output", type=_FILE, required=True, callback=_in_folder, help=what)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="accel")
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="accel")
 def main() -> None:
     """INT8 accelerator toolchain: quantize, compile, simulate, generate Verilog, and prove that they agree."""
 
 
-@contextmanager
-def _progress() -> Iterator[Stage]:
-    """A function that announces stages as rich progress bars on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-
-        def stage(description: str, total: int) -> Callable[[], None]:
-            task = progress.add_task(description, total=total)
-            return lambda: progress.advance(task)
-
-        yield stage
-
-
-def _print_layers(rows: Any, title: str) -> None:
-    from rich.console import Console
-
-    from accel.tables import layer_table
-
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width).print(layer_table(rows, title))
-
-
-def _echo_json(value: Any) -> None:
-    from accel.tables import to_json
-
-    click.echo(to_json(value))
-
-
 @main.command()
-@click.option("--config", default="edge", show_default=True, help="Preset or TOML file.")
+@_CONFIG
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=Path("accel-demo"), show_default=True,
     help="Folder for Verilog, graph and program.",
@@ -88,12 +51,12 @@ def demo(config: str, output: Path, as_json: bool) -> None:
     from accel.demo.run import run_demo
 
     machine = load_config(config)
-    with _progress() as stage:
+    with progress() as stage:
         result = run_demo(machine, output, stage)
     if as_json:
-        _echo_json(result)
+        echo_json(result)
         return
-    _print_layers(result.layers, f"digits on {machine.name}: one inference, {result.cycles:,} cycles")
+    print_layers(result.layers, f"digits on {machine.name}: one inference, {result.cycles:,} cycles")
     click.echo(f"float accuracy  {result.float_accuracy:.2%} of {result.images} test images (onnxruntime)")
     click.echo(f"INT8 accuracy   {result.int8_accuracy:.2%} of {result.images} test images (simulator)")
     click.echo(f"Verilog         {result.verilog}")
@@ -107,7 +70,7 @@ def demo(config: str, output: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("model", type=_FILE)
 @click.option("--calibration", type=_FILE, required=True, help=".npz or .npy of real float inputs, samples first.")
-@click.option("-o", "--output", type=_FILE, required=True, help="Graph file to write.")
+@_output("Graph file to write.")
 @click.option("--mode", default="tflite", show_default=True, help="Requantization: tflite, single or fp32.")
 @click.option("--calibrator", default="minmax", show_default=True, help="Activation ranges: minmax or percentile.")
 @click.option("--percentile", default=99.99, show_default=True, help="For the percentile calibrator.")
@@ -116,15 +79,15 @@ def quantize(
     model: Path, calibration: Path, output: Path, mode: str, calibrator: str, percentile: float, as_json: bool
 ) -> None:
     """Quantize a float ONNX MODEL to an integer graph."""
+    from accel.arrays import read_arrays
     from accel.graph_file import save_graph
     from accel.quantizer import quantize as quantize_model
 
-    data = _read_arrays(calibration)
-    graph = quantize_model(model, data, mode=mode, calibrator=calibrator, percentile=percentile)
+    graph = quantize_model(model, read_arrays(calibration), mode=mode, calibrator=calibrator, percentile=percentile)
     save_graph(graph, output)
     tensors = {name: graph.tensors[name] for name in (*graph.inputs, *graph.outputs)}
     if as_json:
-        _echo_json({"graph": str(output), "nodes": len(graph.nodes), "tensors": tensors})
+        echo_json({"graph": str(output), "nodes": len(graph.nodes), "tensors": tensors})
         return
     click.echo(f"{output}: {len(graph.nodes)} nodes, mode {graph.mode}")
     for name, tensor in tensors.items():
@@ -133,8 +96,8 @@ def quantize(
 
 @main.command("compile")
 @click.argument("graph", type=_FILE)
-@click.option("--config", default="edge", show_default=True, help="Preset or TOML file.")
-@click.option("-o", "--output", type=_FILE, required=True, help="Program file to write.")
+@_CONFIG
+@_output("Program file to write.")
 @_JSON
 def compile_command(graph: Path, config: str, output: Path, as_json: bool) -> None:
     """Compile an integer GRAPH to a program."""
@@ -151,7 +114,7 @@ def compile_command(graph: Path, config: str, output: Path, as_json: bool) -> No
         "fingerprint": program.config.fingerprint(),
     }
     if as_json:
-        _echo_json(facts)
+        echo_json(facts)
     else:
         click.echo(
             f"{output}: {program.instruction_count} instructions, {len(program.constants)} constant bytes, "
@@ -162,7 +125,7 @@ def compile_command(graph: Path, config: str, output: Path, as_json: bool) -> No
 @main.command()
 @click.argument("program", type=_FILE)
 @click.option("--input", "input_path", type=_FILE, required=True, help=".npy (.npz for several inputs) of int8.")
-@click.option("-o", "--output", type=_FILE, required=True, help=".npy (.npz for several outputs) to write.")
+@_output(".npy (.npz for several outputs) to write.")
 @click.option("--engine", default="fast", show_default=True, help="fast or stepped.")
 @click.option("--config", default=None, help="Refuse the program unless it is for this preset or TOML file.")
 @_JSON
@@ -171,51 +134,53 @@ def run(program: Path, input_path: Path, output: Path, engine: str, config: str 
     import numpy as np
 
     from accel import api
+    from accel.arrays import check_target, read_arrays, split_samples, write_arrays
 
     loaded = _load_program(program, config)
-    samples = _samples(loaded, _read_arrays(input_path))
+    check_target(output, loaded.output_names)
+    samples = split_samples(loaded, read_arrays(input_path))
     results = []
-    with _progress() as stage:
+    with progress() as stage:
         advance = stage("simulate", len(samples))
         for sample in samples:
             results.append(api.run(loaded, sample, engine=engine))
             advance()
     outputs = {name: np.concatenate([result.outputs[name] for result in results]) for name in results[0].outputs}
-    _write_arrays(output, outputs)
+    write_arrays(output, outputs)
     if as_json:
-        _echo_json({"samples": len(results), "cycles": results[0].cycles, "layers": results[0].layers})
+        echo_json({"samples": len(results), "cycles": results[0].cycles, "layers": results[0].layers})
         return
-    _print_layers(results[0].layers, f"{program.name} on {loaded.config.name}: {results[0].cycles:,} cycles a sample")
+    print_layers(results[0].layers, f"{program.name} on {loaded.config.name}: {results[0].cycles:,} cycles a sample")
     click.echo(f"{output}: {len(results)} sample{'s' * (len(results) != 1)}")
 
 
 @main.command()
-@click.option("--config", default="edge", show_default=True, help="Preset or TOML file.")
+@_CONFIG
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder.")
 def verilog(config: str, output: Path) -> None:
     """Write the synthesizable Verilog of a machine."""
     from accel.config import load_config
     from rtl.verilog import write_verilog
 
-    machine = load_config(config)
-    output.mkdir(parents=True, exist_ok=True)
-    click.echo(str(write_verilog(machine, output)))
+    for path in write_verilog(load_config(config), output):
+        click.echo(str(path))
 
 
 @main.command()
 @click.argument("program", type=_FILE)
 @click.option("--input", "input_path", type=_FILE, default=None, help=".npy of int8; default: random.")
 @click.option("--simulator", default="verilator", show_default=True, help="verilator, icarus or amaranth.")
-@click.option("--seed", default=0, show_default=True, help="For the random input.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For the random input.")
 @_JSON
 def verify(program: Path, input_path: Path | None, simulator: str, seed: int, as_json: bool) -> None:
     """Run a PROGRAM in the simulator and in the Verilog; compare bytes, cycles and every instruction's stamps."""
     from accel import coverify
+    from accel.arrays import read_arrays, split_samples
 
     loaded = _load_program(program, None)
-    samples = [None] if input_path is None else _samples(loaded, _read_arrays(input_path))
+    samples = [None] if input_path is None else split_samples(loaded, read_arrays(input_path))
     results = []
-    with _progress() as stage:
+    with progress() as stage:
         advance = stage(f"co-verify in {simulator} (the first run of a machine compiles its model)", len(samples))
         for sample in samples:
             results.append(coverify.verify(loaded, sample, simulator=simulator, seed=seed))
@@ -230,7 +195,7 @@ def verify(program: Path, input_path: Path | None, simulator: str, seed: int, as
         "differing_cycles": 0,
     }
     if as_json:
-        _echo_json(facts)
+        echo_json(facts)
     else:
         click.echo(
             f"equal: {first.memory_bytes:,} bytes, {first.cycles:,} cycles, stamps of {first.instructions} "
@@ -256,7 +221,7 @@ def check(program: Path, as_json: bool) -> None:
 
     report = check_program(_load_program(program, None))
     if as_json:
-        _echo_json(report)
+        echo_json(report)
     else:
         click.echo(f"{program}: proven safe; {report}")
 
@@ -284,45 +249,3 @@ def _load_program(path: Path, config: str | None) -> Program:
             f"({program.config.name!r}); compile the graph again"
         )
     return program
-
-
-def _read_arrays(path: Path) -> Any:
-    """The array of a .npy file, or a dict of arrays from a .npz file."""
-    import numpy as np
-
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except FileNotFoundError:
-        raise InputError(f"{path}: must be a .npy or .npz file, got no such file") from None
-    except Exception as error:
-        raise InputError(f"{path}: must be a .npy or .npz file without Python objects, got {error}") from None
-
-
-def _write_arrays(path: Path, arrays: dict[str, NDArray[np.int8]]) -> None:
-    import io
-
-    import numpy as np
-
-    from accel.files import write_atomic
-
-    buffer = io.BytesIO()
-    if len(arrays) == 1:
-        np.save(buffer, next(iter(arrays.values())), allow_pickle=False)
-    else:
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    write_atomic(path, buffer.getvalue())
-
-
-def _samples(program: Program, data: Any) -> list[dict[str, NDArray[np.int8]]]:
-    """Split a batch along its first axis into inputs of the program's shapes."""
-    if not isinstance(data, dict):
-        if len(program.inputs) != 1:
-            raise InputError(f"the program has {len(program.inputs)} inputs: give a .npz with their names")
-        data = {program.inputs[0].name: data}
-    counts = {len(array) if array.ndim else 0 for array in data.values()}
-    if len(counts) != 1 or counts == {0}:
-        raise InputError(f"inputs must hold one number of samples along their first axis, got {sorted(counts)}")
-    samples = [{name: array[i : i + 1] for name, array in data.items()} for i in range(counts.pop())]
-    program.check_inputs(samples[0])
-    return samples

@@ -46,6 +46,7 @@ __all__ = [
     "Softmax",
     "Tensor",
 ]
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Tensor:
             raise GraphError(
                 f"{where}: shape must be (1, height, width, channels) or (1, features), got {self.shape!r}"
             )
-        if not (math.isfinite(self.scale) and self.scale > 0 and float(np.float32(self.scale)) == self.scale):
+        if not (0 < self.scale <= _FLOAT32_MAX and float(np.float32(self.scale)) == self.scale):
             raise GraphError(f"{where}: scale must be a positive float32 value, got {self.scale!r}")
         check_range(where, "zero_point", self.zero_point, INT8_MIN, INT8_MAX)
 

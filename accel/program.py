@@ -127,6 +127,11 @@ class Program:
         """Number of instructions."""
         return len(self.code) // isa.INSTRUCTION_BYTES
 
+    @property
+    def output_names(self) -> list[str]:
+        """Names of what a run returns: the host's outputs, or the machine's."""
+        return list(self.host.outputs) if self.host else [slot.name for slot in self.outputs]
+
     def memory_image(self, inputs: Mapping[str, NDArray[np.int8]] | NDArray[np.int8]) -> NDArray[np.uint8]:
         """External memory before the run.
 
@@ -184,7 +189,7 @@ class Program:
             return arrays
         needed = {name: arrays[name] for name in self.host.inputs}
         computed = reference.run(self.host, needed)
-        return {name: computed[name] for name in self.host.outputs}
+        return {name: computed[name] for name in self.output_names}
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -217,7 +222,7 @@ class Program:
                 raise ProgramError("header and host graph must be written as `Program.save` writes them")
         except AccelError as error:
             raise ProgramError(f"{where}: {error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise ProgramError(f"{where}: the header must be a program's, got {type(error).__name__} {error}") from None
         return program
 

@@ -18,7 +18,7 @@ Rng = np.random.Generator
 
 ODD_VALUES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 3, 64, 4096, 1.5, -0.0, 1e308, float("nan"), float("inf"), 1 << 31, 1 << 40, 1 << 64,
-    "", "t0", "image", "\ud800", "a\nb", [], [0], [1, 2, 3, 4], [[]], {}, {"a": 1},
+    1 << 2000, 1e39, "", "t0", "image", "\ud800", "a\nb", [], [0], [1, 2, 3, 4], [[]], {}, {"a": 1},
 )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def run_demo(config: ArchConfig, folder: Path, step: Callable[[str, int], Callab
     if first is None:
         raise ValueError("the demo's data must hold test images")
     advance = step("write Verilog", 1)
-    path = write_verilog(config, folder)
+    path, _ = write_verilog(config, folder)
     advance()
     verification = _coverify(program, images[0], step)
     right = np.argmax(np.concatenate(scores), axis=1) == data.test_labels

@@ -152,6 +152,7 @@ HEADER_DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
         "inputs", 0, "shape", to=[1, 9, 8]
     ),
     "tensor 't0': scale must be a positive float32 value, got inf": set_key("inputs", 0, "scale", to=float("inf")),
+    "tensor 't0': scale must be a positive float32 value, got 1e+308": set_key("inputs", 0, "scale", to=1e308),
     "tensor 't0': scale must be a positive float32 value, got nan": set_key("inputs", 0, "scale", to=float("nan")),
     "tensor 't0': zero_point must be an integer in [-128, 127], got 300": set_key(
         "inputs", 0, "zero_point", to=300
@@ -300,8 +301,8 @@ def run_smart_mutants(seeds: range) -> dict[str, int]:
     return counts
 
 
-def test_a_thousand_mutants_with_right_checksums_load_well_formed_or_not_at_all() -> None:
-    counts = run_smart_mutants(range(1000))
+def test_mutants_with_right_checksums_load_well_formed_or_not_at_all() -> None:
+    counts = run_smart_mutants(range(500))
     assert min(counts.values()) > 20
 
 
