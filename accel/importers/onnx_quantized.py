@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TRANSLATORS = LINEAR | MOVEMENT | VECTOR
 PASSED_THROUGH = ("Identity", "Dropout")
-OLDEST_OPSET = 11
+OLDEST_OPSET = 10
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -41,7 +41,7 @@ def read_quantized_onnx(source: str | os.PathLike[str] | bytes) -> Graph:
     Parameters
     ----------
     source : path or bytes
-        Opset 11 or later, batch size 1 or free. Real inputs and outputs are described by the scale and zero point of
+        Opset 10 or later, batch size 1 or free. Real inputs and outputs are described by the scale and zero point of
         the QuantizeLinear and DequantizeLinear beside them; uint8 tensors are shifted by 128.
 
     Returns

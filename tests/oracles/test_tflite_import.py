@@ -85,6 +85,15 @@ def swapped_padding(op: Operation, *arguments: Any) -> tuple[int, int, int, int]
 RIGHT_PADDING = Operation.same_padding
 
 
+def shifted_slice(op: Operation, bounds: list[tuple[int, int, int]], output: int, source: int) -> None:
+    """Slices begin one later where that leaves as many elements."""
+    shifted = [(begin + ((end - 1 - begin) % stride > 0), end, stride) for begin, end, stride in bounds]
+    RIGHT_SLICE(op, shifted, output, source)
+
+
+RIGHT_SLICE = tflite_movement._slice
+
+
 def less(function: Callable[..., Any], amount: int) -> Callable[..., Any]:
     """`function` whose (first) result is smaller by `amount`."""
 
@@ -123,7 +132,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
         ("RESIZE_NEAREST_NEIGHBOR",),
     ),
     "bilinear": (tflite_movement, "INTERPOLATION_ONE", 1022, ("RESIZE_BILINEAR",)),
-    "slice": (tflite_movement, "_within", lambda position, size: min(abs(position), size), ("STRIDED_SLICE",)),
+    "slice": (tflite_movement, "_slice", shifted_slice, ("STRIDED_SLICE",)),
 }
 
 

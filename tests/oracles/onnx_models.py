@@ -1,0 +1,302 @@
+"""Random quantized ONNX models of one operator or one QDQ group, for comparison with ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Rng = np.random.Generator
+TYPES = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
+MICROSOFT = "com.microsoft"
+
+
+@dataclass
+class OnnxWriter:
+    """Collects the nodes, constants and inputs of a model."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+    inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+
+    def constant(self, value: Any) -> str:
+        """Add a constant; returns its name."""
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def input(self, shape: tuple[int, ...], kind: str) -> str:
+        """Add an input of the model."""
+        name = f"x{len(self.inputs)}"
+        self.inputs.append(helper.make_tensor_value_info(name, TYPES[kind], list(shape)))
+        return name
+
+    def node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
+        """Add a node; returns its output."""
+        output = f"t{len(self.nodes)}"
+        domain, _, kind = operator.rpartition(".")
+        self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
+        return output
+
+    def finish(self, output: str, kind: str, rank: int = 4) -> bytes:
+        """The model, whose output has `rank` axes."""
+        result = helper.make_tensor_value_info(output, TYPES[kind], [None] * rank)
+        graph = helper.make_graph(self.nodes, "single", self.inputs, [result], self.constants)
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Type, scale and zero point of an activation."""
+
+    kind: str
+    scale: float
+    zero_point: int
+
+    def constants(self, writer: OnnxWriter) -> list[str]:
+        """Names of the scale and zero point."""
+        return [writer.constant(np.float32(self.scale)), writer.constant(np.dtype(self.kind).type(self.zero_point))]
+
+
+def quantization(rng: Rng, scale: float | None = None, kind: str | None = None) -> Quantization:
+    """Random parameters; sometimes a scale of 1/8, where ties abound."""
+    kind = kind or str(rng.choice(["int8", "uint8"]))
+    drawn = scale or rng.choice([0.125, 10 ** rng.uniform(-3, 1)], p=[0.2, 0.8])
+    point = int(rng.integers(-128, 128)) + (128 if kind == "uint8" else 0)
+    return Quantization(kind, float(np.float32(drawn)), point)
+
+
+def image(rng: Rng, largest: int = 10, channels: int = 10) -> tuple[int, int, int, int]:
+    """Shape of an image, channels first."""
+    return 1, int(rng.integers(1, channels + 1)), *(int(n) for n in rng.integers(3, largest + 1, 2))
+
+
+def weights(
+    rng: Rng, shape: tuple[int, ...], axis: int, x: Quantization, *, symmetric: bool = False
+) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[Any], Quantization]:
+    """Integers, scales and zero points of weights, and an output that uses its range."""
+    kind = "int8" if x.kind == "int8" or symmetric or rng.random() < 0.5 else "uint8"
+    per_channel = bool(rng.integers(2))
+    low, high = (-127, 128) if kind == "int8" else (0, 256)
+    integers = rng.integers(low, high, shape).astype(kind)
+    scales = (10 ** rng.uniform(-4, 0) * rng.uniform(0.3, 3, shape[axis] if per_channel else 1)).astype(np.float32)
+    points = np.full(scales.shape, 128 if kind == "uint8" else 0, dtype=kind)
+    terms = np.prod(shape) / shape[axis]
+    y = quantization(rng, float(x.scale * np.median(scales) * 73 * 73 * np.sqrt(terms) / 60), x.kind)
+    return integers, scales if per_channel else scales[0], points if per_channel else points[0], y
+
+
+def conv_attributes(rng: Rng, shape: tuple[int, ...]) -> tuple[dict[str, Any], tuple[int, int], int]:
+    """Attributes of a convolution, its kernel and its groups."""
+    kernel = tuple(int(k) for k in rng.integers(1, 4, 2))
+    groups = int(rng.choice([1, 1, shape[1]]))
+    attributes: dict[str, Any] = {"strides": [int(s) for s in rng.integers(1, 3, 2)], "group": groups}
+    if rng.random() < 0.3:
+        attributes["auto_pad"] = str(rng.choice(["SAME_UPPER", "SAME_LOWER", "VALID"]))
+    else:
+        attributes["pads"] = [int(rng.integers(0, k)) for k in (*kernel, *kernel)]
+        attributes["dilations"] = [1, int(rng.choice([1, 1, 2]))] if kernel[1] == 1 or shape[3] > 5 else [1, 1]
+    return attributes, (kernel[0], kernel[1]), groups
+
+
+def q_linear_conv(rng: Rng) -> bytes:
+    """QLinearConv: int8 and uint8, per tensor and per channel, groups, with and without bias."""
+    writer, shape, x = OnnxWriter(), image(rng), quantization(rng)
+    attributes, kernel, groups = conv_attributes(rng, shape)
+    channels = groups * int(rng.integers(1, 8 if groups == 1 else 3))
+    integers, scales, points, y = weights(rng, (channels, shape[1] // groups, *kernel), 0, x)
+    names = [writer.input(shape, x.kind), *x.constants(writer)]
+    names += [writer.constant(value) for value in (integers, scales, points)] + y.constants(writer)
+    if rng.random() < 0.7:
+        names.append(writer.constant(rng.normal(0, 5000, channels).astype(np.int32)))
+    return writer.finish(writer.node("QLinearConv", names, **attributes), y.kind)
+
+
+def q_linear_matmul(rng: Rng) -> bytes:
+    """QLinearMatMul of one or several rows."""
+    writer, x = OnnxWriter(), quantization(rng)
+    rows, features, channels = (int(n) for n in rng.integers(1, (4, 60, 30)))
+    integers, scales, points, y = weights(rng, (features, channels), 1, x)
+    names = [writer.input((rows, features), x.kind), *x.constants(writer)]
+    names += [writer.constant(value) for value in (integers, scales, points)] + y.constants(writer)
+    return writer.finish(writer.node("QLinearMatMul", names), y.kind, rank=2)
+
+
+def q_gemm(rng: Rng) -> bytes:
+    """QGemm of com.microsoft."""
+    writer, x = OnnxWriter(), quantization(rng)
+    features, channels, transposed = int(rng.integers(1, 60)), int(rng.integers(1, 30)), int(rng.integers(2))
+    integers, scales, points, y = weights(rng, (features, channels), 1, x)
+    integers = np.ascontiguousarray(integers.T) if transposed else integers
+    names = [writer.input((1, features), x.kind), *x.constants(writer)]
+    names += [writer.constant(value) for value in (integers, scales, points)]
+    names += [writer.constant(rng.normal(0, 5000, channels).astype(np.int32)), *y.constants(writer)]
+    return writer.finish(writer.node(f"{MICROSOFT}.QGemm", names, transB=transposed, alpha=1.0), y.kind, rank=2)
+
+
+def dequantized(writer: OnnxWriter, name: str, parameters: list[str], **attributes: Any) -> str:
+    """The real numbers behind integers."""
+    return writer.node("DequantizeLinear", [name, *parameters], **attributes)
+
+
+def qdq_conv(rng: Rng) -> bytes:
+    """Conv between DequantizeLinear and QuantizeLinear, perhaps with a ReLU that the zero point implies."""
+    writer, shape, x = OnnxWriter(), image(rng), quantization(rng)
+    attributes, kernel, groups = conv_attributes(rng, shape)
+    channels = groups * int(rng.integers(1, 8 if groups == 1 else 3))
+    integers, scales, points, y = weights(rng, (channels, shape[1] // groups, *kernel), 0, x, symmetric=True)
+    source = dequantized(writer, writer.input(shape, x.kind), x.constants(writer))
+    axis = {"axis": 0} if scales.ndim else {}
+    weight = dequantized(writer, writer.constant(integers), [writer.constant(scales), writer.constant(points)], **axis)
+    bias_scale = np.float32(x.scale) * scales
+    bias = rng.normal(0, 5000, channels).astype(np.int32)
+    zero = writer.constant(np.zeros(np.shape(bias_scale), np.int32))
+    offset = dequantized(writer, writer.constant(bias), [writer.constant(bias_scale), zero], **axis)
+    result = writer.node("Conv", [source, weight, offset], **attributes)
+    if rng.random() < 0.5:
+        y = Quantization(y.kind, y.scale, int(np.iinfo(y.kind).min))
+        result = writer.node("Relu", [result])
+    output = writer.node("QuantizeLinear", [result, *y.constants(writer)])
+    return writer.finish(output, y.kind)
+
+
+def qdq_matmul(rng: Rng) -> bytes:
+    """MatMul or Gemm between DequantizeLinear and QuantizeLinear, after a Flatten of an image now and then."""
+    writer, x, gemm = OnnxWriter(), quantization(rng), bool(rng.integers(2))
+    shape = image(rng, 5, 6) if rng.random() < 0.4 else (1, int(rng.integers(1, 60)))
+    features, channels = int(np.prod(shape)), int(rng.integers(1, 30))
+    integers, scales, points, y = weights(rng, (features, channels), 1, x, symmetric=True)
+    source = dequantized(writer, writer.input(shape, x.kind), x.constants(writer))
+    if len(shape) == 4:
+        flat = writer.node("Flatten", [source])
+        parameters = x.constants(writer)
+        source = dequantized(writer, writer.node("QuantizeLinear", [flat, *parameters]), parameters)
+    axis = {"axis": 1} if scales.ndim else {}
+    weight = dequantized(writer, writer.constant(integers), [writer.constant(scales), writer.constant(points)], **axis)
+    names = [source, weight]
+    if gemm:
+        bias_scale = np.float32(x.scale) * scales
+        bias = writer.constant(rng.normal(0, 5000, channels).astype(np.int32))
+        zero = writer.constant(np.zeros(np.shape(bias_scale), np.int32))
+        names.append(dequantized(writer, bias, [writer.constant(bias_scale), zero], **({"axis": 0} if axis else {})))
+    result = writer.node("Gemm" if gemm else "MatMul", names)
+    return writer.finish(writer.node("QuantizeLinear", [result, *y.constants(writer)]), y.kind, rank=2)
+
+
+def q_elementwise(rng: Rng, operator: str) -> bytes:
+    """QLinearAdd or QLinearMul."""
+    writer, shape = OnnxWriter(), image(rng)
+    first = quantization(rng)
+    second = quantization(rng, first.scale * 2 ** rng.uniform(-3, 3), first.kind)
+    scale = first.scale * second.scale * 128 if operator == "Mul" else 2 * max(first.scale, second.scale)
+    y = quantization(rng, scale * 2 ** rng.uniform(-2, 1), first.kind)
+    other = shape if rng.random() < 0.7 else (1, shape[1], 1, 1)
+    names = [writer.input(shape, first.kind), *first.constants(writer)]
+    names += [writer.input(other, second.kind), *second.constants(writer), *y.constants(writer)]
+    return writer.finish(writer.node(f"{MICROSOFT}.QLinear{operator}", names), y.kind)
+
+
+def q_concat(rng: Rng) -> bytes:
+    """QLinearConcat of two or three images."""
+    writer, shape, axis = OnnxWriter(), image(rng), int(rng.integers(1, 4))
+    y = quantization(rng)
+    names = y.constants(writer)
+    for _ in range(int(rng.integers(2, 4))):
+        part = list(shape)
+        part[axis] = int(rng.integers(1, 5))
+        x = y if rng.random() < 0.3 else quantization(rng, y.scale * 2 ** rng.uniform(-1, 1), y.kind)
+        names += [writer.input(tuple(part), x.kind), *x.constants(writer)]
+    return writer.finish(writer.node(f"{MICROSOFT}.QLinearConcat", names, axis=axis), y.kind)
+
+
+def q_function(rng: Rng, operator: str) -> bytes:
+    """QLinearSigmoid, QLinearLeakyRelu, QLinearGlobalAveragePool or QLinearAveragePool."""
+    writer, shape, x = OnnxWriter(), image(rng), quantization(rng)
+    attributes: dict[str, Any] = {}
+    ratio = 2 ** rng.uniform(-2, 1)
+    y = quantization(rng, 1 / 256 if operator == "Sigmoid" else x.scale * ratio, x.kind)
+    if operator == "LeakyRelu":
+        attributes["alpha"] = float(rng.choice([0.01, 0.1, 0.3]))
+    if operator == "AveragePool":
+        attributes |= {"kernel_shape": [2, 3], "strides": [1, 2], "count_include_pad": 1, "pads": [0, 1, 1, 1]}
+    names = [writer.input(shape, x.kind), *x.constants(writer), *y.constants(writer)]
+    return writer.finish(writer.node(f"{MICROSOFT}.QLinear{operator}", names, **attributes), y.kind)
+
+
+def movement(rng: Rng, operator: str) -> bytes:
+    """An operator that moves bytes or takes maxima, between DequantizeLinear and QuantizeLinear."""
+    writer, shape, x = OnnxWriter(), image(rng), quantization(rng)
+    parameters = x.constants(writer)
+    names = [dequantized(writer, writer.input(shape, x.kind), parameters)]
+    attributes: dict[str, Any] = {}
+    rank = 4
+    if operator == "MaxPool":
+        attributes = {"kernel_shape": [2, 3], "strides": [2, 1], "pads": [1, 0, 0, 2]}
+    elif operator == "Transpose":
+        attributes = {"perm": [0, *(1 + rng.permutation(3)).tolist()]}
+    elif operator == "Reshape":
+        target = [(0, -1), (1, shape[3], -1, shape[1])][rng.integers(2)]
+        rank = len(target)
+        names.append(writer.constant(np.array(target, np.int64)))
+    elif operator == "Resize":
+        names += ["", writer.constant(np.array([1, 1, *rng.choice([0.5, 1, 2, 3], 2)], np.float32))]
+        modes = ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]
+        rounding = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+        attributes = {"mode": "nearest", "coordinate_transformation_mode": str(rng.choice(modes))}
+        attributes["nearest_mode"] = str(rng.choice(rounding))
+    rank = 2 if operator == "Flatten" else rank
+    result = writer.node(operator, names, **attributes)
+    return writer.finish(writer.node("QuantizeLinear", [result, *parameters]), x.kind, rank)
+
+
+def with_operator(make: Callable[[Rng, str], bytes], operator: str) -> Callable[[Rng], bytes]:
+    """`make` for one operator."""
+    return lambda rng: make(rng, operator)
+
+
+EXACT: dict[str, Callable[[Rng], bytes]] = {
+    "QLinearConv": q_linear_conv,
+    "QLinearMatMul": q_linear_matmul,
+    "QGemm": q_gemm,
+    "QDQ Conv": qdq_conv,
+    "QDQ MatMul": qdq_matmul,
+    "QLinearConcat": q_concat,
+    **{f"QLinear{name}": with_operator(q_function, name) for name in ("GlobalAveragePool", "Sigmoid", "LeakyRelu")},
+    **{
+        f"QDQ {name}": with_operator(movement, name)
+        for name in ("MaxPool", "Transpose", "Reshape", "Flatten", "Resize")
+    },
+}
+"""Models whose outputs must be equal."""
+
+NEAR: dict[str, Callable[[Rng], bytes]] = {
+    **{f"QLinear{name}": with_operator(q_elementwise, name) for name in ("Add", "Mul")},
+    "QLinearAveragePool": with_operator(q_function, "AveragePool"),
+}
+"""Models whose outputs may differ by one step now and then: the runtime computes with real numbers."""
+
+
+def float_network(rng: Rng) -> bytes:
+    """Convolutions (one depthwise), a residual sum, pools and a classifier, for quantization by another tool."""
+    writer = OnnxWriter()
+
+    def conv(x: str, shape: tuple[int, ...], **attributes: Any) -> str:
+        weight = rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
+        bias = rng.normal(0, 0.1, shape[0]).astype(np.float32)
+        return writer.node("Conv", [x, writer.constant(weight), writer.constant(bias)], **attributes)
+
+    writer.inputs.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 12, 12]))
+    stem = writer.node("Relu", [conv("x", (8, 3, 3, 3), pads=[1, 1, 1, 1])])
+    depthwise = writer.node("Relu", [conv(stem, (8, 1, 3, 3), pads=[1, 1, 1, 1], group=8)])
+    total = writer.node("Add", [stem, conv(depthwise, (8, 8, 1, 1))])
+    pooled = writer.node("MaxPool", [total], kernel_shape=[2, 2], strides=[2, 2])
+    mean = writer.node("Flatten", [writer.node("GlobalAveragePool", [pooled])])
+    weight = writer.constant(rng.normal(0, 0.3, (8, 10)).astype(np.float32))
+    bias = writer.constant(rng.normal(0, 0.1, 10).astype(np.float32))
+    return writer.finish(writer.node("Gemm", [mean, weight, bias]), "float32", rank=2)
