@@ -21,8 +21,8 @@ def isa_page() -> str:
         "# Instruction set\n",
         NOTE,
         f"Every instruction is {isa.INSTRUCTION_BYTES} bytes, little-endian. Fields are packed from bit 0 upwards;",
-        "bits beyond the last field must be zero. What each instruction does: [architecture.md](architecture.md); when:",
-        "[timing.md](timing.md).\n",
+        "bits beyond the last field must be zero. What each instruction does: [architecture.md](architecture.md);",
+        "when: [timing.md](timing.md).\n",
     ]
     for opcode in isa.Opcode:
         lines += [
