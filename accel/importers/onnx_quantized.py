@@ -62,7 +62,8 @@ def read_quantized_onnx(source: str | os.PathLike[str] | bytes) -> Graph:
     """
     model = load_onnx(source)
     try:
-        return _read(model)
+        with np.errstate(over="raise", invalid="raise", divide="raise"):
+            return _read(model)
     except ModelError:
         raise
     except AccelError as error:

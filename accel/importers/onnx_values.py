@@ -137,6 +137,8 @@ class Importer:
         points = self.array(node, zero_point).reshape(-1) if zero_point else np.zeros(1, np.uint8)
         if scales.size != 1 or points.size != 1 or points.dtype not in (np.uint8, np.int8):
             raise node.error(f"activations must have one scale and one zero point of int8 or uint8, got {points.dtype}")
+        if not np.isfinite(scales[0]) or scales[0] <= 0:
+            raise node.error(f"scale must be a positive number, got {scales[0]!r}")
         return float(np.float32(scales[0])), int(points[0]) - (128 if points.dtype == np.uint8 else 0)
 
     def array(self, node: OnnxNode, name: str) -> NDArray[Any]:

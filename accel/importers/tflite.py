@@ -6,6 +6,8 @@ import os
 import struct
 from pathlib import Path
 
+import numpy as np
+
 from accel.errors import AccelError, ModelError
 from accel.graph import Graph
 from accel.importers.builder import GraphBuilder, canonical
@@ -43,7 +45,8 @@ def read_tflite(source: str | os.PathLike[str] | bytes) -> Graph:
     except OSError as error:
         raise ModelError(f"model {os.fspath(source)!r} cannot be read: {error.strerror}") from error
     try:
-        return _translate(parse(data))
+        with np.errstate(over="raise", invalid="raise", divide="raise"):
+            return _translate(parse(data))
     except ModelError:
         raise
     except AccelError as error:

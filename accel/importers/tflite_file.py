@@ -94,6 +94,8 @@ class TfliteTensor:
             raise self.error(f"type must be INT8 (or UINT8 at an end of the network), got {self.type}")
         if self.scale.size != 1 or self.zero_point.size != 1:
             raise self.error(f"must have one scale and zero point, got {self.scale.size} and {self.zero_point.size}")
+        if not np.isfinite(self.scale[0]) or self.scale[0] <= 0:
+            raise self.error(f"scale must be a positive number, got {float(self.scale[0])!r}")
         return float(self.scale[0]), int(self.zero_point[0]) - (128 if self.type == "UINT8" else 0)
 
 

@@ -225,7 +225,7 @@ def test_network_quantized_by_onnxruntime(form: str, activation: str, per_channe
     source, target = tmp_path / "float.onnx", tmp_path / "quantized.onnx"
     source.write_bytes(onnx_models.float_network(rng))
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc, name-defined]
+    class Reader(quantization.CalibrationDataReader):
         samples = iter([{"x": rng.normal(0, 1, (1, 3, 12, 12)).astype(np.float32)} for _ in range(8)])
 
         def get_next(self) -> Any:
