@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from accel.errors import AccelError
     from accel.graph import Graph
     from accel.graph_file import load_graph, save_graph
+    from accel.importers import load_model
     from accel.program import Program
     from accel.quantizer import dequantize_output, quantize, quantize_input
 
@@ -32,6 +33,7 @@ _EXPORTS = {
     "dequantize_output": "accel.quantizer",
     "load_config": "accel.config",
     "load_graph": "accel.graph_file",
+    "load_model": "accel.importers",
     "preset": "accel.config",
     "quantize": "accel.quantizer",
     "quantize_input": "accel.quantizer",
@@ -53,6 +55,7 @@ __all__ = [
     "dequantize_output",
     "load_config",
     "load_graph",
+    "load_model",
     "preset",
     "quantize",
     "quantize_input",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from accel.graph import Graph
 from accel.importers.builder import GraphBuilder
 from accel.importers.onnx_linear import LINEAR
 from accel.importers.onnx_movement import MOVEMENT
+from accel.importers.onnx_scaling import SCALING, quantized_constant
 from accel.importers.onnx_values import (
     Activation,
     Importer,
@@ -29,7 +30,7 @@ from accel.quantizer.onnx_operators import OnnxNode
 if TYPE_CHECKING:
     import onnx
 
-TRANSLATORS = LINEAR | MOVEMENT | VECTOR
+TRANSLATORS = LINEAR | MOVEMENT | SCALING | VECTOR
 PASSED_THROUGH = ("Identity", "Dropout")
 OLDEST_OPSET = 10
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -125,7 +126,7 @@ def _translate(model: onnx.ModelProto, imp: Importer, proto: onnx.NodeProto, ind
         return
     node = _node(imp, proto, operator, index, opset)
     if plain and constant and operator == "QuantizeLinear" and proto.input:
-        imp.constants[node.output] = _quantized_constant(imp, node)
+        imp.constants[node.output] = quantized_constant(imp, node)
     elif (plain and operator in PASSED_THROUGH) or (operator == "Cast" and _is_sums(imp, node)):
         imp.values[node.output] = imp.value(node, node.inputs[0])
     elif operator in TRANSLATORS:
@@ -154,17 +155,3 @@ def _node(imp: Importer, proto: onnx.NodeProto, operator: str, index: int, opset
     if extra := [name for name in proto.output[1:] if name]:
         raise node.error(f"only the first output is supported, got {extra!r} too")
     return node
-
-
-def _quantized_constant(imp: Importer, node: OnnxNode) -> Any:
-    """QuantizeLinear of constant weights."""
-    real, scale = (imp.array(node, name).astype(np.float32) for name in node.inputs[:2])
-    points = imp.constants[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else np.zeros(1, np.uint8)
-    if points.dtype not in (np.int8, np.uint8):
-        raise node.error(f"constants must become int8 or uint8, got {points.dtype}")
-    shape = [1] * real.ndim
-    if scale.size > 1:
-        shape[int(node.attributes.get("axis", 1))] = scale.size
-    steps = np.rint(real / scale.reshape(shape)) + points.astype(np.float32).reshape(shape if points.size > 1 else ())
-    info = np.iinfo(points.dtype)
-    return np.clip(steps, info.min, info.max).astype(points.dtype)

@@ -16,7 +16,6 @@ from accel.importers.onnx_values import (
     Importer,
     IntegerConstant,
     Pending,
-    RawInput,
     Real,
     Sums,
     Value,
@@ -30,38 +29,6 @@ from accel.windows import Shape
 
 Function = Callable[[NDArray[np.float32]], NDArray[Any]]
 LEFT_SHIFT = 20
-
-
-def quantize_linear(imp: Importer, node: OnnxNode) -> Value:
-    """QuantizeLinear of an input, of a result, or of numbers that have other parameters."""
-    parameters = imp.scalar_parameters(node, node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else "")
-    value = imp.value(node, node.inputs[0])
-    if isinstance(value, RawInput) and value.is_real:
-        return imp.declare(node, value, parameters)
-    if isinstance(value, Pending):
-        return imp.finish(node, value, parameters)
-    if isinstance(value, Real):
-        source = value.activation
-        name = imp.rescaled(source, parameters)
-        return Activation(name, source.shape, source.pixels)
-    raise node.error(f"input {node.inputs[0]!r} must be real numbers")
-
-
-def dequantize_linear(imp: Importer, node: OnnxNode) -> Value:
-    """DequantizeLinear of an activation or of constant weights."""
-    zero_point = node.inputs[2] if len(node.inputs) > 2 else ""
-    if node.inputs[0] not in imp.constants:
-        return Real(imp.activation(node, node.inputs[0], imp.scalar_parameters(node, node.inputs[1], zero_point)))
-    integers = imp.constants[node.inputs[0]]
-    if integers.dtype not in (np.int8, np.uint8, np.int32) or node.attributes.get("block_size", 0):
-        raise node.error(f"constants must be int8, uint8 or int32 and not blocked, got {integers.dtype}")
-    scale = imp.array(node, node.inputs[1]).astype(np.float32).reshape(-1)
-    points = imp.array(node, zero_point).astype(np.int64).reshape(-1) if zero_point else np.zeros(1, np.int64)
-    axis = int(node.attributes.get("axis", 1))
-    channels = integers.shape[axis] if -integers.ndim <= axis < integers.ndim else 1
-    if {scale.size, points.size} - {1, channels}:
-        raise node.error(f"scales must belong to axis {axis} of {integers.shape!r}, got {scale.size}")
-    return IntegerConstant(integers.astype(np.int64), scale, points, axis)
 
 
 def _average(imp: Importer, node: OnnxNode, x: Activation) -> Pending:
@@ -290,8 +257,6 @@ VECTOR: dict[str, Callable[[Importer, OnnxNode], Value]] = {
     **dict.fromkeys(("AveragePool", "GlobalAveragePool"), average),
     **dict.fromkeys(("Clip", "Relu"), clip),
     **dict.fromkeys(("HardSigmoid", "HardSwish", "LeakyRelu", "Sigmoid", "Tanh"), function),
-    "DequantizeLinear": dequantize_linear,
-    "QuantizeLinear": quantize_linear,
     "ReduceMean": reduce_mean,
     "Softmax": real_softmax,
     **dict.fromkeys(("com.microsoft.QLinearAdd", "com.microsoft.QLinearMul"), q_elementwise),

@@ -135,7 +135,10 @@ class Operation:
         """Constant int8 weights and their scales, one per index of `scale_axis`."""
         tensor = self.tensor(position)
         if tensor.type != "INT8" or len(tensor.shape) != axes:
-            raise self.error(f"weights must be INT8 with {axes} axes, got {tensor.type} {tensor.shape!r}")
+            raise self.error(
+                f"weights must be INT8 with {axes} axes, got {tensor.type} {tensor.shape!r}; "
+                "quantize the whole model to int8"
+            )
         if tensor.zero_point.size and np.any(tensor.zero_point != 0):
             raise self.error("weights must have zero point 0; quantize the model to int8 with symmetric weights")
         channels = tensor.shape[scale_axis]

@@ -19,6 +19,7 @@ from accel.quantizer import dequantize_output, quantize_input
 
 runtime = pytest.importorskip("tflite_micro", reason="needs the package tflite-micro").runtime
 models = pytest.importorskip("tflite_models", reason="needs the package ai-edge-litert")
+tflite_writer = pytest.importorskip("tflite_writer")
 
 ARENA_BYTES = 2**24
 FEW, MANY = 5, 250
@@ -145,7 +146,7 @@ def test_suite_catches(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_real_inputs_and_outputs() -> None:
-    writer = models.ModelWriter()
+    writer = tflite_writer.ModelWriter()
     x = writer.tensor((1, 4, 5, 3), kind="FLOAT32")
     a, b = writer.tensor((1, 4, 5, 3), 0.03, 5), writer.tensor((1, 4, 5, 3), 0.02, -9)
     y = writer.tensor((1, 4, 5, 3), kind="FLOAT32")

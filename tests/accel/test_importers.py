@@ -1,0 +1,94 @@
+"""Refusals of the importers, and the choice of the reader by suffix."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from small_graphs import every_operation
+
+from accel.errors import ModelError
+from accel.graph_file import dump_graph, save_graph
+from accel.importers import load_model, read_quantized_onnx, read_tflite
+
+
+def onnx_model(nodes: list[onnx.NodeProto], constants: dict[str, object], *, opset: int = 17) -> bytes:
+    """A model from a real input "x" to "y"."""
+    image = [1, 2, 3, 3]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, image)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, image)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8).SerializeToString()
+
+
+def test_reader_is_chosen_by_suffix(tmp_path: Path) -> None:
+    graph = every_operation()
+    save_graph(graph, tmp_path / "net.graph")
+    assert dump_graph(load_model(tmp_path / "net.graph")) == dump_graph(graph)
+    with pytest.raises(ModelError, match=r"^model must be a file \.accel, \.graph, \.onnx, \.tflite, got 'net\.pb'$"):
+        load_model("net.pb")
+
+
+@pytest.mark.parametrize("suffix", ["tflite", "onnx"])
+def test_missing_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(ModelError, match=r"^model '.*none\..*' cannot be read: No such file or directory$"):
+        load_model(tmp_path / f"none.{suffix}")
+
+
+@pytest.mark.parametrize("data", [b"", b"TFL3", b"\0" * 64, b"\xff\xff\xff\x7fTFL3" + b"\0" * 64])
+def test_no_flatbuffer_is_refused(data: bytes) -> None:
+    with pytest.raises(ModelError, match=r"^model must be "):
+        read_tflite(data)
+
+
+def test_float_tflite_is_refused(shared_models: Path) -> None:
+    message = r"^CONV_2D 0: weights must be INT8 with 4 axes, got FLOAT32 .*; quantize the whole model to int8$"
+    with pytest.raises(ModelError, match=message):
+        load_model(shared_models / "mlperf_tiny" / "resnet8_float.tflite")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "message"),
+    [
+        (
+            [helper.make_node("Relu", ["x"], ["y"], name="r")],
+            {},
+            "Relu 'r': input 'x' must be quantized",
+        ),
+        (
+            [
+                helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+                helper.make_node("Erf", ["q"], ["y"], name="e"),
+            ],
+            {"s": np.float32(1), "z": np.int8(0)},
+            "Erf 'e': operator is not supported; supported are ",
+        ),
+        (
+            [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"], name="q")],
+            {"s": np.float32(-1), "z": np.int8(0)},
+            "QuantizeLinear 'q': scale must be a positive number, got ",
+        ),
+        (
+            [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"], name="q", axis=1)],
+            {"s": np.ones(2, np.float32), "z": np.zeros(2, np.int8)},
+            "QuantizeLinear 'q': activations must have one scale and one zero point of int8 or uint8, got int8",
+        ),
+    ],
+)
+def test_unsupported_onnx_is_refused(nodes: list[onnx.NodeProto], constants: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}"):
+        read_quantized_onnx(onnx_model(nodes, constants))
+
+
+def test_old_opset_is_refused() -> None:
+    model = onnx_model([helper.make_node("Relu", ["x"], ["y"])], {}, opset=9)
+    with pytest.raises(ModelError, match=r"^model must have opset 10 or later, got 9; convert it$"):
+        read_quantized_onnx(model)
