@@ -74,7 +74,7 @@ class Tensor:
         where = f"tensor {self.name!r}"
         if not (isinstance(self.name, str) and self.name):
             raise GraphError(f"tensor name must be a text that is not empty, got {self.name!r}")
-        positive = all(isinstance(size, int) and 0 < size < 2**24 for size in self.shape)
+        positive = all(type(size) is int and 0 < size < 2**24 for size in self.shape)
         if not (len(self.shape) in (2, 4) and positive and self.shape[0] == 1 and math.prod(self.shape) < 2**31):
             raise GraphError(
                 f"{where}: shape must be (1, height, width, channels) or (1, features), got {self.shape!r}"

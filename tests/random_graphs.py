@@ -8,7 +8,7 @@ import numpy as np
 
 from accel import numerics
 from accel.graph import Graph, Tensor
-from accel.nodes import Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Node, Reshape, Softmax
+from accel.nodes import Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Mean, Node, Reshape, Softmax
 from accel.numerics import multiplier_fp32, quantize_multiplier
 
 Rng = np.random.Generator
@@ -92,6 +92,16 @@ class _Builder:
         node = kind(name=f"pool{len(self.nodes)}", inputs=(source.name,), output="", **window, **self.clamp())
         return self.append(node, self.tensor(node.output_shape(source.shape), like=source))
 
+    def mean(self, source: Tensor) -> Tensor:
+        kernel = source.shape[1:3]
+        output = self.tensor((1, 1, 1, source.shape[3]))
+        multiplier, shift = self.multiplier(source.scale / (output.scale * kernel[0] * kernel[1]))
+        node = Mean(
+            name=f"mean{len(self.nodes)}", inputs=(source.name,), output="", kernel=kernel, multiplier=multiplier,
+            shift=shift, **self.clamp(),
+        )  # fmt: skip
+        return self.append(node, output)
+
     def add(self, first: Tensor, second: Tensor) -> Tensor:
         twice = 2 * max(first.scale, second.scale)
         output = self.tensor(first.shape)
@@ -148,8 +158,10 @@ def random_graph(rng: Rng, mode: str, *, layers: int = 4, channels: int = 40, si
             current = builder.fully_connected(current, builder.pick(1, channels))
         elif draw < 0.5:
             current = builder.conv(current, builder.pick(1, channels))
-        elif draw < 0.65:
+        elif draw < 0.62:
             current = builder.pool(current)
+        elif draw < 0.65:
+            current = builder.mean(current)
         elif draw < 0.8:
             partners = [t for t in builder.tensors.values() if t.shape == current.shape]
             if rng.random() < 0.2:

@@ -32,7 +32,7 @@ def conv(channels: int, kernel: tuple[int, int], **fields: Any) -> Layer:
     """A convolution with clamped outputs."""
 
     def make(name: str, source: Tensor, output: str) -> Node:
-        values = _weights((channels, *kernel, source.shape[3]))
+        values = _weights((channels, *kernel, source.shape[3] // fields.get("groups", 1)))
         return Conv2d(name=name, inputs=(source.name,), output=output, act_min=-100, **values, **fields)
 
     return make

@@ -302,8 +302,8 @@ def run_smart_mutants(seeds: range) -> dict[str, int]:
 
 
 def test_mutants_with_right_checksums_load_well_formed_or_not_at_all() -> None:
-    counts = run_smart_mutants(range(500))
-    assert min(counts.values()) > 20
+    counts = run_smart_mutants(range(300))
+    assert min(counts.values()) > 15
 
 
 @pytest.mark.slow

@@ -67,7 +67,10 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
         if layer.group_outer:
             yield "groups outside of tiles"
         if isinstance(layer.layer, build.ArrayLayer):
-            if len(weights.weight_blocks(layer.layer, layer.chunks, config)) > 1:
+            channels = (0, min(config.cols, layer.layer.output_shape[2]))
+            if layer.layer.groups > 1:
+                yield "groups"
+            if len(weights.weight_blocks(layer.layer, layer.chunks, config, channels)) > 1:
                 yield "contraction in several blocks"
             if layer.layer.output_shape[2] > max(config.rows, config.cols):
                 yield "several groups of channels"
@@ -84,7 +87,7 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
 ALL_FEATURES = {
     "tiles", "streamed input", "folded columns", "groups outside of tiles", "contraction in several blocks",
     "several groups of channels", "rows < cols", "rows > cols", "square", "one PE", "host part", "several inputs",
-    "tflite", "single", "fp32",
+    "groups", "tflite", "single", "fp32",
 }  # fmt: skip
 
 
@@ -110,9 +113,9 @@ def run_random(seeds: range, limits: dict[str, int], stepped_every: int) -> Coun
 
 
 def test_random_graphs_on_random_machines_equal_the_reference() -> None:
-    seen = run_random(range(50), {"layers": 3, "channels": 18, "size": 8}, stepped_every=3)
+    seen = run_random(range(45), {"layers": 3, "channels": 18, "size": 8}, stepped_every=3)
     print(dict(seen))
-    assert seen["graphs"] >= 40
+    assert seen["graphs"] >= 35
 
 
 @SLOW
@@ -203,6 +206,8 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
     ),
     "global average of 2,895 taps": (lambda: network((1, 193, 15, 3), pool(AveragePool2d, (193, 15), (1, 1))), TINY,
                                      set()),
+    "depthwise": (lambda: network((1, 9, 7, 10), conv(10, (3, 3), groups=10, padding=(1, 1, 1, 1))), TINY, {"groups"}),
+    "groups that share words": (lambda: network((1, 5, 5, 9), conv(12, (2, 2), groups=3)), SMALL, {"groups"}),
     "an input that is added to itself": (lambda: network((1, 4, 4, 9), add()), TINY, set()),
 }  # fmt: skip
 
@@ -260,11 +265,11 @@ ERRORS: dict[str, tuple[Callable[[], Graph], ArchConfig]] = {
         lambda: network((1, 181, 16, 2), pool(AveragePool2d, (181, 16), (1, 1))),
         replace(TINY, requant_modes=("tflite",)),
     ),
-    "layer 'n0' is beyond the instruction set: POST field ky_count must be in 1..255, got 300": (
+    "layer 'n0' is beyond the instruction set: POST field ky_count must be an integer in 1..255, got 300": (
         lambda: network((1, 300, 1, 2), pool(AveragePool2d, (300, 1), (1, 1))),
         TINY,
     ),
-    "layer 'n0' is beyond the instruction set: EXEC field x_start must be in -128..127, got -200": (
+    "layer 'n0' is beyond the instruction set: EXEC field x_start must be an integer in -128..127, got -200": (
         lambda: network((1, 5, 6, 3), conv(2, (1, 1), padding=(0, 200, 0, 0))),
         TINY,
     ),

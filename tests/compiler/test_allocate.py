@@ -1,0 +1,107 @@
+"""Room on chip: areas never share words while both live; blocks that are needed stay."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accel.config import preset
+from compiler.allocate import Area, BlockCache, Scratchpad
+
+TINY = preset("tiny")
+BANK = TINY.spad_bank_words
+
+requests = st.lists(
+    st.tuples(st.integers(1, 3000), st.integers(0, 6), st.integers(0, 4), st.booleans()), min_size=1, max_size=20
+)
+
+
+@given(requests)
+def test_living_areas_never_overlap(wanted: list[tuple[int, int, int, bool]]) -> None:
+    scratchpad = Scratchpad(TINY)
+    for words, first, length, released in wanted:
+        before = list(scratchpad.areas)
+        area = scratchpad.allocate(words, first, first + length)
+        if area is None:
+            assert not _fits(before, words, first, first + length)
+            continue
+        assert (area.words, area.first, area.last) == (words, first, first + length)
+        assert 0 <= area.base <= TINY.spad_words - words
+        if released:
+            scratchpad.release(area)
+    for a, b in combinations(scratchpad.areas, 2):
+        assert not (a.lives_with(b) and a.overlaps(b))
+
+
+def _fits(areas: list[Area], words: int, first: int, last: int) -> bool:
+    """Whether any place has room, tried word by word."""
+    free = np.ones(TINY.spad_words, bool)
+    for area in areas:
+        if area.first <= last and first <= area.last:
+            free[area.base : area.base + area.words] = False
+    taken = np.flatnonzero(~free)
+    edges = np.diff(np.concatenate([[-1], taken, [len(free)]])) - 1
+    return bool(edges.max() >= words)
+
+
+def test_areas_of_one_layer_are_kept_in_banks_of_their_own() -> None:
+    scratchpad = Scratchpad(TINY)
+    areas = [scratchpad.allocate(100, 0, 1) for _ in range(5)]
+    assert [area.base // BANK for area in areas if area][:4] == [0, 1, 2, 3]
+
+
+def test_areas_of_other_times_share_words() -> None:
+    scratchpad = Scratchpad(TINY)
+    first, second = scratchpad.allocate(8000, 0, 1), scratchpad.allocate(8000, 2, 3)
+    assert first
+    assert second
+    assert first.overlaps(second)
+    assert not first.lives_with(second)
+    assert scratchpad.allocate(8000, 1, 2) is None
+
+
+class NaiveUse:
+    """Random steps against a cache; what every step finds must be what was placed."""
+
+    def __init__(self, words: int, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.cache, self.memory = BlockCache(words), np.full(words, -1)
+
+    def run(self, steps: int) -> int:
+        sizes = self.rng.integers(1, 12, 9)
+        needs = [sorted(set(self.rng.integers(0, 9, 2).tolist())) for _ in range(steps)]
+        uses = {key: [i for i, need in enumerate(needs) if key in need] for key in range(9)}
+        loads = 0
+        for step, need in enumerate(needs):
+            for key in need:
+                if key in self.cache.blocks:
+                    continue
+                base = self.cache.place(key, int(sizes[key]), uses[key], step, step, step)
+                assert base is not None
+                self.memory[base : base + sizes[key]] = key
+                loads += 1
+            for key in need:
+                base = self.cache.use(key, step)
+                assert (self.memory[base : base + sizes[key]] == key).all()
+        return loads
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_blocks_are_whole_when_they_are_used(seed: int) -> None:
+    few, many = NaiveUse(48, seed).run(40), NaiveUse(110, seed).run(40)
+    assert many <= 9 <= 40
+    assert few >= many
+
+
+def test_blocks_in_use_are_not_evicted() -> None:
+    cache = BlockCache(10)
+    assert cache.place("a", 6, [0, 2], 0, 0, 0) == 0
+    cache.use("a", 0)
+    assert cache.place("b", 6, [1], 1, 2, 1) is None  # a is needed by step 2
+    assert cache.place("b", 6, [1], 1, 1, -1) is None  # a was used by step 0, which must end first
+    assert cache.place("b", 6, [1], 1, 1, 0) is not None
+    assert "a" not in cache.blocks
+    assert cache.place("c", 11, [1], 1, 1, 1) is None

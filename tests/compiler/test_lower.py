@@ -1,0 +1,133 @@
+"""Lowering: zero points in biases, exact means, what remains for the host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_networks import conv, every_compiled_operation, fully_connected, network, pool, reshape, softmax
+
+from accel.config import preset
+from accel.errors import CompileError
+from accel.isa import Mode
+from accel.nodes import AveragePool2d, Conv2d, FullyConnected
+from accel.numerics import requantize
+from compiler.layers import IDENTITY, ArrayLayer, VectorLayer, product_shape
+from compiler.lower import lower, mean_record
+
+TINY = preset("tiny")
+
+
+def divide_half_away(total: np.ndarray, count: int) -> np.ndarray:
+    """Quotient rounded to nearest, ties away from zero."""
+    return np.sign(total) * ((2 * np.abs(total) + count) // (2 * count))
+
+
+def critical_sums(count: int) -> np.ndarray:
+    """Around every sum at which the mean's rounding changes: requantization is monotonous between them."""
+    ties = np.arange(-257, 258) * count
+    near = np.concatenate([ties // 2 + offset for offset in (-1, 0, 1, 2)])
+    return near[(near >= -128 * count) & (near <= 127 * count)]
+
+
+def wrong_mean(count: int, mode: Mode) -> bool:
+    _, multiplier, shift = mean_record(count, mode)
+    sums = critical_sums(count)
+    got = requantize(sums.astype(np.int32), np.int32(multiplier), np.int8(shift), mode.name.lower())
+    return bool((got != divide_half_away(sums, count)).any())
+
+
+def test_means_are_exact_for_every_count_of_tflite() -> None:
+    assert [count for count in range(1, 2896) if wrong_mean(count, Mode.TFLITE)] == []
+
+
+def test_means_are_exact_for_counts_of_single() -> None:
+    counts = [*range(1, 600), *range(600, 65026, 173), 255 * 255, *(2**n + d for n in range(1, 16) for d in (-1, 1))]
+    assert [count for count in counts if wrong_mean(count, Mode.SINGLE)] == []
+
+
+@pytest.mark.slow
+def test_means_are_exact_for_every_count_of_single() -> None:
+    assert [count for count in range(1, 255 * 255 + 1) if wrong_mean(count, Mode.SINGLE)] == []
+
+
+def test_a_smaller_multiplier_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = mean_record(9, Mode.SINGLE)
+    monkeypatch.setitem(globals(), "mean_record", lambda *_: (exact[0], exact[1] - 1, exact[2]))
+    assert wrong_mean(8, Mode.SINGLE)
+
+
+def test_the_identity_leaves_values_as_they_are() -> None:
+    values = np.arange(-(2**15), 2**15, dtype=np.int32)
+    bias, multiplier, shift = IDENTITY
+    for mode in ("tflite", "single", "fp32"):
+        got = requantize(values + bias, np.int32(multiplier), np.int8(shift), mode)
+        np.testing.assert_array_equal(got, values)
+
+
+def test_zero_points_are_folded_into_biases() -> None:
+    graph = network((1, 4, 5, 3), conv(6, (2, 2), padding=(1, 1, 1, 1)))
+    (layer,) = lower(graph, TINY).layers
+    (node,) = graph.nodes
+    assert isinstance(layer, ArrayLayer)
+    assert isinstance(node, Conv2d)
+    assert layer.pad_value == graph.tensors["t0"].zero_point == 3
+    for channel, (bias, multiplier, shift) in enumerate(layer.records):
+        expected = int(node.bias[channel]) - 3 * int(node.weight[channel].astype(int).sum())
+        assert (bias, multiplier, shift) == (expected, node.multiplier[channel], node.shift[channel])
+
+
+def test_folded_biases_wrap_like_accumulators() -> None:
+    graph = network((1, 4), fully_connected(1))
+    node = graph.nodes[0]
+    assert isinstance(node, FullyConnected)
+    extreme = replace(node, bias=np.array([-(2**31)], np.int32), weight=np.full((1, 4), 127, np.int8))
+    (layer,) = lower(replace(graph, nodes=(extreme,)), TINY).layers
+    assert isinstance(layer, ArrayLayer)
+    assert layer.records[0][0] == -(2**31) - 3 * 4 * 127 + 2**32
+
+
+def test_the_host_gets_the_tail() -> None:
+    lowered = lower(every_compiled_operation(), TINY)
+    assert [layer.name for layer in lowered.layers] == ["n0", "n1", "n2", "n3", "n5"]
+    assert lowered.aliases == {"t5": "t4"}
+    assert lowered.outputs == ("t6",)
+    assert lowered.host is not None
+    assert (lowered.host.inputs, lowered.host.outputs) == (("t6",), ("t6", "t7"))
+    assert [node.name for node in lowered.host.nodes] == ["n6"]
+    everything = lower(network((1, 3, 3, 2), conv(2, (1, 1))), TINY)
+    assert (everything.host, everything.outputs, dict(everything.inputs)) == (None, ("t1",), {"t0": (3, 3, 2)})
+
+
+def test_a_fully_connected_layer_of_an_image_is_a_convolution() -> None:
+    layer = lower(network((1, 3, 5, 6), reshape((1, 90)), fully_connected(7)), TINY).layers[0]
+    assert isinstance(layer, ArrayLayer)
+    assert (layer.input_shape, layer.output_shape, layer.weight.shape) == ((3, 5, 6), (1, 1, 7), (7, 3, 5, 6))
+    assert product_shape(layer) == (1, 90, 7)
+
+
+def test_means_have_a_region_for_every_number_of_taps() -> None:
+    graph = network((1, 5, 4, 2), pool(AveragePool2d, (3, 3), (1, 1), (1, 1, 1, 1)))
+    (layer,) = lower(graph, TINY).layers
+    assert isinstance(layer, VectorLayer)
+    taps = np.zeros((5, 4), int)
+    for y, x in np.ndindex(5, 4):
+        taps[y, x] = sum(0 <= y + i < 5 and 0 <= x + j < 4 for i in (-1, 0, 1) for j in (-1, 0, 1))
+    seen = np.zeros((5, 4), int)
+    for region in layer.regions:
+        part = np.s_[region.y0 : region.y1, region.x0 : region.x1]
+        seen[part] += 1
+        assert {mean_record(int(count), layer.mode) for count in taps[part].flat} == {region.record}
+    assert (seen == 1).all()
+
+
+def test_means_prefer_single_rounding() -> None:
+    graph = network((1, 5, 4, 2), pool(AveragePool2d, (3, 3), (1, 1)))
+    assert lower(graph, TINY).layers[0].mode is Mode.SINGLE
+    assert lower(graph, replace(TINY, requant_modes=("tflite",))).layers[0].mode is Mode.TFLITE
+
+
+def test_softmax_in_the_middle_is_refused() -> None:
+    with pytest.raises(CompileError, match=r"^Softmax 'n0' must be at the end of the graph: the host computes it$"):
+        lower(network((1, 9), softmax(), fully_connected(3)), TINY)

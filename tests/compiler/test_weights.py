@@ -1,0 +1,136 @@
+"""The contraction: every weight is multiplied once, blocks fit, packed bytes are in the order of EXEC's loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from small_networks import conv, network
+
+from accel.config import preset
+from compiler.layers import ArrayLayer
+from compiler.lower import lower
+from compiler.weights import Chunk, Piece, channel_chunks, folded_chunks, pack_block, weight_blocks
+
+EDGE = preset("edge")
+
+
+def layer_of(channels: int, kernel: tuple[int, int], outputs: int, **fields: Any) -> ArrayLayer:
+    (layer,) = lower(network((1, 40, 40, channels), conv(outputs, kernel, **fields)), EDGE).layers
+    assert isinstance(layer, ArrayLayer)
+    return layer
+
+
+def rows_of(layer: ArrayLayer, piece: Piece) -> Iterator[tuple[int, int, int]]:
+    """(ky, kx, input channel) of each weight word of a piece, as EXEC's loops and LOAD's words define them."""
+    channels = layer.input_shape[2]
+    for chunk in piece.chunks:
+        for ky in range(piece.ky0, piece.ky1):
+            for kx in range(piece.kx0, piece.kx1):
+                for row in range(piece.k_rows):
+                    if chunk.folded:
+                        yield ky, chunk.column + row // channels, row % channels
+                    else:
+                        yield ky, kx, chunk.channel + row
+
+
+CASES = [
+    (3, (3, 3), 16, 4096, True),
+    (1, (7, 7), 8, 4096, True),
+    (40, (3, 3), 40, 4096, False),
+    (40, (5, 4), 7, 128, False),
+    (33, (3, 7), 7, 32, False),
+    (16, (1, 1), 3, 64, False),
+    (3, (5, 7), 5, 64, True),
+]
+case = pytest.mark.parametrize(("channels", "kernel", "outputs", "wbuf", "folded"), CASES)
+
+
+@case
+def test_every_weight_is_packed_once(
+    channels: int, kernel: tuple[int, int], outputs: int, wbuf: int, folded: bool
+) -> None:
+    layer = layer_of(channels, kernel, outputs)
+    config = replace(EDGE, wbuf_words=wbuf)
+    chunks = folded_chunks(layer, config.rows) if folded else channel_chunks(channels, config.rows)
+    assert chunks
+    seen = np.zeros((*kernel, channels), int)
+    for block in weight_blocks(layer, chunks, config, (1, 3)):
+        assert 0 < sum(piece.words for piece in block) <= wbuf // 2
+        words = [row for piece in block for row in rows_of(layer, piece)]
+        assert len(words) == sum(piece.words for piece in block)
+        data = np.frombuffer(pack_block(layer, block, 1, 3), np.int8).reshape(-1, 2)
+        for (ky, kx, ic), word in zip(words, data, strict=True):
+            seen[ky, kx, ic] += 1
+            np.testing.assert_array_equal(word, layer.weight[1:3, ky, kx, ic])
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize(("channels", "groups", "outputs"), [(40, 40, 40), (40, 2, 40), (18, 6, 36), (33, 3, 9)])
+def test_grouped_weights_lie_on_the_channels_that_they_see(channels: int, groups: int, outputs: int) -> None:
+    layer = layer_of(channels, (2, 3), outputs, groups=groups)
+    dense = np.zeros((outputs, 2, 3, channels), np.int8)
+    for channel in range(outputs):
+        first = channel // (outputs // groups) * (channels // groups)
+        dense[channel, :, :, first : first + channels // groups] = layer.weight[channel]
+    chunks = channel_chunks(channels, EDGE.rows)
+    for start in range(0, outputs, EDGE.cols):
+        part = (start, min(start + EDGE.cols, outputs))
+        rest = dense[part[0] : part[1]].copy()
+        for block in weight_blocks(layer, chunks, EDGE, part):
+            data = np.frombuffer(pack_block(layer, block, *part), np.int8).reshape(-1, part[1] - part[0])
+            words = [row for piece in block for row in rows_of(layer, piece)]
+            for (ky, kx, ic), word in zip(words, data, strict=True):
+                np.testing.assert_array_equal(word, dense[part[0] : part[1], ky, kx, ic])
+                rest[:, ky, kx, ic] = 0
+        assert not rest.any()
+
+
+@case
+def test_pieces_fit_the_instruction(
+    channels: int, kernel: tuple[int, int], outputs: int, wbuf: int, folded: bool
+) -> None:
+    layer = layer_of(channels, kernel, outputs)
+    chunks = channel_chunks(channels, EDGE.rows)
+    for block in weight_blocks(layer, chunks, replace(EDGE, wbuf_words=wbuf), (0, outputs)):
+        for piece in block:
+            assert 0 < piece.k_rows <= EDGE.rows
+            assert {chunk.rows for chunk in piece.chunks} == {piece.k_rows}
+            assert {b.index - a.index for a, b in pairwise(piece.chunks)} <= {1}
+
+
+def test_chunks_of_channels() -> None:
+    assert channel_chunks(40, 16) == (Chunk(0, 16, 0), Chunk(1, 16, 16), Chunk(2, 8, 32))
+    assert channel_chunks(3, 16) == (Chunk(0, 3, 0),)
+
+
+def test_chunks_of_columns() -> None:
+    assert folded_chunks(layer_of(3, (7, 7), 4), 16) == (
+        Chunk(0, 15, column=0, taps=5),
+        Chunk(1, 6, column=5, taps=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "fields", "reason"),
+    [
+        (9, (3, 3), {}, "no two columns fit a word"),
+        (3, (3, 1), {}, "one column"),
+        (3, (3, 3), {"dilation": (1, 2)}, "columns are not neighbours"),
+        (5, (3, 3), {"stride": (1, 4)}, "words would skip bytes that LOAD has no step for"),
+        (1, (1, 9), {"padding": (0, 250, 0, 0)}, "more padding than LOAD makes"),
+    ],
+)
+def test_what_is_not_folded(channels: int, kernel: tuple[int, int], fields: dict[str, Any], reason: str) -> None:
+    assert folded_chunks(layer_of(channels, kernel, 4, **fields), EDGE.rows) is None
+
+
+def test_blocks_use_the_buffer() -> None:
+    """No two blocks could be one."""
+    blocks = weight_blocks(layer_of(40, (5, 5), 4), channel_chunks(40, 16), replace(EDGE, wbuf_words=512), (0, 4))
+    sizes = [sum(piece.words for piece in block) for block in blocks]
+    assert all(a + b > 256 for a, b in pairwise(sizes))
