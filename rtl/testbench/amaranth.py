@@ -22,7 +22,7 @@ from rtl.top import Accelerator
 CLOCK_PERIOD_SECONDS = 1e-8
 
 
-class _Bench:
+class Bench:
     """The machine, its memories and what was seen."""
 
     def __init__(self, config: ArchConfig, memory: npt.NDArray[np.uint8], stalls_seed: int | None):
@@ -100,7 +100,7 @@ def run(
     """Execute a program in Amaranth's simulator; parameters and errors as for `rtl.testbench.verilator.run`."""
     counts = instructions_per_unit(code)
     work = prepared_memory(code, program_address, memory)
-    bench = _Bench(config, work, stalls_seed)
+    bench = Bench(config, work, stalls_seed)
     registers: list[int] = []
 
     async def drive(ctx: SimulatorContext) -> None:
