@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("accel", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("accel")
 
 
 @pytest.fixture(scope="session")

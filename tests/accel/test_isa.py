@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from accel import isa
@@ -186,7 +186,6 @@ def test_different_instructions_read_differently(pair: list[Instruction]) -> Non
 
 
 @pytest.mark.rtl
-@settings(deadline=None)
 @given(instructions)
 def test_the_rtl_layout_is_the_encoding(instruction: Instruction) -> None:
     from rtl.interfaces import layout

@@ -297,6 +297,12 @@ def test_graphs_without_a_place_are_refused_with_numbers(message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_memories_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compiler.compile.MEMORY_LIMIT_BYTES", 1000)
+    with pytest.raises(CompileError, match=r"^graph 'network' must need at most 1000 bytes of external memory, got "):
+        compile_graph(network((1, 3, 3, 2), conv(2, (1, 1))), TINY)
+
+
 # Mutants --------------------------------------------------------------------------------------------------------------
 
 Patch = Callable[[pytest.MonkeyPatch], None]
