@@ -14,7 +14,7 @@ from random_instructions import DATA_BYTES, RECORDS, InstructionDraw, random_mul
 
 from accel import isa
 from accel.config import PARAM_RECORD_BYTES, REQUANT_MODES, ArchConfig
-from accel.isa import INSTRUCTION_BYTES, Instruction, Mode, Opcode
+from accel.isa import INSTRUCTION_BYTES, Instruction, Memory, Mode, Opcode, Source
 from compiler.synchronize import Synchronizer
 
 WEIGHTS = {Opcode.LOAD: 0.35, Opcode.EXEC: 0.25, Opcode.POST: 0.25, Opcode.STORE: 0.15}
@@ -70,7 +70,7 @@ def random_config(rng: np.random.Generator) -> ArchConfig:
     )
 
 
-def random_program(config: ArchConfig, rng: np.random.Generator, size: int) -> RandomProgram:
+def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, framed: bool = False) -> RandomProgram:
     """A valid program of `size` instructions whose memory accesses collide often.
 
     Parameters
@@ -78,7 +78,10 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int) -> R
     config : ArchConfig
     rng : numpy Generator
     size : int
-        Number of instructions, at least 1.
+        Number of random instructions, at least 1.
+    framed : bool
+        Before them, fill all on-chip memories; after them, store the whole scratchpad and post-processed accumulators,
+        so that every value that was computed shows in external memory.
     """
     program_address = INSTRUCTION_BYTES * int(rng.integers(0, 64))
     pool = program_address + size * INSTRUCTION_BYTES + int(rng.integers(0, 64))
@@ -86,15 +89,65 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int) -> R
     draw = InstructionDraw(config, rng, pool, data, [Mode[m.upper()] for m in config.requant_modes])
     if rng.random() < 0.5:
         draw.modes = draw.modes[:1]
+    stream = [
+        draw.instruction(Opcode(int(opcode))) for opcode in rng.choice(list(WEIGHTS), size, p=list(WEIGHTS.values()))
+    ]
+    dump = data + DATA_BYTES
+    if framed:
+        # The program grows: it moves behind everything else.
+        stream = [*fill(config, pool, data), *stream, *show(config, dump, draw.modes[0])]
+        program_address = -(-(dump + (config.spad_words + config.acc_words * config.cols) * config.rows) // 64) * 64
     synchronizer = Synchronizer(config)
-    for opcode in rng.choice(list(WEIGHTS), size, p=list(WEIGHTS.values())):
-        synchronizer.add(draw.instruction(Opcode(int(opcode))))
+    for instruction in stream:
+        synchronizer.add(instruction)
     instructions = synchronizer.finish()
     code = isa.encode(instructions)
-    memory = _bytes(rng, -(-(data + DATA_BYTES) // 64) * 64)
+    end = program_address + len(code) if framed else dump
+    memory = _bytes(rng, -(-end // 64) * 64)
     memory[pool : pool + RECORDS * PARAM_RECORD_BYTES] = _records(rng, Mode.FP32 in draw.modes)
     memory[program_address : program_address + len(code)] = np.frombuffer(code, np.uint8)
     return RandomProgram(code, memory, program_address, instructions)
+
+
+def _linear(memory: Memory, source: int, address: int, words: int, word_bytes: int, limit: int) -> list[Instruction]:
+    """LOADs of `words` consecutive words from the first `limit` bytes at `source`, read again as often as needed."""
+    most = max(1, limit // word_bytes)
+    result = []
+    for first in range(0, words, most):
+        count = min(most, words - first)
+        fields = {"memory": memory, "dram_address": source, "address": address + first, "row_bytes": count * word_bytes}
+        fields |= {"row_words": count, "word_bytes": word_bytes, "step_bytes": word_bytes}
+        result.append(Instruction(Opcode.LOAD, fields))
+    return result
+
+
+def fill(config: ArchConfig, pool: int, data: int) -> list[Instruction]:
+    """LOADs that write every word of SPAD, WBUF and PARAM."""
+    records = RECORDS * PARAM_RECORD_BYTES
+    return [
+        *_linear(Memory.PARAM, pool, 0, config.param_channels, PARAM_RECORD_BYTES, records),
+        *_linear(Memory.WBUF, data + 1, 0, config.wbuf_words, config.cols, DATA_BYTES - 1),
+        *_linear(Memory.SPAD, data + 2, 0, config.spad_words, config.rows, DATA_BYTES - 2),
+    ]
+
+
+def show(config: ArchConfig, dump: int, mode: Mode) -> list[Instruction]:
+    """STOREs of the whole scratchpad, then of every accumulator after POST, from `dump` on."""
+
+    def store(address: int, words: int) -> Instruction:
+        fields = {"dram_address": address, "row_words": words, "word_bytes": config.rows}
+        return Instruction(Opcode.STORE, fields)
+
+    result, address = [store(dump, config.spad_words)], dump + config.spad_words * config.rows
+    pixels = min(config.acc_bank_words, config.spad_words)
+    words = min(-(-config.cols // config.rows), config.spad_words // pixels)
+    for bank in range(config.acc_banks):
+        fields = {"source": Source.ACC, "mode": mode, "per_channel": 1, "word_count": words, "ox_count": pixels}
+        fields |= {"group_count": min(config.rows, config.cols) // config.post_lanes, "act_min": -128, "act_max": 127}
+        fields |= {"src_address": bank * config.acc_bank_words, "src_ox_stride": 1, "dst_ox_stride": 1}
+        result += [Instruction(Opcode.POST, fields | {"dst_word_stride": pixels}), store(address, words * pixels)]
+        address += words * pixels * config.rows
+    return result
 
 
 def _bytes(rng: np.random.Generator, count: int) -> npt.NDArray[np.uint8]:

@@ -44,7 +44,7 @@ def coverify(number: int, programs: int, simulator: str = "verilator") -> None:
     config = machine(number)
     for index in range(programs):
         rng = np.random.default_rng([SEED, number, index])
-        program = random_program(config, rng, int(rng.integers(4, 60)))
+        program = random_program(config, rng, int(rng.integers(4, 60)), framed=True)
         results = execute_both(config, program.code, program.program_address, program.memory, simulator)
         divergence = first_divergence(program.code, *results)
         assert divergence is None, f"ACCEL_SEED={SEED} machine {number} program {index}: {divergence}\n{config}"

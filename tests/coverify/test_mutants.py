@@ -1,0 +1,122 @@
+"""Co-verification sees faults: each seeded change of the RTL makes some random program diverge from the simulator.
+
+The machine is small and runs in Amaranth's own simulator, which needs no compilation of each mutant.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from types import ModuleType
+
+import numpy as np
+import pytest
+from random_programs import random_program
+
+from accel.config import ArchConfig
+from accel.coverify import execute_both, first_divergence
+from accel.errors import AccelError
+from rtl import (
+    accumulators,
+    activation_sequencer,
+    array,
+    bursts,
+    control,
+    exec_unit,
+    load_writer,
+    post_lane,
+    requantize,
+    store_packer,
+    window,
+)
+
+pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+
+MACHINE = ArchConfig(
+    name="small",
+    rows=2,
+    cols=2,
+    spad_banks=2,
+    spad_bank_words=16,
+    wbuf_words=16,
+    acc_banks=2,
+    acc_bank_words=16,
+    param_channels=16,
+    post_lanes=1,
+    queue_depth=2,
+    bus_bytes=4,
+    outstanding_bursts=2,
+    read_latency_cycles=3,
+    write_latency_cycles=2,
+    requant_modes=("tflite", "fp32"),
+)
+PROGRAMS = 8
+INSTRUCTIONS = 24
+
+# (what is wrong, module, class or None, function, text, its replacement)
+MUTANTS = [
+    ("shadow weights swap a pixel late", array, None, "build_pe", "Mux(left.swap, shadow", "Mux(swap, shadow"),
+    ("a row captures its neighbour's weight", array, "SystolicArray", "elaborate", "capture, 2,", "capture, 1,"),
+    ("sums are not passed down", array, None, "build_pe", "above.psum + product", "product"),
+    ("padding is read one row too late", window, None, "is_inside", "(y < height)", "(y <= height)"),
+    ("the first tile accumulates", activation_sequencer, "ActivationSequencer", "elaborate", "first.chunk & ", "0 & "),
+    ("accumulators are never cleared", accumulators, "Accumulators", "_column", "Mux(overwrite, 0, old)", "old"),
+    ("a semaphore forgets a token that is posted while one is taken", control, "Semaphores", "elaborate",
+     "count + post - take", "count + (post & ~take) - take"),
+    ("rows of a DMA pattern use the outer stride", bursts, "RowWalker", "elaborate",
+     "self.address + held.row_stride", "self.address + held.outer_stride"),
+    ("bursts cross 4 KiB pages", bursts, "BurstGenerator", "_cut", "Mux(left < page_left, left, page_left)", "left"),
+    ("the last word of a row leaves too much in the buffer", load_writer, "LoadWriter", "_emit",
+     "Mux(last_word, held.word_bytes, held.step_bytes)", "held.step_bytes"),
+    ("ties of fp32 go up", requantize, None, "round_half_even", "rest[:-1].any() | kept[0]", "1"),
+    ("negative ties of tflite go up", requantize, "Requantizer", "_round", "(rest | ~number[-1])", "1"),
+    ("the zero point is subtracted", post_lane, None, "finish", "+ step.zero_point", "- step.zero_point"),
+    ("the first tap of a window is forgotten", post_lane, None, "reduce_taps", "before + tap", "tap"),
+]  # fmt: skip
+
+
+def mutate(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, owner: str | None, name: str, old: str, new: str
+) -> None:
+    """Replace a function or method by its source with `old` (which must occur once) changed to `new`."""
+    target = getattr(module, owner) if owner else module
+    source = textwrap.dedent(inspect.getsource(getattr(target, name)))
+    assert source.count(old) == 1, f"{name} must hold {old!r} once"
+    changed = source.replace(old, new)
+    ast.parse(changed)
+    scope = dict(vars(module))
+    exec(compile(changed, f"<mutant of {name}>", "exec"), scope)
+    monkeypatch.setattr(target, name, scope[name])
+    if owner is None:
+        for user in (array, activation_sequencer, exec_unit, post_lane, store_packer, load_writer, requantize):
+            if getattr(user, name, None) is not None:
+                monkeypatch.setattr(user, name, scope[name])
+
+
+def diverges() -> str | None:
+    """What co-verification of random programs finds first, None if all are equal."""
+    for seed in range(PROGRAMS):
+        program = random_program(MACHINE, np.random.default_rng(seed), INSTRUCTIONS, framed=True)
+        try:
+            results = execute_both(MACHINE, program.code, program.program_address, program.memory, "amaranth")
+        except AccelError as error:
+            return str(error)
+        divergence = first_divergence(program.code, *results)
+        if divergence is not None:
+            return str(divergence)
+    return None
+
+
+def test_without_a_mutant_all_is_equal() -> None:
+    assert diverges() is None
+
+
+@pytest.mark.parametrize(("what", "module", "owner", "name", "old", "new"), MUTANTS, ids=[row[0] for row in MUTANTS])
+def test_mutants_are_seen(
+    what: str, module: ModuleType, owner: str | None, name: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutate(monkeypatch, module, owner, name, old, new)
+    found = diverges()
+    assert found is not None, f"co-verification must notice that {what}"
+    print(f"{what}: {found}")
