@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,35 @@ def q_linear_concat(imp: Importer, node: OnnxNode) -> Value:
     return imp.finish(node, _concat(imp, node, parts, int(node.attributes["axis"])), target)
 
 
+def _move(imp: Importer, node: OnnxNode, shape: Shape, apply: Callable[[Activation], Activation]) -> Value:
+    """Apply a movement to integers now, to what is not quantized yet when it is."""
+    value = imp.value(node, node.inputs[0])
+    if not (isinstance(value, Pending) or (isinstance(value, RawInput) and value.is_real)):
+        kept, x = integers_of(imp, node)
+        return _moved(kept, apply(x))
+    source = value
+
+    def finish(parameters: Parameters, clamp: dict[str, int]) -> str:
+        if isinstance(source, RawInput):
+            x = imp.declare(node, source, parameters)
+        else:
+            x = Activation(source.finish(parameters, clamp), source.shape)
+        moved = apply(x)
+        return moved.name if moved.pixels is None else imp.builder.reshape(imp.row_major(moved), graph_shape(shape))
+
+    return replace(source, shape=shape, finish=finish) if isinstance(source, Pending) else Pending(shape, finish)
+
+
+def _shape(imp: Importer, node: OnnxNode) -> Shape:
+    """ONNX's shape of the first input."""
+    value = imp.value(node, node.inputs[0])
+    return value.shape if isinstance(value, Activation | Pending | RawInput | Real) else integers_of(imp, node)[1].shape
+
+
 def reshape(imp: Importer, node: OnnxNode) -> Value:
     """Reshape, Flatten, Squeeze, Unsqueeze."""
-    value, x = integers_of(imp, node)
-    return _moved(value, imp.reshape(x, _new_shape(imp, node, x.shape)))
+    shape = _new_shape(imp, node, _shape(imp, node))
+    return _move(imp, node, shape, lambda x: imp.reshape(x, shape))
 
 
 def _new_shape(imp: Importer, node: OnnxNode, shape: Shape) -> Shape:
@@ -124,20 +150,27 @@ def _new_shape(imp: Importer, node: OnnxNode, shape: Shape) -> Shape:
 
 def transpose(imp: Importer, node: OnnxNode) -> Value:
     """Transpose; the batch stays first."""
-    value, x = integers_of(imp, node)
-    rank = len(x.shape)
+    source = _shape(imp, node)
+    rank = len(source)
     order = [int(axis) for axis in node.attributes.get("perm", range(rank)[::-1])]
-    if sorted(order) != list(range(rank)) or x.pixels is not None:
+    if sorted(order) != list(range(rank)):
         raise node.error(f"perm must be an order of {rank} axes, got {order!r}")
-    shape = tuple(x.shape[axis] for axis in order)
-    if rank == 4:
-        place = (0, 2, 3, 1)
-        permutation = tuple(place.index(order[place[axis]]) for axis in range(4))
-    else:
-        offset = len(imp.builder.shape(x.name)) - rank
-        permutation = (*range(offset), *(axis + offset for axis in order))
-    name = imp.builder.emit(Transpose, [x.name], imp.parameters(x), node.output, permutation=permutation)
-    return _moved(value, Activation(name, shape))
+    shape = tuple(source[axis] for axis in order)
+
+    def apply(x: Activation) -> Activation:
+        name = x.name if x.pixels is None else imp.builder.reshape(imp.row_major(x), graph_shape(x.shape))
+        if rank == 4:
+            place = (0, 2, 3, 1)
+            permutation = tuple(place.index(order[place[axis]]) for axis in range(4))
+        else:
+            offset = len(imp.builder.shape(name)) - rank
+            permutation = (*range(offset), *(axis + offset for axis in order))
+        if permutation == tuple(range(len(permutation))):
+            return Activation(name, shape)
+        parameters = imp.builder.parameters(name)
+        return Activation(imp.builder.emit(Transpose, [name], parameters, node.output, permutation=permutation), shape)
+
+    return _move(imp, node, shape, apply)
 
 
 def resize(imp: Importer, node: OnnxNode) -> Value:
