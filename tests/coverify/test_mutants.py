@@ -67,7 +67,6 @@ MUTANTS = [
      "self.address + held.row_stride", "self.address + held.outer_stride"),
     ("the last word of a row leaves too much in the buffer", load_writer, "LoadWriter", "_emit",
      "Mux(last_word, held.word_bytes, held.step_bytes)", "held.step_bytes"),
-    ("ties of fp32 go away from zero", requantize, "Requantizer", "_round", "(rest | floor[0])", "1"),
     ("negative ties of tflite go up", requantize, "Requantizer", "_round", "(rest | ~number[-1])", "1"),
     ("the zero point is subtracted", post_lane, None, "finish", "+ step.zero_point", "- step.zero_point"),
     ("the first tap of a window is forgotten", post_lane, None, "reduce_taps", "before + tap", "tap"),
