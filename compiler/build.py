@@ -175,11 +175,11 @@ class Builder:
         if plan.group_outer:
             order = [(t, g) for g in range(len(groups)) for t in range(len(plan.tiles))]
         for number, group in order:
-            self._build_group(index, plan, layer, number, group, groups[group])
+            self._build_group(index, plan, layer, number, groups[group])
             self._tile_steps[number] = len(self.steps) - 1
 
     def _build_group(
-        self, index: int, plan: LayerPlan, layer: ArrayLayer, number: int, group: int, channels: tuple[int, int]
+        self, index: int, plan: LayerPlan, layer: ArrayLayer, number: int, channels: tuple[int, int]
     ) -> None:
         """Steps for one tile and one group of output channels (whole scratchpad words, one or more column tiles)."""
         config, tile = self.config, plan.tiles[number]
@@ -195,7 +195,7 @@ class Builder:
                 weights = self._weight_load(index, layer, part, b, pieces)
                 needs = [*needs, weights]
                 last = b == len(blocks) - 1
-                params = self._param_load(index, group, layer.records[channels[0] : channels[1]]) if last else None
+                params = self._param_load(index, part[0], layer.records[part[0] : part[1]]) if last else None
 
                 def make(
                     addresses: dict[Hashable, int],
@@ -213,7 +213,7 @@ class Builder:
                         result.append(emit_compute.exec_piece(layer, piece, view, tile, word, acc, accumulate))
                         word += piece.words
                     if params is not None:
-                        row = addresses[params] + (part[0] - channels[0]) // config.post_lanes
+                        row = addresses[params]
                         result.append(emit_compute.post_accumulators(config, layer, tile, output, part, acc, row))
                     if params is not None and part[1] == channels[1]:
                         result += self._stores(layer, output, tile, (first_chunk, last_chunk))
@@ -235,9 +235,9 @@ class Builder:
             )
         return key
 
-    def _param_load(self, index: int, group: int, records: tuple[Record, ...]) -> Hashable:
-        """Parameters of consecutive channels, and neutral ones for the unused lanes of the last word."""
-        key = ("params", index, group)
+    def _param_load(self, index: int, part: Hashable, records: tuple[Record, ...]) -> Hashable:
+        """Parameters of a part of a layer's channels, and neutral ones for the unused lanes of the last word."""
+        key = ("params", index, part)
         if key not in self.loads:
             lanes, rows = self.config.post_lanes, self.config.rows
             unit = rows if len(records) > rows else lanes
@@ -251,34 +251,35 @@ class Builder:
     # Vector layers ------------------------------------------------------------------------------------------------
 
     def _build_vector_layer(self, index: int, plan: LayerPlan, layer: VectorLayer) -> None:
-        lanes, chunks = self.config.post_lanes, -(-layer.output_shape[2] // self.config.rows)
-        records = list(dict.fromkeys(region.record for region in layer.regions))
-        params = self._param_load(index, 0, tuple(record for record in records for _ in range(lanes)))
         self._tile_steps = [0] * len(plan.tiles)
         for number, tile in enumerate(plan.tiles):
             inputs = [self._input_view(index, operand, number) for operand in range(len(layer.inputs))]
+            views, needs = tuple(view for view, _ in inputs), [key for _, keys in inputs for key in keys]
             output = self._output_view(plan, tile, 0)
-
-            def make(
-                addresses: dict[Hashable, int],
-                tile: Tile = tile,
-                views: tuple[View, ...] = tuple(view for view, _ in inputs),
-                output: View = output,
-            ) -> list[Instruction]:
-                result = []
-                for region in layer.regions:
-                    part = Tile(
-                        max(region.y0, tile.y0),
-                        min(region.y1, tile.y1),
-                        max(region.x0, tile.x0),
-                        min(region.x1, tile.x1),
-                    )
-                    if part.height > 0 and part.width > 0:
-                        row = addresses[params] + records.index(region.record)
-                        result += emit_compute.post_operands(self.config, layer, part, views, output, row)
-                return result + self._stores(layer, output, tile, (0, chunks))
-
-            needs = [key for _, keys in inputs for key in keys]
-            self.steps.append(Step(index, [*needs, params], make))
+            parts = [(tile.common(Tile(r.y0, r.y1, r.x0, r.x1)), r.record) for r in layer.regions]
+            parts = [(part, record) for part, record in parts if part.height > 0 and part.width > 0]
+            for number_of_part, (part, record) in enumerate(parts, 1):
+                params = self._param_load(index, record, (record,) * self.config.post_lanes)
+                stored = tile if number_of_part == len(parts) else None
+                make = self._vector_step(layer, part, views, output, params, stored)
+                self.steps.append(Step(index, [*needs, params], make))
             self._tile_steps[number] = len(self.steps) - 1
             self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
+
+    def _vector_step(
+        self,
+        layer: VectorLayer,
+        part: Tile,
+        views: tuple[View, ...],
+        output: View,
+        params: Hashable,
+        stored: Tile | None,
+    ) -> Callable[[dict[Hashable, int]], list[Instruction]]:
+        """Outputs `part`, which share a record; then the tile is stored, if it is complete."""
+        chunks = (0, -(-layer.output_shape[2] // self.config.rows))
+
+        def make(addresses: dict[Hashable, int]) -> list[Instruction]:
+            result = emit_compute.post_operands(self.config, layer, part, views, output, addresses[params])
+            return result + (self._stores(layer, output, stored, chunks) if stored else [])
+
+        return make

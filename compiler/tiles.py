@@ -37,6 +37,10 @@ class Tile:
         """Whether the two share pixels."""
         return self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
 
+    def common(self, other: Tile) -> Tile:
+        """The pixels that the two share; a size is negative or 0 if there are none."""
+        return Tile(max(self.y0, other.y0), min(self.y1, other.y1), max(self.x0, other.x0), min(self.x1, other.x1))
+
 
 @dataclass(frozen=True)
 class View:

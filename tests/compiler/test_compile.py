@@ -184,6 +184,15 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
         SMALL, rows=2, cols=6, post_lanes=2), {"rows < cols"}),
     "tall array": (lambda: network((1, 4, 5, 5), conv(11, (2, 2))), replace(
         SMALL, rows=6, cols=2, post_lanes=1), {"rows > cols"}),
+    "tall array, least parameter memory": (lambda: network((1, 4, 5, 5), conv(30, (2, 2))), replace(
+        SMALL, rows=12, cols=2, post_lanes=2, param_channels=8), {"rows > cols"}),
+    "wide array, least parameter memory": (lambda: network((1, 4, 5, 5), conv(30, (2, 2))), replace(
+        SMALL, rows=2, cols=8, post_lanes=2, param_channels=32), {"rows < cols"}),
+    "more counts of taps than parameter rows": (
+        lambda: network((1, 9, 9, 5), pool(AveragePool2d, (5, 5), (1, 1), (2, 2, 2, 2))),
+        replace(SMALL, param_channels=16),
+        set(),
+    ),
     "fully-connected from an image": (
         lambda: network((1, 3, 5, 6), conv(7, (1, 2)), fully_connected(9), fully_connected(3)), TINY, set()),
     "reshape to features and softmax on the host": (
