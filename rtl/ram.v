@@ -17,24 +17,21 @@ module accelerator_ram #(
 );
   localparam LANE_BITS = WIDTH / LANES;
   reg [WIDTH-1:0] memory [0:DEPTH-1];
-  integer word;
+  integer word, lane;
   initial begin
     read_data = {WIDTH{1'b0}};
     for (word = 0; word < DEPTH; word = word + 1) memory[word] = {WIDTH{1'b0}};
   end
-  always @(posedge clk)
+  always @(posedge clk) begin
     if (read_en) read_data <= memory[read_addr];
-  genvar lane;
-  generate
-    for (lane = 0; lane < LANES; lane = lane + 1) begin : lanes
-      always @(posedge clk)
+    if (write_en != {LANES{1'b0}})
+      for (lane = 0; lane < LANES; lane = lane + 1)
         if (write_en[lane]) begin
           memory[write_addr][lane*LANE_BITS +: LANE_BITS] <= write_data[lane*LANE_BITS +: LANE_BITS];
           if (TRANSPARENT != 0 && read_en && read_addr == write_addr)
             read_data[lane*LANE_BITS +: LANE_BITS] <= write_data[lane*LANE_BITS +: LANE_BITS];
         end
-    end
-  endgenerate
+  end
 endmodule
 
 // Memory with one write port and one asynchronous read port, for queues.
