@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel import api, demo
 from accel.config import ArchConfig
@@ -14,6 +18,8 @@ from accel.coverify import Verification, verify
 from accel.program import Program
 from accel.quantizer import dequantize_output, quantize, quantize_input
 from accel.report import LayerRow
+
+Stage: TypeAlias = Callable[[str, int], Callable[[], None]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class DemoResult:
     verilog: str
 
 
-def run_demo(config: ArchConfig, folder: Path, step: Callable[[str, int], Callable[[], None]]) -> DemoResult:
+def run_demo(config: ArchConfig, folder: Path, step: Stage) -> DemoResult:
     """Run the demo.
 
     Parameters
@@ -63,6 +69,16 @@ def run_demo(config: ArchConfig, folder: Path, step: Callable[[str, int], Callab
     VerificationError
         Simulator and Verilog differ.
     """
+    from rtl.testbench.verilator import build
+
+    # The Verilog model builds in a process of its own while this one quantizes and simulates.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        model = pool.submit(build, config)
+        return _run(config, folder, step, model)
+
+
+def _run(config: ArchConfig, folder: Path, step: Stage, model: Future[Path]) -> DemoResult:
+    """The stages one after the other; `model` is the Verilog model being built."""
     from accel.graph_file import save_graph
     from rtl.verilog import write_verilog
 
@@ -78,16 +94,16 @@ def run_demo(config: ArchConfig, folder: Path, step: Callable[[str, int], Callab
     advance()
     images = [quantize_input(graph, image[None]) for image in data.test_images]
     advance = step("simulate test images", len(images))
-    scores, first = [], None
+    results = []
     for image in images:
-        result = api.run(program, image)
-        first = first or result
-        scores.append(dequantize_output(graph, next(iter(result.outputs.values()))))
+        results.append(api.run(program, image))
         advance()
-    if first is None:
-        raise ValueError("the demo's data must hold test images")
+    scores = [dequantize_output(graph, next(iter(result.outputs.values()))) for result in results]
     advance = step("write Verilog", 1)
     path, _ = write_verilog(config, folder)
+    advance()
+    advance = step("compile the Verilog model (kept for the next run)", 1)
+    model.result()
     advance()
     verification = _coverify(program, images[0], step)
     right = np.argmax(np.concatenate(scores), axis=1) == data.test_labels
@@ -95,19 +111,19 @@ def run_demo(config: ArchConfig, folder: Path, step: Callable[[str, int], Callab
         images=len(images),
         float_accuracy=_float_accuracy(data),
         int8_accuracy=float(right.mean()),
-        cycles=first.cycles,
-        layers=first.layers,
+        cycles=results[0].cycles,
+        layers=results[0].layers,
         verified_images=1,
         compared_bytes=verification.memory_bytes,
         compared_instructions=verification.instructions,
         differing_bytes=0,
-        differing_cycles=abs(verification.cycles - first.cycles),
+        differing_cycles=abs(verification.cycles - results[0].cycles),
         verilog=str(path),
     )
 
 
-def _coverify(program: Program, image: np.ndarray, step: Callable[[str, int], Callable[[], None]]) -> Verification:
-    advance = step("co-verify in Verilator (the first run compiles the model)", 1)
+def _coverify(program: Program, image: NDArray[np.int8], step: Stage) -> Verification:
+    advance = step("co-verify in Verilator", 1)
     verification = verify(program, image)
     advance()
     return verification
