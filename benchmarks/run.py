@@ -6,6 +6,7 @@ the cycles of whole networks. Models are read from ../shared/models if that fold
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import time
 from collections.abc import Callable
@@ -109,7 +110,9 @@ def main() -> None:
     config = preset("edge")
     data = demo.load()
     graphs = [gemm(512), quantize(data.model_path, data.calibration, name="digits (accel demo)")]
-    graphs += [load_model(MODELS / name) for name in NETWORKS if (MODELS / name).is_file()]
+    for name in NETWORKS:
+        if (MODELS / name).is_file():
+            graphs.append(dataclasses.replace(load_model(MODELS / name), name=Path(name).stem))
     programs = [api.compile(graph, config) for graph in graphs]
     networks = [network_row(graph, program) for graph, program in zip(graphs, programs, strict=True)]
     page = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,7 @@ def execute(
         An instruction leaves a memory, waits for a token that is never posted, or means nothing on this machine.
     """
     _check_arguments(code, program_address, memory, engine)
-    table = decode_table(code)
-    guard.check_table(config, table, len(memory))
-    producers = guard.pair_tokens(table)
+    table, producers = _prepare(config, code, len(memory))
     stamps, causes = _run_time(config, table, producers, program_address, engine == "stepped")
     memories = Memories.of(config, memory)
     report = progress or _silent
@@ -93,6 +92,17 @@ def execute(
         param=memories.param.astype(np.int8),
         **_count_work(config, table),
     )
+
+
+@lru_cache(maxsize=8)
+def _prepare(config: ArchConfig, code: bytes, memory_bytes: int) -> tuple[guard.Table, guard.Table]:
+    """Decode and check a program once, however many inputs it runs on; read-only arrays."""
+    table = decode_table(code)
+    guard.check_table(config, table, memory_bytes)
+    producers = guard.pair_tokens(table)
+    for array in (table, producers):
+        array.flags.writeable = False
+    return table, producers
 
 
 def _silent(done: int, total: int) -> None:
