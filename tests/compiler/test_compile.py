@@ -97,6 +97,8 @@ def run_random(seeds: range, limits: dict[str, int], stepped_every: int) -> Coun
     for seed in seeds:
         rng = np.random.default_rng([seed, 0xC0])
         config = random_config(rng)
+        if seed % 30 == 0:
+            config = replace(config, rows=1, cols=1, post_lanes=1)
         graph = random_graph(rng, str(rng.choice(config.requant_modes)), **limits)
         engines = ("fast", "stepped") if seed % stepped_every == 0 else ("fast",)
         try:
@@ -123,7 +125,8 @@ def test_random_graphs_on_random_machines_equal_the_reference() -> None:
 def test_many_random_graphs_on_random_machines_equal_the_reference(part: int) -> None:
     seen = run_random(range(1000 + 300 * part, 1300 + 300 * part), {}, stepped_every=2)
     print(dict(seen))
-    assert seen["graphs"] >= 250
+    assert seen["graphs"] >= 200
+    assert seen["layers"] >= 500
     assert set(seen) >= ALL_FEATURES
 
 
