@@ -61,7 +61,7 @@ def count_refused(read: Callable[[bytes], object], originals: list[bytes], count
     return refused
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.marathon)])
 def test_damaged_tflite(count: int) -> None:
     originals = [make(np.random.default_rng(4)) for make in models.MODELS.values()]
     refused = count_refused(read_tflite, originals, count)
@@ -69,7 +69,7 @@ def test_damaged_tflite(count: int) -> None:
     assert refused > count // 10
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.marathon)])
 def test_damaged_onnx(count: int) -> None:
     makers = onnx_models.EXACT | onnx_models.NEAR
     originals = [make(np.random.default_rng(4)) for make in makers.values()]

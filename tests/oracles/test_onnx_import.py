@@ -71,7 +71,7 @@ def compare(make: Callable[[np.random.Generator], bytes], count: int, seed: int 
 
 
 @pytest.mark.parametrize("operator", onnx_models.EXACT)
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.marathon)])
 def test_operator_equals_onnxruntime(operator: str, count: int) -> None:
     found = compare(onnx_models.EXACT[operator], count)
     print(f"onnxruntime, {count} models of {operator}: {np.count_nonzero(found)} of {found.size} outputs differ")
@@ -79,7 +79,7 @@ def test_operator_equals_onnxruntime(operator: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("operator", onnx_models.NEAR)
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.marathon)])
 def test_operator_is_at_most_one_step_from_onnxruntime(operator: str, count: int) -> None:
     found = compare(onnx_models.NEAR[operator], count)
     rate = np.count_nonzero(found) / found.size

@@ -71,7 +71,7 @@ def count_differences(builtin: str, count: int, seed: int = 7) -> tuple[int, int
 
 
 @pytest.mark.parametrize("builtin", models.MODELS)
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.marathon)])
 def test_operator_equals_tflite_micro(builtin: str, count: int) -> None:
     compared, differing = count_differences(builtin, count)
     print(f"tflite-micro, {count} models of {builtin}: {differing} of {compared} outputs differ")
@@ -198,7 +198,7 @@ def photo(folder: Path) -> NDArray[np.int8]:
 
 
 @pytest.mark.parametrize("name", REAL_MODELS)
-@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.marathon)])
 def test_real_network_equals_tflite_micro(shared_models: Path, name: str, many: bool) -> None:
     graph = load_model(shared_models / name)
     x, labels = real_samples(shared_models, name)
