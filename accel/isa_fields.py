@@ -38,6 +38,7 @@ class Memory(IntEnum):
     SPAD = 0
     WBUF = 1
     PARAM = 2
+    TABLE = 3
 
 
 class Source(IntEnum):
@@ -48,10 +49,12 @@ class Source(IntEnum):
 
 
 class Reduce(IntEnum):
-    """How POST combines the taps of a window (and the two operands of an addition)."""
+    """How POST combines the taps of a window, or two operands."""
 
     SUM = 0
     MAX = 1
+    SUB = 2
+    MUL = 3
 
 
 class Mode(IntEnum):
@@ -113,7 +116,7 @@ _WINDOW = (
 FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
     Opcode.LOAD: (
         *_HEADER,
-        Field("memory", 2, "destination: 0 SPAD, 1 WBUF, 2 PARAM"),
+        Field("memory", 2, "destination: 0 SPAD, 1 WBUF, 2 PARAM, 3 TABLE"),
         Field("dram_address", 32, "byte address of the first row"),
         Field("address", 18, "destination word of the first row (PARAM: channel record)"),
         _count("outer_count", 12, "outer iterations"),
@@ -149,11 +152,15 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
         Field("wbuf_address", 18, "first weight word; tiles follow each other"),
         Field("acc_address", 18, "accumulator word of output (0, 0); outputs follow each other"),
         Field("accumulate", 1, "1: add to the accumulators, 0: the first weight tile overwrites them"),
+        Field("depthwise", 1, "1: every channel by itself, in the depthwise engine; a weight tile is one tap row"),
+        Field("spad_byte", 7, "first channel within the scratchpad word (depthwise)"),
+        Field("lead_steps", 4, "steps from a row's first word to its first output (depthwise)"),
+        Field("row_steps", 13, "steps from one output row to the next (depthwise)"),
     ),
     Opcode.POST: (
         *_HEADER,
         Field("source", 1, "0 ACC, 1 SPAD"),
-        Field("reduce", 2, "over the taps: 0 sum, 1 maximum"),
+        Field("reduce", 2, "over the taps: 0 sum, 1 maximum, 2 first minus the others, 3 product"),
         Field("mode", 2, "requantization: 0 tflite, 1 single, 2 fp32"),
         Field("per_channel", 1, "1: parameter row advances with word and group, 0: one row for all"),
         _count("word_count", 10, "scratchpad words per output (outermost loop)"),
@@ -178,6 +185,7 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
         Field("zero_point", 8, "added after requantization", signed=True),
         Field("act_min", 8, "lower clamp", signed=True),
         Field("act_max", 8, "upper clamp", signed=True),
+        Field("table", 2, "0: none, i: the clamped result selects a byte of table i - 1"),
         Field("left_shift", 5, "operands are shifted left by this before they are rescaled (SPAD)"),
         Field("zero_point0", 8, "subtracted from the first tap (SPAD)", signed=True),
         Field("multiplier0", 32, "rescales the first tap (SPAD)", signed=True),
