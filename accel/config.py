@@ -22,6 +22,12 @@ from accel.errors import ConfigError
 REQUANT_MODES = ("tflite", "single", "fp32")
 PARAM_RECORD_BYTES = 9
 """Bytes of one channel's record in the parameter memory: bias int32, multiplier int32, shift int8, little-endian."""
+TABLES = 2
+"""Look-up tables that POST may apply to its results."""
+TABLE_ENTRIES = 256
+"""Entries of a table, int8 each: entry q + 128 replaces q."""
+TABLE_WORDS = TABLES * TABLE_ENTRIES
+"""Words of the table memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

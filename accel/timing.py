@@ -30,8 +30,8 @@ REQUANTIZE_LATENCY = 4
 POST_ACC_READ = 2 + REQUANTIZE_LATENCY
 """Cycles from a POST step's address to its ACC and PARAM read: SPAD read, operand shift, rescale."""
 
-POST_LATENCY = POST_ACC_READ + 3 + REQUANTIZE_LATENCY
-"""Cycles from a POST step's address to its SPAD write: then reduce or ACC read, bias, requantize, clamp."""
+POST_LATENCY = POST_ACC_READ + 4 + REQUANTIZE_LATENCY
+"""Cycles from a POST step's address to its SPAD write: then reduce or ACC read, bias, requantize, clamp, table."""
 
 
 SEMAPHORE_BITS = 16

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from accel.config import ArchConfig
+from accel.config import TABLE_ENTRIES, TABLE_WORDS, ArchConfig
 from accel.errors import ProgramError
 from accel.isa import Instruction, Memory, Opcode, Source
 
@@ -33,8 +33,9 @@ class Space(IntEnum):
     SPAD = Memory.SPAD
     WBUF = Memory.WBUF
     PARAM = Memory.PARAM
-    ACC = 3
-    DRAM = 4
+    TABLE = Memory.TABLE
+    ACC = 4
+    DRAM = 5
 
 
 class Access(IntEnum):
@@ -51,9 +52,9 @@ class Footprint:
     Parameters
     ----------
     reads, writes : mapping of Space to Intervals
-        Words of SPAD, WBUF and ACC, channel records of PARAM, bytes of DRAM.
+        Words of SPAD, WBUF, TABLE and ACC, channel records of PARAM, bytes of DRAM.
     ports : mapping of (Space, Access) to int
-        Bit b: this port of bank b is used. SPAD and ACC only; each port of WBUF and PARAM has a single user.
+        Bit b: this port of bank b is used. SPAD and ACC only; each port of the others has a single user.
     """
 
     reads: Mapping[Space, Intervals] = field(default_factory=dict)
@@ -89,6 +90,7 @@ def space_size(config: ArchConfig, space: Space) -> int:
         Space.SPAD: config.spad_words,
         Space.WBUF: config.wbuf_words,
         Space.PARAM: config.param_channels,
+        Space.TABLE: TABLE_WORDS,
         Space.ACC: config.acc_words,
         Space.DRAM: DRAM_BYTES,
     }[space]
@@ -122,8 +124,6 @@ _Touched: TypeAlias = dict[Space, Intervals]
 
 
 def _touch_load(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
-    if i["memory"] not in tuple(Memory):
-        raise ProgramError(f"LOAD memory must be one of 0..{max(Memory)}, got {i['memory']}")
     target = Space(i["memory"])
     words = _rows(config, i, target)
     return {Space.DRAM: _dram_rows(config, i, i["row_bytes"])}, {target: words}
@@ -159,6 +159,9 @@ def _touch_post(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
         config, i, Space.PARAM, "param_address", i["param_address"] * lanes, _run(groups * lanes),
         _offsets(rows, config.rows),
     )  # fmt: skip
+    if i["table"]:
+        first = (i["table"] - 1) * TABLE_ENTRIES
+        reads[Space.TABLE] = _place(config, i, Space.TABLE, "table", first, _run(TABLE_ENTRIES))
     target = _place(
         config, i, Space.SPAD, "dst_address", i["dst_address"], _run(1), _offsets(i["ox_count"], i["dst_ox_stride"]),
         _offsets(i["oy_count"], i["dst_oy_stride"]), _offsets(i["word_count"], i["dst_word_stride"]),

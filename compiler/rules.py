@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from accel.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.errors import ProgramError
-from accel.isa import Instruction, Memory, Mode, Opcode, Reduce, Source, Unit
+from accel.isa import Instruction, Memory, Mode, Opcode, Source, Unit
 from accel.numerics import SHIFT_MAX, RequantMode
 from compiler.footprint import Footprint, Space, overlap
 
@@ -37,7 +37,7 @@ def _most(i: Instruction, what: str, value: int, limit: int) -> None:
 
 
 def _check_load(config: ArchConfig, i: Instruction) -> None:
-    word = {Memory.SPAD: config.rows, Memory.WBUF: config.cols, Memory.PARAM: PARAM_RECORD_BYTES}[Memory(i["memory"])]
+    word = (config.rows, config.cols, PARAM_RECORD_BYTES, 1)[i["memory"]]
     _most(i, "byte_offset + word_bytes", i["byte_offset"] + i["word_bytes"], word)
     if i["memory"] == Memory.PARAM and i["word_bytes"] != word:
         raise ProgramError(f"LOAD word_bytes must be {word} for PARAM, got {i['word_bytes']}")
@@ -52,7 +52,6 @@ def _check_exec(config: ArchConfig, i: Instruction) -> None:
 
 def _check_post(config: ArchConfig, i: Instruction) -> None:
     lanes = config.post_lanes
-    _most(i, "reduce", i["reduce"], max(Reduce))
     _most(i, "mode", i["mode"], max(Mode))
     mode = RequantMode(Mode(i["mode"]).name.lower())
     if mode not in config.requant_modes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
 
-from accel.config import ArchConfig
+from accel.config import TABLE_WORDS, ArchConfig
 from accel.errors import CompileError, EncodingError
 from accel.isa import Instruction, Memory
 from compiler.allocate import BlockCache
@@ -28,9 +28,9 @@ class Load:
     key : hashable
         Its name; steps refer to it.
     memory : Memory
-        WBUF and PARAM blocks get their address when they are loaded; SPAD loads have theirs.
+        WBUF, PARAM and TABLE blocks get their address when they are loaded; SPAD loads have theirs.
     words : int
-        Size of a block (WBUF words, PARAM rows).
+        Size of a block: WBUF words, PARAM rows, the 256 words of one TABLE.
     make : function of the block's address
         The instructions.
     earliest : int
@@ -77,6 +77,7 @@ class Scheduler:
         self._caches = {
             Memory.WBUF: BlockCache(self.config.wbuf_words),
             Memory.PARAM: BlockCache(self.config.param_rows),
+            Memory.TABLE: BlockCache(TABLE_WORDS),
         }
         self._loaded: set[Hashable] = set()
         self._uses: dict[Hashable, list[int]] = {}

@@ -12,7 +12,7 @@ from sim.fields import LOAD, STORE
 from sim.jit import index, kernel
 from sim.memories import Memories
 
-_SPAD, _WBUF = int(Memory.SPAD), int(Memory.WBUF)
+_SPAD, _WBUF, _PARAM = int(Memory.SPAD), int(Memory.WBUF), int(Memory.PARAM)
 Row = npt.NDArray[np.int64]
 """One decoded instruction."""
 
@@ -25,8 +25,10 @@ def load(row: Row, memories: Memories) -> None:
         target = memories.spad
     elif row[LOAD.memory] == _WBUF:
         target = memories.wbuf
-    else:
+    elif row[LOAD.memory] == _PARAM:
         target = memories.param
+    else:
+        target = memories.table
     for outer in range(row[LOAD.outer_count]):
         for inner in range(row[LOAD.row_count]):
             source = row[LOAD.dram_address] + outer * row[LOAD.dram_outer_stride] + inner * row[LOAD.dram_row_stride]

@@ -90,6 +90,7 @@ def execute(
         wbuf=memories.wbuf.astype(np.int8),
         acc=memories.acc,
         param=memories.param.astype(np.int8),
+        table=memories.table.astype(np.int8),
         **_count_work(config, table),
     )
 

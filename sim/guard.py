@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
 from accel.errors import ProgramError
-from accel.isa import Memory, Mode, Opcode, Reduce, Source, Unit
+from accel.isa import Memory, Mode, Opcode, Source, Unit
 from accel.numerics import SHIFT_MAX, RequantMode
 from sim.fields import EXEC, LOAD, POST, STORE
 from sim.jit import jit
@@ -112,15 +112,14 @@ class _Checker:
 
 def _check_load(checker: _Checker, t: Table) -> None:
     config, memory = checker.config, t[:, LOAD.memory]
-    checker.most("memory", memory, max(Memory))
-    word = np.array([config.rows, config.cols, PARAM_RECORD_BYTES])[memory]
+    word = np.array([config.rows, config.cols, PARAM_RECORD_BYTES, 1])[memory]
     checker.most("byte_offset + word_bytes", t[:, LOAD.byte_offset] + t[:, LOAD.word_bytes], word)
     short = np.where(memory == Memory.PARAM, PARAM_RECORD_BYTES - t[:, LOAD.word_bytes], 0)
     checker.most("missing bytes of a PARAM record", short, 0)
     checker.most("step_bytes", t[:, LOAD.step_bytes], config.load_word_bytes)
     stream = (t[:, LOAD.row_words] - 1) * t[:, LOAD.step_bytes] + t[:, LOAD.word_bytes]
     checker.most("pad_bytes + row_bytes", t[:, LOAD.pad_bytes] + t[:, LOAD.row_bytes], stream)
-    words = np.array([config.spad_words, config.wbuf_words, config.param_channels])[memory]
+    words = np.array([config.spad_words, config.wbuf_words, config.param_channels, TABLE_WORDS])[memory]
     outer, row = t[:, LOAD.outer_count], t[:, LOAD.row_count]
     checker.inside(
         "destination", t[:, LOAD.address], t[:, LOAD.row_words], words,
@@ -163,7 +162,7 @@ def _check_exec(checker: _Checker, t: Table) -> None:
 
 def _check_post(checker: _Checker, t: Table) -> None:
     config, lanes, acc = checker.config, checker.config.post_lanes, t[:, POST.source] == Source.ACC
-    checker.most("reduce", t[:, POST.reduce], max(Reduce))
+    checker.most("table", t[:, POST.table], TABLES)
     built = np.array([RequantMode(mode.name.lower()) in config.requant_modes for mode in Mode] + [False])
     checker.most("mode (number of modes that are not built in)", 1 - built[t[:, POST.mode]].astype(np.int64), 0)
     bytes_used = t[:, POST.group_count] * lanes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accel.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
 
 
 class Memories(NamedTuple):
@@ -21,6 +21,7 @@ class Memories(NamedTuple):
     spad: npt.NDArray[np.int16]
     wbuf: npt.NDArray[np.int16]
     param: npt.NDArray[np.int16]
+    table: npt.NDArray[np.int16]
     acc: npt.NDArray[np.int32]
 
     @classmethod
@@ -31,5 +32,6 @@ class Memories(NamedTuple):
             np.zeros((config.spad_words + 1, config.rows + config.rows % 2), np.int16),
             np.zeros((config.wbuf_words, config.cols), np.int16),
             np.zeros((config.param_channels, PARAM_RECORD_BYTES), np.int16),
+            np.zeros((TABLE_WORDS, 1), np.int16),
             np.zeros((config.acc_words, config.cols), np.int32),
         )

@@ -1,4 +1,4 @@
-"""Values of POST: taps or accumulators, bias, requantization, clamp."""
+"""Values of POST: taps or accumulators, bias, requantization, clamp, table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel import numerics
+from accel.config import TABLE_ENTRIES
 from accel.isa import Mode, Reduce, Source
 from sim.dma import Row
 from sim.fields import POST
@@ -18,7 +19,7 @@ wrap_int32, requantize_tflite, requantize_single, scale_fp32, multiply_fp32 = ji
     numerics.wrap_int32, numerics.requantize_tflite, numerics.requantize_single, numerics.scale_fp32,
     numerics.multiply_fp32,
 )  # fmt: skip
-_ACC, _SUM = int(Source.ACC), int(Reduce.SUM)
+_ACC, _MAX, _SUB, _MUL = int(Source.ACC), int(Reduce.MAX), int(Reduce.SUB), int(Reduce.MUL)
 _TFLITE, _SINGLE, _FP32 = int(Mode.TFLITE), int(Mode.SINGLE), int(Mode.FP32)
 
 Vector = npt.NDArray[np.int64]
@@ -53,7 +54,7 @@ def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
                 _read_acc(row, memories.acc, word * rows, oy, sums)
             else:
                 _reduce(row, memories.spad, operands, word, oy, sums)
-            _finish(row, sums, records, scales, memories.spad, word, oy)
+            _finish(row, sums, records, scales, memories, word, oy)
     return True
 
 
@@ -82,7 +83,7 @@ def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, record
 
 @kernel
 def _tabulate(row: Row, operands: Any) -> None:
-    """Rescaled value of each byte as the first tap, and as any later one."""
+    """What each byte contributes as the first tap, and as any later one: rescaled, negated or cut to a factor."""
     for tap in range(2):
         zero_point = row[POST.zero_point1] if tap else row[POST.zero_point0]
         multiplier, shift = row[POST.multiplier0], row[POST.shift0]
@@ -97,6 +98,10 @@ def _tabulate(row: Row, operands: Any) -> None:
                 operands[tap, byte] = requantize_single(x, multiplier, shift)
             else:
                 operands[tap, byte] = multiply_fp32(x, scale)
+            if row[POST.reduce] == _MUL:
+                operands[tap, byte] = ((operands[tap, byte] + 256) & 511) - 256
+            elif row[POST.reduce] == _SUB and tap:
+                operands[tap, byte] = -operands[tap, byte]
 
 
 @kernel
@@ -111,12 +116,13 @@ def _read_acc(row: Row, acc: Any, column: int, oy: int, sums: Any) -> None:
 
 @kernel
 def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any) -> None:
-    """Sum or maximum of the valid taps of one row of outputs."""
-    summed, width = row[POST.reduce] == _SUM, sums.shape[1]
+    """Sum (of operands that are negated for a difference), maximum or product of the valid taps of a row of outputs."""
+    reduce, width = row[POST.reduce], sums.shape[1]
+    neutral = numerics.INT32_MIN if reduce == _MAX else 1 if reduce == _MUL else 0
     source = row[POST.src_address] + word * row[POST.src_word_stride] + oy * row[POST.src_oy_stride]
     for ox in range(sums.shape[0]):
         for i in range(width):
-            sums[ox, i] = 0 if summed else numerics.INT32_MIN
+            sums[ox, i] = neutral
         for ky in range(row[POST.ky_count]):
             y = row[POST.y_start] + oy * row[POST.y_step] + ky * row[POST.y_dilation]
             for kx in range(row[POST.kx_count]):
@@ -124,17 +130,21 @@ def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any) -
                 if 0 <= y < row[POST.height] and 0 <= x < row[POST.width]:
                     tap = ky * row[POST.src_ky_stride] + kx * row[POST.src_kx_stride]
                     at, operand = index(source + ox * row[POST.src_ox_stride] + tap), 1 if ky or kx else 0
-                    if summed:
-                        for i in range(width):
-                            sums[ox, i] += operands[operand, index(spad[at, i] + 128)]
-                    else:
+                    if reduce == _MAX:
                         for i in range(width):
                             sums[ox, i] = max(sums[ox, i], operands[operand, index(spad[at, i] + 128)])
+                    elif reduce == _MUL:
+                        for i in range(width):
+                            sums[ox, i] = wrap_int32(sums[ox, i] * operands[operand, index(spad[at, i] + 128)])
+                    else:
+                        for i in range(width):
+                            sums[ox, i] += operands[operand, index(spad[at, i] + 128)]
 
 
 @kernel
-def _finish(row: Row, sums: Any, records: Any, scales: Any, spad: Any, word: int, oy: int) -> None:
-    """Add the bias, requantize, add the zero point, clamp and write a row of outputs; one loop per mode."""
+def _finish(row: Row, sums: Any, records: Any, scales: Any, memories: Memories, word: int, oy: int) -> None:
+    """Add the bias, requantize, add the zero point, clamp, look up and write a row of outputs; one loop per mode."""
+    spad = memories.spad
     zero_point, low, high, byte = row[POST.zero_point], row[POST.act_min], row[POST.act_max], row[POST.dst_byte]
     first = row[POST.dst_address] + word * row[POST.dst_word_stride] + oy * row[POST.dst_oy_stride]
     for ox in range(sums.shape[0]):
@@ -151,3 +161,13 @@ def _finish(row: Row, sums: Any, records: Any, scales: Any, spad: Any, word: int
             for i in range(sums.shape[1]):
                 value = multiply_fp32(wrap_int32(sums[ox, i] + records[0, i]), scales[i])
                 spad[target, index(byte + i)] = min(max(value + zero_point, low), high)
+        if row[POST.table] > 0:
+            _look_up(row[POST.table], memories, target, byte, sums.shape[1])
+
+
+@kernel
+def _look_up(table: int, memories: Memories, word: Any, byte: int, width: int) -> None:
+    """Replace `width` bytes of a scratchpad word by their entries of a table."""
+    spad, zero = memories.spad, (table - 1) * TABLE_ENTRIES + 128
+    for i in range(byte, byte + width):
+        spad[word, index(i)] = memories.table[index(zero + spad[word, index(i)]), 0]

@@ -35,6 +35,7 @@ class SimulationResult:
         Memories after the run.
     acc : ndarray of int32, shape (acc_words, cols)
     param : ndarray of int8, shape (param_channels, 9)
+    table : ndarray of int8, shape (512, 1)
     macs : int
         Multiplications of the weight words that were loaded, padding included.
     fetch_bytes, load_bytes, store_bytes : int
@@ -53,6 +54,7 @@ class SimulationResult:
     wbuf: npt.NDArray[np.int8]
     acc: npt.NDArray[np.int32]
     param: npt.NDArray[np.int8]
+    table: npt.NDArray[np.int8]
     macs: int
     fetch_bytes: int
     load_bytes: int

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from naive_timing import Machine, Store, before
 
-from accel.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.config import PARAM_RECORD_BYTES, TABLE_ENTRIES, TABLE_WORDS, ArchConfig
 from accel.isa import Instruction, Memory, Mode, Opcode, Reduce, Source, Unit
 from accel.numerics import requantize, wrap_int32
 from accel.registers import CAUSES, COUNTED_UNITS
@@ -29,6 +29,7 @@ class Values:
         self.spad = np.zeros((config.spad_words, config.rows), np.int8)
         self.wbuf = np.zeros((config.wbuf_words, config.cols), np.int8)
         self.param = np.zeros((config.param_channels, PARAM_RECORD_BYTES), np.int8)
+        self.table = np.zeros((TABLE_WORDS, 1), np.int8)
         self.acc = np.zeros((config.acc_words, config.cols), np.int32)
 
     def run(self, program: list[Instruction]) -> Values:
@@ -39,7 +40,9 @@ class Values:
         return self
 
     def _load(self, i: Instruction) -> None:
-        target = {Memory.SPAD: self.spad, Memory.WBUF: self.wbuf, Memory.PARAM: self.param}[Memory(i["memory"])]
+        target = {
+            Memory.SPAD: self.spad, Memory.WBUF: self.wbuf, Memory.PARAM: self.param, Memory.TABLE: self.table,
+        }[Memory(i["memory"])]  # fmt: skip
         for outer, row in product(range(i["outer_count"]), range(i["row_count"])):
             source = i["dram_address"] + outer * i["dram_outer_stride"] + row * i["dram_row_stride"]
             word = i["address"] + outer * i["outer_stride"] + row * i["row_stride"]
@@ -90,13 +93,15 @@ class Values:
                 v = self._taps(i, mode, w, oy, ox, g)
             v = requantize(wrap_int32(v + bias), multiplier, records[:, 8].astype(np.int64), mode)
             v = np.clip(v + i["zero_point"], i["act_min"], i["act_max"])
+            if i["table"]:
+                v = self.table[(i["table"] - 1) * TABLE_ENTRIES + v + 128, 0]
             target = i["dst_address"] + w * i["dst_word_stride"] + oy * i["dst_oy_stride"] + ox * i["dst_ox_stride"]
             byte = i["dst_byte"] + g * lanes
             self.spad[target, byte : byte + lanes] = v
 
     def _taps(self, i: Instruction, mode: str, w: int, oy: int, ox: int, g: int) -> npt.NDArray[np.int64]:
-        lanes, maximum = self.config.post_lanes, i["reduce"] == Reduce.MAX
-        v = np.full(lanes, -(2**31) if maximum else 0, np.int64)
+        lanes, reduce = self.config.post_lanes, Reduce(i["reduce"])
+        v = np.full(lanes, {Reduce.MAX: -(2**31), Reduce.MUL: 1}.get(reduce, 0), np.int64)
         for ky, kx in product(range(i["ky_count"]), range(i["kx_count"])):
             if not self._exists(i, oy, ox, ky, kx):
                 continue
@@ -105,7 +110,12 @@ class Values:
             n = "0" if ky == kx == 0 else "1"
             x = word[g * lanes : (g + 1) * lanes].astype(np.int64) - i[f"zero_point{n}"]
             t = requantize(x << i["left_shift"], i[f"multiplier{n}"], i[f"shift{n}"], mode)
-            v = np.maximum(v, t) if maximum else wrap_int32(v + t)
+            if reduce is Reduce.MAX:
+                v = np.maximum(v, t)
+            elif reduce is Reduce.MUL:
+                v = wrap_int32(v * (t % 512 - 512 * (t % 512 >= 256)))
+            else:
+                v = wrap_int32(v - t if reduce is Reduce.SUB and n == "1" else v + t)
         return v
 
     def _store(self, i: Instruction) -> None:

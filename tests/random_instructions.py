@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from accel import isa
-from accel.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
 from accel.errors import ProgramError
 from accel.isa import Instruction, Memory, Mode, Opcode, Reduce, Source
 from compiler.footprint import Footprint, Space, footprint
@@ -90,11 +90,14 @@ class InstructionDraw:
         return usual if self.rng.random() < 0.75 else self._int(low, high)
 
     def _load(self) -> dict[str, int]:
-        memory = Memory(int(self.rng.choice(3, p=[0.45, 0.35, 0.2])))
+        memory = Memory(int(self.rng.choice(4, p=[0.4, 0.3, 0.2, 0.1])))
         if memory is Memory.PARAM:
             return self._load_param()
-        word = self.config.rows if memory is Memory.SPAD else self.config.cols
-        words = self.config.spad_words if memory is Memory.SPAD else self.config.wbuf_words
+        word, words = {
+            Memory.SPAD: (self.config.rows, self.config.spad_words),
+            Memory.WBUF: (self.config.cols, self.config.wbuf_words),
+            Memory.TABLE: (1, TABLE_WORDS),
+        }[memory]
         word_bytes = self._often(word, 1, word)
         step = self._often(word_bytes, 1, self.config.load_word_bytes)
         row_words = self._count(24)
@@ -211,6 +214,7 @@ class InstructionDraw:
             "zero_point": self._int(-128, 127),
             "act_min": act[0],
             "act_max": act[1],
+            "table": self._often(0, 0, TABLES),
             **source,
         }
         if not from_acc and self.rng.random() < 0.2:  # in place
@@ -233,6 +237,7 @@ class InstructionDraw:
     def _post_spad(self) -> dict[str, int]:
         window, strides = self._window("word")
         fp32 = Mode.FP32 in self.modes
+        plain = self.rng.random() < 0.4  # taps of about nine bits, as an int8 minus its zero point has
         fields = {
             "source": Source.SPAD,
             "reduce": int(self.rng.choice(list(Reduce))),
@@ -241,12 +246,14 @@ class InstructionDraw:
             "ky_count": self._count(3),
             "kx_count": self._count(3),
             **window,
-            "left_shift": self._often(self._int(0, 20), 0, 23),
+            "left_shift": 0 if plain else self._often(self._int(0, 20), 0, 23),
             **{f"src_{name}": value for name, value in strides.items()},
         }
         for tap in "01":
             fields[f"zero_point{tap}"] = self._int(-128, 127)
             fields[f"multiplier{tap}"], fields[f"shift{tap}"] = random_multiplier(self.rng, fp32)
+            if plain and fields[f"multiplier{tap}"]:
+                fields[f"shift{tap}"] = self._int(-1, 2)
         if self.rng.random() < 0.3:  # an addition: the second operand lies anywhere
             distance = self._int(-self.config.spad_words, self.config.spad_words)
             fields |= {"ky_count": 1, "kx_count": 2, "x_dilation": 0, "src_kx_stride": distance}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from random_instructions import DATA_BYTES, RECORDS, InstructionDraw, random_multiplier
 
 from accel import isa
-from accel.config import PARAM_RECORD_BYTES, REQUANT_MODES, ArchConfig
+from accel.config import PARAM_RECORD_BYTES, REQUANT_MODES, TABLE_WORDS, ArchConfig
 from accel.isa import INSTRUCTION_BYTES, Instruction, Memory, Mode, Opcode, Source
 from compiler.synchronize import Synchronizer
 
@@ -122,12 +122,13 @@ def _linear(memory: Memory, source: int, address: int, words: int, word_bytes: i
 
 
 def fill(config: ArchConfig, pool: int, data: int) -> list[Instruction]:
-    """LOADs that write every word of SPAD, WBUF and PARAM."""
+    """LOADs that write every word of SPAD, WBUF, PARAM and TABLE."""
     records = RECORDS * PARAM_RECORD_BYTES
     return [
         *_linear(Memory.PARAM, pool, 0, config.param_channels, PARAM_RECORD_BYTES, records),
         *_linear(Memory.WBUF, data + 1, 0, config.wbuf_words, config.cols, DATA_BYTES - 1),
         *_linear(Memory.SPAD, data + 2, 0, config.spad_words, config.rows, DATA_BYTES - 2),
+        *_linear(Memory.TABLE, data + 3, 0, TABLE_WORDS, 1, DATA_BYTES - 3),
     ]
 
 

@@ -83,6 +83,10 @@ def test_empty_and_undecodable_programs() -> None:
                                                       word_bytes=9, step_bytes=9)],
          f"instruction 0 (POST) and instruction 1 (LOAD) {OVERLAP}: the first reads and the second writes "
          f"PARAM records 3..3; {ORDER}"),
+        ([POST.replace(src_address=500, table=2), LOAD.replace(memory=Memory.TABLE, address=300, word_bytes=1,
+                                                               step_bytes=5)],
+         f"instruction 0 (POST) and instruction 1 (LOAD) {OVERLAP}: the first reads and the second writes "
+         f"TABLE words 300..303; {ORDER}"),
         ([POST, POST.replace(source=Source.SPAD, src_address=2051, dst_address=0, **WINDOW)],
          f"instruction 0 (POST) and instruction 1 (POST) {OVERLAP}: the first writes and the second reads "
          f"SPAD words 2051..2051; {ORDER}"),
@@ -119,10 +123,11 @@ def test_a_unit_cannot_wait_for_the_instruction_itself() -> None:
         (LOAD.replace(signal=32), "LOAD signal bits must be at most 15, got 32"),
         (LOAD.replace(byte_offset=1), "LOAD byte_offset + word_bytes must be at most 4, got 5"),
         (LOAD.replace(memory=Memory.PARAM), "LOAD word_bytes must be 9 for PARAM, got 4"),
+        (LOAD.replace(memory=Memory.TABLE), "LOAD byte_offset + word_bytes must be at most 1, got 4"),
         (LOAD.replace(step_bytes=10), "LOAD step_bytes must be at most 9, got 10"),
         (LOAD.replace(pad_bytes=1), "LOAD pad_bytes + row_bytes must be at most 16, got 17"),
         (EXEC.replace(k_rows=5), "EXEC k_rows must be at most 4, got 5"),
-        (POST.replace(reduce=2), "POST reduce must be at most 1, got 2"),
+        (POST.replace(table=3), "POST table and its strides must stay within TABLE 0..511, got 512..767"),
         (POST.replace(mode=3), "POST mode must be at most 2, got 3"),
         (POST.replace(dst_byte=1), "POST dst_byte + group_count * post_lanes must be at most 4, got 5"),
         (POST.replace(act_min=1, act_max=0), "POST act_min (with act_max as the limit) must be at most 0, got 1"),
@@ -220,7 +225,7 @@ def test_a_wrong_checker_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(order.Order, "concurrent", lambda self, block: iter([]))
     else:
         monkeypatch.setattr(checker, "bound_tokens", lambda *_: defaultdict(lambda: 1))
-    found = verdicts(seeds=3, fraction=0.1)
+    found = verdicts(seeds=16 if fault == "bound" else 8, fraction=0.1)
     assert found["overflow" if fault == "bound" else "missed"]
 
 

@@ -71,6 +71,8 @@ def naive_post(config: ArchConfig, i: Instruction) -> Iterator[Touch]:
         for g, lane in product(range(i["group_count"]), range(lanes)):
             row = i["param_address"] + (w * (config.rows // lanes) + g if i["per_channel"] else 0)
             yield R, Space.PARAM, row * lanes + lane
+    if i["table"]:
+        yield from ((R, Space.TABLE, 256 * (i["table"] - 1) + n) for n in range(256))
     if i["source"] == Source.SPAD:
         for w, (oy, ox, ky, kx) in product(range(i["word_count"]), list(taps(i))):
             src = i["src_address"] + w * i["src_word_stride"] + ky * i["src_ky_stride"] + kx * i["src_kx_stride"]
@@ -145,7 +147,8 @@ def test_merge_unites_overlapping_and_adjacent_intervals() -> None:
          "LOAD address and its strides must stay within PARAM 0..255, got 256..256"),
         (Opcode.LOAD, {"dram_address": 5, "row_count": 2, "dram_row_stride": -6},
          "LOAD dram_address and its strides must stay within DRAM 0..4294967295, got -1..5"),
-        (Opcode.LOAD, {"memory": 3}, "LOAD memory must be one of 0..2, got 3"),
+        (Opcode.LOAD, {"memory": 3, "address": 511, "row_words": 2},
+         "LOAD address and its strides must stay within TABLE 0..511, got 511..512"),
         (Opcode.EXEC, {"spad_address": -1, "height": 1, "width": 1},
          "EXEC spad_address and its strides must stay within SPAD 0..8191, got -1..-1"),
         (Opcode.EXEC, {"wbuf_address": 2040, "k_rows": 4, "chunk_count": 3},

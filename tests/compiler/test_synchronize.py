@@ -183,6 +183,7 @@ def without(reads: Space | None = None, writes: Space | None = None, ports: bool
         pytest.param(without(writes=Space.SPAD), id="spad writes"),
         pytest.param(without(reads=Space.WBUF), id="wbuf reads"),
         pytest.param(without(writes=Space.PARAM), id="param writes"),
+        pytest.param(without(reads=Space.TABLE), id="table reads"),
         pytest.param(without(writes=Space.ACC, ports=True), id="acc writes"),
         pytest.param(without(reads=Space.DRAM), id="dram reads"),
         pytest.param(without(writes=Space.DRAM), id="dram writes"),

@@ -18,12 +18,13 @@ from types import ModuleType
 import numpy as np
 from compare import MEMORIES, TIMES, differences
 from random_programs import RandomProgram, random_config, random_program
+from test_layers import random_layer
 
 import sim
 from accel import timing
 from accel.config import ArchConfig, preset
 from accel.errors import ProgramError
-from accel.isa import Instruction, Opcode, encode
+from accel.isa import Instruction, Opcode, Reduce, encode
 from sim import dma, matmul, post, systolic, timeline
 
 SEEDS = range(6)
@@ -56,6 +57,10 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (matmul, "_pack_weights", "second * paired", "second"),
     (post, "_finish", "wrap_int32(sums[ox, i] + records[0, i])", "sums[ox, i] + records[0, i]"),
     (post, "_reduce", "1 if ky or kx else 0", "0"),
+    (post, "_tabulate", "+ 256) & 511) - 256", "+ 512) & 1023) - 512"),
+    (post, "_tabulate", "_SUB and tap", "_SUB"),
+    (post, "_look_up", "(table - 1)", "(2 - table)"),
+    (post, "_look_up", "+ 128", "+ 127"),
     (dma, "_load_row", "else pad_value", "else 0"),
     (dma, "_load_row", "- pad\n", "\n"),
 ]
@@ -102,12 +107,20 @@ def long_stores(rng: np.random.Generator) -> tuple[ArchConfig, RandomProgram]:
     return config, RandomProgram(code, np.zeros(8192, np.uint8), 8192, program)
 
 
+def with_reduce(layer: RandomProgram, reduce: Reduce) -> RandomProgram:
+    """The layer with POSTs that all combine their taps by `reduce`."""
+    posts = [i.replace(reduce=reduce) if i.opcode is Opcode.POST else i for i in layer.instructions]
+    return dataclasses.replace(layer, code=encode(posts), instructions=posts)
+
+
 def draw(seed: int) -> tuple[ArchConfig, RandomProgram]:
-    """A random machine, or one whose queues and memory let many transfers be under way, and a program."""
+    """A random machine, or one whose queues and memory let many transfers be under way, and a program or a layer."""
     rng = np.random.default_rng(seed)
     if seed % 10 == 9:
         return long_stores(rng)
     config = random_config(rng)
+    if seed % 10 in (7, 8):
+        return config, with_reduce(random_layer(config, rng), Reduce.SUB if seed % 10 == 7 else Reduce.MUL)
     if seed % 3 == 1:
         config = dataclasses.replace(config, outstanding_bursts=1, write_latency_cycles=60)
     if seed % 3 == 2:

@@ -20,19 +20,23 @@ POST = Instruction(Opcode.POST, {"ox_count": 4, "src_ox_stride": 1, "dst_ox_stri
 STORE = Instruction(Opcode.STORE, {"row_words": 4, "word_bytes": 4})
 
 REFUSED = [
-    (LOAD.replace(memory=3), "LOAD memory must be at most 2, got 3"),
+    (LOAD.replace(memory=3), "LOAD byte_offset + word_bytes must be at most 1, got 4"),
     (LOAD.replace(byte_offset=1), "LOAD byte_offset + word_bytes must be at most 4, got 5"),
     (LOAD.replace(memory=2), "LOAD missing bytes of a PARAM record must be at most 0, got 5"),
     (LOAD.replace(step_bytes=10), "LOAD step_bytes must be at most 9, got 10"),
     (LOAD.replace(pad_bytes=1), "LOAD pad_bytes + row_bytes must be at most 16, got 17"),
     (LOAD.replace(address=8190), "LOAD destination must stay within 0..8191, got 8190..8193"),
+    (
+        LOAD.replace(memory=3, address=509, word_bytes=1, step_bytes=5),
+        "LOAD destination must stay within 0..511, got 509",
+    ),
     (LOAD.replace(row_count=2, row_stride=-1), "LOAD destination must stay within 0..8191, got -1..3"),
     (LOAD.replace(dram_address=4090), "LOAD memory bytes must stay within 0..4095, got 4090..4105"),
     (EXEC.replace(k_rows=5), "EXEC k_rows must be at most 4, got 5"),
     (EXEC.replace(wbuf_address=2046), "EXEC weights must stay within 0..2047, got 2046..2049"),
     (EXEC.replace(acc_address=510), "EXEC accumulators must stay within 0..511, got 510..513"),
     (EXEC.replace(spad_address=-1), "EXEC source must stay within 0..8191, got -1..2"),
-    (POST.replace(reduce=2), "POST reduce must be at most 1, got 2"),
+    (POST.replace(table=3), "POST table must be at most 2, got 3"),
     (POST.replace(mode=3), "POST mode (number of modes that are not built in) must be at most 0, got 1"),
     (POST.replace(dst_byte=1), "POST dst_byte + group_count * post_lanes must be at most 4, got 5"),
     (POST.replace(act_min=1), "POST act_min (at most act_max) must be at most 0, got 1"),
