@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel.config import ArchConfig, load_config
+from accel.errors import ProgramError
 from accel.graph import Graph
+from accel.importers import load_model
 from accel.program import Program
 from accel.report import LayerRow, layer_rows
+from accel.sections import MAGIC
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,59 @@ def as_config(config: ArchConfig | str) -> ArchConfig:
     return config if isinstance(config, ArchConfig) else load_config(config)
 
 
-def compile(graph: Graph, config: ArchConfig | str = "edge") -> Program:
-    """Compile an integer graph for a machine (a configuration, a preset's name, or a TOML file).
+def compile(model: Graph | str | os.PathLike[str], config: ArchConfig | str = "edge") -> Program:
+    """Compile a quantized network for a machine.
+
+    Parameters
+    ----------
+    model : Graph or path
+        A path is read by `accel.load_model`.
+    config : ArchConfig or str
+        A configuration, a preset's name, or a TOML file.
 
     Raises
     ------
-    CompileError, ConfigError
-        See `compiler.compile_graph` and `accel.config.load_config`.
+    CompileError, ConfigError, GraphError, ModelError
+        See `compiler.compile_graph`, `accel.load_config` and `accel.load_model`.
     """
     from compiler import compile_graph
 
-    return compile_graph(graph, as_config(config))
+    machine = as_config(config)
+    return compile_graph(model if isinstance(model, Graph) else load_model(model), machine)
+
+
+def load_program(path: str | os.PathLike[str], config: ArchConfig | str | None = None) -> Program:
+    """The program in a program file, or that of any other model file (`compile`).
+
+    Parameters
+    ----------
+    path : path
+    config : ArchConfig or str, optional
+        The machine; for a program file its own, otherwise `edge` unless it is given.
+
+    Raises
+    ------
+    ProgramError
+        The program file is damaged, or for another machine than `config`.
+    CompileError, ConfigError, GraphError, ModelError
+        As `compile` raises them.
+    """
+    if not _is_program(Path(path)):
+        return compile(path, "edge" if config is None else config)
+    program = Program.load(path)
+    if config is not None and as_config(config).fingerprint() != program.config.fingerprint():
+        raise ProgramError(
+            f"{os.fspath(path)}: must be compiled for config {config!r}, got a program for another machine "
+            f"({program.config.name!r}); compile the model again"
+        )
+    return program
+
+
+def _is_program(path: Path) -> bool:
+    if path.suffix == ".program" or not path.is_file():
+        return path.suffix == ".program"
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,13 +12,10 @@ from accel import __version__
 from accel.console import Group, echo_json, print_layers, progress
 from accel.errors import InputError
 
-if TYPE_CHECKING:
-    from accel.program import Program
 
-
-def _in_folder(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
+def _in_folder(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a file to write before the work for it begins."""
-    if not path.parent.is_dir():
+    if path and not path.parent.is_dir():
         raise InputError(f"{path}: its folder does not exist")
     return path
 
@@ -28,14 +25,25 @@ _CONFIG = click.option("--config", default="edge", show_default=True, help="Pres
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
-def _output(what: str) -> Callable[[Any], Any]:
-    return click.option("-o", "--output", type=_FILE, required=True, callback=_in_folder, help=what)
+_MODEL = click.argument("model", type=_FILE)
+_MODEL_CONFIG = click.option(
+    "--config", default=None,
+    help="Machine to compile for, preset or TOML file (default: edge); a program must be for it.",
+)  # fmt: skip
+_LAYOUT = click.option("--layout", default=None, help="Order of real images, NCHW or NHWC (default: what fits).")
+
+
+def _output(what: str, *, required: bool = True) -> Callable[[Any], Any]:
+    return click.option("-o", "--output", type=_FILE, required=required, callback=_in_folder, help=what)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="accel")
 def main() -> None:
-    """INT8 accelerator toolchain: quantize, compile, simulate, generate Verilog, and prove that they agree."""
+    """INT8 accelerator toolchain: quantize, compile, simulate, generate Verilog, and prove that they agree.
+
+    A MODEL is a program, an integer graph, a .tflite file or a quantized .onnx file; it is compiled on the way.
+    """
 
 
 @main.command()
@@ -95,16 +103,15 @@ def quantize(
 
 
 @main.command("compile")
-@click.argument("graph", type=_FILE)
-@_CONFIG
+@_MODEL
+@_MODEL_CONFIG
 @_output("Program file to write.")
 @_JSON
-def compile_command(graph: Path, config: str, output: Path, as_json: bool) -> None:
-    """Compile an integer GRAPH to a program."""
+def compile_command(model: Path, config: str | None, output: Path, as_json: bool) -> None:
+    """Compile a quantized MODEL to a program."""
     from accel import api
-    from accel.graph_file import load_graph
 
-    program = api.compile(load_graph(graph), config)
+    program = api.load_program(model, config)
     program.save(output)
     facts = {
         "program": str(output),
@@ -123,35 +130,43 @@ def compile_command(graph: Path, config: str, output: Path, as_json: bool) -> No
 
 
 @main.command()
-@click.argument("program", type=_FILE)
-@click.option("--input", "input_path", type=_FILE, required=True, help=".npy (.npz for several inputs) of int8.")
-@_output(".npy (.npz for several outputs) to write.")
+@_MODEL
+@_MODEL_CONFIG
+@click.option("--input", "input_path", type=_FILE, required=True, help=".npy (.npz for several inputs), samples first.")
+@_LAYOUT
+@_output(".npy (.npz for several outputs) to write.", required=False)
 @click.option("--engine", default="fast", show_default=True, help="fast or stepped.")
-@click.option("--config", default=None, help="Refuse the program unless it is for this preset or TOML file.")
 @_JSON
-def run(program: Path, input_path: Path, output: Path, engine: str, config: str | None, as_json: bool) -> None:
-    """Run a PROGRAM in the simulator: values and cycles. An input may hold several samples, first axis."""
+def run(
+    model: Path, config: str | None, input_path: Path, layout: str | None, output: Path | None, engine: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Run a MODEL in the simulator: values and cycles of every sample of the input."""
     import numpy as np
 
     from accel import api
     from accel.arrays import check_target, read_arrays, split_samples, write_arrays
 
-    loaded = _load_program(program, config)
-    check_target(output, loaded.output_names)
-    samples = split_samples(loaded, read_arrays(input_path))
+    data = read_arrays(input_path)
+    program = api.load_program(model, config)
+    if output:
+        check_target(output, program.output_names)
+    samples = split_samples(program, data, layout)
     results = []
     with progress() as stage:
         advance = stage("simulate", len(samples))
         for sample in samples:
-            results.append(api.run(loaded, sample, engine=engine))
+            results.append(api.run(program, sample, engine=engine))
             advance()
-    outputs = {name: np.concatenate([result.outputs[name] for result in results]) for name in results[0].outputs}
-    write_arrays(output, outputs)
+    if output:
+        names = results[0].outputs
+        write_arrays(output, {name: np.concatenate([result.outputs[name] for result in results]) for name in names})
     if as_json:
         echo_json({"samples": len(results), "cycles": results[0].cycles, "layers": results[0].layers})
         return
-    print_layers(results[0].layers, f"{program.name} on {loaded.config.name}: {results[0].cycles:,} cycles a sample")
-    click.echo(f"{output}: {len(results)} sample{'s' * (len(results) != 1)}")
+    print_layers(results[0].layers, f"{model.name} on {program.config.name}: {results[0].cycles:,} cycles a sample")
+    if output:
+        click.echo(f"{output}: {len(results)} sample{'s' * (len(results) != 1)}")
 
 
 @main.command()
@@ -167,23 +182,29 @@ def verilog(config: str, output: Path) -> None:
 
 
 @main.command()
-@click.argument("program", type=_FILE)
-@click.option("--input", "input_path", type=_FILE, default=None, help=".npy of int8; default: random.")
+@_MODEL
+@_MODEL_CONFIG
+@click.option("--input", "input_path", type=_FILE, default=None, help="As for run; default: random.")
+@_LAYOUT
 @click.option("--simulator", default="verilator", show_default=True, help="verilator, icarus or amaranth.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For the random input.")
 @_JSON
-def verify(program: Path, input_path: Path | None, simulator: str, seed: int, as_json: bool) -> None:
-    """Run a PROGRAM in the simulator and in the Verilog; compare bytes, cycles and every instruction's stamps."""
-    from accel import coverify
+def verify(
+    model: Path, config: str | None, input_path: Path | None, layout: str | None, simulator: str, seed: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Run a MODEL in the simulator and in the Verilog; compare bytes, cycles and every instruction's stamps."""
+    from accel import api, coverify
     from accel.arrays import read_arrays, split_samples
 
-    loaded = _load_program(program, None)
-    samples = [None] if input_path is None else split_samples(loaded, read_arrays(input_path))
+    data = None if input_path is None else read_arrays(input_path)
+    program = api.load_program(model, config)
+    samples = [None] if data is None else split_samples(program, data, layout)
     results = []
     with progress() as stage:
         advance = stage(f"co-verify in {simulator} (the first run of a machine compiles its model)", len(samples))
         for sample in samples:
-            results.append(coverify.verify(loaded, sample, simulator=simulator, seed=seed))
+            results.append(coverify.verify(program, sample, simulator=simulator, seed=seed))
             advance()
     first = results[0]
     facts = {
@@ -204,26 +225,29 @@ def verify(program: Path, input_path: Path | None, simulator: str, seed: int, as
 
 
 @main.command()
-@click.argument("program", type=_FILE)
-def disassemble(program: Path) -> None:
-    """Print the instructions of a PROGRAM."""
-    from accel import isa
+@_MODEL
+@_MODEL_CONFIG
+def disassemble(model: Path, config: str | None) -> None:
+    """Print the instructions of a MODEL's program."""
+    from accel import api, isa
 
-    click.echo(isa.disassemble(_load_program(program, None).code), nl=False)
+    click.echo(isa.disassemble(api.load_program(model, config).code), nl=False)
 
 
 @main.command()
-@click.argument("program", type=_FILE)
+@_MODEL
+@_MODEL_CONFIG
 @_JSON
-def check(program: Path, as_json: bool) -> None:
-    """Prove a PROGRAM free of deadlocks, data races, port conflicts and accesses out of bounds."""
+def check(model: Path, config: str | None, as_json: bool) -> None:
+    """Prove a MODEL's program free of deadlocks, data races, port conflicts and accesses out of bounds."""
+    from accel import api
     from compiler import check_program
 
-    report = check_program(_load_program(program, None))
+    report = check_program(api.load_program(model, config))
     if as_json:
         echo_json(report)
     else:
-        click.echo(f"{program}: proven safe; {report}")
+        click.echo(f"{model}: proven safe; {report}")
 
 
 @main.command()
@@ -235,17 +259,3 @@ def config(config: str) -> None:
     machine = load_config(config)
     click.echo(machine.to_toml(), nl=False)
     click.echo(f"# fingerprint {machine.fingerprint()}")
-
-
-def _load_program(path: Path, config: str | None) -> Program:
-    from accel.config import load_config
-    from accel.errors import ProgramError
-    from accel.program import Program
-
-    program = Program.load(path)
-    if config is not None and load_config(config).fingerprint() != program.config.fingerprint():
-        raise ProgramError(
-            f"{path}: must be compiled for config {config!r}, got a program for another machine "
-            f"({program.config.name!r}); compile the graph again"
-        )
-    return program

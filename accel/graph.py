@@ -62,12 +62,15 @@ class Tensor:
         Positive, exactly a float32.
     zero_point : int
         In [-128, 127].
+    unsigned : bool
+        The model's own file holds these integers as uint8, larger by 128.
     """
 
     name: str
     shape: Shape
     scale: float
     zero_point: int
+    unsigned: bool = False
 
     def check(self) -> None:
         """Raise `GraphError` unless every field is in its range."""
@@ -82,6 +85,8 @@ class Tensor:
         if not (0 < self.scale <= _FLOAT32_MAX and float(np.float32(self.scale)) == self.scale):
             raise GraphError(f"{where}: scale must be a positive float32 value, got {self.scale!r}")
         check_range(where, "zero_point", self.zero_point, INT8_MIN, INT8_MAX)
+        if type(self.unsigned) is not bool:
+            raise GraphError(f"{where}: unsigned must be true or false, got {self.unsigned!r}")
 
     @property
     def parameters(self) -> tuple[float, int]:

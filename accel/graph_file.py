@@ -24,6 +24,7 @@ from accel.files import write_atomic
 from accel.graph import NODE_TYPES, Graph, Node, Tensor
 
 FORMAT, VERSION = "accel-graph", 1
+_MAGIC = b"PK\x03\x04"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _DTYPES = {"int8", "int32"}
 
@@ -50,11 +51,16 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise GraphError(f"graph file {os.fspath(path)!r} cannot be read: {error.strerror}") from error
+        raise GraphError(f"{os.fspath(path)}: must be a readable graph file, got {error.strerror}") from error
     try:
         return parse_graph(data)
     except GraphError as error:
         raise GraphError(f"{os.fspath(path)}: {error}") from error
+
+
+def is_graph(data: bytes) -> bool:
+    """Whether a file's content begins like that of a graph file."""
+    return data.startswith(_MAGIC)
 
 
 def dump_graph(graph: Graph) -> bytes:

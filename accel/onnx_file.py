@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
+from accel.model_file import ModelSource, read_model
 
 if TYPE_CHECKING:
     import onnx
@@ -18,7 +17,7 @@ FOLDED_IF_CONSTANT = ("Cast", "Constant", "Flatten", "Identity", "Reshape", "Squ
 """Operators that are evaluated when the model is read, if all their inputs are constants."""
 
 
-def load_onnx(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
+def load_onnx(source: ModelSource) -> onnx.ModelProto:
     """Parse and check a model.
 
     Raises
@@ -30,14 +29,11 @@ def load_onnx(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        model = onnx.load_model_from_string(data)
+        model = onnx.load_model_from_string(read_model(source))
         tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute)]
         if external := [t.name for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL]:
             raise ModelError(f"model must be one file, got external data for {external[0]!r}; save it with its data")
         onnx.checker.check_model(model)
-    except OSError as error:
-        raise ModelError(f"model {os.fspath(source)!r} cannot be read: {error.strerror}") from error
     except (DecodeError, onnx.checker.ValidationError, UnicodeDecodeError) as error:
         raise ModelError(f"model must be a valid ONNX file: {error}") from error
     return model

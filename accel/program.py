@@ -23,6 +23,7 @@ from accel.errors import AccelError, InputError, ProgramError
 from accel.files import write_atomic
 from accel.graph import Graph
 from accel.graph_file import dump_graph, parse_graph
+from accel.numerics import RequantMode
 from accel.program_parts import LayerInfo, TensorSlot, check_integer
 from accel.sections import join_sections, split_sections
 
@@ -126,6 +127,13 @@ class Program:
     def instruction_count(self) -> int:
         """Number of instructions."""
         return len(self.code) // isa.INSTRUCTION_BYTES
+
+    @property
+    def mode(self) -> RequantMode:
+        """How the network rounds: as its POST instructions do; `tflite` if it has none."""
+        table = isa.decode_table(self.code)
+        modes = table[table[:, 0] == isa.Opcode.POST, isa.column(isa.Opcode.POST, "mode")]
+        return RequantMode(isa.Mode(int(modes[0])).name.lower()) if modes.size else RequantMode.TFLITE
 
     @property
     def output_names(self) -> list[str]:

@@ -17,17 +17,23 @@ def check_integer(what: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class TensorSlot:
-    """Where an int8 activation lies in external memory, in the layout of `accel.layout`."""
+    """Where an int8 activation (`accel.graph.Tensor`) lies in external memory, in the layout of `accel.layout`."""
 
     name: str
     address: int
     shape: tuple[int, ...]
     scale: float
     zero_point: int
+    unsigned: bool = False
 
     def __post_init__(self) -> None:
-        Tensor(self.name, self.shape, self.scale, self.zero_point).check()
+        self.tensor.check()
         check_integer(f"tensor {self.name!r} address", self.address)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The activation."""
+        return Tensor(self.name, self.shape, self.scale, self.zero_point, self.unsigned)
 
     @property
     def size_bytes(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from accel import isa
 from accel.config import ArchConfig
 from accel.errors import CompileError
@@ -66,4 +68,4 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
 
 def _slot(graph: Graph, name: str, dram: dict[str, int]) -> TensorSlot:
     tensor = graph.tensors[name]
-    return TensorSlot(name, dram[name], tensor.shape, tensor.scale, tensor.zero_point)
+    return TensorSlot(address=dram[name], **asdict(tensor))

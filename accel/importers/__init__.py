@@ -8,9 +8,10 @@ from pathlib import Path
 
 from accel.errors import ModelError
 from accel.graph import Graph
-from accel.graph_file import load_graph
+from accel.graph_file import is_graph, load_graph
 from accel.importers.onnx_quantized import read_quantized_onnx
 from accel.importers.tflite import read_tflite
+from accel.model_file import naming, read_model
 
 __all__ = ["load_model", "read_quantized_onnx", "read_tflite"]
 
@@ -23,12 +24,12 @@ _READERS: dict[str, Callable[[str | os.PathLike[str]], Graph]] = {
 
 
 def load_model(path: str | os.PathLike[str]) -> Graph:
-    """Read a quantized network; the file's suffix tells its format.
+    """Read a quantized network; the file's suffix tells its format, its content that of a graph file of another name.
 
     Parameters
     ----------
     path : path
-        ``.tflite``, quantized ``.onnx``, or a graph file (``.graph``, ``.accel``).
+        ``.tflite``, quantized ``.onnx``, or a graph file.
 
     Returns
     -------
@@ -42,5 +43,8 @@ def load_model(path: str | os.PathLike[str]) -> Graph:
     """
     reader = _READERS.get(Path(path).suffix.lower())
     if reader is None:
-        raise ModelError(f"model must be a file {', '.join(_READERS)}, got {os.fspath(path)!r}")
+        with naming(path):
+            if not is_graph(read_model(path)):
+                raise ModelError("model must be a graph, .tflite or quantized .onnx file, got something else")
+        reader = load_graph
     return reader(path)

@@ -63,12 +63,12 @@ class GraphBuilder:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
 
-    def declare(self, name: str, shape: Shape, parameters: Parameters) -> str:
+    def declare(self, name: str, shape: Shape, parameters: Parameters, *, unsigned: bool = False) -> str:
         """Add a tensor under `name`, or a similar name if that is taken; returns the name."""
         if math.prod(shape) > LARGEST_TENSOR:
             raise ModelError(f"tensor {name!r} must have at most {LARGEST_TENSOR} elements, got shape {shape!r}")
         free = self._free(name)
-        self.tensors[free] = Tensor(free, shape, *parameters)
+        self.tensors[free] = Tensor(free, shape, *parameters, unsigned)
         self.tensors[free].check()
         return free
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +22,7 @@ from accel.importers.onnx_values import (
     unknown_batch,
 )
 from accel.importers.onnx_vector import VECTOR
+from accel.model_file import ModelSource, naming
 from accel.numerics import RequantMode
 from accel.onnx_file import FOLDED_IF_CONSTANT, evaluate, initializers, load_onnx
 from accel.quantizer.onnx_operators import OnnxNode
@@ -36,7 +36,7 @@ OLDEST_OPSET = 10
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-def read_quantized_onnx(source: str | os.PathLike[str] | bytes) -> Graph:
+def read_quantized_onnx(source: ModelSource) -> Graph:
     """Read a quantized model; the graph computes what ONNX Runtime's integer kernels compute.
 
     Parameters
@@ -61,7 +61,12 @@ def read_quantized_onnx(source: str | os.PathLike[str] | bytes) -> Graph:
     optimized graphs; a function of one variable is a table. QLinearAdd and QLinearMul may differ by one step where
     float32 meets a near tie.
     """
-    model = load_onnx(source)
+    with naming(source):
+        return _read_checked(load_onnx(source))
+
+
+def _read_checked(model: onnx.ModelProto) -> Graph:
+    """`_read`, whatever a damaged model makes it raise."""
     try:
         with np.errstate(over="raise", invalid="raise", divide="raise"):
             return _read(model)
@@ -75,6 +80,8 @@ def read_quantized_onnx(source: str | os.PathLike[str] | bytes) -> Graph:
 
 def _read(model: onnx.ModelProto) -> Graph:
     """Translate the nodes in order."""
+    if not any(_is_quantized(node.op_type) for node in model.graph.node):
+        raise ModelError("model must be quantized, got a float model: run `accel quantize` on it first")
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
         raise ModelError(f"model must have opset {OLDEST_OPSET} or later, got {opset}; convert it")
@@ -90,6 +97,10 @@ def _read(model: onnx.ModelProto) -> Graph:
     return imp.builder.finish(model.graph.name or "model", [imp.inputs[value.name] for value in inputs], outputs)
 
 
+def _is_quantized(operator: str) -> bool:
+    return operator.startswith("Q") or "Linear" in operator or "Integer" in operator
+
+
 def _input(value: onnx.ValueInfoProto) -> RawInput:
     """An input of the model."""
     import onnx
@@ -99,7 +110,7 @@ def _input(value: onnx.ValueInfoProto) -> RawInput:
     if tensor.elem_type not in kinds:
         raise ModelError(f"model input {value.name!r} must be float32, int8 or uint8, got type {tensor.elem_type}")
     shape = unknown_batch(value.name, [dim.dim_value for dim in tensor.shape.dim])
-    return RawInput(value.name, shape, tensor.elem_type == onnx.TensorProto.FLOAT)
+    return RawInput(value.name, shape, *(tensor.elem_type == kind for kind in (kinds[0], kinds[2])))
 
 
 def _output(imp: Importer, name: str) -> str:

@@ -62,6 +62,7 @@ class RawInput:
     name: str
     shape: Shape
     is_real: bool
+    unsigned: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +166,9 @@ class Importer:
     def declare(self, node: OnnxNode, value: RawInput, parameters: Parameters) -> Activation:
         """The input of the graph for one of the model."""
         if value.name not in self.inputs:
-            self.inputs[value.name] = self.builder.declare(value.name, graph_shape(value.shape), parameters)
+            self.inputs[value.name] = self.builder.declare(
+                value.name, graph_shape(value.shape), parameters, unsigned=value.unsigned
+            )
         name = self.inputs[value.name]
         if value.is_real and self.builder.parameters(name) != parameters:
             raise node.error(f"model input {value.name!r} must be quantized in one way only")

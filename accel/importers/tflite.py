@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import struct
-from pathlib import Path
 
 import numpy as np
 
@@ -15,13 +13,14 @@ from accel.importers.tflite_arithmetic import ARITHMETIC
 from accel.importers.tflite_file import TfliteFile, parse
 from accel.importers.tflite_movement import MOVEMENT
 from accel.importers.tflite_operation import Operation
+from accel.model_file import ModelSource, naming, read_model
 from accel.numerics import RequantMode
 
 TRANSLATORS = ARITHMETIC | MOVEMENT
 _DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-def read_tflite(source: str | os.PathLike[str] | bytes) -> Graph:
+def read_tflite(source: ModelSource) -> Graph:
     """Read an int8 model; the graph computes what TensorFlow Lite Micro computes, bit for bit.
 
     Parameters
@@ -40,10 +39,11 @@ def read_tflite(source: str | os.PathLike[str] | bytes) -> Graph:
     ModelError
         The file cannot be read, is damaged, or uses something that is not supported; the message names the operator.
     """
-    try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    except OSError as error:
-        raise ModelError(f"model {os.fspath(source)!r} cannot be read: {error.strerror}") from error
+    with naming(source):
+        return _read(read_model(source))
+
+
+def _read(data: bytes) -> Graph:
     try:
         with np.errstate(over="raise", invalid="raise", divide="raise"):
             return _translate(parse(data))
@@ -62,7 +62,9 @@ def _translate(file: TfliteFile) -> Graph:
     for index in file.inputs:
         if file.tensors[index].type in ("INT8", "UINT8"):
             tensor = file.tensors[index]
-            values[index] = builder.declare(tensor.name, canonical(tensor.shape), tensor.parameters())
+            values[index] = builder.declare(
+                tensor.name, canonical(tensor.shape), tensor.parameters(), unsigned=tensor.type == "UINT8"
+            )
     for operator in file.operators:
         op = Operation(operator, file.tensors, builder, values)
         if operator.builtin == "QUANTIZE" and op.tensor(0).type == "FLOAT32":

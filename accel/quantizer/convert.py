@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from accel.errors import InputError
 from accel.graph import Graph, Tensor
+from accel.numerics import RequantMode
 from accel.quantizer.parameters import round_real
 
 
@@ -36,7 +37,7 @@ def quantize_input(graph: Graph, x: NDArray[Any], name: str | None = None, *, la
 
     Notes
     -----
-    ``clamp(round(x / scale) + zero_point)`` in float32; ties as in the graph's mode.
+    See `quantize_real`; ties as in the graph's mode.
     """
     tensor = _tensor(graph, graph.inputs, name)
     real = np.asarray(x, dtype=np.float32)
@@ -45,9 +46,21 @@ def quantize_input(graph: Graph, x: NDArray[Any], name: str | None = None, *, la
     if real.shape != tensor.shape:
         expected = _in_layout(tensor.shape, layout)
         raise InputError(f"input {tensor.name!r} must have shape {expected} ({layout}), got {np.shape(x)}")
+    return quantize_real(real, tensor, graph.mode)
+
+
+def quantize_real(x: NDArray[Any], tensor: Tensor, mode: RequantMode) -> NDArray[np.int8]:
+    """``clamp(round(x / scale) + zero_point)`` in float32, with the scale and zero point of `tensor`; any shape.
+
+    Raises
+    ------
+    InputError
+        A value is not finite.
+    """
+    real = np.asarray(x, dtype=np.float32)
     if not np.all(np.isfinite(real)):
         raise InputError(f"input {tensor.name!r} must be finite")
-    steps = round_real(real / np.float32(tensor.scale), graph.mode) + tensor.zero_point
+    steps = round_real(real / np.float32(tensor.scale), mode) + tensor.zero_point
     return np.ascontiguousarray(np.clip(steps, -128, 127).astype(np.int8))
 
 

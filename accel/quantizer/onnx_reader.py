@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
+from accel.model_file import ModelSource
 from accel.onnx_file import FOLDED_IF_CONSTANT, evaluate, initializers, load_onnx
 from accel.quantizer.layers import Layer, Network
 from accel.quantizer.onnx_operators import TRANSLATORS, OnnxNode
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PASSED_THROUGH = ("Identity", "Dropout")
 
 
-def read_onnx(source: str | os.PathLike[str] | bytes) -> Network:
+def read_onnx(source: ModelSource) -> Network:
     """Read a float ONNX model.
 
     Parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from accel.graph import (
     Softmax,
     Tensor,
 )
+from accel.model_file import ModelSource, naming
 from accel.numerics import (
     RequantMode,
     activation_range,
@@ -55,7 +55,7 @@ ADD_LEFT_SHIFT = 20
 
 
 def quantize(
-    model: str | os.PathLike[str] | bytes,
+    model: ModelSource,
     calibration: Mapping[str, NDArray[Any]] | NDArray[Any],
     *,
     mode: RequantMode | str = RequantMode.TFLITE,
@@ -92,12 +92,13 @@ def quantize(
         The calibration data or an option does not fit.
     """
     rounding = requant_mode(mode)
-    network = fold(read_onnx(model))
-    ranges = calibrate(network, calibration, calibrator, percentile)
-    builder = _Builder(network, ranges, rounding)
-    for layer in network.layers:
-        builder.add(layer)
-    builder.check_outputs()
+    with naming(model):
+        network = fold(read_onnx(model))
+        ranges = calibrate(network, calibration, calibrator, percentile)
+        builder = _Builder(network, ranges, rounding)
+        for layer in network.layers:
+            builder.add(layer)
+        builder.check_outputs()
     return Graph(
         name=name or network.name,
         mode=rounding,

@@ -253,12 +253,14 @@ def test_unsupported_model_is_refused(node: Node, constants: dict[str, Any], mes
 def test_external_data_is_refused(tmp_path: Path) -> None:
     model = load(onnx_model([conv(["x", "w"], "y")], W, IMAGE))
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
-    with pytest.raises(ModelError, match=r"^model must be one file, got external data for 'w'; save it with its data$"):
+    with pytest.raises(
+        ModelError, match=r"m\.onnx: model must be one file, got external data for 'w'; save it with its data$"
+    ):
         quantize(tmp_path / "m.onnx", normal(2, 4, 6, 9))
 
 
 def test_unreadable_models_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"^model '.*none.onnx' cannot be read: No such file or directory$"):
+    with pytest.raises(ModelError, match=r"none\.onnx: model must be a readable file, got No such file or directory$"):
         quantize(tmp_path / "none.onnx", normal(2, 4))
     for data in (b"", b"not a model", onnx_model([conv(["x", "w"], "y")], W, IMAGE)[:-50]):
         with pytest.raises(ModelError, match=r"^model must be a valid ONNX file: "):

@@ -1,0 +1,171 @@
+"""Every command does what it says: files, tables and --json."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from invoke import error, success
+from small_networks import every_compiled_operation
+
+import accel
+from accel import console, demo, reference
+from accel.cli import main
+
+
+def test_compile(files: Path) -> None:
+    out = success("compile", "a.graph", "--config", "tiny", "-o", "b.program")
+    program = accel.Program.load("b.program")
+    assert out == (
+        f"b.program: {program.instruction_count} instructions, {len(program.constants)} constant bytes, "
+        f"{program.memory_bytes} bytes of memory, for tiny\n"
+    )
+    assert Path("b.program").read_bytes() == Path("a.program").read_bytes()
+    facts = json.loads(success("compile", "a.graph", "--config", "tiny", "-o", "b.program", "--json"))
+    assert facts == {
+        "program": "b.program",
+        "instructions": program.instruction_count,
+        "constant_bytes": len(program.constants),
+        "memory_bytes": program.memory_bytes,
+        "fingerprint": program.config.fingerprint(),
+    }
+
+
+def test_compile_for_a_configuration_file(files: Path) -> None:
+    config = replace(accel.preset("tiny"), name="mine", queue_depth=3)
+    Path("mine.toml").write_text(config.to_toml())
+    success("compile", "a.graph", "--config", "mine.toml", "-o", "b.program")
+    assert accel.Program.load("b.program").config == config
+
+
+def test_run_several_samples(files: Path) -> None:
+    out = success("run", "a.program", "--input", "x.npy", "-o", "y.npy")
+    assert out.splitlines()[-1] == "y.npy: 3 samples"
+    assert [name for name in ("n0", "n1", "total", "SCALE-Sim") if name not in out] == []
+    graph, batch = accel.load_graph("a.graph"), np.load("x.npy")
+    expected = np.concatenate([reference.run(graph, batch[i : i + 1])["t2"] for i in range(3)])
+    np.testing.assert_array_equal(np.load("y.npy"), expected)
+    success("run", "a.program", "--input", "x.npy", "-o", "z.npy", "--engine", "stepped", "--config", "tiny")
+    assert Path("z.npy").read_bytes() == Path("y.npy").read_bytes()
+
+
+def test_run_json(files: Path) -> None:
+    facts = json.loads(success("run", "a.program", "--input", "x.npy", "-o", "y.npy", "--json"))
+    assert facts["samples"] == 3
+    assert sum(row["cycles"] for row in facts["layers"]) == facts["cycles"]
+    assert [row["name"] for row in facts["layers"]] == ["n0", "n1"]
+
+
+def test_run_with_several_outputs(files: Path) -> None:
+    accel.compile(every_compiled_operation(), "tiny").save("b.program")
+    np.savez("x.npz", t0=np.ones((2, 9, 8, 3), np.int8))
+    success("run", "b.program", "--input", "x.npz", "-o", "y.npz")
+    expected = reference.run(every_compiled_operation(), np.ones((1, 9, 8, 3), np.int8))
+    with np.load("y.npz") as outputs:
+        assert sorted(outputs) == ["t6", "t7"]
+        for name in outputs:
+            np.testing.assert_array_equal(outputs[name], np.concatenate([expected[name]] * 2))
+    assert error("run", "b.program", "--input", "x.npz", "-o", "y.npy") == (
+        "Error: y.npy: must end in .npz to hold t6, t7"
+    )
+
+
+def test_disassemble_and_check(files: Path) -> None:
+    program = accel.Program.load("a.program")
+    lines = success("disassemble", "a.program").splitlines()
+    assert len(lines) == program.instruction_count
+    assert lines[0].split()[:2] == ["0", "LOAD"]
+    start = f"a.program: proven safe; {program.instruction_count} instructions, "
+    assert success("check", "a.program").startswith(start)
+    facts = json.loads(success("check", "a.program", "--json"))
+    assert sum(facts["instructions"].values()) == program.instruction_count
+
+
+def test_config(files: Path) -> None:
+    text = success("config", "tiny")
+    assert accel.ArchConfig.from_toml(text) == accel.preset("tiny")
+    assert text.splitlines()[-1] == f"# fingerprint {accel.preset('tiny').fingerprint()}"
+
+
+def test_quantize(files: Path) -> None:
+    data = demo.load()
+    np.save("c.npy", data.calibration[:32])
+    out = success("quantize", str(data.model_path), "--calibration", "c.npy", "-o", "d.graph", "--mode", "single")
+    graph = accel.load_graph("d.graph")
+    lines = out.splitlines()
+    assert lines[0] == f"d.graph: {len(graph.nodes)} nodes, mode single"
+    assert lines[1].startswith("  image: int8 (1, 8, 8, 1), scale ")
+    arguments = ["quantize", str(data.model_path), "--calibration", "c.npy", "-o", "d.graph", "--json"]
+    facts = json.loads(success(*arguments, "--calibrator", "percentile", "--percentile", "99.9"))
+    assert facts["nodes"] == len(graph.nodes)
+    assert facts["tensors"]["image"]["shape"] == [1, 8, 8, 1]
+
+
+def test_verilog(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtl.verilog.emit", lambda config: f"// {config.fingerprint()}")
+    assert success("verilog", "--config", "tiny", "-o", "new/folder").splitlines() == [
+        "new/folder/tiny.v", "new/folder/tiny.toml",
+    ]  # fmt: skip
+    assert Path("new/folder/tiny.v").read_text() == f"// {accel.preset('tiny').fingerprint()}"
+    assert accel.load_config("new/folder/tiny.toml") == accel.preset("tiny")
+    assert error("verilog", "--config", "huge", "-o", "other").startswith("Error: config must be one of ")
+    assert not Path("other").exists()
+    assert error("verilog", "--config", "tiny", "-o", "new/folder/tiny.v/x").endswith(": Not a directory")
+
+
+def test_help_of_every_command() -> None:
+    commands = ["check", "compile", "config", "demo", "disassemble", "quantize", "run", "verify", "verilog"]
+    assert sorted(main.commands) == commands
+    assert success("--version") == f"accel, version {accel.__version__}\n"
+    for name in commands:
+        assert success(name, "--help").startswith(f"Usage: main {name} ")
+        assert "Options:" in success(name, "-h")
+
+
+def test_verify_reports_what_was_compared(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def same(program: accel.Program, inputs: Any, **options: Any) -> accel.Verification:
+        seen.append((inputs, options))
+        return accel.Verification(1234, 5, 4096, {})
+
+    monkeypatch.setattr("accel.coverify.verify", same)
+    assert success("verify", "a.program", "--seed", "7") == (
+        "equal: 4,096 bytes, 1,234 cycles, stamps of 5 instructions (1 sample in verilator)\n"
+    )
+    assert seen.pop() == (None, {"simulator": "verilator", "seed": 7})
+    arguments = ["verify", "a.program", "--input", "x.npy", "--simulator", "icarus"]
+    assert json.loads(success(*arguments, "--json")) == {
+        "samples": 3, "cycles": 1234, "instructions": 5, "memory_bytes": 4096, "differing_bytes": 0,
+        "differing_cycles": 0,
+    }  # fmt: skip
+    np.testing.assert_array_equal(np.concatenate([inputs["t0"] for inputs, _ in seen]), np.load("x.npy"))
+
+
+def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from accel.report import LayerRow
+
+    console.print_layers([LayerRow("a[/b] :smile:", "Add", 0, 1, 0.0, 0, 0, 0)], "[bold]")
+    out = capsys.readouterr().out
+    assert "a[/b] :smile:" in out
+    assert "[bold]" in out
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
+def test_demo(files: Path) -> None:
+    facts = json.loads(success("demo", "--config", "tiny", "-o", "out", "--json"))
+    assert facts["images"] == 360
+    assert facts["float_accuracy"] - facts["int8_accuracy"] <= 0.01
+    assert (facts["differing_bytes"], facts["differing_cycles"], facts["verified_images"]) == (0, 0, 1)
+    assert sum(row["cycles"] for row in facts["layers"]) == facts["cycles"]
+    assert sorted(os.listdir("out")) == ["digits.graph", "digits.program", "tiny.toml", "tiny.v"]
+    assert facts["verilog"] == "out/tiny.v"
+    out = success("demo", "--config", "tiny", "-o", "out")
+    assert "0 differing bytes of " in out
+    assert "0 differing cycles of " in out

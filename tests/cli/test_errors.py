@@ -1,0 +1,175 @@
+"""Exit codes, one sentence for each error, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from invoke import error, invoke
+from small_networks import fully_connected, network
+
+import accel
+from accel import demo
+from accel.coverify import Divergence, VerificationError
+from accel.graph import Graph
+
+RUN = ("run", "a.program", "-o", "y.npy", "--input")
+REST = {"run": ["--input", "x.npy", "-o", "y.npy"], "compile": ["-o", "b.program"]}
+"""What a command needs besides a model."""
+
+
+def test_mismatches_exit_with_one(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ(*args: Any, **options: Any) -> None:
+        raise VerificationError(Divergence(17, 3, "issue", 17, 18, "EXEC"))
+
+    monkeypatch.setattr("accel.coverify.verify", differ)
+    assert error("verify", "a.program", code=1) == (
+        "Mismatch: cycle 17, instruction 3 (EXEC): issue is 17 in the simulator, 18 in the Verilog"
+    )
+
+
+def test_wrong_inputs_are_one_sentence(files: Path) -> None:
+    np.save("wide.npy", np.zeros((2, 4, 6, 3), np.int8))
+    np.save("single.npy", np.zeros((4, 5, 3), np.int8))
+    np.save("float.npy", np.zeros((1, 5, 4, 3), np.float32))
+    np.save("nan.npy", np.full((1, 4, 5, 3), np.nan, np.float32))
+    np.save("unsigned.npy", np.zeros((1, 4, 5, 3), np.uint8))
+    np.save("none.npy", np.zeros((0, 4, 5, 3), np.int8))
+    np.save("scalar.npy", np.int8(3))
+    np.savez("named.npz", image=np.zeros((1, 4, 5, 3), np.int8))
+    np.save("objects.npy", np.array([{}], object), allow_pickle=True)
+    Path("text.npy").write_text("hello")
+    Path("short.npy").write_bytes(Path("x.npy").read_bytes()[:-1])
+    must = "Error: input 't0' must be int8 or float32 of shape (samples, 4, 5, 3), got"
+    assert error(*RUN, "wide.npy") == f"{must} int8 (2, 4, 6, 3)"
+    assert error(*RUN, "single.npy") == f"{must} int8 (4, 5, 3)"
+    assert error(*RUN, "float.npy") == f"{must} float32 (1, 5, 4, 3)"
+    assert error(*RUN, "unsigned.npy") == f"{must} uint8 (1, 4, 5, 3)"
+    assert error(*RUN, "nan.npy") == "Error: input 't0' must be finite"
+    assert error(*RUN, "scalar.npy") == f"{must} int8 ()"
+    assert error(*RUN, "none.npy") == "Error: inputs must hold one number of samples along their first axis, got [0]"
+    assert error(*RUN, "named.npz") == "Error: inputs must be named t0, got image"
+    assert error(*RUN, "missing.npy") == (
+        "Error: missing.npy: must be a readable .npy or .npz file, got No such file or directory"
+    )
+    for name in ("objects", "text", "short"):
+        assert error(*RUN, f"{name}.npy").startswith(
+            f"Error: {name}.npy: must be a .npy or .npz file without Python objects, got "
+        )
+
+
+def test_wrong_options_are_one_sentence(files: Path) -> None:
+    assert error(*RUN, "x.npy", "--engine", "slow") == "Error: engine must be one of fast, stepped, got 'slow'"
+    assert error("verify", "a.program", "--simulator", "modelsim") == (
+        "Error: simulator must be one of verilator, icarus, amaranth, got 'modelsim'"
+    )
+    assert error(*RUN, "x.npy", "--layout", "CHWN") == "Error: layout must be one of NHWC, NCHW, got 'CHWN'"
+    assert error("config", "huge") == (
+        "Error: config must be one of tiny, edge, large, datacenter or a TOML file, got 'huge'"
+    )
+    assert error("compile", "a.graph", "-o", "none/b.program") == "Error: none/b.program: its folder does not exist"
+
+
+def test_usage_errors_exit_with_two(files: Path) -> None:
+    for arguments in (["run"], ["colour"], ["compile", "a.graph"], ["verify", "a.program", "--seed", "-1"]):
+        result = invoke(*arguments)
+        assert result.exit_code == 2
+        assert "Error: " in result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "disassemble", "check", "verify", "compile"])
+def test_programs_for_another_machine_are_refused(files: Path, command: str) -> None:
+    assert error(command, "a.program", "--config", "edge", *REST.get(command, [])) == (
+        "Error: a.program: must be compiled for config 'edge', got a program for another machine ('tiny'); "
+        "compile the model again"
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "disassemble", "check", "verify"])
+def test_damaged_programs_are_refused(files: Path, command: str) -> None:
+    data = Path("a.program").read_bytes()
+    Path("bad.program").write_bytes(data[:-7])
+    rest = REST.get(command, [])
+    assert error(command, "bad.program", *rest) == (
+        f"Error: bad.program: must be {len(data)} bytes long, got {len(data) - 7}; the file is damaged"
+    )
+    assert error(command, "missing", *rest) == (
+        "Error: missing: model must be a readable file, got No such file or directory"
+    )
+    assert error(command, "missing.program", *rest) == (
+        "Error: missing.program: must be a readable program file, got No such file or directory"
+    )
+    assert error(command, "x.npy", *rest) == (
+        "Error: x.npy: model must be a graph, .tflite or quantized .onnx file, got something else"
+    )
+
+
+def test_unsafe_programs_are_refused(files: Path) -> None:
+    from accel import isa
+
+    program = accel.Program.load("a.program")
+    code = isa.encode(i.replace(wait=0, signal=0) for i in isa.decode(program.code))
+    replace(program, code=code).save("race.program")
+    assert error("check", "race.program").startswith("Error: instruction ")
+
+
+def test_graphs_that_do_not_fit_are_refused(files: Path) -> None:
+    def save(graph: Graph) -> None:
+        accel.save_graph(graph, "b.graph")
+
+    save(network((1, 60000), fully_connected(2)))
+    assert error("compile", "b.graph", "--config", "tiny", "-o", "b.program") == (
+        "Error: layer 'n0' (FullyConnected): no tiling fits config 'tiny': the smallest needs 15001 scratchpad words "
+        "of 4 bytes, the scratchpad has 8192"
+    )
+    Path("bad.toml").write_text(accel.preset("tiny").to_toml().replace("rows = 4", "rows = 3"))
+    assert error("compile", "a.graph", "--config", "bad.toml", "-o", "b.program") == (
+        "Error: bad.toml: one of rows and cols must divide the other, got rows = 3, cols = 4"
+    )
+
+
+def test_float_models_are_refused(files: Path) -> None:
+    model = str(demo.load().model_path)
+    assert (
+        error("check", model)
+        == f"Error: {model}: model must be quantized, got a float model: run `accel quantize` on it first"
+    )
+
+
+def test_models_that_cannot_be_quantized_are_refused(files: Path) -> None:
+    Path("bad.onnx").write_text("hello")
+    data = demo.load()
+    np.save("c.npy", data.calibration[:4])
+    np.save("odd.npy", np.zeros((4, 7), np.float32))
+    model = str(data.model_path)
+    for name, problem in (
+        ("bad", "a valid ONNX file: "),
+        ("missing", "a readable file, got No such file or directory"),
+    ):
+        message = error("quantize", f"{name}.onnx", "--calibration", "c.npy", "-o", "g")
+        assert message.startswith(f"Error: {name}.onnx: model must be {problem}")
+    assert error("quantize", model, "--calibration", "odd.npy", "-o", "g").startswith("Error: ")
+    assert error("quantize", model, "--calibration", "none.npy", "-o", "g").startswith("Error: none.npy: ")
+    for option, value in (("--mode", "double"), ("--calibrator", "mean"), ("--percentile", "400")):
+        extra = ["--calibrator", "percentile"] if option == "--percentile" else []
+        message = error("quantize", model, "--calibration", "c.npy", "-o", "g", option, value, *extra)
+        assert f"{option[2:]} must be " in message
+        assert message.endswith((value, f"'{value}'", f"{value}.0"))
+
+
+def test_a_failed_write_leaves_the_old_file(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("y.npy").write_text("precious")
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device", "y.npy")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = invoke(*RUN, "x.npy")
+    assert result.exit_code == 2
+    assert result.stderr.strip() == "Error: y.npy: No space left on device"
+    assert sorted(os.listdir()) == ["a.graph", "a.program", "x.npy", "y.npy"]
+    assert Path("y.npy").read_text() == "precious"
