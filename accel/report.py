@@ -14,7 +14,7 @@ from accel.program import LayerInfo, Program
 
 
 class Timed(Protocol):
-    """What a report needs of a run: completion cycles in program order, and the run's length."""
+    """What a report needs of a run: cycles of the instructions in program order, and the run's length."""
 
     @property
     def total_cycles(self) -> int:
@@ -24,6 +24,11 @@ class Timed(Protocol):
     @property
     def issue(self) -> NDArray[np.int64]:
         """Issue cycle of every instruction, in program order."""
+        ...
+
+    @property
+    def occupied(self) -> NDArray[np.int64]:
+        """Last cycle in which every instruction holds its unit, in program order."""
         ...
 
     @property
@@ -40,13 +45,16 @@ class LayerRow:
     ----------
     cycles : int
         Cycles in which the array worked for the layer, and of the others those in which it held the oldest unfinished
-        instruction (`cycles_per_layer`); the rows sum to the run's total.
+        instruction (`layer_periods`); the rows sum to the run's total.
     utilization : float
         MACs per cycle over the array's peak; 0 for layers without weights.
     read_bytes, written_bytes : int
         External memory traffic of its LOADs and STOREs.
     scalesim_cycles : int
         Weight-stationary cycles by SCALE-Sim's formula, 0 for layers without weights.
+    bound : str
+        What the layer's own instructions occupy for most of its cycles: "array", "depthwise", "post", "load" or
+        "store"; "latency" if nothing is occupied for longer than any of them.
     """
 
     name: str
@@ -57,6 +65,7 @@ class LayerRow:
     read_bytes: int
     written_bytes: int
     scalesim_cycles: int
+    bound: str
 
 
 def scalesim_cycles(layer: LayerInfo, rows: int, cols: int) -> int:
@@ -84,39 +93,86 @@ def traffic(program: Program) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return read, written
 
 
-def cycles_per_layer(program: Program, run: Timed) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class Periods:
+    """Disjoint periods of cycles [starts, stops), ascending; both of shape (periods,)."""
+
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+    @classmethod
+    def union(cls, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Periods:
+        """Every cycle of periods that may overlap, once."""
+        order = np.argsort(starts, kind="stable")
+        ends = np.maximum.accumulate(stops[order])
+        return cls(np.maximum(starts[order], np.concatenate([[0], ends[:-1]])), ends)
+
+    @property
+    def cycles(self) -> int:
+        """Length of all periods."""
+        return int((self.stops - self.starts).sum())
+
+    def common(self, other: Periods) -> int:
+        """Cycles that lie in both."""
+        return int((self._before(other.stops) - self._before(other.starts)).sum())
+
+    def _before(self, cycles: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each cycle, how many earlier ones lie in these periods."""
+        index = np.searchsorted(self.stops, cycles)
+        started = np.append(self.starts, np.iinfo(np.int64).max)[index]
+        sums = np.concatenate([[0], np.cumsum(self.stops - self.starts)])
+        return np.asarray(sums[index] + np.maximum(cycles - started, 0))
+
+
+def layer_periods(program: Program, run: Timed) -> list[Periods]:
     """Attribute every cycle of a run to one layer, so that the sum is the total and no utilization exceeds 1.
 
-    A cycle belongs to the layer whose EXEC holds the array; if none does, to the layer of the oldest instruction that
-    is not complete.
-
-    Returns
-    -------
-    ndarray of int64, shape (layers,)
+    A cycle belongs to the layer whose EXEC holds the array (or the depthwise engine); if none does, to the layer of
+    the oldest instruction that is not complete.
     """
     layers = np.array(program.instruction_layers)
     count = len(program.layers)
-    cycles = np.zeros(count, np.int64)
     ends = np.zeros(count, np.int64)
     np.maximum.at(ends, layers, run.complete + 1)
     ends = np.maximum.accumulate(ends)
-    ends[-1] = run.total_cycles
-    opcodes = isa.decode_table(program.code)[:, 0]
-    drain = program.config.rows + program.config.cols - 1
-    free = 0
-    for index in np.flatnonzero(opcodes == Opcode.EXEC):
-        start = max(free, int(run.issue[index]))
-        stop = int(run.complete[index]) - drain
-        cycles += _overlaps(ends, free, start)
-        cycles[layers[index]] += stop - start
-        free = stop
-    return cycles + _overlaps(ends, free, run.total_cycles)
+    is_exec = isa.decode_table(program.code)[:, 0] == Opcode.EXEC
+    held = Periods.union(run.issue[is_exec], run.occupied[is_exec] + 1)
+    bounds = np.unique(np.concatenate([[0, run.total_cycles], ends[:-1], held.starts, held.stops]))
+    starts, stops = bounds[:-1], bounds[1:]
+    holder = np.searchsorted(held.stops, starts, side="right")
+    is_held = np.append(held.starts, run.total_cycles)[holder] <= starts
+    oldest = np.minimum(np.searchsorted(ends, starts, side="right"), count - 1)
+    owner = np.where(is_held, np.append(layers[is_exec], 0)[holder], oldest)
+    return [Periods(starts[owner == i], stops[owner == i]) for i in range(count)]
 
 
-def _overlaps(ends: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
-    """Cycles of [start, stop) in each of the consecutive periods that end at `ends` (exclusive)."""
-    inside = np.clip(ends, start, stop)
-    return np.diff(inside, prepend=start)
+def bounds_of(program: Program, run: Timed, periods: list[Periods]) -> list[str]:
+    """What holds each layer back: see `LayerRow.bound`."""
+    table = isa.decode_table(program.code)
+    opcodes, layers = table[:, 0], np.array(program.instruction_layers)
+    depthwise = table[:, isa.column(Opcode.EXEC, "depthwise")] == 1
+    groups = {
+        "array": (opcodes == Opcode.EXEC) & ~depthwise,
+        "depthwise": (opcodes == Opcode.EXEC) & depthwise,
+        "post": opcodes == Opcode.POST,
+        "load": opcodes == Opcode.LOAD,
+        "store": opcodes == Opcode.STORE,
+    }
+    return [
+        _bound(run, mine, {name: np.flatnonzero(group & (layers == i)) for name, group in groups.items()})
+        for i, mine in enumerate(periods)
+    ]
+
+
+def _bound(run: Timed, mine: Periods, groups: dict[str, NDArray[np.int64]]) -> str:
+    """The group of instructions that occupies most of the cycles `mine`, or "latency"."""
+    cycles = {name: _occupied(run, mine, indices) for name, indices in groups.items()}
+    cycles["latency"] = mine.cycles - _occupied(run, mine, np.concatenate(list(groups.values())))
+    return max(cycles, key=lambda name: cycles[name])
+
+
+def _occupied(run: Timed, mine: Periods, indices: NDArray[np.int64]) -> int:
+    return mine.common(Periods.union(run.issue[indices], run.occupied[indices] + 1))
 
 
 def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
@@ -124,9 +180,11 @@ def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
     config = program.config
     read, written = traffic(program)
     owner = np.array(program.instruction_layers)
+    periods = layer_periods(program, run)
+    bounds = bounds_of(program, run, periods)
     rows = []
-    for i, (layer, cycles) in enumerate(zip(program.layers, cycles_per_layer(program, run).tolist(), strict=True)):
-        mine = owner == i
+    for i, layer in enumerate(program.layers):
+        mine, cycles = owner == i, periods[i].cycles
         rows.append(
             LayerRow(
                 layer.name,
@@ -137,6 +195,7 @@ def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
                 int(read[mine].sum()),
                 int(written[mine].sum()),
                 scalesim_cycles(layer, config.rows, config.cols),
+                bounds[i],
             )
         )
     return rows

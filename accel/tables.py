@@ -11,7 +11,7 @@ from accel.report import LayerRow
 if TYPE_CHECKING:
     from rich.table import Table
 
-_HEADINGS = ("layer", "operator", "MACs", "cycles", "utilization", "read B", "written B", "SCALE-Sim cycles")
+_HEADINGS = ("layer", "operator", "MACs", "cycles", "utilization", "bound", "read B", "written B", "SCALE-Sim")
 
 
 def layer_table(rows: list[LayerRow], title: str) -> Table:
@@ -20,7 +20,7 @@ def layer_table(rows: list[LayerRow], title: str) -> Table:
 
     table = Table(title=title)
     for i, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="left" if i < 2 else "right")
+        table.add_column(heading, justify="left" if i in (0, 1, 5) else "right")
     for row in rows:
         table.add_row(*_cells(row))
     table.add_section()
@@ -29,8 +29,10 @@ def layer_table(rows: list[LayerRow], title: str) -> Table:
 
 
 def _cells(row: LayerRow) -> list[str]:
-    numbers = (row.macs, row.cycles, f"{row.utilization:.1%}", row.read_bytes, row.written_bytes, row.scalesim_cycles)
-    return [row.name, row.op, *(f"{number:,}" if isinstance(number, int) else number for number in numbers)]
+    return [
+        *(row.name, row.op, f"{row.macs:,}", f"{row.cycles:,}", f"{row.utilization:.1%}", row.bound),
+        *(f"{number:,}" for number in (row.read_bytes, row.written_bytes, row.scalesim_cycles)),
+    ]
 
 
 def _total(rows: list[LayerRow]) -> LayerRow:
@@ -49,6 +51,7 @@ def _total(rows: list[LayerRow]) -> LayerRow:
         total("read_bytes"),
         total("written_bytes"),
         total("scalesim_cycles"),
+        "",
     )
 
 

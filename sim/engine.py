@@ -84,6 +84,7 @@ def execute(
         units=table[:, 0] - 1,
         dispatch=stamps[timing.DISPATCH],
         issue=stamps[timing.ISSUE],
+        occupied=stamps[timing.OCCUPIED],
         complete=stamps[timing.COMPLETE],
         causes=causes,
         spad=memories.spad[: config.spad_words, : config.rows].astype(np.int8),

@@ -27,8 +27,9 @@ class SimulationResult:
         Cycles from the first in which `running` is high to the last.
     units : ndarray of int64, shape (instructions,)
         `accel.isa.Unit` of each instruction, in program order.
-    dispatch, issue, complete : ndarray of int64, shape (instructions,)
-        Cycles of each instruction, in program order; see docs/timing.md.
+    dispatch, issue, occupied, complete : ndarray of int64, shape (instructions,)
+        Cycles of each instruction, in program order; `occupied` is the last one that holds its unit; see
+        docs/timing.md.
     causes : ndarray of int64, shape (5, 7)
         Cycles by unit (`accel.registers.COUNTED_UNITS`) and cause (`accel.registers.CAUSES`); rows sum to the total.
     spad, wbuf : ndarray of int8, shapes (spad_words, rows), (wbuf_words, cols)
@@ -48,6 +49,7 @@ class SimulationResult:
     units: Stamps
     dispatch: Stamps
     issue: Stamps
+    occupied: Stamps
     complete: Stamps
     causes: Stamps
     spad: npt.NDArray[np.int8]

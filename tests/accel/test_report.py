@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from random_graphs import random_graph, random_inputs
 from rich.console import Console
-from small_networks import every_compiled_operation, fully_connected, network
+from small_networks import conv, every_compiled_operation, fully_connected, network, pool
 
 import accel
-from accel.isa import Opcode, decode
+from accel.graph import MaxPool2d
+from accel.isa import Instruction, Opcode, decode, encode
 from accel.program import LayerInfo
-from accel.report import LayerRow, scalesim_cycles, traffic
+from accel.report import LayerRow, layer_rows, scalesim_cycles, traffic
 from accel.tables import layer_table, to_json
 
 
@@ -65,17 +68,17 @@ def test_traffic_by_hand() -> None:
     assert written.sum() == 6
 
 
-def naive_cycles(program: accel.Program, run: Any) -> list[int]:
-    """Cycles per layer, one cycle after the other."""
+def naive_owners(program: accel.Program, run: Any) -> list[int]:
+    """The layer of every cycle, one cycle after the other."""
     drain = program.config.rows + program.config.cols - 1
     rows = list(zip(decode(program.code), program.instruction_layers, run.issue, run.complete, strict=True))
     holds = [(layer, issue, end - drain) for i, layer, issue, end in rows if i.opcode is Opcode.EXEC]
-    counts = [0] * len(program.layers)
+    owners, last = [], len(program.layers) - 1
     for cycle in range(run.total_cycles):
         array = [layer for layer, issue, end in holds if issue <= cycle < end]
         unfinished = [layer for _, layer, _, end in rows if end >= cycle]
-        counts[array[0] if array else min(unfinished, default=len(counts) - 1)] += 1
-    return counts
+        owners.append(array[0] if array else min(unfinished, default=last))
+    return owners
 
 
 @pytest.mark.parametrize("seed", [1, 3, 6])
@@ -84,10 +87,68 @@ def test_every_cycle_belongs_to_the_layer_that_holds_the_array(seed: int) -> Non
     graph = random_graph(rng, "tflite", channels=12, size=6)
     program = accel.compile(graph, "tiny")
     result = accel.run(program, random_inputs(rng, graph))
-    assert [row.cycles for row in result.layers] == naive_cycles(program, result.simulation)
+    owners = naive_owners(program, result.simulation)
+    assert [row.cycles for row in result.layers] == [owners.count(i) for i in range(len(program.layers))]
+    assert [row.bound for row in result.layers] == naive_bounds(program, result.simulation, owners)
 
 
-ROW = LayerRow("conv[1/2] :smile:", "Conv2d", 1600, 200, 0.5, 1000, 2000, 3000)
+def naive_bounds(program: accel.Program, run: Any, owners: list[int]) -> list[str]:
+    """What occupies most of every layer's cycles, one cycle after the other."""
+    names = ("array", "depthwise", "post", "load", "store", "latency")
+    counts = [dict.fromkeys(names, 0) for _ in program.layers]
+    rows = list(zip(decode(program.code), program.instruction_layers, run.issue, run.occupied, strict=True))
+    for cycle, owner in enumerate(owners):
+        busy = {
+            ("depthwise" if i["depthwise"] else "array") if i.opcode is Opcode.EXEC else i.opcode.name.lower()
+            for i, layer, issue, end in rows
+            if layer == owner and issue <= cycle <= end
+        }
+        for name in busy or {"latency"}:
+            counts[owner][name] += 1
+    return [max(names, key=count.__getitem__) for count in counts]
+
+
+def test_what_holds_a_layer_back() -> None:
+    deep, pooled = network((1, 12, 12, 8), conv(8, (3, 3))), network((1, 12, 12, 8), pool(MaxPool2d, (3, 3), (1, 1)))
+    assert bounds(deep, accel.preset("tiny")) == ["array"]
+    assert bounds(pooled, accel.preset("tiny")) == ["post"]
+    assert bounds(network((1, 4000), fully_connected(4)), accel.preset("large")) == ["load"]
+    slow = replace(accel.preset("tiny"), name="slow", write_latency_cycles=4000)
+    assert bounds(pooled, slow) == ["store"]
+
+
+def bounds(graph: accel.Graph, config: accel.ArchConfig) -> list[str]:
+    program = accel.compile(graph, config)
+    inputs = {slot.name: np.zeros(slot.shape, np.int8) for slot in program.inputs}
+    return [row.bound for row in accel.run(program, inputs).layers]
+
+
+@pytest.mark.parametrize(
+    ("exec_field", "occupied", "bound"),
+    [
+        (0, (6, 5, 5, 5), "array"),
+        (1, (6, 5, 5, 5), "depthwise"),
+        (0, (0, 6, 0, 0), "post"),
+        (0, (1, 1, 1, 1), "latency"),
+    ],
+)
+def test_bound_by_hand(exec_field: int, occupied: tuple[int, ...], bound: str) -> None:
+    """Four instructions of one layer that are issued together and complete in cycle 9."""
+    code = encode(
+        [
+            Instruction(Opcode.EXEC, {"depthwise": exec_field}),
+            *(Instruction(opcode, {}) for opcode in (Opcode.POST, Opcode.LOAD, Opcode.STORE)),
+        ]
+    )
+    program = replace(
+        accel.compile(network((1, 12), fully_connected(4)), "tiny"), code=code, instruction_layers=(0,) * 4
+    )
+    stamps = {"issue": np.zeros(4, np.int64), "occupied": np.array(occupied), "complete": np.full(4, 9)}
+    (row,) = layer_rows(program, SimpleNamespace(total_cycles=10, **stamps))
+    assert (row.cycles, row.bound) == (10, bound)
+
+
+ROW = LayerRow("conv[1/2] :smile:", "Conv2d", 1600, 200, 0.5, 1000, 2000, 3000, "array")
 
 
 def rendered(rows: list[LayerRow]) -> str:
@@ -97,12 +158,12 @@ def rendered(rows: list[LayerRow]) -> str:
 
 
 def test_table_has_totals_and_literal_names() -> None:
-    text = rendered([ROW, LayerRow("pool", "MaxPool2d", 0, 200, 0.0, 0, 0, 0)])
+    text = rendered([ROW, LayerRow("pool", "MaxPool2d", 0, 200, 0.0, 0, 0, 0, "post")])
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
     assert lines == [
-        ["conv[1/2] :smile:", "Conv2d", "1,600", "200", "50.0%", "1,000", "2,000", "3,000"],
-        ["pool", "MaxPool2d", "0", "200", "0.0%", "0", "0", "0"],
-        ["total", "", "1,600", "400", "25.0%", "1,000", "2,000", "3,000"],
+        ["conv[1/2] :smile:", "Conv2d", "1,600", "200", "50.0%", "array", "1,000", "2,000", "3,000"],
+        ["pool", "MaxPool2d", "0", "200", "0.0%", "post", "0", "0", "0"],
+        ["total", "", "1,600", "400", "25.0%", "", "1,000", "2,000", "3,000"],
     ]
 
 
