@@ -67,6 +67,11 @@ def compile(model: Graph | str | os.PathLike[str], config: ArchConfig | str = "e
     return compile_graph(model if isinstance(model, Graph) else load_model(model), machine)
 
 
+def load(path: str | os.PathLike[str]) -> Program | Graph:
+    """The program in a program file, or the network in any other (`accel.load_model`)."""
+    return Program.load(path) if _is_program(Path(path)) else load_model(path)
+
+
 def load_program(path: str | os.PathLike[str], config: ArchConfig | str | None = None) -> Program:
     """The program in a program file, or that of any other model file (`compile`).
 
@@ -83,9 +88,9 @@ def load_program(path: str | os.PathLike[str], config: ArchConfig | str | None =
     CompileError, ConfigError, GraphError, ModelError
         As `compile` raises them.
     """
-    if not _is_program(Path(path)):
-        return compile(path, "edge" if config is None else config)
-    program = Program.load(path)
+    program = load(path)
+    if isinstance(program, Graph):
+        return compile(program, "edge" if config is None else config)
     if config is not None and as_config(config).fingerprint() != program.config.fingerprint():
         raise ProgramError(
             f"{os.fspath(path)}: must be compiled for config {config!r}, got a program for another machine "

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from accel import __version__
-from accel.console import Group, echo_json, print_layers, progress
+from accel.console import Group, echo_json, print_layers, print_table, progress
 from accel.errors import InputError
 
 
@@ -222,6 +222,26 @@ def verify(
             f"equal: {first.memory_bytes:,} bytes, {first.cycles:,} cycles, stamps of {first.instructions} "
             f"instructions ({len(results)} sample{'s' * (len(results) != 1)} in {simulator})"
         )
+
+
+@main.command()
+@_MODEL
+@_JSON
+def inspect(model: Path, as_json: bool) -> None:
+    """List the operators of a MODEL with shapes, scales, multipliers and sizes; of a program, its layers."""
+    from accel import api, inspection_tables
+    from accel.graph import Graph
+    from accel.inspection import inspect_graph, inspect_program
+
+    network = api.load(model)
+    summary = inspect_graph(network) if isinstance(network, Graph) else inspect_program(network)
+    if as_json:
+        echo_json(summary)
+        return
+    table, lines = inspection_tables.summarize(summary, model.name)
+    print_table(table)
+    for line in lines:
+        click.echo(line)
 
 
 @main.command()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from accel.errors import AccelError, DivergenceError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Stage: TypeAlias = Callable[[str, int], Callable[[], None]]
 """Announces a stage of so many parts; returns what to call after each part."""
@@ -57,12 +60,17 @@ def progress() -> Iterator[Stage]:
 
 def print_layers(rows: Any, title: str) -> None:
     """A table of `accel.report.LayerRow`s."""
-    from rich.console import Console
-
     from accel.tables import layer_table
 
+    print_table(layer_table(rows, title))
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal, or 120 columns."""
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else 120
-    Console(width=width, markup=False, emoji=False, highlight=False).print(layer_table(rows, title))
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def echo_json(value: Any) -> None:

@@ -86,6 +86,25 @@ def test_disassemble_and_check(files: Path) -> None:
     assert sum(facts["instructions"].values()) == program.instruction_count
 
 
+def test_inspect(files: Path) -> None:
+    table = success("inspect", "a.graph")
+    assert all(len(line) <= 120 for line in table.splitlines())
+    assert table.splitlines()[0].strip() == "a.graph: 2 operators, mode tflite"
+    assert [line.split()[:4] for line in table.splitlines() if " Conv2d " in line] == [
+        ["n0", "Conv2d", "4x5x3", "3x4x6"]
+    ]
+    facts = json.loads(success("inspect", "a.graph", "--json"))
+    assert [row["name"] for row in facts["operators"]] == ["n0", "n1"]
+    assert [len(values) for values in facts["operators"][0]["multipliers"][0]] == [6, 6]
+    program = accel.Program.load("a.program")
+    lines = success("inspect", "a.program").splitlines()
+    assert lines[0].strip() == "a.program: 2 layers for tiny"
+    assert lines[-2] == f"machine tiny, fingerprint {program.config.fingerprint()}"
+    assert lines[-1].startswith(f"{program.instruction_count} instructions of {len(program.code)} bytes, ")
+    facts = json.loads(success("inspect", "a.program", "--json"))
+    assert sum(sum(row["instructions"].values()) for row in facts["layers"]) == program.instruction_count
+
+
 def test_config(files: Path) -> None:
     text = success("config", "tiny")
     assert accel.ArchConfig.from_toml(text) == accel.preset("tiny")
@@ -119,7 +138,7 @@ def test_verilog(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_of_every_command() -> None:
-    commands = ["check", "compile", "config", "demo", "disassemble", "quantize", "run", "verify", "verilog"]
+    commands = ["check", "compile", "config", "demo", "disassemble", "inspect", "quantize", "run", "verify", "verilog"]
     assert sorted(main.commands) == commands
     assert success("--version") == f"accel, version {accel.__version__}\n"
     for name in commands:
