@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from accel import isa
 from accel.isa import Opcode
 from accel.program import LayerInfo, Program
+from accel.timing import accumulate_latency
 
 
 class Timed(Protocol):
@@ -101,12 +102,12 @@ def cycles_per_layer(program: Program, run: Timed) -> NDArray[np.int64]:
     np.maximum.at(ends, layers, run.complete + 1)
     ends = np.maximum.accumulate(ends)
     ends[-1] = run.total_cycles
-    opcodes = isa.decode_table(program.code)[:, 0]
-    drain = program.config.rows + program.config.cols - 1
+    table = isa.decode_table(program.code)
+    latencies = [accumulate_latency(program.config, depthwise) for depthwise in (False, True)]
     free = 0
-    for index in np.flatnonzero(opcodes == Opcode.EXEC):
+    for index in np.flatnonzero(table[:, 0] == Opcode.EXEC):
         start = max(free, int(run.issue[index]))
-        stop = int(run.complete[index]) - drain
+        stop = int(run.complete[index]) - latencies[table[index, isa.column(Opcode.EXEC, "depthwise")]] + 1
         cycles += _overlaps(ends, free, start)
         cycles[layers[index]] += stop - start
         free = stop

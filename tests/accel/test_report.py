@@ -17,6 +17,7 @@ from accel.isa import Opcode, decode
 from accel.program import LayerInfo
 from accel.report import LayerRow, scalesim_cycles, traffic
 from accel.tables import layer_table, to_json
+from accel.timing import accumulate_latency
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,12 @@ def test_traffic_by_hand() -> None:
 
 def naive_cycles(program: accel.Program, run: Any) -> list[int]:
     """Cycles per layer, one cycle after the other."""
-    drain = program.config.rows + program.config.cols - 1
     rows = list(zip(decode(program.code), program.instruction_layers, run.issue, run.complete, strict=True))
-    holds = [(layer, issue, end - drain) for i, layer, issue, end in rows if i.opcode is Opcode.EXEC]
+    holds = [
+        (layer, issue, end - accumulate_latency(program.config, i["depthwise"] == 1) + 1)
+        for i, layer, issue, end in rows
+        if i.opcode is Opcode.EXEC
+    ]
     counts = [0] * len(program.layers)
     for cycle in range(run.total_cycles):
         array = [layer for layer, issue, end in holds if issue <= cycle < end]
