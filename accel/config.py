@@ -50,6 +50,8 @@ class ArchConfig:
         Parameter memory: channel records (a power of two, at least 4 * `cols`).
     post_lanes : int
         Outputs post-processed per cycle; a power of two that divides min(rows, cols).
+    depthwise_taps : int
+        Multipliers per channel of the depthwise engine (1..7; `rows` must then be at least 2), 0 for no engine.
     queue_depth : int
         Instructions that each unit's queue holds (2..64).
     bus_bytes : int
@@ -77,6 +79,7 @@ class ArchConfig:
     acc_bank_words: int
     param_channels: int
     post_lanes: int
+    depthwise_taps: int
     queue_depth: int
     bus_bytes: int
     outstanding_bursts: int
@@ -100,6 +103,8 @@ class ArchConfig:
                 f"post_lanes must be a power of two that divides min(rows, cols) = {min(self.rows, self.cols)}, "
                 f"got {self.post_lanes}"
             )
+        if self.depthwise_taps and self.rows < 2:
+            raise ConfigError(f"rows must be at least 2 with depthwise_taps > 0, got {self.rows}")
         if self.param_channels < 4 * self.cols:
             raise ConfigError(f"param_channels must be at least 4 * cols = {4 * self.cols}, got {self.param_channels}")
         if self.wbuf_words < 2 * self.rows:
@@ -136,6 +141,23 @@ class ArchConfig:
     def load_word_bytes(self) -> int:
         """Widest word that LOAD writes, in bytes."""
         return max(self.rows, self.cols, PARAM_RECORD_BYTES)
+
+    @property
+    def depthwise_lanes(self) -> int:
+        """Channels that the depthwise engine works on at a time; 0 without an engine."""
+        return min(self.rows, self.cols) if self.depthwise_taps else 0
+
+    @property
+    def depthwise_multipliers(self) -> int:
+        """8 x 8 bit multipliers of the depthwise engine; the array has `rows * cols`."""
+        return self.depthwise_lanes * self.depthwise_taps
+
+    @property
+    def depthwise_register_bits(self) -> int:
+        """Registers of the depthwise engine's lanes, and those that skew its second word, in bits (docs/presets.md)."""
+        lanes, taps = self.depthwise_lanes, self.depthwise_taps
+        lane = 3 * 8 * taps + (taps + 12) + 16 + (taps - 1).bit_length()
+        return lanes * lane + 4 * lanes * (lanes - 1)
 
     def to_toml(self) -> str:
         """The configuration as TOML text, keys in declaration order, one trailing newline."""
@@ -194,6 +216,7 @@ _RANGES = (
     ("acc_bank_words", 1, 1 << 14),
     ("param_channels", 4, 1 << 14),
     ("post_lanes", 1, 128),
+    ("depthwise_taps", 0, 7),
     ("queue_depth", 2, 64),
     ("bus_bytes", 4, 64),
     ("outstanding_bursts", 1, 64),
@@ -223,23 +246,27 @@ PRESETS: dict[str, ArchConfig] = {
     for config in (
         ArchConfig(
             name="tiny", rows=4, cols=4, spad_banks=4, spad_bank_words=2048, wbuf_words=2048, acc_banks=2,
-            acc_bank_words=256, param_channels=256, post_lanes=4, bus_bytes=8, outstanding_bursts=4,
-            read_latency_cycles=16, write_latency_cycles=8, queue_depth=8, requant_modes=REQUANT_MODES,
+            acc_bank_words=256, param_channels=256, post_lanes=4, depthwise_taps=3, bus_bytes=8,
+            outstanding_bursts=4, read_latency_cycles=16, write_latency_cycles=8, queue_depth=8,
+            requant_modes=REQUANT_MODES,
         ),
         ArchConfig(
             name="edge", rows=16, cols=16, spad_banks=8, spad_bank_words=2048, wbuf_words=4096, acc_banks=2,
-            acc_bank_words=512, param_channels=512, post_lanes=16, bus_bytes=16, outstanding_bursts=8,
-            read_latency_cycles=32, write_latency_cycles=16, queue_depth=8, requant_modes=REQUANT_MODES,
+            acc_bank_words=512, param_channels=512, post_lanes=16, depthwise_taps=3, bus_bytes=16,
+            outstanding_bursts=8, read_latency_cycles=32, write_latency_cycles=16, queue_depth=8,
+            requant_modes=REQUANT_MODES,
         ),
         ArchConfig(
             name="large", rows=32, cols=32, spad_banks=8, spad_bank_words=4096, wbuf_words=8192, acc_banks=2,
-            acc_bank_words=1024, param_channels=1024, post_lanes=32, bus_bytes=32, outstanding_bursts=16,
-            read_latency_cycles=64, write_latency_cycles=32, queue_depth=8, requant_modes=REQUANT_MODES,
+            acc_bank_words=1024, param_channels=1024, post_lanes=32, depthwise_taps=3, bus_bytes=32,
+            outstanding_bursts=16, read_latency_cycles=64, write_latency_cycles=32, queue_depth=8,
+            requant_modes=REQUANT_MODES,
         ),
         ArchConfig(
             name="datacenter", rows=128, cols=128, spad_banks=16, spad_bank_words=8192, wbuf_words=16384, acc_banks=2,
-            acc_bank_words=4096, param_channels=4096, post_lanes=128, bus_bytes=64, outstanding_bursts=32,
-            read_latency_cycles=128, write_latency_cycles=64, queue_depth=16, requant_modes=REQUANT_MODES,
+            acc_bank_words=4096, param_channels=4096, post_lanes=128, depthwise_taps=3, bus_bytes=64,
+            outstanding_bursts=32, read_latency_cycles=128, write_latency_cycles=64, queue_depth=16,
+            requant_modes=REQUANT_MODES,
         ),
     )
 }  # fmt: skip

@@ -33,6 +33,8 @@ POST_ACC_READ = 2 + REQUANTIZE_LATENCY
 POST_LATENCY = POST_ACC_READ + 4 + REQUANTIZE_LATENCY
 """Cycles from a POST step's address to its SPAD write: then reduce or ACC read, bias, requantize, clamp, table."""
 
+DEPTHWISE_LATENCY = 2
+"""Cycles from a depthwise output's step to its lane's sum: the window's register, then multiplication and addition."""
 
 SEMAPHORE_BITS = 16
 """Width of a semaphore's token counter."""
@@ -60,7 +62,10 @@ occupied cycles with work (-1: all)."""
 BUSY, MEMORY, WAIT, EMPTY = 0, 1, 2, 2 + len(isa.Unit)
 """Places of the causes in `accel.registers.CAUSES`; WAIT is that of the first unit."""
 
-LOAD, STORE = isa.columns(Opcode.LOAD), isa.columns(Opcode.STORE)
+STREAM_END, SUMS_END = range(2)
+"""Places in EXEC's state: the cycle after its last step, and the one after column 0's last accumulator read."""
+
+LOAD, EXEC, STORE = (isa.columns(opcode) for opcode in (Opcode.LOAD, Opcode.EXEC, Opcode.STORE))
 
 
 def store_buffer_bytes(config: ArchConfig) -> int:
@@ -68,9 +73,9 @@ def store_buffer_bytes(config: ArchConfig) -> int:
     return 4 * max(config.rows, config.bus_bytes)
 
 
-def accumulate_latency(config: ArchConfig) -> int:
-    """Cycles from a pixel's SPAD read to its last column's ACC write port."""
-    return config.rows + config.cols
+def accumulate_latency(config: ArchConfig, depthwise: bool = False) -> int:
+    """Cycles from an EXEC's step to its last column's ACC write port."""
+    return (DEPTHWISE_LATENCY if depthwise else config.rows) + config.cols
 
 
 class Machine(NamedTuple):
@@ -85,10 +90,10 @@ class Machine(NamedTuple):
     write_latency: int
     load_word_bytes: int
     store_buffer_bytes: int
-    accumulate_latency: int
     load_in_flight: int = LOAD_IN_FLIGHT
     load_write_latency: int = LOAD_WRITE_LATENCY
     post_latency: int = POST_LATENCY
+    depthwise_latency: int = DEPTHWISE_LATENCY
 
     @classmethod
     def of(cls, config: ArchConfig) -> Machine:
@@ -96,7 +101,7 @@ class Machine(NamedTuple):
         return cls(
             config.rows, config.cols, config.queue_depth, config.bus_bytes, config.outstanding_bursts,
             config.read_latency_cycles, config.write_latency_cycles, config.load_word_bytes,
-            store_buffer_bytes(config), accumulate_latency(config),
+            store_buffer_bytes(config),
         )  # fmt: skip
 
 
@@ -195,14 +200,31 @@ def load_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int) 
     return int(state[LAST])
 
 
-def exec_time(machine: Machine, tiles: int, pixels: int, stream_end: int, issue: int) -> int:
-    """Cycle A(n) in which the last of an EXEC's weight tiles starts to stream.
+def depthwise_time(machine: Machine, row: Ints, state: Ints, issue: int) -> int:
+    """`exec_time` of a depthwise EXEC: the step of the first output under its last tap row."""
+    lead, row_steps, latency = row[EXEC.lead_steps], row[EXEC.row_steps], machine.depthwise_latency
+    first = lead + max(issue + 1 + row[EXEC.kx_count], state[STREAM_END], state[SUMS_END] - latency - lead)
+    start = first + (row[EXEC.ky_count] - 1) * row[EXEC.oy_count] * row_steps
+    state[STREAM_END] = start + (row[EXEC.oy_count] - 1) * row_steps + row[EXEC.ox_count]
+    state[SUMS_END] = state[STREAM_END] + latency
+    return int(start)
 
-    `stream_end` is A + P of the tile before the instruction (0 if there is none); the unit is free from A(n) on and
-    the last accumulator write is in cycle ``A(n) + pixels - 1 + accumulate_latency``.
+
+def exec_time(machine: Machine, row: Ints, state: Ints, issue: int) -> int:
+    """First step of the last weight tile of an EXEC that issues in cycle `issue`; from then on the unit is free.
+
+    `state` (STREAM_END, SUMS_END; 0 before the first EXEC) is updated. Its last accumulator write, the completion, is
+    in cycle ``state[SUMS_END] - 1 + machine.cols``.
     """
-    first = max(issue + 1 + machine.rows, stream_end)
-    return first + (tiles - 1) * max(pixels, machine.rows)
+    if row[EXEC.depthwise]:
+        return depthwise_time(machine, row, state, issue)
+    pixels = row[EXEC.oy_count] * row[EXEC.ox_count]
+    tiles = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
+    first = max(issue + 1 + machine.rows, state[STREAM_END])
+    start = first + (tiles - 1) * max(pixels, machine.rows)
+    state[STREAM_END] = start + pixels
+    state[SUMS_END] = state[STREAM_END] + machine.rows
+    return int(start)
 
 
 def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int, sent: Ints) -> int:

@@ -65,7 +65,8 @@ class Footprint:
 def footprint(config: ArchConfig, instruction: Instruction) -> Footprint:
     """Words, bytes and ports that `instruction` uses on the machine `config`.
 
-    EXEC and POST touch the scratchpad for valid taps only. EXEC always reads the accumulators that it writes.
+    EXEC and POST touch the scratchpad for valid taps only; the row stream of a depthwise EXEC, whose steps
+    `compiler.rules` checks, reads those words too and no other. EXEC always reads the accumulators that it writes.
 
     Raises
     ------
@@ -130,8 +131,8 @@ def _touch_load(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
 
 
 def _touch_exec(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
-    tiles = i["chunk_count"] * i["ky_count"] * i["kx_count"]
-    wbuf = _place(config, i, Space.WBUF, "wbuf_address", i["wbuf_address"], _run(tiles * i["k_rows"]))
+    words = i["chunk_count"] * i["ky_count"] * i["kx_count"] * (1 if i["depthwise"] else i["k_rows"])
+    wbuf = _place(config, i, Space.WBUF, "wbuf_address", i["wbuf_address"], _run(words))
     acc = _place(config, i, Space.ACC, "acc_address", i["acc_address"], _run(i["oy_count"] * i["ox_count"]))
     spad = _place(
         config, i, Space.SPAD, "spad_address", i["spad_address"], _run(1), _axis(i, "", "x"), _axis(i, "", "y"),

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.depthwise import check_depthwise
 from accel.errors import ProgramError
 from accel.isa import Instruction, Memory, Mode, Opcode, Source, Unit
 from accel.numerics import SHIFT_MAX, RequantMode
@@ -47,7 +48,10 @@ def _check_load(config: ArchConfig, i: Instruction) -> None:
 
 
 def _check_exec(config: ArchConfig, i: Instruction) -> None:
-    _most(i, "k_rows", i["k_rows"], config.rows)
+    if i["depthwise"]:
+        check_depthwise(config, i.fields)
+    else:
+        _most(i, "k_rows", i["k_rows"], config.rows)
 
 
 def _check_post(config: ArchConfig, i: Instruction) -> None:

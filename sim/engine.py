@@ -14,7 +14,7 @@ from accel.config import ArchConfig
 from accel.errors import InputError, ProgramError
 from accel.isa import INSTRUCTION_BYTES, Opcode, decode_table
 from accel.registers import CAUSES, COUNTED_UNITS
-from sim import dma, guard, matmul, post, systolic, timeline
+from sim import depthwise, dma, guard, matmul, post, systolic, timeline
 from sim.fields import EXEC, LOAD, STORE
 from sim.jit import jit
 from sim.memories import Memories
@@ -69,6 +69,8 @@ def execute(
         An instruction leaves a memory, waits for a token that is never posted, or means nothing on this machine.
     """
     _check_arguments(code, program_address, memory, engine)
+    if decode_table(code)[:, EXEC.depthwise].any():
+        engine = "fast"
     table, producers = _prepare(config, code, len(memory))
     stamps, causes = _run_time(config, table, producers, program_address, engine == "stepped")
     memories = Memories.of(config, memory)
@@ -164,7 +166,10 @@ def _execute_range(
         if table[i, 0] == _LOAD:
             dma.load(table[i], memories)
         elif table[i, 0] == _EXEC:
-            matmul.execute(table[i], memories, scratch)
+            if table[i, EXEC.depthwise]:
+                depthwise.execute(table[i], memories, min(rows, memories.acc.shape[1]))
+            else:
+                matmul.execute(table[i], memories, scratch)
         elif table[i, 0] == _POST:
             if not post.execute(table[i], memories, rows, lanes):
                 return i
@@ -198,10 +203,11 @@ def _run_stepped(
 
 def _count_work(config: ArchConfig, table: guard.Table) -> dict[str, int]:
     execs, loads, stores = (table[table[:, 0] == opcode] for opcode in (Opcode.EXEC, Opcode.LOAD, Opcode.STORE))
-    loops = (EXEC.chunk_count, EXEC.ky_count, EXEC.kx_count, EXEC.oy_count, EXEC.ox_count, EXEC.k_rows)
+    loops = (EXEC.chunk_count, EXEC.ky_count, EXEC.kx_count, EXEC.oy_count, EXEC.ox_count)
+    products = np.where(execs[:, EXEC.depthwise], config.depthwise_lanes, execs[:, EXEC.k_rows] * config.cols)
     store_loops = (STORE.outer_count, STORE.row_count, STORE.row_words, STORE.word_bytes)
     return {
-        "macs": int(np.prod(execs[:, loops], axis=1).sum()) * config.cols,
+        "macs": int((np.prod(execs[:, loops], axis=1) * products).sum()),
         "fetch_bytes": len(table) * INSTRUCTION_BYTES,
         "load_bytes": int(np.prod(loads[:, (LOAD.outer_count, LOAD.row_count, LOAD.row_bytes)], axis=1).sum()),
         "store_bytes": int(np.prod(stores[:, store_loops], axis=1).sum()),

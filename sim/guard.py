@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
+from accel.depthwise import check_depthwise
 from accel.errors import ProgramError
 from accel.isa import Memory, Mode, Opcode, Source, Unit
 from accel.numerics import SHIFT_MAX, RequantMode
@@ -147,10 +148,12 @@ def _check_store(checker: _Checker, t: Table) -> None:
 
 def _check_exec(checker: _Checker, t: Table) -> None:
     config = checker.config
-    checker.most("k_rows", t[:, EXEC.k_rows], config.rows)
+    depthwise = t[:, EXEC.depthwise] == 1
+    tile_words = np.where(depthwise, 1, t[:, EXEC.k_rows])
+    checker.most("k_rows", tile_words, config.rows)
     tiles = t[:, EXEC.chunk_count] * t[:, EXEC.ky_count] * t[:, EXEC.kx_count]
     pixels = t[:, EXEC.oy_count] * t[:, EXEC.ox_count]
-    checker.inside("weights", t[:, EXEC.wbuf_address], tiles * t[:, EXEC.k_rows], config.wbuf_words)
+    checker.inside("weights", t[:, EXEC.wbuf_address], tiles * tile_words, config.wbuf_words)
     checker.inside("accumulators", t[:, EXEC.acc_address], pixels, config.acc_words)
     strides = np.stack([t[:, c] for c in (EXEC.ky_stride, EXEC.kx_stride, EXEC.oy_stride, EXEC.ox_stride)], axis=1)
     low, high = _window_range(t, strides, EXEC)
@@ -158,6 +161,15 @@ def _check_exec(checker: _Checker, t: Table) -> None:
     base = t[:, EXEC.spad_address]
     low, high = base + low + np.minimum(reach, 0), base + high + np.maximum(reach, 0)
     checker.between("source", low, high, config.spad_words)
+    for at, row in zip(checker.at[depthwise], t[depthwise], strict=True):
+        _check_depthwise(config, at, row)
+
+
+def _check_depthwise(config: ArchConfig, at: int, row: Table) -> None:
+    try:
+        check_depthwise(config, {name: int(row[place]) for name, place in EXEC._asdict().items()})
+    except ProgramError as error:
+        raise ProgramError(f"instruction {at}: {error}") from None
 
 
 def _check_post(checker: _Checker, t: Table) -> None:

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from accel import timing
 from accel.config import ArchConfig
 from accel.isa import INSTRUCTION_BYTES, Opcode
-from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, WORK, Machine
+from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, STREAM_END, SUMS_END, WORK, Machine
 from sim import systolic
-from sim.fields import EXEC, LOAD, POST
+from sim.fields import LOAD, POST
 from sim.jit import jit, jit_group, kernel
 
-_, _, _, fetch_time, load_time, exec_time, store_time, count_causes = jit_group(
-    timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time, timing.load_time, timing.exec_time,
-    timing.store_time, timing.count_causes,
+_, _, _, fetch_time, load_time, _, exec_time, store_time, count_causes = jit_group(
+    timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time, timing.load_time,
+    timing.depthwise_time, timing.exec_time, timing.store_time, timing.count_causes,
 )  # fmt: skip
 _LOAD, _EXEC, _POST, _STORE = (int(opcode) for opcode in Opcode)
 
@@ -29,7 +29,7 @@ class State(NamedTuple):
 
     Three channels with their rings of burst ends; `sent`, scratch of the STORE packer; for each unit, instructions
     so far, the cycle from which it is free, a ring of issues (queue places); a ring of last emissions (LOADs in
-    flight); the end of the last weight tile's stream, and the stepped engine's sequencers.
+    flight); ends of the last EXEC's streams, and the stepped engine's sequencers.
     """
 
     fetch: Ints
@@ -43,7 +43,7 @@ class State(NamedTuple):
     free: Ints
     issues: Ints
     emissions: Ints
-    stream_end: Ints
+    streams: Ints
     sequencer: Ints
     counters: Ints
 
@@ -57,7 +57,7 @@ class State(NamedTuple):
             channels[0], rings[0], channels[1], rings[1], channels[2], rings[2],
             np.zeros((2, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(4, np.int64),
             np.zeros(4, np.int64), np.full((4, config.queue_depth), -1, np.int64),
-            np.full(timing.LOAD_IN_FLIGHT, -1, np.int64), np.zeros(1, np.int64), array.sequencer, array.counters,
+            np.full(timing.LOAD_IN_FLIGHT, -1, np.int64), np.zeros(2, np.int64), array.sequencer, array.counters,
         )  # fmt: skip
 
 
@@ -109,16 +109,15 @@ def _time_load(machine: Machine, state: State, row: Any, ordinal: int, stamp: An
 
 @kernel
 def _time_exec(machine: Machine, state: State, row: Any, stepped: bool, stamp: Any) -> None:
-    tiles = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
-    pixels = row[EXEC.oy_count] * row[EXEC.ox_count]
     if stepped:
-        free, last_read = systolic.sequence_exec(state.sequencer, state.counters, machine.rows, row, stamp[ISSUE])
+        free, last_step = systolic.sequence_exec(state.sequencer, state.counters, machine.rows, row, stamp[ISSUE])
+        complete = last_step + machine.rows + machine.cols
     else:
-        free = exec_time(machine, tiles, pixels, state.stream_end[0], stamp[ISSUE])
-        last_read = free + pixels - 1
-        state.stream_end[0] = last_read + 1
+        free = exec_time(machine, row, state.streams, stamp[ISSUE])
+        last_step = state.streams[STREAM_END] - 1
+        complete = state.streams[SUMS_END] - 1 + machine.cols
     state.free[_EXEC - 1] = free
-    stamp[OCCUPIED], stamp[COMPLETE] = last_read, last_read + machine.accumulate_latency
+    stamp[OCCUPIED], stamp[COMPLETE] = last_step, complete
 
 
 @kernel

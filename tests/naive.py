@@ -54,7 +54,23 @@ class Values:
                 place = slice(i["byte_offset"], i["byte_offset"] + i["word_bytes"])
                 target[word + j, place] = stream[start : start + i["word_bytes"]]
 
+    def _depthwise(self, i: Instruction) -> None:
+        lanes, first = min(self.config.rows, self.config.cols), i["spad_byte"]
+        for p, (oy, ox) in enumerate(product(range(i["oy_count"]), range(i["ox_count"]))):
+            total = self.acc[i["acc_address"] + p].astype(np.int64) * i["accumulate"]
+            for k, (ky, kx) in enumerate(product(range(i["ky_count"]), range(i["kx_count"]))):
+                values = np.full(lanes, i["pad_value"], np.int64)
+                if self._exists(i, oy, ox, ky, kx):
+                    address = i["spad_address"] + ky * i["ky_stride"] + kx * i["kx_stride"]
+                    word = self.spad[address + oy * i["oy_stride"] + ox * i["ox_stride"]]
+                    values = word[first : first + lanes].astype(np.int64)
+                total[:lanes] += values * self.wbuf[i["wbuf_address"] + k, :lanes]
+            self.acc[i["acc_address"] + p] = wrap_int32(total)
+
     def _exec(self, i: Instruction) -> None:
+        if i["depthwise"]:
+            self._depthwise(i)
+            return
         tiles = product(range(i["chunk_count"]), range(i["ky_count"]), range(i["kx_count"]))
         for k, (chunk, ky, kx) in enumerate(tiles):
             weights = np.zeros((self.config.rows, self.config.cols), np.int64)
@@ -158,10 +174,10 @@ class Cycles(Machine):
         return table
 
     def _cause(self, unit: Unit, t: int) -> str:
-        for issue, complete in zip(self.issue[unit], self.complete[unit], strict=True):
-            ends = {
-                Unit.EXEC: complete - accumulate_latency(self.config), Unit.POST: complete - POST_LATENCY,
-            }  # fmt: skip
+        for issue, complete, (_, i) in zip(self.issue[unit], self.complete[unit], self.pushed[unit], strict=True):
+            ends = {Unit.POST: complete - POST_LATENCY}
+            if unit is Unit.EXEC:
+                ends[unit] = complete - accumulate_latency(self.config, i["depthwise"] == 1)
             if issue <= t <= ends.get(unit, complete):
                 work = {Unit.LOAD: self.load.emissions, Unit.STORE: self.store.beat_cycles()}
                 return "busy" if unit not in work or t in work[unit] else "memory"

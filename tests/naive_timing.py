@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from accel.config import ArchConfig
 from accel.isa import INSTRUCTION_BYTES, Instruction, Source, Unit
-from accel.timing import LOAD_IN_FLIGHT, LOAD_WRITE_LATENCY, POST_LATENCY, store_buffer_bytes
+from accel.timing import DEPTHWISE_LATENCY, LOAD_IN_FLIGHT, LOAD_WRITE_LATENCY, POST_LATENCY, store_buffer_bytes
 
 
 def before(events: list[int], t: int) -> int:
@@ -214,23 +214,43 @@ class Store:
 
 
 class Exec:
-    """Closed form of EXEC."""
+    """Tile by tile, and in the depthwise engine row by row; a step is a cycle in which the array or engine works."""
 
     def __init__(self, config: ArchConfig):
         self.config = config
-        self.free_from, self.array_free = 0, 0
+        self.free_from, self.last_step, self.last_sum = 0, -1, -1
 
     def free(self, t: int) -> bool:
         return t >= self.free_from
 
     def issue(self, t: int, i: Instruction) -> int:
         """Returns the completion cycle."""
+        latency = self._depthwise(t, i) if i["depthwise"] else self._product(t, i)
+        self.last_sum = self.last_step + latency
+        return self.last_sum + self.config.cols
+
+    def _product(self, t: int, i: Instruction) -> int:
         pixels, weights = i["oy_count"] * i["ox_count"], t + 1
         for _ in range(i["chunk_count"] * i["ky_count"] * i["kx_count"]):
-            start = max(weights + self.config.rows, self.array_free)
-            weights, self.array_free = start, start + pixels
+            start = max(weights + self.config.rows, self.last_step + 1)
+            weights, self.last_step = start, start + pixels - 1
         self.free_from = start
-        return start + pixels + self.config.rows + self.config.cols - 1
+        return self.config.rows
+
+    def _depthwise(self, t: int, i: Instruction) -> int:
+        weights = t + 1
+        read = max(weights + i["kx_count"], self.last_step + 1)
+        while read + i["lead_steps"] + DEPTHWISE_LATENCY <= self.last_sum:
+            read += 1
+        for _ in range(i["ky_count"]):
+            assert read >= weights + i["kx_count"] - i["lead_steps"]
+            weights = read + i["lead_steps"]
+            for _ in range(i["oy_count"]):
+                self.last_step = read + i["lead_steps"] + i["ox_count"] - 1
+                read += i["row_steps"]
+            assert read <= self.last_step + 1
+        self.free_from = weights
+        return DEPTHWISE_LATENCY
 
 
 class Post:

@@ -9,6 +9,7 @@ import numpy as np
 
 from accel import isa
 from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
+from accel.depthwise import row_stream
 from accel.errors import ProgramError
 from accel.isa import Instruction, Memory, Mode, Opcode, Reduce, Source
 from compiler.footprint import Footprint, Space, footprint
@@ -174,8 +175,44 @@ class InstructionDraw:
             "address": image + w["y_start"] * width + w["x_start"],
         }
 
+    def _depthwise(self) -> dict[str, int]:
+        """Mostly a window over an image, like `_window`, with a row stream that fits it."""
+        config = self.config
+        window, strides = self._window("chunk")
+        lanes = min(config.rows, config.cols)
+        taps = self._int(1, config.depthwise_taps)
+        move = self._int(1, min(2, taps))
+        dilation = self._often(1, 1, 3)
+        stride = dilation if self.rng.random() < 0.7 else self._int(-5, 7)
+        window |= {"x_dilation": dilation, "x_step": move * dilation, "chunk_count": 1}
+        if self.rng.random() < 0.5:
+            window["x_start"] = self._int(-taps * dilation, 2)
+        strides |= {"kx_stride": stride, "ox_stride": move * stride, "chunk_stride": 0}
+        oy = self._count(min(config.acc_words, 9))
+        ox = self._count(min(config.acc_words, 64) // oy)
+        lead, row_steps = row_stream(window["x_start"], dilation, move, window["width"], taps, ox)
+        return {
+            "depthwise": 1,
+            "spad_address": strides.pop("address"),
+            "spad_byte": self._int(0, config.rows - lanes),
+            "ky_count": self._count(4),
+            "kx_count": taps,
+            "oy_count": oy,
+            "ox_count": ox,
+            **strides,
+            **window,
+            "lead_steps": lead,
+            "row_steps": row_steps,
+            "pad_value": self._int(-128, 127),
+            "wbuf_address": self._often(0, 0, config.wbuf_words - 1),
+            "acc_address": self._often(0, 0, config.acc_words - 1),
+            "accumulate": self._int(0, 1),
+        }
+
     def _exec(self) -> dict[str, int]:
         config = self.config
+        if config.depthwise_taps and self.rng.random() < 0.5:
+            return self._depthwise()
         window, strides = self._window("chunk")
         pixels = min(config.acc_words, 64)
         oy = self._count(min(pixels, 9))

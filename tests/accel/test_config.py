@@ -41,8 +41,8 @@ def test_toml_round_trip(seed: int) -> None:
 def test_toml_of_a_preset() -> None:
     assert PRESETS["tiny"].to_toml() == (
         'name = "tiny"\nrows = 4\ncols = 4\nspad_banks = 4\nspad_bank_words = 2048\nwbuf_words = 2048\nacc_banks = 2\n'
-        "acc_bank_words = 256\nparam_channels = 256\npost_lanes = 4\nqueue_depth = 8\nbus_bytes = 8\n"
-        "outstanding_bursts = 4\nread_latency_cycles = 16\nwrite_latency_cycles = 8\n"
+        "acc_bank_words = 256\nparam_channels = 256\npost_lanes = 4\ndepthwise_taps = 3\nqueue_depth = 8\n"
+        "bus_bytes = 8\noutstanding_bursts = 4\nread_latency_cycles = 16\nwrite_latency_cycles = 8\n"
         'requant_modes = ["tflite", "single", "fp32"]\n'
     )
 
@@ -58,10 +58,10 @@ def test_fingerprints_are_stable() -> None:
 
 
 FINGERPRINTS = {
-    "tiny": "155ce00b51bb9c89",
-    "edge": "8e6866a6b36047e6",
-    "large": "1c4200244e82512a",
-    "datacenter": "2d226c9b6212135b",
+    "tiny": "b2d0495d9f6e073d",
+    "edge": "ee9838b4e8b6687d",
+    "large": "75cf3dd6cf6ef6cc",
+    "datacenter": "32a0a86534462b1b",
 }
 
 
@@ -70,8 +70,9 @@ def test_fingerprint_covers_everything_but_the_name() -> None:
     assert replace(EDGE, requant_modes=("fp32", "tflite", "single")).fingerprint() == EDGE.fingerprint()
     changes: dict[str, Any] = {
         "rows": 32, "cols": 32, "spad_banks": 9, "spad_bank_words": 4096, "wbuf_words": 8192, "acc_banks": 3,
-        "acc_bank_words": 256, "param_channels": 1024, "post_lanes": 8, "queue_depth": 9, "bus_bytes": 32,
-        "outstanding_bursts": 9, "read_latency_cycles": 33, "write_latency_cycles": 17, "requant_modes": ("fp32",),
+        "acc_bank_words": 256, "param_channels": 1024, "post_lanes": 8, "depthwise_taps": 5, "queue_depth": 9,
+        "bus_bytes": 32, "outstanding_bursts": 9, "read_latency_cycles": 33, "write_latency_cycles": 17,
+        "requant_modes": ("fp32",),
     }  # fmt: skip
     assert ["name", *changes] == KEYS
     prints = {replace(EDGE, **{key: value}).fingerprint() for key, value in changes.items()}
@@ -89,20 +90,26 @@ def test_presets_are_valid_and_named_by_their_key() -> None:
 def test_derived_sizes() -> None:
     assert (EDGE.spad_words, EDGE.acc_words, EDGE.param_rows, EDGE.load_word_bytes) == (16384, 1024, 32, 16)
     assert PRESETS["tiny"].load_word_bytes == 9
+    assert (EDGE.depthwise_lanes, EDGE.depthwise_multipliers) == (16, 48)
+    assert replace(EDGE, depthwise_taps=0).depthwise_lanes == 0
+    assert replace(EDGE, cols=4, post_lanes=4).depthwise_lanes == 4
 
 
 RANGES = {
     "rows": (1, 128), "cols": (1, 128), "spad_banks": (1, 64), "spad_bank_words": (8, MAX_WORDS),
     "wbuf_words": (8, MAX_WORDS), "acc_banks": (1, 16), "acc_bank_words": (1, 1 << 14),
-    "param_channels": (4, 1 << 14), "post_lanes": (1, 128), "queue_depth": (2, 64), "bus_bytes": (4, 64),
-    "outstanding_bursts": (1, 64), "read_latency_cycles": (1, 4095), "write_latency_cycles": (1, 4095),
+    "param_channels": (4, 1 << 14), "post_lanes": (1, 128), "depthwise_taps": (0, 7), "queue_depth": (2, 64),
+    "bus_bytes": (4, 64), "outstanding_bursts": (1, 64), "read_latency_cycles": (1, 4095),
+    "write_latency_cycles": (1, 4095),
 }  # fmt: skip
 
 
 def with_value(key: str, value: int) -> ArchConfig:
     """A configuration in which `key` may take its extreme values."""
-    around: dict[str, Any] = {"rows": 1, "cols": 1, "spad_banks": 1, "post_lanes": 1}
-    around |= {"rows": {"cols": 1}, "cols": {"rows": 1, "param_channels": 4096}}.get(key, {})
+    around: dict[str, Any] = {"rows": 1, "cols": 1, "spad_banks": 1, "post_lanes": 1, "depthwise_taps": 0}
+    around |= {"rows": {"cols": 1}, "cols": {"rows": 1, "param_channels": 4096}, "depthwise_taps": {"rows": 16}}.get(
+        key, {}
+    )
     if key == "post_lanes":
         around |= {"rows": value, "cols": value, "param_channels": 4096}
     return replace(EDGE, **{**around, key: value})
@@ -127,6 +134,8 @@ def test_every_range_ends_where_it_says(key: str) -> None:
         ({"spad_bank_words": 1000}, "spad_bank_words must be a power of two, got 1000"),
         ({"wbuf_words": 12}, "wbuf_words must be a power of two, got 12"),
         ({"acc_bank_words": 3}, "acc_bank_words must be a power of two, got 3"),
+        ({"rows": 1, "cols": 1, "post_lanes": 1},
+         "rows must be at least 2 with depthwise_taps > 0, got 1"),
         ({"param_channels": 96}, "param_channels must be a power of two, got 96"),
         ({"param_channels": 32}, "param_channels must be at least 4 * cols = 64, got 32"),
         ({"wbuf_words": 16}, "wbuf_words must be at least 2 * rows = 32, got 16"),

@@ -98,7 +98,7 @@ def run_random(seeds: range, limits: dict[str, int], stepped_every: int) -> Coun
         rng = np.random.default_rng([seed, 0xC0])
         config = random_config(rng)
         if seed % 30 == 0:
-            config = replace(config, rows=1, cols=1, post_lanes=1)
+            config = replace(config, rows=1, cols=1, post_lanes=1, depthwise_taps=0)
         graph = random_graph(rng, str(rng.choice(config.requant_modes)), **limits)
         engines = ("fast", "stepped") if seed % stepped_every == 0 else ("fast",)
         try:
@@ -182,7 +182,7 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
         {"folded columns", "streamed input", "tiles"},
     ),
     "one PE": (lambda: network((1, 4, 5, 2), conv(3, (2, 2), padding=(1, 0, 0, 1))), replace(
-        SMALL, rows=1, cols=1, post_lanes=1), {"one PE"}),
+        SMALL, rows=1, cols=1, post_lanes=1, depthwise_taps=0), {"one PE"}),
     "wide array": (lambda: network((1, 4, 5, 5), conv(11, (2, 2))), replace(
         SMALL, rows=2, cols=6, post_lanes=2), {"rows < cols"}),
     "tall array": (lambda: network((1, 4, 5, 5), conv(11, (2, 2))), replace(

@@ -44,6 +44,7 @@ MACHINE = ArchConfig(
     acc_bank_words=16,
     param_channels=16,
     post_lanes=1,
+    depthwise_taps=0,
     queue_depth=2,
     bus_bytes=4,
     outstanding_bursts=2,

@@ -30,6 +30,7 @@ def small(**changes: object) -> ArchConfig:
         "acc_bank_words": 16,
         "param_channels": 16,
         "post_lanes": 4,
+        "depthwise_taps": 0,
         "queue_depth": 3,
         "bus_bytes": 8,
         "outstanding_bursts": 2,

@@ -25,7 +25,7 @@ from accel import timing
 from accel.config import ArchConfig, preset
 from accel.errors import ProgramError
 from accel.isa import Instruction, Opcode, Reduce, encode
-from sim import dma, matmul, post, systolic, timeline
+from sim import depthwise, dma, matmul, post, systolic, timeline
 
 SEEDS = range(6)
 MUTANT_SEEDS = range(90)
@@ -34,7 +34,11 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timing, "store_time", "words * word > buffer", "words * word > buffer + word"),
     (timing, "exec_time", "issue + 1 + machine.rows", "issue + machine.rows"),
     (timing, "exec_time", "max(pixels, machine.rows)", "(pixels + machine.rows)"),
-    (timing, "exec_time", "first = max(issue + 1 + machine.rows, stream_end)", "first = issue + 1 + machine.rows"),
+    (timing, "exec_time", "max(issue + 1 + machine.rows, state[STREAM_END])", "issue + 1 + machine.rows"),
+    (timing, "depthwise_time", "issue + 1 + row[EXEC.kx_count]", "issue + row[EXEC.kx_count]"),
+    (timing, "depthwise_time", ", state[SUMS_END] - latency - lead)", ")"),
+    (timing, "depthwise_time", "(row[EXEC.oy_count] - 1) * row_steps", "(row[EXEC.oy_count] - 1) * row[EXEC.ox_count]"),
+    (timing, "depthwise_time", "first = lead + ", "first = "),
     (timing, "load_time", "max(word, step)", "word"),
     (timing, "load_time", "filled <= machine.load_word_bytes", "filled < machine.load_word_bytes"),
     (timing, "load_time", "max(issue, state[LAST]) + 1", "issue + 1"),
@@ -55,6 +59,11 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (matmul, "execute", "= row[EXEC.pad_value]", "= 0"),
     (matmul, "_place_pixels", "step if inside else 0", "step"),
     (matmul, "_pack_weights", "second * paired", "second"),
+    (depthwise, "_add_row", "(x < row[EXEC.width])", "(x <= row[EXEC.width])"),
+    (depthwise, "_add_row", "ky * row[EXEC.kx_count] + kx", "kx * row[EXEC.ky_count] + ky"),
+    (depthwise, "_add_row", "index(first + c)", "index(c)"),
+    (depthwise, "_add_row", "else row[EXEC.pad_value]", "else 0"),
+    (depthwise, "execute", "range(acc.shape[1])", "range(lanes)"),
     (post, "_finish", "wrap_int32(sums[ox, i] + records[0, i])", "sums[ox, i] + records[0, i]"),
     (post, "_reduce", "1 if ky or kx else 0", "0"),
     (post, "_tabulate", "+ 256) & 511) - 256", "+ 512) & 1023) - 512"),

@@ -17,6 +17,7 @@ MEMORY = np.zeros(4096, np.uint8)
 LOAD = Instruction(Opcode.LOAD, {"row_words": 4, "word_bytes": 4, "step_bytes": 4, "row_bytes": 16})
 EXEC = Instruction(Opcode.EXEC, {"ox_count": 4, "ox_stride": 1, "x_step": 1, "height": 1, "width": 4, "k_rows": 4})
 POST = Instruction(Opcode.POST, {"ox_count": 4, "src_ox_stride": 1, "dst_ox_stride": 1})
+DEPTHWISE = EXEC.replace(depthwise=1, kx_count=3, kx_stride=1, x_dilation=1, x_start=-1, lead_steps=1, row_steps=4)
 STORE = Instruction(Opcode.STORE, {"row_words": 4, "word_bytes": 4})
 
 REFUSED = [
@@ -37,6 +38,10 @@ REFUSED = [
     (EXEC.replace(acc_address=510), "EXEC accumulators must stay within 0..511, got 510..513"),
     (EXEC.replace(spad_address=-1), "EXEC source must stay within 0..8191, got -1..2"),
     (POST.replace(table=3), "POST table must be at most 2, got 3"),
+    (DEPTHWISE.replace(row_steps=5), "EXEC lead_steps and row_steps must be 1 and 4, got (1, 5)"),
+    (DEPTHWISE.replace(spad_byte=1), "EXEC spad_byte + min(rows, cols) must be at most rows = 4, got 5"),
+    (DEPTHWISE.replace(wbuf_address=2046), "EXEC weights must stay within 0..2047, got 2046..2048"),
+    (DEPTHWISE.replace(spad_address=-2), "EXEC source must stay within 0..8191, got -1..2"),
     (POST.replace(mode=3), "POST mode (number of modes that are not built in) must be at most 0, got 1"),
     (POST.replace(dst_byte=1), "POST dst_byte + group_count * post_lanes must be at most 4, got 5"),
     (POST.replace(act_min=1), "POST act_min (at most act_max) must be at most 0, got 1"),
@@ -115,6 +120,10 @@ def test_progress_is_told_and_may_interrupt(engine: str) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         sim.execute(TINY, LOAD.encode() * 600, 0, MEMORY, engine=engine, progress=interrupt)
+
+
+def test_depthwise_products_are_counted_by_lane() -> None:
+    assert sim.execute(TINY, DEPTHWISE.encode(), 0, MEMORY).macs == 3 * 4 * 4
 
 
 def test_counters_and_stamps() -> None:
