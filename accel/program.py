@@ -24,10 +24,10 @@ from accel.files import write_atomic
 from accel.graph import Graph
 from accel.graph_file import dump_graph, parse_graph
 from accel.numerics import RequantMode
-from accel.program_parts import LayerInfo, TensorSlot, check_integer
+from accel.program_parts import LayerInfo, OperatorInfo, TensorSlot, check_integer
 from accel.sections import join_sections, split_sections
 
-__all__ = ["MEMORY_LIMIT_BYTES", "LayerInfo", "Program", "TensorSlot"]
+__all__ = ["MEMORY_LIMIT_BYTES", "LayerInfo", "OperatorInfo", "Program", "TensorSlot"]
 
 MEMORY_LIMIT_BYTES = 1 << 30
 """Largest image of external memory, so that no program file makes its reader allocate more; addresses reach 4 GiB."""
@@ -56,6 +56,8 @@ class Program:
         For each instruction the index of its layer.
     host : Graph or None
         What remains for the host after the machine is done; its inputs are the machine's outputs.
+    operators : tuple of OperatorInfo
+        Where each operator of the graph runs.
 
     Raises
     ------
@@ -74,6 +76,7 @@ class Program:
     layers: tuple[LayerInfo, ...]
     instruction_layers: tuple[int, ...]
     host: Graph | None = None
+    operators: tuple[OperatorInfo, ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("memory_bytes", "code_address", "constants_address"):
@@ -214,6 +217,7 @@ class Program:
             "outputs": [asdict(slot) for slot in self.outputs],
             "layers": [asdict(layer) for layer in self.layers],
             "instruction_layers": list(self.instruction_layers),
+            "operators": [asdict(operator) for operator in self.operators],
         }
         return json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -253,6 +257,7 @@ class Program:
             layers=tuple(LayerInfo(**layer) for layer in header["layers"]),
             instruction_layers=tuple(header["instruction_layers"]),
             host=parse_graph(host) if host else None,
+            operators=tuple(OperatorInfo(**operator) for operator in header["operators"]),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -57,3 +57,23 @@ class LayerInfo:
             raise ProgramError(f"layer name and op must be texts, got {self.name!r} and {self.op!r}")
         for key in ("macs", "m", "k", "n"):
             check_integer(f"layer {self.name!r} {key}", getattr(self, key))
+
+
+@dataclass(frozen=True)
+class OperatorInfo:
+    """Where an operator of the graph runs, and why there.
+
+    Parameters
+    ----------
+    unit : str
+        "array", "depthwise", "post", "dma", "host", or "none" if nothing is left to do.
+    """
+
+    name: str
+    op: str
+    unit: str
+    why: str
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in (self.name, self.op, self.unit, self.why)):
+            raise ProgramError(f"operator {self.name!r} must have four texts, got {self!r}")

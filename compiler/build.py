@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
-from accel.config import ArchConfig
+from accel.config import TABLE_ENTRIES, ArchConfig
 from accel.isa import Instruction, Memory, Opcode
 from accel.layout import tensor_bytes
 from compiler import emit_compute, emit_dma
-from compiler.layers import IDENTITY, ArrayLayer, Network, Record, VectorLayer
+from compiler.depthwise import KernelPart, column_classes, exec_parts, kernel_parts, pack_parts, post_columns
+from compiler.layers import IDENTITY, AnyLayer, ArrayLayer, DepthwiseLayer, Network, Record, VectorLayer
 from compiler.plan import LayerPlan, Plan
 from compiler.schedule import Load, Step
 from compiler.tiles import Tile, View
@@ -21,6 +22,11 @@ ALIGNMENT_BYTES = 64
 def align(value: int, alignment: int = ALIGNMENT_BYTES) -> int:
     """The next multiple of `alignment`."""
     return -(-value // alignment) * alignment
+
+
+def table_field(addresses: dict[Hashable, int], table: Hashable | None) -> int:
+    """POST's field `table` for the table block of this name."""
+    return 0 if table is None else addresses[table] // TABLE_ENTRIES + 1
 
 
 class Builder:
@@ -155,9 +161,7 @@ class Builder:
         base = plan.output_areas[self._turn % len(plan.output_areas)].base
         return View(base - first_chunk * tile.pixels, tile.pixels, tile)
 
-    def _stores(
-        self, layer: ArrayLayer | VectorLayer, view: View, tile: Tile, chunks: tuple[int, int]
-    ) -> list[Instruction]:
+    def _stores(self, layer: AnyLayer, view: View, tile: Tile, chunks: tuple[int, int]) -> list[Instruction]:
         """STOREs of finished chunks of a tile, if external memory holds the value."""
         if layer.output not in self.dram:
             return []
@@ -175,8 +179,14 @@ class Builder:
         if plan.group_outer:
             order = [(t, g) for g in range(len(groups)) for t in range(len(plan.tiles))]
         for number, group in order:
-            self._build_group(index, plan, layer, number, groups[group])
+            build = self._build_depthwise_group if isinstance(layer, DepthwiseLayer) else self._build_group
+            build(index, plan, layer, number, groups[group])
             self._tile_steps[number] = len(self.steps) - 1
+
+    def _next_accumulators(self) -> int:
+        """First word of a bank; the banks take turns."""
+        self._bank = (self._bank + 1) % self.config.acc_banks
+        return self._bank * self.config.acc_bank_words
 
     def _build_group(
         self, index: int, plan: LayerPlan, layer: ArrayLayer, number: int, channels: tuple[int, int]
@@ -186,9 +196,7 @@ class Builder:
         first_chunk, last_chunk = channels[0] // config.rows, -(-channels[1] // config.rows)
         output = self._output_view(plan, tile, first_chunk)
         for c0 in range(channels[0], channels[1], config.cols):
-            part = (c0, min(c0 + config.cols, channels[1]))
-            acc = self._bank * config.acc_bank_words
-            self._bank = (self._bank + 1) % config.acc_banks
+            part, acc = (c0, min(c0 + config.cols, channels[1])), self._next_accumulators()
             blocks = weight_blocks(layer, plan.chunks, config, part)
             for b, pieces in enumerate(blocks):
                 view, needs = self._input_view(index, 0, number)
@@ -196,6 +204,7 @@ class Builder:
                 needs = [*needs, weights]
                 last = b == len(blocks) - 1
                 params = self._param_load(index, part[0], layer.records[part[0] : part[1]]) if last else None
+                table = self._table_load(layer) if last else None
 
                 def make(
                     addresses: dict[Hashable, int],
@@ -203,6 +212,7 @@ class Builder:
                     view: View = view,
                     weights: Hashable = weights,
                     params: Hashable | None = params,
+                    table: Hashable | None = table,
                     part: tuple[int, int] = part,
                     acc: int = acc,
                     first: bool = b == 0,
@@ -213,14 +223,66 @@ class Builder:
                         result.append(emit_compute.exec_piece(layer, piece, view, tile, word, acc, accumulate))
                         word += piece.words
                     if params is not None:
-                        row = addresses[params]
-                        result.append(emit_compute.post_accumulators(config, layer, tile, output, part, acc, row))
+                        places = (acc, addresses[params], table_field(addresses, table))
+                        result.append(emit_compute.post_accumulators(config, layer, tile, output, part, *places))
                     if params is not None and part[1] == channels[1]:
                         result += self._stores(layer, output, tile, (first_chunk, last_chunk))
                     return result
 
-                self.steps.append(Step(index, [*needs, params] if params is not None else needs, make))
+                needs += [key for key in (params, table) if key is not None]
+                self.steps.append(Step(index, needs, make))
         self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
+
+    def _build_depthwise_group(
+        self, index: int, plan: LayerPlan, layer: DepthwiseLayer, number: int, channels: tuple[int, int]
+    ) -> None:
+        """The same for the depthwise engine: as many channels per step as it has lanes."""
+        config, tile = self.config, plan.tiles[number]
+        chunks = (channels[0] // config.rows, -(-channels[1] // config.rows))
+        output, lanes = self._output_view(plan, tile, chunks[0]), min(config.rows, config.cols)
+        kernel, classes = kernel_parts(layer.window, tile, config), column_classes(layer.window, tile.width)
+        for c0 in range(channels[0], channels[1], lanes):
+            part, acc = (c0, min(c0 + lanes, channels[1])), self._next_accumulators()
+            view, needs = self._input_view(index, 0, number)
+            weights = self._depthwise_load(index, layer, part, tuple(kernel))
+            params = self._param_load(index, c0, layer.records[part[0] : part[1]])
+            table = self._table_load(layer)
+
+            def make(
+                addresses: dict[Hashable, int],
+                view: View = view,
+                weights: Hashable = weights,
+                params: Hashable = params,
+                table: Hashable | None = table,
+                part: tuple[int, int] = part,
+                acc: int = acc,
+            ) -> list[Instruction]:
+                result, posts, offset = [], [], 0
+                places = (acc, addresses[params], table_field(addresses, table))
+                whole = emit_compute.post_accumulators(config, layer, tile, output, part, *places)
+                for columns in classes:
+                    sums = (addresses[weights], acc + offset)
+                    result += exec_parts(config, layer, kernel, columns, view, tile, part[0], sums)
+                    posts.append(post_columns(whole, columns, offset))
+                    offset += columns.count * tile.height
+                stores = self._stores(layer, output, tile, chunks) if part[1] == channels[1] else []
+                return [*result, *posts, *stores]
+
+            needs = [*needs, weights, params, *([table] if table is not None else [])]
+            self.steps.append(Step(index, needs, make))
+        self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
+
+    def _depthwise_load(
+        self, index: int, layer: DepthwiseLayer, part: tuple[int, int], kernel: tuple[KernelPart, ...]
+    ) -> Hashable:
+        key = ("weights", index, part[0], kernel)
+        if key not in self.loads:
+            words, width = sum(piece.words for piece in kernel), part[1] - part[0]
+            address = self._constant(pack_parts(layer, kernel, *part))
+            self.loads[key] = Load(
+                key, Memory.WBUF, words, lambda base: [emit_dma.load_linear(Memory.WBUF, address, base, words, width)]
+            )
+        return key
 
     def _weight_load(
         self, index: int, layer: ArrayLayer, part: tuple[int, int], block: int, pieces: list[Piece]
@@ -248,6 +310,21 @@ class Builder:
             )
         return key
 
+    def _table_load(self, layer: AnyLayer) -> Hashable | None:
+        """The layer's table; equal tables are loaded once."""
+        if layer.table is None:
+            return None
+        key = ("table", layer.table.tobytes())
+        if key not in self.loads:
+            address = self._constant(layer.table.tobytes())
+            self.loads[key] = Load(
+                key,
+                Memory.TABLE,
+                TABLE_ENTRIES,
+                lambda base: [emit_dma.load_linear(Memory.TABLE, address, base, TABLE_ENTRIES, 1)],
+            )
+        return key
+
     # Vector layers ------------------------------------------------------------------------------------------------
 
     def _build_vector_layer(self, index: int, plan: LayerPlan, layer: VectorLayer) -> None:
@@ -261,8 +338,9 @@ class Builder:
             for number_of_part, (part, record) in enumerate(parts, 1):
                 params = self._param_load(index, record, (record,) * self.config.post_lanes)
                 stored = tile if number_of_part == len(parts) else None
-                make = self._vector_step(layer, part, views, output, params, stored)
-                self.steps.append(Step(index, [*needs, params], make))
+                table = self._table_load(layer)
+                make = self._vector_step(layer, part, views, output, (params, table), stored)
+                self.steps.append(Step(index, [*needs, params, *([table] if table is not None else [])], make))
             self._tile_steps[number] = len(self.steps) - 1
             self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
 
@@ -272,14 +350,15 @@ class Builder:
         part: Tile,
         views: tuple[View, ...],
         output: View,
-        params: Hashable,
+        blocks: tuple[Hashable, Hashable | None],
         stored: Tile | None,
     ) -> Callable[[dict[Hashable, int]], list[Instruction]]:
-        """Outputs `part`, which share a record; then the tile is stored, if it is complete."""
+        """Outputs `part`, which share the record and the table in `blocks`; then the complete tile is stored."""
         chunks = (0, -(-layer.output_shape[2] // self.config.rows))
 
         def make(addresses: dict[Hashable, int]) -> list[Instruction]:
-            result = emit_compute.post_operands(self.config, layer, part, views, output, addresses[params])
+            fields = (addresses[blocks[0]], table_field(addresses, blocks[1]))
+            result = emit_compute.post_operands(self.config, layer, part, views, output, *fields)
             return result + (self._stores(layer, output, stored, chunks) if stored else [])
 
         return make

@@ -61,6 +61,7 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
         layers=tuple(LayerInfo(a.name, a.op, a.macs, *product_shape(a)) for a in network.layers),
         instruction_layers=tuple(scheduler.instruction_layers),
         host=network.host,
+        operators=network.operators,
     )
     check_program(program)
     return program

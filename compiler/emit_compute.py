@@ -10,7 +10,7 @@ from compiler.tiles import Tile, View, input_tile
 from compiler.weights import Piece
 
 
-def _window_fields(layer: Layer, view: View, tile: Tile, folded: bool) -> tuple[dict[str, int], int]:
+def window_fields(layer: Layer, view: View, tile: Tile, folded: bool) -> tuple[dict[str, int], int]:
     """Window fields and the source address (chunk 0) for outputs `tile` read from `view`."""
     window = layer.window
     part = input_tile(layer, tile)
@@ -42,7 +42,7 @@ def exec_piece(
     folded = piece.chunks[0].folded
     row = view.tile.width
     window = layer.window
-    fields, address = _window_fields(layer, view, tile, folded)
+    fields, address = window_fields(layer, view, tile, folded)
     ky_stride, kx_stride = window.dilation[0] * row, 0 if folded else window.dilation[1]
     fields["y_start"] += piece.ky0 * window.dilation[0]
     if not folded:
@@ -83,8 +83,12 @@ def post_accumulators(
     channels: tuple[int, int],
     acc_address: int,
     param_row: int,
+    table: int,
 ) -> Instruction:
-    """POST of output channels [channels[0], channels[1]) of a tile from ACC to `view` of the output."""
+    """POST of output channels [channels[0], channels[1]) of a tile from ACC to `view` of the output.
+
+    `table` is the instruction's field of that name.
+    """
     first, last = channels
     words = -(-(last - first) // config.rows)
     lanes = min(last - first, config.rows) if words == 1 else config.rows
@@ -105,6 +109,7 @@ def post_accumulators(
             "zero_point": layer.zero_point,
             "act_min": layer.act_min,
             "act_max": layer.act_max,
+            "table": table,
             **_destination(view, tile, first // config.rows, words),
             "dst_byte": first % config.rows,
         },
@@ -121,14 +126,20 @@ def _destination(view: View, tile: Tile, chunk: int, words: int) -> dict[str, in
 
 
 def post_operands(
-    config: ArchConfig, layer: VectorLayer, tile: Tile, views: tuple[View, ...], output: View, param_row: int
+    config: ArchConfig,
+    layer: VectorLayer,
+    tile: Tile,
+    views: tuple[View, ...],
+    output: View,
+    param_row: int,
+    table: int,
 ) -> list[Instruction]:
     """POSTs that compute a tile of a vector layer (chunk by chunk where the operands' strides differ)."""
     channels = layer.output_shape[2]
     chunks = -(-channels // config.rows)
     together = len({view.chunk_stride for view in views}) == 1
     runs = [(0, chunks)] if together else [(chunk, 1) for chunk in range(chunks)]
-    return [_post_run(config, layer, tile, views, output, param_row, first, count) for first, count in runs]
+    return [_post_run(config, layer, tile, views, output, param_row, table, first, count) for first, count in runs]
 
 
 def _post_run(
@@ -138,16 +149,17 @@ def _post_run(
     views: tuple[View, ...],
     output: View,
     param_row: int,
+    table: int,
     first: int,
     count: int,
 ) -> Instruction:
     window, row = layer.window, views[0].tile.width
-    fields, address = _window_fields(layer, views[0], tile, folded=False)
+    fields, address = window_fields(layer, views[0], tile, folded=False)
     taps = {"ky_count": window.kernel[0], "kx_count": window.kernel[1]}
     strides = (window.dilation[0] * row, window.dilation[1])
     address += first * views[0].chunk_stride
     if len(views) == 2:
-        other = _window_fields(layer, views[1], tile, folded=False)[1] + first * views[1].chunk_stride
+        other = window_fields(layer, views[1], tile, folded=False)[1] + first * views[1].chunk_stride
         taps, strides = {"ky_count": 2, "kx_count": 1}, (other - address, 0)
         fields["y_dilation"] = 0
         if views[1].tile.width != row and tile.height > 1:
@@ -179,6 +191,7 @@ def _post_run(
             "zero_point": layer.zero_point,
             "act_min": layer.act_min,
             "act_max": layer.act_max,
+            "table": table,
             **_destination(output, tile, first, count),
         },
     )

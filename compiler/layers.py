@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from accel.graph import Graph
 from accel.isa import Mode, Reduce
 from accel.layout import Hwc
+from accel.program import OperatorInfo
 
 Pair = tuple[int, int]
 Record = tuple[int, int, int]
@@ -52,7 +54,12 @@ class Layer:
         Values read, all of shape `input_shape`.
     input_shape, output_shape : (int, int, int)
         Height, width, channels.
+    table : ndarray of int8, shape (256,), or None
+        ``table[q + 128]`` replaces every result q.
     """
+
+    unit: ClassVar[str]
+    """Where the layer's work is done, for reports."""
 
     name: str
     op: str
@@ -65,6 +72,7 @@ class Layer:
     zero_point: int
     act_min: int
     act_max: int
+    table: NDArray[np.int8] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,6 +94,8 @@ class ArrayLayer(Layer):
     pad_value: int
     groups: int = 1
 
+    unit = "array"
+
     def input_channels(self, channel: int) -> Pair:
         """Half-open range of input channels that an output channel sees."""
         depth = self.weight.shape[3]
@@ -96,6 +106,12 @@ class ArrayLayer(Layer):
     def macs(self) -> int:
         """Multiply-accumulates, padding included."""
         return self.output_shape[0] * self.output_shape[1] * self.weight.size
+
+
+class DepthwiseLayer(ArrayLayer):
+    """Convolution of every channel by itself, weights (c, kh, kw, 1), in the depthwise engine."""
+
+    unit = "depthwise"
 
 
 @dataclass(frozen=True)
@@ -111,7 +127,7 @@ class Region:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VectorLayer(Layer):
-    """Pooling, addition, clamp: taps of one or two tensors combined by the post unit.
+    """Pooling, elementwise arithmetic, tables: taps of one or two tensors combined by the post unit.
 
     Parameters
     ----------
@@ -127,9 +143,14 @@ class VectorLayer(Layer):
     regions: tuple[Region, ...]
 
     macs: int = 0
+    unit = "post"
 
 
-def product_shape(layer: ArrayLayer | VectorLayer) -> tuple[int, int, int]:
+AnyLayer: TypeAlias = ArrayLayer | VectorLayer
+"""What a network consists of."""
+
+
+def product_shape(layer: AnyLayer) -> tuple[int, int, int]:
     """The layer as a matrix product (m, k) @ (k, n); zeros for layers without weights."""
     if isinstance(layer, VectorLayer):
         return 0, 0, 0
@@ -151,13 +172,16 @@ class Network:
         Values that it delivers, possibly under an alias.
     host : Graph or None
         Nodes that the host computes afterwards.
+    operators : tuple of OperatorInfo
+        Where each node of the graph runs.
     """
 
-    layers: tuple[ArrayLayer | VectorLayer, ...]
+    layers: tuple[AnyLayer, ...]
     aliases: dict[str, str]
     inputs: dict[str, Hwc]
     outputs: tuple[str, ...]
     host: Graph | None
+    operators: tuple[OperatorInfo, ...]
 
     def consumers(self, value: str) -> list[int]:
         """Indices of the layers that read `value`."""

@@ -15,11 +15,9 @@ from accel.errors import CompileError
 from accel.layout import Hwc
 from compiler.allocate import Area, Scratchpad
 from compiler.emit_dma import can_fold
-from compiler.layers import ArrayLayer, Network, VectorLayer
+from compiler.layers import AnyLayer, ArrayLayer, Network
 from compiler.tiles import Tile, View, input_tile, split, whole
 from compiler.weights import Chunk, channel_chunks, contraction_words, folded_chunks
-
-AnyLayer = ArrayLayer | VectorLayer
 
 
 @dataclass

@@ -8,7 +8,21 @@ import numpy as np
 
 from accel import numerics
 from accel.graph import Graph, Tensor
-from accel.nodes import Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Mean, Node, Reshape, Softmax
+from accel.nodes import (
+    Add,
+    AveragePool2d,
+    Clamp,
+    Conv2d,
+    FullyConnected,
+    MaxPool2d,
+    Mean,
+    Mul,
+    Node,
+    Reshape,
+    Softmax,
+    Sub,
+    Table,
+)
 from accel.numerics import multiplier_fp32, quantize_multiplier
 
 Rng = np.random.Generator
@@ -102,11 +116,25 @@ class _Builder:
         )  # fmt: skip
         return self.append(node, output)
 
-    def add(self, first: Tensor, second: Tensor) -> Tensor:
+    def combined(self, first: Tensor, second: Tensor) -> Tensor:
+        """Sum, difference or product of two tensors."""
+        kind = (Add, Sub, Mul)[self.pick(0, 2)]
+        return self.product(first, second) if kind is Mul else self.rescaled(kind, first, second)
+
+    def product(self, first: Tensor, second: Tensor) -> Tensor:
+        output = self.tensor(first.shape)
+        multiplier, shift = self.multiplier(first.scale * second.scale / output.scale)
+        node = Mul(
+            name=f"mul{len(self.nodes)}", inputs=(first.name, second.name), output="", multiplier=multiplier,
+            shift=shift, **self.clamp(),
+        )  # fmt: skip
+        return self.append(node, output)
+
+    def rescaled(self, kind: type[Add] | type[Sub], first: Tensor, second: Tensor) -> Tensor:
         twice = 2 * max(first.scale, second.scale)
         output = self.tensor(first.shape)
-        node = Add(
-            name=f"add{len(self.nodes)}",
+        node = kind(
+            name=f"{kind.__name__.lower()}{len(self.nodes)}",
             inputs=(first.name, second.name),
             output="",
             operand0=self.multiplier(first.scale / twice),
@@ -120,6 +148,11 @@ class _Builder:
     def clamped(self, source: Tensor) -> Tensor:
         node = Clamp(name=f"clamp{len(self.nodes)}", inputs=(source.name,), output="", **self.clamp())
         return self.append(node, self.tensor(source.shape, like=source))
+
+    def table(self, source: Tensor) -> Tensor:
+        values = self.rng.integers(-128, 128, 256, dtype=np.int8)
+        node = Table(name=f"table{len(self.nodes)}", inputs=(source.name,), output="", table=values)
+        return self.append(node, self.tensor(source.shape))
 
     def fully_connected(self, source: Tensor, outputs: int) -> Tensor:
         features = int(np.prod(source.shape))
@@ -167,9 +200,9 @@ def random_graph(rng: Rng, mode: str, *, layers: int = 4, channels: int = 40, si
             if rng.random() < 0.2:
                 partners = [builder.tensor(current.shape)]
                 inputs.append(partners[0].name)
-            current = builder.add(current, partners[builder.pick(0, len(partners) - 1)])
+            current = builder.combined(current, partners[builder.pick(0, len(partners) - 1)])
         elif draw < 0.87:
-            current = builder.clamped(current)
+            current = builder.clamped(current) if rng.random() < 0.5 else builder.table(current)
         else:
             current = builder.fully_connected(current, builder.pick(1, channels))
     made = [node.output for node in builder.nodes if not isinstance(node, Reshape)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from accel.graph import Graph, Tensor
-from accel.nodes import Add, AveragePool2d, Conv2d, FullyConnected, MaxPool2d, Node, Reshape, Softmax
+from accel.nodes import Add, AveragePool2d, Clamp, Conv2d, FullyConnected, MaxPool2d, Node, Reshape, Softmax, Table
 from accel.numerics import output_multipliers, quantize_multiplier
 
 SCALE, ZERO_POINT = 0.5, 3
@@ -63,6 +63,22 @@ def add() -> Layer:
             name=name, inputs=(source.name, source.name), output=output,
             operand0=(2**30, 0), operand1=(2**30, 0), multiplier=last[0], shift=last[1],
         )  # fmt: skip
+
+    return make
+
+
+def clamp(low: int, high: int) -> Layer:
+    return lambda name, source, output: Clamp(
+        name=name, inputs=(source.name,), output=output, act_min=low, act_max=high
+    )
+
+
+def table() -> Layer:
+    """Another permutation of the integers in every layer."""
+
+    def make(name: str, source: Tensor, output: str) -> Node:
+        values = np.random.default_rng(list(name.encode())).permutation(256) - 128
+        return Table(name=name, inputs=(source.name,), output=output, table=values.astype(np.int8))
 
     return make
 

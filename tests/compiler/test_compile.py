@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from accel import reference
 from accel.config import ArchConfig, preset
 from accel.errors import AccelError, CompileError
 from accel.graph import Graph
-from accel.isa import Opcode, decode
+from accel.isa import Opcode, Reduce, decode
 from accel.nodes import AveragePool2d, MaxPool2d
 from accel.program import Program
 from compiler import (
@@ -29,6 +30,7 @@ from compiler import (
     emit_compute,
     emit_dma,
     lower,
+    lower_vector,
     plan,
     synchronize,
     tiles,
@@ -381,24 +383,24 @@ def _stores_of_first_chunk(patch: pytest.MonkeyPatch) -> None:
 
 
 def _bias_without_zero_point(patch: pytest.MonkeyPatch) -> None:
-    original = lower._lower_weighted
+    original = lower.lower_weighted
 
-    def unfolded(graph: Graph, node: Any, aliases: Any) -> Any:
-        layer = original(graph, node, aliases)
+    def unfolded(scope: Any, node: Any) -> Any:
+        layer = original(scope, node)
         records = tuple((int(b), q, e) for b, (_, q, e) in zip(node.bias, layer.records, strict=True))
         return replace(layer, records=records)
 
-    patch.setattr(lower, "_lower_weighted", unfolded)
+    patch.setattr(lower, "lower_weighted", unfolded)
 
 
 def _mean_rounded_down(patch: pytest.MonkeyPatch) -> None:
-    original = lower.mean_record
+    original = lower_vector.mean_record
 
     def smaller(count: int, mode: Any) -> Any:
         bias, multiplier, shift = original(count, mode)
         return (bias, multiplier - 1, shift) if count > 1 else (bias, multiplier, shift)
 
-    patch.setattr(lower, "mean_record", smaller)
+    patch.setattr(lower_vector, "mean_record", smaller)
 
 
 def _tiles_loaded_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -417,6 +419,8 @@ def _no_waits(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+_ONLY_SUMS = SimpleNamespace(SUM=Reduce.SUM, SUB=Reduce.SUM, MUL=Reduce.SUM, MAX=Reduce.MAX)
+
 MUTANTS: dict[str, Patch] = {
     "no waits": _no_waits,
     "areas overlap": _always_at_zero,
@@ -431,6 +435,9 @@ MUTANTS: dict[str, Patch] = {
     "no clamp": _changes(emit_compute, "post_accumulators", Opcode.POST, act_min=-128, act_max=127),
     "one row too few": _shorter_tiles,
     "first chunk stored only": _stores_of_first_chunk,
+    "no tables": _changes(emit_compute, "post_accumulators", Opcode.POST, table=0),
+    "always the first table": lambda patch: patch.setattr(build, "table_field", lambda *_: 1),
+    "sums for products": lambda patch: patch.setattr(lower_vector, "Reduce", _ONLY_SUMS),
     "zero point not in the bias": _bias_without_zero_point,
     "mean rounded down": _mean_rounded_down,
     "tiles loaded too early": _tiles_loaded_too_early,

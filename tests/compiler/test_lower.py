@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_networks import conv, every_compiled_operation, fully_connected, network, pool, reshape, softmax
+from small_networks import (
+    clamp,
+    conv,
+    every_compiled_operation,
+    fully_connected,
+    network,
+    pool,
+    reshape,
+    softmax,
+    table,
+)
 
 from accel.config import preset
 from accel.errors import CompileError
@@ -14,7 +24,8 @@ from accel.isa import Mode
 from accel.nodes import AveragePool2d, Conv2d, FullyConnected
 from accel.numerics import requantize
 from compiler.layers import IDENTITY, ArrayLayer, VectorLayer, product_shape
-from compiler.lower import lower, mean_record
+from compiler.lower import lower
+from compiler.lower_vector import mean_record
 
 TINY = preset("tiny")
 
@@ -128,6 +139,35 @@ def test_means_prefer_single_rounding() -> None:
     assert lower(graph, replace(TINY, requant_modes=("tflite",))).layers[0].mode is Mode.TFLITE
 
 
-def test_softmax_in_the_middle_is_refused() -> None:
-    with pytest.raises(CompileError, match=r"^Softmax 'n0' must be at the end of the graph: the host computes it$"):
-        lower(network((1, 9), softmax(), fully_connected(3)), TINY)
+def test_what_follows_a_host_operation_runs_there_too_and_says_why() -> None:
+    lowered = lower(network((1, 1, 1, 9), conv(4, (1, 1)), softmax(), reshape((1, 4)), fully_connected(3)), TINY)
+    assert [layer.name for layer in lowered.layers] == ["n0"]
+    assert [(o.name, o.unit, o.why) for o in lowered.operators] == [
+        ("n0", "array", "sums of products"),
+        ("n1", "host", "no unit computes Softmax"),
+        ("n2", "host", "follows n1 on the host"),
+        ("n3", "host", "follows n2 on the host"),
+    ]
+    with pytest.raises(CompileError, match="must have at least one node that runs on the machine"):
+        lower(network((1, 9), softmax()), TINY)
+
+
+def test_tables_and_clamps_join_the_layer_that_makes_their_input() -> None:
+    lowered = lower(network((1, 3, 3, 2), conv(2, (1, 1)), clamp(-90, 5), table(), table(), clamp(3, 4)), TINY)
+    first, second = lowered.layers
+    assert (first.output, first.act_min, first.act_max) == ("t3", -90, 5)
+    assert first.table is not None
+    assert (second.name, second.output, second.act_min, second.act_max) == ("n3", "t4", -128, 127)
+    assert second.table is not None
+    assert [o.why for o in lowered.operators][1:3] == ["with the results of n0"] * 2
+
+
+def test_disjoint_clamps_make_a_constant() -> None:
+    (layer,) = lower(network((1, 3, 3, 2), conv(2, (1, 1)), clamp(-90, -70), clamp(3, 40)), TINY).layers
+    assert (layer.act_min, layer.act_max) == (3, 3)
+
+
+def test_a_value_that_somebody_else_reads_is_kept() -> None:
+    graph = network((1, 3, 3, 2), conv(2, (1, 1)), table())
+    assert len(lower(graph, TINY).layers) == 1
+    assert len(lower(replace(graph, outputs=("t1", "t2")), TINY).layers) == 2
