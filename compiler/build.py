@@ -9,6 +9,7 @@ from accel.isa import Instruction, Memory, Opcode
 from accel.layout import tensor_bytes
 from compiler import emit_compute, emit_dma
 from compiler.depthwise import KernelPart, column_classes, exec_parts, kernel_parts, pack_parts, post_columns
+from compiler.folding import load_folded
 from compiler.layers import IDENTITY, AnyLayer, ArrayLayer, DepthwiseLayer, Network, Record, VectorLayer
 from compiler.plan import LayerPlan, Plan
 from compiler.schedule import Load, Step
@@ -37,6 +38,7 @@ class Builder:
         self.shapes = network.inputs | {layer.output: layer.output_shape for layer in network.layers}
         self.dram, self.constants_address = self._place_tensors()
         self.constants = bytearray()
+        self._constant_addresses: dict[bytes, int] = {}
         self.steps: list[Step] = []
         self._bank = 0
         self._turn = 0
@@ -61,10 +63,11 @@ class Builder:
         return dram | {name: dram[value] for name, value in network.aliases.items() if value in dram}, address
 
     def _constant(self, data: bytes) -> int:
-        """Place constant bytes; their address."""
-        address = self.constants_address + len(self.constants)
-        self.constants += data + bytes(-len(data) % ALIGNMENT_BYTES)
-        return address
+        """Place constant bytes, unless equal ones are there; their address."""
+        if data not in self._constant_addresses:
+            self._constant_addresses[data] = self.constants_address + len(self.constants)
+            self.constants += data + bytes(-len(data) % ALIGNMENT_BYTES)
+        return self._constant_addresses[data]
 
     def _build_layer(self, index: int) -> None:
         plan = self.plan.layers[index]
@@ -99,7 +102,8 @@ class Builder:
     def _tile_loader(self, plan: LayerPlan, value: str, view: View, tile: Tile) -> Callable[[int], list[Instruction]]:
         config, layer, address = self.config, plan.layer, self.dram[value]
         if plan.folded and isinstance(layer, ArrayLayer):
-            return lambda _: emit_dma.load_folded(config, layer, address, view, tile, plan.chunks)
+            addresses = (address, self._constant(bytes([layer.pad_value & 255])))
+            return lambda _: load_folded(layer, addresses, view, tile, plan.chunks)
         chunks = (0, -(-layer.input_shape[2] // config.rows))
         return lambda _: emit_dma.transfer_tile(
             Opcode.LOAD, config, address, layer.input_shape, view, view.tile, chunks
@@ -179,8 +183,10 @@ class Builder:
         if plan.group_outer:
             order = [(t, g) for g in range(len(groups)) for t in range(len(plan.tiles))]
         for number, group in order:
-            build = self._build_depthwise_group if isinstance(layer, DepthwiseLayer) else self._build_group
-            build(index, plan, layer, number, groups[group])
+            if isinstance(layer, DepthwiseLayer):
+                self._build_depthwise_group(index, plan, layer, number, groups[group])
+            else:
+                self._build_group(index, plan, layer, number, groups[group])
             self._tile_steps[number] = len(self.steps) - 1
 
     def _next_accumulators(self) -> int:
@@ -257,7 +263,7 @@ class Builder:
                 part: tuple[int, int] = part,
                 acc: int = acc,
             ) -> list[Instruction]:
-                result, posts, offset = [], [], 0
+                result, posts, offset = list[Instruction](), list[Instruction](), 0
                 places = (acc, addresses[params], table_field(addresses, table))
                 whole = emit_compute.post_accumulators(config, layer, tile, output, part, *places)
                 for columns in classes:

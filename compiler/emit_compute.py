@@ -39,10 +39,13 @@ def exec_piece(
     layer: ArrayLayer, piece: Piece, view: View, tile: Tile, wbuf_address: int, acc_address: int, accumulate: bool
 ) -> Instruction:
     """EXEC of one piece of the contraction over the outputs of `tile`; `view` holds the input (folded or not)."""
-    folded = piece.chunks[0].folded
+    folded, by_position = piece.chunks[0].folded, piece.chunks[0].by_position
     row = view.tile.width
     window = layer.window
-    fields, address = window_fields(layer, view, tile, folded)
+    if by_position:
+        fields, address = {"y_start": 0, "y_step": 1, "height": tile.height, "width": 1}, view.word(0, tile.y0, tile.x0)
+    else:
+        fields, address = window_fields(layer, view, tile, folded)
     ky_stride, kx_stride = window.dilation[0] * row, 0 if folded else window.dilation[1]
     fields["y_start"] += piece.ky0 * window.dilation[0]
     if not folded:
@@ -64,7 +67,7 @@ def exec_piece(
             "chunk_stride": chunk_stride,
             "ky_stride": ky_stride if piece.ky1 - piece.ky0 > 1 else 0,
             "kx_stride": kx_stride if piece.kx1 - piece.kx0 > 1 else 0,
-            "oy_stride": window.stride[0] * row if tile.height > 1 else 0,
+            "oy_stride": (1 if by_position else window.stride[0]) * row if tile.height > 1 else 0,
             "ox_stride": (1 if folded else window.stride[1]) if tile.width > 1 else 0,
             "pad_value": layer.pad_value,
             "k_rows": piece.k_rows,

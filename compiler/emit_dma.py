@@ -8,9 +8,8 @@ from accel import layout
 from accel.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.isa import Instruction, Memory, Opcode
 from accel.layout import Hwc
-from compiler.layers import ArrayLayer, Record
+from compiler.layers import Record
 from compiler.tiles import Tile, View
-from compiler.weights import Chunk
 
 _DMA_ROW_LIMIT = 1 << 19
 """Bytes of one DMA row; longer runs are cut at image rows."""
@@ -88,50 +87,3 @@ def transfer_tile(
             fields |= {"memory": Memory.SPAD, "row_bytes": words * width, "step_bytes": width}
         result.append(Instruction(opcode, fields))
     return result
-
-
-def load_folded(
-    config: ArchConfig, layer: ArrayLayer, address: int, view: View, tile: Tile, chunks: tuple[Chunk, ...]
-) -> list[Instruction]:
-    """LOADs that fold kernel columns: word (chunk, y, ox) holds the chunk's columns around output column ox.
-
-    `view.tile` has the input's rows and the output's columns of `tile`.
-    """
-    _, width, channels = layer.input_shape
-    step = layer.window.stride[1] * channels
-    result = []
-    for chunk in chunks:
-        start = tile.x0 * layer.window.stride[1] - layer.window.padding[1] + chunk.column
-        stream = (tile.width - 1) * step + chunk.rows
-        first = max(start, 0)
-        pad = min((first - start) * channels, stream - 1)
-        size = min((width - first) * channels, stream - pad)
-        rows = view.tile.height
-        fields = {
-            "memory": Memory.SPAD,
-            "dram_address": address + (view.tile.y0 * width + first) * channels,
-            "address": view.word(chunk.index, view.tile.y0, view.tile.x0),
-            "row_count": rows,
-            "row_bytes": size,
-            "dram_row_stride": width * channels if rows > 1 else 0,
-            "row_stride": view.tile.width if rows > 1 else 0,
-            "row_words": tile.width,
-            "word_bytes": chunk.rows,
-            "step_bytes": step,
-            "pad_bytes": pad,
-            "pad_value": layer.pad_value,
-        }
-        result.append(Instruction(Opcode.LOAD, fields))
-    return result
-
-
-def can_fold(layer: ArrayLayer, chunks: tuple[Chunk, ...], tiles: tuple[Tile, ...]) -> bool:
-    """Whether every folded row of every tile has at least one byte of the image in its first and last chunk."""
-    width = layer.input_shape[1]
-    for tile in tiles:
-        for chunk in chunks:
-            start = tile.x0 * layer.window.stride[1] - layer.window.padding[1] + chunk.column
-            end = start + (tile.width - 1) * layer.window.stride[1] + chunk.taps
-            if start >= width or end <= 0:
-                return False
-    return True

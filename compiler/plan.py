@@ -14,10 +14,10 @@ from accel.config import ArchConfig
 from accel.errors import CompileError
 from accel.layout import Hwc
 from compiler.allocate import Area, Scratchpad
-from compiler.emit_dma import can_fold
+from compiler.folding import can_fold, folded_chunks
 from compiler.layers import AnyLayer, ArrayLayer, Network
 from compiler.tiles import Tile, View, input_tile, split, whole
-from compiler.weights import Chunk, channel_chunks, contraction_words, folded_chunks
+from compiler.weights import Chunk, channel_chunks, contraction_words
 
 
 @dataclass
@@ -47,11 +47,13 @@ class LayerPlan:
 
     @property
     def folded(self) -> bool:
-        """Whether kernel columns are folded into words."""
+        """Whether kernel positions are folded into words."""
         return self.chunks[0].folded
 
     def input_part(self, tile: Tile) -> Tile:
-        """What a tile buffer of the input holds for an output tile (folded: input rows, output columns)."""
+        """What a tile buffer of the input holds for an output tile (folded by columns: input rows, output columns)."""
+        if self.chunks[0].by_position:
+            return tile
         part = input_tile(self.layer, tile)
         return Tile(part.y0, part.y1, tile.x0, tile.x1) if self.folded else part
 
@@ -134,7 +136,7 @@ class _Planner:
         return self.scratchpad.allocate(shape[0] * shape[1] * -(-shape[2] // self.config.rows), first, last)
 
     def _preload(self, index: int, layer: AnyLayer, value: str) -> None:
-        """Give a network input a home in the scratchpad, unless its kernel columns are folded or it has no room."""
+        """Give a network input a home in the scratchpad, unless its kernel positions are folded or it has no room."""
         first_use = value in self.network.inputs and self.network.consumers(value)[0] == index
         if not first_use or value in self.spilled or self._folded(layer) is not None:
             return
@@ -148,7 +150,7 @@ class _Planner:
             return None
         if len(self.network.consumers(layer.inputs[0])) > 1:
             return None
-        return folded_chunks(layer, self.config.rows)
+        return folded_chunks(layer, self.config)
 
     def _tile(self, index: int, layer: AnyLayer, store: bool, floor: int) -> tuple[LayerPlan | None, int]:
         """The first tiling (largest tiles first, double buffers before single ones) that has room."""

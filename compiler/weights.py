@@ -1,4 +1,4 @@
-"""The contraction of an array layer: channel chunks, folded kernel columns, and blocks that fit the weight buffer."""
+"""The contraction of an array layer: channel chunks, folded kernel positions, and blocks that fit the weight buffer."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ class Chunk:
     """Contraction indices that share scratchpad words, `rows` bytes each.
 
     Plain, a chunk is up to R input channels of one pixel, from `channel` on (`taps` = 0). Folded, it is `taps`
-    neighbouring kernel columns, from `column` on, with all input channels each.
+    neighbouring kernel columns, or positions of the whole kernel if `by_position`, from number `first` on, with all
+    input channels each.
     """
 
     index: int
     rows: int
     channel: int = 0
-    column: int = 0
+    first: int = 0
     taps: int = 0
+    by_position: bool = False
 
     @property
     def folded(self) -> bool:
-        """Whether the words hold kernel columns."""
+        """Whether the words hold several kernel positions."""
         return self.taps > 0
 
 
@@ -61,22 +63,6 @@ def channel_chunks(channels: int, rows: int) -> tuple[Chunk, ...]:
     return tuple(Chunk(i, min(rows, channels - c), channel=c) for i, c in enumerate(starts))
 
 
-def folded_chunks(layer: ArrayLayer, rows: int) -> tuple[Chunk, ...] | None:
-    """Chunks with kernel columns folded into words; None where that saves nothing or LOAD cannot make the words."""
-    channels, columns = layer.input_shape[2], layer.window.kernel[1]
-    taps = min(rows // channels, columns) if layer.groups == 1 else 0
-    plain = -(-channels // rows) * columns
-    if taps < 2 or layer.window.dilation[1] != 1 or layer.window.stride[1] * channels > rows:
-        return None
-    count = -(-columns // taps)
-    if count >= plain or (layer.window.padding[1] + columns) * channels > 255:
-        return None
-    starts = range(0, columns, taps)
-    return tuple(
-        Chunk(i, min(taps, columns - x) * channels, column=x, taps=min(taps, columns - x)) for i, x in enumerate(starts)
-    )
-
-
 def weight_blocks(
     layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig, channels: tuple[int, int]
 ) -> list[list[Piece]]:
@@ -105,12 +91,12 @@ def contraction_words(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: Arch
     """Weight words of all output channels together."""
     starts = range(0, layer.output_shape[2], config.cols)
     parts = [(first, min(first + config.cols, layer.output_shape[2])) for first in starts]
-    taps = layer.window.kernel[0] * layer.window.kernel[1]
+    taps = 1 if chunks[0].by_position else layer.window.kernel[0] * layer.window.kernel[1]
     return sum(chunk.rows * taps for part in parts for chunk in _used_chunks(layer, chunks, part))
 
 
 def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Piece]:
-    kh = layer.window.kernel[0]
+    kh = 1 if chunks[0].by_position else layer.window.kernel[0]
     kw = 1 if chunks[0].folded else layer.window.kernel[1]
     pieces = []
     for group in _equal_runs(chunks):
@@ -149,8 +135,11 @@ def pack_block(layer: ArrayLayer, pieces: list[Piece], channel0: int, channel1: 
         for chunk in piece.chunks:
             for ky in range(piece.ky0, piece.ky1):
                 for kx in range(piece.kx0, piece.kx1):
-                    if chunk.folded:
-                        part = layer.weight[channel0:channel1, ky, chunk.column : chunk.column + chunk.taps, :depth]
+                    if chunk.by_position:
+                        positions = layer.weight[channel0:channel1].reshape(channel1 - channel0, -1, depth)
+                        part = positions[:, chunk.first : chunk.first + chunk.taps]
+                    elif chunk.folded:
+                        part = layer.weight[channel0:channel1, ky, chunk.first : chunk.first + chunk.taps, :depth]
                     else:
                         part = _plain_part(layer, chunk, ky, kx, channel0, channel1)
                     parts.append(part.reshape(channel1 - channel0, -1).T)

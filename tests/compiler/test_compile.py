@@ -65,7 +65,7 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
         if any(areas is not None for areas in layer.input_areas):
             yield "streamed input"
         if layer.folded:
-            yield "folded columns"
+            yield "folded positions" if layer.chunks[0].by_position else "folded columns"
         if layer.group_outer:
             yield "groups outside of tiles"
         if isinstance(layer.layer, build.ArrayLayer):
@@ -87,8 +87,8 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
 
 
 ALL_FEATURES = {
-    "tiles", "streamed input", "folded columns", "groups outside of tiles", "contraction in several blocks",
-    "several groups of channels", "rows < cols", "rows > cols", "square", "one PE", "host part", "several inputs",
+    "tiles", "streamed input", "folded columns", "folded positions", "groups outside of tiles",
+    "contraction in several blocks", "several groups of channels", "rows < cols", "rows > cols", "square", "one PE", "host part", "several inputs",
     "groups", "tflite", "single", "fp32",
 }  # fmt: skip
 
@@ -177,6 +177,16 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
         lambda: network((1, 8, 13, 3), conv(6, (2, 4), stride=(1, 3), padding=(0, 3, 1, 0))),
         preset("edge"),
         {"folded columns"},
+    ),
+    "first layer folded by positions, rows of padding": (
+        lambda: network((1, 9, 11, 1), conv(40, (6, 3), stride=(2, 1), padding=(3, 1, 4, 1), dilation=(2, 1))),
+        preset("edge"),
+        {"folded positions"},
+    ),
+    "first layer folded by positions and streamed": (
+        lambda: network((1, 60, 40, 3), conv(40, (3, 3), stride=(2, 2), padding=(1, 0, 0, 1))),
+        preset("edge"),
+        {"folded positions", "streamed input", "tiles"},
     ),
     "first layer folded and streamed": (
         lambda: network((1, 40, 40, 1), conv(8, (5, 5), padding=(2, 2, 2, 2))),
@@ -427,7 +437,8 @@ MUTANTS: dict[str, Patch] = {
     "blocks of weights in reverse": _weights_of_other_channels,
     "kernel upside down": _transposed_taps,
     "padding with zeros": _changes(emit_compute, "exec_piece", Opcode.EXEC, pad_value=0),
-    "folded padding with zeros": _changes(emit_dma, "load_folded", Opcode.LOAD, pad_value=0),
+    "folded rows of padding with zeros": _changes(build, "load_folded", Opcode.LOAD, dram_row_stride=0),
+    "folded padding with zeros": _changes(build, "load_folded", Opcode.LOAD, pad_value=0),
     "one weight row": _changes(emit_compute, "exec_piece", Opcode.EXEC, k_rows=1),
     "never accumulate": _changes(emit_compute, "exec_piece", Opcode.EXEC, accumulate=0),
     "every result in byte 0": _changes(emit_compute, "post_accumulators", Opcode.POST, dst_byte=0),

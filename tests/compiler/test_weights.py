@@ -12,9 +12,10 @@ import pytest
 from small_networks import conv, network
 
 from accel.config import preset
+from compiler.folding import Segment, folded_chunks, segments
 from compiler.layers import ArrayLayer
 from compiler.lower import lower
-from compiler.weights import Chunk, Piece, channel_chunks, folded_chunks, pack_block, weight_blocks
+from compiler.weights import Chunk, Piece, channel_chunks, pack_block, weight_blocks
 
 EDGE = preset("edge")
 
@@ -32,8 +33,10 @@ def rows_of(layer: ArrayLayer, piece: Piece) -> Iterator[tuple[int, int, int]]:
         for ky in range(piece.ky0, piece.ky1):
             for kx in range(piece.kx0, piece.kx1):
                 for row in range(piece.k_rows):
-                    if chunk.folded:
-                        yield ky, chunk.column + row // channels, row % channels
+                    if chunk.by_position:
+                        yield *divmod(chunk.first + row // channels, layer.window.kernel[1]), row % channels
+                    elif chunk.folded:
+                        yield ky, chunk.first + row // channels, row % channels
                     else:
                         yield ky, kx, chunk.channel + row
 
@@ -46,6 +49,8 @@ CASES = [
     (33, (3, 7), 7, 32, False),
     (16, (1, 1), 3, 64, False),
     (3, (5, 7), 5, 64, True),
+    (3, (3, 3), 60, 4096, True),
+    (1, (10, 4), 64, 32, True),
 ]
 case = pytest.mark.parametrize(("channels", "kernel", "outputs", "wbuf", "folded"), CASES)
 
@@ -56,7 +61,7 @@ def test_every_weight_is_packed_once(
 ) -> None:
     layer = layer_of(channels, kernel, outputs)
     config = replace(EDGE, wbuf_words=wbuf)
-    chunks = folded_chunks(layer, config.rows) if folded else channel_chunks(channels, config.rows)
+    chunks = folded_chunks(layer, config) if folded else channel_chunks(channels, config.rows)
     assert chunks
     seen = np.zeros((*kernel, channels), int)
     for block in weight_blocks(layer, chunks, config, (1, 3)):
@@ -109,10 +114,17 @@ def test_chunks_of_channels() -> None:
 
 
 def test_chunks_of_columns() -> None:
-    assert folded_chunks(layer_of(3, (7, 7), 4), 16) == (
-        Chunk(0, 15, column=0, taps=5),
-        Chunk(1, 6, column=5, taps=2),
-    )
+    assert folded_chunks(layer_of(3, (3, 3), 4), EDGE) == (Chunk(0, 9, first=0, taps=3),)
+    assert segments(layer_of(3, (3, 3), 4), Chunk(0, 9, first=0, taps=3)) == [Segment(0, 0, 3, 0)]
+
+
+def test_chunks_of_positions() -> None:
+    """Where many channels come out, full words are worth the LOADs that make them in pieces."""
+    layer = layer_of(3, (3, 3), 40)
+    chunks = folded_chunks(layer, EDGE)
+    assert chunks == (Chunk(0, 15, first=0, taps=5, by_position=True), Chunk(1, 12, first=5, taps=4, by_position=True))
+    assert segments(layer, chunks[0]) == [Segment(0, 0, 3, 0), Segment(1, 0, 2, 9)]
+    assert segments(layer, chunks[1]) == [Segment(1, 2, 3, 0), Segment(2, 0, 3, 3)]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +138,7 @@ def test_chunks_of_columns() -> None:
     ],
 )
 def test_what_is_not_folded(channels: int, kernel: tuple[int, int], fields: dict[str, Any], reason: str) -> None:
-    assert folded_chunks(layer_of(channels, kernel, 4, **fields), EDGE.rows) is None
+    assert folded_chunks(layer_of(channels, kernel, 4, **fields), EDGE) is None
 
 
 def test_blocks_use_the_buffer() -> None:
