@@ -9,8 +9,8 @@ from math import gcd
 import numpy as np
 
 from accel.config import ArchConfig
+from accel.depthwise import row_stream
 from accel.isa import Instruction, Opcode
-from accel.timing import row_stream
 from compiler.emit_compute import window_fields
 from compiler.layers import DepthwiseLayer, Window
 from compiler.tiles import Tile, View
@@ -97,7 +97,7 @@ def exec_parts(
         y, x = part.ky0 * window.dilation[0], part.kx0 * window.dilation[1] + columns.first * window.stride[1]
         taps = part.kx1 - part.kx0
         x_start = fields["x_start"] + x
-        lead_steps, row_steps = row_stream(x_start, step, unit, columns.count, taps, fields["width"])
+        lead_steps, row_steps = row_stream(x_start, unit, step // unit, fields["width"], taps, columns.count)
         yield Instruction(
             Opcode.EXEC,
             {
