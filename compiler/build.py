@@ -245,7 +245,7 @@ class Builder:
         """The same for the depthwise engine: as many channels per step as it has lanes."""
         config, tile = self.config, plan.tiles[number]
         chunks = (channels[0] // config.rows, -(-channels[1] // config.rows))
-        output, lanes = self._output_view(plan, tile, chunks[0]), min(config.rows, config.cols)
+        output, lanes = self._output_view(plan, tile, chunks[0]), config.depthwise_lanes
         kernel, classes = kernel_parts(layer.window, tile, config), column_classes(layer.window, tile.width)
         for c0 in range(channels[0], channels[1], lanes):
             part, acc = (c0, min(c0 + lanes, channels[1])), self._next_accumulators()

@@ -91,11 +91,12 @@ def exec_parts(
     window, row = layer.window, view.tile.width
     fields, address = window_fields(layer, view, tile, folded=False)
     chunk, byte = divmod(channel, config.rows)
-    unit, step = unit_of_stream(window), window.stride[1] * columns.every
+    step = window.stride[1] * columns.every
     wbuf, acc = addresses
     for number, part in enumerate(parts):
         y, x = part.ky0 * window.dilation[0], part.kx0 * window.dilation[1] + columns.first * window.stride[1]
         taps = part.kx1 - part.kx0
+        unit = unit_of_stream(window) if taps > 1 else step
         x_start = fields["x_start"] + x
         lead_steps, row_steps = row_stream(x_start, unit, step // unit, fields["width"], taps, columns.count)
         yield Instruction(
