@@ -174,10 +174,12 @@ class _Planner:
         return None, smallest
 
     def _tilings(self, layer: AnyLayer, streams: bool, floor: int) -> Iterator[tuple[Tile, ...]]:
-        """Tilings by falling size; small tiles where all is resident, so that the next layer can follow closely."""
+        """Tilings by falling size; small tiles where all is resident, so that the next layer can follow closely; several to stream."""
         height, width, _ = layer.output_shape
         most = self.config.acc_bank_words
-        target = most if streams else min(most, 16 * self.config.rows)
+        target = min(most, 16 * self.config.rows)
+        if streams:
+            target = min(most, max(2 * self.config.rows, height * width // 4))
         columns = -(-width // -(-width // most))
         rows = max(1, min(height, target // columns))
         floor = min(floor, rows * columns, height * width)
