@@ -174,7 +174,7 @@ class _Planner:
         return None, smallest
 
     def _tilings(self, layer: AnyLayer, streams: bool, floor: int) -> Iterator[tuple[Tile, ...]]:
-        """Tilings by falling size; small tiles where all is resident, so that the next layer can follow closely; several to stream."""
+        """Tilings by falling size; small tiles where all is resident, so that the next layer can follow closely."""
         height, width, _ = layer.output_shape
         most = self.config.acc_bank_words
         target = min(most, 16 * self.config.rows)
