@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from accel.config import ArchConfig
 from accel.errors import CompileError
 from accel.graph import Graph
@@ -79,14 +81,15 @@ def _fuse(scope: Scope, layers: list[AnyLayer], node: Clamp | Table, outputs: tu
     if len(makers) != 1 or source in outputs or len(scope.graph.consumers(source)) > 1:
         return None
     layer = layers[makers[0]]
-    if layer.table is not None:
-        return None
+    table = layer.table
+    low, high = layer.act_min, layer.act_max
     if isinstance(node, Table):
-        layers[makers[0]] = replace(layer, output=node.output, table=node.table)
+        table = node.table if table is None else node.table[table.astype(np.int64) + 128]
+    elif table is not None:
+        table = table.clip(node.act_min, node.act_max)
     else:
-        low = min(max(layer.act_min, node.act_min), node.act_max)
-        high = max(min(layer.act_max, node.act_max), node.act_min)
-        layers[makers[0]] = replace(layer, output=node.output, act_min=low, act_max=high)
+        low, high = min(max(low, node.act_min), node.act_max), max(min(high, node.act_max), node.act_min)
+    layers[makers[0]] = replace(layer, output=node.output, table=table, act_min=low, act_max=high)
     return layer.name
 
 

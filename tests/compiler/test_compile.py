@@ -36,9 +36,18 @@ from compiler import (
     tiles,
     weights,
 )
+from compiler import depthwise as depthwise_steps
+from compiler.layers import DepthwiseLayer
 
 TINY = preset("tiny")
 SLOW = pytest.mark.slow
+
+
+ENGINE = replace(TINY, name="engine", depthwise_taps=3)
+
+
+def depthwise(channels: int, kernel: tuple[int, int], **fields: Any) -> Any:
+    return conv(channels, kernel, groups=channels, **fields)
 
 
 def assert_equal(graph: Graph, config: ArchConfig, rng: np.random.Generator, engines: tuple[str, ...]) -> Program:
@@ -70,7 +79,9 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
             yield "groups outside of tiles"
         if isinstance(layer.layer, build.ArrayLayer):
             channels = (0, min(config.cols, layer.layer.output_shape[2]))
-            if layer.layer.groups > 1:
+            if isinstance(layer.layer, DepthwiseLayer):
+                yield "depthwise engine"
+            elif layer.layer.groups > 1:
                 yield "groups"
             if len(weights.weight_blocks(layer.layer, layer.chunks, config, channels)) > 1:
                 yield "contraction in several blocks"
@@ -90,7 +101,7 @@ ALL_FEATURES = {
     "tiles", "streamed input", "folded columns", "folded positions", "groups outside of tiles",
     "contraction in several blocks", "several groups of channels", "rows < cols", "rows > cols", "square", "one PE",
     "host part", "several inputs",
-    "groups", "tflite", "single", "fp32",
+    "groups", "depthwise engine", "tflite", "single", "fp32",
 }  # fmt: skip
 
 
@@ -153,6 +164,24 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
         lambda: network((1, 5, 6, 3), table(), conv(6, (2, 2)), table(), conv(9, (1, 1)), table(), table()),
         TINY,
         set(),
+    ),
+    "depthwise, more channels than lanes": (
+        lambda: network(
+            (1, 7, 9, 11), depthwise(11, (3, 5), padding=(1, 2, 1, 2)), depthwise(11, (2, 1), stride=(1, 3))
+        ),
+        replace(ENGINE, rows=8, cols=4, spad_bank_words=128),
+        {"depthwise engine"},
+    ),
+    "depthwise, dilated and strided": (
+        lambda: network(
+            (1, 9, 13, 5),
+            depthwise(5, (3, 3), padding=(2, 2, 2, 2), dilation=(2, 2)),
+            depthwise(5, (2, 4), stride=(2, 2), padding=(1, 3, 0, 3), dilation=(1, 3)),
+            depthwise(5, (3, 3), padding=(1, 1, 1, 1), stride=(2, 2)),
+            depthwise(5, (3, 2)),
+        ),
+        ENGINE,
+        {"depthwise engine"},
     ),
     "a tensor larger than the scratchpad": (
         lambda: network((1, 20, 20, 8), conv(8, (3, 3), padding=(1, 1, 1, 1)), conv(4, (3, 3), stride=(2, 2))),
@@ -236,7 +265,8 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
     ),
     "global average of 2,895 taps": (lambda: network((1, 193, 15, 3), pool(AveragePool2d, (193, 15), (1, 1))), TINY,
                                      set()),
-    "depthwise": (lambda: network((1, 9, 7, 10), conv(10, (3, 3), groups=10, padding=(1, 1, 1, 1))), TINY, {"groups"}),
+    "depthwise on the array": (lambda: network((1, 9, 7, 10), depthwise(10, (3, 3), padding=(1, 1, 1, 1))), replace(
+        TINY, depthwise_taps=0), {"groups"}),
     "groups that share words": (lambda: network((1, 5, 5, 9), conv(12, (2, 2), groups=3)), SMALL, {"groups"}),
     "an input that is added to itself": (lambda: network((1, 4, 4, 9), add()), TINY, set()),
 }  # fmt: skip
@@ -431,6 +461,18 @@ def _no_waits(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _columns_beside_each_other(patch: pytest.MonkeyPatch) -> None:
+    original = depthwise_steps.post_columns
+    patch.setattr(
+        build, "post_columns", lambda post, columns, offset: original(post, columns, offset).replace(dst_ox_stride=1)
+    )
+
+
+def _depthwise_upside_down(patch: pytest.MonkeyPatch) -> None:
+    original = depthwise_steps.pack_parts
+    patch.setattr(build, "pack_parts", lambda layer, parts, *channels: original(layer, parts[::-1], *channels)[::-1])
+
+
 _ONLY_SUMS = SimpleNamespace(SUM=Reduce.SUM, SUB=Reduce.SUM, MUL=Reduce.SUM, MAX=Reduce.MAX)
 
 MUTANTS: dict[str, Patch] = {
@@ -451,6 +493,8 @@ MUTANTS: dict[str, Patch] = {
     "no tables": _changes(emit_compute, "post_accumulators", Opcode.POST, table=0),
     "always the first table": lambda patch: patch.setattr(build, "table_field", lambda *_: 1),
     "sums for products": lambda patch: patch.setattr(lower_vector, "Reduce", _ONLY_SUMS),
+    "classes of columns beside each other": _columns_beside_each_other,
+    "kernel rows of depthwise upside down": _depthwise_upside_down,
     "zero point not in the bias": _bias_without_zero_point,
     "mean rounded down": _mean_rounded_down,
     "tiles loaded too early": _tiles_loaded_too_early,
@@ -460,7 +504,7 @@ MUTANTS: dict[str, Patch] = {
 
 def suite() -> Iterator[tuple[Graph, ArchConfig]]:
     """Directed and random cases, quick ones."""
-    for case in (*list(CASES)[:13], "pools beside each other"):
+    for case in (*list(CASES)[:15], "pools beside each other"):
         yield CASES[case][0](), CASES[case][1]
     for seed in range(10):
         yield random_graph(np.random.default_rng(seed), "tflite", layers=3, channels=12, size=8), TINY

@@ -140,7 +140,7 @@ def test_means_prefer_single_rounding() -> None:
 
 
 def test_what_follows_a_host_operation_runs_there_too_and_says_why() -> None:
-    lowered = lower(network((1, 1, 1, 9), conv(4, (1, 1)), softmax(), reshape((1, 4)), fully_connected(3)), TINY)
+    lowered = lower(network((1, 1, 1, 9), conv(4, (1, 1)), softmax(), fully_connected(3), reshape((1, 3, 1, 1))), TINY)
     assert [layer.name for layer in lowered.layers] == ["n0"]
     assert [(o.name, o.unit, o.why) for o in lowered.operators] == [
         ("n0", "array", "sums of products"),
@@ -153,13 +153,14 @@ def test_what_follows_a_host_operation_runs_there_too_and_says_why() -> None:
 
 
 def test_tables_and_clamps_join_the_layer_that_makes_their_input() -> None:
-    lowered = lower(network((1, 3, 3, 2), conv(2, (1, 1)), clamp(-90, 5), table(), table(), clamp(3, 4)), TINY)
-    first, second = lowered.layers
-    assert (first.output, first.act_min, first.act_max) == ("t3", -90, 5)
-    assert first.table is not None
-    assert (second.name, second.output, second.act_min, second.act_max) == ("n3", "t4", -128, 127)
-    assert second.table is not None
-    assert [o.why for o in lowered.operators][1:3] == ["with the results of n0"] * 2
+    graph = network((1, 3, 3, 2), conv(2, (1, 1)), clamp(-90, 5), table(), table(), clamp(3, 4))
+    lowered = lower(graph, TINY)
+    (layer,) = lowered.layers
+    assert (layer.output, layer.act_min, layer.act_max) == ("t5", -90, 5)
+    first, second = (node.table for node in graph.nodes[2:4])
+    assert layer.table is not None
+    np.testing.assert_array_equal(layer.table, second[first.astype(int) + 128].clip(3, 4))
+    assert [o.why for o in lowered.operators][1:] == ["with the results of n0"] * 4
 
 
 def test_disjoint_clamps_make_a_constant() -> None:
