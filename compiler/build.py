@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
+
+import numpy as np
 
 from accel.config import TABLE_ENTRIES, ArchConfig
-from accel.isa import Instruction, Memory, Opcode
-from accel.layout import tensor_bytes
+from accel.isa import Instruction, Memory
 from compiler import emit_compute, emit_dma
 from compiler.depthwise import KernelPart, column_classes, exec_parts, kernel_parts, pack_parts, post_columns
-from compiler.folding import load_folded
-from compiler.layers import IDENTITY, AnyLayer, ArrayLayer, DepthwiseLayer, Network, Record, VectorLayer
-from compiler.plan import LayerPlan, Plan
+from compiler.layers import IDENTITY, ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, Record, VectorLayer
+from compiler.moves import Gather, fill_values
+from compiler.plan import LayerPlan, MovePlan, Plan
 from compiler.schedule import Load, Step
-from compiler.tiles import Tile, View
+from compiler.tiles import Tile, View, whole
+from compiler.transfers import Transfers
 from compiler.weights import Piece, pack_block, weight_blocks
-
-ALIGNMENT_BYTES = 64
-"""Alignment of tensors and constants in external memory."""
-
-
-def align(value: int, alignment: int = ALIGNMENT_BYTES) -> int:
-    """The next multiple of `alignment`."""
-    return -(-value // alignment) * alignment
 
 
 def table_field(addresses: dict[Hashable, int], table: Hashable | None) -> int:
@@ -30,147 +25,24 @@ def table_field(addresses: dict[Hashable, int], table: Hashable | None) -> int:
     return 0 if table is None else addresses[table] // TABLE_ENTRIES + 1
 
 
-class Builder:
+class Builder(Transfers):
     """Steps and loads of a planned network, and the constants that they read."""
 
     def __init__(self, network: Network, plan: Plan, config: ArchConfig) -> None:
-        self.network, self.plan, self.config = network, plan, config
-        self.shapes = network.inputs | {layer.output: layer.output_shape for layer in network.layers}
-        self.dram, self.constants_address = self._place_tensors()
-        self.constants = bytearray()
-        self._constant_addresses: dict[bytes, int] = {}
-        self.steps: list[Step] = []
+        super().__init__(network, plan, config)
         self._bank = 0
-        self._turn = 0
-        self._tile_steps: list[int] = []
-        self.loads: dict[Hashable, Load] = {}
-        self._last_step: list[int] = []
-        self._written: dict[str, list[tuple[Tile, int]]] = {}
         for index in range(len(network.layers)):
             self._build_layer(index)
             self._last_step.append(len(self.steps) - 1)
 
-    def _place_tensors(self) -> tuple[dict[str, int], int]:
-        """Addresses of all values that external memory holds, and of what follows them."""
-        address, dram = 0, {}
-        network = self.network
-        boundary = (*network.inputs, *(network.aliases.get(name, name) for name in network.outputs))
-        made = (layer.output for layer in network.layers)
-        for value in dict.fromkeys((*boundary, *made)):
-            if value in boundary or value not in self.plan.residents:
-                dram[value] = address
-                address = align(address + tensor_bytes((1, *self.shapes[value])))
-        return dram | {name: dram[value] for name, value in network.aliases.items() if value in dram}, address
-
-    def _constant(self, data: bytes) -> int:
-        """Place constant bytes, unless equal ones are there; their address."""
-        if data not in self._constant_addresses:
-            self._constant_addresses[data] = self.constants_address + len(self.constants)
-            self.constants += data + bytes(-len(data) % ALIGNMENT_BYTES)
-        return self._constant_addresses[data]
-
     def _build_layer(self, index: int) -> None:
         plan = self.plan.layers[index]
-        if isinstance(plan.layer, ArrayLayer):
+        if isinstance(plan, MovePlan):
+            self._build_move_layer(index, plan)
+        elif isinstance(plan.layer, ArrayLayer):
             self._build_array_layer(index, plan, plan.layer)
         else:
             self._build_vector_layer(index, plan, plan.layer)
-
-    # Inputs and outputs -------------------------------------------------------------------------------------------
-
-    def _input_view(self, index: int, operand: int, number: int) -> tuple[View, list[Hashable]]:
-        """Where operand `operand` of tile `number` is, and the loads that bring it there."""
-        plan = self.plan.layers[index]
-        layer, tile = plan.layer, plan.tiles[number]
-        value, areas = layer.inputs[operand], plan.input_areas[operand]
-        part = plan.input_part(tile)
-        if areas is None:
-            view = self.plan.view(value, layer.input_shape)
-            return view, self._preloads(index, value, view, part) if value in self.network.inputs else []
-        view = View(areas[number % len(areas)].base, part.pixels, part)
-        key = ("tile", index, operand, number)
-        if key not in self.loads:
-            self.loads[key] = Load(
-                key,
-                Memory.SPAD,
-                0,
-                self._tile_loader(plan, value, view, tile),
-                self._tile_ready(index, operand, number),
-            )
-        return view, [key]
-
-    def _tile_loader(self, plan: LayerPlan, value: str, view: View, tile: Tile) -> Callable[[int], list[Instruction]]:
-        config, layer, address = self.config, plan.layer, self.dram[value]
-        if plan.folded and isinstance(layer, ArrayLayer):
-            addresses = (address, self._constant(bytes([layer.pad_value & 255])))
-            return lambda _: load_folded(layer, addresses, view, tile, plan.chunks)
-        chunks = (0, -(-layer.input_shape[2] // config.rows))
-        return lambda _: emit_dma.transfer_tile(
-            Opcode.LOAD, config, address, layer.input_shape, view, view.tile, chunks
-        )
-
-    def _tile_ready(self, index: int, operand: int, number: int) -> int:
-        """The step after which a tile may be loaded: its buffer is free and its data is stored."""
-        plan = self.plan.layers[index]
-        areas = plan.input_areas[operand] or []
-        ready = self._area_ready(areas[number % len(areas)].base, areas[0].words, index)
-        before = number - len(areas)
-        if before >= 0:
-            ready = max(ready, self._tile_steps[before])
-        part = plan.input_part(plan.tiles[number])
-        if plan.folded:
-            part = Tile(part.y0, part.y1, 0, plan.layer.input_shape[1])
-        writes = self._written.get(plan.layer.inputs[operand], [])
-        return max([ready, *(step for tile, step in writes if tile.intersects(part))])
-
-    def _area_ready(self, base: int, words: int, index: int) -> int:
-        """The last step of earlier layers that own any of these scratchpad words."""
-        ready = -1
-        owners = [*self.plan.residents.values()]
-        for plan in self.plan.layers[:index]:
-            owners += [area for areas in (*plan.input_areas, plan.output_areas) for area in areas or ()]
-        for area in owners:
-            if area.last < index and area.base < base + words and base < area.base + area.words:
-                ready = max(ready, self._last_step[area.last])
-        return ready
-
-    def _preloads(self, index: int, value: str, view: View, part: Tile) -> list[Hashable]:
-        """Loads of a resident network input, in bands of rows; those that rows up to `part.y1` need."""
-        shape = self.shapes[value]
-        chunks = (0, -(-shape[2] // self.config.rows))
-        band = max(1, min(shape[0], 16 * self.config.rows // shape[1]))
-        keys: list[Hashable] = []
-        for y0 in range(0, part.y1, band):
-            key = ("preload", value, y0)
-            keys.append(key)
-            if key not in self.loads:
-                tile = Tile(y0, min(y0 + band, shape[0]), 0, shape[1])
-                area = self.plan.residents[value]
-                self.loads[key] = Load(
-                    key,
-                    Memory.SPAD,
-                    0,
-                    lambda _, tile=tile: emit_dma.transfer_tile(  # type: ignore[misc]
-                        Opcode.LOAD, self.config, self.dram[value], shape, view, tile, chunks
-                    ),
-                    self._area_ready(area.base, area.words, index),
-                )
-        return keys
-
-    def _output_view(self, plan: LayerPlan, tile: Tile, first_chunk: int) -> View:
-        """Where results of a tile go; buffers, used in turn, hold chunks from `first_chunk` on."""
-        if plan.output_areas is None:
-            return self.plan.view(plan.layer.output, plan.layer.output_shape)
-        self._turn += 1
-        base = plan.output_areas[self._turn % len(plan.output_areas)].base
-        return View(base - first_chunk * tile.pixels, tile.pixels, tile)
-
-    def _stores(self, layer: AnyLayer, view: View, tile: Tile, chunks: tuple[int, int]) -> list[Instruction]:
-        """STOREs of finished chunks of a tile, if external memory holds the value."""
-        if layer.output not in self.dram:
-            return []
-        address = self.dram[layer.output]
-        return emit_dma.transfer_tile(Opcode.STORE, self.config, address, layer.output_shape, view, tile, chunks)
 
     # Array layers -------------------------------------------------------------------------------------------------
 
@@ -205,7 +77,7 @@ class Builder:
             part, acc = (c0, min(c0 + config.cols, channels[1])), self._next_accumulators()
             blocks = weight_blocks(layer, plan.chunks, config, part)
             for b, pieces in enumerate(blocks):
-                view, needs = self._input_view(index, 0, number)
+                view, needs = self._input_view(index, plan, 0, number)
                 weights = self._weight_load(index, layer, part, b, pieces)
                 needs = [*needs, weights]
                 last = b == len(blocks) - 1
@@ -237,7 +109,7 @@ class Builder:
 
                 needs += [key for key in (params, table) if key is not None]
                 self.steps.append(Step(index, needs, make))
-        self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
+        self._note(layer.output, tile)
 
     def _build_depthwise_group(
         self, index: int, plan: LayerPlan, layer: DepthwiseLayer, number: int, channels: tuple[int, int]
@@ -249,7 +121,7 @@ class Builder:
         kernel, classes = kernel_parts(layer.window, tile, config), column_classes(layer.window, tile.width)
         for c0 in range(channels[0], channels[1], lanes):
             part, acc = (c0, min(c0 + lanes, channels[1])), self._next_accumulators()
-            view, needs = self._input_view(index, 0, number)
+            view, needs = self._input_view(index, plan, 0, number)
             weights = self._depthwise_load(index, layer, part, tuple(kernel))
             params = self._param_load(index, c0, layer.records[part[0] : part[1]])
             table = self._table_load(layer)
@@ -276,7 +148,7 @@ class Builder:
 
             needs = [*needs, weights, params, *([table] if table is not None else [])]
             self.steps.append(Step(index, needs, make))
-        self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
+        self._note(layer.output, tile)
 
     def _depthwise_load(
         self, index: int, layer: DepthwiseLayer, part: tuple[int, int], kernel: tuple[KernelPart, ...]
@@ -316,7 +188,7 @@ class Builder:
             )
         return key
 
-    def _table_load(self, layer: AnyLayer) -> Hashable | None:
+    def _table_load(self, layer: ComputeLayer) -> Hashable | None:
         """The layer's table; equal tables are loaded once."""
         if layer.table is None:
             return None
@@ -331,12 +203,41 @@ class Builder:
             )
         return key
 
+    # Gathers ------------------------------------------------------------------------------------------------------
+
+    def _build_move_layer(self, index: int, plan: MovePlan) -> None:
+        layer = plan.layer
+        resident = self.plan.residents.get(layer.output)
+        values = fill_values(layer.locations)
+        fills = {value: self._constant(np.int8(value).tobytes()) for value in values}
+        gather = Gather(self.config, layer, [self.dram[source] for source in layer.sources], fills)
+        written = max((step for source in layer.sources for _, step in self._written.get(source, [])), default=-1)
+        steps: list[int] = []
+        for number, (first, last) in enumerate(gather.parts(plan.words)):
+            area = resident or plan.areas[number % len(plan.areas)]
+            base = area.base + (first if resident else 0)
+            ready = max(written, self._area_ready(area.base, area.words, index))
+            if not resident and number >= len(plan.areas):
+                ready = max(ready, steps[number - len(plan.areas)])
+            key = ("move", index, first)
+            self.loads[key] = Load(key, Memory.SPAD, 0, partial(gather.loads, first, last, base), ready)
+            self.steps.append(Step(index, [key], self._store_step(gather, layer, first, last, base)))
+            steps.append(len(self.steps) - 1)
+        self._note(layer.output, whole(layer.output_shape))
+
+    def _store_step(
+        self, gather: Gather, layer: MoveLayer, first: int, last: int, base: int
+    ) -> Callable[[dict[Hashable, int]], list[Instruction]]:
+        """STOREs of a part, if external memory holds the value."""
+        address = self.dram.get(layer.output)
+        return lambda _: [] if address is None else gather.stores(first, last, base, address)
+
     # Vector layers ------------------------------------------------------------------------------------------------
 
     def _build_vector_layer(self, index: int, plan: LayerPlan, layer: VectorLayer) -> None:
         self._tile_steps = [0] * len(plan.tiles)
         for number, tile in enumerate(plan.tiles):
-            inputs = [self._input_view(index, operand, number) for operand in range(len(layer.inputs))]
+            inputs = [self._input_view(index, plan, operand, number) for operand in range(len(layer.inputs))]
             views, needs = tuple(view for view, _ in inputs), [key for _, keys in inputs for key in keys]
             output = self._output_view(plan, tile, 0)
             parts = [(tile.common(Tile(r.y0, r.y1, r.x0, r.x1)), r.record) for r in layer.regions]
@@ -348,7 +249,7 @@ class Builder:
                 make = self._vector_step(layer, part, views, output, (params, table), stored)
                 self.steps.append(Step(index, [*needs, params, *([table] if table is not None else [])], make))
             self._tile_steps[number] = len(self.steps) - 1
-            self._written.setdefault(layer.output, []).append((tile, len(self.steps) - 1))
+            self._note(layer.output, tile)
 
     def _vector_step(
         self,

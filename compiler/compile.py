@@ -9,12 +9,13 @@ from accel.config import ArchConfig
 from accel.errors import CompileError
 from accel.graph import Graph
 from accel.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
-from compiler.build import ALIGNMENT_BYTES, Builder, align
+from compiler.build import Builder
 from compiler.check import check_program
 from compiler.layers import product_shape
 from compiler.lower import lower
 from compiler.plan import plan_network
 from compiler.schedule import Scheduler
+from compiler.transfers import ALIGNMENT_BYTES, align
 
 CODE_ALIGNMENT_BYTES = 4096
 
@@ -48,7 +49,7 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
         raise CompileError(
             f"graph {graph.name!r} must need at most {MEMORY_LIMIT_BYTES} bytes of external memory, got {memory_bytes}"
         )
-    slots = {name: _slot(graph, name, builder.dram) for name in (*network.inputs, *network.outputs)}
+    slots = {name: _slot(graph, name, builder.dram) for name in (*graph.inputs, *network.outputs)}
     program = Program(
         config=config,
         code=code,
@@ -56,7 +57,7 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
         code_address=code_address,
         constants_address=builder.constants_address,
         memory_bytes=memory_bytes,
-        inputs=tuple(slots[name] for name in network.inputs),
+        inputs=tuple(slots[name] for name in graph.inputs),
         outputs=tuple(slots[name] for name in network.outputs),
         layers=tuple(LayerInfo(a.name, a.op, a.macs, *product_shape(a)) for a in network.layers),
         instruction_layers=tuple(scheduler.instruction_layers),

@@ -88,7 +88,7 @@ def exec_parts(
     addresses: tuple[int, int],
 ) -> Iterator[Instruction]:
     """EXECs of one class of output columns of a tile; `addresses` are those of the weights and the accumulators."""
-    window, row = layer.window, view.tile.width
+    window, (row, column) = layer.window, view.strides
     fields, address = window_fields(layer, view, tile, folded=False)
     chunk, byte = divmod(channel, config.rows)
     step = window.stride[1] * columns.every
@@ -107,15 +107,15 @@ def exec_parts(
                 "x_start": x_start,
                 "x_step": step,
                 "x_dilation": unit,
-                "spad_address": address + chunk * view.chunk_stride + y * row + x,
+                "spad_address": address + chunk * view.chunk_stride + y * row + x * column,
                 "ky_count": part.ky1 - part.ky0,
                 "kx_count": taps,
                 "oy_count": tile.height,
                 "ox_count": columns.count,
                 "ky_stride": window.dilation[0] * row if part.ky1 - part.ky0 > 1 else 0,
-                "kx_stride": unit,
+                "kx_stride": unit * column,
                 "oy_stride": window.stride[0] * row if tile.height > 1 else 0,
-                "ox_stride": step,
+                "ox_stride": step * column,
                 "pad_value": layer.pad_value,
                 "wbuf_address": wbuf,
                 "acc_address": acc,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from accel.config import ArchConfig
-from accel.errors import CompileError
 from accel.isa import Instruction, Opcode, Source
 from compiler.layers import ArrayLayer, Layer, VectorLayer
 from compiler.tiles import Tile, View, input_tile
@@ -14,8 +13,8 @@ def window_fields(layer: Layer, view: View, tile: Tile, folded: bool) -> tuple[d
     """Window fields and the source address (chunk 0) for outputs `tile` read from `view`."""
     window = layer.window
     part = input_tile(layer, tile)
-    y_start = tile.y0 * window.stride[0] - window.padding[0] - part.y0
-    row = view.tile.width
+    row, column = view.strides
+    y_start = min(tile.y0 * window.stride[0] - window.padding[0] - part.y0, part.height)
     fields = {
         "y_start": y_start,
         "y_step": window.stride[0],
@@ -25,14 +24,14 @@ def window_fields(layer: Layer, view: View, tile: Tile, folded: bool) -> tuple[d
     }
     if folded:
         return fields, view.base + (part.y0 - view.tile.y0 + y_start) * row + tile.x0 - view.tile.x0
-    x_start = tile.x0 * window.stride[1] - window.padding[1] - part.x0
+    x_start = min(tile.x0 * window.stride[1] - window.padding[1] - part.x0, part.width)
     fields |= {
         "x_start": x_start,
         "x_step": window.stride[1],
         "x_dilation": window.dilation[1],
         "width": part.width,
     }
-    return fields, view.word(0, part.y0, part.x0) + y_start * row + x_start
+    return fields, view.word(0, part.y0, part.x0) + y_start * row + x_start * column
 
 
 def exec_piece(
@@ -40,13 +39,13 @@ def exec_piece(
 ) -> Instruction:
     """EXEC of one piece of the contraction over the outputs of `tile`; `view` holds the input (folded or not)."""
     folded, by_position = piece.chunks[0].folded, piece.chunks[0].by_position
-    row = view.tile.width
+    row, column = view.strides
     window = layer.window
     if by_position:
         fields, address = {"y_start": 0, "y_step": 1, "height": tile.height, "width": 1}, view.word(0, tile.y0, tile.x0)
     else:
         fields, address = window_fields(layer, view, tile, folded)
-    ky_stride, kx_stride = window.dilation[0] * row, 0 if folded else window.dilation[1]
+    ky_stride, kx_stride = window.dilation[0] * row, 0 if folded else window.dilation[1] * column
     fields["y_start"] += piece.ky0 * window.dilation[0]
     if not folded:
         fields["x_start"] += piece.kx0 * window.dilation[1]
@@ -68,7 +67,7 @@ def exec_piece(
             "ky_stride": ky_stride if piece.ky1 - piece.ky0 > 1 else 0,
             "kx_stride": kx_stride if piece.kx1 - piece.kx0 > 1 else 0,
             "oy_stride": (1 if by_position else window.stride[0]) * row if tile.height > 1 else 0,
-            "ox_stride": (1 if folded else window.stride[1]) if tile.width > 1 else 0,
+            "ox_stride": (1 if folded else window.stride[1] * column) if tile.width > 1 else 0,
             "pad_value": layer.pad_value,
             "k_rows": piece.k_rows,
             "wbuf_address": wbuf_address,
@@ -123,8 +122,8 @@ def _destination(view: View, tile: Tile, chunk: int, words: int) -> dict[str, in
     return {
         "dst_address": view.word(chunk, tile.y0, tile.x0),
         "dst_word_stride": view.chunk_stride if words > 1 else 0,
-        "dst_oy_stride": view.tile.width if tile.height > 1 else 0,
-        "dst_ox_stride": 1 if tile.width > 1 else 0,
+        "dst_oy_stride": view.strides[0] if tile.height > 1 else 0,
+        "dst_ox_stride": view.strides[1] if tile.width > 1 else 0,
     }
 
 
@@ -137,12 +136,27 @@ def post_operands(
     param_row: int,
     table: int,
 ) -> list[Instruction]:
-    """POSTs that compute a tile of a vector layer (chunk by chunk where the operands' strides differ)."""
+    """POSTs that compute a tile of a vector layer (chunk by chunk, row by row where the operands' strides differ)."""
+    parts = _steady_parts(tile, views)
+    if len(parts) > 1:
+        posts = [post_operands(config, layer, part, views, output, param_row, table) for part in parts]
+        return [post for several in posts for post in several]
     channels = layer.output_shape[2]
     chunks = -(-channels // config.rows)
     together = len({view.chunk_stride for view in views}) == 1
     runs = [(0, chunks)] if together else [(chunk, 1) for chunk in range(chunks)]
     return [_post_run(config, layer, tile, views, output, param_row, table, first, count) for first, count in runs]
+
+
+def _steady_parts(tile: Tile, views: tuple[View, ...]) -> list[Tile]:
+    """Parts of a tile in which all operands advance alike."""
+    rows, columns = (len({view.strides[axis] for view in views}) > 1 for axis in (0, 1))
+    height, width = 1 if rows else tile.height, 1 if columns else tile.width
+    return [
+        Tile(y, y + height, x, x + width)
+        for y in range(tile.y0, tile.y1, height)
+        for x in range(tile.x0, tile.x1, width)
+    ]
 
 
 def _post_run(
@@ -156,17 +170,15 @@ def _post_run(
     first: int,
     count: int,
 ) -> Instruction:
-    window, row = layer.window, views[0].tile.width
+    window, (row, column) = layer.window, views[0].strides
     fields, address = window_fields(layer, views[0], tile, folded=False)
     taps = {"ky_count": window.kernel[0], "kx_count": window.kernel[1]}
-    strides = (window.dilation[0] * row, window.dilation[1])
+    strides = (window.dilation[0] * row, window.dilation[1] * column)
     address += first * views[0].chunk_stride
     if len(views) == 2:
         other = window_fields(layer, views[1], tile, folded=False)[1] + first * views[1].chunk_stride
         taps, strides = {"ky_count": 2, "kx_count": 1}, (other - address, 0)
         fields["y_dilation"] = 0
-        if views[1].tile.width != row and tile.height > 1:
-            raise CompileError(f"layer {layer.name!r}: both operands must have rows of one length in the scratchpad")
     width = layer.output_shape[2] if first == 0 and count == 1 else config.rows
     names = (("zero_point", "multiplier", "shift"), layer.operands)
     operands = {f"{name}{i}": value for i in (0, 1) for name, value in zip(names[0], names[1][i], strict=True)}
@@ -186,7 +198,7 @@ def _post_run(
             "src_address": address,
             "src_word_stride": views[0].chunk_stride if count > 1 else 0,
             "src_oy_stride": window.stride[0] * row if tile.height > 1 else 0,
-            "src_ox_stride": window.stride[1] if tile.width > 1 else 0,
+            "src_ox_stride": window.stride[1] * column if tile.width > 1 else 0,
             "src_ky_stride": strides[0] if taps["ky_count"] > 1 else 0,
             "src_kx_stride": strides[1] if taps["kx_count"] > 1 else 0,
             "left_shift": layer.left_shift,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from accel import layout
 from accel.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.isa import Instruction, Memory, Opcode
 from accel.layout import Hwc
-from compiler.layers import Record
+from compiler.layers import Place, Record
 from compiler.tiles import Tile, View
+
+_Loop = tuple[int, int, int]
+"""Count, bytes and scratchpad words between iterations."""
 
 _DMA_ROW_LIMIT = 1 << 19
 """Bytes of one DMA row; longer runs are cut at image rows."""
@@ -41,11 +45,13 @@ def load_records(dram_address: int, config: ArchConfig, row: int, count: int) ->
     return load_linear(Memory.PARAM, dram_address, row * config.post_lanes, count, PARAM_RECORD_BYTES)
 
 
-def _runs(shape: Hwc, tile: Tile, word_bytes: int) -> tuple[int, int]:
-    """(rows, words per row) of a tile: one long row where the tile spans the image's width."""
-    if tile.width == shape[1] and tile.pixels * word_bytes <= _DMA_ROW_LIMIT:
-        return 1, tile.pixels
-    return tile.height, tile.width
+@dataclass(frozen=True)
+class Home:
+    """Where a value lies in external memory: its place in a tensor of `shape` at byte `address`."""
+
+    address: int
+    shape: Hwc
+    place: Place
 
 
 def _chunk_groups(channels: int, rows: int, first: int, last: int) -> list[tuple[int, int, int]]:
@@ -56,34 +62,48 @@ def _chunk_groups(channels: int, rows: int, first: int, last: int) -> list[tuple
 
 
 def transfer_tile(
-    opcode: Opcode, config: ArchConfig, address: int, shape: Hwc, view: View, tile: Tile, chunks: tuple[int, int]
+    opcode: Opcode, config: ArchConfig, home: Home, view: View, tile: Tile, chunks: tuple[int, int]
 ) -> list[Instruction]:
     """LOAD or STORE channel chunks [chunks[0], chunks[1]) of a tile between memory and scratchpad.
 
     Parameters
     ----------
-    address : int
-        Byte address of the whole tensor of `shape`.
+    home : Home
     view : View
         Where the tile (part of `view.tile`) lies in the scratchpad.
     """
     result = []
-    for first, count, width in _chunk_groups(shape[2], config.rows, *chunks):
-        rows, words = _runs(shape, tile, width)
-        pixel = (tile.y0 * shape[1] + tile.x0) * width
-        fields = {
-            "dram_address": address + layout.chunk_offset(shape, first, config.rows) + pixel,
-            "address": view.word(first, tile.y0, tile.x0),
-            "outer_count": count,
-            "row_count": rows,
-            "dram_outer_stride": shape[0] * shape[1] * width if count > 1 else 0,
-            "dram_row_stride": shape[1] * width if rows > 1 else 0,
-            "outer_stride": view.chunk_stride if count > 1 else 0,
-            "row_stride": view.tile.width if rows > 1 else 0,
-            "row_words": words,
-            "word_bytes": width,
-        }
-        if opcode is Opcode.LOAD:
-            fields |= {"memory": Memory.SPAD, "row_bytes": words * width, "step_bytes": width}
-        result.append(Instruction(opcode, fields))
+    pixel = home.place.pixel(tile.y0, tile.x0)
+    for first, count, width in _chunk_groups(home.shape[2], config.rows, *(home.place.chunk + i for i in chunks)):
+        offset = layout.chunk_offset(home.shape, first, config.rows)
+        start = home.address + offset + (pixel[0] * home.shape[1] + pixel[1]) * width
+        plane = (count, home.shape[0] * home.shape[1] * width, view.chunk_stride)
+        loops, words = _loops(home, view, tile, width)
+        inner, separate = ([plane, *loops], 1) if len(loops) == 1 else (loops, count)
+        for chunk in range(separate):
+            address = view.word(first - home.place.chunk + chunk, tile.y0, tile.x0)
+            result.append(_transfer(opcode, start + chunk * plane[1], address, inner, words, width))
     return result
+
+
+def _loops(home: Home, view: View, tile: Tile, width: int) -> tuple[list[_Loop], int]:
+    """Loops over a tile, and the words in a row: long rows where nothing lies between the tile's, pixels if apart."""
+    (y_step, x_step), (row, column) = home.place.step, view.strides
+    pitch = home.shape[1] * width
+    if x_step > 1 or column > 1:
+        return [(tile.height, pitch * y_step, row), (tile.width, width * x_step, column)], 1
+    together = tile.width == home.shape[1] == row and y_step == 1
+    if together and tile.pixels * width <= _DMA_ROW_LIMIT:
+        return [(1, 0, 0)], tile.pixels
+    return [(tile.height, pitch * y_step, row)], tile.width
+
+
+def _transfer(opcode: Opcode, dram: int, address: int, loops: list[_Loop], words: int, width: int) -> Instruction:
+    fields = {"dram_address": dram, "address": address, "row_words": words, "word_bytes": width}
+    for name, (count, dram_stride, stride) in zip(("outer", "row"), loops, strict=True):
+        fields[f"{name}_count"] = count
+        fields[f"dram_{name}_stride"] = dram_stride if count > 1 else 0
+        fields[f"{name}_stride"] = stride if count > 1 else 0
+    if opcode is Opcode.LOAD:
+        fields |= {"memory": Memory.SPAD, "row_bytes": words * width, "step_bytes": width}
+    return Instruction(opcode, fields)

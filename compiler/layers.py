@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -146,15 +148,74 @@ class VectorLayer(Layer):
     unit = "post"
 
 
-AnyLayer: TypeAlias = ArrayLayer | VectorLayer
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MoveLayer:
+    """Bytes gathered from external memory: `locations` tells where every element of the output comes from.
+
+    Parameters
+    ----------
+    output_shape : (int, int, int)
+    sources : tuple of str
+        Values that lie in external memory.
+    locations : ndarray of int64, shape (height, width, channels)
+        ``source << SOURCE_SHIFT | byte``, or ``value - FILL``.
+    """
+
+    name: str
+    op: str
+    output: str
+    output_shape: Hwc
+    sources: tuple[str, ...]
+    locations: NDArray[np.int64]
+
+    inputs: tuple[str, ...] = ()
+    macs: int = 0
+    unit = "dma"
+
+
+SOURCE_SHIFT = 32
+"""Bits of a location below the number of its source."""
+
+FILL = 128
+"""An element that is the int8 `value` itself has the location ``value - FILL``, below 0."""
+
+ComputeLayer: TypeAlias = ArrayLayer | VectorLayer
+AnyLayer: TypeAlias = ComputeLayer | MoveLayer
 """What a network consists of."""
 
 
 def product_shape(layer: AnyLayer) -> tuple[int, int, int]:
     """The layer as a matrix product (m, k) @ (k, n); zeros for layers without weights."""
-    if isinstance(layer, VectorLayer):
+    if not isinstance(layer, ArrayLayer):
         return 0, 0, 0
     return layer.output_shape[0] * layer.output_shape[1], math.prod(layer.weight.shape[1:]), layer.weight.shape[0]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies within a larger one, `whole`.
+
+    Parameters
+    ----------
+    chunk : int
+        First channel chunk.
+    origin, step : (int, int)
+        Pixel (y, x) of the value is pixel ``(origin[0] + y * step[0], origin[1] + x * step[1])`` of the whole.
+    """
+
+    whole: str
+    chunk: int = 0
+    origin: Pair = (0, 0)
+    step: Pair = (1, 1)
+
+    def pixel(self, y: int, x: int) -> Pair:
+        """A pixel of the value in the whole."""
+        return self.origin[0] + y * self.step[0], self.origin[1] + x * self.step[1]
+
+    def within(self, outer: Place) -> Place:
+        """The place in the value that holds the whole."""
+        step = (self.step[0] * outer.step[0], self.step[1] * outer.step[1])
+        return Place(outer.whole, outer.chunk + self.chunk, outer.pixel(*self.origin), step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,13 +228,19 @@ class Network:
     aliases : dict of str to str
         Graph tensors that are another value under a different shape.
     inputs : dict of str to (int, int, int)
-        Values given to the machine, read by a layer or not, and their shapes.
+        Values given to the machine, read by a layer or not, and constants that layers read; their shapes.
     outputs : tuple of str
         Values that it delivers, possibly under an alias.
     host : Graph or None
         Nodes that the host computes afterwards.
     operators : tuple of OperatorInfo
         Where each node of the graph runs.
+    places : mapping of str to Place
+        Values that are parts of others.
+    wholes : mapping of str to (int, int, int)
+        Values that are made of parts, and their shapes.
+    constants : mapping of str to ndarray of int8
+        Those of `inputs` that are part of the program, and constants that only external memory holds.
     """
 
     layers: tuple[AnyLayer, ...]
@@ -182,7 +249,31 @@ class Network:
     outputs: tuple[str, ...]
     host: Graph | None
     operators: tuple[OperatorInfo, ...]
+    places: Mapping[str, Place] = field(default_factory=dict)
+    wholes: Mapping[str, Hwc] = field(default_factory=dict)
+    constants: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
 
-    def consumers(self, value: str) -> list[int]:
-        """Indices of the layers that read `value`."""
-        return [i for i, layer in enumerate(self.layers) if value in layer.inputs]
+    @cached_property
+    def shapes(self) -> dict[str, Hwc]:
+        """Shapes of all values."""
+        return {**self.inputs, **self.wholes, **{layer.output: layer.output_shape for layer in self.layers}}
+
+    def place(self, value: str) -> Place:
+        """Where a value lies in one that is not a part of another; perhaps itself."""
+        place = Place(value)
+        while place.whole in self.places:
+            place = place.within(self.places[place.whole])
+        return place
+
+    def users(self, whole: str) -> tuple[list[int], list[int]]:
+        """Indices of the layers that write and of those that read the value or a part of it in the scratchpad."""
+        layers = list(enumerate(self.layers))
+        writers = [i for i, layer in layers if self.place(layer.output).whole == whole]
+        return writers, [i for i, layer in layers if whole in (self.place(value).whole for value in layer.inputs)]
+
+    @property
+    def gathered(self) -> set[str]:
+        """Values that some layer reads from external memory, resident or not."""
+        return {
+            self.place(value).whole for layer in self.layers if isinstance(layer, MoveLayer) for value in layer.sources
+        }

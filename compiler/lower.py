@@ -10,10 +10,13 @@ from accel.config import ArchConfig
 from accel.errors import CompileError
 from accel.graph import Graph
 from accel.layout import hwc
-from accel.nodes import Clamp, Conv2d, FullyConnected, Node, Reshape, Table
+from accel.nodes import Clamp, Conv2d, FullyConnected, Node, Table, TransposeConv2d
 from accel.program import OperatorInfo
+from compiler.fold_pads import fold_pads
 from compiler.host import boundary, host_graph, host_nodes
-from compiler.layers import AnyLayer, Network
+from compiler.layers import AnyLayer, MoveLayer, Network
+from compiler.lower_movement import MOVEMENT, Movement
+from compiler.lower_transpose_conv import lower_transpose_conv
 from compiler.lower_vector import VECTOR_FIELDS, lower_vector
 from compiler.lower_weighted import lower_weighted
 from compiler.scope import Scope
@@ -41,36 +44,59 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
             f"config {config.name!r} must have {str(graph.mode)!r} in requant_modes to run this graph, "
             f"got {', '.join(config.requant_modes)}"
         )
+    whole, graph = graph, fold_pads(graph)
     host = host_nodes(graph)
     outputs = boundary(graph, host)
-    scope, layers, operators = Scope(graph, config), list[AnyLayer](), list[OperatorInfo]()
-    for node in graph.nodes:
-        if node.name in host:
+    movement = Movement(graph, config.rows, set(outputs), set(host))
+    scope, layers, operators = Scope(graph, config, movement.aliases), list[AnyLayer](), list[OperatorInfo]()
+    nodes = {node.name: node for node in graph.nodes}
+    for original in whole.nodes:
+        node = nodes.get(original.name)
+        if node is None:
+            unit, why = "none", "the padding of the convolutions that follow"
+        elif node.name in host:
             unit, why = "host", host[node.name]
         else:
-            unit, why = _place(scope, layers, node, outputs)
-        operators.append(OperatorInfo(node.name, node.op, unit, why))
+            unit, why = _place(scope, movement, layers, node, outputs)
+        operators.append(OperatorInfo(original.name, original.op, unit, why))
     if not layers:
         raise CompileError(f"graph {graph.name!r} must have at least one node that runs on the machine")
     inputs = {name: hwc(graph.tensors[name].shape) for name in graph.inputs}
-    rest = host_graph(graph, host, outputs)
-    return Network(tuple(layers), scope.aliases, inputs, outputs, rest, tuple(operators))
+    return Network(
+        layers=tuple(layers),
+        aliases=movement.aliases,
+        inputs=inputs | {name: hwc(value.shape) for name, value in movement.constants.items()},
+        outputs=outputs,
+        host=host_graph(graph, host, outputs),
+        operators=tuple(operators),
+        places=movement.places,
+        wholes=movement.wholes,
+        constants=movement.constants,
+    )
 
 
-def _place(scope: Scope, layers: list[AnyLayer], node: Node, outputs: tuple[str, ...]) -> tuple[str, str]:
+def _place(
+    scope: Scope, movement: Movement, layers: list[AnyLayer], node: Node, outputs: tuple[str, ...]
+) -> tuple[str, str]:
     """Add the layers of a node; returns the unit that runs it, and why."""
-    if isinstance(node, Reshape):
-        _check_reshape(scope, node)
-        scope.aliases[node.output] = scope.value(node.inputs[0])
-        return "none", "bookkeeping: the same bytes under another shape"
+    if isinstance(node, MOVEMENT):
+        added, unit, why = movement.lower(node)
+        layers += added
+        return unit, why
+    if isinstance(node, TransposeConv2d):
+        phases, places = lower_transpose_conv(scope, node)
+        movement.add_parts(node, places)
+        layers += phases
+        return "array", f"sums of products, a convolution for each of {len(phases)} interleaved parts"
     if isinstance(node, (Clamp, Table)) and (host := _fuse(scope, layers, node, outputs)):
         return "post", f"with the results of {host}"
     if isinstance(node, (Conv2d, FullyConnected)):
         layers.append(lower_weighted(scope, node))
         return layers[-1].unit, "sums of products"
     if type(node) in VECTOR_FIELDS:
-        layers.append(lower_vector(scope, node))
-        return layers[-1].unit, "element by element" if layers[-1].window.kernel == (1, 1) else "taps of a window"
+        layer = lower_vector(scope, node)
+        layers.append(layer)
+        return layer.unit, "element by element" if layer.window.kernel == (1, 1) else "taps of a window"
     raise CompileError(f"{node.op} {node.name!r} has no place on the machine")
 
 
@@ -81,6 +107,8 @@ def _fuse(scope: Scope, layers: list[AnyLayer], node: Clamp | Table, outputs: tu
     if len(makers) != 1 or source in outputs or len(scope.graph.consumers(source)) > 1:
         return None
     layer = layers[makers[0]]
+    if isinstance(layer, MoveLayer):
+        return None
     table = layer.table
     low, high = layer.act_min, layer.act_max
     if isinstance(node, Table):
@@ -91,14 +119,3 @@ def _fuse(scope: Scope, layers: list[AnyLayer], node: Clamp | Table, outputs: tu
         low, high = min(max(low, node.act_min), node.act_max), max(min(high, node.act_max), node.act_min)
     layers[makers[0]] = replace(layer, output=node.output, table=table, act_min=low, act_max=high)
     return layer.name
-
-
-def _check_reshape(scope: Scope, node: Reshape) -> None:
-    """A reshape within the network must not move data: it feeds fully-connected nodes, or keeps (h, w, c)."""
-    source = scope.tensor(node.inputs[0]).shape
-    feeds = scope.graph.consumers(node.output)
-    if hwc(source) != hwc(node.shape) and not all(isinstance(after, (FullyConnected, Reshape)) for after in feeds):
-        raise CompileError(
-            f"Reshape {node.name!r} must feed fully-connected nodes or the host, or keep height, width and channels, "
-            f"got {source} to {node.shape}"
-        )

@@ -15,9 +15,12 @@ from accel.errors import CompileError
 from accel.layout import Hwc
 from compiler.allocate import Area, Scratchpad
 from compiler.folding import can_fold, folded_chunks
-from compiler.layers import AnyLayer, ArrayLayer, Network
+from compiler.layers import AnyLayer, ArrayLayer, ComputeLayer, MoveLayer, Network
 from compiler.tiles import Tile, View, input_tile, split, whole
 from compiler.weights import Chunk, channel_chunks, contraction_words
+
+MOVE_WORDS = 1024
+"""Words that a gather brings at a time."""
 
 
 @dataclass
@@ -38,7 +41,7 @@ class LayerPlan:
         Output channel groups are the outer loop (weights are loaded once), tiles the inner.
     """
 
-    layer: AnyLayer
+    layer: ComputeLayer
     chunks: tuple[Chunk, ...]
     tiles: tuple[Tile, ...]
     input_areas: list[list[Area] | None] = field(default_factory=list)
@@ -57,17 +60,36 @@ class LayerPlan:
         part = input_tile(self.layer, tile)
         return Tile(part.y0, part.y1, tile.x0, tile.x1) if self.folded else part
 
+    @property
+    def areas(self) -> list[Area]:
+        """All tile buffers."""
+        return [area for areas in (*self.input_areas, self.output_areas) for area in areas or ()]
+
+
+@dataclass
+class MovePlan:
+    """How a gather runs: `words` at a time, into `areas` used in turn; straight to its place if it is resident."""
+
+    layer: MoveLayer
+    words: int
+    areas: list[Area]
+
 
 @dataclass
 class Plan:
-    """Placement of a network: residents by value name, and a plan per layer."""
+    """Placement of a network: residents by name of values that are no parts, and a plan per layer."""
 
     residents: dict[str, Area]
-    layers: list[LayerPlan]
+    layers: list[LayerPlan | MovePlan]
+    network: Network
 
     def view(self, value: str, shape: Hwc) -> View:
-        """The whole of a resident value."""
-        return View(self.residents[value].base, shape[0] * shape[1], whole(shape))
+        """All of a resident value, whatever it is a part of."""
+        place = self.network.place(value)
+        height, width, _ = self.network.shapes[place.whole]
+        y, x = place.origin
+        base = self.residents[place.whole].base + place.chunk * height * width + y * width + x
+        return View(base, height * width, whole(shape), (place.step[0] * width, place.step[1]))
 
 
 class _NoRoomError(Exception):
@@ -110,51 +132,75 @@ class _Planner:
         self.residents: dict[str, Area] = {}
 
     def run(self) -> Plan:
-        return Plan(self.residents, [self._place(i, layer) for i, layer in enumerate(self.network.layers)])
+        plans = [self._place(i, layer) for i, layer in enumerate(self.network.layers)]
+        return Plan(self.residents, plans, self.network)
 
-    def _place(self, index: int, layer: AnyLayer) -> LayerPlan:
+    def _place(self, index: int, layer: AnyLayer) -> LayerPlan | MovePlan:
+        if isinstance(layer, MoveLayer):
+            return self._place_move(index, layer)
         for value in layer.inputs:
-            self._preload(index, layer, value)
-        consumers = self.network.consumers(layer.output)
-        wants_resident = bool(consumers) and layer.output not in self.spilled
+            self._preload(index, layer, self.network.place(value).whole)
+        value = self.network.place(layer.output).whole
+        writers, readers = self.network.users(value)
+        begun = min(writers) < index
+        wants_resident = value in self.residents if begun else bool(readers) and value not in self.spilled
         smallest = 0
         for floor in (8 * self.config.rows, 1):
-            for resident in (True, False) if wants_resident else (False,):
-                area = self._resident(layer.output_shape, index, max(consumers)) if resident else None
-                if resident and area is None:
-                    continue
-                plan, smallest = self._tile(index, layer, area is None, floor)
+            for resident in (True,) if begun and wants_resident else (True, False) if wants_resident else (False,):
+                area = None
+                if resident and not begun:
+                    area = self._resident(self.network.shapes[value], index, max(writers + readers))
+                    if area is None:
+                        continue
+                plan, smallest = self._tile(index, layer, not resident, floor)
                 if plan is not None:
                     if area is not None:
-                        self.residents[layer.output] = area
+                        self.residents[value] = area
                     return plan
                 if area is not None:
                     self.scratchpad.release(area)
         raise _NoRoomError(index, smallest)
 
+    def _place_move(self, index: int, layer: MoveLayer) -> MovePlan:
+        readers = self.network.users(layer.output)[1]
+        if readers and layer.output not in self.spilled:
+            area = self._resident(layer.output_shape, index, max(readers))
+            if area is not None:
+                self.residents[layer.output] = area
+                return MovePlan(layer, min(area.words, MOVE_WORDS), [])
+        height, width, channels = layer.output_shape
+        words = min(height * width * -(-channels // self.config.rows), MOVE_WORDS)
+        while words:
+            areas = [area for _ in "ab" if (area := self.scratchpad.allocate(words, index, index)) is not None]
+            if areas:
+                return MovePlan(layer, words, areas)
+            words //= 2
+        raise _NoRoomError(index, 1)
+
     def _resident(self, shape: Hwc, first: int, last: int) -> Area | None:
         return self.scratchpad.allocate(shape[0] * shape[1] * -(-shape[2] // self.config.rows), first, last)
 
-    def _preload(self, index: int, layer: AnyLayer, value: str) -> None:
+    def _preload(self, index: int, layer: ComputeLayer, value: str) -> None:
         """Give a network input a home in the scratchpad, unless its kernel positions are folded or it has no room."""
-        first_use = value in self.network.inputs and self.network.consumers(value)[0] == index
+        readers = self.network.users(value)[1]
+        first_use = value in self.network.inputs and readers[0] == index
         if not first_use or value in self.spilled or self._folded(layer) is not None:
             return
-        area = self._resident(layer.input_shape, index, max(self.network.consumers(value)))
+        area = self._resident(self.network.shapes[value], index, max(readers))
         if area is not None:
             self.residents[value] = area
 
-    def _folded(self, layer: AnyLayer) -> tuple[Chunk, ...] | None:
+    def _folded(self, layer: ComputeLayer) -> tuple[Chunk, ...] | None:
         """Folded chunks where the layer alone reads a network input and folding pays."""
         if not isinstance(layer, ArrayLayer) or layer.inputs[0] not in self.network.inputs:
             return None
-        if len(self.network.consumers(layer.inputs[0])) > 1:
+        if len(self.network.users(layer.inputs[0])[1]) > 1:
             return None
         return folded_chunks(layer, self.config)
 
-    def _tile(self, index: int, layer: AnyLayer, store: bool, floor: int) -> tuple[LayerPlan | None, int]:
+    def _tile(self, index: int, layer: ComputeLayer, store: bool, floor: int) -> tuple[LayerPlan | None, int]:
         """The first tiling (largest tiles first, double buffers before single ones) that has room."""
-        streamed = [value not in self.residents for value in layer.inputs]
+        streamed = [self.network.place(value).whole not in self.residents for value in layer.inputs]
         plain, folded = channel_chunks(layer.input_shape[2], self.config.rows), self._folded(layer)
         smallest = 0
         for chunks, count in product((folded, plain) if folded else (plain,), (2, 1)):
@@ -173,7 +219,7 @@ class _Planner:
                 return plan, smallest
         return None, smallest
 
-    def _tilings(self, layer: AnyLayer, streams: bool, floor: int) -> Iterator[tuple[Tile, ...]]:
+    def _tilings(self, layer: ComputeLayer, streams: bool, floor: int) -> Iterator[tuple[Tile, ...]]:
         """Tilings by falling size; small tiles where all is resident, so that the next layer can follow closely."""
         height, width, _ = layer.output_shape
         most = self.config.acc_bank_words

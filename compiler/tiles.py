@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from accel.layout import Hwc
-from compiler.layers import Layer
+from compiler.layers import Layer, Pair, Place
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,23 @@ class Tile:
 class View:
     """A tile of a tensor in the scratchpad: word of (chunk, y, x) is base + chunk * chunk_stride + pixel offset.
 
-    Rows are `tile.width` words apart; chunk 0, pixel (tile.y0, tile.x0) lies at `base`.
+    Chunk 0, pixel (tile.y0, tile.x0) lies at `base`. Rows and columns are `pitch` words apart, (tile.width, 1) if None.
     """
 
     base: int
     chunk_stride: int
     tile: Tile
+    pitch: Pair | None = None
+
+    @property
+    def strides(self) -> Pair:
+        """Words between rows and between columns."""
+        return self.pitch or (self.tile.width, 1)
 
     def word(self, chunk: int, y: int, x: int) -> int:
         """Address of a pixel, given in coordinates of the whole image."""
-        return self.base + chunk * self.chunk_stride + (y - self.tile.y0) * self.tile.width + x - self.tile.x0
+        row, column = self.strides
+        return self.base + chunk * self.chunk_stride + (y - self.tile.y0) * row + (x - self.tile.x0) * column
 
 
 def whole(shape: Hwc) -> Tile:
@@ -74,8 +81,16 @@ def _parts(size: int, largest: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
+def placed(tile: Tile, place: Place) -> Tile:
+    """The smallest tile of the whole that holds a tile of a value with a place in it."""
+    (y0, x0), (y1, x1) = place.pixel(tile.y0, tile.x0), place.pixel(tile.y1 - 1, tile.x1 - 1)
+    return Tile(y0, y1 + 1, x0, x1 + 1)
+
+
 def input_tile(layer: Layer, tile: Tile) -> Tile:
-    """The part of the input that a tile of the output needs."""
-    y0, y1 = layer.window.span(0, tile.y0, tile.y1, layer.input_shape[0])
-    x0, x1 = layer.window.span(1, tile.x0, tile.x1, layer.input_shape[1])
+    """The part of the input that a tile of the output needs; a pixel that it does not need if that is nothing."""
+    height, width, _ = layer.input_shape
+    y0, y1 = layer.window.span(0, tile.y0, tile.y1, height)
+    x0, x1 = layer.window.span(1, tile.x0, tile.x1, width)
+    y0, x0 = min(y0, height - 1), min(x0, width - 1)
     return Tile(y0, max(y1, y0 + 1), x0, max(x1, x0 + 1))

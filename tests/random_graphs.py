@@ -29,17 +29,26 @@ Rng = np.random.Generator
 
 
 @dataclass
-class _Builder:
+class GraphBuilder:
+    """Appends random nodes to a network."""
+
     rng: Rng
     mode: str
     tensors: dict[str, Tensor] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
 
     def tensor(self, shape: tuple[int, ...], like: Tensor | None = None) -> Tensor:
         scale = float(np.float32(self.rng.uniform(0.01, 0.1))) if like is None else like.scale
         point = int(self.rng.integers(-128, 128)) if like is None else like.zero_point
         tensor = Tensor(f"t{len(self.tensors)}", shape, scale, point)
         self.tensors[tensor.name] = tensor
+        return tensor
+
+    def given(self, shape: tuple[int, ...], like: Tensor | None = None) -> Tensor:
+        """An input of the network."""
+        tensor = self.tensor(shape, like)
+        self.inputs.append(tensor.name)
         return tensor
 
     def multiplier(self, real: float) -> tuple[int, int]:
@@ -93,6 +102,12 @@ class _Builder:
         name = f"conv{len(self.nodes)}"
         node = Conv2d(name=name, inputs=(source.name,), output="", groups=groups, **window, **self.clamp(), **weights)
         return self.append(node, self.tensor(node.output_shape(source.shape)))
+
+    def pointwise(self, source: Tensor, channels: int) -> Tensor:
+        """A convolution that keeps height, width, scale and zero point."""
+        weights = self.weights((channels, 1, 1, source.shape[3]))
+        node = Conv2d(name=f"conv{len(self.nodes)}", inputs=(source.name,), output="", **weights)
+        return self.append(node, self.tensor(node.output_shape(source.shape), like=source))
 
     def append(self, node: Node, output: Tensor) -> Tensor:
         object.__setattr__(node, "output", output.name)
@@ -170,6 +185,14 @@ class _Builder:
         self.tensors[name] = result
         return self.append(Softmax(name=name, inputs=(source.name,), output=""), result)
 
+    def graph(self, last: Tensor) -> Graph:
+        """The network, whose outputs are `last`, what nothing reads, and sometimes more."""
+        made = [node.output for node in self.nodes]
+        used = {name for node in self.nodes for name in node.inputs}
+        chosen = {last.name} | {name for name in made if name not in used or self.rng.random() < 0.1}
+        outputs = tuple(name for name in self.tensors if name in chosen)
+        return Graph("random", self.mode, self.tensors, tuple(self.nodes), tuple(self.inputs), outputs)
+
 
 def random_graph(rng: Rng, mode: str, *, layers: int = 4, channels: int = 40, size: int = 12) -> Graph:
     """A random network of about `layers` layers: chains, residual branches, several inputs and outputs now and then.
@@ -182,7 +205,7 @@ def random_graph(rng: Rng, mode: str, *, layers: int = 4, channels: int = 40, si
     layers, channels, size : int
         Upper bounds of depth, channels and image size.
     """
-    builder = _Builder(rng, mode)
+    builder = GraphBuilder(rng, mode)
     current = builder.tensor((1, builder.pick(1, size), builder.pick(1, size), builder.pick(1, channels)))
     inputs = [current.name]
     for _ in range(builder.pick(1, layers)):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from random_graphs import random_graph
+from random_movement import MOVES, random_movement_graph
 from random_programs import random_config
 from small_networks import add, conv, network
 
@@ -19,7 +20,7 @@ from accel.errors import CompileError
 from compiler.allocate import Area
 from compiler.layers import ArrayLayer, Network, Window
 from compiler.lower import lower
-from compiler.plan import Plan, plan_network
+from compiler.plan import MovePlan, Plan, plan_network
 from compiler.tiles import Tile, View, input_tile, split, whole
 
 sizes = st.integers(1, 60)
@@ -68,7 +69,7 @@ def test_views_address_every_pixel_once(height: int, width: int, chunk: int) -> 
 def living_areas(plan: Plan) -> list[Area]:
     areas = list(plan.residents.values())
     for layer in plan.layers:
-        areas += [area for group in (*layer.input_areas, layer.output_areas) for area in group or ()]
+        areas += layer.areas
     return areas
 
 
@@ -77,7 +78,8 @@ def plans(seeds: range) -> Iterator[tuple[ArchConfig, Network, Plan]]:
     for seed in seeds:
         rng = np.random.default_rng([seed, 0xA1])
         config = random_config(rng)
-        graph = random_graph(rng, str(rng.choice(config.requant_modes)))
+        mode = str(rng.choice(config.requant_modes))
+        graph = random_movement_graph(rng, mode, str(rng.choice(list(MOVES)))) if seed % 3 else random_graph(rng, mode)
         with suppress(CompileError):
             lowered = lower(graph, config)
             yield config, lowered, plan_network(lowered, config)
@@ -89,6 +91,9 @@ def test_random_plans_keep_their_promises(part: int) -> None:
     for config, lowered, plan in plans(range(part * 60, part * 60 + 60)):
         count += 1
         for layer, made in zip(lowered.layers, plan.layers, strict=True):
+            if isinstance(made, MovePlan):
+                assert (layer.output in plan.residents) == (not made.areas)
+                continue
             seen = np.zeros(layer.output_shape[:2], int)
             for tile in made.tiles:
                 seen[tile.y0 : tile.y1, tile.x0 : tile.x1] += 1
@@ -97,11 +102,11 @@ def test_random_plans_keep_their_promises(part: int) -> None:
                 assert all(area.words >= made.input_part(tile).pixels * len(made.chunks) for area in buffers)
             assert (seen == 1).all()
             for value, areas in zip(layer.inputs, made.input_areas, strict=True):
-                assert (areas is None) == (value in plan.residents)
+                assert (areas is None) == (lowered.place(value).whole in plan.residents)
         for a, b in combinations(living_areas(plan), 2):
             assert a is b or not (a.lives_with(b) and a.overlaps(b))
         for value, area in plan.residents.items():
-            assert area.last >= max(lowered.consumers(value))
+            assert area.last >= max(lowered.users(value)[1])
     assert count > 30
 
 

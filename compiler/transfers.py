@@ -1,0 +1,178 @@
+"""Where tensors lie in external memory, and how tiles of them get into the scratchpad and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from accel.config import ArchConfig
+from accel.isa import Instruction, Memory, Opcode
+from accel.layout import pack, tensor_bytes
+from compiler import emit_dma
+from compiler.folding import load_folded
+from compiler.layers import ArrayLayer, ComputeLayer, Network
+from compiler.plan import LayerPlan, Plan
+from compiler.schedule import Load, Step
+from compiler.tiles import Tile, View, placed
+
+ALIGNMENT_BYTES = 64
+"""Alignment of tensors and constants in external memory."""
+
+
+def align(value: int, alignment: int = ALIGNMENT_BYTES) -> int:
+    """The next multiple of `alignment`."""
+    return -(-value // alignment) * alignment
+
+
+class Transfers:
+    """Where tensors and tile buffers lie, and the loads and stores between them.
+
+    Attributes
+    ----------
+    dram : dict of str to int
+        Addresses of all values that external memory holds.
+    constants_address : int
+        What follows them: the constants.
+    constants : bytearray
+    steps : list of Step
+    loads : dict of key to Load
+    """
+
+    def __init__(self, network: Network, plan: Plan, config: ArchConfig) -> None:
+        self.network, self.plan, self.config = network, plan, config
+        self.dram, self.constants_address = self._place_tensors()
+        self.constants = bytearray()
+        self._constant_addresses: dict[bytes, int] = {}
+        for name, value in network.constants.items():
+            self.dram[name] = self._constant(pack(value, config.rows))
+        self.steps: list[Step] = []
+        self.loads: dict[Hashable, Load] = {}
+        self._turn = 0
+        self._tile_steps: list[int] = []
+        self._last_step: list[int] = []
+        self._written: dict[str, list[tuple[Tile, int]]] = {}
+
+    def _place_tensors(self) -> tuple[dict[str, int], int]:
+        """Addresses of all values that external memory holds, and of what follows them."""
+        address, dram = 0, {}
+        network = self.network
+        given = (name for name in network.inputs if name not in network.constants)
+        boundary = (*given, *(network.aliases.get(name, name) for name in network.outputs))
+        made = (network.place(layer.output).whole for layer in network.layers)
+        kept = {*boundary, *network.gathered}
+        for value in dict.fromkeys((*boundary, *made)):
+            if value in kept or value not in self.plan.residents:
+                dram[value] = address
+                address = align(address + tensor_bytes((1, *network.shapes[value])))
+        return dram | {name: dram[value] for name, value in network.aliases.items() if value in dram}, address
+
+    def _constant(self, data: bytes) -> int:
+        """Place constant bytes, unless equal ones are there; their address."""
+        if data not in self._constant_addresses:
+            self._constant_addresses[data] = self.constants_address + len(self.constants)
+            self.constants += data + bytes(-len(data) % ALIGNMENT_BYTES)
+        return self._constant_addresses[data]
+
+    def _input_view(self, index: int, plan: LayerPlan, operand: int, number: int) -> tuple[View, list[Hashable]]:
+        """Where operand `operand` of tile `number` is, and the loads that bring it there."""
+        layer, tile = plan.layer, plan.tiles[number]
+        value, areas = layer.inputs[operand], plan.input_areas[operand]
+        part = plan.input_part(tile)
+        if areas is None:
+            view = self.plan.view(value, layer.input_shape)
+            return view, self._preloads(index, value, part)
+        view = View(areas[number % len(areas)].base, part.pixels, part)
+        key = ("tile", index, operand, number)
+        if key not in self.loads:
+            self.loads[key] = Load(
+                key,
+                Memory.SPAD,
+                0,
+                self._tile_loader(plan, value, view, tile),
+                self._tile_ready(index, plan, operand, number),
+            )
+        return view, [key]
+
+    def _tile_loader(self, plan: LayerPlan, value: str, view: View, tile: Tile) -> Callable[[int], list[Instruction]]:
+        config, layer, home = self.config, plan.layer, self._home(value)
+        if plan.folded and isinstance(layer, ArrayLayer):
+            addresses = (home.address, self._constant(bytes([layer.pad_value & 255])))
+            return lambda _: load_folded(layer, addresses, view, tile, plan.chunks)
+        chunks = (0, -(-layer.input_shape[2] // config.rows))
+        return lambda _: emit_dma.transfer_tile(Opcode.LOAD, config, home, view, view.tile, chunks)
+
+    def _home(self, value: str) -> emit_dma.Home:
+        """Where a value lies in external memory."""
+        place = self.network.place(value)
+        return emit_dma.Home(self.dram[place.whole], self.network.shapes[place.whole], place)
+
+    def _tile_ready(self, index: int, plan: LayerPlan, operand: int, number: int) -> int:
+        """The step after which a tile may be loaded: its buffer is free and its data is stored."""
+        areas = plan.input_areas[operand] or []
+        ready = self._area_ready(areas[number % len(areas)].base, areas[0].words, index)
+        before = number - len(areas)
+        if before >= 0:
+            ready = max(ready, self._tile_steps[before])
+        part = plan.input_part(plan.tiles[number])
+        if plan.folded:
+            part = Tile(part.y0, part.y1, 0, plan.layer.input_shape[1])
+        place = self.network.place(plan.layer.inputs[operand])
+        part, writes = placed(part, place), self._written.get(place.whole, [])
+        return max([ready, *(step for tile, step in writes if tile.intersects(part))])
+
+    def _area_ready(self, base: int, words: int, index: int) -> int:
+        """The last step of earlier layers that own any of these scratchpad words."""
+        ready = -1
+        owners = [*self.plan.residents.values()]
+        for plan in self.plan.layers[:index]:
+            owners += plan.areas
+        for area in owners:
+            if area.last < index and area.base < base + words and base < area.base + area.words:
+                ready = max(ready, self._last_step[area.last])
+        return ready
+
+    def _preloads(self, index: int, value: str, part: Tile) -> list[Hashable]:
+        """Loads of a resident network input, in bands of rows: those that `part` of a value in it needs."""
+        place = self.network.place(value)
+        value, part = place.whole, placed(part, place)
+        if value not in self.network.inputs:
+            return []
+        shape = self.network.shapes[value]
+        view = self.plan.view(value, shape)
+        chunks = (0, -(-shape[2] // self.config.rows))
+        band = max(1, min(shape[0], 16 * self.config.rows // shape[1]))
+        keys: list[Hashable] = []
+        for y0 in range(0, part.y1, band):
+            key = ("preload", value, y0)
+            keys.append(key)
+            if key not in self.loads:
+                tile = Tile(y0, min(y0 + band, shape[0]), 0, shape[1])
+                area = self.plan.residents[value]
+                self.loads[key] = Load(
+                    key,
+                    Memory.SPAD,
+                    0,
+                    lambda _, tile=tile: emit_dma.transfer_tile(  # type: ignore[misc]
+                        Opcode.LOAD, self.config, self._home(value), view, tile, chunks
+                    ),
+                    self._area_ready(area.base, area.words, index),
+                )
+        return keys
+
+    def _output_view(self, plan: LayerPlan, tile: Tile, first_chunk: int) -> View:
+        """Where results of a tile go; buffers, used in turn, hold chunks from `first_chunk` on."""
+        if plan.output_areas is None:
+            return self.plan.view(plan.layer.output, plan.layer.output_shape)
+        self._turn += 1
+        base = plan.output_areas[self._turn % len(plan.output_areas)].base
+        return View(base - first_chunk * tile.pixels, tile.pixels, tile)
+
+    def _stores(self, layer: ComputeLayer, view: View, tile: Tile, chunks: tuple[int, int]) -> list[Instruction]:
+        """STOREs of finished chunks of a tile, if external memory holds the value."""
+        if self.network.place(layer.output).whole not in self.dram:
+            return []
+        return emit_dma.transfer_tile(Opcode.STORE, self.config, self._home(layer.output), view, tile, chunks)
+
+    def _note(self, value: str, tile: Tile) -> None:
+        """The last step has written a tile of a value."""
+        place = self.network.place(value)
+        self._written.setdefault(place.whole, []).append((placed(tile, place), len(self.steps) - 1))

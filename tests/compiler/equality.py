@@ -1,0 +1,28 @@
+"""Compile, run, compare: what every test of whole compiled graphs does."""
+
+from __future__ import annotations
+
+import numpy as np
+from random_graphs import random_inputs
+
+import sim
+from accel import reference
+from accel.config import ArchConfig
+from accel.graph import Graph
+from accel.program import Program
+from compiler import compile_graph
+
+
+def assert_equal(graph: Graph, config: ArchConfig, rng: np.random.Generator, engines: tuple[str, ...]) -> Program:
+    """Compile (which proves the program safe) and run; every output of every engine must equal the reference."""
+    program = compile_graph(graph, config)
+    inputs = random_inputs(rng, graph)
+    expected = reference.run(graph, inputs)
+    image = program.memory_image(inputs)
+    for engine in engines:
+        result = sim.execute(config, program.code, program.code_address, image, engine=engine)
+        outputs = program.read_outputs(result.memory)
+        assert sorted(outputs) == sorted(graph.outputs)
+        for name, values in outputs.items():
+            np.testing.assert_array_equal(values, expected[name], err_msg=f"{name} ({engine})")
+    return program

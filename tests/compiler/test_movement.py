@@ -1,0 +1,390 @@
+"""Moving operations: random networks equal the reference, gathers move every byte, what need not move does not."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from equality import assert_equal
+from hypothesis import given
+from hypothesis import strategies as st
+from random_graphs import GraphBuilder
+from random_movement import MOVES, append_node, random_movement_graph
+from random_programs import random_config
+from small_networks import conv, network
+
+from accel.config import ArchConfig, preset
+from accel.errors import AccelError, CompileError
+from accel.graph import Graph, Tensor
+from accel.isa import Opcode, decode
+from accel.nodes import Add, Concat, Constant, Pad, Reshape, ResizeNearest, StridedSlice, Transpose, TransposeConv2d
+from compiler import build, compile_graph, copies, lower_movement, lower_transpose_conv, moves
+from compiler import lower as lowering
+from compiler.layers import FILL, IDENTITY, SOURCE_SHIFT, ArrayLayer, MoveLayer, Place, VectorLayer
+from compiler.lower import lower
+from compiler.plan import plan_network
+from compiler.tiles import Tile, placed
+
+TINY, EDGE = preset("tiny"), preset("edge")
+SLOW = pytest.mark.slow
+
+
+# Random networks ------------------------------------------------------------------------------------------------------
+
+
+def routes(graph: Graph, config: ArchConfig) -> Iterator[str]:
+    """How a network's operations were mapped."""
+    lowered = lower(graph, config)
+    plan = plan_network(lowered, config)
+    for layer in lowered.layers:
+        place = lowered.place(layer.output)
+        resident = place.whole in plan.residents
+        if isinstance(layer, MoveLayer):
+            yield "gather, resident" if resident else "gather, stored"
+            if (layer.locations < 0).any():
+                yield "fill"
+        elif layer.op in MOVES and isinstance(layer, VectorLayer):
+            yield "copy"
+        if layer.output in lowered.places:
+            yield "part, resident" if resident else "part, stored"
+            if place.step != (1, 1):
+                yield "interleaved, resident" if resident else "interleaved, stored"
+        for value in layer.inputs:
+            if value in lowered.places and layer.op not in MOVES:
+                yield "slice, resident" if lowered.place(value).whole in plan.residents else "slice, streamed"
+    if lowered.constants:
+        yield "constant"
+
+
+ALL_ROUTES = {
+    "gather, resident", "gather, stored", "fill", "copy", "part, resident", "part, stored", "interleaved, resident",
+    "interleaved, stored", "slice, resident", "slice, streamed", "constant",
+}  # fmt: skip
+
+
+def run_random(kind: str, seeds: range) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 0x30])
+        small = replace(random_config(rng), spad_bank_words=256, acc_bank_words=32)
+        config = (TINY, EDGE, random_config(rng), small)[seed % 4]
+        graph = random_movement_graph(rng, str(rng.choice(config.requant_modes)), kind)
+        try:
+            assert_equal(graph, config, rng, ("fast", "stepped") if seed % 10 == 0 else ("fast",))
+        except (AssertionError, AccelError) as error:
+            if not (isinstance(error, CompileError) and re.search("scratchpad words|at least one node", str(error))):
+                raise AssertionError(f"{kind}, seed {seed}: {error}") from error
+            seen["refused"] += 1
+            continue
+        seen["graphs"] += 1
+        seen.update(set(routes(graph, config)))
+    return seen
+
+
+@pytest.mark.parametrize("kind", MOVES)
+def test_random_networks_equal_the_reference(kind: str) -> None:
+    assert run_random(kind, range(8))["graphs"] >= 6
+
+
+@SLOW
+@pytest.mark.parametrize("kind", MOVES)
+def test_many_random_networks_equal_the_reference(kind: str) -> None:
+    seen = run_random(kind, range(1000, 1240))
+    print(dict(seen))
+    assert seen["graphs"] >= 200
+    assert set(seen) >= ALL_ROUTES
+
+
+# Gathers --------------------------------------------------------------------------------------------------------------
+
+
+def gather_layer(locations: np.ndarray, sources: int = 1) -> MoveLayer:
+    names = tuple(f"s{i}" for i in range(sources))
+    shape = locations.shape
+    return MoveLayer(name="g", op="G", output="o", output_shape=shape, sources=names, locations=locations)
+
+
+def executed(config: ArchConfig, layer: MoveLayer, memory: np.ndarray, sources: list[int], words: int) -> np.ndarray:
+    """What the LOADs and STOREs of a gather leave in external memory, byte by byte."""
+    fills = {value: len(memory) - 256 + value % 256 for value in moves.fill_values(layer.locations)}
+    gather = moves.Gather(config, layer, sources, fills)
+    spad, result = np.zeros((words, config.rows), np.int8), np.zeros(layer.locations.size, np.int8)
+    for first, last in gather.parts(words):
+        for i in gather.loads(first, last, 0):
+            for outer, row in np.ndindex(i["outer_count"], i["row_count"]):
+                start = i["dram_address"] + outer * i["dram_outer_stride"] + row * i["dram_row_stride"]
+                stream = np.full((i["row_words"] - 1) * i["step_bytes"] + i["word_bytes"], i["pad_value"], np.int8)
+                stream[: i["row_bytes"]] = memory[start : start + i["row_bytes"]]
+                word = i["address"] + outer * i["outer_stride"] + row * i["row_stride"]
+                for j in range(i["row_words"]):
+                    part = stream[j * i["step_bytes"] :][: i["word_bytes"]]
+                    spad[word + j, i["byte_offset"] : i["byte_offset"] + i["word_bytes"]] = part
+        for i in gather.stores(first, last, 0, 0):
+            taken = spad[: i["row_words"], : i["word_bytes"]].reshape(-1)
+            result[i["dram_address"] : i["dram_address"] + len(taken)] = taken
+    return result
+
+
+def random_locations(rng: np.random.Generator, kind: str) -> np.ndarray:
+    shape = tuple(int(n) for n in rng.integers(1, [7, 9, 12]))
+    if kind == "noise":
+        sources = rng.integers(0, 2, shape)
+        return np.where(rng.random(shape) < 0.2, rng.integers(-256, 0, shape), (sources << SOURCE_SHIFT) | 7)
+    y, x, c = (np.arange(n) * int(rng.integers(0, 40)) for n in shape)
+    affine = (y[:, None, None] + x[:, None] + c // int(rng.integers(1, 4))).astype(np.int64)
+    return np.where(rng.random(shape) < 0.05, -100, affine) if kind == "holes" else affine
+
+
+@given(st.integers(0, 2**32), st.sampled_from(["noise", "affine", "holes"]), st.integers(1, 60))
+def test_gathers_move_every_byte(seed: int, kind: str, words: int) -> None:
+    rng = np.random.default_rng(seed)
+    memory = np.append(rng.integers(-128, 128, 4096).astype(np.int8), np.arange(256).astype(np.uint8).view(np.int8))
+    locations, sources = random_locations(rng, kind), [5, 1000]
+    layer = gather_layer(locations, len(sources))
+    at = np.array(sources)[np.maximum(locations, 0) >> SOURCE_SHIFT] + (locations & (1 << SOURCE_SHIFT) - 1)
+    values = np.where(locations < 0, locations + FILL, memory[np.where(locations < 0, 0, at)]).astype(np.int8)
+    rows = TINY.rows
+    packed = [values[:, :, c : c + rows].reshape(-1) for c in range(0, values.shape[2], rows)]
+    np.testing.assert_array_equal(executed(TINY, layer, memory, sources, words), np.concatenate(packed))
+
+
+def test_regular_gathers_are_few_instructions() -> None:
+    def count(locations: np.ndarray) -> int:
+        gather = moves.Gather(TINY, gather_layer(locations), [0], {0: 0})
+        return sum(len(gather.loads(first, last, 0)) for first, last in gather.parts(1 << 18))
+
+    image = lower_movement.byte_offsets((6, 7, 8), 4)
+    assert count(image) == 1
+    assert count(image.transpose(1, 0, 2)) <= 5
+    assert count(image[:, :, 2:6]) == 2
+    assert count(image[::2, ::3]) == 1
+    assert count(np.full((5000, 9, 4), -FILL)) == 2
+    assert count(np.broadcast_to(image[:1, :1], (5, 6, 8))) == 1
+
+
+# Directed cases -------------------------------------------------------------------------------------------------------
+
+
+def built(make: Callable[[GraphBuilder, Tensor], Tensor], shape: tuple[int, ...], *outputs: str) -> Graph:
+    """A network of what `make` appends to an input of `shape`; `outputs` besides its result."""
+    builder = GraphBuilder(np.random.default_rng(5), "tflite")
+    last = make(builder, builder.given(shape))
+    graph: Graph = replace(builder.graph(last), outputs=(*outputs, last.name))
+    return graph
+
+
+def skip(b: GraphBuilder, x: Tensor) -> Tensor:
+    """Upsampling beside a skip connection, as in a U-Net."""
+    first = b.pointwise(x, 16)
+    rows, columns = (tuple(i // 2 for i in range(2 * n)) for n in x.shape[1:3])
+    wide = append_node(b, ResizeNearest, [first], rows=rows, columns=columns)
+    other = b.pointwise(wide, 5)
+    return b.pointwise(append_node(b, Concat, [wide, other], axis=3), 3)
+
+
+def split(b: GraphBuilder, x: Tensor) -> Tensor:
+    parts = [
+        append_node(b, StridedSlice, [x], begin=(0, 0, 0, 16 * i), end=(1, *x.shape[1:3], 16 * i + 16), stride=(1,) * 4)
+        for i in range(2)
+    ]
+    return b.rescaled(Add, *parts)
+
+
+def concat_with_itself(b: GraphBuilder, x: Tensor) -> Tensor:
+    made = b.pointwise(x, 4)
+    return append_node(b, Concat, [made, x, made, x], axis=3)
+
+
+def dense(b: GraphBuilder, x: Tensor) -> Tensor:
+    for _ in range(3):
+        x = append_node(b, Concat, [b.pointwise(x, 4), b.pointwise(x, 8)], axis=3)
+    return x
+
+
+def constant_output(b: GraphBuilder, x: Tensor) -> Tensor:
+    node = Constant(name="c", inputs=(), output="", value=np.arange(24, dtype=np.int8).reshape(1, 2, 3, 4))
+    made = b.append(node, b.tensor((1, 2, 3, 4), like=x))
+    flat = append_node(b, Reshape, [made], shape=(1, 24))
+    return b.fully_connected(flat, 3)
+
+
+def features(b: GraphBuilder, x: Tensor) -> Tensor:
+    padded = append_node(b, Pad, [x], before=(0, 5), after=(0, 7), value=1)
+    return append_node(b, StridedSlice, [padded], begin=(0, 2), end=(1, 39000), stride=(1, 1))
+
+
+def unpooled(b: GraphBuilder, x: Tensor) -> Tensor:
+    """A transposed convolution with more stride than kernel, more output than sums, cut at the top."""
+    weights: dict[str, Any] = b.weights((5, 2, 1, x.shape[3]))
+    sizes: dict[str, Any] = {"stride": (3, 2), "padding": (4, 1), "size": (150, 9)}
+    node = TransposeConv2d(name="up", inputs=(x.name,), output="", **sizes, **weights)
+    return b.append(node, b.tensor(node.output_shape(x.shape)))
+
+
+def transposed_sum(b: GraphBuilder, x: Tensor) -> Tensor:
+    first = b.pointwise(x, 6)
+    return b.rescaled(Add, b.rescaled(Add, append_node(b, Transpose, [first], permutation=(0, 2, 1, 3)), first), x)
+
+
+CASES: dict[str, tuple[Callable[[], Graph], ArchConfig]] = {
+    "upsampling and concatenation": (lambda: built(skip, (1, 5, 6, 7)), EDGE),
+    "upsampling and concatenation, streamed": (
+        lambda: built(skip, (1, 20, 21, 7)),
+        replace(TINY, spad_bank_words=128, acc_bank_words=64),
+    ),
+    "a split whose parts are added": (lambda: built(split, (1, 4, 5, 32)), EDGE),
+    "an input in a concatenation and at the output": (lambda: built(concat_with_itself, (1, 3, 4, 4), "t0"), TINY),
+    "a concatenated value at the output": (lambda: built(concat_with_itself, (1, 3, 4, 4), "t1"), TINY),
+    "concatenations within each other": (lambda: built(dense, (1, 3, 4, 4)), TINY),
+    "a constant at the output": (lambda: built(constant_output, (1, 2, 3, 4), "t1", "t2"), TINY),
+    "more features than the scratchpad holds": (lambda: built(features, (1, 40000)), TINY),
+    "a transposed convolution beyond its sums": (lambda: built(unpooled, (1, 3, 5, 6)), TINY),
+    "padding beyond the fields": (
+        lambda: built(
+            lambda b, x: append_node(b, Pad, [x], before=(0, 200, 0, 0), after=(0, 300, 1, 0), value=-7), (1, 3, 5, 6)
+        ),
+        TINY,
+    ),
+    "tiles in the padding alone": (
+        lambda: network((1, 5, 6, 3), conv(2, (1, 1), padding=(0, 0, 40, 40))),
+        replace(TINY, acc_bank_words=8),
+    ),
+    "a gather after many tiles": (
+        lambda: built(transposed_sum, (1, 9, 9, 6)),
+        replace(TINY, acc_bank_words=16, queue_depth=32),
+    ),
+    "rows and columns exchanged": (
+        lambda: built(lambda b, x: b.conv(append_node(b, Transpose, [x], permutation=(0, 2, 1, 3)), 5), (1, 9, 13, 6)),
+        TINY,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_directed_cases_equal_the_reference(case: str) -> None:
+    make, config = CASES[case]
+    assert_equal(make(), config, np.random.default_rng(3), ("fast", "stepped"))
+
+
+def test_what_need_not_move_does_not() -> None:
+    layers = lower(built(skip, (1, 5, 6, 7)), EDGE).layers
+    assert [(layer.op, type(layer)) for layer in layers] == [
+        ("Conv2d", ArrayLayer),
+        *[("ResizeNearest", VectorLayer)] * 4,
+        *[("Conv2d", ArrayLayer)] * 2,
+    ]
+    assert [layer.op for layer in lower(built(split, (1, 4, 5, 32)), EDGE).layers] == ["Add"]
+    assert {layer.op for layer in lower(built(dense, (1, 3, 4, 4)), TINY).layers} == {"Conv2d"}
+
+
+def padded_convolution(value: int) -> Graph:
+    def make(b: GraphBuilder, x: Tensor) -> Tensor:
+        point = x.zero_point if value == 0 else (x.zero_point + 129) % 256 - 128
+        return b.conv(append_node(b, Pad, [x], before=(0, 2, 1, 0), after=(0, 0, 3, 0), value=point), 4)
+
+    return built(make, (1, 6, 5, 3))
+
+
+def test_padding_with_the_zero_point_becomes_the_convolution_s() -> None:
+    (layer,) = lower(padded_convolution(0), TINY).layers
+    assert layer.op == "Conv2d"
+    assert [other.op for other in lower(padded_convolution(1), TINY).layers] == ["Pad", "Conv2d"]
+
+
+def test_chains_of_moves_are_one_gather() -> None:
+    def chain(b: GraphBuilder, x: Tensor) -> Tensor:
+        x = append_node(b, Transpose, [x], permutation=(0, 3, 1, 2))
+        x = append_node(b, Reshape, [x], shape=(1, 10, 3, 4))
+        return b.conv(append_node(b, Transpose, [x], permutation=(0, 1, 3, 2)), 4)
+
+    assert [layer.op for layer in lower(built(chain, (1, 4, 5, 6)), TINY).layers] == ["Transpose", "Conv2d"]
+
+
+def test_places_compose() -> None:
+    inner, outer = Place("b", 2, (1, 2), (2, 1)), Place("c", 3, (4, 5), (1, 3))
+    assert inner.within(outer) == Place("c", 5, (5, 11), (2, 3))
+    assert placed(Tile(1, 3, 0, 2), inner) == Tile(3, 6, 2, 4)
+
+
+def test_programs_without_stores_of_parts_are_short() -> None:
+    program = compile_graph(built(dense, (1, 3, 4, 4)), TINY)
+    stores = [i for i in decode(program.code) if i.opcode is Opcode.STORE]
+    assert len(stores) <= 6
+
+
+# Mutants --------------------------------------------------------------------------------------------------------------
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def _one_word_late(patch: pytest.MonkeyPatch) -> None:
+    original = moves.Gather.loads
+    patch.setattr(
+        moves.Gather,
+        "loads",
+        lambda *args: [i.replace(row_words=max(1, i["row_words"] - 1)) for i in original(*args)],
+    )
+
+
+def _wrong_fill(patch: pytest.MonkeyPatch) -> None:
+    original = moves._load
+    patch.setattr(moves, "_load", lambda row, base, fills: original(row, base, fills).replace(pad_value=0))
+
+
+def _place_without_origin(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Place, "pixel", lambda self, y, x: (y * self.step[0], x * self.step[1]))
+
+
+def _place_without_chunk(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Place, "within", lambda self, outer: replace(outer, origin=outer.pixel(*self.origin)))
+
+
+def _kernel_not_reversed(patch: pytest.MonkeyPatch) -> None:
+    def turned(*args: Any) -> Any:
+        layers, places = lower_transpose_conv.lower_transpose_conv(*args)
+        return [replace(x, weight=np.ascontiguousarray(x.weight[:, ::-1, ::-1])) for x in layers], places
+
+    patch.setattr(lowering, "lower_transpose_conv", turned)
+
+
+def _fill_not_added(patch: pytest.MonkeyPatch) -> None:
+    original = copies.copy_value
+
+    def forgetful(*args: Any) -> Any:
+        layer = original(*args)
+        return replace(layer, regions=tuple(replace(r, record=IDENTITY) for r in layer.regions))
+
+    patch.setattr(copies, "copy_value", forgetful)
+
+
+def _gathers_before_their_sources(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(build.Builder, "_note", lambda *args: None)
+
+
+def _slices_from_the_start(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lower_movement, "_indices", lambda values, missing: (missing, missing, missing))
+
+
+MUTANTS: dict[str, tuple[Patch, str]] = {
+    "rows of a gather too short": (_one_word_late, "Transpose"),
+    "fills of zero": (_wrong_fill, "Pad"),
+    "parts at the origin": (_place_without_origin, "TransposeConv2d"),
+    "parts in the first chunk": (_place_without_chunk, "Concat"),
+    "kernel not reversed": (_kernel_not_reversed, "TransposeConv2d"),
+    "fill value not added": (_fill_not_added, "Pad"),
+    "gathers before their sources are stored": (_gathers_before_their_sources, "a gather after many tiles"),
+    "slices from the start": (_slices_from_the_start, "StridedSlice"),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutants_are_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch, name = MUTANTS[mutant]
+    patch(monkeypatch)
+    with pytest.raises((AssertionError, AccelError, IndexError)):
+        test_directed_cases_equal_the_reference(name) if name in CASES else run_random(name, range(40))
