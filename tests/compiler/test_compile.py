@@ -32,6 +32,7 @@ from compiler import (
     plan,
     synchronize,
     tiles,
+    transfers,
     weights,
 )
 from compiler import depthwise as depthwise_steps
@@ -459,8 +460,8 @@ MUTANTS: dict[str, Patch] = {
     "blocks of weights in reverse": _weights_of_other_channels,
     "kernel upside down": _transposed_taps,
     "padding with zeros": _changes(emit_compute, "exec_piece", Opcode.EXEC, pad_value=0),
-    "folded rows of padding with zeros": _changes(build, "load_folded", Opcode.LOAD, dram_row_stride=0),
-    "folded padding with zeros": _changes(build, "load_folded", Opcode.LOAD, pad_value=0),
+    "folded rows of padding with zeros": _changes(transfers, "load_folded", Opcode.LOAD, dram_row_stride=0),
+    "folded padding with zeros": _changes(transfers, "load_folded", Opcode.LOAD, pad_value=0),
     "one weight row": _changes(emit_compute, "exec_piece", Opcode.EXEC, k_rows=1),
     "never accumulate": _changes(emit_compute, "exec_piece", Opcode.EXEC, accumulate=0),
     "every result in byte 0": _changes(emit_compute, "post_accumulators", Opcode.POST, dst_byte=0),
