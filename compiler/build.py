@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 
 import numpy as np
@@ -32,7 +32,8 @@ class Builder(Transfers):
         super().__init__(network, plan, config)
         self._bank = 0
         for index in range(len(network.layers)):
-            self._build_layer(index)
+            if index not in plan.followers:
+                self._build_layer(index)
             self._last_step.append(len(self.steps) - 1)
 
     def _build_layer(self, index: int) -> None:
@@ -50,7 +51,9 @@ class Builder(Transfers):
         channels = layer.output_shape[2]
         width = max(self.config.rows, self.config.cols)
         groups = [(c, min(c + width, channels)) for c in range(0, channels, width)]
-        self._tile_steps = [0] * len(plan.tiles)
+        self._tile_steps[index] = [0] * len(plan.tiles)
+        done = list[Tile]()
+        follower = self._follower(index + 1, done)
         order = [(t, g) for t in range(len(plan.tiles)) for g in range(len(groups))]
         if plan.group_outer:
             order = [(t, g) for g in range(len(groups)) for t in range(len(plan.tiles))]
@@ -59,7 +62,10 @@ class Builder(Transfers):
                 self._build_depthwise_group(index, plan, layer, number, groups[group])
             else:
                 self._build_group(index, plan, layer, number, groups[group])
-            self._tile_steps[number] = len(self.steps) - 1
+            self._tile_steps[index][number] = len(self.steps) - 1
+            if group == len(groups) - 1:
+                done.append(plan.tiles[number])
+                next(follower, None)
 
     def _next_accumulators(self) -> int:
         """First word of a bank; the banks take turns."""
@@ -235,21 +241,41 @@ class Builder(Transfers):
     # Vector layers ------------------------------------------------------------------------------------------------
 
     def _build_vector_layer(self, index: int, plan: LayerPlan, layer: VectorLayer) -> None:
-        self._tile_steps = [0] * len(plan.tiles)
+        self._tile_steps[index] = [0] * len(plan.tiles)
+        for number in range(len(plan.tiles)):
+            self._build_vector_tile(index, plan, layer, number)
+
+    def _build_vector_tile(self, index: int, plan: LayerPlan, layer: VectorLayer, number: int) -> None:
+        tile = plan.tiles[number]
+        inputs = [self._input_view(index, plan, operand, number) for operand in range(len(layer.inputs))]
+        views, needs = tuple(view for view, _ in inputs), [key for _, keys in inputs for key in keys]
+        output = self._output_view(plan, tile, 0)
+        parts = [(tile.common(Tile(r.y0, r.y1, r.x0, r.x1)), r.record) for r in layer.regions]
+        parts = [(part, record) for part, record in parts if part.height > 0 and part.width > 0]
+        for number_of_part, (part, record) in enumerate(parts, 1):
+            params = self._param_load(index, record, (record,) * self.config.post_lanes)
+            stored = tile if number_of_part == len(parts) else None
+            table = self._table_load(layer)
+            make = self._vector_step(layer, part, views, output, (params, table), stored)
+            self.steps.append(Step(index, [*needs, params, *([table] if table is not None else [])], make))
+        self._tile_steps[index][number] = len(self.steps) - 1
+        self._note(layer.output, tile)
+
+    def _follower(self, index: int, done: list[Tile]) -> Iterator[None]:
+        """The follower `index`, if the plan has one there."""
+        plan = self.plan.layers[index] if index in self.plan.followers else None
+        if isinstance(plan, LayerPlan) and isinstance(plan.layer, VectorLayer):
+            return self._follow(index, plan, plan.layer, done)
+        return iter(())
+
+    def _follow(self, index: int, plan: LayerPlan, layer: VectorLayer, done: list[Tile]) -> Iterator[None]:
+        """Build, whenever asked, those tiles of a vector layer that need no more than the tiles `done` before it."""
+        self._tile_steps[index] = [0] * len(plan.tiles)
         for number, tile in enumerate(plan.tiles):
-            inputs = [self._input_view(index, plan, operand, number) for operand in range(len(layer.inputs))]
-            views, needs = tuple(view for view, _ in inputs), [key for _, keys in inputs for key in keys]
-            output = self._output_view(plan, tile, 0)
-            parts = [(tile.common(Tile(r.y0, r.y1, r.x0, r.x1)), r.record) for r in layer.regions]
-            parts = [(part, record) for part, record in parts if part.height > 0 and part.width > 0]
-            for number_of_part, (part, record) in enumerate(parts, 1):
-                params = self._param_load(index, record, (record,) * self.config.post_lanes)
-                stored = tile if number_of_part == len(parts) else None
-                table = self._table_load(layer)
-                make = self._vector_step(layer, part, views, output, (params, table), stored)
-                self.steps.append(Step(index, [*needs, params, *([table] if table is not None else [])], make))
-            self._tile_steps[number] = len(self.steps) - 1
-            self._note(layer.output, tile)
+            part = plan.input_part(tile)
+            while sum(part.shared_pixels(other) for other in done) < part.pixels:
+                yield
+            self._build_vector_tile(index, plan, layer, number)
 
     def _vector_step(
         self,

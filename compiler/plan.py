@@ -15,7 +15,7 @@ from accel.errors import CompileError
 from accel.layout import Hwc
 from compiler.allocate import Area, Scratchpad
 from compiler.folding import can_fold, folded_chunks
-from compiler.layers import AnyLayer, ArrayLayer, ComputeLayer, MoveLayer, Network
+from compiler.layers import AnyLayer, ArrayLayer, ComputeLayer, MoveLayer, Network, VectorLayer
 from compiler.tiles import Tile, View, input_tile, split, whole
 from compiler.weights import Chunk, channel_chunks, contraction_words
 
@@ -77,11 +77,21 @@ class MovePlan:
 
 @dataclass
 class Plan:
-    """Placement of a network: residents by name of values that are no parts, and a plan per layer."""
+    """Placement of a network.
+
+    Parameters
+    ----------
+    residents : dict of str to Area
+        By name of values that are no parts.
+    layers : list of LayerPlan or MovePlan
+    followers : set of int
+        Vector layers whose tiles run between those of the array layer before them, as soon as their inputs are there.
+    """
 
     residents: dict[str, Area]
     layers: list[LayerPlan | MovePlan]
     network: Network
+    followers: set[int]
 
     def view(self, value: str, shape: Hwc) -> View:
         """All of a resident value, whatever it is a part of."""
@@ -99,6 +109,13 @@ class _NoRoomError(Exception):
         self.index, self.needed = index, needed
 
 
+class _NoPlaceBesideError(Exception):
+    """A vector layer cannot run between the tiles of the layer before it."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
 def plan_network(network: Network, config: ArchConfig) -> Plan:
     """Place all values and tile all layers; spills the largest resident tensor until everything has room.
 
@@ -108,10 +125,13 @@ def plan_network(network: Network, config: ArchConfig) -> Plan:
         A layer does not fit even with nothing resident beside it; the message has the numbers.
     """
     spilled: set[str] = set()
+    followers = {i for i in range(1, len(network.layers)) if _may_follow(network, i)}
     while True:
-        planner = _Planner(network, config, spilled)
+        planner = _Planner(network, config, spilled, followers)
         try:
             return planner.run()
+        except _NoPlaceBesideError as problem:
+            followers.remove(problem.index)
         except _NoRoomError as problem:
             alive = {
                 value: area for value, area in planner.residents.items() if area.first <= problem.index <= area.last
@@ -125,15 +145,25 @@ def plan_network(network: Network, config: ArchConfig) -> Plan:
             spilled.add(max(alive, key=lambda value: (alive[value].words, value)))
 
 
+def _may_follow(network: Network, index: int) -> bool:
+    """Whether a vector layer reads all of what the array layer before it makes, and nothing else made it."""
+    before, layer = network.layers[index - 1 : index + 1]
+    if not isinstance(before, ArrayLayer) or not isinstance(layer, VectorLayer) or before.output not in layer.inputs:
+        return False
+    return network.place(before.output).whole == before.output and network.users(before.output)[0] == [index - 1]
+
+
 class _Planner:
-    def __init__(self, network: Network, config: ArchConfig, spilled: set[str]) -> None:
-        self.network, self.config, self.spilled = network, config, spilled
+    """Places layer by layer; areas of a follower live with those of the layer before it."""
+
+    def __init__(self, network: Network, config: ArchConfig, spilled: set[str], followers: set[int]) -> None:
+        self.network, self.config, self.spilled, self.followers = network, config, spilled, followers
         self.scratchpad = Scratchpad(config)
         self.residents: dict[str, Area] = {}
 
     def run(self) -> Plan:
         plans = [self._place(i, layer) for i, layer in enumerate(self.network.layers)]
-        return Plan(self.residents, plans, self.network)
+        return Plan(self.residents, plans, self.network, self.followers)
 
     def _place(self, index: int, layer: AnyLayer) -> LayerPlan | MovePlan:
         if isinstance(layer, MoveLayer):
@@ -142,6 +172,8 @@ class _Planner:
             self._preload(index, layer, self.network.place(value).whole)
         value = self.network.place(layer.output).whole
         writers, readers = self.network.users(value)
+        if index in self.followers and any(self._streams(name) for name in layer.inputs):
+            raise _NoPlaceBesideError(index)
         begun = min(writers) < index
         wants_resident = value in self.residents if begun else bool(readers) and value not in self.spilled
         smallest = 0
@@ -150,6 +182,8 @@ class _Planner:
                 area = None
                 if resident and not begun:
                     area = self._resident(self.network.shapes[value], index, max(writers + readers))
+                    if area is None and index in self.followers:
+                        raise _NoPlaceBesideError(index)
                     if area is None:
                         continue
                 plan, smallest = self._tile(index, layer, not resident, floor)
@@ -159,7 +193,13 @@ class _Planner:
                     return plan
                 if area is not None:
                     self.scratchpad.release(area)
+        if index in self.followers:
+            raise _NoPlaceBesideError(index)
         raise _NoRoomError(index, smallest)
+
+    def _streams(self, value: str) -> bool:
+        """Whether a value passes through the scratchpad in tiles."""
+        return self.network.place(value).whole not in self.residents
 
     def _place_move(self, index: int, layer: MoveLayer) -> MovePlan:
         readers = self.network.users(layer.output)[1]
@@ -178,7 +218,8 @@ class _Planner:
         raise _NoRoomError(index, 1)
 
     def _resident(self, shape: Hwc, first: int, last: int) -> Area | None:
-        return self.scratchpad.allocate(shape[0] * shape[1] * -(-shape[2] // self.config.rows), first, last)
+        words = shape[0] * shape[1] * -(-shape[2] // self.config.rows)
+        return self.scratchpad.allocate(words, first - (first in self.followers), last)
 
     def _preload(self, index: int, layer: ComputeLayer, value: str) -> None:
         """Give a network input a home in the scratchpad, unless its kernel positions are folded or it has no room."""
@@ -200,7 +241,7 @@ class _Planner:
 
     def _tile(self, index: int, layer: ComputeLayer, store: bool, floor: int) -> tuple[LayerPlan | None, int]:
         """The first tiling (largest tiles first, double buffers before single ones) that has room."""
-        streamed = [self.network.place(value).whole not in self.residents for value in layer.inputs]
+        streamed = [self._streams(value) for value in layer.inputs]
         plain, folded = channel_chunks(layer.input_shape[2], self.config.rows), self._folded(layer)
         smallest = 0
         for chunks, count in product((folded, plain) if folded else (plain,), (2, 1)):
@@ -253,7 +294,7 @@ class _Planner:
         for size in sizes:
             given.append([])
             for _ in range(count):
-                area = self.scratchpad.allocate(size, index, index)
+                area = self.scratchpad.allocate(size, index - (index in self.followers), index)
                 if area is None:
                     for taken in given:
                         for one in taken:

@@ -41,6 +41,11 @@ class Tile:
         """The pixels that the two share; a size is negative or 0 if there are none."""
         return Tile(max(self.y0, other.y0), min(self.y1, other.y1), max(self.x0, other.x0), min(self.x1, other.x1))
 
+    def shared_pixels(self, other: Tile) -> int:
+        """How many pixels the two share."""
+        common = self.common(other)
+        return max(common.height, 0) * max(common.width, 0)
+
 
 @dataclass(frozen=True)
 class View:

@@ -47,7 +47,7 @@ class Transfers:
         self.steps: list[Step] = []
         self.loads: dict[Hashable, Load] = {}
         self._turn = 0
-        self._tile_steps: list[int] = []
+        self._tile_steps: dict[int, list[int]] = {}
         self._last_step: list[int] = []
         self._written: dict[str, list[tuple[Tile, int]]] = {}
 
@@ -111,7 +111,7 @@ class Transfers:
         ready = self._area_ready(areas[number % len(areas)].base, areas[0].words, index)
         before = number - len(areas)
         if before >= 0:
-            ready = max(ready, self._tile_steps[before])
+            ready = max(ready, self._tile_steps[index][before])
         part = plan.input_part(plan.tiles[number])
         if plan.folded:
             part = Tile(part.y0, part.y1, 0, plan.layer.input_shape[1])
