@@ -264,9 +264,9 @@ class _Planner:
         """Tilings by falling size; small tiles where all is resident, so that the next layer can follow closely."""
         height, width, _ = layer.output_shape
         most = self.config.acc_bank_words
-        target = min(most, 16 * self.config.rows)
-        if streams:
-            target = min(most, max(2 * self.config.rows, height * width // 4))
+        target = min(most, max(2 * self.config.rows, height * width // 4))
+        if not streams:
+            target = min(target, 16 * self.config.rows)
         columns = -(-width // -(-width // most))
         rows = max(1, min(height, target // columns))
         floor = min(floor, rows * columns, height * width)
