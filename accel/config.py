@@ -156,7 +156,7 @@ class ArchConfig:
     def depthwise_register_bits(self) -> int:
         """Registers of the depthwise engine's lanes, and those that skew its second word, in bits (docs/presets.md)."""
         lanes, taps = self.depthwise_lanes, self.depthwise_taps
-        lane = 3 * 8 * taps + (taps + 12) + 16 + (taps - 1).bit_length()
+        lane = 3 * 8 * taps + (taps + 12) + 15 + taps.bit_length()
         return lanes * lane + 4 * lanes * (lanes - 1)
 
     def to_toml(self) -> str:

@@ -12,31 +12,37 @@ from accel.config import ArchConfig
 from rtl.interfaces import ReadPort, WritePort
 
 READERS = ("exec_read", "post_read", "store_read")
+EARLIER = "exec_read_earlier"
 WRITERS = ("load_write", "post_write")
 
 
 class Scratchpad(wiring.Component):
-    """`spad_banks` memories of `spad_bank_words` words of `rows` bytes, each with one read and one write port.
+    """`spad_banks` banks of `spad_bank_words` words of `rows` bytes, each with one read and one write port.
 
     The upper address bits select the bank. Read latency is one cycle. A word that is being written reads
-    as its old value.
+    as its old value. With a depthwise engine a bank is made of two memories, of the words with even and with odd
+    addresses, so that EXEC can read two words of a bank at once.
 
     Members
     -------
     exec_read, post_read, store_read : In(ReadPort)
+    exec_read_earlier : In(ReadPort)
+        Second port of EXEC, only with a depthwise engine: of the two addresses one must be even, one odd.
     load_write, post_write : In(WritePort)
         Masks select bytes.
     read_conflict, write_conflict : Out(1)
-        High in a cycle in which two of them use the same bank; the result then is undefined.
+        High in a cycle in which two units use the same bank, or EXEC the same memory twice; the result then is
+        undefined.
     """
 
     latency = 1
 
     def __init__(self, config: ArchConfig):
         self.config = config
+        self._readers = (*READERS, EARLIER) if config.depthwise_taps else READERS
         super().__init__(
             {
-                **{name: In(ReadPort(config.spad_words, config.rows)) for name in READERS},
+                **{name: In(ReadPort(config.spad_words, config.rows)) for name in self._readers},
                 **{name: In(WritePort(config.spad_words, config.rows)) for name in WRITERS},
                 "read_conflict": Out(1),
                 "write_conflict": Out(1),
@@ -45,29 +51,48 @@ class Scratchpad(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        readers = [getattr(self, name) for name in READERS]
-        writers = [getattr(self, name) for name in WRITERS]
+        readers = {name: getattr(self, name) for name in self._readers}
+        writers = {name: getattr(self, name) for name in WRITERS}
+        parts = 2 if self.config.depthwise_taps else 1
         offset_bits = exact_log2(self.config.spad_bank_words)
-        answers = [Signal(self.config.spad_banks, name=f"{name}_bank") for name in READERS]
         for bank in range(self.config.spad_banks):
-            memory = Memory(shape=8 * self.config.rows, depth=self.config.spad_bank_words, init=[])
-            m.submodules[f"bank{bank}"] = memory
-            read, write = memory.read_port(), memory.write_port(granularity=8)
-            reads = [port.en & (port.addr >> offset_bits == bank) for port in readers]
-            writes = [port.en & (port.addr >> offset_bits == bank) for port in writers]
-            m.d.comb += read.en.eq(0)
-            for port, selected in zip(readers, reads, strict=True):
-                with m.If(selected):
-                    m.d.comb += [read.en.eq(1), read.addr.eq(port.addr)]
-            for port, selected in zip(writers, writes, strict=True):
-                with m.If(selected):
-                    m.d.comb += [write.en.eq(port.mask), write.addr.eq(port.addr), write.data.eq(port.data)]
-            with m.If(sum(reads) > 1):
+            reads, writes = (
+                {name: port.en & (port.addr >> offset_bits == bank) for name, port in ports.items()}
+                for ports in (readers, writers)
+            )
+            units = [reads["exec_read"] | reads.get(EARLIER, 0), reads["post_read"], reads["store_read"]]
+            with m.If(sum(units) > 1):
                 m.d.comb += self.read_conflict.eq(1)
-            with m.If(sum(writes) > 1):
+            with m.If(sum(writes.values()) > 1):
                 m.d.comb += self.write_conflict.eq(1)
-            for port, answer, selected in zip(readers, answers, reads, strict=True):
-                m.d.sync += answer[bank].eq(selected)
-                with m.If(answer[bank]):
-                    m.d.comb += port.data.eq(read.data)
+            for part in range(parts):
+                memory = Memory(shape=8 * self.config.rows, depth=self.config.spad_bank_words // parts, init=[])
+                m.submodules[f"bank{bank}_{part}" if parts > 1 else f"bank{bank}"] = memory
+                mine = [
+                    {name: use & (ports[name].addr[: parts - 1] == part) for name, use in uses.items()}
+                    for ports, uses in ((readers, reads), (writers, writes))
+                ]
+                self._read(m, memory, readers, mine[0], parts - 1)
+                self._write(m, memory, writers, mine[1], parts - 1)
         return m
+
+    def _read(self, m: Module, memory: Memory, ports: dict, uses: dict, part_bits: int) -> None:
+        """Add the read port for the `ports` that use this memory."""
+        read = memory.read_port()
+        m.d.comb += read.en.eq(0)
+        for name, port in ports.items():
+            answer = Signal(name=f"{name}_answer")
+            m.d.sync += answer.eq(uses[name])
+            with m.If(uses[name]):
+                m.d.comb += [read.en.eq(1), read.addr.eq(port.addr >> part_bits)]
+            with m.If(answer):
+                m.d.comb += port.data.eq(read.data)
+        with m.If(uses["exec_read"] & uses.get(EARLIER, 0)):
+            m.d.comb += self.read_conflict.eq(1)
+
+    def _write(self, m: Module, memory: Memory, ports: dict, uses: dict, part_bits: int) -> None:
+        """Add the write port for the `ports` that use this memory."""
+        write = memory.write_port(granularity=8)
+        for name, port in ports.items():
+            with m.If(uses[name]):
+                m.d.comb += [write.en.eq(port.mask), write.addr.eq(port.addr >> part_bits), write.data.eq(port.data)]

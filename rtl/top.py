@@ -92,6 +92,8 @@ class Accelerator(wiring.Component):
         m.submodules.weight_buffer = wbuf = WeightBuffer(self._config)
         m.submodules.accumulators = acc = Accumulators(self._config)
         m.submodules.param_memory = param = ParamMemory(self._config)
+        if self._config.depthwise_taps:
+            wiring.connect(m, execute.spad_read_earlier, spad.exec_read_earlier)
         for source, target in (
             (load.spad_write, spad.load_write),
             (load.wbuf_write, wbuf.load_write),

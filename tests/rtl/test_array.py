@@ -43,7 +43,7 @@ def random_tiles(rng: np.random.Generator, rows: int, cols: int, count: int) -> 
 
 def simulate(rows: int, cols: int, tiles: list[Tile]) -> list[np.ndarray]:
     """Psums of each tile (pixels, cols), taken where the contract puts them."""
-    config = dataclasses.replace(preset("tiny"), rows=rows, cols=cols, post_lanes=1)
+    config = dataclasses.replace(preset("tiny"), rows=rows, cols=cols, post_lanes=1, depthwise_taps=0)
     dut = SystolicArray(config)
     cycles = tiles[-1].start + len(tiles[-1].pixels) + rows + cols
     words = {name: np.zeros((cycles, size), np.int64) for name, size in (("weights", cols), ("activations", rows))}

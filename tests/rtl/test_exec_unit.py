@@ -24,7 +24,7 @@ SHAPES = [(1, 1), (1, 4), (4, 1), (3, 3), (2, 6), (4, 2)]
 
 def machine(rows: int, cols: int) -> ArchConfig:
     return dataclasses.replace(
-        preset("tiny"), rows=rows, cols=cols, post_lanes=1, spad_banks=2, spad_bank_words=16, wbuf_words=32,
+        preset("tiny"), rows=rows, cols=cols, post_lanes=1, depthwise_taps=0, spad_banks=2, spad_bank_words=16, wbuf_words=32,
         acc_banks=2, acc_bank_words=16,
     )  # fmt: skip
 
