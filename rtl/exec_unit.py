@@ -57,13 +57,11 @@ class ExecUnit(wiring.Component):
         m.submodules.activations = activations = ActivationSequencer(self.config)
         m.submodules.array = array = SystolicArray(self.config)
         connect(m, weights.read, flipped(self.wbuf_read))
-        loaded, first_rows = weights.loaded & activations.free, Signal()
-        start, issue = Signal(), self._issue(m, weights)
+        ready = weights.loaded & activations.free
+        first_rows = is_depthwise(self.config, weights.instruction) & weights.fresh
         m.d.comb += [
-            first_rows.eq(is_depthwise(self.config, weights.instruction) & weights.fresh),
-            start.eq(loaded & ~first_rows),
-            weights.start.eq(start),
-            activations.start.eq(start),
+            weights.start.eq(ready & ~first_rows),
+            activations.start.eq(weights.start),
             activations.fresh.eq(weights.fresh),
             activations.instruction.eq(weights.instruction),
             array.weights.eq(weights.weights),
@@ -76,13 +74,14 @@ class ExecUnit(wiring.Component):
         ]
         sums = Const(0)
         if self.config.depthwise_taps:
-            m.submodules.depthwise = rows = DepthwiseSequencer(self.config)
-            m.d.comb += [rows.ready.eq(loaded & first_rows), rows.instruction.eq(weights.instruction)]
+            m.submodules.rows = rows = DepthwiseSequencer(self.config)
+            m.d.comb += rows.ready.eq(ready & first_rows)
             with m.If(first_rows):
-                m.d.comb += start.eq(rows.start)
-            self._stream_rows(m, rows, activations, array)
+                m.d.comb += weights.start.eq(rows.start)
+            self._stream_rows(m, rows, weights, activations, array)
             sums = self._lanes(m, rows, weights, activations, array)
         self._accumulate(m, activations, array, sums)
+        issue = self._issue(m, weights)
         self._complete(m, activations, issue)
         occupied = issue | ~weights.free | activations.streaming
         m.d.comb += [self.control.occupied.eq(occupied), self.control.busy.eq(occupied)]
@@ -101,11 +100,17 @@ class ExecUnit(wiring.Component):
         return issue
 
     def _stream_rows(
-        self, m: Module, rows: DepthwiseSequencer, activations: ActivationSequencer, array: SystolicArray
+        self,
+        m: Module,
+        rows: DepthwiseSequencer,
+        weights: WeightSequencer,
+        activations: ActivationSequencer,
+        array: SystolicArray,
     ) -> None:
         """The engine's words take the array's way in, whose delay lines skew them for the lanes."""
         connect(m, rows.read_earlier, flipped(self.spad_read_earlier))
         m.d.comb += [
+            rows.instruction.eq(weights.instruction),
             rows.product.eq(activations.pixel & ~activations.depthwise),
             rows.read.data.eq(self.spad_read.data),
         ]
