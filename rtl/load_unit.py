@@ -1,4 +1,4 @@
-"""LOAD: external memory to scratchpad, weight buffer or parameter memory."""
+"""LOAD: external memory to scratchpad, weight buffer, parameter or table memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Out
 
 from accel import isa
-from accel.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
 from accel.isa import Memory, Opcode
 from accel.timing import LOAD_IN_FLIGHT
 from rtl.axi import Axi4Read, drive_address
@@ -26,7 +26,7 @@ class LoadUnit(wiring.Component):
     -------
     control : Out(UnitControl)
     bus : Out(Axi4Read)
-    spad_write, wbuf_write, param_write : Out(WritePort)
+    spad_write, wbuf_write, param_write, table_write : Out(WritePort)
         Destinations; a PARAM word is one channel's record.
     error : Out(1)
         A beat with an error response is accepted in this cycle; its data are used all the same.
@@ -43,6 +43,7 @@ class LoadUnit(wiring.Component):
                 "spad_write": Out(WritePort(config.spad_words, config.rows)),
                 "wbuf_write": Out(WritePort(config.wbuf_words, config.cols)),
                 "param_write": Out(WritePort(config.param_channels, PARAM_RECORD_BYTES)),
+                "table_write": Out(WritePort(TABLE_WORDS, 1)),
                 "error": Out(1),
             }
         )
@@ -112,8 +113,8 @@ class LoadUnit(wiring.Component):
         m.d.sync += emitted.eq(writer.emit)
         with m.If(writer.emit):
             m.d.sync += word.eq(writer.word)
-        ports = {Memory.SPAD: self.spad_write, Memory.WBUF: self.wbuf_write, Memory.PARAM: self.param_write}
-        for memory, port in ports.items():
+        for memory in Memory:
+            port = getattr(self, f"{memory.name.lower()}_write")
             m.d.comb += [
                 port.en.eq(emitted & (word.memory == memory)),
                 port.addr.eq(word.address),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import data
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
 
 from accel.config import ArchConfig
 from accel.isa import Reduce, Source
@@ -24,11 +24,17 @@ REQUANTIZE = BIAS + 1
 """The value enters the second requantizer."""
 CLAMP = REQUANTIZE + Requantizer.latency
 """Zero point and limits."""
-WRITE = CLAMP + 1
+LOOK_UP = CLAMP + 1
+"""The result selects an entry of a table."""
+WRITE = LOOK_UP + 1
 """The result is on the scratchpad's write port."""
 
-LANE_FIELDS = ("source", "reduce", "mode", "left_shift", "zero_point", "act_min", "act_max")
+LANE_FIELDS = ("source", "reduce", "mode", "left_shift", "zero_point", "act_min", "act_max", "table")
 """Fields of the instruction that the lanes need with each step."""
+
+
+FACTOR_BITS = 9
+"""A product takes this many bits of each tap: an int8 minus its zero point."""
 
 
 def reduce_taps(m: Module, name: str, config: ArchConfig, steps: Sequence[data.View], byte) -> Signal:
@@ -43,19 +49,26 @@ def reduce_taps(m: Module, name: str, config: ArchConfig, steps: Sequence[data.V
         rescale.mode.eq(steps[RESCALE].mode),
     ]
     step = steps[REDUCE]
-    largest = step.reduce == Reduce.MAX
-    neutral = Mux(largest, INT32_MIN, 0)
-    before, tap = Signal(signed(32), name=f"{name}_before"), Signal(signed(32), name=f"{name}_tap")
+    before, tap, neutral = (Signal(signed(32), name=f"{name}_{role}") for role in ("before", "tap", "neutral"))
     m.d.comb += [
         before.eq(Mux(step.first_tap, neutral, total)),
         tap.eq(Mux(step.inside, rescale.y, neutral)),
     ]
-    m.d.sync += total.eq(Mux(largest, Mux(tap > before, tap, before), before + tap))
+    with m.Switch(step.reduce):
+        with m.Case(Reduce.MAX):
+            m.d.comb += neutral.eq(INT32_MIN)
+            m.d.sync += total.eq(Mux(tap > before, tap, before))
+        with m.Case(Reduce.MUL):
+            m.d.comb += neutral.eq(1)
+            m.d.sync += total.eq(before * tap[:FACTOR_BITS].as_signed())
+        with m.Default():
+            subtract = (step.reduce == Reduce.SUB) & ~step.first_tap
+            m.d.sync += total.eq(before + (tap ^ subtract.replicate(32)) + subtract)
     return total
 
 
 def finish(m: Module, name: str, config: ArchConfig, steps: Sequence[data.View], total, accumulator, record) -> Signal:
-    """Add the bias to `total` or `accumulator` (at BIAS), requantize, clamp; the int8 result is for WRITE."""
+    """Add the bias to `total` or `accumulator` (at BIAS), requantize, clamp; the int8 result is for LOOK_UP."""
     value, multiplier, shift = Signal(32), Signal.like(record.multiplier), Signal.like(record.shift)
     m.d.sync += [
         value.eq(Mux(steps[BIAS].source == Source.ACC, accumulator, total) + record.bias),
@@ -79,3 +92,14 @@ def finish(m: Module, name: str, config: ArchConfig, steps: Sequence[data.View],
     with m.Else():
         m.d.sync += result.eq(shifted)
     return result
+
+
+def look_up(m: Module, name: str, steps: Sequence[data.View], result: Signal, port: wiring.Interface) -> Signal:
+    """Apply the instruction's table, if any, to `result` (at LOOK_UP) through `port`; the byte is for WRITE."""
+    table, plain = steps[LOOK_UP].table, Signal(8, name=f"{name}_plain")
+    m.d.comb += [
+        port.en.eq(steps[LOOK_UP].write & (table != 0)),
+        port.addr.eq(Cat(result ^ 0x80, table == 2)),
+    ]
+    m.d.sync += plain.eq(result)
+    return Mux(steps[WRITE].table != 0, port.data, plain)

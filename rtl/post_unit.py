@@ -1,4 +1,4 @@
-"""POST: bias, requantization, clamp, additions and pooling on the way back to the scratchpad."""
+"""POST: bias, requantization, clamp, tables, arithmetic and pooling on the way back to the scratchpad."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 from amaranth.utils import bits_for
 
-from accel.config import ArchConfig
+from accel.config import TABLE_WORDS, ArchConfig
 from accel.isa import Opcode, Source
 from rtl.bursts import shift_bytes_left
 from rtl.interfaces import ReadPort, UnitControl, WritePort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.param_memory import RECORD
 from rtl.pipeline import delayed
-from rtl.post_lane import BIAS, LANE_FIELDS, OPERAND, REDUCE, WRITE, finish, reduce_taps
+from rtl.post_lane import BIAS, LANE_FIELDS, OPERAND, REDUCE, WRITE, finish, look_up, reduce_taps
 from rtl.window import POSITIONS, drive_positions, is_inside
 
 POST_LAYOUT = layout(Opcode.POST)
@@ -31,6 +31,7 @@ class PostUnit(wiring.Component):
     -------
     control : Out(UnitControl)
     spad_read, acc_read, param_read : Out(ReadPort)
+    table_read : Out(ReadPort), one per lane
     spad_write : Out(WritePort)
 
     Attributes
@@ -50,6 +51,7 @@ class PostUnit(wiring.Component):
                 "spad_read": Out(ReadPort(config.spad_words, config.rows)),
                 "acc_read": Out(ReadPort(config.acc_words, config.cols, 32)),
                 "param_read": Out(ReadPort(config.param_rows, config.post_lanes, RECORD.size)),
+                "table_read": Out(ReadPort(TABLE_WORDS, 1)).array(config.post_lanes),
                 "spad_write": Out(WritePort(config.spad_words, config.rows)),
             }
         )
@@ -71,7 +73,8 @@ class PostUnit(wiring.Component):
             total = reduce_taps(m, f"lane{lane}", self.config, steps, tap_bytes.word_select(lane, 8))
             record = data.View(RECORD, self.param_read.data.word_select(lane, RECORD.size))
             accumulator = accumulators.word_select(lane, 32)
-            results.append(finish(m, f"lane{lane}", self.config, steps, total, accumulator, record))
+            result = finish(m, f"lane{lane}", self.config, steps, total, accumulator, record)
+            results.append(look_up(m, f"lane{lane}", steps, result, self.table_read[lane]))
         self._write(m, steps[WRITE], Cat(results))
         return m
 

@@ -20,6 +20,7 @@ from rtl.post_unit import PostUnit
 from rtl.registers import ADDRESS_WIDTH, RegisterBlock
 from rtl.scratchpad import Scratchpad
 from rtl.store_unit import StoreUnit
+from rtl.table_memory import TableMemory
 from rtl.weight_buffer import WeightBuffer
 
 
@@ -92,18 +93,21 @@ class Accelerator(wiring.Component):
         m.submodules.weight_buffer = wbuf = WeightBuffer(self._config)
         m.submodules.accumulators = acc = Accumulators(self._config)
         m.submodules.param_memory = param = ParamMemory(self._config)
+        m.submodules.table_memory = table = TableMemory(self._config)
         if self._config.depthwise_taps:
             wiring.connect(m, execute.spad_read_earlier, spad.exec_read_earlier)
         for source, target in (
             (load.spad_write, spad.load_write),
             (load.wbuf_write, wbuf.load_write),
             (load.param_write, param.load_write),
+            (load.table_write, table.load_write),
             (execute.spad_read, spad.exec_read),
             (execute.wbuf_read, wbuf.exec_read),
             (execute.accumulate, acc.accumulate),
             (post.spad_read, spad.post_read),
             (post.acc_read, acc.post_read),
             (post.param_read, param.post_read),
+            *zip(post.table_read, table.post_read, strict=True),
             (post.spad_write, spad.post_write),
             (store.spad_read, spad.store_read),
         ):

@@ -70,7 +70,10 @@ MUTANTS = [
      "Mux(last_word, held.word_bytes, held.step_bytes)", "held.step_bytes"),
     ("negative ties of tflite go up", requantize, "Requantizer", "_round", "(rest | ~number[-1])", "1"),
     ("the zero point is subtracted", post_lane, None, "finish", "+ step.zero_point", "- step.zero_point"),
-    ("the first tap of a window is forgotten", post_lane, None, "reduce_taps", "before + tap", "tap"),
+    ("the first tap of a window is forgotten", post_lane, None, "reduce_taps", "before + (tap", "(tap"),
+    ("the first tap is subtracted, too", post_lane, None, "reduce_taps", " & ~step.first_tap", ""),
+    ("products are of the lowest byte of each tap", post_lane, None, "reduce_taps", "tap[:FACTOR_BITS]", "tap[:8]"),
+    ("the tables change places", post_lane, None, "look_up", "table == 2", "table == 1"),
 ]  # fmt: skip
 
 

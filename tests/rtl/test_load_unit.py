@@ -22,8 +22,8 @@ ALL_TOKENS = 0x3F
 
 def random_load(config: ArchConfig, rng: np.random.Generator) -> Instruction:
     """A LOAD with overlapping or gapped windows, padding, strides and any destination."""
-    memory = Memory(int(rng.integers(3)))
-    width = {Memory.SPAD: config.rows, Memory.WBUF: config.cols, Memory.PARAM: PARAM_RECORD_BYTES}[memory]
+    memory = Memory(int(rng.integers(len(Memory))))
+    width = (config.rows, config.cols, PARAM_RECORD_BYTES, 1)[memory]
     word_bytes = width if memory == Memory.PARAM else int(rng.integers(1, width + 1))
     step = int(rng.integers(1, config.load_word_bytes + 1)) if rng.random() < 0.5 else word_bytes
     row_words = int(rng.integers(1, 12))
@@ -87,7 +87,7 @@ def check(config: ArchConfig, seed: int, size: int = 12, stalls: np.random.Gener
     dut, model = LoadUnit(config), Load(config)
     issue, complete, signals, occupied, busy = [], [], [], [], 0
     writes: dict[Memory, list] = {m: [] for m in Memory}
-    ports = {Memory.SPAD: dut.spad_write, Memory.WBUF: dut.wbuf_write, Memory.PARAM: dut.param_write}
+    ports = {target: getattr(dut, f"{target.name.lower()}_write") for target in Memory}
     expected_issue: list[int] = []
     expected_complete: list[int] = []
 

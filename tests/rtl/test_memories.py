@@ -1,4 +1,4 @@
-"""SPAD, WBUF, PARAM and ACC against dictionaries."""
+"""SPAD, WBUF, PARAM, TABLE and ACC against dictionaries."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from collections.abc import Callable
 import pytest
 from amaranth.sim import Simulator
 
-from accel.config import ArchConfig, preset
+from accel.config import TABLE_WORDS, ArchConfig, preset
 from rtl import accumulators
 from rtl.accumulators import Accumulators
 from rtl.param_memory import ParamMemory
 from rtl.scratchpad import EARLIER, READERS, WRITERS, Scratchpad
+from rtl.table_memory import TableMemory
 from rtl.weight_buffer import WeightBuffer
 
 pytestmark = pytest.mark.rtl
@@ -158,6 +159,31 @@ def test_param_memory(lanes):
 
     run(dut, cycle_bench)
     assert len(records) == 16
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_table_memory(lanes):
+    dut, rng = TableMemory(machine(post_lanes=lanes)), random.Random(lanes)
+    table, due, used = [0] * TABLE_WORDS, {}, [0, 1, 255, 256, 511]
+
+    def cycle_bench(ctx, cycle):
+        for lane, byte in due.items():
+            assert ctx.get(dut.post_read[lane].data) == byte
+        for lane in range(lanes):
+            address = rng.choice(used)
+            ctx.set(dut.post_read[lane].en, 1)
+            ctx.set(dut.post_read[lane].addr, address)
+            due[lane] = table[address]
+        address, byte, write, mask = rng.choice(used), rng.getrandbits(8), rng.random() < 0.7, rng.getrandbits(1)
+        ctx.set(dut.load_write.en, write)
+        ctx.set(dut.load_write.addr, address)
+        ctx.set(dut.load_write.data, byte)
+        ctx.set(dut.load_write.mask, mask)
+        if write and mask:
+            table[address] = byte
+
+    run(dut, cycle_bench)
+    assert any(table)
 
 
 class AccumulatorModel:

@@ -11,7 +11,7 @@ import pytest
 from unit_bench import Record, Stimulus, issue_cycle, random_stimulus, simulate, span
 
 from accel import timing
-from accel.config import ArchConfig, preset
+from accel.config import TABLE_ENTRIES, TABLE_WORDS, TABLES, ArchConfig, preset
 from accel.isa import Instruction, Mode, Opcode, Reduce, Source
 from accel.numerics import requantize
 from rtl import post_lane, post_unit
@@ -63,7 +63,8 @@ def random_post(rng: random.Random, config: ArchConfig) -> Instruction:
             "height": rng.choice((2, 9)), "width": rng.choice((2, 9)), "dst_address": rng.randrange(32),
             "dst_byte": rng.randrange(config.rows - groups * config.post_lanes + 1),
             "param_address": rng.randrange(config.param_rows), "zero_point": rng.randrange(-128, 128),
-            "act_min": act[0], "act_max": act[1], "left_shift": rng.choice((0, 7, 20)),
+            "act_min": act[0], "act_max": act[1], "table": rng.randrange(TABLES + 1),
+            "left_shift": rng.choice((0, 7, 20)),
             "zero_point0": rng.randrange(-128, 128), "multiplier0": scales[0][0], "shift0": scales[0][1],
             "zero_point1": rng.randrange(-128, 128), "multiplier1": scales[1][0], "shift1": scales[1][1],
         },
@@ -71,7 +72,7 @@ def random_post(rng: random.Random, config: ArchConfig) -> Instruction:
 
 
 class Memories:
-    """Random contents: SPAD bytes, ACC int32 and PARAM records (bias, multiplier, shift)."""
+    """Random contents: SPAD bytes, ACC int32, PARAM records (bias, multiplier, shift) and TABLE bytes."""
 
     def __init__(self, rng: random.Random, config: ArchConfig):
         def matrix(words: int, lanes: int, draw) -> list[list]:
@@ -82,6 +83,7 @@ class Memories:
         self.param = matrix(
             config.param_rows, config.post_lanes, lambda: (rng.randrange(-(2**31), 2**31) >> 14, *random_scale(rng))
         )
+        self.table, self.lanes = rng.choices(range(256), k=TABLE_WORDS), config.post_lanes
 
     def packed(self) -> dict[str, list[int]]:
         """The words as each port delivers them."""
@@ -93,6 +95,7 @@ class Memories:
             "spad_read": pack(self.spad, 8, lambda byte: byte % 256),
             "acc_read": pack(self.acc, 32, lambda value: value % 2**32),
             "param_read": pack(self.param, 72, lambda r: r[0] % 2**32 | r[1] << 32 | r[2] % 256 << 64),
+            **{f"table_read.{lane}": self.table for lane in range(self.lanes)},
         }
 
 
@@ -118,7 +121,7 @@ class Expected:
         lanes, groups = self.config.post_lanes, self.config.rows // self.config.post_lanes
         step = issue
         for w, oy, ox, g in itertools.product(*(range(f[f"{n}_count"]) for n in ("word", "oy", "ox", "group"))):
-            sums = [0 if f["reduce"] == Reduce.SUM else -(2**31)] * lanes
+            sums = [{Reduce.MAX: -(2**31), Reduce.MUL: 1}.get(f["reduce"], 0)] * lanes
             base = f["src_address"] + oy * f["src_oy_stride"] + ox * f["src_ox_stride"]
             for ky, kx in itertools.product(range(f["ky_count"]), range(f["kx_count"])):
                 step += 1
@@ -135,6 +138,10 @@ class Expected:
             for lane in range(lanes):
                 place = (target % self.config.spad_words, f["dst_byte"] + g * lanes + lane)
                 result = self.finish(f, sums[lane], *self.memories.param[row][lane])
+                if f["table"]:
+                    entry = (f["table"] - 1) * TABLE_ENTRIES + (result + 128) % 256
+                    self.record.reads[f"table_read.{lane}"].append((step + timing.POST_LATENCY - 1, entry))
+                    result = self.memories.table[entry]
                 self.writes.add((step + timing.POST_LATENCY, *place, result))
         return step
 
@@ -150,7 +157,14 @@ class Expected:
             value = self.memories.spad[source][g * len(sums) + lane]
             operand = wrap((value - f[f"zero_point{i}"]) << f["left_shift"])
             tap = self.rescale(f, operand, f[f"multiplier{i}"], f[f"shift{i}"])
-            sums[lane] = wrap(sums[lane] + tap) if f["reduce"] == Reduce.SUM else max(sums[lane], tap)
+            sums[lane] = self.combine(Reduce(f["reduce"]), sums[lane], tap, later=i == 1)
+
+    def combine(self, reduce: Reduce, before: int, tap: int, later: bool) -> int:
+        if reduce is Reduce.MAX:
+            return max(before, tap)
+        if reduce is Reduce.MUL:
+            return wrap(before * ((tap + 256) % 512 - 256))
+        return wrap(before - tap if reduce is Reduce.SUB and later else before + tap)
 
     def finish(self, f: Instruction, value: int, bias: int, multiplier: int, shift: int) -> int:
         result = self.rescale(f, wrap(value + bias), multiplier, shift) + f["zero_point"]
@@ -212,4 +226,9 @@ def test_a_missing_bias_is_seen(monkeypatch):
 
     finish = post_lane.finish
     monkeypatch.setattr(post_unit, "finish", lambda *arguments: finish(*arguments[:-1], NoBias(arguments[-1])))
-    assert differences((4, 2, 2), seed=1) == ["writes"]
+    assert differences((4, 2, 2), seed=1) == ["table_read.0", "table_read.1", "writes"]
+
+
+def test_a_factor_of_ten_bits_is_seen(monkeypatch):
+    monkeypatch.setattr(post_lane, "FACTOR_BITS", 10)
+    assert "writes" in differences((4, 2, 2), seed=1, instructions=40, cycles=1500)

@@ -57,10 +57,11 @@ def simulate(
 ) -> Record:
     """Run until nothing happens for a long time.
 
-    `memories` holds the words of each read port; they answer one cycle after the address. `observe(cycle, get)` may
-    look at any signal before the edge that ends the cycle.
+    `memories` holds the words of each read port ("name", or "name.i" for one of several); they answer one cycle after
+    the address. `observe(cycle, get)` may look at any signal before the edge that ends the cycle.
     """
     record = Record(reads={name: [] for name in memories})
+    ports = {name: _port(dut, *name.split(".")) for name in memories}
 
     async def bench(ctx):
         control, waiting = dut.control, list(zip(stimulus.instructions, stimulus.available, strict=True))
@@ -72,7 +73,7 @@ def simulate(
             ctx.set(control.tokens, tokens)
             for name, words in memories.items():
                 if record.reads[name] and record.reads[name][-1][0] == cycle - 1:
-                    ctx.set(getattr(dut, name).data, words[record.reads[name][-1][1]])
+                    ctx.set(ports[name].data, words[record.reads[name][-1][1]])
             if ctx.get(control.instruction.ready):
                 record.issues.append(cycle)
                 waiting.pop(0)
@@ -80,8 +81,7 @@ def simulate(
                 record.completions.append((cycle, ctx.get(control.signal)))
             record.occupied.append(ctx.get(control.occupied))
             record.idle.append(ctx.get(control.idle))
-            for name in memories:
-                port = getattr(dut, name)
+            for name, port in ports.items():
                 if ctx.get(port.en):
                     record.reads[name].append((cycle, ctx.get(port.addr)))
             observe(cycle, ctx.get)
@@ -92,6 +92,10 @@ def simulate(
     simulator.add_testbench(bench)
     simulator.run()
     return record
+
+
+def _port(dut: Elaboratable, member: str, place: str | None = None):
+    return getattr(dut, member) if place is None else getattr(dut, member)[int(place)]
 
 
 def span(cycles: int, intervals: list[tuple[int, int]]) -> list[int]:

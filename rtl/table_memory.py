@@ -1,0 +1,49 @@
+"""TABLE: look-up tables that POST may apply to its results."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In
+
+from accel.config import TABLE_WORDS, ArchConfig
+from rtl.interfaces import ReadPort, WritePort
+
+
+class TableMemory(wiring.Component):
+    """`post_lanes` copies of all tables: LOAD writes one byte to all of them, each lane of POST reads its own.
+
+    Read latency is one cycle; a word that is being written reads as its old value.
+
+    Members
+    -------
+    load_write : In(WritePort)
+        Address: table * 256 + entry.
+    post_read : In(ReadPort), one per lane
+    """
+
+    latency = 1
+
+    def __init__(self, config: ArchConfig):
+        super().__init__(
+            {
+                "load_write": In(WritePort(TABLE_WORDS, 1)),
+                "post_read": In(ReadPort(TABLE_WORDS, 1)).array(config.post_lanes),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        for lane, port in enumerate(self.post_read):
+            m.submodules[f"lane{lane}"] = memory = Memory(shape=8, depth=TABLE_WORDS, init=[])
+            read, write = memory.read_port(), memory.write_port()
+            m.d.comb += [
+                read.en.eq(port.en),
+                read.addr.eq(port.addr),
+                port.data.eq(read.data),
+                write.en.eq(self.load_write.en & self.load_write.mask),
+                write.addr.eq(self.load_write.addr),
+                write.data.eq(self.load_write.data),
+            ]
+        return m
