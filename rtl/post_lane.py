@@ -63,6 +63,7 @@ def reduce_taps(m: Module, name: str, config: ArchConfig, steps: Sequence[data.V
             m.d.sync += total.eq(before * tap[:FACTOR_BITS].as_signed())
         with m.Default():
             subtract = (step.reduce == Reduce.SUB) & ~step.first_tap
+            m.d.comb += neutral.eq(0)
             m.d.sync += total.eq(before + (tap ^ subtract.replicate(32)) + subtract)
     return total
 
