@@ -26,7 +26,7 @@ SHAPES = [(1, 1, 1), (4, 2, 1), (4, 2, 2), (2, 8, 2), (4, 4, 4)]
 def machine(rows: int, cols: int, lanes: int) -> ArchConfig:
     return dataclasses.replace(
         preset("tiny"), rows=rows, cols=cols, post_lanes=lanes, spad_banks=2, spad_bank_words=16, acc_banks=2,
-        acc_bank_words=8, param_channels=64,
+        acc_bank_words=8, param_channels=64, depthwise_taps=0,
     )  # fmt: skip
 
 
