@@ -1,11 +1,13 @@
 """All benchmarks in one run, written to benchmarks/RESULTS.md. Run: python benchmarks/run.py
 
 Simulation speed of `fast`, `stepped` and the Verilog in Verilator on one program (one thread each, the same run), and
-the cycles of whole networks. Models are read from ../shared/models if that folder lies beside the checkout.
+the cycles of whole networks beside Vela's estimates (extra `bench`).
+Models are read from ../shared/models if that folder lies beside the checkout.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import platform
 import time
@@ -13,11 +15,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import ethos
 import numpy as np
 
 import sim
 from accel import api, demo
-from accel.config import preset
 from accel.coverify import random_inputs
 from accel.files import write_atomic
 from accel.graph import Graph, Tensor
@@ -26,7 +28,6 @@ from accel.nodes import Conv2d
 from accel.numerics import quantize_multiplier
 from accel.program import Program
 from accel.quantizer import quantize
-from accel.report import layer_rows
 from rtl.testbench import verilator
 
 FOLDER = Path(__file__).resolve().parent
@@ -62,7 +63,7 @@ def best_seconds(function: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def engines_table(program: Program) -> list[str]:
+def engines_table(program: Program, *, with_verilog: bool) -> list[str]:
     """Speed of the two engines and of Verilator on one program."""
     config, code, address = program.config, program.code, program.code_address
     memory = program.memory_image(random_inputs(program, 0))
@@ -73,67 +74,102 @@ def engines_table(program: Program) -> list[str]:
         "stepped": (lambda: sim.execute(config, code, address, memory, engine="stepped"), 3),
         "Verilator": (lambda: verilator.run(config, code, address, memory, max_cycles=limit), 1),
     }
+    if not with_verilog:
+        del runs["Verilator"]
     seconds = {name: best_seconds(function, repeats) for name, (function, repeats) in runs.items()}
     lines = ["| engine | ms | GMAC/s | M cycles/s | G PE updates/s | times Verilator |", "|---|---|---|---|---|---|"]
     for name, s in seconds.items():
         cycles, pes = result.total_cycles / s, config.rows * config.cols
         lines.append(
             f"| {name} | {s * 1e3:,.1f} | {result.macs / s / 1e9:.2f} | {cycles / 1e6:.3f} | "
-            f"{cycles * pes / 1e9:.2f} | {seconds['Verilator'] / s:,.0f} |"
+            f"{cycles * pes / 1e9:.2f} | {seconds.get('Verilator', np.nan) / s:,.0f} |"
         )
     return lines
 
 
-def network_row(graph: Graph, program: Program) -> tuple[str, list[str]]:
+def network_row(graph: Graph, program: Program, outside: ethos.Estimate | None) -> tuple[str, list[str]]:
     """One line for the network, and the table of its layers."""
     config = program.config
     run = api.run(program, random_inputs(program, 0))
-    rows = layer_rows(program, run.simulation)
-    macs, traffic = sum(r.macs for r in rows), sum(r.read_bytes + r.written_bytes for r in rows)
+    macs, traffic = sum(r.macs for r in run.layers), sum(r.read_bytes + r.written_bytes for r in run.layers)
     floor = max(macs / (config.rows * config.cols), traffic / config.bus_bytes)
     utilization = macs / run.cycles / config.rows / config.cols
+    vela = f"{outside.npu:,} | {outside.total:,} | {run.cycles / outside.npu:.2f}" if outside else "- | - | -"
     line = (
-        f"| {graph.name} | {macs:,} | {run.cycles:,} | {utilization:.1%} | {traffic:,} | "
-        f"{run.cycles / floor:.2f} | {sum(r.scalesim_cycles for r in rows):,} |"
+        f"| {graph.name} | {macs:,} | {run.cycles:,} | {utilization:.1%} | {traffic:,} | {run.cycles / floor:.2f} | "
+        f"{sum(r.scalesim_cycles for r in run.layers):,} | {vela} |"
     )
-    table = ["| layer | operator | MACs | cycles | utilization | bytes | SCALE-Sim |", "|---|---|---|---|---|---|---|"]
+    table = [
+        "| layer | operator | MACs | cycles | utilization | bound | bytes | SCALE-Sim |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     table += [
-        f"| {r.name} | {r.op} | {r.macs:,} | {r.cycles:,} | {r.utilization:.1%} | {r.read_bytes + r.written_bytes:,} | "
-        f"{r.scalesim_cycles:,} |"
-        for r in rows
+        f"| {r.name} | {r.op} | {r.macs:,} | {r.cycles:,} | {r.utilization:.1%} | {r.bound} | "
+        f"{r.read_bytes + r.written_bytes:,} | {r.scalesim_cycles:,} |"
+        for r in run.layers
     ]
     return line, table
 
 
-def main() -> None:
-    """Measure and write the page."""
-    config = preset("edge")
+def networks_section(networks: list[tuple[Graph, Path | None]], programs: list[Program]) -> list[str]:
+    """The table of networks, then one of layers for each."""
+    lines, tables = [], []
+    for (graph, path), program in zip(networks, programs, strict=True):
+        outside = ethos.estimate(path) if path and ethos.is_installed() else None
+        line, table = network_row(graph, program, outside)
+        lines.append(line)
+        tables += [f"\n### {graph.name}\n", *table]
+    vela = (
+        f"Vela {version('ethos-u-vela')}: its estimate for Ethos-U55-256, cycles of the NPU, and with its memories' "
+        'stalls; the last column is our cycles over those of the NPU. "-": no .tflite file.'
+        if ethos.is_installed()
+        else "Vela: not measured, the package `ethos-u-vela` (extra `bench`) is not installed."
+    )
+    return [
+        "\n## Networks on `edge`\n",
+        "Roofline: the larger of MACs / peak and bytes / bus bytes per cycle; the column is cycles over roofline. "
+        "SCALE-Sim: its weight-stationary formula, without memory stalls, summed over layers with weights. "
+        f"Bound: what a layer's own instructions occupy for most of its cycles. {vela}\n",
+        "| network | MACs | cycles | utilization | bytes | x roofline | SCALE-Sim | Vela NPU | Vela total | x Vela |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *lines,
+        *tables,
+    ]
+
+
+def networks(quick: bool) -> list[tuple[Graph, Path | None]]:
+    """All networks, with the .tflite file of those that come from one."""
     data = demo.load()
-    graphs = [gemm(512), quantize(data.model_path, data.calibration, name="digits (accel demo)")]
-    for name in NETWORKS:
-        if (MODELS / name).is_file():
-            graphs.append(dataclasses.replace(load_model(MODELS / name), name=Path(name).stem))
-    programs = [api.compile(graph, config) for graph in graphs]
-    networks = [network_row(graph, program) for graph, program in zip(graphs, programs, strict=True)]
+    found: list[tuple[Graph, Path | None]] = [
+        (gemm(64 if quick else 512), None),
+        (quantize(data.model_path, data.calibration, name="digits (accel demo)"), None),
+    ]
+    for path in (MODELS / name for name in NETWORKS):
+        if path.is_file() and not quick:
+            found.append((dataclasses.replace(load_model(path), name=path.stem), path))
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=FOLDER / "RESULTS.md", help="page to write")
+    parser.add_argument("--quick", action="store_true", help="small networks only, no Verilog: to try the script")
+    options = parser.parse_args(arguments)
+    chosen = networks(options.quick)
+    programs = [api.compile(graph, "edge") for graph, _ in chosen]
     page = [
         "# Results\n",
         "Written by `python benchmarks/run.py`; all figures are of one run on one machine, one thread.\n",
         f"Machine: {_processor()}, {platform.system()}; Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in ("numba", "numpy", "verilator"))
         + ".\n",
-        f"## Simulation speed: {graphs[0].name} on `edge`\n",
+        f"## Simulation speed: {chosen[0][0].name} on `edge`\n",
         "The same program in both engines and in the Verilog (compiled by Verilator, compilation not counted).\n",
-        *engines_table(programs[0]),
-        "\n## Networks on `edge`\n",
-        "Roofline: the larger of MACs / peak and bytes / bus bytes per cycle; the column is cycles over roofline. "
-        "SCALE-Sim: its weight-stationary formula, without memory stalls, summed over layers with weights.\n",
-        "| network | MACs | cycles | utilization | bytes | x roofline | SCALE-Sim |",
-        "|---|---|---|---|---|---|---|",
-        *(line for line, _ in networks),
+        *engines_table(programs[0], with_verilog=not options.quick),
+        *networks_section(chosen, programs),
     ]
-    for graph, (_, table) in zip(graphs, networks, strict=True):
-        page += [f"\n### {graph.name}\n", *table]
-    write_atomic(FOLDER / "RESULTS.md", ("\n".join(page) + "\n").encode())
+    write_atomic(options.output, ("\n".join(page) + "\n").encode())
 
 
 def _processor() -> str:

@@ -1,0 +1,51 @@
+"""The benchmark script runs, and reads Vela's summaries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import accel
+
+FOLDER = Path(accel.__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def ethos(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(FOLDER)
+    return import_module("ethos")
+
+
+def test_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(page)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    text = page.read_text()
+    assert text.startswith("# Results\n")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    (digits,) = (row for row in rows if row[0] == "digits (accel demo)")
+    assert int(digits[2].replace(",", "")) > 0
+    assert float(digits[5]) >= 1
+    assert digits[7:] == ["-"] * 3
+    (expand,) = (row for row in rows if row[0] == "expand")
+    assert expand[5] in ("array", "depthwise", "post", "load", "store", "latency")
+
+
+def test_summary_of_vela(ethos: Any) -> None:
+    text = "experiment,network,cycles_npu,cycles_sram_access,cycles_total\ndefault,net,107389,52751,141933.0\n"
+    assert ethos.parse(text) == ethos.Estimate(107389, 141933)
+
+
+def test_estimate(ethos: Any, shared_models: Path) -> None:
+    if not ethos.is_installed():
+        pytest.skip("needs the package ethos-u-vela (extra `bench`)")
+    found = ethos.estimate(shared_models / "mlperf_tiny" / "dscnn_kws_int8.tflite")
+    assert 40_000 < found.npu <= found.total
+    with pytest.raises(RuntimeError, match=r"^Vela must compile LICENSE\.md, got:"):
+        ethos.estimate(shared_models / "mlperf_tiny" / "LICENSE.md")
