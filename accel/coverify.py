@@ -31,7 +31,8 @@ class Divergence:
     instruction : int or None
         Index in the program; None if no single instruction is to blame.
     field : str
-        What differs: "issue", "complete", "memory[ADDRESS]", "total_cycles", "error", or a counter.
+        What differs: "issue", "complete", "UNIT issue count", "UNIT complete count" (the Verilog reports more than the
+        program has), "memory[ADDRESS]", "total_cycles", "error", or a counter.
     simulator, verilog : int
         Both values.
     text : str
@@ -151,7 +152,7 @@ def first_divergence(code: bytes, simulated: Any, emulated: Any) -> Divergence |
     instructions = isa.decode(code)
     found = _stamp_divergences(instructions, simulated, emulated)
     if found:
-        return min(found, key=lambda divergence: (divergence.cycle, divergence.instruction))
+        return min(found, key=lambda d: (d.cycle, len(instructions) if d.instruction is None else d.instruction))
     total = simulated.total_cycles
     different = np.flatnonzero(simulated.memory != emulated.memory)
     if different.size:
@@ -170,12 +171,15 @@ def first_divergence(code: bytes, simulated: Any, emulated: Any) -> Divergence |
 
 
 def _stamp_divergences(instructions: list[isa.Instruction], simulated: Any, emulated: Any) -> list[Divergence]:
-    """The first differing stamp of each unit and kind."""
+    """The first differing stamp of each unit and kind, and stamps of instructions that do not exist."""
     found = []
     for unit in Unit:
         indices = np.array([i for i, instruction in enumerate(instructions) if instruction.unit is unit], np.int64)
         for kind in ("issue", "complete"):
             mine, theirs = getattr(simulated, kind)[indices], getattr(emulated, kind)[unit]
+            if len(theirs) > len(indices):
+                first = int(theirs[len(indices)])
+                found.append(Divergence(first, None, f"{unit.name} {kind} count", len(indices), len(theirs)))
             padded = np.full(len(indices), -1, np.int64)
             padded[: min(len(theirs), len(padded))] = theirs[: len(padded)]
             different = np.flatnonzero(mine != padded)

@@ -16,7 +16,9 @@ from accel.importers.onnx_quantized import read_quantized_onnx
 from accel.importers.tflite import read_tflite
 from accel.importers.tflite_file import parse
 
-models = pytest.importorskip("tflite_models", reason="needs the package ai-edge-litert")
+pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
+
+import tflite_models as models
 
 FEW, MANY = 500, 10_000
 SLOWEST_SECONDS, MEMORY_BYTES = 10.0, 2**30

@@ -17,9 +17,12 @@ from accel.importers.tflite import read_tflite
 from accel.importers.tflite_operation import Operation
 from accel.quantizer import dequantize_output, quantize_input
 
-runtime = pytest.importorskip("tflite_micro", reason="needs the package tflite-micro").runtime
-models = pytest.importorskip("tflite_models", reason="needs the package ai-edge-litert")
-tflite_writer = pytest.importorskip("tflite_writer")
+pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
+pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
+
+import tflite_models as models
+import tflite_writer
+from tflite_micro import runtime
 
 ARENA_BYTES = 2**24
 FEW, MANY = 5, 250

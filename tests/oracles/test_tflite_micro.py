@@ -12,7 +12,10 @@ from single_node import Case, add_case, conv_case, fully_connected_case, pool_ca
 from accel import numerics, reference, softmax
 from accel.graph import AveragePool2d, MaxPool2d
 
-tflm_oracle = pytest.importorskip("tflm_oracle", reason="needs the packages tflite-micro and ai-edge-litert")
+pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
+pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
+
+import tflm_oracle
 
 MakeCase = Callable[[np.random.Generator, str], Case]
 
