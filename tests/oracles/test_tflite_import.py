@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from accel import fixed_point, reference
-from accel.graph import Graph
 from accel.importers import load_model, tables, tflite_arithmetic, tflite_movement
 from accel.importers.tflite import read_tflite
 from accel.importers.tflite_operation import Operation
@@ -22,44 +21,23 @@ pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
 import tflite_models as models
 import tflite_writer
-from tflite_micro import runtime
+from tflite_runtime import REAL_MODELS, interpreter, outputs, random_samples, real_samples
 
-ARENA_BYTES = 2**24
 FEW, MANY = 5, 250
-
-
-def outputs(interpreter: Any, inputs: list[NDArray[np.int8]], count: int) -> list[NDArray[Any]]:
-    """The runtime's outputs for int8 inputs; uint8 ends are shifted by 128."""
-    for index, value in enumerate(inputs):
-        details = interpreter.get_input_details(index)
-        shifted = (value.astype(np.int16) + 128).astype(np.uint8) if details["dtype"] == np.uint8 else value
-        interpreter.set_input(shifted.reshape(details["shape"]), index)
-    interpreter.invoke()
-    values = [interpreter.get_output(index) for index in range(count)]
-    return [(v.astype(np.int16) - 128).astype(np.int8) if v.dtype == np.uint8 else v for v in values]
 
 
 def differences(model: bytes, samples: list[list[NDArray[np.int8]]]) -> tuple[int, int]:
     """Output elements compared, and how many of them differ."""
     graph = read_tflite(model)
-    interpreter = runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
+    runtime = interpreter(model)
     compared = differing = 0
     for sample in samples:
         values = reference.run(graph, dict(zip(graph.inputs, sample, strict=True)))
-        for name, expected in zip(graph.outputs, outputs(interpreter, sample, len(graph.outputs)), strict=True):
+        for name, expected in zip(graph.outputs, outputs(runtime, sample, len(graph.outputs)), strict=True):
             assert values[name].size == expected.size
             compared += expected.size
             differing += np.count_nonzero(values[name].reshape(-1) != expected.reshape(-1))
     return compared, differing
-
-
-def random_samples(graph: Graph, rng: np.random.Generator, count: int) -> list[list[NDArray[np.int8]]]:
-    """Random inputs; the last sample holds extremes only."""
-    samples = []
-    for index in range(count):
-        values = [-128, 127] if index == count - 1 else range(-128, 128)
-        samples.append([rng.choice(values, graph.tensors[name].shape).astype(np.int8) for name in graph.inputs])
-    return samples
 
 
 def count_differences(builtin: str, count: int, seed: int = 7) -> tuple[int, int]:
@@ -158,46 +136,14 @@ def test_real_inputs_and_outputs() -> None:
     writer.operator("DEQUANTIZE", [b], [y], "DequantizeOptions")
     model = writer.finish([x], [y])
     real = np.random.default_rng(1).normal(0, 2, (1, 4, 5, 3)).astype(np.float32)
-    interpreter = runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
-    interpreter.set_input(real, 0)
-    interpreter.invoke()
+    runtime = interpreter(model)
+    runtime.set_input(real, 0)
+    runtime.invoke()
     graph = read_tflite(model)
     assert (graph.inputs, [node.op for node in graph.nodes]) == (("t0",), ["Table"])
     values = reference.run(graph, quantize_input(graph, real, layout="NHWC"))
     result = dequantize_output(graph, values[graph.outputs[0]], layout="NHWC")
-    assert np.array_equal(result, interpreter.get_output(0))
-
-
-EGYPTIAN_CAT = 286
-REAL_MODELS = {
-    "mlperf_tiny/resnet8_int8.tflite": "cifar10_500.npz",
-    "mlperf_tiny/dscnn_kws_int8.tflite": "kws_1000.npz",
-    "imagenet/mobilenet_v2_int8.tflite": "",
-}
-
-
-def real_samples(folder: Path, name: str) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """Real int8 inputs and their labels."""
-    if not REAL_MODELS[name]:
-        return photo(folder)[None], np.array([EGYPTIAN_CAT])
-    with np.load(folder / "samples" / REAL_MODELS[name]) as archive:
-        x, y = archive["x"], archive["y"]
-    x = (x.astype(np.int16) - 128).astype(np.int8) if x.dtype == np.uint8 else x
-    return x, y.astype(np.int64)
-
-
-def photo(folder: Path) -> NDArray[np.int8]:
-    """The middle of a 24-bit bitmap, every few pixels, as 224 x 224 int8 pixels."""
-    data = (folder / "imagenet" / "cat.bmp").read_bytes()
-    offset, width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (10, 18, 22))
-    row_bytes = (width * 3 + 3) // 4 * 4
-    rows = np.frombuffer(data, np.uint8, row_bytes * abs(height), offset).reshape(abs(height), row_bytes)
-    pixels = rows[:: -1 if height > 0 else 1, : width * 3].reshape(abs(height), width, 3)[:, :, ::-1]
-    side = min(pixels.shape[:2])
-    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-    index = np.arange(224) * side // 224
-    square = pixels[top : top + side, left : left + side][index][:, index]
-    return (square.astype(np.int16) - 128).astype(np.int8)
+    assert np.array_equal(result, runtime.get_output(0))
 
 
 @pytest.mark.parametrize("name", REAL_MODELS)
@@ -207,13 +153,13 @@ def test_real_network_equals_tflite_micro(shared_models: Path, name: str, many: 
     x, labels = real_samples(shared_models, name)
     x, labels = (x, labels) if many else (x[:2], labels[:2])
     rng = np.random.default_rng(1)
-    interpreter = runtime.Interpreter.from_bytes((shared_models / name).read_bytes(), arena_size=ARENA_BYTES)
+    runtime = interpreter((shared_models / name).read_bytes())
     right = [0, 0]
     randoms = random_samples(graph, rng, 200 if many else 1)
     samples = [[sample[None]] for sample in x] + randoms
     for index, sample in enumerate(samples):
         result = reference.run(graph, sample[0])[graph.outputs[0]]
-        (expected,) = outputs(interpreter, sample, 1)
+        (expected,) = outputs(runtime, sample, 1)
         assert np.array_equal(result, expected), f"sample {index}"
         if index < len(x):
             right[0] += int(result.argmax() == labels[index])

@@ -1,0 +1,168 @@
+"""From outside models to outputs: compiled programs in the simulator equal TensorFlow Lite Micro and ONNX Runtime."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_models
+import pytest
+from numpy.typing import NDArray
+from on_machine import compiled, simulated
+from ort_session import as_graph, random_samples, session
+
+import accel
+from accel.errors import CompileError
+from accel.importers import read_quantized_onnx, read_tflite
+
+pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
+pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
+
+import tflite_models
+import tflite_runtime
+from tflite_runtime import REAL_MODELS
+
+FEW, MANY = 4, 200
+CONFIGS = ("tiny", "tiny", "tiny", "edge")
+
+
+def tflite_difference(make: Callable[[np.random.Generator], bytes], rng: np.random.Generator, config: str) -> Any:
+    """Absolute differences of the outputs of one random model on three inputs."""
+    model = make(rng)
+    graph = read_tflite(model)
+    program, runtime = compiled(graph, config), tflite_runtime.interpreter(model)
+    found = []
+    for sample in tflite_runtime.random_samples(graph, rng, 3):
+        expected = tflite_runtime.outputs(runtime, sample, len(graph.outputs))
+        values = dict(zip(program.output_names, simulated(program, sample), strict=True))
+        for name, wanted in zip(graph.outputs, expected, strict=True):
+            found.append(values[name].reshape(-1).astype(np.int64) - wanted.reshape(-1))
+    return np.abs(np.concatenate(found))
+
+
+def onnx_difference(make: Callable[[np.random.Generator], bytes], rng: np.random.Generator, config: str) -> Any:
+    """Absolute differences of the outputs of one random model on three inputs."""
+    model = make(rng)
+    graph = read_quantized_onnx(model)
+    program, runtime = compiled(graph, config), session(model)
+    found = []
+    for sample in random_samples(runtime, rng):
+        inputs = [as_graph(sample[name], graph.tensors[name].shape) for name in graph.inputs]
+        (result,) = simulated(program, inputs)
+        wanted = as_graph(runtime.run(None, sample)[0], result.shape)
+        found.append(result.reshape(-1).astype(np.int64) - wanted.reshape(-1))
+    return np.abs(np.concatenate(found))
+
+
+SUITES: dict[str, tuple[Callable[..., Any], Callable[[np.random.Generator], bytes]]] = {
+    **{f"tflite {name}": (tflite_difference, make) for name, make in tflite_models.MODELS.items()},
+    **{f"onnx {name}": (onnx_difference, make) for name, make in (onnx_models.EXACT | onnx_models.NEAR).items()},
+}
+
+
+NOT_YET = frozenset(
+    f"{kind} {name}"
+    for kind, names in {
+        "tflite": "TRANSPOSE_CONV CONCATENATION STRIDED_SLICE SPLIT TRANSPOSE ADD SUB MUL PAD PADV2 RESHAPE SQUEEZE "
+        "EXPAND_DIMS RESIZE_NEAREST_NEIGHBOR RESIZE_BILINEAR LOGISTIC TANH HARD_SWISH LEAKY_RELU RELU RELU6 QUANTIZE "
+        "FULLY_CONNECTED",
+        "onnx": "QLinearConcat QLinearSigmoid QLinearLeakyRelu QLinearAdd QLinearMul",
+    }.items()
+    for name in names.split()
+) | {f"onnx QDQ {name}" for name in ("Transpose", "Reshape", "Flatten", "Resize")}
+"""Suites with models that the compiler may still refuse; every model of the others must compile."""
+
+
+def compare(suite: str, count: int, seed: int = 11) -> tuple[NDArray[np.int64], int]:
+    """Absolute differences of all outputs of `count` random models, and how many of these the compiler refused."""
+    difference, make = SUITES[suite]
+    found, refused = [np.zeros(0, np.int64)], 0
+    for index in range(count):
+        config = CONFIGS[index % len(CONFIGS)] if difference is tflite_difference else "edge"
+        try:
+            found.append(difference(make, np.random.default_rng([seed, index]), config))
+        except CompileError:
+            if suite not in NOT_YET:
+                raise
+            refused += 1
+    return np.concatenate(found), refused
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_operator_on_the_machine(suite: str, count: int) -> None:
+    found, refused = compare(suite, count)
+    print(f"{suite}: {np.count_nonzero(found)} of {found.size} outputs of {count - refused} compiled models differ")
+    if suite.removeprefix("onnx ") in onnx_models.NEAR:
+        assert found.max(initial=0) <= 1
+        assert np.count_nonzero(found) <= found.size / 1000
+    else:
+        assert np.count_nonzero(found) == 0
+    if refused == count:
+        pytest.skip("the compiler does not place this operator yet")
+
+
+def test_suite_catches_a_wrong_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One output byte of a run that is wrong by one is seen, in every suite that runs."""
+    right = accel.api.run
+
+    def wrong(program: accel.Program, inputs: Any, **options: Any) -> accel.RunResult:
+        result = right(program, inputs, **options)
+        name = program.output_names[-1]
+        result.outputs[name].reshape(-1)[-1] ^= 1
+        return result
+
+    monkeypatch.setattr(accel.api, "run", wrong)
+    for suite in ("tflite CONV_2D", "tflite MEAN", "onnx QLinearConv", "onnx QDQ MaxPool"):
+        assert np.count_nonzero(compare(suite, 1)[0]) == 3
+
+
+@pytest.mark.parametrize("suite", ["tflite CONV_2D", "tflite MEAN", "tflite AVERAGE_POOL_2D", "onnx QLinearConv"])
+def test_suite_catches_a_wrong_compiler(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer's zero point is off by one."""
+    module = import_module("compiler.compile")
+    right = module.lower
+
+    def wrong(*arguments: Any) -> Any:
+        network = right(*arguments)
+        layers = (dataclasses.replace(layer, zero_point=layer.zero_point ^ 1) for layer in network.layers)
+        return dataclasses.replace(network, layers=tuple(layers))
+
+    monkeypatch.setattr(module, "lower", wrong)
+    assert np.count_nonzero(compare(suite, 2)[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "many"),
+    [
+        *((name, False) for name in REAL_MODELS if not name.startswith("imagenet")),
+        *(pytest.param(name, True, marks=pytest.mark.slow) for name in REAL_MODELS),
+    ],
+)
+def test_real_network_on_the_machine(
+    shared_models: Path, name: str, many: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every output byte of real samples and of random inputs; accuracy beside the runtime's."""
+    program = accel.compile(shared_models / name, "edge")
+    graph = accel.load_model(shared_models / name)
+    runtime = tflite_runtime.interpreter((shared_models / name).read_bytes())
+    x, labels = tflite_runtime.real_samples(shared_models, name)
+    x, labels = (x, labels) if many else (x[:2], labels[:2])
+    samples = [[sample[None]] for sample in x]
+    samples += tflite_runtime.random_samples(graph, np.random.default_rng(2), MANY if many else 1)
+    right = np.zeros(2, np.int64)
+    for index, sample in enumerate(samples):
+        (result,) = simulated(program, sample)
+        (expected,) = tflite_runtime.outputs(runtime, sample, 1)
+        assert np.array_equal(result, expected), f"sample {index}"
+        if index < len(x):
+            right += [int(values.argmax() == labels[index]) for values in (result, expected)]
+    if many:
+        ours, theirs = (f"{count / len(x):.1%}" for count in right)
+        with capsys.disabled():
+            print(f"\n{name}: {ours} of {len(x)} real samples right, tflite-micro {theirs};", end=" ")
+            print(f"outputs of {len(samples)} inputs equal in every byte")
