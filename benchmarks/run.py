@@ -15,6 +15,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import accuracy
 import ethos
 import numpy as np
 
@@ -137,6 +138,23 @@ def networks_section(networks: list[tuple[Graph, Path | None]], programs: list[P
     ]
 
 
+def accuracy_section(networks: list[tuple[Graph, Path | None]], programs: list[Program]) -> list[str]:
+    """The table of accuracies on real samples."""
+    rows = [
+        accuracy.row(path, program, MODELS / "samples")
+        for (_, path), program in zip(networks, programs, strict=True)
+        if path
+    ]
+    return [
+        "\n## Accuracy on real samples\n",
+        'The compiled network in the simulator beside TensorFlow Lite Micro ("-": not installed); samples with any '
+        "differing output byte.\n",
+        "| network | samples | simulator | tflite-micro | differing |",
+        "|---|---|---|---|---|",
+        *filter(None, rows),
+    ]
+
+
 def networks(quick: bool) -> list[tuple[Graph, Path | None]]:
     """All networks, with the .tflite file of those that come from one."""
     data = demo.load()
@@ -167,6 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"## Simulation speed: {chosen[0][0].name} on `edge`\n",
         "The same program in both engines and in the Verilog (compiled by Verilator, compilation not counted).\n",
         *engines_table(programs[0], with_verilog=not options.quick),
+        *accuracy_section(chosen, programs),
         *networks_section(chosen, programs),
     ]
     write_atomic(options.output, ("\n".join(page) + "\n").encode())

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import accel
@@ -49,3 +50,20 @@ def test_estimate(ethos: Any, shared_models: Path) -> None:
     assert 40_000 < found.npu <= found.total
     with pytest.raises(RuntimeError, match=r"^Vela must compile LICENSE\.md, got:"):
         ethos.estimate(shared_models / "mlperf_tiny" / "LICENSE.md")
+
+
+def test_accuracy(monkeypatch: pytest.MonkeyPatch, shared_models: Path, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    accuracy = import_module("accuracy")
+    model = shared_models / "mlperf_tiny" / "dscnn_kws_int8.tflite"
+    program = accel.compile(model)
+    assert accuracy.row(model, program, tmp_path) is None
+    with np.load(shared_models / "samples" / "kws_1000.npz") as data:
+        x, y = data["x"][:4], data["y"][:4]
+    labels = y.copy()
+    labels[0] = (y[0] + 1) % 12
+    np.savez(tmp_path / "kws_1000.npz", x=x, y=labels)
+    found = accuracy.row(model, program, tmp_path)
+    right = [accel.run(program, sample[None]).outputs[program.output_names[0]].argmax() for sample in x] == labels
+    ours = f"{right.mean():.1%}"
+    assert found in (f"| dscnn_kws_int8 | 4 | {ours} | {ours} | 0 |", f"| dscnn_kws_int8 | 4 | {ours} | - | - |")
