@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accel import isa
 from accel.graph import Graph, Tensor
 from accel.nodes import Node, TransposeConv2d, Weighted
-from accel.program import LayerInfo, Program, TensorSlot
+from accel.program import LayerInfo, OperatorInfo, Program, TensorSlot
 from accel.report import traffic
 
 _NO_WEIGHTS = ("multiplier", "shift")
@@ -73,7 +73,7 @@ class ProgramLayerRow:
 
 @dataclass(frozen=True)
 class ProgramSummary:
-    """A program: its machine, sizes and layers; `host_operators` are left to the host."""
+    """A program: its machine, sizes and layers; and for every operator of its network what computes it, and why."""
 
     config: str
     fingerprint: str
@@ -85,7 +85,7 @@ class ProgramSummary:
     inputs: tuple[TensorSlot, ...]
     outputs: tuple[TensorSlot, ...]
     layers: tuple[ProgramLayerRow, ...]
-    host_operators: tuple[str, ...]
+    operators: tuple[OperatorInfo, ...]
 
 
 def inspect_graph(graph: Graph) -> GraphSummary:
@@ -137,7 +137,7 @@ def inspect_program(program: Program) -> ProgramSummary:
         inputs=program.inputs,
         outputs=program.outputs,
         layers=tuple(rows),
-        host_operators=tuple(node.op for node in program.host.nodes) if program.host else (),
+        operators=program.operators,
     )
 
 

@@ -67,13 +67,13 @@ def program_table(summary: ProgramSummary, name: str) -> Table:
 
 def program_facts(summary: ProgramSummary) -> list[str]:
     """What the table of layers does not say, a line each."""
-    host = f"; left to the host: {', '.join(summary.host_operators)}" if summary.host_operators else ""
     return [
         *_tensors("input", summary.inputs),
         *_tensors("output", summary.outputs),
         f"machine {summary.config}, fingerprint {summary.fingerprint}",
         f"{summary.instructions:,} instructions of {summary.code_bytes:,} bytes, {summary.constant_bytes:,} constant "
-        f"bytes, {summary.memory_bytes:,} bytes of memory{host}",
+        f"bytes, {summary.memory_bytes:,} bytes of memory",
+        *(f"left to the host: {o.name} ({o.op}): {o.why}" for o in summary.operators if o.unit == "host"),
     ]
 
 

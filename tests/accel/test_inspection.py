@@ -15,7 +15,7 @@ from small_networks import add, conv, every_compiled_operation, fully_connected,
 import accel
 from accel.graph import Graph, Tensor
 from accel.inspection import GraphSummary, ProgramSummary, inspect_graph, inspect_program
-from accel.inspection_tables import summarize
+from accel.inspection_tables import program_facts, summarize
 from accel.nodes import TransposeConv2d
 from accel.tables import to_json
 
@@ -87,7 +87,9 @@ def test_program() -> None:
     assert summary.macs == sum(row.macs for row in inspect_graph(every_compiled_operation()).operators)
     first = summary.layers[0]
     assert first.macs == math.prod((first.m, first.k, first.n))
-    assert len(summary.host_operators) == len(program.host.nodes if program.host else ())
+    on_host = [operator.name for operator in summary.operators if operator.unit == "host"]
+    assert on_host == [node.name for node in program.host.nodes] if program.host else []
+    assert [line.split()[4] for line in program_facts(summary) if line.startswith("left to the host: ")] == on_host
     lines = rendered(summary)
     assert all(len(line) <= 120 for line in lines)
     assert lines[-2].split()[0] == "total"
