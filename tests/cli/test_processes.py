@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +32,15 @@ def test_interruption_is_not_a_mismatch(files: Path, monkeypatch: pytest.MonkeyP
 
 def test_help_is_instant_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom accel.cli import main\n"
+        "import sys, time\nfrom accel.cli import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n"
-        f"    print(end.code, *[name for name in {HEAVY} if name in sys.modules])"
+        f"    print(end.code, *[name for name in {HEAVY} if name in sys.modules])\n"
+        "    print(time.process_time())"
     )
-    best = min(_timed(code) for _ in range(3))
-    assert best < 1.0  # 0.3 s on a machine that does nothing else
-
-
-def _timed(code: str) -> float:
-    start = time.perf_counter()
-    run = subprocess_run(code=code)
-    assert run.stdout.splitlines()[-1] == "0", run
-    return time.perf_counter() - start
+    outputs = [subprocess_run(code=code).stdout.splitlines() for _ in range(3)]
+    assert {lines[-2] for lines in outputs} == {"0"}
+    # 0.2 s on an idle machine; time of this process only, whatever else runs.
+    assert min(float(lines[-1]) for lines in outputs) < 0.8
 
 
 def test_processes_end_without_traceback(files: Path) -> None:
