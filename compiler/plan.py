@@ -232,8 +232,8 @@ class _Planner:
             self.residents[value] = area
 
     def _folded(self, layer: ComputeLayer) -> tuple[Chunk, ...] | None:
-        """Folded chunks where the layer alone reads a network input and folding pays."""
-        if not isinstance(layer, ArrayLayer) or layer.inputs[0] not in self.network.inputs:
+        """Folded chunks where the layer runs on the array, alone reads a network input, and folding pays."""
+        if not isinstance(layer, ArrayLayer) or layer.unit != "array" or layer.inputs[0] not in self.network.inputs:
             return None
         if len(self.network.users(layer.inputs[0])[1]) > 1:
             return None

@@ -503,3 +503,10 @@ def test_mutants_of_the_compiler_are_caught(mutant: str, monkeypatch: pytest.Mon
     MUTANTS[mutant](monkeypatch)
     with pytest.raises((AssertionError, AccelError)):
         run_suite()
+
+
+@pytest.mark.parametrize("kernel", [(2, 2), (1, 3), (3, 3)])
+def test_kernels_of_one_channel_are_not_folded_for_the_depthwise_engine(kernel: tuple[int, int]) -> None:
+    graph = network((1, 6, 7, 1), conv(1, kernel))
+    assert "depthwise" in {operator.unit for operator in compile_graph(graph, ENGINE).operators}
+    assert_equal(graph, ENGINE, np.random.default_rng(1), ("fast", "stepped"))

@@ -16,7 +16,6 @@ from on_machine import compiled, simulated
 from ort_session import as_graph, random_samples, session
 
 import accel
-from accel.errors import CompileError
 from accel.importers import read_quantized_onnx, read_tflite
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
@@ -64,49 +63,30 @@ SUITES: dict[str, tuple[Callable[..., Any], Callable[[np.random.Generator], byte
 }
 
 
-NOT_YET = frozenset(
-    f"{kind} {name}"
-    for kind, names in {
-        "tflite": "TRANSPOSE_CONV CONCATENATION STRIDED_SLICE SPLIT TRANSPOSE ADD SUB MUL PAD PADV2 RESHAPE "
-        "RESIZE_NEAREST_NEIGHBOR FULLY_CONNECTED",
-        "onnx": "QLinearConcat QLinearAdd QLinearMul",
-    }.items()
-    for name in names.split()
-) | {f"onnx QDQ {name}" for name in ("Transpose", "Reshape", "Flatten", "Resize")}
-"""Suites with models that the compiler may still refuse; every model of the others must compile."""
-
-
-def compare(suite: str, count: int, seed: int = 11) -> tuple[NDArray[np.int64], int]:
-    """Absolute differences of all outputs of `count` random models, and how many of these the compiler refused."""
+def compare(suite: str, count: int, seed: int = 11) -> NDArray[np.int64]:
+    """Absolute differences of all outputs of `count` random models."""
     difference, make = SUITES[suite]
-    found, refused = [np.zeros(0, np.int64)], 0
+    found = []
     for index in range(count):
         config = CONFIGS[index % len(CONFIGS)] if difference is tflite_difference else "edge"
-        try:
-            found.append(difference(make, np.random.default_rng([seed, index]), config))
-        except CompileError:
-            if suite not in NOT_YET:
-                raise
-            refused += 1
-    return np.concatenate(found), refused
+        found.append(difference(make, np.random.default_rng([seed, index]), config))
+    return np.concatenate(found)
 
 
 @pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_operator_on_the_machine(suite: str, count: int) -> None:
-    found, refused = compare(suite, count)
-    print(f"{suite}: {np.count_nonzero(found)} of {found.size} outputs of {count - refused} compiled models differ")
+    found = compare(suite, count)
+    print(f"{suite}: {np.count_nonzero(found)} of {found.size} outputs of {count} compiled models differ")
     if suite.removeprefix("onnx ") in onnx_models.NEAR:
-        assert found.max(initial=0) <= 1
+        assert found.max() <= 1
         assert np.count_nonzero(found) <= found.size / 1000
     else:
-        assert np.count_nonzero(found) == 0
-    if refused == count:
-        pytest.skip("the compiler does not place this operator yet")
+        assert (found.size > 0, np.count_nonzero(found)) == (True, 0)
 
 
 def test_suite_catches_a_wrong_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One output byte of a run that is wrong by one is seen, in every suite that runs."""
+    """One output byte of a run that is wrong by one is seen, in every suite."""
     right = accel.api.run
 
     def wrong(program: accel.Program, inputs: Any, **options: Any) -> accel.RunResult:
@@ -117,7 +97,7 @@ def test_suite_catches_a_wrong_simulator(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(accel.api, "run", wrong)
     for suite in ("tflite CONV_2D", "tflite MEAN", "onnx QLinearConv", "onnx QDQ MaxPool"):
-        assert np.count_nonzero(compare(suite, 1)[0]) == 3
+        assert np.count_nonzero(compare(suite, 1)) == 3
 
 
 @pytest.mark.parametrize("suite", ["tflite CONV_2D", "tflite MEAN", "tflite AVERAGE_POOL_2D", "onnx QLinearConv"])
@@ -132,7 +112,7 @@ def test_suite_catches_a_wrong_compiler(suite: str, monkeypatch: pytest.MonkeyPa
         return dataclasses.replace(network, layers=tuple(layers))
 
     monkeypatch.setattr(module, "lower", wrong)
-    assert np.count_nonzero(compare(suite, 2)[0]) > 0
+    assert np.count_nonzero(compare(suite, 2)) > 0
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,6 @@ BACKEND_CASES = (
 """The onnx package's backend cases in scope: activations of 8 bits, one scale each, one batch, constant weights."""
 
 
-NOT_YET_ON_THE_MACHINE = tuple(name for name in BACKEND_CASES if "integer" not in name)
-"""Cases with operations that the compiler does not place yet."""
-
-
 @pytest.fixture(scope="module")
 def backend_cases() -> dict[str, Any]:
     """The cases of the operators in scope; importing one operator's module collects its cases, all take a minute."""
@@ -176,9 +172,8 @@ def test_backend_case(name: str, backend_cases: dict[str, Any]) -> None:
     shape = graph.tensors[graph.inputs[0]].shape
     integers = quantize_input(graph, x.reshape(shape)) if x.dtype == np.float32 else as_graph(x, shape)
     result = reference.run(graph, {first: integers})[graph.outputs[0]]
-    if name not in NOT_YET_ON_THE_MACHINE:
-        (computed,) = simulated(compiled(graph, "edge"), [integers])
-        assert np.array_equal(computed, result)
+    (computed,) = simulated(compiled(graph, "edge"), [integers])
+    assert np.array_equal(computed, result)
     if expected.dtype == np.float32:
         tensor = graph.tensors[graph.outputs[0]]
         real = (result.astype(np.float32) - tensor.zero_point) * np.float32(tensor.scale)
