@@ -100,7 +100,7 @@ def test_inspect(files: Path) -> None:
     lines = success("inspect", "a.program").splitlines()
     assert lines[0].strip() == "a.program: 2 layers for tiny"
     assert lines[-2] == f"machine tiny, fingerprint {program.config.fingerprint()}"
-    assert lines[-1].startswith(f"{program.instruction_count} instructions of {len(program.code)} bytes, ")
+    assert lines[-1].startswith(f"{program.instruction_count} instructions of {len(program.code):,} bytes, ")
     facts = json.loads(success("inspect", "a.program", "--json"))
     assert sum(sum(row["instructions"].values()) for row in facts["layers"]) == program.instruction_count
 
