@@ -53,7 +53,8 @@ def random_layer(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
 
 def _records(config: ArchConfig, rng: np.random.Generator) -> bytes:
     table = np.zeros(config.param_channels, np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")]))
-    table["bias"] = rng.integers(-(2**31), 2**31, len(table)) >> rng.integers(0, 32, len(table))
+    narrow = rng.integers(0, 32, len(table)) * (rng.random(len(table)) < 0.6)
+    table["bias"] = rng.integers(-(2**31), 2**31, len(table)) >> narrow
     table["multiplier"] = rng.integers(1 << 30, 1 << 31, len(table)) & ~127
     table["shift"] = rng.integers(-16, 2, len(table))
     return table.tobytes()
