@@ -14,7 +14,7 @@ from accel.config import ArchConfig
 from accel.errors import InputError, ProgramError
 from accel.isa import INSTRUCTION_BYTES, Opcode, decode_table
 from accel.registers import CAUSES, COUNTED_UNITS
-from sim import depthwise, dma, guard, matmul, post, systolic, timeline
+from sim import depthwise, dma, guard, matmul, post, sequencer, systolic, timeline
 from sim.fields import EXEC, LOAD, STORE
 from sim.jit import jit
 from sim.memories import Memories
@@ -69,8 +69,6 @@ def execute(
         An instruction leaves a memory, waits for a token that is never posted, or means nothing on this machine.
     """
     _check_arguments(code, program_address, memory, engine)
-    if decode_table(code)[:, EXEC.depthwise].any():
-        engine = "fast"
     table, producers = _prepare(config, code, len(memory))
     stamps, causes = _run_time(config, table, producers, program_address, engine == "stepped")
     memories = Memories.of(config, memory)
@@ -187,7 +185,7 @@ def _run_stepped(
     for done, i in enumerate(np.argsort(issues, kind="stable"), 1):
         systolic.run(array, memories, table, written, issues[i])
         if table[i, 0] == _EXEC:
-            systolic.issue(array.sequencer, i, table[i])
+            sequencer.issue(array.sequencer, i, table[i], config.rows)
         else:
             _check_done(_execute_range(table, memories, scratch, config.rows, config.post_lanes, i, i + 1))
         if done % CHUNK == 0 or done == len(table):

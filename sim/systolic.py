@@ -1,4 +1,4 @@
-"""EXEC in the stepped engine: sequencers and every register of the array, one cycle at a time.
+"""EXEC in the stepped engine: every register of the array, one cycle at a time.
 
 In cycle t, PE (r, c) multiplies the activation that was read from SPAD in cycle t - 1 - r - c and adds it to the sum
 that PE (r - 1, c) held; the weight word it sees pass was read from WBUF in cycle t - 1 - r - c. Registers that only
@@ -14,19 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.config import ArchConfig
-from sim.dma import Row
+from accel.timing import DEPTHWISE_LATENCY
+from sim import lanes, sequencer
 from sim.fields import EXEC
 from sim.jit import DISABLED, jit, kernel
 from sim.memories import Memories
 from sim.vectors import PANEL, multiply_add_vectors
 
-LOADING, NEXT, TILE, TILES, ROW, NEXT_PIXELS, NOW, NOW_TILE, PIXEL, PIXELS, STARTED, READ_ROW, READ_PIXEL = range(13)
-"""Sequencer registers. A tile of instruction NEXT is being read from WBUF (LOADING, TILE of TILES, ROW words read,
-NEXT_PIXELS to come) while NOW_TILE of instruction NOW streams (PIXEL of PIXELS read); and what this cycle did: a tile
-STARTED, READ_ROW and READ_PIXEL (-1: none) were read."""
+CLOCK, IDLE, SWAPS_FROM, SWAPS_TO, LOADS_FROM, LOADS_TO, QUIET = range(7)
+"""Counters of `Array`: the last cycle that was stepped, cycles since the last read, the waves in flight, and cycles
+since the depthwise engine was last in use."""
 
-CLOCK, IDLE, SWAPS_FROM, SWAPS_TO, LOADS_FROM, LOADS_TO = range(6)
-"""Counters of `Array`: the last cycle that was stepped, cycles since the last read, and the waves in flight."""
+TRACED = (
+    sequencer.NOW, sequencer.NOW_TILE, sequencer.READ_PIXEL, sequencer.PLAIN, sequencer.NEXT, sequencer.TILE,
+    sequencer.READ_WORD, sequencer.STREAM, sequencer.READ_STEP,
+)  # fmt: skip
+"""Sequencer registers that the other parts look at, in the order of the trace's rows."""
 
 BATCH = 64
 """Cycles for which each part runs at a stretch: sequencers, reads, array, accumulators. Streams only flow forward."""
@@ -36,8 +39,9 @@ class Array(NamedTuple):
     """Registers of the array and its sequencers.
 
     Rings are as deep as a power of two beyond the array's latency and a batch. `activations` (a stream per row) and
-    `commands` (accumulator address or -1, whether to add, instruction) hold everything twice, newest first, so that the
-    registers of a row are contiguous. Columns are padded to whole vectors, whose weights stay zero.
+    `commands` (accumulator address or -1, whether to add, instruction, whether the array makes the sum) hold everything
+    twice, newest first, so that the registers of a row are contiguous. Columns are padded to whole vectors, whose
+    weights stay zero.
     """
 
     sequencer: npt.NDArray[np.int64]
@@ -51,70 +55,22 @@ class Array(NamedTuple):
     swaps: npt.NDArray[np.int64]
     loads: npt.NDArray[np.int64]
     trace: npt.NDArray[np.int64]
+    lanes: lanes.Lanes
 
     @classmethod
     def of(cls, config: ArchConfig) -> Array:
         """The array of `config` after power-up."""
         rows, cols = config.rows, -(-config.cols // PANEL) * PANEL
         depth, lines = (1 << (latency + BATCH).bit_length() for latency in (2 * rows + cols + 2, rows + 1))
-        counters = np.zeros(6, np.int64)
-        counters[CLOCK] = -1
+        counters = np.zeros(7, np.int64)
+        counters[CLOCK], counters[QUIET] = -1, depth
         return cls(
-            np.zeros(13, np.int64), counters, np.zeros((rows, 2 * depth), np.int32),
+            sequencer.registers(), counters, np.zeros((rows, 2 * depth), np.int32),
             np.zeros((depth, config.cols), np.int32), np.zeros((rows, cols), np.int32),
-            np.zeros((rows, cols), np.int32), np.zeros((lines, cols), np.int32), np.full((3, 2 * depth), -1, np.int64),
-            np.zeros(depth, np.int64), np.zeros(depth, np.int64), np.zeros((6, BATCH), np.int64),
+            np.zeros((rows, cols), np.int32), np.zeros((lines, cols), np.int32), np.full((4, 2 * depth), -1, np.int64),
+            np.zeros(depth, np.int64), np.zeros(depth, np.int64),
+            np.zeros((len(TRACED), BATCH), np.int64), lanes.Lanes.of(config, depth),
         )  # fmt: skip
-
-
-@jit
-def issue(sequencer: Any, instruction: int, row: Row) -> None:
-    """Hand an EXEC to the sequencers; it has an effect from the next cycle on."""
-    sequencer[LOADING], sequencer[NEXT], sequencer[TILE], sequencer[ROW] = 1, instruction, 0, 0
-    sequencer[TILES] = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
-    sequencer[NEXT_PIXELS] = row[EXEC.oy_count] * row[EXEC.ox_count]
-
-
-@kernel
-def sequence(s: Any, rows: int) -> None:
-    """One cycle of the weight and pixel sequencers of an array with `rows` rows."""
-    s[STARTED] = s[LOADING] == 1 and s[ROW] == rows and s[PIXEL] == s[PIXELS]
-    if s[STARTED]:
-        s[NOW], s[NOW_TILE], s[PIXEL], s[PIXELS] = s[NEXT], s[TILE], 0, s[NEXT_PIXELS]
-        s[TILE] += 1
-        s[ROW] = 0
-        s[LOADING] = s[TILE] < s[TILES]
-    s[READ_ROW] = s[READ_PIXEL] = -1
-    if s[LOADING] and s[ROW] < rows:
-        s[READ_ROW] = s[ROW]
-        s[ROW] += 1
-    if s[PIXEL] < s[PIXELS]:
-        s[READ_PIXEL] = s[PIXEL]
-        s[PIXEL] += 1
-
-
-@kernel
-def sequence_exec(sequencer: Any, counters: Any, rows: int, row: Row, cycle: int) -> tuple[int, int]:
-    """Step the sequencers alone through an EXEC that issues in `cycle`.
-
-    Returns
-    -------
-    free, last_read : int
-        Cycle from which the next EXEC can issue, and the cycle of the last SPAD read. Sequencers and clock stay at
-        the former, the latter is looked up ahead.
-    """
-    while counters[CLOCK] < cycle:
-        counters[CLOCK] += 1
-        sequence(sequencer, rows)
-    issue(sequencer, 0, row)
-    while sequencer[LOADING]:
-        counters[CLOCK] += 1
-        sequence(sequencer, rows)
-    ahead, last_read = sequencer.copy(), counters[CLOCK]
-    while ahead[PIXEL] < ahead[PIXELS]:
-        last_read += 1
-        sequence(ahead, rows)
-    return counters[CLOCK], last_read
 
 
 @jit
@@ -127,11 +83,13 @@ def run(array: Array, memories: Memories, table: Any, written: Any, until: int) 
         _sequence(array.sequencer, counters, trace, array.swaps, array.loads, weights.shape[0], first, last)
         _read_activations(trace, activations, commands, memories.spad, table, first, last)
         _read_weights(trace, words, memories.wbuf, table, first, last)
+        if counters[QUIET] < len(words):
+            _step_lanes(array, memories.spad, table, first, last)
         for cycle in range(first, last):
             _swap(counters, array.swaps, shadows, weights, words.shape[1], cycle)
             _multiply(sums, weights, activations, cycle)
             _capture(counters, array.loads, words, shadows, cycle)
-        _accumulate(commands, sums, memories.acc, written, weights.shape[0], first, last)
+        _accumulate(commands, sums, array.lanes.sums, memories.acc, written, weights.shape[0], first, last)
         counters[CLOCK] = until if counters[IDLE] > len(words) else last - 1
 
 
@@ -139,17 +97,19 @@ def run(array: Array, memories: Memories, table: Any, written: Any, until: int) 
 def _sequence(s: Any, counters: Any, trace: Any, swaps: Any, loads: Any, rows: int, first: int, last: int) -> None:
     """Step the sequencers; note what they read, and where waves of captures and swaps begin."""
     for cycle in range(first, last):
-        sequence(s, rows)
-        at = cycle - first
-        trace[0, at], trace[1, at], trace[2, at] = s[NOW], s[NOW_TILE], s[READ_PIXEL]
-        trace[3, at], trace[4, at], trace[5, at] = s[NEXT], s[TILE], s[READ_ROW]
-        if s[READ_ROW] == 0:
+        sequencer.sequence(s, rows)
+        for line, register in enumerate(TRACED):
+            trace[line, cycle - first] = s[register]
+        plain_next = s[sequencer.NEXT_STEPS] == 0
+        if s[sequencer.READ_WORD] == 0 and plain_next:
             loads[counters[LOADS_TO] & (len(loads) - 1)] = cycle
             counters[LOADS_TO] += 1
-        if s[STARTED]:
+        if s[sequencer.STARTED] and s[sequencer.PLAIN]:
             swaps[counters[SWAPS_TO] & (len(swaps) - 1)] = cycle
             counters[SWAPS_TO] += 1
-        counters[IDLE] = 0 if s[LOADING] or s[PIXEL] < s[PIXELS] else counters[IDLE] + 1
+        busy = s[sequencer.LOADING] or s[sequencer.PIXEL] < s[sequencer.PIXELS]
+        counters[IDLE] = 0 if busy else counters[IDLE] + 1
+        counters[QUIET] = 0 if busy and not (plain_next and s[sequencer.PLAIN]) else counters[QUIET] + 1
 
 
 @kernel
@@ -159,14 +119,15 @@ def _read_activations(
     """SPAD reads: a word enters the rows' delay lines, its accumulator address the columns' one."""
     rows, depth = activations.shape[0], activations.shape[1] // 2
     for cycle in range(first, last):
-        now, tile, pixel = trace[0, cycle - first], trace[1, cycle - first], trace[2, cycle - first]
+        now, tile, pixel, plain = trace[:4, cycle - first]
         newest = -cycle & (depth - 1)
         address, again = -1, newest + depth
         if pixel >= 0:
             commands[0, newest] = commands[0, again] = table[now, EXEC.acc_address] + pixel
             commands[1, newest] = commands[1, again] = tile > 0 or table[now, EXEC.accumulate] == 1
             commands[2, newest] = commands[2, again] = now
-            address = _address(table, now, tile, pixel)
+            commands[3, newest] = commands[3, again] = plain
+            address = _address(table, now, tile, pixel) if plain else -1
         else:
             commands[0, newest] = commands[0, again] = -1
         pad_value = table[now, EXEC.pad_value] if pixel >= 0 else 0
@@ -196,12 +157,30 @@ def _address(table: Any, i: int, tile: int, pixel: int) -> int:
 def _read_weights(trace: Any, words: Any, wbuf: Any, table: Any, first: int, last: int) -> None:
     """WBUF reads: a word enters the columns' delay lines; beyond the tile's last word it is zero."""
     for cycle in range(first, last):
-        following, tile, row = trace[3, cycle - first], trace[4, cycle - first], trace[5, cycle - first]
+        following, tile, row = trace[4:7, cycle - first]
         slot, k_rows = cycle & (words.shape[0] - 1), table[following, EXEC.k_rows]
+        if table[following, EXEC.depthwise]:
+            k_rows = table[following, EXEC.kx_count]
         if row >= 0:
             address = table[following, EXEC.wbuf_address] + tile * k_rows + row
             for c in range(words.shape[1]):
                 words[slot, c] = wbuf[address, c] if row < k_rows else 0
+
+
+@kernel
+def _step_lanes(array: Array, spad: Any, table: Any, first: int, last: int) -> None:
+    """The depthwise engine: its words, its outputs' control and its weights, then its lanes."""
+    trace, control = array.trace, array.lanes.control
+    for cycle in range(first, last):
+        now, tile, pixel, plain, following, _, row, stream, step = trace[:, cycle - first]
+        slot = cycle & (control.shape[1] - 1)
+        control[lanes.SWAP, slot], control[lanes.DOUBLE, slot] = 0, control[lanes.DOUBLE, slot - 1]
+        control[lanes.CAPTURE, slot] = row if table[following, EXEC.depthwise] else -1
+        if step >= 0:
+            lanes.read_step(array.lanes, array.activations, spad, table, stream, step, cycle)
+        if pixel >= 0 and not plain:
+            lanes.control_output(array.lanes, table, now, tile, pixel, cycle)
+        lanes.step(array.lanes, array.activations, array.words, cycle)
 
 
 @kernel
@@ -262,15 +241,21 @@ def _capture(counters: Any, loads: Any, words: Any, shadows: Any, cycle: int) ->
 
 
 @kernel
-def _accumulate(commands: Any, sums: Any, acc: Any, written: Any, rows: int, first: int, last: int) -> None:
-    """ACC write ports: in each cycle, what left the bottom of the array in the cycle before."""
+def _accumulate(
+    commands: Any, sums: Any, lane_sums: Any, acc: Any, written: Any, rows: int, first: int, last: int
+) -> None:
+    """ACC write ports: in each cycle, what left the bottom of the array or the lanes in the cycle before."""
     cols, mask, depth = acc.shape[1], sums.shape[0] - 1, commands.shape[1] // 2
     for cycle in range(first, last):
-        newest, line = (rows + 1 - cycle) & (depth - 1), (cycle - rows) & mask
-        for c in range(cols):
-            address = commands[0, newest + c]
-            if address >= 0:
-                total = np.int64(sums[line, c]) + commands[1, newest + c] * np.int64(acc[address, c])
-                acc[address, c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-        if commands[0, newest + cols - 1] >= 0:
-            written[commands[2, newest + cols - 1]] = cycle
+        line, lane_line = (cycle - rows) & mask, (cycle - 1) & (len(lane_sums) - 1)
+        for plain, latency in ((0, DEPTHWISE_LATENCY), (1, rows)):
+            newest = (latency + 1 - cycle) & (depth - 1)
+            for c in range(cols):
+                address = commands[0, newest + c]
+                if address >= 0 and commands[3, newest + c] == plain:
+                    lane_sum = lane_sums[lane_line, c] if c < lane_sums.shape[1] else 0
+                    total = np.int64(sums[line, c]) if plain else lane_sum
+                    total += commands[1, newest + c] * np.int64(acc[address, c])
+                    acc[address, c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+            if commands[0, newest + cols - 1] >= 0 and commands[3, newest + cols - 1] == plain:
+                written[commands[2, newest + cols - 1]] = cycle

@@ -11,8 +11,8 @@ from accel import timing
 from accel.config import ArchConfig
 from accel.isa import INSTRUCTION_BYTES, Opcode
 from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, STREAM_END, SUMS_END, WORK, Machine
-from sim import systolic
-from sim.fields import LOAD, POST
+from sim import sequencer
+from sim.fields import EXEC, LOAD, POST
 from sim.jit import jit, jit_group, kernel
 
 _, _, _, fetch_time, load_time, _, exec_time, store_time, count_causes = jit_group(
@@ -29,7 +29,8 @@ class State(NamedTuple):
 
     Three channels with their rings of burst ends; `sent`, scratch of the STORE packer; for each unit, instructions
     so far, the cycle from which it is free, a ring of issues (queue places); a ring of last emissions (LOADs in
-    flight); ends of the last EXEC's streams, and the stepped engine's sequencers.
+    flight); ends of the last EXEC's streams, and the stepped engine's sequencers and
+    their last cycle.
     """
 
     fetch: Ints
@@ -45,19 +46,19 @@ class State(NamedTuple):
     emissions: Ints
     streams: Ints
     sequencer: Ints
-    counters: Ints
+    clock: Ints
 
     @classmethod
     def of(cls, config: ArchConfig) -> State:
         """The machine before its first cycle."""
         rings = [np.full(config.outstanding_bursts, -1, np.int64) for _ in range(3)]
         channels = [np.array(timing.CHANNEL_START, np.int64) for _ in range(3)]
-        array = systolic.Array.of(config)
         return cls(
             channels[0], rings[0], channels[1], rings[1], channels[2], rings[2],
             np.zeros((2, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(4, np.int64),
             np.zeros(4, np.int64), np.full((4, config.queue_depth), -1, np.int64),
-            np.full(timing.LOAD_IN_FLIGHT, -1, np.int64), np.zeros(2, np.int64), array.sequencer, array.counters,
+            np.full(timing.LOAD_IN_FLIGHT, -1, np.int64), np.zeros(2, np.int64), sequencer.registers(),
+            np.full(1, -1, np.int64),
         )  # fmt: skip
 
 
@@ -110,8 +111,8 @@ def _time_load(machine: Machine, state: State, row: Any, ordinal: int, stamp: An
 @kernel
 def _time_exec(machine: Machine, state: State, row: Any, stepped: bool, stamp: Any) -> None:
     if stepped:
-        free, last_step = systolic.sequence_exec(state.sequencer, state.counters, machine.rows, row, stamp[ISSUE])
-        complete = last_step + machine.rows + machine.cols
+        free, last_step = sequencer.sequence_exec(state.sequencer, state.clock, machine.rows, row, stamp[ISSUE])
+        complete = last_step + (machine.depthwise_latency if row[EXEC.depthwise] else machine.rows) + machine.cols
     else:
         free = exec_time(machine, row, state.streams, stamp[ISSUE])
         last_step = state.streams[STREAM_END] - 1

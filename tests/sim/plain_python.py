@@ -25,7 +25,7 @@ from accel import timing
 from accel.config import ArchConfig, preset
 from accel.errors import ProgramError
 from accel.isa import Instruction, Opcode, Reduce, encode
-from sim import depthwise, dma, matmul, post, systolic, timeline
+from sim import depthwise, dma, lanes, matmul, post, sequencer, systolic, timeline
 
 SEEDS = range(6)
 MUTANT_SEEDS = range(90)
@@ -50,7 +50,14 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timeline, "schedule", "state.issues[unit, ordinal % machine.queue_depth] + 1", "0"),
     (timeline, "schedule", "state.emissions[ordinal % machine.load_in_flight] + 1", "0"),
     (timeline, "schedule", "stamps[COMPLETE, producers[i, p]] + 1", "stamps[COMPLETE, producers[i, p]]"),
-    (systolic, "sequence", "s[ROW] == rows", "s[ROW] >= rows - 1"),
+    (sequencer, "sequence", "s[WORD] == s[WORDS]", "s[WORD] >= s[WORDS] - 1"),
+    (sequencer, "sequence", " and s[DRAIN] <= s[NEXT_LEAD]", ""),
+    (sequencer, "_output", "s[PAUSE] = s[GAP]", "s[PAUSE] = 0"),
+    (lanes, "control_output", "- taps + tap)", "- 1 - tap)"),
+    (lanes, "control_output", "x < table[i, EXEC.width]", "x <= table[i, EXEC.width]"),
+    (lanes, "read_step", "j - 1)", "j + 1)"),
+    (lanes, "step", "control[SWAP, now]", "control[SWAP, before]"),
+    (lanes, "step", "if control[CAPTURE, now] > 0 else 0", ""),
     (systolic, "_swap", "- 1\n", "- 2\n"),
     (systolic, "_capture", "cycle - loads[wave & mask] - 1", "cycle - loads[wave & mask] - 2"),
     (systolic, "_accumulate", "(cycle - rows) & mask", "(cycle - rows + 1) & mask"),
