@@ -49,9 +49,10 @@ def unit_of_stream(window: Window) -> int:
 
 
 def suits_engine(window: Window, config: ArchConfig) -> bool:
-    """Whether the engine can compute the window: one or two new words per output."""
+    """Whether the engine can compute the window: one new word per output, or two an odd number of words apart."""
     unit = unit_of_stream(window)
-    return config.depthwise_taps > 0 and window.stride[1] // gcd(window.stride[1], unit) <= 2
+    words = window.stride[1] // gcd(window.stride[1], unit)
+    return config.depthwise_taps > 0 and (words == 1 or (words == 2 and unit % 2 == 1))
 
 
 def column_classes(window: Window, width: int) -> list[Columns]:

@@ -101,8 +101,8 @@ def resize(builder: GraphBuilder, source: Tensor) -> Tensor:
 
 def strided_slice(builder: GraphBuilder, source: Tensor) -> Tensor:
     begin = [0, *(builder.pick(0, size - 1) for size in source.shape[1:])]
-    if builder.rng.random() < 0.4:
-        begin[-1] -= begin[-1] % 4
+    if builder.rng.random() < 0.5:
+        begin[-1] -= begin[-1] % int(builder.rng.choice([4, 16, 128]))
     end = [1, *(builder.pick(first + 1, size) for first, size in zip(begin[1:], source.shape[1:], strict=True))]
     stride = [1, *_sizes(builder, 1, 3, len(begin) - 1)]
     if builder.rng.random() < 0.6:
@@ -178,7 +178,8 @@ def random_movement_graph(rng: Rng, mode: str, kind: str, *, channels: int = 20,
         drawn = [str(rng.choice([*kinds, *["conv"] * 6, *["add"] * 2])) for _ in range(builder.pick(0, limit))]
         return [*drawn, "conv"] if rng.random() < 0.3 else drawn
 
-    for step in (*some(more - 1), kind, *some(more)):
+    used = ["conv"] if rng.random() < 0.4 else []
+    for step in (*some(more - 1), kind, *used, *some(more)):
         if np.prod(current.shape) > 30 * channels * size:
             break
         if step == "conv":

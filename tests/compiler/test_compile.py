@@ -163,6 +163,7 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
             depthwise(5, (2, 4), stride=(2, 2), padding=(1, 3, 0, 3), dilation=(1, 3)),
             depthwise(5, (3, 3), padding=(1, 1, 1, 1), stride=(2, 2)),
             depthwise(5, (3, 2)),
+            depthwise(5, (1, 2), stride=(1, 4), dilation=(1, 2), padding=(0, 2, 0, 2)),
         ),
         ENGINE,
         {"depthwise engine"},
