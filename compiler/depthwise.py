@@ -49,7 +49,12 @@ def unit_of_stream(window: Window) -> int:
 
 
 def suits_engine(window: Window, config: ArchConfig) -> bool:
-    """Whether the engine can compute the window: one new word per output, or two an odd number of words apart."""
+    """Whether the engine can compute the window: one new word per output, or two an odd number of words apart.
+
+    The weights of a column tile must fit half of the weight buffer.
+    """
+    if window.kernel[0] * window.kernel[1] > config.wbuf_words // 2:
+        return False
     unit = unit_of_stream(window)
     words = window.stride[1] // gcd(window.stride[1], unit)
     return config.depthwise_taps > 0 and (words == 1 or (words == 2 and unit % 2 == 1))
