@@ -57,16 +57,26 @@ def test_a_large_product_keeps_the_array_busy() -> None:
     assert occupancy >= 0.97
 
 
-@pytest.mark.parametrize("model", ["resnet8_int8", "dscnn_kws_int8"])
-def test_networks_that_others_trained(model: str, shared_models: Path) -> None:
-    graph = load_model(shared_models / "mlperf_tiny" / f"{model}.tflite")
-    program = accel.compile(graph, "edge")
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        ("mlperf_tiny/resnet8_int8", preset("edge")),
+        ("mlperf_tiny/dscnn_kws_int8", preset("edge")),
+        ("imagenet/mobilenet_v2_int8", preset("edge")),
+        ("mlperf_tiny/dscnn_kws_int8", preset("tiny")),
+        ("mlperf_tiny/dscnn_kws_int8", RECTANGULAR),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_networks_that_others_trained(model: str, config: ArchConfig, shared_models: Path) -> None:
+    graph = load_model(shared_models / f"{model}.tflite")
+    program = accel.compile(graph, config)
     inputs = random_inputs(program, 0)
     found = verify(program, inputs)
     truth = reference.run(graph, inputs)
     for name, output in found.outputs.items():
         np.testing.assert_array_equal(output, truth[name])
-    print(f"{model} on edge: {found.cycles} cycles, equal")
+    print(f"{model} on {config.name}: {found.cycles} cycles, equal")
 
 
 def test_an_error_carries_the_first_divergence(digits: tuple[Graph, np.ndarray]) -> None:
