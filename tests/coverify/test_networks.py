@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from random_graphs import random_graph
+from random_movement import MOVES, random_movement_graph
 
 import accel
 from accel import demo, reference
 from accel.config import ArchConfig, preset
 from accel.coverify import Divergence, VerificationError, first_divergence, random_inputs, verify
+from accel.errors import CompileError
 from accel.graph import Graph, Tensor
 from accel.importers import load_model
 from accel.nodes import Conv2d
@@ -77,6 +80,27 @@ def test_networks_that_others_trained(model: str, config: ArchConfig, shared_mod
     for name, output in found.outputs.items():
         np.testing.assert_array_equal(output, truth[name])
     print(f"{model} on {config.name}: {found.cycles} cycles, equal")
+
+
+@pytest.mark.parametrize("config", [preset("tiny"), RECTANGULAR], ids=lambda config: config.name)
+@pytest.mark.parametrize("kind", ["arithmetic", *MOVES])
+def test_random_networks_of_every_operation(kind: str, config: ArchConfig) -> None:
+    """Compiled networks use combinations of fields that random programs rarely draw."""
+    for seed in range(8):
+        rng = np.random.default_rng([seed, 0xBEEF])
+        mode = str(rng.choice(config.requant_modes))
+        graph = random_graph(rng, mode, layers=5) if kind == "arithmetic" else random_movement_graph(rng, mode, kind)
+        try:
+            program = accel.compile(graph, config)
+        except CompileError as error:
+            if "scratchpad words" not in str(error) and "must have at least one node" not in str(error):
+                raise
+            continue
+        inputs = random_inputs(program, seed)
+        found = verify(program, inputs)
+        truth = reference.run(graph, inputs)
+        for name, output in found.outputs.items():
+            np.testing.assert_array_equal(output, truth[name])
 
 
 def test_an_error_carries_the_first_divergence(digits: tuple[Graph, np.ndarray]) -> None:
