@@ -51,7 +51,6 @@ class Builder(Transfers):
         channels = layer.output_shape[2]
         width = max(self.config.rows, self.config.cols)
         groups = [(c, min(c + width, channels)) for c in range(0, channels, width)]
-        self._tile_steps[index] = [0] * len(plan.tiles)
         done = list[Tile]()
         follower = self._follower(index + 1, done)
         order = [(t, g) for t in range(len(plan.tiles)) for g in range(len(groups))]
@@ -62,10 +61,13 @@ class Builder(Transfers):
                 self._build_depthwise_group(index, plan, layer, number, groups[group])
             else:
                 self._build_group(index, plan, layer, number, groups[group])
-            self._tile_steps[index][number] = len(self.steps) - 1
             if group == len(groups) - 1:
                 done.append(plan.tiles[number])
                 next(follower, None)
+
+    def _all_chunks(self, layer: ComputeLayer) -> tuple[int, int]:
+        """All channel chunks of a layer's input."""
+        return 0, -(-layer.input_shape[2] // self.config.rows)
 
     def _next_accumulators(self) -> int:
         """First word of a bank; the banks take turns."""
@@ -83,7 +85,7 @@ class Builder(Transfers):
             part, acc = (c0, min(c0 + config.cols, channels[1])), self._next_accumulators()
             blocks = weight_blocks(layer, plan.chunks, config, part)
             for b, pieces in enumerate(blocks):
-                view, needs = self._input_view(index, plan, 0, number)
+                view, needs = self._input_view(index, plan, 0, number, self._all_chunks(layer))
                 weights = self._weight_load(index, layer, part, b, pieces)
                 needs = [*needs, weights]
                 last = b == len(blocks) - 1
@@ -127,7 +129,7 @@ class Builder(Transfers):
         kernel, classes = kernel_parts(layer.window, tile, config), column_classes(layer.window, tile.width)
         for c0 in range(channels[0], channels[1], lanes):
             part, acc = (c0, min(c0 + lanes, channels[1])), self._next_accumulators()
-            view, needs = self._input_view(index, plan, 0, number)
+            view, needs = self._input_view(index, plan, 0, number, chunks)
             weights = self._depthwise_load(index, layer, part, tuple(kernel))
             params = self._param_load(index, c0, layer.records[part[0] : part[1]])
             table = self._table_load(layer)
@@ -241,13 +243,13 @@ class Builder(Transfers):
     # Vector layers ------------------------------------------------------------------------------------------------
 
     def _build_vector_layer(self, index: int, plan: LayerPlan, layer: VectorLayer) -> None:
-        self._tile_steps[index] = [0] * len(plan.tiles)
         for number in range(len(plan.tiles)):
             self._build_vector_tile(index, plan, layer, number)
 
     def _build_vector_tile(self, index: int, plan: LayerPlan, layer: VectorLayer, number: int) -> None:
         tile = plan.tiles[number]
-        inputs = [self._input_view(index, plan, operand, number) for operand in range(len(layer.inputs))]
+        every = self._all_chunks(layer)
+        inputs = [self._input_view(index, plan, operand, number, every) for operand in range(len(layer.inputs))]
         views, needs = tuple(view for view, _ in inputs), [key for _, keys in inputs for key in keys]
         output = self._output_view(plan, tile, 0)
         parts = [(tile.common(Tile(r.y0, r.y1, r.x0, r.x1)), r.record) for r in layer.regions]
@@ -258,7 +260,6 @@ class Builder(Transfers):
             table = self._table_load(layer)
             make = self._vector_step(layer, part, views, output, (params, table), stored)
             self.steps.append(Step(index, [*needs, params, *([table] if table is not None else [])], make))
-        self._tile_steps[index][number] = len(self.steps) - 1
         self._note(layer.output, tile)
 
     def _follower(self, index: int, done: list[Tile]) -> Iterator[None]:
@@ -270,7 +271,6 @@ class Builder(Transfers):
 
     def _follow(self, index: int, plan: LayerPlan, layer: VectorLayer, done: list[Tile]) -> Iterator[None]:
         """Build, whenever asked, those tiles of a vector layer that need no more than the tiles `done` before it."""
-        self._tile_steps[index] = [0] * len(plan.tiles)
         for number, tile in enumerate(plan.tiles):
             part = plan.input_part(tile)
             while sum(part.shared_pixels(other) for other in done) < part.pixels:

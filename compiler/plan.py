@@ -15,7 +15,7 @@ from accel.errors import CompileError
 from accel.layout import Hwc
 from compiler.allocate import Area, Scratchpad
 from compiler.folding import can_fold, folded_chunks
-from compiler.layers import AnyLayer, ArrayLayer, ComputeLayer, MoveLayer, Network, VectorLayer
+from compiler.layers import AnyLayer, ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, VectorLayer
 from compiler.tiles import Tile, View, input_tile, split, whole
 from compiler.weights import Chunk, channel_chunks, contraction_words
 
@@ -304,7 +304,11 @@ class _Planner:
         return given, count * sum(sizes)
 
     def _input_words(self, plan: LayerPlan) -> int:
-        return max(plan.input_part(tile).pixels for tile in plan.tiles) * len(plan.chunks)
+        """The largest input tile: all chunks, or those of one group of channels in the depthwise engine."""
+        chunks = len(plan.chunks)
+        if isinstance(plan.layer, DepthwiseLayer):
+            chunks = min(chunks, -(-max(self.config.rows, self.config.cols) // self.config.rows))
+        return max(plan.input_part(tile).pixels for tile in plan.tiles) * chunks
 
     def _output_words(self, plan: LayerPlan) -> int:
         channels, rows = plan.layer.output_shape[2], self.config.rows

@@ -47,7 +47,7 @@ class Transfers:
         self.steps: list[Step] = []
         self.loads: dict[Hashable, Load] = {}
         self._turn = 0
-        self._tile_steps: dict[int, list[int]] = {}
+        self._turns: dict[tuple[int, int], list[Hashable]] = {}
         self._last_step: list[int] = []
         self._written: dict[str, list[tuple[Tile, int]]] = {}
 
@@ -72,32 +72,40 @@ class Transfers:
             self.constants += data + bytes(-len(data) % ALIGNMENT_BYTES)
         return self._constant_addresses[data]
 
-    def _input_view(self, index: int, plan: LayerPlan, operand: int, number: int) -> tuple[View, list[Hashable]]:
-        """Where operand `operand` of tile `number` is, and the loads that bring it there."""
+    def _input_view(
+        self, index: int, plan: LayerPlan, operand: int, number: int, chunks: tuple[int, int]
+    ) -> tuple[View, list[Hashable]]:
+        """Where channel chunks of operand `operand` of tile `number` are, and the loads that bring them there."""
         layer, tile = plan.layer, plan.tiles[number]
         value, areas = layer.inputs[operand], plan.input_areas[operand]
         part = plan.input_part(tile)
         if areas is None:
             view = self.plan.view(value, layer.input_shape)
             return view, self._preloads(index, value, part)
-        view = View(areas[number % len(areas)].base, part.pixels, part)
-        key = ("tile", index, operand, number)
+        key, turns = ("tile", index, operand, number, chunks), self._turns.setdefault((index, operand), [])
+        if key not in turns:
+            turns.append(key)
+        turn = turns.index(key)
+        area = areas[turn % len(areas)]
+        view = View(area.base - chunks[0] * part.pixels, part.pixels, part)
         if key not in self.loads:
-            self.loads[key] = Load(
-                key,
-                Memory.SPAD,
-                0,
-                self._tile_loader(plan, value, view, tile),
-                self._tile_ready(index, plan, operand, number),
-            )
+            before = turns[turn - len(areas)] if turn >= len(areas) else None
+            ready = max(self._area_ready(area.base, area.words, index), self._last_use(before))
+            ready = max(ready, self._tile_written(plan, operand, number))
+            self.loads[key] = Load(key, Memory.SPAD, 0, self._tile_loader(plan, value, view, tile, chunks), ready)
         return view, [key]
 
-    def _tile_loader(self, plan: LayerPlan, value: str, view: View, tile: Tile) -> Callable[[int], list[Instruction]]:
+    def _last_use(self, key: Hashable | None) -> int:
+        """The last step so far that needs a load; -1 if there is none."""
+        return next((i for i in reversed(range(len(self.steps))) if key in self.steps[i].needs), -1) if key else -1
+
+    def _tile_loader(
+        self, plan: LayerPlan, value: str, view: View, tile: Tile, chunks: tuple[int, int]
+    ) -> Callable[[int], list[Instruction]]:
         config, layer, home = self.config, plan.layer, self._home(value)
         if plan.folded and isinstance(layer, ArrayLayer):
             addresses = (home.address, self._constant(bytes([layer.pad_value & 255])))
             return lambda _: load_folded(layer, addresses, view, tile, plan.chunks)
-        chunks = (0, -(-layer.input_shape[2] // config.rows))
         return lambda _: emit_dma.transfer_tile(Opcode.LOAD, config, home, view, view.tile, chunks)
 
     def _home(self, value: str) -> emit_dma.Home:
@@ -105,19 +113,14 @@ class Transfers:
         place = self.network.place(value)
         return emit_dma.Home(self.dram[place.whole], self.network.shapes[place.whole], place)
 
-    def _tile_ready(self, index: int, plan: LayerPlan, operand: int, number: int) -> int:
-        """The step after which a tile may be loaded: its buffer is free and its data is stored."""
-        areas = plan.input_areas[operand] or []
-        ready = self._area_ready(areas[number % len(areas)].base, areas[0].words, index)
-        before = number - len(areas)
-        if before >= 0:
-            ready = max(ready, self._tile_steps[index][before])
+    def _tile_written(self, plan: LayerPlan, operand: int, number: int) -> int:
+        """The step that stores the last of what an input tile holds; -1 if no step does."""
         part = plan.input_part(plan.tiles[number])
         if plan.folded:
             part = Tile(part.y0, part.y1, 0, plan.layer.input_shape[1])
         place = self.network.place(plan.layer.inputs[operand])
         part, writes = placed(part, place), self._written.get(place.whole, [])
-        return max([ready, *(step for tile, step in writes if tile.intersects(part))])
+        return max((step for tile, step in writes if tile.intersects(part)), default=-1)
 
     def _area_ready(self, base: int, words: int, index: int) -> int:
         """The last step of earlier layers that own any of these scratchpad words."""

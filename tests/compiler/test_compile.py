@@ -426,7 +426,8 @@ def _mean_rounded_down(patch: pytest.MonkeyPatch) -> None:
 
 
 def _tiles_loaded_too_early(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(build.Builder, "_tile_ready", lambda *args: -1)
+    for bound in ("_tile_written", "_last_use"):
+        patch.setattr(build.Builder, bound, lambda *args: -1)
 
 
 def _blocks_forgotten(patch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from small_networks import add, conv, network
 from accel.config import ArchConfig, preset
 from accel.errors import CompileError
 from compiler.allocate import Area
-from compiler.layers import ArrayLayer, Network, Window
+from compiler.layers import ArrayLayer, DepthwiseLayer, Network, Window
 from compiler.lower import lower
 from compiler.plan import MovePlan, Plan, plan_network
 from compiler.tiles import Tile, View, input_tile, split, whole
@@ -99,7 +99,10 @@ def test_random_plans_keep_their_promises(part: int) -> None:
                 seen[tile.y0 : tile.y1, tile.x0 : tile.x1] += 1
                 assert tile.pixels <= config.acc_bank_words
                 buffers = [area for areas in made.input_areas for area in areas or ()]
-                assert all(area.words >= made.input_part(tile).pixels * len(made.chunks) for area in buffers)
+                held = len(made.chunks)
+                if isinstance(layer, DepthwiseLayer):
+                    held = min(held, -(-max(config.rows, config.cols) // config.rows))
+                assert all(area.words >= made.input_part(tile).pixels * held for area in buffers)
             assert (seen == 1).all()
             for value, areas in zip(layer.inputs, made.input_areas, strict=True):
                 assert (areas is None) == (lowered.place(value).whole in plan.residents)
