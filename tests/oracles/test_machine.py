@@ -74,7 +74,7 @@ def compare(suite: str, count: int, seed: int = 11) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.marathon)])
 def test_operator_on_the_machine(suite: str, count: int) -> None:
     found = compare(suite, count)
     print(f"{suite}: {np.count_nonzero(found)} of {found.size} outputs of {count} compiled models differ")

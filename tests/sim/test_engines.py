@@ -21,6 +21,13 @@ def test_random_programs_agree_in_everything(block: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("block", range(4))
+def test_more_random_programs_agree_in_everything(block: int) -> None:
+    for seed in range(1000 + block * 75, 1075 + block * 75):
+        _check(seed, 60)
+
+
+@pytest.mark.marathon
 def test_many_random_programs_agree_in_everything() -> None:
-    for seed in range(1000, 2000):
+    for seed in range(2000, 4000):
         _check(seed, 60)
