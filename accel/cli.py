@@ -146,6 +146,7 @@ def run(
 
     from accel import api
     from accel.arrays import check_target, read_arrays, split_samples, write_arrays
+    from accel.report import operator_lines
 
     data = read_arrays(input_path)
     program = api.load_program(model, config)
@@ -162,9 +163,12 @@ def run(
         names = results[0].outputs
         write_arrays(output, {name: np.concatenate([result.outputs[name] for result in results]) for name in names})
     if as_json:
-        echo_json({"samples": len(results), "cycles": results[0].cycles, "layers": results[0].layers})
+        facts = {"samples": len(results), "cycles": results[0].cycles}
+        echo_json({**facts, "layers": results[0].layers, "operators": program.operators})
         return
     print_layers(results[0].layers, f"{model.name} on {program.config.name}: {results[0].cycles:,} cycles a sample")
+    for line in operator_lines(program.operators):
+        click.echo(line)
     if output:
         click.echo(f"{output}: {len(results)} sample{'s' * (len(results) != 1)}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from accel.graph import Tensor
 from accel.inspection import GraphSummary, OperatorRow, ProgramSummary
 from accel.program import TensorSlot
+from accel.report import operator_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +74,7 @@ def program_facts(summary: ProgramSummary) -> list[str]:
         f"machine {summary.config}, fingerprint {summary.fingerprint}",
         f"{summary.instructions:,} instructions of {summary.code_bytes:,} bytes, {summary.constant_bytes:,} constant "
         f"bytes, {summary.memory_bytes:,} bytes of memory",
-        *(f"left to the host: {o.name} ({o.op}): {o.why}" for o in summary.operators if o.unit == "host"),
+        *operator_lines(summary.operators),
     ]
 
 

@@ -1,7 +1,7 @@
 """All benchmarks in one run, written to benchmarks/RESULTS.md. Run: python benchmarks/run.py
 
 Simulation speed of `fast`, `stepped` and the Verilog in Verilator on one program (one thread each, the same run), and
-the cycles of whole networks beside Vela's estimates (extra `bench`).
+the cycles of whole networks beside Vela's estimates (extra `bench`), their accuracy, and their depthwise layers.
 Models are read from ../shared/models if that folder lies beside the checkout.
 """
 
@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import accuracy
+import depthwise
 import ethos
 import numpy as np
 
@@ -155,6 +156,18 @@ def accuracy_section(networks: list[tuple[Graph, Path | None]], programs: list[P
     ]
 
 
+def depthwise_section(networks: list[tuple[Graph, Path | None]], programs: list[Program]) -> list[str]:
+    """What the depthwise engine gains in whole networks."""
+    rows = [depthwise.row(graph, program) for (graph, _), program in zip(networks, programs, strict=True)]
+    return [
+        "\n## Depthwise layers on `edge`: engine and array\n",
+        "The same networks compiled for `edge` and for `edge` without its engine (`depthwise_taps` = 0), which puts "
+        "every channel on the array's diagonal.\n",
+        *depthwise.HEADER,
+        *filter(None, rows),
+    ]
+
+
 def networks(quick: bool) -> list[tuple[Graph, Path | None]]:
     """All networks, with the .tflite file of those that come from one."""
     data = demo.load()
@@ -186,6 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
         "The same program in both engines and in the Verilog (compiled by Verilator, compilation not counted).\n",
         *engines_table(programs[0], with_verilog=not options.quick),
         *accuracy_section(chosen, programs),
+        *depthwise_section(chosen, programs),
         *networks_section(chosen, programs),
     ]
     write_atomic(options.output, ("\n".join(page) + "\n").encode())

@@ -14,7 +14,7 @@ from accel.nodes import Clamp, Conv2d, FullyConnected, Node, Table, TransposeCon
 from accel.program import OperatorInfo
 from compiler.fold_pads import fold_pads
 from compiler.host import boundary, host_graph, host_nodes
-from compiler.layers import AnyLayer, MoveLayer, Network
+from compiler.layers import AnyLayer, DepthwiseLayer, MoveLayer, Network
 from compiler.lower_movement import MOVEMENT, Movement
 from compiler.lower_transpose_conv import lower_transpose_conv
 from compiler.lower_vector import VECTOR_FIELDS, lower_vector
@@ -92,7 +92,8 @@ def _place(
         return "post", f"with the results of {host}"
     if isinstance(node, (Conv2d, FullyConnected)):
         layers.append(lower_weighted(scope, node))
-        return layers[-1].unit, "sums of products"
+        alone = isinstance(layers[-1], DepthwiseLayer)
+        return layers[-1].unit, "sums of products of each channel alone" if alone else "sums of products"
     if type(node) in VECTOR_FIELDS:
         layer = lower_vector(scope, node)
         layers.append(layer)

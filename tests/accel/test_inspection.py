@@ -17,6 +17,7 @@ from accel.graph import Graph, Tensor
 from accel.inspection import GraphSummary, ProgramSummary, inspect_graph, inspect_program
 from accel.inspection_tables import program_facts, summarize
 from accel.nodes import TransposeConv2d
+from accel.report import operator_lines
 from accel.tables import to_json
 
 
@@ -89,7 +90,10 @@ def test_program() -> None:
     assert first.macs == math.prod((first.m, first.k, first.n))
     on_host = [operator.name for operator in summary.operators if operator.unit == "host"]
     assert on_host == [node.name for node in program.host.nodes] if program.host else []
-    assert [line.split()[4] for line in program_facts(summary) if line.startswith("left to the host: ")] == on_host
+    hosted = [line.split(": ")[1] for line in program_facts(summary) if line.startswith("host, ")]
+    assert ", ".join(hosted).split(", ") == on_host
+    named = ", ".join(line.split(": ")[-1] for line in operator_lines(program.operators)).split(", ")
+    assert sorted(named) == sorted(node.name for node in every_compiled_operation().nodes)
     lines = rendered(summary)
     assert all(len(line) <= 120 for line in lines)
     assert lines[-2].split()[0] == "total"

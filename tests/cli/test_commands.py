@@ -47,6 +47,7 @@ def test_run_several_samples(files: Path) -> None:
     out = success("run", "a.program", "--input", "x.npy", "-o", "y.npy")
     assert out.splitlines()[-1] == "y.npy: 3 samples"
     assert [name for name in ("n0", "n1", "total", "SCALE-Sim") if name not in out] == []
+    assert "array, sums of products: n0, n1" in out
     graph, batch = accel.load_graph("a.graph"), np.load("x.npy")
     expected = np.concatenate([reference.run(graph, batch[i : i + 1])["t2"] for i in range(3)])
     np.testing.assert_array_equal(np.load("y.npy"), expected)
@@ -59,6 +60,7 @@ def test_run_json(files: Path) -> None:
     assert facts["samples"] == 3
     assert sum(row["cycles"] for row in facts["layers"]) == facts["cycles"]
     assert [row["name"] for row in facts["layers"]] == ["n0", "n1"]
+    assert [(row["name"], row["unit"]) for row in facts["operators"]] == [("n0", "array"), ("n1", "array")]
 
 
 def test_run_with_several_outputs(files: Path) -> None:
@@ -99,8 +101,9 @@ def test_inspect(files: Path) -> None:
     program = accel.Program.load("a.program")
     lines = success("inspect", "a.program").splitlines()
     assert lines[0].strip() == "a.program: 2 layers for tiny"
-    assert lines[-2] == f"machine tiny, fingerprint {program.config.fingerprint()}"
-    assert lines[-1].startswith(f"{program.instruction_count} instructions of {len(program.code):,} bytes, ")
+    assert lines[-1] == "array, sums of products: n0, n1"
+    assert lines[-3] == f"machine tiny, fingerprint {program.config.fingerprint()}"
+    assert lines[-2].startswith(f"{program.instruction_count} instructions of {len(program.code):,} bytes, ")
     facts = json.loads(success("inspect", "a.program", "--json"))
     assert sum(sum(row["instructions"].values()) for row in facts["layers"]) == program.instruction_count
 
