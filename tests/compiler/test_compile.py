@@ -119,12 +119,12 @@ def test_random_graphs_on_random_machines_equal_the_reference() -> None:
 
 
 @SLOW
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(2))
 def test_many_random_graphs_on_random_machines_equal_the_reference(part: int) -> None:
-    seen = run_random(range(1000 + 300 * part, 1300 + 300 * part), {}, stepped_every=2)
+    seen = run_random(range(1000 + 240 * part, 1240 + 240 * part), {}, stepped_every=2)
     print(dict(seen))
-    assert seen["graphs"] >= 200
-    assert seen["layers"] >= 500
+    assert seen["graphs"] >= 160
+    assert seen["layers"] >= 400
     assert set(seen) >= ALL_FEATURES
 
 

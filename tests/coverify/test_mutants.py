@@ -23,7 +23,6 @@ from rtl import (
     control,
     load_writer,
     post_lane,
-    requantize,
     window,
 )
 
@@ -57,14 +56,13 @@ MUTANTS = [
     ("a row captures its neighbour's weight", array, "SystolicArray", "elaborate", "capture, 2,", "capture, 1,"),
     ("sums are not passed down", array, None, "build_pe", "above.psum + product", "product"),
     ("padding is read one row too late", window, None, "is_inside", "(y < height)", "(y <= height)"),
-    ("the first tile accumulates", activation_sequencer, "ActivationSequencer", "elaborate", "first.chunk & ", "0 & "),
+    ("the first tile accumulates", activation_sequencer, "ActivationSequencer", "_control", "first.chunk & ", "0 & "),
     ("accumulators are never cleared", accumulators, "Accumulators", "_column", "Mux(overwrite, 0, old)", "old"),
     ("a semaphore keeps what is taken", control, "Semaphores", "elaborate", "count + post - take", "count + post"),
     ("rows of a DMA pattern use the outer stride", bursts, "RowWalker", "elaborate",
      "self.address + held.row_stride", "self.address + held.outer_stride"),
     ("the last word of a row leaves too much in the buffer", load_writer, "LoadWriter", "_emit",
      "Mux(last_word, held.word_bytes, held.step_bytes)", "held.step_bytes"),
-    ("negative ties of tflite go up", requantize, "Requantizer", "_round", "(rest | ~number[-1])", "1"),
     ("the zero point is subtracted", post_lane, None, "finish", "+ step.zero_point", "- step.zero_point"),
     ("the first tap of a window is forgotten", post_lane, None, "reduce_taps", "before + (tap", "(tap"),
     ("the tables change places", post_lane, None, "look_up", "table == 2", "table == 1"),

@@ -116,23 +116,25 @@ def test_suite_catches_a_wrong_compiler(suite: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("name", "many"),
+    ("name", "random"),
     [
-        *((name, False) for name in REAL_MODELS if not name.startswith("imagenet")),
-        *(pytest.param(name, True, marks=pytest.mark.slow) for name in REAL_MODELS),
+        *((name, 1) for name in REAL_MODELS if not name.startswith("imagenet")),
+        *(pytest.param(name, 20 if "imagenet" in name else MANY, marks=pytest.mark.slow) for name in REAL_MODELS),
+        *(pytest.param(name, MANY, marks=pytest.mark.marathon) for name in REAL_MODELS if "imagenet" in name),
     ],
 )
 def test_real_network_on_the_machine(
-    shared_models: Path, name: str, many: bool, capsys: pytest.CaptureFixture[str]
+    shared_models: Path, name: str, random: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every output byte of real samples and of random inputs; accuracy beside the runtime's."""
     program = accel.compile(shared_models / name, "edge")
     graph = accel.load_model(shared_models / name)
     runtime = tflite_runtime.interpreter((shared_models / name).read_bytes())
     x, labels = tflite_runtime.real_samples(shared_models, name)
+    many = random > 1
     x, labels = (x, labels) if many else (x[:2], labels[:2])
     samples = [[sample[None]] for sample in x]
-    samples += tflite_runtime.random_samples(graph, np.random.default_rng(2), MANY if many else 1)
+    samples += tflite_runtime.random_samples(graph, np.random.default_rng(2), random)
     right = np.zeros(2, np.int64)
     for index, sample in enumerate(samples):
         (result,) = simulated(program, sample)

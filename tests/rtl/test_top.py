@@ -92,9 +92,8 @@ def test_matmul_on_odd_machines(machine: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_random_programs(seed: int) -> None:
-    check_random(verilator.run, seed, programs=20)
+def test_random_programs() -> None:
+    check_random(verilator.run, seed=0, programs=20)
 
 
 @pytest.mark.slow
