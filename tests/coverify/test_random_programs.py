@@ -30,7 +30,7 @@ class Campaign:
 
 
 QUICK = Campaign(first=0, machines=1, programs=10)
-SLOW = Campaign(first=0, machines=8, programs=30)
+SLOW = Campaign(first=0, machines=6, programs=30)
 MARATHON = Campaign(first=1000, machines=200, programs=20)
 
 

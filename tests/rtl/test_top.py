@@ -85,8 +85,9 @@ def test_matmul_in_icarus(icarus_run: Run) -> None:
     check_matmul(icarus_run, SMALL, seed=1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("machine", range(len(ODD)))
+@pytest.mark.parametrize(
+    "machine", [pytest.param(i, marks=pytest.mark.slow if i < 2 else pytest.mark.marathon) for i in range(len(ODD))]
+)
 def test_matmul_on_odd_machines(machine: int) -> None:
     check_matmul(verilator.run, ODD[machine], seed=machine)
 
