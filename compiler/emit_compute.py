@@ -97,25 +97,32 @@ def post_accumulators(
     return Instruction(
         Opcode.POST,
         {
+            **_results(layer, tile, param_row, table),
             "source": Source.ACC,
-            "mode": layer.mode,
             "per_channel": 1,
             "word_count": words,
-            "oy_count": tile.height,
-            "ox_count": tile.width,
             "group_count": -(-lanes // config.post_lanes),
             "src_address": acc_address,
             "src_oy_stride": tile.width if tile.height > 1 else 0,
             "src_ox_stride": 1 if tile.width > 1 else 0,
-            "param_address": param_row,
-            "zero_point": layer.zero_point,
-            "act_min": layer.act_min,
-            "act_max": layer.act_max,
-            "table": table,
             **_destination(view, tile, first // config.rows, words),
             "dst_byte": first % config.rows,
         },
     )
+
+
+def _results(layer: Layer, tile: Tile, param_row: int, table: int) -> dict[str, int]:
+    """How many results a POST makes, and how sums become results."""
+    return {
+        "mode": layer.mode,
+        "oy_count": tile.height,
+        "ox_count": tile.width,
+        "param_address": param_row,
+        "zero_point": layer.zero_point,
+        "act_min": layer.act_min,
+        "act_max": layer.act_max,
+        "table": table,
+    }
 
 
 def _destination(view: View, tile: Tile, chunk: int, words: int) -> dict[str, int]:
@@ -189,11 +196,9 @@ def _post_run(
             **taps,
             **operands,
             "source": Source.SPAD,
+            **_results(layer, tile, param_row, table),
             "reduce": layer.reduce,
-            "mode": layer.mode,
             "word_count": count,
-            "oy_count": tile.height,
-            "ox_count": tile.width,
             "group_count": -(-min(width, config.rows) // config.post_lanes),
             "src_address": address,
             "src_word_stride": views[0].chunk_stride if count > 1 else 0,
@@ -202,11 +207,6 @@ def _post_run(
             "src_ky_stride": strides[0] if taps["ky_count"] > 1 else 0,
             "src_kx_stride": strides[1] if taps["kx_count"] > 1 else 0,
             "left_shift": layer.left_shift,
-            "param_address": param_row,
-            "zero_point": layer.zero_point,
-            "act_min": layer.act_min,
-            "act_max": layer.act_max,
-            "table": table,
             **_destination(output, tile, first, count),
         },
     )

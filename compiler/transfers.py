@@ -102,11 +102,18 @@ class Transfers:
     def _tile_loader(
         self, plan: LayerPlan, value: str, view: View, tile: Tile, chunks: tuple[int, int]
     ) -> Callable[[int], list[Instruction]]:
-        config, layer, home = self.config, plan.layer, self._home(value)
+        layer = plan.layer
         if plan.folded and isinstance(layer, ArrayLayer):
-            addresses = (home.address, self._constant(bytes([layer.pad_value & 255])))
+            addresses = (self._home(value).address, self._constant(bytes([layer.pad_value & 255])))
             return lambda _: load_folded(layer, addresses, view, tile, plan.chunks)
-        return lambda _: emit_dma.transfer_tile(Opcode.LOAD, config, home, view, view.tile, chunks)
+        return self._loader(value, view, view.tile, chunks)
+
+    def _loader(
+        self, value: str, view: View, tile: Tile, chunks: tuple[int, int]
+    ) -> Callable[[int], list[Instruction]]:
+        """LOADs of channel chunks of a tile of a value to its place in a view."""
+        config, home = self.config, self._home(value)
+        return lambda _: emit_dma.transfer_tile(Opcode.LOAD, config, home, view, tile, chunks)
 
     def _home(self, value: str) -> emit_dma.Home:
         """Where a value lies in external memory."""
@@ -154,9 +161,7 @@ class Transfers:
                     key,
                     Memory.SPAD,
                     0,
-                    lambda _, tile=tile: emit_dma.transfer_tile(  # type: ignore[misc]
-                        Opcode.LOAD, self.config, self._home(value), view, tile, chunks
-                    ),
+                    self._loader(value, view, tile, chunks),
                     self._area_ready(area.base, area.words, index),
                 )
         return keys
