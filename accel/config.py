@@ -52,6 +52,8 @@ class ArchConfig:
         Outputs post-processed per cycle; a power of two that divides min(rows, cols).
     depthwise_taps : int
         Multipliers per channel of the depthwise engine (1..7; `rows` must then be at least 2), 0 for no engine.
+    depthwise_words : int
+        Tap memory of that engine: words (a power of two) of min(rows, cols) int8; without an engine there is none.
     queue_depth : int
         Instructions that each unit's queue holds (2..64).
     bus_bytes : int
@@ -80,6 +82,7 @@ class ArchConfig:
     param_channels: int
     post_lanes: int
     depthwise_taps: int
+    depthwise_words: int
     queue_depth: int
     bus_bytes: int
     outstanding_bursts: int
@@ -92,7 +95,7 @@ class ArchConfig:
             raise ConfigError(f"name must be ASCII letters, digits and underscores, got {self.name!r}")
         for key, low, high in _RANGES:
             _check_int(key, getattr(self, key), low, high)
-        for key in ("spad_bank_words", "wbuf_words", "acc_bank_words", "param_channels"):
+        for key in ("spad_bank_words", "wbuf_words", "acc_bank_words", "param_channels", "depthwise_words"):
             value = getattr(self, key)
             if value & (value - 1):
                 raise ConfigError(f"{key} must be a power of two, got {value}")
@@ -154,10 +157,8 @@ class ArchConfig:
 
     @property
     def depthwise_register_bits(self) -> int:
-        """Registers of the depthwise engine's lanes, and those that skew its second word, in bits (docs/presets.md)."""
-        lanes, taps = self.depthwise_lanes, self.depthwise_taps
-        lane = 3 * 8 * taps + (taps + 12) + 15 + taps.bit_length()
-        return lanes * lane + 4 * lanes * (lanes - 1)
+        """Registers of the depthwise engine's lanes, in bits (docs/presets.md)."""
+        return self.depthwise_lanes * (3 * 8 * self.depthwise_taps + 15 + self.depthwise_taps.bit_length())
 
     def to_toml(self) -> str:
         """The configuration as TOML text, keys in declaration order, one trailing newline."""
@@ -217,6 +218,7 @@ _RANGES = (
     ("param_channels", 4, 1 << 14),
     ("post_lanes", 1, 128),
     ("depthwise_taps", 0, 7),
+    ("depthwise_words", 8, MAX_WORDS),
     ("queue_depth", 2, 64),
     ("bus_bytes", 4, 64),
     ("outstanding_bursts", 1, 64),
@@ -245,27 +247,27 @@ PRESETS: dict[str, ArchConfig] = {
     config.name: config
     for config in (
         ArchConfig(
-            name="tiny", rows=4, cols=4, spad_banks=4, spad_bank_words=2048, wbuf_words=2048, acc_banks=2,
-            acc_bank_words=256, param_channels=256, post_lanes=4, depthwise_taps=3, bus_bytes=8,
+            name="tiny", rows=4, cols=4, spad_banks=4, spad_bank_words=2048, wbuf_words=2048, acc_banks=4,
+            acc_bank_words=128, param_channels=256, post_lanes=4, depthwise_taps=3, depthwise_words=128, bus_bytes=8,
             outstanding_bursts=4, read_latency_cycles=16, write_latency_cycles=8, queue_depth=8,
             requant_modes=REQUANT_MODES,
         ),
         ArchConfig(
-            name="edge", rows=16, cols=16, spad_banks=8, spad_bank_words=2048, wbuf_words=4096, acc_banks=2,
-            acc_bank_words=512, param_channels=512, post_lanes=16, depthwise_taps=3, bus_bytes=16,
+            name="edge", rows=16, cols=16, spad_banks=8, spad_bank_words=2048, wbuf_words=4096, acc_banks=4,
+            acc_bank_words=256, param_channels=512, post_lanes=16, depthwise_taps=3, depthwise_words=256, bus_bytes=16,
             outstanding_bursts=8, read_latency_cycles=32, write_latency_cycles=16, queue_depth=8,
             requant_modes=REQUANT_MODES,
         ),
         ArchConfig(
-            name="large", rows=32, cols=32, spad_banks=8, spad_bank_words=4096, wbuf_words=8192, acc_banks=2,
-            acc_bank_words=1024, param_channels=1024, post_lanes=32, depthwise_taps=3, bus_bytes=32,
+            name="large", rows=32, cols=32, spad_banks=8, spad_bank_words=4096, wbuf_words=8192, acc_banks=4,
+            acc_bank_words=512, param_channels=1024, post_lanes=32, depthwise_taps=3, depthwise_words=512, bus_bytes=32,
             outstanding_bursts=16, read_latency_cycles=64, write_latency_cycles=32, queue_depth=8,
             requant_modes=REQUANT_MODES,
         ),
         ArchConfig(
-            name="datacenter", rows=128, cols=128, spad_banks=16, spad_bank_words=8192, wbuf_words=16384, acc_banks=2,
-            acc_bank_words=4096, param_channels=4096, post_lanes=128, depthwise_taps=3, bus_bytes=64,
-            outstanding_bursts=32, read_latency_cycles=128, write_latency_cycles=64, queue_depth=16,
+            name="datacenter", rows=128, cols=128, spad_banks=16, spad_bank_words=8192, wbuf_words=16384, acc_banks=4,
+            acc_bank_words=2048, param_channels=4096, post_lanes=128, depthwise_taps=3, depthwise_words=1024,
+            bus_bytes=64, outstanding_bursts=32, read_latency_cycles=128, write_latency_cycles=64, queue_depth=16,
             requant_modes=REQUANT_MODES,
         ),
     )

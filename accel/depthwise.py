@@ -1,4 +1,4 @@
-"""The depthwise engine's row stream, and what a depthwise EXEC must keep so that every window is complete in time."""
+"""The depthwise engine's row stream, and what a DEPTHWISE must keep so that every window is complete in time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from accel.errors import ProgramError
 
 
 def row_stream(start: int, dilation: int, words_per_step: int, width: int, taps: int, outputs: int) -> tuple[int, int]:
-    """How the engine streams the rows of a window: the only legal `lead_steps` and `row_steps` of an EXEC.
+    """How the engine streams the rows of a window: its only legal `lead_steps` and `row_steps`.
 
     Word j of a row has position ``start + j * dilation``; output t needs words ``t * words_per_step ..`` of number
     `taps`, those that exist. In a row's step t, counted from its first output, word ``taps - 1 + t * words_per_step``
@@ -44,7 +44,7 @@ def row_stream(start: int, dilation: int, words_per_step: int, width: int, taps:
 
 
 def check_depthwise(config: ArchConfig, fields: Mapping[str, int]) -> None:
-    """Refuse a depthwise EXEC that the engine of `config` cannot execute.
+    """Refuse a DEPTHWISE that the engine of `config` cannot execute.
 
     Parameters
     ----------
@@ -55,22 +55,22 @@ def check_depthwise(config: ArchConfig, fields: Mapping[str, int]) -> None:
     Raises
     ------
     ProgramError
-        A rule of docs/architecture.md, "EXEC", is broken; the message names the fields.
+        A rule of docs/architecture.md, "DEPTHWISE", is broken; the message names the fields.
     """
     taps, dilation, step = fields["kx_count"], fields["x_dilation"], fields["x_step"]
     if not config.depthwise_taps:
-        raise ProgramError("EXEC depthwise must be 0 on a machine without depthwise engine (depthwise_taps = 0), got 1")
-    if fields["chunk_count"] != 1:
-        raise ProgramError(f"EXEC chunk_count must be 1 if depthwise, got {fields['chunk_count']}")
+        raise ProgramError("DEPTHWISE must not appear on a machine without depthwise engine (depthwise_taps = 0)")
     if taps > config.depthwise_taps:
-        raise ProgramError(f"EXEC kx_count must be at most depthwise_taps = {config.depthwise_taps}, got {taps}")
+        raise ProgramError(f"DEPTHWISE kx_count must be at most depthwise_taps = {config.depthwise_taps}, got {taps}")
     last_byte = fields["spad_byte"] + config.depthwise_lanes
     if last_byte > config.rows:
-        raise ProgramError(f"EXEC spad_byte + min(rows, cols) must be at most rows = {config.rows}, got {last_byte}")
+        raise ProgramError(
+            f"DEPTHWISE spad_byte + min(rows, cols) must be at most rows = {config.rows}, got {last_byte}"
+        )
     moves = (dilation, 2 * dilation) if taps > 1 else (dilation,)
     if not dilation or step not in moves:
         raise ProgramError(
-            "EXEC x_step must be x_dilation, or twice that with kx_count > 1, and not 0, if depthwise, "
+            "DEPTHWISE x_step must be x_dilation, or twice that with kx_count > 1, and not 0, "
             f"got {step} and x_dilation = {dilation}"
         )
     _check_row_stream(fields, step // dilation)
@@ -79,19 +79,21 @@ def check_depthwise(config: ArchConfig, fields: Mapping[str, int]) -> None:
 def _check_row_stream(fields: Mapping[str, int], words_per_step: int) -> None:
     stride = words_per_step * fields["kx_stride"]
     if fields["ox_stride"] != stride:
-        raise ProgramError(f"EXEC ox_stride must be {stride}, as x_step and kx_stride say, got {fields['ox_stride']}")
+        raise ProgramError(
+            f"DEPTHWISE ox_stride must be {stride}, as x_step and kx_stride say, got {fields['ox_stride']}"
+        )
     if words_per_step == 2 and fields["kx_stride"] % 2 == 0:
-        raise ProgramError(f"EXEC kx_stride must be odd if two words are read per step, got {fields['kx_stride']}")
+        raise ProgramError(f"DEPTHWISE kx_stride must be odd if two words are read per step, got {fields['kx_stride']}")
     stream = row_stream(
         fields["x_start"], fields["x_dilation"], words_per_step, fields["width"], fields["kx_count"],
         fields["ox_count"],
     )  # fmt: skip
     given = (fields["lead_steps"], fields["row_steps"])
     if given != stream:
-        raise ProgramError(f"EXEC lead_steps and row_steps must be {stream[0]} and {stream[1]}, got {given}")
+        raise ProgramError(f"DEPTHWISE lead_steps and row_steps must be {stream[0]} and {stream[1]}, got {given}")
     steps = fields["oy_count"] * fields["row_steps"]
     if fields["ky_count"] > 1 and steps < fields["kx_count"]:
         raise ProgramError(
-            f"EXEC oy_count * row_steps must be at least kx_count = {fields['kx_count']}, so that the next tap row's "
-            f"weights are there, got {steps}"
+            f"DEPTHWISE oy_count * row_steps must be at least kx_count = {fields['kx_count']}, so that the next tap "
+            f"row's weights are there, got {steps}"
         )

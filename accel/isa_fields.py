@@ -16,6 +16,7 @@ class Unit(IntEnum):
     EXEC = 1
     POST = 2
     STORE = 3
+    DEPTHWISE = 4
 
 
 class Opcode(IntEnum):
@@ -25,6 +26,7 @@ class Opcode(IntEnum):
     EXEC = 2
     POST = 3
     STORE = 4
+    DEPTHWISE = 5
 
     @property
     def unit(self) -> Unit:
@@ -39,6 +41,7 @@ class Memory(IntEnum):
     WBUF = 1
     PARAM = 2
     TABLE = 3
+    TAPS = 4
 
 
 class Source(IntEnum):
@@ -55,6 +58,7 @@ class Reduce(IntEnum):
     MAX = 1
     SUB = 2
     MUL = 3
+    INTERPOLATE = 4
 
 
 class Mode(IntEnum):
@@ -116,7 +120,7 @@ _WINDOW = (
 FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
     Opcode.LOAD: (
         *_HEADER,
-        Field("memory", 2, "destination: 0 SPAD, 1 WBUF, 2 PARAM, 3 TABLE"),
+        Field("memory", 3, "destination: 0 SPAD, 1 WBUF, 2 PARAM, 3 TABLE, 4 TAPS"),
         Field("dram_address", 32, "byte address of the first row"),
         Field("address", 18, "destination word of the first row (PARAM: channel record)"),
         _count("outer_count", 12, "outer iterations"),
@@ -152,15 +156,11 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
         Field("wbuf_address", 18, "first weight word; tiles follow each other"),
         Field("acc_address", 18, "accumulator word of output (0, 0); outputs follow each other"),
         Field("accumulate", 1, "1: add to the accumulators, 0: the first weight tile overwrites them"),
-        Field("depthwise", 1, "1: every channel by itself, in the depthwise engine; a weight tile is one tap row"),
-        Field("spad_byte", 7, "first channel within the scratchpad word (depthwise)"),
-        Field("lead_steps", 4, "steps from a row's first word to its first output (depthwise)"),
-        Field("row_steps", 13, "steps from one output row to the next (depthwise)"),
     ),
     Opcode.POST: (
         *_HEADER,
         Field("source", 1, "0 ACC, 1 SPAD"),
-        Field("reduce", 2, "over the taps: 0 sum, 1 maximum, 2 first minus the others, 3 product"),
+        Field("reduce", 3, "over the taps: 0 sum, 1 maximum, 2 first minus the others, 3 product, 4 interpolation"),
         Field("mode", 2, "requantization: 0 tflite, 1 single, 2 fp32"),
         Field("per_channel", 1, "1: parameter row advances with word and group, 0: one row for all"),
         _count("word_count", 10, "scratchpad words per output (outermost loop)"),
@@ -193,6 +193,8 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
         Field("zero_point1", 8, "subtracted from every later tap (SPAD)", signed=True),
         Field("multiplier1", 32, "rescales every later tap (SPAD)", signed=True),
         Field("shift1", 8, "exponent of multiplier1", signed=True),
+        Field("y_weight", 11, "weight of tap row 1 in 1024ths, tap row 0 having the rest (interpolation)"),
+        Field("x_weight", 11, "weight of tap column 1 in 1024ths, tap column 0 having the rest (interpolation)"),
     ),
     Opcode.STORE: (
         *_HEADER,
@@ -207,5 +209,25 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
         Field("dram_row_stride", 32, "bytes between rows", signed=True),
         _stride("outer_stride", "scratchpad words between outer iterations"),
         _stride("row_stride", "scratchpad words between rows"),
+    ),
+    Opcode.DEPTHWISE: (
+        *_HEADER,
+        Field("spad_address", 19, "scratchpad word of tap (0, 0), output (0, 0)", signed=True),
+        Field("spad_byte", 7, "first channel within the scratchpad word"),
+        _count("ky_count", 8, "tap rows; each is a weight tile"),
+        _count("kx_count", 8, "tap columns"),
+        _count("oy_count", 12, "output rows"),
+        _count("ox_count", 12, "output columns"),
+        _stride("ky_stride", "scratchpad words per tap row"),
+        _stride("kx_stride", "scratchpad words per tap column"),
+        _stride("oy_stride", "scratchpad words per output row"),
+        _stride("ox_stride", "scratchpad words per output column"),
+        *_WINDOW,
+        Field("pad_value", 8, "every byte of an invalid tap", signed=True),
+        Field("tap_address", 18, "first word of TAPS; tap rows follow each other"),
+        Field("acc_address", 18, "accumulator word of output (0, 0); outputs follow each other"),
+        Field("accumulate", 1, "1: add to the accumulators, 0: the first tap row overwrites them"),
+        Field("lead_steps", 4, "steps from a row's first word to its first output"),
+        Field("row_steps", 13, "steps from one output row to the next"),
     ),
 }

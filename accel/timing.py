@@ -33,8 +33,9 @@ POST_ACC_READ = 2 + REQUANTIZE_LATENCY
 POST_LATENCY = POST_ACC_READ + 4 + REQUANTIZE_LATENCY
 """Cycles from a POST step's address to its SPAD write: then reduce or ACC read, bias, requantize, clamp, table."""
 
-DEPTHWISE_LATENCY = 2
-"""Cycles from a depthwise output's step to its lane's sum: the window's register, then multiplication and addition."""
+DEPTHWISE_LATENCY = 3
+"""Cycles from a DEPTHWISE output's step to its ACC write port: the SPAD's answer enters the window, multiplication and
+addition, accumulator read."""
 
 SEMAPHORE_BITS = 16
 """Width of a semaphore's token counter."""
@@ -62,10 +63,9 @@ occupied cycles with work (-1: all)."""
 BUSY, MEMORY, WAIT, EMPTY = 0, 1, 2, 2 + len(isa.Unit)
 """Places of the causes in `accel.registers.CAUSES`; WAIT is that of the first unit."""
 
-STREAM_END, SUMS_END = range(2)
-"""Places in EXEC's state: the cycle after its last step, and the one after column 0's last accumulator read."""
-
-LOAD, EXEC, STORE = (isa.columns(opcode) for opcode in (Opcode.LOAD, Opcode.EXEC, Opcode.STORE))
+LOAD, EXEC, STORE, DEPTHWISE = (
+    isa.columns(opcode) for opcode in (Opcode.LOAD, Opcode.EXEC, Opcode.STORE, Opcode.DEPTHWISE)
+)
 
 
 def store_buffer_bytes(config: ArchConfig) -> int:
@@ -73,9 +73,9 @@ def store_buffer_bytes(config: ArchConfig) -> int:
     return 4 * max(config.rows, config.bus_bytes)
 
 
-def accumulate_latency(config: ArchConfig, depthwise: bool = False) -> int:
+def exec_latency(config: ArchConfig) -> int:
     """Cycles from an EXEC's step to its last column's ACC write port."""
-    return (DEPTHWISE_LATENCY if depthwise else config.rows) + config.cols
+    return config.rows + config.cols
 
 
 class Machine(NamedTuple):
@@ -200,31 +200,25 @@ def load_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int) 
     return int(state[LAST])
 
 
-def depthwise_time(machine: Machine, row: Ints, state: Ints, issue: int) -> int:
-    """`exec_time` of a depthwise EXEC: the step of the first output under its last tap row."""
-    lead, row_steps, latency = row[EXEC.lead_steps], row[EXEC.row_steps], machine.depthwise_latency
-    first = lead + max(issue + 1 + row[EXEC.kx_count], state[STREAM_END], state[SUMS_END] - latency - lead)
-    start = first + (row[EXEC.ky_count] - 1) * row[EXEC.oy_count] * row_steps
-    state[STREAM_END] = start + (row[EXEC.oy_count] - 1) * row_steps + row[EXEC.ox_count]
-    state[SUMS_END] = state[STREAM_END] + latency
-    return int(start)
+def exec_time(machine: Machine, row: Ints, previous_end: int, issue: int) -> tuple[int, int]:
+    """Steps of the last weight tile of an EXEC that issues in cycle `issue`: the first, and the cycle after the last.
 
-
-def exec_time(machine: Machine, row: Ints, state: Ints, issue: int) -> int:
-    """First step of the last weight tile of an EXEC that issues in cycle `issue`; from then on the unit is free.
-
-    `state` (STREAM_END, SUMS_END; 0 before the first EXEC) is updated. Its last accumulator write, the completion, is
-    in cycle ``state[SUMS_END] - 1 + machine.cols``.
+    From the former on the unit is free. `previous_end` is the latter of the EXEC before, 0 if there is none. The last
+    accumulator write, the completion, is `exec_latency` after the last step.
     """
-    if row[EXEC.depthwise]:
-        return depthwise_time(machine, row, state, issue)
     pixels = row[EXEC.oy_count] * row[EXEC.ox_count]
     tiles = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
-    first = max(issue + 1 + machine.rows, state[STREAM_END])
+    first = max(issue + 1 + machine.rows, previous_end)
     start = first + (tiles - 1) * max(pixels, machine.rows)
-    state[STREAM_END] = start + pixels
-    state[SUMS_END] = state[STREAM_END] + machine.rows
-    return int(start)
+    return int(start), int(start + pixels)
+
+
+def depthwise_time(machine: Machine, row: Ints, previous_end: int, issue: int) -> tuple[int, int]:
+    """`exec_time` of a DEPTHWISE: steps of the outputs under its last tap row; completion after `depthwise_latency`."""
+    row_steps, further_rows = row[DEPTHWISE.row_steps], row[DEPTHWISE.oy_count] - 1
+    first = row[DEPTHWISE.lead_steps] + max(issue + 1 + row[DEPTHWISE.kx_count], previous_end)
+    start = first + (row[DEPTHWISE.ky_count] - 1) * row[DEPTHWISE.oy_count] * row_steps
+    return int(start), int(start + further_rows * row_steps + row[DEPTHWISE.ox_count])
 
 
 def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int, sent: Ints) -> int:
@@ -276,13 +270,13 @@ def count_causes(
     Parameters
     ----------
     units : shape (instructions,)
-    producers : shape (instructions, 4)
+    producers : shape (instructions, 5)
         For each unit p the instruction whose token is waited for, or -1.
     stamps : shape (6, instructions)
         FULL .. WORK.
-    covered : shape (5,)
+    covered : shape (6,)
         Last cycle of each unit (and FETCH) that was attributed, -1 at first; updated.
-    causes : shape (5, 7)
+    causes : shape (6, 8)
         Cycles; updated.
     """
     fetch = len(covered) - 1

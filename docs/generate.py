@@ -74,9 +74,8 @@ def area_lines() -> list[str]:
     return [
         "\n## Area of the depthwise engine\n",
         "With T = `depthwise_taps` and L = min(`rows`, `cols`) lanes: L * T multipliers of 8 x 8 bits; per lane a",
-        "window, weights and shadow weights of 8 T bits each, T + 12 bits of control and a sum; 4 L (L - 1) bits more",
-        "skew the second word of a step. The first word and the weights share the array's delay lines. Sequencers are",
-        "not counted.\n",
+        "window, weights and shadow weights of 8 T bits each, and a sum. Sequencers and the tap memory are not",
+        "counted.\n",
         f"| | {' | '.join(PRESETS)} |",
         "|---|" + "---|" * len(PRESETS),
         *(f"| {name} | {' | '.join(str(count(c)) for c in PRESETS.values())} |" for name, count in rows),
