@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from accel.graph import Tensor
 from accel.inspection import GraphSummary, OperatorRow, ProgramSummary
+from accel.isa import Unit
 from accel.program import TensorSlot
 from accel.report import operator_lines
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NAME_WIDTH = 22
-_UNITS = ("LOAD", "EXEC", "POST", "STORE")
+_UNITS = tuple(unit.name for unit in Unit)
 
 
 def summarize(summary: GraphSummary | ProgramSummary, name: str) -> tuple[Table, list[str]]:

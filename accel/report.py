@@ -45,10 +45,12 @@ class LayerRow:
     Parameters
     ----------
     cycles : int
-        Cycles in which the array worked for the layer, and of the others those in which it held the oldest unfinished
-        instruction (`layer_periods`); the rows sum to the run's total.
+        Cycles in which the array worked for the layer; of the others those in which the depthwise engine did; of the
+        rest those in which it held the oldest unfinished instruction (`layer_periods`); the rows sum to the run's total.
+    hidden_cycles : int
+        Cycles in which the depthwise engine worked for the layer while the array worked for another.
     utilization : float
-        MACs per cycle over the array's peak; 0 for layers without weights.
+        MACs per cycle, hidden or not, over the array's peak; 0 for layers without weights.
     read_bytes, written_bytes : int
         External memory traffic of its LOADs and STOREs.
     scalesim_cycles : int
@@ -62,6 +64,7 @@ class LayerRow:
     op: str
     macs: int
     cycles: int
+    hidden_cycles: int
     utilization: float
     read_bytes: int
     written_bytes: int
@@ -128,52 +131,65 @@ class Periods:
 def layer_periods(program: Program, run: Timed) -> list[Periods]:
     """Attribute every cycle of a run to one layer, so that the sum is the total and no utilization exceeds 1.
 
-    A cycle belongs to the layer whose EXEC holds the array (or the depthwise engine); if none does, to the layer of
-    the oldest instruction that is not complete.
+    A cycle belongs to the layer whose EXEC holds the array; if none does, to the layer whose DEPTHWISE holds the
+    engine; if none does, to the layer of the oldest instruction that is not complete.
     """
-    layers = np.array(program.instruction_layers)
+    layers, opcodes = np.array(program.instruction_layers), _opcodes(program)
     count = len(program.layers)
     ends = np.zeros(count, np.int64)
     np.maximum.at(ends, layers, run.complete + 1)
     ends = np.maximum.accumulate(ends)
-    is_exec = isa.decode_table(program.code)[:, 0] == Opcode.EXEC
-    held = Periods.union(run.issue[is_exec], run.occupied[is_exec] + 1)
-    bounds = np.unique(np.concatenate([[0, run.total_cycles], ends[:-1], held.starts, held.stops]))
+    users = [np.flatnonzero(opcodes == opcode) for opcode in (Opcode.EXEC, Opcode.DEPTHWISE)]
+    held = [_held(run, indices) for indices in users]
+    edges = [edge for periods in held for edge in (periods.starts, periods.stops)]
+    bounds = np.unique(np.concatenate([[0, run.total_cycles], ends[:-1], *edges]))
     starts, stops = bounds[:-1], bounds[1:]
-    holder = np.searchsorted(held.stops, starts, side="right")
-    is_held = np.append(held.starts, run.total_cycles)[holder] <= starts
-    oldest = np.minimum(np.searchsorted(ends, starts, side="right"), count - 1)
-    owner = np.where(is_held, np.append(layers[is_exec], 0)[holder], oldest)
+    owner = np.minimum(np.searchsorted(ends, starts, side="right"), count - 1)
+    for indices, periods in zip(reversed(users), reversed(held), strict=True):
+        holder = np.searchsorted(periods.stops, starts, side="right")
+        is_held = np.append(periods.starts, run.total_cycles)[holder] <= starts
+        owner = np.where(is_held, np.append(layers[indices], 0)[holder], owner)
     return [Periods(starts[owner == i], stops[owner == i]) for i in range(count)]
+
+
+def _opcodes(program: Program) -> NDArray[np.int64]:
+    opcodes: NDArray[np.int64] = isa.decode_table(program.code)[:, 0]
+    return opcodes
+
+
+def _held(run: Timed, indices: NDArray[np.intp]) -> Periods:
+    """Cycles in which some of the instructions `indices` hold their units, one period for each instruction."""
+    return Periods.union(run.issue[indices], run.occupied[indices] + 1)
+
+
+_GROUPS = {
+    "array": Opcode.EXEC,
+    "depthwise": Opcode.DEPTHWISE,
+    "post": Opcode.POST,
+    "load": Opcode.LOAD,
+    "store": Opcode.STORE,
+}
+"""Names of what may hold a layer back, and the instructions that it executes."""
 
 
 def bounds_of(program: Program, run: Timed, periods: list[Periods]) -> list[str]:
     """What holds each layer back: see `LayerRow.bound`."""
-    table = isa.decode_table(program.code)
-    opcodes, layers = table[:, 0], np.array(program.instruction_layers)
-    depthwise = table[:, isa.column(Opcode.EXEC, "depthwise")] == 1
-    groups = {
-        "array": (opcodes == Opcode.EXEC) & ~depthwise,
-        "depthwise": (opcodes == Opcode.EXEC) & depthwise,
-        "post": opcodes == Opcode.POST,
-        "load": opcodes == Opcode.LOAD,
-        "store": opcodes == Opcode.STORE,
-    }
+    opcodes, layers = _opcodes(program), np.array(program.instruction_layers)
     return [
-        _bound(run, mine, {name: np.flatnonzero(group & (layers == i)) for name, group in groups.items()})
+        _bound(run, mine, {name: np.flatnonzero((opcodes == o) & (layers == i)) for name, o in _GROUPS.items()})
         for i, mine in enumerate(periods)
     ]
 
 
-def _bound(run: Timed, mine: Periods, groups: dict[str, NDArray[np.int64]]) -> str:
+def _bound(run: Timed, mine: Periods, groups: dict[str, NDArray[np.intp]]) -> str:
     """The group of instructions that occupies most of the cycles `mine`, or "latency"."""
     cycles = {name: _occupied(run, mine, indices) for name, indices in groups.items()}
     cycles["latency"] = mine.cycles - _occupied(run, mine, np.concatenate(list(groups.values())))
     return max(cycles, key=lambda name: cycles[name])
 
 
-def _occupied(run: Timed, mine: Periods, indices: NDArray[np.int64]) -> int:
-    return mine.common(Periods.union(run.issue[indices], run.occupied[indices] + 1))
+def _occupied(run: Timed, mine: Periods, indices: NDArray[np.intp]) -> int:
+    return mine.common(_held(run, indices))
 
 
 def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
@@ -183,16 +199,20 @@ def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
     owner = np.array(program.instruction_layers)
     periods = layer_periods(program, run)
     bounds = bounds_of(program, run, periods)
+    in_engine = _opcodes(program) == Opcode.DEPTHWISE
     rows = []
     for i, layer in enumerate(program.layers):
         mine, cycles = owner == i, periods[i].cycles
+        engine = _held(run, np.flatnonzero(mine & in_engine))
+        hidden = engine.cycles - engine.common(periods[i])
         rows.append(
             LayerRow(
                 layer.name,
                 layer.op,
                 layer.macs,
                 cycles,
-                layer.macs / (cycles * config.rows * config.cols) if cycles else 0.0,
+                hidden,
+                layer.macs / ((cycles + hidden) * config.rows * config.cols) if cycles + hidden else 0.0,
                 int(read[mine].sum()),
                 int(written[mine].sum()),
                 scalesim_cycles(layer, config.rows, config.cols),

@@ -10,7 +10,7 @@ import numpy as np
 from accel.config import TABLE_ENTRIES, ArchConfig
 from accel.isa import Instruction, Memory
 from compiler import emit_compute, emit_dma
-from compiler.depthwise import KernelPart, column_classes, exec_parts, kernel_parts, pack_parts, post_columns
+from compiler.depthwise import KernelPart, column_classes, depthwise_parts, kernel_parts, pack_parts, post_columns
 from compiler.layers import IDENTITY, ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, Record, VectorLayer
 from compiler.moves import Gather, fill_values
 from compiler.plan import LayerPlan, MovePlan, Plan
@@ -148,7 +148,7 @@ class Builder(Transfers):
                 whole = emit_compute.post_accumulators(config, layer, tile, output, part, *places)
                 for columns in classes:
                     sums = (addresses[weights], acc + offset)
-                    result += exec_parts(config, layer, kernel, columns, view, tile, part[0], sums)
+                    result += depthwise_parts(config, layer, kernel, columns, view, tile, part[0], sums)
                     posts.append(post_columns(whole, columns, offset))
                     offset += columns.count * tile.height
                 stores = self._stores(layer, output, tile, chunks) if part[1] == channels[1] else []
@@ -166,7 +166,7 @@ class Builder(Transfers):
             words, width = sum(piece.words for piece in kernel), part[1] - part[0]
             address = self._constant(pack_parts(layer, kernel, *part))
             self.loads[key] = Load(
-                key, Memory.WBUF, words, lambda base: [emit_dma.load_linear(Memory.WBUF, address, base, words, width)]
+                key, Memory.TAPS, words, lambda base: [emit_dma.load_linear(Memory.TAPS, address, base, words, width)]
             )
         return key
 

@@ -1,4 +1,4 @@
-"""Depthwise convolutions in the row-FIR engine: parts of the kernel, classes of output columns, and their EXECs."""
+"""Depthwise convolutions in the row-FIR engine: parts of the kernel, classes of output columns, and their instructions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class KernelPart:
-    """Kernel rows [ky0, ky1) and columns [kx0, kx1) of one EXEC."""
+    """Kernel rows [ky0, ky1) and columns [kx0, kx1) of one DEPTHWISE."""
 
     ky0: int
     ky1: int
@@ -51,9 +51,9 @@ def unit_of_stream(window: Window) -> int:
 def suits_engine(window: Window, config: ArchConfig) -> bool:
     """Whether the engine can compute the window: one new word per output, or two an odd number of words apart.
 
-    The weights of a column tile must fit half of the weight buffer.
+    The weights of a column tile must fit half of the tap memory.
     """
-    if window.kernel[0] * window.kernel[1] > config.wbuf_words // 2:
+    if window.kernel[0] * window.kernel[1] > config.depthwise_words // 2:
         return False
     unit = unit_of_stream(window)
     words = window.stride[1] // gcd(window.stride[1], unit)
@@ -77,13 +77,13 @@ def kernel_parts(window: Window, tile: Tile, config: ArchConfig) -> list[KernelP
 
 
 def pack_parts(layer: DepthwiseLayer, parts: Sequence[KernelPart], first: int, last: int) -> bytes:
-    """Weight words of channels [first, last) in the order in which the EXECs of `parts` read them."""
+    """Weight words of channels [first, last) in the order in which the instructions of `parts` read them."""
     taps = layer.weight[first:last, :, :, 0].transpose(1, 2, 0)
     cut = [taps[p.ky0 : p.ky1, p.kx0 : p.kx1].reshape(p.words, -1) for p in parts]
     return np.ascontiguousarray(np.concatenate(cut)).tobytes()
 
 
-def exec_parts(
+def depthwise_parts(
     config: ArchConfig,
     layer: DepthwiseLayer,
     parts: Sequence[KernelPart],
@@ -93,12 +93,12 @@ def exec_parts(
     channel: int,
     addresses: tuple[int, int],
 ) -> Iterator[Instruction]:
-    """EXECs of one class of output columns of a tile; `addresses` are those of the weights and the accumulators."""
+    """DEPTHWISEs of one class of output columns of a tile; `addresses` are those of the taps and the accumulators."""
     window, (row, column) = layer.window, view.strides
     fields, address = window_fields(layer, view, tile, folded=False)
     chunk, byte = divmod(channel, config.rows)
     step = window.stride[1] * columns.every
-    wbuf, acc = addresses
+    taps_address, acc = addresses
     for number, part in enumerate(parts):
         y, x = part.ky0 * window.dilation[0], part.kx0 * window.dilation[1] + columns.first * window.stride[1]
         taps = part.kx1 - part.kx0
@@ -106,7 +106,7 @@ def exec_parts(
         x_start = fields["x_start"] + x
         lead_steps, row_steps = row_stream(x_start, unit, step // unit, fields["width"], taps, columns.count)
         yield Instruction(
-            Opcode.EXEC,
+            Opcode.DEPTHWISE,
             {
                 **fields,
                 "y_start": fields["y_start"] + y,
@@ -123,16 +123,15 @@ def exec_parts(
                 "oy_stride": window.stride[0] * row if tile.height > 1 else 0,
                 "ox_stride": step * column,
                 "pad_value": layer.pad_value,
-                "wbuf_address": wbuf,
+                "tap_address": taps_address,
                 "acc_address": acc,
                 "accumulate": int(number > 0),
-                "depthwise": 1,
                 "spad_byte": byte,
                 "lead_steps": lead_steps,
                 "row_steps": row_steps,
             },
         )
-        wbuf += part.words
+        taps_address += part.words
 
 
 def post_columns(post: Instruction, columns: Columns, offset: int) -> Instruction:

@@ -34,8 +34,9 @@ class Space(IntEnum):
     WBUF = Memory.WBUF
     PARAM = Memory.PARAM
     TABLE = Memory.TABLE
-    ACC = 4
-    DRAM = 5
+    TAPS = Memory.TAPS
+    ACC = 5
+    DRAM = 6
 
 
 class Access(IntEnum):
@@ -52,7 +53,7 @@ class Footprint:
     Parameters
     ----------
     reads, writes : mapping of Space to Intervals
-        Words of SPAD, WBUF, TABLE and ACC, channel records of PARAM, bytes of DRAM.
+        Words of SPAD, WBUF, TAPS, TABLE and ACC, channel records of PARAM, bytes of DRAM.
     ports : mapping of (Space, Access) to int
         Bit b: this port of bank b is used. SPAD and ACC only; each port of the others has a single user.
     """
@@ -65,8 +66,9 @@ class Footprint:
 def footprint(config: ArchConfig, instruction: Instruction) -> Footprint:
     """Words, bytes and ports that `instruction` uses on the machine `config`.
 
-    EXEC and POST touch the scratchpad for valid taps only; the row stream of a depthwise EXEC, whose steps
-    `compiler.rules` checks, reads those words too and no other. EXEC always reads the accumulators that it writes.
+    EXEC and POST touch the scratchpad for valid taps only; the row stream of a DEPTHWISE, whose steps
+    `compiler.rules` checks, reads those words too and no other. EXEC and DEPTHWISE always read the accumulators that
+    they write.
 
     Raises
     ------
@@ -92,6 +94,7 @@ def space_size(config: ArchConfig, space: Space) -> int:
         Space.WBUF: config.wbuf_words,
         Space.PARAM: config.param_channels,
         Space.TABLE: TABLE_WORDS,
+        Space.TAPS: config.depthwise_words if config.depthwise_taps else 0,
         Space.ACC: config.acc_words,
         Space.DRAM: DRAM_BYTES,
     }[space]
@@ -131,14 +134,25 @@ def _touch_load(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
 
 
 def _touch_exec(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
-    words = i["chunk_count"] * i["ky_count"] * i["kx_count"] * (1 if i["depthwise"] else i["k_rows"])
+    words = i["chunk_count"] * i["ky_count"] * i["kx_count"] * i["k_rows"]
     wbuf = _place(config, i, Space.WBUF, "wbuf_address", i["wbuf_address"], _run(words))
+    return _touch_sums(config, i, {Space.WBUF: wbuf}, _offsets(i["chunk_count"], i["chunk_stride"]))
+
+
+def _touch_depthwise(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
+    taps = _place(config, i, Space.TAPS, "tap_address", i["tap_address"], _run(i["ky_count"] * i["kx_count"]))
+    return _touch_sums(config, i, {Space.TAPS: taps})
+
+
+def _touch_sums(
+    config: ArchConfig, i: Instruction, weights: _Touched, *chunks: npt.NDArray[np.int64]
+) -> tuple[_Touched, _Touched]:
+    """Windows over the scratchpad, whose sums go to the accumulators."""
     acc = _place(config, i, Space.ACC, "acc_address", i["acc_address"], _run(i["oy_count"] * i["ox_count"]))
     spad = _place(
-        config, i, Space.SPAD, "spad_address", i["spad_address"], _run(1), _axis(i, "", "x"), _axis(i, "", "y"),
-        _offsets(i["chunk_count"], i["chunk_stride"]),
-    )  # fmt: skip
-    return {Space.SPAD: spad, Space.WBUF: wbuf, Space.ACC: acc}, {Space.ACC: acc}
+        config, i, Space.SPAD, "spad_address", i["spad_address"], _run(1), _axis(i, "", "x"), _axis(i, "", "y"), *chunks
+    )
+    return {Space.SPAD: spad, **weights, Space.ACC: acc}, {Space.ACC: acc}
 
 
 def _touch_post(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
@@ -180,6 +194,7 @@ _TOUCH = {
     Opcode.EXEC: _touch_exec,
     Opcode.POST: _touch_post,
     Opcode.STORE: _touch_store,
+    Opcode.DEPTHWISE: _touch_depthwise,
 }
 
 

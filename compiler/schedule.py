@@ -28,9 +28,9 @@ class Load:
     key : hashable
         Its name; steps refer to it.
     memory : Memory
-        WBUF, PARAM and TABLE blocks get their address when they are loaded; SPAD loads have theirs.
+        WBUF, TAPS, PARAM and TABLE blocks get their address when they are loaded; SPAD loads have theirs.
     words : int
-        Size of a block: WBUF words, PARAM rows, the 256 words of one TABLE.
+        Size of a block: WBUF or TAPS words, PARAM rows, the 256 words of one TABLE.
     make : function of the block's address
         The instructions.
     earliest : int
@@ -78,6 +78,7 @@ class Scheduler:
             Memory.WBUF: BlockCache(self.config.wbuf_words),
             Memory.PARAM: BlockCache(self.config.param_rows),
             Memory.TABLE: BlockCache(TABLE_WORDS),
+            Memory.TAPS: BlockCache(self.config.depthwise_words),
         }
         self._loaded: set[Hashable] = set()
         self._uses: dict[Hashable, list[int]] = {}
