@@ -45,9 +45,9 @@ class Scratchpad:
             if low - end >= words:
                 gaps.append((end, low))
             end = max(end, high)
-        busy = {bank for low, high in taken for bank in self._banks(low, high - low)}
+        busy = {bank for low, high in taken for bank in self.banks(low, high - low)}
         best = min(
-            ((len(busy & self._banks(base, words)), base) for gap in gaps for base in self._places(gap, words)),
+            ((len(busy & self.banks(base, words)), base) for gap in gaps for base in self._places(gap, words)),
             default=None,
         )
         if best is None:
@@ -60,7 +60,8 @@ class Scratchpad:
         """Take an area back as if it had never been given."""
         self.areas.remove(area)
 
-    def _banks(self, base: int, words: int) -> set[int]:
+    def banks(self, base: int, words: int) -> set[int]:
+        """Banks that hold some of these words."""
         return set(range(base // self.bank_words, (base + words - 1) // self.bank_words + 1))
 
     def _places(self, gap: tuple[int, int], words: int) -> set[int]:

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
+from itertools import cycle
 
 import numpy as np
 
-from accel.config import TABLE_ENTRIES, ArchConfig
+from accel.config import ArchConfig
 from accel.isa import Instruction, Memory
-from compiler import emit_compute, emit_dma
-from compiler.depthwise import KernelPart, column_classes, depthwise_parts, kernel_parts, pack_parts, post_columns
-from compiler.layers import IDENTITY, ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, Record, VectorLayer
+from compiler import emit_compute
+from compiler.build_weighted import WeightedBuilder, table_field
+from compiler.layers import ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, Pair, VectorLayer
 from compiler.moves import Gather, fill_values
 from compiler.plan import LayerPlan, MovePlan, Plan
 from compiler.schedule import Load, Step
 from compiler.tiles import Tile, View, whole
-from compiler.transfers import Transfers
-from compiler.weights import Piece, pack_block, weight_blocks
 
 
-def table_field(addresses: dict[Hashable, int], table: Hashable | None) -> int:
-    """POST's field `table` for the table block of this name."""
-    return 0 if table is None else addresses[table] // TABLE_ENTRIES + 1
+def run_interleaved(first: Sequence[Callable[[], None]], second: Sequence[Callable[[], None]]) -> None:
+    """Call all functions of both sequences, each in its order, evenly spread."""
+    places = [((i + 1) * len(second), 0, call) for i, call in enumerate(first)]
+    places += [((i + 1) * len(first), 1, call) for i, call in enumerate(second)]
+    for _, _, call in sorted(places, key=lambda place: place[:2]):
+        call()
 
 
-class Builder(Transfers):
+def _split_banks(banks: int) -> tuple[range, range]:
+    """Accumulator banks of the array and of the depthwise engine while both work."""
+    upper = banks // 2
+    return range(banks - upper), range(banks - upper, banks) if upper else range(banks)
+
+
+class Builder(WeightedBuilder):
     """Steps and loads of a planned network, and the constants that they read."""
 
     def __init__(self, network: Network, plan: Plan, config: ArchConfig) -> None:
         super().__init__(network, plan, config)
-        self._bank = 0
         for index in range(len(network.layers)):
             if index not in plan.followers:
                 self._build_layer(index)
@@ -40,176 +47,63 @@ class Builder(Transfers):
         plan = self.plan.layers[index]
         if isinstance(plan, MovePlan):
             self._build_move_layer(index, plan)
+        elif index in self.plan.pairs:
+            following = self.plan.layers[index + 1]
+            assert isinstance(following, LayerPlan)
+            self._build_pair(index, plan, following)
         elif isinstance(plan.layer, ArrayLayer):
-            self._build_array_layer(index, plan, plan.layer)
+            self._build_weighted_layer(index, plan, plan.layer)
         else:
             self._build_vector_layer(index, plan, plan.layer)
 
-    # Array layers -------------------------------------------------------------------------------------------------
+    # Layers with weights -------------------------------------------------------------------------------------------
 
-    def _build_array_layer(self, index: int, plan: LayerPlan, layer: ArrayLayer) -> None:
-        channels = layer.output_shape[2]
-        width = max(self.config.rows, self.config.cols)
-        groups = [(c, min(c + width, channels)) for c in range(0, channels, width)]
-        done = list[Tile]()
+    def _build_weighted_layer(self, index: int, plan: LayerPlan, layer: ArrayLayer) -> None:
+        groups, done = self._channel_groups(layer), list[Tile]()
         follower = self._follower(index + 1, done)
         order = [(t, g) for t in range(len(plan.tiles)) for g in range(len(groups))]
         if plan.group_outer:
             order = [(t, g) for g in range(len(groups)) for t in range(len(plan.tiles))]
+        depthwise, banks = isinstance(layer, DepthwiseLayer), range(self.config.acc_banks)
+        build = self._build_depthwise_group if depthwise else self._build_array_group
         for number, group in order:
-            if isinstance(layer, DepthwiseLayer):
-                self._build_depthwise_group(index, plan, layer, number, groups[group])
-            else:
-                self._build_group(index, plan, layer, number, groups[group])
+            channels, tile = groups[group], plan.tiles[number]
+            chunks = self._group_chunks(channels)
+            source = self._input_view(index, plan, 0, number, chunks if depthwise else self._all_chunks(layer))
+            build(index, plan, tile, channels, source, self._output_view(plan, tile, chunks[0]), banks)
             if group == len(groups) - 1:
-                done.append(plan.tiles[number])
+                done.append(tile)
                 next(follower, None)
 
-    def _all_chunks(self, layer: ComputeLayer) -> tuple[int, int]:
+    def _build_pair(self, index: int, array: LayerPlan, depthwise: LayerPlan) -> None:
+        """Both layers of a pair: while the engine works on a group of channels, the array makes the next."""
+        groups, done = self._channel_groups(array.layer), list[Tile]()
+        follower, behind = self._follower(index + 2, done), list[Callable[[], None]]()
+        rooms, banks = cycle(array.output_areas or ()), _split_banks(self.config.acc_banks)
+
+        def make(number: int, tile: Tile, channels: Pair, between: View) -> None:
+            source = self._band_view(index, array, number, tile)
+            self._build_array_group(index, array, tile, channels, source, between, banks[0])
+            self._band_end[index, number] = len(self.steps) - 1
+
+        def use(tile: Tile, channels: Pair, between: View) -> None:
+            output = self._output_view(depthwise, tile, self._group_chunks(channels)[0])
+            self._build_depthwise_group(index + 1, depthwise, tile, channels, (between, []), output, banks[1])
+            if channels == groups[-1]:
+                done.append(tile)
+                next(follower, None)
+
+        for number, band in enumerate(self.plan.pairs[index]):
+            for channels, area in zip(groups, rooms, strict=False):
+                base = area.base - self._group_chunks(channels)[0] * band.part.pixels
+                between = View(base, band.part.pixels, band.part)
+                run_interleaved([partial(make, number, tile, channels, between) for tile in band.made], behind)
+                behind = [partial(use, tile, channels, between) for tile in band.tiles]
+        run_interleaved([], behind)
+
+    def _all_chunks(self, layer: ComputeLayer) -> Pair:
         """All channel chunks of a layer's input."""
         return 0, -(-layer.input_shape[2] // self.config.rows)
-
-    def _next_accumulators(self) -> int:
-        """First word of a bank; the banks take turns."""
-        self._bank = (self._bank + 1) % self.config.acc_banks
-        return self._bank * self.config.acc_bank_words
-
-    def _build_group(
-        self, index: int, plan: LayerPlan, layer: ArrayLayer, number: int, channels: tuple[int, int]
-    ) -> None:
-        """Steps for one tile and one group of output channels (whole scratchpad words, one or more column tiles)."""
-        config, tile = self.config, plan.tiles[number]
-        first_chunk, last_chunk = channels[0] // config.rows, -(-channels[1] // config.rows)
-        output = self._output_view(plan, tile, first_chunk)
-        for c0 in range(channels[0], channels[1], config.cols):
-            part, acc = (c0, min(c0 + config.cols, channels[1])), self._next_accumulators()
-            blocks = weight_blocks(layer, plan.chunks, config, part)
-            for b, pieces in enumerate(blocks):
-                view, needs = self._input_view(index, plan, 0, number, self._all_chunks(layer))
-                weights = self._weight_load(index, layer, part, b, pieces)
-                needs = [*needs, weights]
-                last = b == len(blocks) - 1
-                params = self._param_load(index, part[0], layer.records[part[0] : part[1]]) if last else None
-                table = self._table_load(layer) if last else None
-
-                def make(
-                    addresses: dict[Hashable, int],
-                    pieces: list[Piece] = pieces,
-                    view: View = view,
-                    weights: Hashable = weights,
-                    params: Hashable | None = params,
-                    table: Hashable | None = table,
-                    part: tuple[int, int] = part,
-                    acc: int = acc,
-                    first: bool = b == 0,
-                ) -> list[Instruction]:
-                    result, word = [], addresses[weights]
-                    for i, piece in enumerate(pieces):
-                        accumulate = not first or i > 0
-                        result.append(emit_compute.exec_piece(layer, piece, view, tile, word, acc, accumulate))
-                        word += piece.words
-                    if params is not None:
-                        places = (acc, addresses[params], table_field(addresses, table))
-                        result.append(emit_compute.post_accumulators(config, layer, tile, output, part, *places))
-                    if params is not None and part[1] == channels[1]:
-                        result += self._stores(layer, output, tile, (first_chunk, last_chunk))
-                    return result
-
-                needs += [key for key in (params, table) if key is not None]
-                self.steps.append(Step(index, needs, make))
-        self._note(layer.output, tile)
-
-    def _build_depthwise_group(
-        self, index: int, plan: LayerPlan, layer: DepthwiseLayer, number: int, channels: tuple[int, int]
-    ) -> None:
-        """The same for the depthwise engine: as many channels per step as it has lanes."""
-        config, tile = self.config, plan.tiles[number]
-        chunks = (channels[0] // config.rows, -(-channels[1] // config.rows))
-        output, lanes = self._output_view(plan, tile, chunks[0]), config.depthwise_lanes
-        kernel, classes = kernel_parts(layer.window, tile, config), column_classes(layer.window, tile.width)
-        for c0 in range(channels[0], channels[1], lanes):
-            part, acc = (c0, min(c0 + lanes, channels[1])), self._next_accumulators()
-            view, needs = self._input_view(index, plan, 0, number, chunks)
-            weights = self._depthwise_load(index, layer, part, tuple(kernel))
-            params = self._param_load(index, c0, layer.records[part[0] : part[1]])
-            table = self._table_load(layer)
-
-            def make(
-                addresses: dict[Hashable, int],
-                view: View = view,
-                weights: Hashable = weights,
-                params: Hashable = params,
-                table: Hashable | None = table,
-                part: tuple[int, int] = part,
-                acc: int = acc,
-            ) -> list[Instruction]:
-                result, posts, offset = list[Instruction](), list[Instruction](), 0
-                places = (acc, addresses[params], table_field(addresses, table))
-                whole = emit_compute.post_accumulators(config, layer, tile, output, part, *places)
-                for columns in classes:
-                    sums = (addresses[weights], acc + offset)
-                    result += depthwise_parts(config, layer, kernel, columns, view, tile, part[0], sums)
-                    posts.append(post_columns(whole, columns, offset))
-                    offset += columns.count * tile.height
-                stores = self._stores(layer, output, tile, chunks) if part[1] == channels[1] else []
-                return [*result, *posts, *stores]
-
-            needs = [*needs, weights, params, *([table] if table is not None else [])]
-            self.steps.append(Step(index, needs, make))
-        self._note(layer.output, tile)
-
-    def _depthwise_load(
-        self, index: int, layer: DepthwiseLayer, part: tuple[int, int], kernel: tuple[KernelPart, ...]
-    ) -> Hashable:
-        key = ("weights", index, part[0], kernel)
-        if key not in self.loads:
-            words, width = sum(piece.words for piece in kernel), part[1] - part[0]
-            address = self._constant(pack_parts(layer, kernel, *part))
-            self.loads[key] = Load(
-                key, Memory.TAPS, words, lambda base: [emit_dma.load_linear(Memory.TAPS, address, base, words, width)]
-            )
-        return key
-
-    def _weight_load(
-        self, index: int, layer: ArrayLayer, part: tuple[int, int], block: int, pieces: list[Piece]
-    ) -> Hashable:
-        key = ("weights", index, part[0], block)
-        if key not in self.loads:
-            words = sum(piece.words for piece in pieces)
-            address = self._constant(pack_block(layer, pieces, *part))
-            width = part[1] - part[0]
-            self.loads[key] = Load(
-                key, Memory.WBUF, words, lambda base: [emit_dma.load_linear(Memory.WBUF, address, base, words, width)]
-            )
-        return key
-
-    def _param_load(self, index: int, part: Hashable, records: tuple[Record, ...]) -> Hashable:
-        """Parameters of a part of a layer's channels, and neutral ones for the unused lanes of the last word."""
-        key = ("params", index, part)
-        if key not in self.loads:
-            lanes, rows = self.config.post_lanes, self.config.rows
-            unit = rows if len(records) > rows else lanes
-            padded = [*records, *[IDENTITY] * (-len(records) % unit)]
-            address, count = self._constant(emit_dma.pack_records(padded)), len(padded)
-            self.loads[key] = Load(
-                key, Memory.PARAM, count // lanes, lambda row: [emit_dma.load_records(address, self.config, row, count)]
-            )
-        return key
-
-    def _table_load(self, layer: ComputeLayer) -> Hashable | None:
-        """The layer's table; equal tables are loaded once."""
-        if layer.table is None:
-            return None
-        key = ("table", layer.table.tobytes())
-        if key not in self.loads:
-            address = self._constant(layer.table.tobytes())
-            self.loads[key] = Load(
-                key,
-                Memory.TABLE,
-                TABLE_ENTRIES,
-                lambda base: [emit_dma.load_linear(Memory.TABLE, address, base, TABLE_ENTRIES, 1)],
-            )
-        return key
 
     # Gathers ------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from compiler.build import Builder
 from compiler.check import check_program
 from compiler.layers import product_shape
 from compiler.lower import lower
-from compiler.plan import plan_network
+from compiler.planner import plan_network
 from compiler.schedule import Scheduler
 from compiler.transfers import ALIGNMENT_BYTES, align
 

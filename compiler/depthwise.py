@@ -1,4 +1,4 @@
-"""Depthwise convolutions in the row-FIR engine: parts of the kernel, classes of output columns, and their instructions."""
+"""Depthwise convolutions in the row-FIR engine: parts of the kernel, classes of output columns, instructions."""
 
 from __future__ import annotations
 

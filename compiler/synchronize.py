@@ -14,8 +14,8 @@ instruction to its successor in the same unit and, through a token, from a produ
 Which hazards exist (docs/timing.md): accesses of *different* units to the same word, unless both read, and to the same
 port of the same bank. Within one unit all writes, and all accesses of one memory, keep program order: LOAD has one
 writer; STORE one reader and in-order responses; a column of EXEC or DEPTHWISE accumulates pixel by pixel, and ACC reads
-return what is being written; POST writes in the order of its steps. The exception is POST, whose scratchpad write comes many cycles
-after its read, so that the next POST could read too early: it waits for its own unit.
+return what is being written; POST writes in the order of its steps. The exception is POST, whose scratchpad write comes
+many cycles after its read, so that the next POST could read too early: it waits for its own unit.
 """
 
 from __future__ import annotations

@@ -80,6 +80,12 @@ def split(shape: Hwc, height: int, width: int) -> tuple[Tile, ...]:
     return tuple(Tile(y0, y1, x0, x1) for y0, y1 in _parts(shape[0], height) for x0, x1 in _parts(shape[1], width))
 
 
+def tile_size(height: int, width: int, pixels: int) -> Pair:
+    """Rows and columns of the largest tiles of at most `pixels` pixels: whole rows if they are not longer."""
+    columns = -(-width // -(-width // pixels))
+    return max(1, min(height, pixels // columns)), columns
+
+
 def _parts(size: int, largest: int) -> list[tuple[int, int]]:
     count = -(-size // largest)
     edges = [size * i // count for i in range(count + 1)]

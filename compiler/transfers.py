@@ -9,10 +9,10 @@ from accel.isa import Instruction, Memory, Opcode
 from accel.layout import pack, tensor_bytes
 from compiler import emit_dma
 from compiler.folding import load_folded
-from compiler.layers import ArrayLayer, ComputeLayer, Network
+from compiler.layers import ArrayLayer, ComputeLayer, Network, Pair
 from compiler.plan import LayerPlan, Plan
 from compiler.schedule import Load, Step
-from compiler.tiles import Tile, View, placed
+from compiler.tiles import Tile, View, placed, whole
 
 ALIGNMENT_BYTES = 64
 """Alignment of tensors and constants in external memory."""
@@ -50,6 +50,7 @@ class Transfers:
         self._turns: dict[tuple[int, int], list[Hashable]] = {}
         self._last_step: list[int] = []
         self._written: dict[str, list[tuple[Tile, int]]] = {}
+        self._band_end: dict[tuple[int, int], int] = {}
 
     def _place_tensors(self) -> tuple[dict[str, int], int]:
         """Addresses of all values that external memory holds, and of what follows them."""
@@ -59,8 +60,9 @@ class Transfers:
         boundary = (*given, *(network.aliases.get(name, name) for name in network.outputs))
         made = (network.place(layer.output).whole for layer in network.layers)
         kept = {*boundary, *network.gathered}
+        between = {network.layers[index].output for index in self.plan.pairs}
         for value in dict.fromkeys((*boundary, *made)):
-            if value in kept or value not in self.plan.residents:
+            if value in kept or value not in (self.plan.residents.keys() | between):
                 dram[value] = address
                 address = align(address + tensor_bytes((1, *network.shapes[value])))
         return dram | {name: dram[value] for name, value in network.aliases.items() if value in dram}, address
@@ -91,7 +93,7 @@ class Transfers:
         if key not in self.loads:
             before = turns[turn - len(areas)] if turn >= len(areas) else None
             ready = max(self._area_ready(area.base, area.words, index), self._last_use(before))
-            ready = max(ready, self._tile_written(plan, operand, number))
+            ready = max(ready, self._tile_written(plan, operand, part))
             self.loads[key] = Load(key, Memory.SPAD, 0, self._tile_loader(plan, value, view, tile, chunks), ready)
         return view, [key]
 
@@ -120,9 +122,33 @@ class Transfers:
         place = self.network.place(value)
         return emit_dma.Home(self.dram[place.whole], self.network.shapes[place.whole], place)
 
-    def _tile_written(self, plan: LayerPlan, operand: int, number: int) -> int:
-        """The step that stores the last of what an input tile holds; -1 if no step does."""
-        part = plan.input_part(plan.tiles[number])
+    def _band_view(self, index: int, plan: LayerPlan, number: int, tile: Tile) -> tuple[View, list[Hashable]]:
+        """Where the input of band `number` of a pair's array layer is, and the loads of what `tile` needs of it."""
+        value, areas, needed = plan.layer.inputs[0], plan.input_areas[0], plan.input_part(tile)
+        if areas is None:
+            return self.plan.view(value, plan.layer.input_shape), self._preloads(index, value, needed)
+        part, area = plan.input_part(self.plan.pairs[index][number].part), areas[number % len(areas)]
+        view, keys = View(area.base, part.pixels, part), list[Hashable]()
+        for y0, y1 in self._row_bands(part):
+            rows = Tile(y0, y1, part.x0, part.x1)
+            if rows.intersects(needed):
+                key = ("band", index, number, y0)
+                keys.append(key)
+                if key not in self.loads:
+                    ready = max(self._area_ready(area.base, area.words, index), self._tile_written(plan, 0, rows))
+                    ready = max(ready, self._band_end.get((index, number - len(areas)), -1))
+                    target = View(view.word(0, y0, part.x0), part.pixels, rows)
+                    loader = self._tile_loader(plan, value, target, rows, (0, len(plan.chunks)))
+                    self.loads[key] = Load(key, Memory.SPAD, 0, loader, ready)
+        return view, keys
+
+    def _row_bands(self, part: Tile) -> list[Pair]:
+        """Rows of a tile that are loaded at a time."""
+        height = max(1, 16 * self.config.rows // part.width)
+        return [(y0, min(y0 + height, part.y1)) for y0 in range(part.y0, part.y1, height)]
+
+    def _tile_written(self, plan: LayerPlan, operand: int, part: Tile) -> int:
+        """The step that stores the last of what an input tile `part` holds; -1 if no step does."""
         if plan.folded:
             part = Tile(part.y0, part.y1, 0, plan.layer.input_shape[1])
         place = self.network.place(plan.layer.inputs[operand])
@@ -149,13 +175,14 @@ class Transfers:
         shape = self.network.shapes[value]
         view = self.plan.view(value, shape)
         chunks = (0, -(-shape[2] // self.config.rows))
-        band = max(1, min(shape[0], 16 * self.config.rows // shape[1]))
         keys: list[Hashable] = []
-        for y0 in range(0, part.y1, band):
+        for y0, y1 in self._row_bands(whole(shape)):
+            if y0 >= part.y1:
+                break
             key = ("preload", value, y0)
             keys.append(key)
             if key not in self.loads:
-                tile = Tile(y0, min(y0 + band, shape[0]), 0, shape[1])
+                tile = Tile(y0, y1, 0, shape[1])
                 area = self.plan.residents[value]
                 self.loads[key] = Load(
                     key,
