@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from itertools import cycle
+from itertools import cycle, takewhile
 
 import numpy as np
 
 from accel.config import ArchConfig
 from accel.isa import Instruction, Memory
 from compiler import emit_compute
-from compiler.build_weighted import WeightedBuilder, table_field
+from compiler.build_weighted import Source, WeightedBuilder, table_field
 from compiler.layers import ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, Pair, VectorLayer
 from compiler.moves import Gather, fill_values
 from compiler.plan import LayerPlan, MovePlan, Plan
 from compiler.schedule import Load, Step
-from compiler.tiles import Tile, View, whole
+from compiler.tiles import Tile, View, is_covered, whole
+
+Work = list[Callable[[], None]]
+"""Things to build, in order."""
 
 
 def run_interleaved(first: Sequence[Callable[[], None]], second: Sequence[Callable[[], None]]) -> None:
@@ -47,9 +50,7 @@ class Builder(WeightedBuilder):
         plan = self.plan.layers[index]
         if isinstance(plan, MovePlan):
             self._build_move_layer(index, plan)
-        elif index in self.plan.pairs:
-            following = self.plan.layers[index + 1]
-            assert isinstance(following, LayerPlan)
+        elif (following := self._depthwise_follower(index + 1)) is not None:
             self._build_pair(index, plan, following)
         elif isinstance(plan.layer, ArrayLayer):
             self._build_weighted_layer(index, plan, plan.layer)
@@ -59,26 +60,47 @@ class Builder(WeightedBuilder):
     # Layers with weights -------------------------------------------------------------------------------------------
 
     def _build_weighted_layer(self, index: int, plan: LayerPlan, layer: ArrayLayer) -> None:
-        groups, done = self._channel_groups(layer), list[Tile]()
-        follower = self._follower(index + 1, done)
-        order = [(t, g) for t in range(len(plan.tiles)) for g in range(len(groups))]
+        groups, finish = self._channel_groups(layer), self._finisher(index + 1)
+        order = [(tile, group) for tile in range(len(plan.tiles)) for group in groups]
         if plan.group_outer:
-            order = [(t, g) for g in range(len(groups)) for t in range(len(plan.tiles))]
-        depthwise, banks = isinstance(layer, DepthwiseLayer), range(self.config.acc_banks)
-        build = self._build_depthwise_group if depthwise else self._build_array_group
-        for number, group in order:
-            channels, tile = groups[group], plan.tiles[number]
-            chunks = self._group_chunks(channels)
-            source = self._input_view(index, plan, 0, number, chunks if depthwise else self._all_chunks(layer))
-            build(index, plan, tile, channels, source, self._output_view(plan, tile, chunks[0]), banks)
-            if group == len(groups) - 1:
-                done.append(tile)
-                next(follower, None)
+            order = [(tile, group) for group in groups for tile in range(len(plan.tiles))]
+        build = self._build_depthwise_tile if isinstance(layer, DepthwiseLayer) else self._build_array_tile
+        for number, channels in order:
+            build(index, plan, number, channels, range(self.config.acc_banks))
+            if channels == groups[-1]:
+                finish(plan.tiles[number])
+
+    def _build_array_tile(self, index: int, plan: LayerPlan, number: int, channels: Pair, banks: range) -> None:
+        source = self._input_view(index, plan, 0, number, self._all_chunks(plan.layer))
+        output = self._output_view(plan, plan.tiles[number], self._group_chunks(channels)[0])
+        self._build_array_group(index, plan, plan.tiles[number], channels, source, output, banks)
+
+    def _build_depthwise_tile(self, index: int, plan: LayerPlan, number: int, channels: Pair, banks: range) -> None:
+        source = self._input_view(index, plan, 0, number, self._group_chunks(channels))
+        self._use_group(index, plan, plan.tiles[number], channels, source, banks)
+
+    def _use_group(self, index: int, plan: LayerPlan, tile: Tile, channels: Pair, source: Source, banks: range) -> None:
+        output = self._output_view(plan, tile, self._group_chunks(channels)[0])
+        self._build_depthwise_group(index, plan, tile, channels, source, output, banks)
+
+    # Array and depthwise engine side by side ------------------------------------------------------------------------
 
     def _build_pair(self, index: int, array: LayerPlan, depthwise: LayerPlan) -> None:
-        """Both layers of a pair: while the engine works on a group of channels, the array makes the next."""
-        groups, done = self._channel_groups(array.layer), list[Tile]()
-        follower, behind = self._follower(index + 2, done), list[Callable[[], None]]()
+        """Both layers of a pair: whatever the array makes next, the engine works beside it on what was made last."""
+        slots = (
+            self._band_slots(index, array, depthwise)
+            if index in self.plan.pairs
+            else self._tile_slots(index, array, depthwise)
+        )
+        behind: Work = []
+        for ahead, following in slots:
+            run_interleaved(ahead, behind)
+            behind = following
+        run_interleaved([], behind)
+
+    def _band_slots(self, index: int, array: LayerPlan, depthwise: LayerPlan) -> Iterator[tuple[Work, Work]]:
+        """One group of channels of a band after the other."""
+        groups, finish = self._channel_groups(array.layer), self._finisher(index + 2)
         rooms, banks = cycle(array.output_areas or ()), _split_banks(self.config.acc_banks)
 
         def make(number: int, tile: Tile, channels: Pair, between: View) -> None:
@@ -87,19 +109,37 @@ class Builder(WeightedBuilder):
             self._band_end[index, number] = len(self.steps) - 1
 
         def use(tile: Tile, channels: Pair, between: View) -> None:
-            output = self._output_view(depthwise, tile, self._group_chunks(channels)[0])
-            self._build_depthwise_group(index + 1, depthwise, tile, channels, (between, []), output, banks[1])
+            self._use_group(index + 1, depthwise, tile, channels, (between, []), banks[1])
             if channels == groups[-1]:
-                done.append(tile)
-                next(follower, None)
+                finish(tile)
 
         for number, band in enumerate(self.plan.pairs[index]):
             for channels, area in zip(groups, rooms, strict=False):
                 base = area.base - self._group_chunks(channels)[0] * band.part.pixels
                 between = View(base, band.part.pixels, band.part)
-                run_interleaved([partial(make, number, tile, channels, between) for tile in band.made], behind)
-                behind = [partial(use, tile, channels, between) for tile in band.tiles]
-        run_interleaved([], behind)
+                yield (
+                    [partial(make, number, tile, channels, between) for tile in band.made],
+                    [partial(use, tile, channels, between) for tile in band.tiles],
+                )
+
+    def _tile_slots(self, index: int, array: LayerPlan, depthwise: LayerPlan) -> Iterator[tuple[Work, Work]]:
+        """One tile after the other, all groups of channels; then the tiles of the depthwise layer that it completes."""
+        groups, finish = self._channel_groups(array.layer), self._finisher(index + 2)
+        banks, made, waiting = _split_banks(self.config.acc_banks), list[Tile](), list(range(len(depthwise.tiles)))
+
+        def use(number: int, channels: Pair) -> None:
+            self._build_depthwise_tile(index + 1, depthwise, number, channels, banks[1])
+            if channels == groups[-1]:
+                finish(depthwise.tiles[number])
+
+        for number, tile in enumerate(array.tiles):
+            made.append(tile)
+            ready = list(takewhile(lambda i: is_covered(depthwise.input_part(depthwise.tiles[i]), made), waiting))
+            del waiting[: len(ready)]
+            yield (
+                [partial(self._build_array_tile, index, array, number, channels, banks[0]) for channels in groups],
+                [partial(use, i, channels) for i in ready for channels in groups],
+            )
 
     def _all_chunks(self, layer: ComputeLayer) -> Pair:
         """All channel chunks of a layer's input."""
@@ -156,18 +196,28 @@ class Builder(WeightedBuilder):
             self.steps.append(Step(index, [*needs, params, *([table] if table is not None else [])], make))
         self._note(layer.output, tile)
 
-    def _follower(self, index: int, done: list[Tile]) -> Iterator[None]:
-        """The follower `index`, if the plan has one there."""
+    def _depthwise_follower(self, index: int) -> LayerPlan | None:
+        """The plan of layer `index` if it is a depthwise layer that runs beside the one before."""
         plan = self.plan.layers[index] if index in self.plan.followers else None
+        return plan if isinstance(plan, LayerPlan) and isinstance(plan.layer, DepthwiseLayer) else None
+
+    def _finisher(self, index: int) -> Callable[[Tile], None]:
+        """To be called with every finished tile of the layer before `index`: goes on with that one if it follows."""
+        plan, done = self.plan.layers[index] if index in self.plan.followers else None, list[Tile]()
+        follower: Iterator[None] = iter(())
         if isinstance(plan, LayerPlan) and isinstance(plan.layer, VectorLayer):
-            return self._follow(index, plan, plan.layer, done)
-        return iter(())
+            follower = self._follow(index, plan, plan.layer, done)
+
+        def finish(tile: Tile) -> None:
+            done.append(tile)
+            next(follower, None)
+
+        return finish
 
     def _follow(self, index: int, plan: LayerPlan, layer: VectorLayer, done: list[Tile]) -> Iterator[None]:
         """Build, whenever asked, those tiles of a vector layer that need no more than the tiles `done` before it."""
         for number, tile in enumerate(plan.tiles):
-            part = plan.input_part(tile)
-            while sum(part.shared_pixels(other) for other in done) < part.pixels:
+            while not is_covered(plan.input_part(tile), done):
                 yield
             self._build_vector_tile(index, plan, layer, number)
 

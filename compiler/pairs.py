@@ -20,8 +20,8 @@ from compiler.allocate import Area, Scratchpad
 from compiler.folding import can_fold
 from compiler.layers import ArrayLayer, DepthwiseLayer, Network
 from compiler.plan import Band, LayerPlan
-from compiler.tiles import Tile, input_tile, split, tile_size
-from compiler.weights import Chunk, channel_chunks
+from compiler.tiles import Tile, input_tile, split, tile_pixels, tile_size
+from compiler.weights import Chunk, channel_chunks, contraction_words
 
 
 def may_pair(network: Network, index: int) -> bool:
@@ -33,6 +33,24 @@ def may_pair(network: Network, index: int) -> bool:
     kept = {network.aliases.get(name, name) for name in network.outputs} | network.gathered
     alone = network.users(value) == ([index - 1], [index])
     return alone and layer.inputs == (value,) and network.place(value).whole == value and value not in kept
+
+
+def suits_tiles(network: Network, config: ArchConfig, index: int) -> bool:
+    """Whether a pair had better go tile by tile, with all of the tensor between in the scratchpad.
+
+    Then the next layer can start early, but every tile needs all weights, and more tiles than groups of channels are
+    needed for the two units to work at the same time.
+    """
+    before, layer = network.layers[index - 1 : index + 1]
+    assert isinstance(before, ArrayLayer)
+    assert isinstance(layer, DepthwiseLayer)
+    height, width, channels = before.output_shape
+    groups = -(-channels // max(config.rows, config.cols))
+    tiles = split(before.output_shape, *tile_size(height, width, tile_pixels(config, before.output_shape, False)))
+    lanes = -(-channels // config.depthwise_lanes)
+    words = contraction_words(before, channel_chunks(before.input_shape[2], config.rows), config)
+    fits = words <= config.wbuf_words // 2 and layer.weight[0].size * lanes <= config.depthwise_words // 2
+    return fits and len(tiles) >= groups
 
 
 @dataclass(frozen=True)
@@ -47,7 +65,7 @@ class PairPlanner:
         The array layer's input if it is resident.
     period : (int, int)
         Layers that the areas live with.
-    tile_pixels : int
+    pixels : int
         Most pixels of a tile.
     """
 
@@ -57,7 +75,7 @@ class PairPlanner:
     chunks: tuple[tuple[Chunk, ...], ...]
     source: Area | None
     period: tuple[int, int]
-    tile_pixels: int
+    pixels: int
 
     def plan(self, output: Area | None, apart: bool) -> tuple[LayerPlan, LayerPlan, tuple[Band, ...]] | None:
         """The plan with the highest bands that have room; None if there is none.
@@ -105,7 +123,7 @@ class PairPlanner:
 
     def _tiles(self, part: Tile) -> tuple[Tile, ...]:
         size = (part.height, part.width)
-        tiles = split((*size, 1), *tile_size(*size, self.tile_pixels))
+        tiles = split((*size, 1), *tile_size(*size, self.pixels))
         return tuple(Tile(t.y0 + part.y0, t.y1 + part.y0, t.x0 + part.x0, t.x1 + part.x0) for t in tiles)
 
     def _allocate(

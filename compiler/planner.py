@@ -16,9 +16,9 @@ from accel.layout import Hwc
 from compiler.allocate import Area, Scratchpad
 from compiler.folding import can_fold, folded_chunks
 from compiler.layers import AnyLayer, ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, VectorLayer
-from compiler.pairs import PairPlanner, may_pair
+from compiler.pairs import PairPlanner, may_pair, suits_tiles
 from compiler.plan import Band, LayerPlan, MovePlan, Plan
-from compiler.tiles import Tile, split, tile_size
+from compiler.tiles import Tile, split, tile_pixels, tile_size
 from compiler.weights import Chunk, channel_chunks, contraction_words
 
 MOVE_WORDS = 1024
@@ -48,13 +48,15 @@ def plan_network(network: Network, config: ArchConfig) -> Plan:
         A layer does not fit even with nothing resident beside it; the message has the numbers.
     """
     spilled: set[str] = set()
-    followers = {i for i in range(1, len(network.layers)) if _may_follow(network, i) or may_pair(network, i)}
+    followers = {i for i in range(1, len(network.layers)) if _may_follow(network, i)}
+    pairs = {i for i in range(1, len(network.layers)) if may_pair(network, i)}
+    by_tiles = {i for i in pairs if suits_tiles(network, config, i)}
     while True:
-        planner = _Planner(network, config, spilled, followers)
+        planner = _Planner(network, config, spilled, followers | pairs, pairs - by_tiles)
         try:
             return planner.run()
         except _NoPlaceBesideError as problem:
-            followers.remove(problem.index)
+            next(indices for indices in (followers, by_tiles, pairs) if problem.index in indices).remove(problem.index)
         except _NoRoomError as problem:
             alive = {
                 value: area for value, area in planner.residents.items() if area.first <= problem.index <= area.last
@@ -79,8 +81,11 @@ def _may_follow(network: Network, index: int) -> bool:
 class _Planner:
     """Places layer by layer; areas of a follower live with those of the layer before it."""
 
-    def __init__(self, network: Network, config: ArchConfig, spilled: set[str], followers: set[int]) -> None:
+    def __init__(
+        self, network: Network, config: ArchConfig, spilled: set[str], followers: set[int], by_bands: set[int]
+    ) -> None:
         self.network, self.config, self.spilled, self.followers = network, config, spilled, followers
+        self.by_bands = by_bands
         self.scratchpad = Scratchpad(config)
         self.residents: dict[str, Area] = {}
         self.pairs: dict[int, tuple[Band, ...]] = {}
@@ -89,9 +94,8 @@ class _Planner:
         layers, plans = self.network.layers, list[LayerPlan | MovePlan]()
         while len(plans) < len(layers):
             index = len(plans)
-            following = layers[index + 1] if index + 1 in self.followers else None
-            if isinstance(following, DepthwiseLayer):
-                plans += self._place_pair(index, following)
+            if index + 1 in self.by_bands:
+                plans += self._place_pair(index)
             else:
                 plans.append(self._place(index, layers[index]))
         return Plan(self.residents, plans, self.network, self.followers, self.pairs)
@@ -137,10 +141,11 @@ class _Planner:
                 raise _NoPlaceBesideError(index)
         yield False
 
-    def _place_pair(self, index: int, layer: DepthwiseLayer) -> tuple[LayerPlan, LayerPlan]:
-        """An array layer and the depthwise layer after it."""
-        before = self.network.layers[index]
+    def _place_pair(self, index: int) -> tuple[LayerPlan, LayerPlan]:
+        """An array layer and the depthwise layer after it, by bands."""
+        before, layer = self.network.layers[index : index + 2]
         assert isinstance(before, ArrayLayer)
+        assert isinstance(layer, DepthwiseLayer)
         value = self.network.place(before.inputs[0]).whole
         self._preload(index, before, value)
         planner = PairPlanner(
@@ -150,7 +155,7 @@ class _Planner:
             self._chunkings(before),
             self.residents.get(value),
             (self._start(index), index + 1),
-            self._tile_pixels(layer.output_shape, False),
+            tile_pixels(self.config, layer.output_shape, False),
         )
         for apart in (True, False):
             for _ in self._homes(index + 1, layer):
@@ -207,11 +212,6 @@ class _Planner:
         plain, folded = channel_chunks(layer.input_shape[2], self.config.rows), self._folded(layer)
         return (folded, plain) if folded else (plain,)
 
-    def _tile_pixels(self, shape: Hwc, streams: bool) -> int:
-        """Most pixels of a tile; few where all is resident, so that the next layer can follow closely."""
-        target = min(self.config.acc_bank_words, max(2 * self.config.rows, shape[0] * shape[1] // 4))
-        return target if streams else min(target, 16 * self.config.rows)
-
     def _tile(self, index: int, layer: ComputeLayer, store: bool, floor: int) -> tuple[LayerPlan | None, int]:
         """The first tiling (largest tiles first, double buffers before single ones) that has room."""
         streamed = [self._streams(value) for value in layer.inputs]
@@ -236,7 +236,7 @@ class _Planner:
         """Tilings by falling size."""
         height, width, _ = layer.output_shape
         columns = tile_size(height, width, self.config.acc_bank_words)[1]
-        rows = max(1, min(height, self._tile_pixels(layer.output_shape, streams) // columns))
+        rows = max(1, min(height, tile_pixels(self.config, layer.output_shape, streams) // columns))
         floor = min(floor, rows * columns, height * width)
         seen = set()
         while True:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from accel.config import ArchConfig
 from accel.layout import Hwc
 from compiler.layers import Layer, Pair, Place
 
@@ -78,6 +80,17 @@ def whole(shape: Hwc) -> Tile:
 def split(shape: Hwc, height: int, width: int) -> tuple[Tile, ...]:
     """Tiles of at most `height` x `width` pixels that cover an image once, row by row, sizes balanced."""
     return tuple(Tile(y0, y1, x0, x1) for y0, y1 in _parts(shape[0], height) for x0, x1 in _parts(shape[1], width))
+
+
+def is_covered(part: Tile, tiles: Sequence[Tile]) -> bool:
+    """Whether disjoint tiles hold every pixel of a part."""
+    return sum(part.shared_pixels(tile) for tile in tiles) == part.pixels
+
+
+def tile_pixels(config: ArchConfig, shape: Hwc, streams: bool) -> int:
+    """Most pixels of a tile of an output; few where all is resident, so that the next layer can follow closely."""
+    target = min(config.acc_bank_words, max(2 * config.rows, shape[0] * shape[1] // 4))
+    return target if streams else min(target, 16 * config.rows)
 
 
 def tile_size(height: int, width: int, pixels: int) -> Pair:

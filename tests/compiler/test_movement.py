@@ -25,7 +25,7 @@ from compiler import build, compile_graph, copies, lower_movement, lower_transpo
 from compiler import lower as lowering
 from compiler.layers import IDENTITY, ArrayLayer, MoveLayer, Place, VectorLayer
 from compiler.lower import lower
-from compiler.plan import plan_network
+from compiler.planner import plan_network
 from compiler.tiles import Tile, placed
 
 TINY, EDGE = preset("tiny"), preset("edge")
