@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, takewhile
 
@@ -36,11 +38,21 @@ def _split_banks(banks: int) -> tuple[range, range]:
     return range(banks - upper), range(banks - upper, banks) if upper else range(banks)
 
 
+@dataclass
+class Tail:
+    """What is left to build of depthwise layer `index`, which runs beside the layer after it, too."""
+
+    index: int
+    work: Work
+
+
 class Builder(WeightedBuilder):
     """Steps and loads of a planned network, and the constants that they read."""
 
     def __init__(self, network: Network, plan: Plan, config: ArchConfig) -> None:
         super().__init__(network, plan, config)
+        self._done: dict[int, list[Tile]] = defaultdict(list)
+        self._tail: Tail | None = None
         for index in range(len(network.layers)):
             if index not in plan.followers:
                 self._build_layer(index)
@@ -60,20 +72,24 @@ class Builder(WeightedBuilder):
     # Layers with weights -------------------------------------------------------------------------------------------
 
     def _build_weighted_layer(self, index: int, plan: LayerPlan, layer: ArrayLayer) -> None:
-        groups, finish = self._channel_groups(layer), self._finisher(index + 1)
+        groups, finish = self._channel_groups(layer), self._finisher(index)
         order = [(tile, group) for tile in range(len(plan.tiles)) for group in groups]
         if plan.group_outer:
             order = [(tile, group) for group in groups for tile in range(len(plan.tiles))]
         build = self._build_depthwise_tile if isinstance(layer, DepthwiseLayer) else self._build_array_tile
         for number, channels in order:
-            build(index, plan, number, channels, range(self.config.acc_banks))
+            banks = _split_banks(self.config.acc_banks)[0] if self._tail else range(self.config.acc_banks)
+            build(index, plan, number, channels, banks)
             if channels == groups[-1]:
                 finish(plan.tiles[number])
+        self._finish_tail()
 
     def _build_array_tile(self, index: int, plan: LayerPlan, number: int, channels: Pair, banks: range) -> None:
+        self._await_tail(plan.input_part(plan.tiles[number]))
         source = self._input_view(index, plan, 0, number, self._all_chunks(plan.layer))
         output = self._output_view(plan, plan.tiles[number], self._group_chunks(channels)[0])
         self._build_array_group(index, plan, plan.tiles[number], channels, source, output, banks)
+        self._advance_tail()
 
     def _build_depthwise_tile(self, index: int, plan: LayerPlan, number: int, channels: Pair, banks: range) -> None:
         source = self._input_view(index, plan, 0, number, self._group_chunks(channels))
@@ -96,17 +112,40 @@ class Builder(WeightedBuilder):
         for ahead, following in slots:
             run_interleaved(ahead, behind)
             behind = following
-        run_interleaved([], behind)
+        self._finish_tail()
+        self._tail = Tail(index + 1, behind)
+        if index + 1 not in self.plan.trailing:
+            self._finish_tail()
+
+    def _await_tail(self, part: Tile) -> None:
+        """Build what `part` of the trailing layer's output lacks."""
+        while self._tail and not is_covered(part, self._done[self._tail.index]):
+            self._advance_tail()
+
+    def _advance_tail(self) -> None:
+        """Build the next piece of the trailing layer, if there is one."""
+        if self._tail:
+            self._tail.work.pop(0)()
+            if self._tail.index < len(self._last_step):
+                self._last_step[self._tail.index] = len(self.steps) - 1
+            if not self._tail.work:
+                self._tail = None
+
+    def _finish_tail(self) -> None:
+        while self._tail:
+            self._advance_tail()
 
     def _band_slots(self, index: int, array: LayerPlan, depthwise: LayerPlan) -> Iterator[tuple[Work, Work]]:
         """One group of channels of a band after the other."""
-        groups, finish = self._channel_groups(array.layer), self._finisher(index + 2)
+        groups, finish = self._channel_groups(array.layer), self._finisher(index + 1)
         rooms, banks = cycle(array.output_areas or ()), _split_banks(self.config.acc_banks)
 
         def make(number: int, tile: Tile, channels: Pair, between: View) -> None:
+            self._await_tail(array.input_part(tile))
             source = self._band_view(index, array, number, tile)
             self._build_array_group(index, array, tile, channels, source, between, banks[0])
             self._band_end[index, number] = len(self.steps) - 1
+            self._advance_tail()
 
         def use(tile: Tile, channels: Pair, between: View) -> None:
             self._use_group(index + 1, depthwise, tile, channels, (between, []), banks[1])
@@ -124,7 +163,7 @@ class Builder(WeightedBuilder):
 
     def _tile_slots(self, index: int, array: LayerPlan, depthwise: LayerPlan) -> Iterator[tuple[Work, Work]]:
         """One tile after the other, all groups of channels; then the tiles of the depthwise layer that it completes."""
-        groups, finish = self._channel_groups(array.layer), self._finisher(index + 2)
+        groups, finish = self._channel_groups(array.layer), self._finisher(index + 1)
         banks, made, waiting = _split_banks(self.config.acc_banks), list[Tile](), list(range(len(depthwise.tiles)))
 
         def use(number: int, channels: Pair) -> None:
@@ -202,14 +241,14 @@ class Builder(WeightedBuilder):
         return plan if isinstance(plan, LayerPlan) and isinstance(plan.layer, DepthwiseLayer) else None
 
     def _finisher(self, index: int) -> Callable[[Tile], None]:
-        """To be called with every finished tile of the layer before `index`: goes on with that one if it follows."""
-        plan, done = self.plan.layers[index] if index in self.plan.followers else None, list[Tile]()
+        """To be called with every finished tile of layer `index`: goes on with a vector layer that follows it."""
+        plan = self.plan.layers[index + 1] if index + 1 in self.plan.followers else None
         follower: Iterator[None] = iter(())
         if isinstance(plan, LayerPlan) and isinstance(plan.layer, VectorLayer):
-            follower = self._follow(index, plan, plan.layer, done)
+            follower = self._follow(index + 1, plan, plan.layer, self._done[index])
 
         def finish(tile: Tile) -> None:
-            done.append(tile)
+            self._done[index].append(tile)
             next(follower, None)
 
         return finish

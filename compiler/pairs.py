@@ -35,6 +35,16 @@ def may_pair(network: Network, index: int) -> bool:
     return alone and layer.inputs == (value,) and network.place(value).whole == value and value not in kept
 
 
+def may_trail(network: Network, index: int) -> bool:
+    """Whether layer `index` is the depthwise layer of a pair, and the next, on the array, reads what it makes."""
+    if not 0 < index < len(network.layers) - 1 or not may_pair(network, index):
+        return False
+    value, after = network.layers[index].output, network.layers[index + 1]
+    writers = network.users(value)[0]
+    on_array = isinstance(after, ArrayLayer) and after.unit == "array" and after.inputs == (value,)
+    return on_array and network.place(value).whole == value and writers == [index]
+
+
 def suits_tiles(network: Network, config: ArchConfig, index: int) -> bool:
     """Whether a pair had better go tile by tile, with all of the tensor between in the scratchpad.
 
@@ -65,6 +75,8 @@ class PairPlanner:
         The array layer's input if it is resident.
     period : (int, int)
         Layers that the areas live with.
+    may_trail : bool
+        What is between lives with the layer after them, too, if the output is resident.
     pixels : int
         Most pixels of a tile.
     """
@@ -75,6 +87,7 @@ class PairPlanner:
     chunks: tuple[tuple[Chunk, ...], ...]
     source: Area | None
     period: tuple[int, int]
+    may_trail: bool
     pixels: int
 
     def plan(self, output: Area | None, apart: bool) -> tuple[LayerPlan, LayerPlan, tuple[Band, ...]] | None:
@@ -138,7 +151,13 @@ class PairPlanner:
             (min(2, len(bands) * groups), max(band.part.pixels for band in bands) * words),
             (0 if output else min(2, len(second.tiles) * groups), max(tile.pixels for tile in second.tiles) * words),
         ]
-        areas = [self.scratchpad.allocate(count * size, *self.period) for count, size in wanted if count]
+        first_layer, last_layer = self.period
+        ends = (last_layer, last_layer + (self.may_trail and output is not None), last_layer)
+        areas = [
+            self.scratchpad.allocate(count * size, first_layer, end)
+            for (count, size), end in zip(wanted, ends, strict=True)
+            if count
+        ]
         present = [area for area in areas if area is not None]
         if len(present) < len(areas) or (apart and self._share_banks([*present, self.source, output])):
             for area in present:

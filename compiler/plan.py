@@ -97,6 +97,8 @@ class Plan:
     pairs : dict of int to tuple of Band
         By index of the array layer of a pair (`compiler.pairs`). Its output areas, which are the depthwise layer's
         input areas, hold one group of channels of a band each; its input areas hold what a band needs.
+    trailing : set of int
+        Depthwise layers whose last tiles run beside the array layer after them.
     """
 
     residents: dict[str, Area]
@@ -104,6 +106,7 @@ class Plan:
     network: Network
     followers: set[int]
     pairs: dict[int, tuple[Band, ...]]
+    trailing: set[int]
 
     def view(self, value: str, shape: Hwc) -> View:
         """All of a resident value, whatever it is a part of."""

@@ -16,7 +16,7 @@ from accel.layout import Hwc
 from compiler.allocate import Area, Scratchpad
 from compiler.folding import can_fold, folded_chunks
 from compiler.layers import AnyLayer, ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, VectorLayer
-from compiler.pairs import PairPlanner, may_pair, suits_tiles
+from compiler.pairs import PairPlanner, may_pair, may_trail, suits_tiles
 from compiler.plan import Band, LayerPlan, MovePlan, Plan
 from compiler.tiles import Tile, split, tile_pixels, tile_size
 from compiler.weights import Chunk, channel_chunks, contraction_words
@@ -98,7 +98,10 @@ class _Planner:
                 plans += self._place_pair(index)
             else:
                 plans.append(self._place(index, layers[index]))
-        return Plan(self.residents, plans, self.network, self.followers, self.pairs)
+        trailing = {
+            i for i, layer in enumerate(layers) if may_trail(self.network, i) and layer.output in self.residents
+        }
+        return Plan(self.residents, plans, self.network, self.followers, self.pairs, trailing & self.followers)
 
     def _start(self, index: int) -> int:
         """The first layer between whose tiles layer `index` runs; perhaps itself."""
@@ -131,7 +134,8 @@ class _Planner:
             yield value in self.residents
             return
         if readers and value not in self.spilled:
-            area = self._resident(self.network.shapes[value], index, max(writers + readers))
+            last = max(writers + readers)
+            area = self._resident(self.network.shapes[value], index, last + may_trail(self.network, last))
             if area is not None:
                 self.residents[value] = area
                 yield True
@@ -155,6 +159,7 @@ class _Planner:
             self._chunkings(before),
             self.residents.get(value),
             (self._start(index), index + 1),
+            may_trail(self.network, index + 1),
             tile_pixels(self.config, layer.output_shape, False),
         )
         for apart in (True, False):
