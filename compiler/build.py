@@ -113,7 +113,7 @@ class Builder(WeightedBuilder):
             run_interleaved(ahead, behind)
             behind = following
         self._finish_tail()
-        self._tail = Tail(index + 1, behind)
+        self._tail = Tail(index + 1, behind) if behind else None
         if index + 1 not in self.plan.trailing:
             self._finish_tail()
 

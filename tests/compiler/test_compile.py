@@ -24,7 +24,7 @@ from compiler import (
     build,
     compile_graph,
     lower,
-    plan,
+    planner,
     weights,
 )
 from compiler.layers import DepthwiseLayer
@@ -42,7 +42,7 @@ def depthwise(channels: int, kernel: tuple[int, int], **fields: Any) -> Any:
 
 def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
     """What is special about the way in which a graph runs."""
-    planned = plan.plan_network(lower.lower(graph, config), config)
+    planned = planner.plan_network(lower.lower(graph, config), config)
     for layer in planned.layers:
         if len(layer.tiles) > 1:
             yield "tiles"

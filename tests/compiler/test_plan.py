@@ -20,7 +20,8 @@ from accel.errors import CompileError
 from compiler.allocate import Area
 from compiler.layers import ArrayLayer, DepthwiseLayer, Network, Window
 from compiler.lower import lower
-from compiler.plan import MovePlan, Plan, plan_network
+from compiler.plan import MovePlan, Plan
+from compiler.planner import plan_network
 from compiler.tiles import Tile, View, input_tile, split, whole
 
 sizes = st.integers(1, 60)
