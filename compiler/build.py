@@ -11,7 +11,18 @@ from accel.config import TABLE_ENTRIES, ArchConfig
 from accel.isa import Instruction, Memory
 from compiler import emit_compute, emit_dma
 from compiler.depthwise import KernelPart, column_classes, exec_parts, kernel_parts, pack_parts, post_columns
-from compiler.layers import IDENTITY, ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, Record, VectorLayer
+from compiler.emit_interpolation import post_interpolation
+from compiler.layers import (
+    IDENTITY,
+    ArrayLayer,
+    ComputeLayer,
+    DepthwiseLayer,
+    InterpolationLayer,
+    MoveLayer,
+    Network,
+    Record,
+    VectorLayer,
+)
 from compiler.moves import Gather, fill_values
 from compiler.plan import LayerPlan, MovePlan, Plan
 from compiler.schedule import Load, Step
@@ -291,7 +302,10 @@ class Builder(Transfers):
 
         def make(addresses: dict[Hashable, int]) -> list[Instruction]:
             fields = (addresses[blocks[0]], table_field(addresses, blocks[1]))
-            result = emit_compute.post_operands(self.config, layer, part, views, output, *fields)
+            if isinstance(layer, InterpolationLayer):
+                result = post_interpolation(self.config, layer, part, views, output, *fields)
+            else:
+                result = emit_compute.post_operands(self.config, layer, part, views, output, *fields)
             return result + (self._stores(layer, output, stored, chunks) if stored else [])
 
         return make
