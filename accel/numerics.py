@@ -35,6 +35,8 @@ SHIFT_MIN_INTEGER = -31
 """Smallest shift of the other modes; smaller real multipliers become zero, as in the runtimes."""
 SHIFT_MIN_FP32 = -125
 """Smallest shift of the mode `fp32`: that of the smallest normal float32. Any shift below -31 yields zero."""
+INTERPOLATION_ONE = 2**10
+"""Weights of an interpolation along one axis are in units of one 1024th."""
 
 Int64: TypeAlias = Any
 """An int64 array, or an int64 scalar under numba; a type that both readings satisfy does not exist."""

@@ -20,7 +20,7 @@ from accel.nodes import (
     StridedSlice,
     Transpose,
 )
-from accel.nodes.movement import INTERPOLATION_ONE
+from accel.numerics import INTERPOLATION_ONE
 
 Int8Array = NDArray[np.int8]
 

@@ -14,7 +14,17 @@ from accel.config import ArchConfig
 from accel.isa import Instruction, Memory
 from compiler import emit_compute
 from compiler.build_weighted import Source, WeightedBuilder, table_field
-from compiler.layers import ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, Pair, VectorLayer
+from compiler.emit_interpolation import post_interpolation
+from compiler.layers import (
+    ArrayLayer,
+    ComputeLayer,
+    DepthwiseLayer,
+    InterpolationLayer,
+    MoveLayer,
+    Network,
+    Pair,
+    VectorLayer,
+)
 from compiler.moves import Gather, fill_values
 from compiler.plan import LayerPlan, MovePlan, Plan
 from compiler.schedule import Load, Step
@@ -274,7 +284,10 @@ class Builder(WeightedBuilder):
 
         def make(addresses: dict[Hashable, int]) -> list[Instruction]:
             fields = (addresses[blocks[0]], table_field(addresses, blocks[1]))
-            result = emit_compute.post_operands(self.config, layer, part, views, output, *fields)
+            if isinstance(layer, InterpolationLayer):
+                result = post_interpolation(self.config, layer, part, views, output, *fields)
+            else:
+                result = emit_compute.post_operands(self.config, layer, part, views, output, *fields)
             return result + (self._stores(layer, output, stored, chunks) if stored else [])
 
         return make

@@ -97,7 +97,7 @@ def post_accumulators(
     return Instruction(
         Opcode.POST,
         {
-            **_results(layer, tile, param_row, table),
+            **result_fields(layer, tile, param_row, table),
             "source": Source.ACC,
             "per_channel": 1,
             "word_count": words,
@@ -105,13 +105,13 @@ def post_accumulators(
             "src_address": acc_address,
             "src_oy_stride": tile.width if tile.height > 1 else 0,
             "src_ox_stride": 1 if tile.width > 1 else 0,
-            **_destination(view, tile, first // config.rows, words),
+            **destination_fields(view, tile, first // config.rows, words),
             "dst_byte": first % config.rows,
         },
     )
 
 
-def _results(layer: Layer, tile: Tile, param_row: int, table: int) -> dict[str, int]:
+def result_fields(layer: Layer, tile: Tile, param_row: int, table: int) -> dict[str, int]:
     """How many results a POST makes, and how sums become results."""
     return {
         "mode": layer.mode,
@@ -125,7 +125,7 @@ def _results(layer: Layer, tile: Tile, param_row: int, table: int) -> dict[str, 
     }
 
 
-def _destination(view: View, tile: Tile, chunk: int, words: int) -> dict[str, int]:
+def destination_fields(view: View, tile: Tile, chunk: int, words: int) -> dict[str, int]:
     return {
         "dst_address": view.word(chunk, tile.y0, tile.x0),
         "dst_word_stride": view.chunk_stride if words > 1 else 0,
@@ -196,7 +196,7 @@ def _post_run(
             **taps,
             **operands,
             "source": Source.SPAD,
-            **_results(layer, tile, param_row, table),
+            **result_fields(layer, tile, param_row, table),
             "reduce": layer.reduce,
             "word_count": count,
             "group_count": -(-min(width, config.rows) // config.post_lanes),
@@ -207,6 +207,6 @@ def _post_run(
             "src_ky_stride": strides[0] if taps["ky_count"] > 1 else 0,
             "src_kx_stride": strides[1] if taps["kx_count"] > 1 else 0,
             "left_shift": layer.left_shift,
-            **_destination(output, tile, first, count),
+            **destination_fields(output, tile, first, count),
         },
     )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from accel.graph import Graph
-from accel.nodes import Reshape, ResizeBilinear, Softmax
-
-_WITHOUT_UNIT = (Softmax, ResizeBilinear)
+from accel.nodes import Reshape, Softmax
 
 
 def host_nodes(graph: Graph) -> dict[str, str]:
@@ -14,7 +12,7 @@ def host_nodes(graph: Graph) -> dict[str, str]:
     sources = {node.output: node.name for node in graph.nodes}
     for node in graph.nodes:
         before = [sources[name] for name in node.inputs if sources.get(name) in why]
-        if isinstance(node, _WITHOUT_UNIT):
+        if isinstance(node, Softmax):
             why[node.name] = f"no unit computes {node.op}"
         elif before:
             why[node.name] = f"follows {before[0]} on the host"

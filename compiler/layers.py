@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,10 @@ class Layer:
     act_min: int
     act_max: int
     table: NDArray[np.int8] | None = None
+
+    def span(self, axis: int, first: int, last: int) -> Pair:
+        """Half-open range of existing input positions that outputs `first` .. `last` - 1 touch along `axis`."""
+        return self.window.span(axis, first, last, self.input_shape[axis])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -146,6 +150,35 @@ class VectorLayer(Layer):
 
     macs: int = 0
     unit = "post"
+
+
+class Neighbours(NamedTuple):
+    """Inputs along one axis that an output lies between: `first` and, unless `distance` is 0, ``first + distance``.
+
+    The second one has `weight` 1024ths of the weight, the first one the rest.
+    """
+
+    first: int
+    distance: int
+    weight: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InterpolationLayer(VectorLayer):
+    """Bilinear resizing: every output is a weighted mean of the pixels where two rows and two columns cross.
+
+    Parameters
+    ----------
+    rows, columns : tuple of Neighbours
+        For every output row and column; `window` is not used.
+    """
+
+    rows: tuple[Neighbours, ...]
+    columns: tuple[Neighbours, ...]
+
+    def span(self, axis: int, first: int, last: int) -> Pair:
+        neighbours = (self.rows, self.columns)[axis][first:last]
+        return min(n.first for n in neighbours), max(n.first + n.distance for n in neighbours) + 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -10,11 +10,12 @@ from accel.config import ArchConfig
 from accel.errors import CompileError
 from accel.graph import Graph
 from accel.layout import hwc
-from accel.nodes import Clamp, Conv2d, FullyConnected, Node, Table, TransposeConv2d
+from accel.nodes import Clamp, Conv2d, FullyConnected, Node, ResizeBilinear, Table, TransposeConv2d
 from accel.program import OperatorInfo
 from compiler.fold_pads import fold_pads
 from compiler.host import boundary, host_graph, host_nodes
 from compiler.layers import AnyLayer, DepthwiseLayer, MoveLayer, Network
+from compiler.lower_interpolation import lower_interpolation
 from compiler.lower_movement import MOVEMENT, Movement
 from compiler.lower_transpose_conv import lower_transpose_conv
 from compiler.lower_vector import VECTOR_FIELDS, lower_vector
@@ -94,6 +95,9 @@ def _place(
         layers.append(lower_weighted(scope, node))
         alone = isinstance(layers[-1], DepthwiseLayer)
         return layers[-1].unit, "sums of products of each channel alone" if alone else "sums of products"
+    if isinstance(node, ResizeBilinear):
+        layers.append(lower_interpolation(scope, node))
+        return layers[-1].unit, "weighted means of neighbouring pixels"
     if type(node) in VECTOR_FIELDS:
         layer = lower_vector(scope, node)
         layers.append(layer)

@@ -120,18 +120,26 @@ def _mean_regions(
         counts = [high - low for low, high in spans]
         edges = [i for i in range(len(counts)) if i == 0 or counts[i] != counts[i - 1]] + [len(counts)]
         runs.append([(first, last, counts[first]) for first, last in pairwise(edges)])
-    mode = _mean_mode(node, config)
+    mode = integer_mode(node, config)
     return mode, tuple(
         Region(y0, y1, x0, x1, mean_record(ny * nx, mode)) for y0, y1, ny in runs[0] for x0, x1, nx in runs[1]
     )
 
 
-def _mean_mode(node: AveragePool2d, config: ArchConfig) -> Mode:
-    for mode in (Mode.SINGLE, Mode.TFLITE):
+def integer_mode(node: Node, config: ArchConfig, *preferred: Mode) -> Mode:
+    """A mode of the machine that rounds integers, one of `preferred` before others.
+
+    Raises
+    ------
+    CompileError
+        The machine has neither.
+    """
+    integer = (Mode.SINGLE, Mode.TFLITE)
+    for mode in (*(mode for mode in preferred if mode in integer), *integer):
         if mode.name.lower() in config.requant_modes:
             return mode
     raise CompileError(
-        f"AveragePool2d {node.name!r} needs requantization mode 'single' or 'tflite' in requant_modes of the config"
+        f"{node.op} {node.name!r} needs requantization mode 'single' or 'tflite' in requant_modes of the config"
     )
 
 

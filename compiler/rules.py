@@ -8,8 +8,8 @@ import numpy.typing as npt
 from accel.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.depthwise import check_depthwise
 from accel.errors import ProgramError
-from accel.isa import Instruction, Memory, Mode, Opcode, Source, Unit
-from accel.numerics import SHIFT_MAX, RequantMode
+from accel.isa import Instruction, Memory, Mode, Opcode, Reduce, Source, Unit
+from accel.numerics import INTERPOLATION_ONE, SHIFT_MAX, RequantMode
 from compiler.footprint import Footprint, Space, overlap
 
 OPERAND_SHIFT_MAX = 23
@@ -64,6 +64,7 @@ def _check_post(config: ArchConfig, i: Instruction) -> None:
     mode = RequantMode(Mode(i["mode"]).name.lower())
     if mode not in config.requant_modes:
         raise ProgramError(f"POST mode must be one of {', '.join(config.requant_modes)}, got {mode}")
+    _most(i, "reduce", i["reduce"], max(Reduce))
     _most(i, "dst_byte + group_count * post_lanes", i["dst_byte"] + i["group_count"] * lanes, config.rows)
     _most(i, "act_min (with act_max as the limit)", i["act_min"], i["act_max"])
     if i["source"] == Source.ACC:
@@ -72,8 +73,30 @@ def _check_post(config: ArchConfig, i: Instruction) -> None:
         _most(i, "accumulator columns (word_count, group_count)", columns, config.cols)
         return
     _most(i, "left_shift", i["left_shift"], OPERAND_SHIFT_MAX)
+    if i["reduce"] == Reduce.INTERPOLATE:
+        _check_interpolation(i, mode)
+        return
     for tap in "01":
         _check_multiplier(i, f"multiplier{tap}", f"shift{tap}", mode)
+
+
+def _check_interpolation(i: Instruction, mode: RequantMode) -> None:
+    if mode is RequantMode.FP32:
+        raise ProgramError(f"POST mode must be tflite or single for an interpolation, got {mode}")
+    for name, limit in (
+        ("ky_count", 2),
+        ("kx_count", 2),
+        ("y_weight", INTERPOLATION_ONE),
+        ("x_weight", INTERPOLATION_ONE),
+    ):
+        _most(i, f"{name} of an interpolation", i[name], limit)
+    for tap in "01":
+        q, e = i[f"multiplier{tap}"], i[f"shift{tap}"]
+        if q or not mode.shift_min <= e <= SHIFT_MAX:
+            raise ProgramError(
+                f"POST multiplier{tap} and shift{tap} must be 0 and in {mode.shift_min}..{SHIFT_MAX} for an "
+                f"interpolation, got {q} and {e}"
+            )
 
 
 def _check_multiplier(i: Instruction, multiplier: str, shift: str, mode: RequantMode) -> None:

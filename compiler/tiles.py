@@ -114,7 +114,7 @@ def placed(tile: Tile, place: Place) -> Tile:
 def input_tile(layer: Layer, tile: Tile) -> Tile:
     """The part of the input that a tile of the output needs; a pixel that it does not need if that is nothing."""
     height, width, _ = layer.input_shape
-    y0, y1 = layer.window.span(0, tile.y0, tile.y1, height)
-    x0, x1 = layer.window.span(1, tile.x0, tile.x1, width)
+    y0, y1 = layer.span(0, tile.y0, tile.y1)
+    x0, x1 = layer.span(1, tile.x0, tile.x1)
     y0, x0 = min(y0, height - 1), min(x0, width - 1)
     return Tile(y0, max(y1, y0 + 1), x0, max(x1, x0 + 1))

@@ -37,14 +37,17 @@ FACTOR_BITS = 9
 """A product takes this many bits of each tap: an int8 minus its zero point."""
 
 
-def reduce_taps(m: Module, name: str, config: ArchConfig, steps: Sequence[data.View], byte) -> Signal:
-    """Rescale the tap `byte` (at OPERAND) and combine it with its output's earlier ones; the result is for BIAS."""
+def reduce_taps(m: Module, name: str, config: ArchConfig, steps: Sequence[data.View], byte, multiplier) -> Signal:
+    """Rescale the tap `byte` (at OPERAND) and combine it with its output's earlier ones; the result is for BIAS.
+
+    `multiplier` is the tap's, at RESCALE.
+    """
     operand, total = Signal(signed(32), name=f"{name}_operand"), Signal(signed(32), name=f"{name}_total")
     m.d.sync += operand.eq((byte.as_signed() - steps[OPERAND].tap_zero_point) << steps[OPERAND].left_shift)
     m.submodules[f"{name}_rescale"] = rescale = Requantizer(config)
     m.d.comb += [
         rescale.x.eq(operand),
-        rescale.multiplier.eq(steps[RESCALE].tap_multiplier),
+        rescale.multiplier.eq(multiplier),
         rescale.shift.eq(steps[RESCALE].tap_shift),
         rescale.mode.eq(steps[RESCALE].mode),
     ]

@@ -8,7 +8,8 @@ from amaranth.lib.wiring import Out
 from amaranth.utils import bits_for
 
 from accel.config import TABLE_WORDS, ArchConfig
-from accel.isa import Opcode, Source
+from accel.isa import Opcode, Reduce, Source
+from accel.numerics import INTERPOLATION_ONE
 from rtl.bursts import shift_bytes_left
 from rtl.interfaces import ReadPort, UnitControl, WritePort, layout, loop_levels
 from rtl.loop_nest import LoopNest
@@ -66,11 +67,13 @@ class PostUnit(wiring.Component):
         for stage in range(1, WRITE + 1):
             steps.append(delayed(m, steps[-1], 1, f"stage{stage}", reset_less=False))
         self._read(m, nest, steps)
+        multiplier = self._tap_multiplier(m, steps[OPERAND])
         tap_bytes = self.spad_read.data.word_select(steps[OPERAND].group, 8 * lanes)
         accumulators = self.acc_read.data.word_select(steps[BIAS].columns, 32 * lanes)
         results = []
         for lane in range(lanes):
-            total = reduce_taps(m, f"lane{lane}", self.config, steps, tap_bytes.word_select(lane, 8))
+            byte = tap_bytes.word_select(lane, 8)
+            total = reduce_taps(m, f"lane{lane}", self.config, steps, byte, multiplier)
             record = data.View(RECORD, self.param_read.data.word_select(lane, RECORD.size))
             accumulator = accumulators.word_select(lane, 32)
             result = finish(m, f"lane{lane}", self.config, steps, total, accumulator, record)
@@ -143,6 +146,8 @@ class PostUnit(wiring.Component):
             "tap_zero_point": Mux(first_tap, held.zero_point0, held.zero_point1),
             "tap_multiplier": Mux(first_tap, held.multiplier0, held.multiplier1),
             "tap_shift": Mux(first_tap, held.shift0, held.shift1),
+            "tap_y_weight": Mux(nest.first.ky, INTERPOLATION_ONE - held.y_weight, held.y_weight)[:11],
+            "tap_x_weight": Mux(nest.first.kx, INTERPOLATION_ONE - held.x_weight, held.x_weight)[:11],
             "first_tap": first_tap,
             "inside": is_inside(nest, held.height, held.width),
             "write": active & last_tap,
@@ -152,6 +157,13 @@ class PostUnit(wiring.Component):
         step = Signal(data.StructLayout({name: value.shape() for name, value in values.items()}))
         m.d.comb += [step[name].eq(value) for name, value in values.items()]
         return step
+
+    def _tap_multiplier(self, m: Module, step: data.View) -> Signal:
+        """What rescales the tap of `step` (at OPERAND) in every lane: the instruction's multiplier, or its weight."""
+        weight, multiplier = Signal(21), Signal(31)
+        m.d.comb += weight.eq(step.tap_y_weight * step.tap_x_weight)
+        m.d.sync += multiplier.eq(Mux(step.reduce == Reduce.INTERPOLATE, weight << 10, step.tap_multiplier))
+        return multiplier
 
     def _read(self, m: Module, nest: LoopNest, steps: list[data.View]) -> None:
         """Operands are read at the step, accumulators and parameters when the last tap has joined the others."""

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
 from accel.depthwise import check_depthwise
 from accel.errors import ProgramError
-from accel.isa import Memory, Mode, Opcode, Source, Unit
-from accel.numerics import SHIFT_MAX, RequantMode
+from accel.isa import Memory, Mode, Opcode, Reduce, Source, Unit
+from accel.numerics import INTERPOLATION_ONE, SHIFT_MAX, SHIFT_MIN_INTEGER, RequantMode
 from sim.fields import EXEC, LOAD, POST, STORE
 from sim.jit import jit
 
@@ -180,9 +180,8 @@ def _check_post(checker: _Checker, t: Table) -> None:
     checker.most("taps of source ACC", np.where(acc, t[:, POST.ky_count] * t[:, POST.kx_count], 1), 1)
     columns = (t[:, POST.word_count] - 1) * config.rows + bytes_used
     checker.most("accumulator columns", np.where(acc, columns, 0), config.cols)
-    for q, e in ((POST.multiplier0, POST.shift0), (POST.multiplier1, POST.shift1)):
-        bad = bad_multipliers(t[:, q], t[:, e], t[:, POST.mode]) & ~acc
-        checker.most("operand multipliers out of their range", bad.astype(np.int64), 0)
+    checker.most("reduce", t[:, POST.reduce], max(Reduce))
+    _check_operands(checker, t, ~acc)
     rows = np.where(t[:, POST.per_channel] == 1, (t[:, POST.word_count] - 1) * (config.rows // lanes), 0)
     rows += np.where(t[:, POST.per_channel] == 1, t[:, POST.group_count], 1)
     checker.inside("parameter rows", t[:, POST.param_address], rows, config.param_rows)
@@ -199,6 +198,20 @@ def _check_post(checker: _Checker, t: Table) -> None:
     high = np.where(acc, np.maximum(oy_reach, 0) + np.maximum(ox_reach, 0), high + np.maximum(word_reach, 0))
     base = t[:, POST.src_address]
     checker.between("source", base + low, base + high, np.where(acc, config.acc_words, config.spad_words))
+
+
+def _check_operands(checker: _Checker, t: Table, spad: npt.NDArray[np.bool_]) -> None:
+    """How taps from the scratchpad (rows `spad`) are rescaled or weighted."""
+    mixes = spad & (t[:, POST.reduce] == Reduce.INTERPOLATE)
+    for column, name, limit in (
+        (POST.mode, "mode", Mode.SINGLE), (POST.ky_count, "tap rows", 2), (POST.kx_count, "tap columns", 2),
+        (POST.y_weight, "y_weight", INTERPOLATION_ONE), (POST.x_weight, "x_weight", INTERPOLATION_ONE),
+    ):  # fmt: skip
+        checker.most(f"{name} of an interpolation", np.where(mixes, t[:, column], 0), limit)
+    for q, e in ((POST.multiplier0, POST.shift0), (POST.multiplier1, POST.shift1)):
+        unused = (t[:, q] == 0) & (t[:, e] >= SHIFT_MIN_INTEGER) & (t[:, e] <= SHIFT_MAX)
+        bad = np.where(mixes, ~unused, bad_multipliers(t[:, q], t[:, e], t[:, POST.mode])) & spad
+        checker.most("operand multipliers out of their range", bad.astype(np.int64), 0)
 
 
 def bad_multipliers(q: Table, e: Table, mode: Table) -> npt.NDArray[np.bool_]:

@@ -20,6 +20,7 @@ wrap_int32, requantize_tflite, requantize_single, scale_fp32, multiply_fp32 = ji
     numerics.multiply_fp32,
 )  # fmt: skip
 _ACC, _MAX, _SUB, _MUL = int(Source.ACC), int(Reduce.MAX), int(Reduce.SUB), int(Reduce.MUL)
+_INTERPOLATE = int(Reduce.INTERPOLATE)
 _TFLITE, _SINGLE, _FP32 = int(Mode.TFLITE), int(Mode.SINGLE), int(Mode.FP32)
 
 Vector = npt.NDArray[np.int64]
@@ -39,7 +40,7 @@ def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
     records, scales, operands = (
         np.empty((3, width), np.int64),
         np.empty(width, np.float32),
-        np.empty((2, 256), np.int64),
+        np.empty((4, 256), np.int64),
     )
     sums = np.empty((row[POST.ox_count], width), np.int64)
     for word in range(words):
@@ -83,12 +84,17 @@ def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, record
 
 @kernel
 def _tabulate(row: Row, operands: Any) -> None:
-    """What each byte contributes as the first tap, and as any later one: rescaled, negated or cut to a factor."""
-    for tap in range(2):
+    """What each byte contributes as the first tap, and as any later one: rescaled, negated or cut to a factor.
+
+    In an interpolation every tap has a row of its own: 2 * ky + kx.
+    """
+    for tap in range(4 if row[POST.reduce] == _INTERPOLATE else 2):
         zero_point = row[POST.zero_point1] if tap else row[POST.zero_point0]
         multiplier, shift = row[POST.multiplier0], row[POST.shift0]
         if tap:
             multiplier, shift = row[POST.multiplier1], row[POST.shift1]
+        if row[POST.reduce] == _INTERPOLATE:
+            multiplier = _weight(row, tap) << 10
         scale = scale_fp32(multiplier, shift)
         for byte in range(256):
             x = wrap_int32((byte - 128 - zero_point) << row[POST.left_shift])
@@ -105,6 +111,14 @@ def _tabulate(row: Row, operands: Any) -> None:
 
 
 @kernel
+def _weight(row: Row, tap: int) -> Any:
+    """Share of tap 2 * ky + kx of an interpolation in 2**-20."""
+    y_weight, x_weight = row[POST.y_weight], row[POST.x_weight]
+    rows = y_weight if tap >> 1 else numerics.INTERPOLATION_ONE - y_weight
+    return rows * (x_weight if tap & 1 else numerics.INTERPOLATION_ONE - x_weight)
+
+
+@kernel
 def _read_acc(row: Row, acc: Any, column: int, oy: int, sums: Any) -> None:
     """Accumulators of one row of outputs."""
     source = row[POST.src_address] + oy * row[POST.src_oy_stride]
@@ -116,7 +130,7 @@ def _read_acc(row: Row, acc: Any, column: int, oy: int, sums: Any) -> None:
 
 @kernel
 def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any) -> None:
-    """Sum (of operands that are negated for a difference), maximum or product of the valid taps of a row of outputs."""
+    """Sum (of operands that are negated or weighted), maximum or product of the valid taps of a row of outputs."""
     reduce, width = row[POST.reduce], sums.shape[1]
     neutral = numerics.INT32_MIN if reduce == _MAX else 1 if reduce == _MUL else 0
     source = row[POST.src_address] + word * row[POST.src_word_stride] + oy * row[POST.src_oy_stride]
@@ -130,6 +144,8 @@ def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any) -
                 if 0 <= y < row[POST.height] and 0 <= x < row[POST.width]:
                     tap = ky * row[POST.src_ky_stride] + kx * row[POST.src_kx_stride]
                     at, operand = index(source + ox * row[POST.src_ox_stride] + tap), 1 if ky or kx else 0
+                    if reduce == _INTERPOLATE:
+                        operand = 2 * ky + kx
                     if reduce == _MAX:
                         for i in range(width):
                             sums[ox, i] = max(sums[ox, i], operands[operand, index(spad[at, i] + 128)])

@@ -125,7 +125,13 @@ class Values:
             word = self.spad[address + ky * i["src_ky_stride"] + kx * i["src_kx_stride"]]
             n = "0" if ky == kx == 0 else "1"
             x = word[g * lanes : (g + 1) * lanes].astype(np.int64) - i[f"zero_point{n}"]
-            t = requantize(x << i["left_shift"], i[f"multiplier{n}"], i[f"shift{n}"], mode)
+            multiplier = i[f"multiplier{n}"]
+            if reduce is Reduce.INTERPOLATE:
+                y_share, x_share = (
+                    i[f"{a}_weight"] if k else 1024 - i[f"{a}_weight"] for a, k in (("y", ky), ("x", kx))
+                )
+                multiplier = y_share * x_share << 10
+            t = requantize(x << i["left_shift"], multiplier, i[f"shift{n}"], mode)
             if reduce is Reduce.MAX:
                 v = np.maximum(v, t)
             elif reduce is Reduce.MUL:

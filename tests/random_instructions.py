@@ -291,10 +291,19 @@ class InstructionDraw:
             fields[f"multiplier{tap}"], fields[f"shift{tap}"] = random_multiplier(self.rng, fp32)
             if plain and fields[f"multiplier{tap}"]:
                 fields[f"shift{tap}"] = self._int(-1, 2)
+        if fields["reduce"] == Reduce.INTERPOLATE:
+            fields |= self._interpolation(fields["left_shift"])
         if self.rng.random() < 0.3:  # an addition: the second operand lies anywhere
             distance = self._int(-self.config.spad_words, self.config.spad_words)
             fields |= {"ky_count": 1, "kx_count": 2, "x_dilation": 0, "src_kx_stride": distance}
         return fields
+
+    def _interpolation(self, left_shift: int) -> dict[str, int]:
+        """At most 2 x 2 taps; shifts that mostly keep the weighted sum within an int32, or overflow anywhere."""
+        shift = {f"shift{tap}": self._often(self._int(-2, 22 - left_shift), -31, 30) for tap in "01"}
+        weights = {f"{axis}_weight": self._often(self._int(0, 1024), 0, 1024) for axis in "yx"}
+        counts = {f"k{axis}_count": self._often(2, 1, 2) for axis in "yx"}
+        return {"multiplier0": 0, "multiplier1": 0, **shift, **weights, **counts}
 
     def _store(self) -> dict[str, int]:
         config = self.config

@@ -1,4 +1,7 @@
-"""Random networks around one kind of moving operation: what it moves was computed or given, what it makes is used."""
+"""Random networks around one kind of moving operation: what it moves was computed or given, what it makes is used.
+
+Bilinear resizing, which mixes pixels as it moves them, is among them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from random_graphs import GraphBuilder, Rng
 
 from accel.graph import Graph, Tensor
@@ -16,6 +20,7 @@ from accel.nodes import (
     Node,
     Pad,
     Reshape,
+    ResizeBilinear,
     ResizeNearest,
     StridedSlice,
     Transpose,
@@ -99,6 +104,26 @@ def resize(builder: GraphBuilder, source: Tensor) -> Tensor:
     return append_node(builder, ResizeNearest, [source], rows=lists[0], columns=lists[1])
 
 
+def bilinear(builder: GraphBuilder, source: Tensor) -> Tensor:
+    source = _image(builder, source)
+    rows, columns = (mixes(builder, size, builder.pick(1, 12)) for size in source.shape[1:3])
+    return append_node(builder, ResizeBilinear, [source], rows=rows, columns=columns)
+
+
+def mixes(builder: GraphBuilder, size: int, length: int) -> NDArray[np.int32]:
+    """Neighbours and weights along one axis: any, or evenly spaced positions with or without an exact factor."""
+    style, limit = builder.pick(0, 3), size - 1
+    if style == 0:
+        weights = builder.rng.choice([0, 1, 512, 1024, builder.pick(0, 1024)], length)
+        return np.column_stack([builder.rng.integers(0, size, (length, 2)), weights]).astype(np.int32)
+    if style == 1:
+        length = size * int(builder.rng.choice([1, 2, 4]))
+    scale = (1024 * size + length // 2) // length
+    position = np.arange(length) * scale + (scale // 2 - 512 if builder.rng.random() < 0.5 else 0)
+    first, second = (position // 1024).clip(0, limit), (-(-position // 1024)).clip(0, limit)
+    return np.column_stack([first, second, position - 1024 * first]).astype(np.int32)
+
+
 def strided_slice(builder: GraphBuilder, source: Tensor) -> Tensor:
     begin = [0, *(builder.pick(0, size - 1) for size in source.shape[1:])]
     if builder.rng.random() < 0.5:
@@ -148,6 +173,7 @@ MOVES: dict[str, Callable[[GraphBuilder, Tensor], Tensor]] = {
     "Concat": concat,
     "Constant": constant,
     "ResizeNearest": resize,
+    "ResizeBilinear": bilinear,
     "StridedSlice": strided_slice,
     "Transpose": transpose,
     "Reshape": reshape,

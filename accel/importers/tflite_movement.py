@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from accel.importers.builder import LARGEST_AXIS
 from accel.importers.tflite_operation import Operation
 from accel.nodes import Concat, Pad, ResizeBilinear, ResizeNearest, StridedSlice, Transpose
-from accel.nodes.movement import INTERPOLATION_ONE
+from accel.numerics import INTERPOLATION_ONE
 
 
 def reshape(op: Operation) -> None:

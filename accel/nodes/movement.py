@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.nodes.base import Node
+from accel.numerics import INTERPOLATION_ONE
 from accel.windows import Shape, check_range
 
 LARGEST_SIZE = 2**24
-INTERPOLATION_ONE = 2**10
-"""Weights of `ResizeBilinear` are in units of one 1024th."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -189,7 +188,7 @@ class ResizeBilinear(Node):
     ----------
     rows, columns : ndarray of int32, shape (size, 3)
         For every output row or column: the two inputs to mix, and the weight of the second one in 1/1024; the first
-        one has the rest.
+        one has the rest. It is negative only where both are the same.
     """
 
     rows: NDArray[np.int32]
@@ -207,6 +206,9 @@ class ResizeBilinear(Node):
                     f"{field} must be an array (size, 3) of two indices and a weight up to {INTERPOLATION_ONE}, "
                     f"got shape {value.shape!r}"
                 )
+            beyond = value[(value[:, 0] != value[:, 1]) & (value[:, 2] < 0)]
+            if len(beyond):
+                raise self.error(f"{field} must not weigh a second input below 0, got {beyond[0].tolist()}")
 
     def output_shape(self, *shapes: Shape) -> Shape:
         source = shapes[0]

@@ -108,7 +108,7 @@ def further_operations(rng: np.random.Generator, mode: str) -> tuple[tuple[Tenso
     tensors = tuple(Tensor(name, shape, 0.5, 3) for name, shape in shapes.items())
     depthwise = weights(rng, (6, 3, 3, 1), (0.25, 2**-7, 0.5), mode)
     transposed = weights(rng, (2, 3, 2, 9), (0.5, 2**-9, 0.5), mode)
-    mixes = np.array([[0, 1, 512], [1, 1, 0], [6, 7, 300], [0, 1, -100], [7, 7, 1024]], np.int32)
+    mixes = np.array([[0, 1, 512], [1, 1, 0], [6, 7, 300], [1, 1, -100], [7, 7, 1024]], np.int32)
     nodes = (
         Sub(name="difference", inputs=("a", "b"), output="j", **rescale),
         Mean(name="global", inputs=("a",), output="k", kernel=(5, 4), multiplier=2**30, shift=-3),

@@ -14,7 +14,7 @@ from random_timing import conflicts, run
 
 from accel.config import ArchConfig, preset
 from accel.errors import EncodingError, ProgramError
-from accel.isa import Instruction, Memory, Opcode, Source, Unit, encode
+from accel.isa import Instruction, Memory, Opcode, Reduce, Source, Unit, encode
 from compiler import order
 from compiler.check import check
 from compiler.footprint import footprint
@@ -27,6 +27,7 @@ EXEC = Instruction(Opcode.EXEC, {"ox_count": 4, "ox_stride": 1, "k_rows": 4, **W
 POST = Instruction(
     Opcode.POST, {"ox_count": 4, "src_ox_stride": 1, "dst_address": 2048, "dst_ox_stride": 1, "act_max": 127}
 )
+MIX = POST.replace(source=Source.SPAD, reduce=Reduce.INTERPOLATE, **WINDOW)
 STORE = Instruction(Opcode.STORE, {"address": 2048, "row_words": 4, "word_bytes": 4, "dram_address": 64})
 CHAIN = (
     LOAD.replace(signal=1 << Unit.EXEC),
@@ -142,6 +143,16 @@ def test_a_unit_cannot_wait_for_the_instruction_itself() -> None:
          "got 1073741824 and -32"),
         (POST.replace(source=Source.SPAD, mode=2, multiplier0=(1 << 30) + 64),
          "POST multiplier0 must be a multiple of 128 for mode fp32, got 1073741888"),
+        (POST.replace(reduce=5), "POST reduce must be at most 4, got 5"),
+        (MIX.replace(mode=2), "POST mode must be tflite or single for an interpolation, got fp32"),
+        (MIX.replace(ky_count=3), "POST ky_count of an interpolation must be at most 2, got 3"),
+        (MIX.replace(kx_count=3), "POST kx_count of an interpolation must be at most 2, got 3"),
+        (MIX.replace(y_weight=1025), "POST y_weight of an interpolation must be at most 1024, got 1025"),
+        (MIX.replace(x_weight=1025), "POST x_weight of an interpolation must be at most 1024, got 1025"),
+        (MIX.replace(multiplier1=1 << 30),
+         "POST multiplier1 and shift1 must be 0 and in -31..30 for an interpolation, got 1073741824 and 0"),
+        (MIX.replace(shift0=31),
+         "POST multiplier0 and shift0 must be 0 and in -31..30 for an interpolation, got 0 and 31"),
         (POST.replace(source=Source.SPAD, src_address=2047, **WINDOW),
          "POST must not read SPAD word 2048 for the output that writes it or later; "
          "use another dst_address or split the instruction"),

@@ -23,7 +23,7 @@ from accel.isa import Opcode, decode
 from accel.nodes import Add, Concat, Constant, Pad, Reshape, ResizeNearest, StridedSlice, Transpose, TransposeConv2d
 from compiler import build, compile_graph, copies, lower_movement, lower_transpose_conv, moves
 from compiler import lower as lowering
-from compiler.layers import IDENTITY, ArrayLayer, MoveLayer, Place, VectorLayer
+from compiler.layers import IDENTITY, ArrayLayer, InterpolationLayer, MoveLayer, Place, VectorLayer
 from compiler.lower import lower
 from compiler.planner import plan_network
 from compiler.tiles import Tile, placed
@@ -46,6 +46,10 @@ def routes(graph: Graph, config: ArchConfig) -> Iterator[str]:
             yield "gather, resident" if resident else "gather, stored"
             if (layer.locations < 0).any():
                 yield "fill"
+        elif isinstance(layer, InterpolationLayer):
+            yield "interpolation, resident" if resident else "interpolation, stored"
+            streamed = lowered.place(layer.inputs[0]).whole not in plan.residents
+            yield "interpolation, streamed" if streamed else "interpolation from the scratchpad"
         elif layer.op in MOVES and isinstance(layer, VectorLayer):
             yield "copy"
         if layer.output in lowered.places:
@@ -59,12 +63,16 @@ def routes(graph: Graph, config: ArchConfig) -> Iterator[str]:
         yield "constant"
 
 
+REFUSALS = "scratchpad words|at least one node|needs requantization mode"
 GATHERS = {"gather, resident", "gather, stored"}
 EXPECTED: dict[str, set[str]] = {
     "Pad": {"fill", "copy"},
     "Concat": {"part, resident", "part, stored", "copy"},
     "Constant": {"constant"},
     "ResizeNearest": {"interleaved, resident", "interleaved, stored"},
+    "ResizeBilinear": {
+        f"interpolation{how}" for how in (", resident", ", stored", ", streamed", " from the scratchpad")
+    },
     "StridedSlice": {"slice, resident"},
     "TransposeConv2d": {"interleaved, resident", "interleaved, stored"},
 }
@@ -81,7 +89,7 @@ def run_random(kind: str, seeds: range) -> Counter[str]:
         try:
             assert_equal(graph, config, rng, ("fast", "stepped") if seed % 10 == 0 else ("fast",))
         except (AssertionError, AccelError) as error:
-            if not (isinstance(error, CompileError) and re.search("scratchpad words|at least one node", str(error))):
+            if not (isinstance(error, CompileError) and re.search(REFUSALS, str(error))):
                 raise AssertionError(f"{kind}, seed {seed}: {error}") from error
             seen["refused"] += 1
             continue

@@ -28,6 +28,7 @@ from rtl import (
     control,
     load_writer,
     post_lane,
+    post_unit,
     requantize,
     window,
 )
@@ -72,6 +73,8 @@ MUTANTS = [
     ("negative ties of tflite go up", requantize, "Requantizer", "_round", "(rest | ~number[-1])", "1"),
     ("the zero point is subtracted", post_lane, None, "finish", "+ step.zero_point", "- step.zero_point"),
     ("the first tap of a window is forgotten", post_lane, None, "reduce_taps", "before + (tap", "(tap"),
+    ("rows of an interpolation weigh like columns", post_unit, "PostUnit", "_step",
+     "Mux(nest.first.ky", "Mux(nest.first.kx"),
     ("the tables change places", post_lane, None, "look_up", "table == 2", "table == 1"),
 ]  # fmt: skip
 

@@ -24,7 +24,7 @@ def on_machine(graph: Graph) -> Graph:
 def left_to_host(program: accel.Program) -> set[str]:
     """Operators that the machine does not compute, against what the compiler promises."""
     host = {node.op for node in program.host.nodes} if program.host else set()
-    return host - {"Softmax", "ResizeBilinear", "Reshape"}
+    return host - {"Softmax", "Reshape"}
 
 
 def compiled(graph: Graph, config: str) -> accel.Program:

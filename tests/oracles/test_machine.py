@@ -100,7 +100,9 @@ def test_suite_catches_a_wrong_simulator(monkeypatch: pytest.MonkeyPatch) -> Non
         assert np.count_nonzero(compare(suite, 1)) == 3
 
 
-@pytest.mark.parametrize("suite", ["tflite CONV_2D", "tflite MEAN", "tflite AVERAGE_POOL_2D", "onnx QLinearConv"])
+@pytest.mark.parametrize(
+    "suite", ["tflite CONV_2D", "tflite MEAN", "tflite AVERAGE_POOL_2D", "tflite RESIZE_BILINEAR", "onnx QLinearConv"]
+)
 def test_suite_catches_a_wrong_compiler(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every layer's zero point is off by one."""
     module = import_module("compiler.compile")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import random
 
 import numpy as np
@@ -52,15 +53,18 @@ def random_post(rng: random.Random, config: ArchConfig) -> Instruction:
         for side, levels in (("src", ("word", "oy", "ox", "ky", "kx")), ("dst", ("word", "oy", "ox")))
         for level in levels
     }
-    scales = [random_scale(rng) for _ in range(2)]
+    scales, reduce, mode = [random_scale(rng) for _ in range(2)], rng.choice(list(Reduce)), rng.choice(list(Mode))
+    if reduce is Reduce.INTERPOLATE:
+        scales, mode = [(0, rng.choice((1, 2, rng.randrange(-20, 20)))) for _ in range(2)], rng.choice((0, 1))
     return Instruction(
         Opcode.POST,
         {
             "wait": rng.choice((0, 0, 1, 9)), "signal": rng.getrandbits(4), "source": source,
-            "reduce": rng.choice(list(Reduce)), "mode": rng.choice(list(Mode)), "per_channel": rng.getrandbits(1),
+            "reduce": reduce, "mode": mode, "per_channel": rng.getrandbits(1),
             "word_count": rng.randrange(1, words + 1), "oy_count": rng.choice((1, 2)), "ox_count": rng.choice((1, 3)),
             "group_count": groups, "ky_count": rng.choice((1, 2)) if source == Source.SPAD else 1,
-            "kx_count": rng.choice((1, 3)) if source == Source.SPAD else 1, "src_address": rng.randrange(-8, 32),
+            "kx_count": rng.choice((1, 2 if reduce is Reduce.INTERPOLATE else 3)) if source == Source.SPAD else 1,
+            "src_address": rng.randrange(-8, 32),
             **strides, "y_start": rng.choice((0, 0, -1, -2)), "x_start": rng.choice((0, 0, -1, -2)),
             "y_step": rng.randrange(3), "x_step": rng.randrange(3), "y_dilation": rng.randrange(3),
             "x_dilation": rng.randrange(3),
@@ -71,6 +75,7 @@ def random_post(rng: random.Random, config: ArchConfig) -> Instruction:
             "left_shift": rng.choice((0, 0, 7, 20)),
             "zero_point0": rng.randrange(-128, 128), "multiplier0": scales[0][0], "shift0": scales[0][1],
             "zero_point1": rng.randrange(-128, 128), "multiplier1": scales[1][0], "shift1": scales[1][1],
+            "y_weight": rng.choice((0, 1024, rng.randrange(1025))), "x_weight": rng.choice((1024, rng.randrange(1025))),
         },
     )  # fmt: skip
 
@@ -162,7 +167,11 @@ class Expected:
         for lane in range(len(sums)):
             value = self.memories.spad[source][g * len(sums) + lane]
             operand = wrap((value - f[f"zero_point{i}"]) << f["left_shift"])
-            tap = self.rescale(f, operand, f[f"multiplier{i}"], f[f"shift{i}"])
+            multiplier = f[f"multiplier{i}"]
+            if f["reduce"] == Reduce.INTERPOLATE:
+                shares = (f["y_weight"], f["x_weight"])
+                multiplier = math.prod(w if k else 1024 - w for w, k in zip(shares, (ky, kx), strict=True)) << 10
+            tap = self.rescale(f, operand, multiplier, f[f"shift{i}"])
             sums[lane] = self.combine(Reduce(f["reduce"]), sums[lane], tap, later=i == 1)
 
     def combine(self, reduce: Reduce, before: int, tap: int, later: bool) -> int:
@@ -238,14 +247,20 @@ def test_a_missing_bias_is_seen(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("function", "old", "new"),
+    ("module", "owner", "function", "old", "new"),
     [
-        pytest.param("reduce_taps", " & ~step.first_tap", "", id="the first tap is subtracted, too"),
-        pytest.param("reduce_taps", "tap[:FACTOR_BITS]", "tap[:10]", id="factors have ten bits"),
-        pytest.param("look_up", "table == 2", "table == 1", id="the tables change places"),
-        pytest.param("look_up", "result ^ 0x80", "result", id="entry 0 is for 0"),
+        pytest.param(post_lane, None, "reduce_taps", " & ~step.first_tap", "", id="the first tap is subtracted, too"),
+        pytest.param(post_lane, None, "reduce_taps", "tap[:FACTOR_BITS]", "tap[:10]", id="factors have ten bits"),
+        pytest.param(post_lane, None, "look_up", "table == 2", "table == 1", id="the tables change places"),
+        pytest.param(post_lane, None, "look_up", "result ^ 0x80", "result", id="entry 0 is for 0"),
+        pytest.param(
+            post_unit, "PostUnit", "_step", "Mux(nest.first.ky", "Mux(nest.first.kx", id="rows weigh like columns"
+        ),
+        pytest.param(
+            post_unit, "PostUnit", "_tap_multiplier", "Signal(21)", "Signal(20)", id="a weight of one is lost"
+        ),
     ],
 )
-def test_mutants_are_seen(function, old, new, monkeypatch):
-    mutate(monkeypatch, post_lane, None, function, old, new)
+def test_mutants_are_seen(module, owner, function, old, new, monkeypatch):
+    mutate(monkeypatch, module, owner, function, old, new)
     assert any("writes" in differences((4, 2, 2), seed, instructions=40, cycles=1500) for seed in range(6))

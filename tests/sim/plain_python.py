@@ -75,6 +75,8 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (post, "_reduce", "1 if ky or kx else 0", "0"),
     (post, "_tabulate", "+ 256) & 511) - 256", "+ 512) & 1023) - 512"),
     (post, "_tabulate", "_SUB and tap", "_SUB"),
+    (post, "_weight", "y_weight if tap >> 1", "y_weight if tap & 1"),
+    (post, "_reduce", "2 * ky + kx", "ky + kx"),
     (post, "_look_up", "(table - 1)", "(2 - table)"),
     (post, "_look_up", "+ 128", "+ 127"),
     (dma, "_load_row", "else pad_value", "else 0"),

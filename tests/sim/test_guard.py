@@ -18,6 +18,7 @@ LOAD = Instruction(Opcode.LOAD, {"row_words": 4, "word_bytes": 4, "step_bytes": 
 EXEC = Instruction(Opcode.EXEC, {"ox_count": 4, "ox_stride": 1, "x_step": 1, "height": 1, "width": 4, "k_rows": 4})
 POST = Instruction(Opcode.POST, {"ox_count": 4, "src_ox_stride": 1, "dst_ox_stride": 1})
 DEPTHWISE = EXEC.replace(depthwise=1, kx_count=3, kx_stride=1, x_dilation=1, x_start=-1, lead_steps=1, row_steps=4)
+MIX = POST.replace(source=1, reduce=4)
 STORE = Instruction(Opcode.STORE, {"row_words": 4, "word_bytes": 4})
 
 REFUSED = [
@@ -48,6 +49,14 @@ REFUSED = [
     (POST.replace(kx_count=2), "POST taps of source ACC must be at most 1, got 2"),
     (POST.replace(word_count=2), "POST accumulator columns must be at most 4, got 8"),
     (POST.replace(source=1, multiplier1=1), "POST operand multipliers out of their range must be at most 0, got 1"),
+    (POST.replace(reduce=5), "POST reduce must be at most 4, got 5"),
+    (MIX.replace(mode=2), "POST mode of an interpolation must be at most 1, got 2"),
+    (MIX.replace(ky_count=3), "POST tap rows of an interpolation must be at most 2, got 3"),
+    (MIX.replace(kx_count=3), "POST tap columns of an interpolation must be at most 2, got 3"),
+    (MIX.replace(y_weight=1025), "POST y_weight of an interpolation must be at most 1024, got 1025"),
+    (MIX.replace(x_weight=1025), "POST x_weight of an interpolation must be at most 1024, got 1025"),
+    (MIX.replace(multiplier0=1 << 30), "POST operand multipliers out of their range must be at most 0, got 1"),
+    (MIX.replace(shift1=31), "POST operand multipliers out of their range must be at most 0, got 1"),
     (POST.replace(param_address=64), "POST parameter rows must stay within 0..63, got 64..64"),
     (POST.replace(dst_address=8190), "POST destination must stay within 0..8191, got 8190..8193"),
     (POST.replace(src_address=510), "POST source must stay within 0..511, got 510..513"),
