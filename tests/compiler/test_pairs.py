@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 from equality import assert_equal
 from random_graphs import GraphBuilder
 from random_programs import random_config
+from small_networks import Layer, conv, network, pool
 
+from accel import api
 from accel.config import ArchConfig, preset
+from accel.coverify import random_inputs
 from accel.errors import AccelError, CompileError
 from accel.graph import Graph, Tensor
-from accel.nodes import Conv2d
-from compiler import planner
+from accel.isa import Opcode, decode
+from accel.nodes import Conv2d, MaxPool2d
+from compiler import build, compile_graph, pairs, planner
 from compiler.lower import lower
 from compiler.plan import LayerPlan
+from compiler.tiles import Tile
 
 EDGE = preset("edge")
 SMALL = replace(
@@ -94,7 +100,7 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
                 "one room for the source" if len(first.input_areas[0] or ()) == 1 else "no or two rooms for the source"
             )
         if first.folded:
-            yield "folded source"
+            yield "folded by positions" if first.chunks[0].by_position else "folded by columns"
         yield "streamed output" if second.output_areas else "resident output"
         if index in planned.trailing:
             yield "tail"
@@ -105,7 +111,7 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
 
 FEATURES = {
     "bands", "tiles", "several bands", "one room", "streamed source", "resident source", "one room for the source",
-    "folded source", "streamed output", "resident output", "tail", "tail beside a pair", "tail beside a layer",
+    "streamed output", "resident output", "tail", "tail beside a pair", "tail beside a layer",
     "a vector layer follows",
 }  # fmt: skip
 
@@ -142,3 +148,153 @@ def test_many_random_pairs_equal_the_reference(part: int) -> None:
     print(dict(seen))
     assert seen["graphs"] >= 180
     assert set(seen) >= FEATURES
+
+
+def depthwise_layer(channels: int, kernel: int = 3, **fields: Any) -> Layer:
+    return conv(channels, (kernel, kernel), groups=channels, **fields)
+
+
+def around(padding: int) -> dict[str, tuple[int, ...]]:
+    return {"padding": (padding,) * 4}
+
+
+CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
+    "tiles, then a pair, then a layer": (
+        lambda: network(
+            (1, 12, 6, 8), conv(16, (1, 1)), depthwise_layer(16, **around(1)), conv(12, (1, 1)),
+            depthwise_layer(12, **around(1)), conv(8, (1, 1)),
+        ),
+        replace(EDGE, acc_bank_words=16), {"tiles", "tail beside a pair", "tail beside a layer"},
+    ),
+    "a pair by bands, then a layer that does not need its last rows": (
+        lambda: network(
+            (1, 11, 11, 4), conv(24, (1, 1)), depthwise_layer(24, **around(1)), conv(5, (1, 1), stride=(3, 3)),
+        ),
+        replace(SMALL, spad_bank_words=512), {"bands", "tail beside a layer"},
+    ),
+    "bands of a streamed image": (
+        lambda: network((1, 40, 40, 8), conv(20, (1, 1)), depthwise_layer(20, **around(1)), conv(4, (1, 1))),
+        replace(SMALL, spad_bank_words=128), {"several bands", "streamed source", "streamed output"},
+    ),
+    "bands of a folded image, by positions": (
+        lambda: network((1, 40, 40, 2), conv(8, (3, 3), **around(1)), depthwise_layer(8, **around(1))),
+        replace(SMALL, spad_bank_words=512), {"several bands", "folded by positions", "streamed source"},
+    ),
+    "bands of a folded image, by columns": (
+        lambda: network((1, 64, 64, 1), conv(8, (3, 3), stride=(2, 2), **around(1)), depthwise_layer(8, **around(1))),
+        replace(SMALL, spad_bank_words=128), {"several bands", "folded by columns", "streamed source"},
+    ),
+    "stride 2 and rows that nobody needs": (
+        lambda: network((1, 30, 9, 4), conv(12, (1, 1)), depthwise_layer(12, 2, stride=(2, 2)), conv(4, (1, 1))),
+        replace(SMALL, spad_bank_words=32), {"several bands"},
+    ),
+    "a pool follows the depthwise layer": (
+        lambda: network(
+            (1, 14, 14, 4), conv(16, (1, 1)), depthwise_layer(16, **around(1)), pool(MaxPool2d, (2, 2), (2, 2)),
+        ),
+        replace(SMALL, spad_bank_words=256), {"bands", "a vector layer follows"},
+    ),
+    "more columns than rows": (
+        lambda: network((1, 9, 9, 4), conv(21, (1, 1)), depthwise_layer(21, **around(1)), conv(9, (3, 3))),
+        replace(SMALL, cols=12, spad_bank_words=256), {"bands", "tail"},
+    ),
+    "more rows than columns": (
+        lambda: network((1, 9, 9, 4), conv(21, (1, 1)), depthwise_layer(21, **around(1)), conv(9, (3, 3))),
+        replace(SMALL, rows=12, post_lanes=2, spad_bank_words=256), {"bands", "tail"},
+    ),
+    "one accumulator bank": (
+        lambda: network((1, 9, 9, 4), conv(21, (1, 1)), depthwise_layer(21, **around(1)), conv(9, (3, 3))),
+        replace(SMALL, acc_banks=1, spad_bank_words=256), {"bands", "tail"},
+    ),
+    "wide dilation": (
+        lambda: network((1, 13, 13, 4), conv(12, (1, 1)), depthwise_layer(12, dilation=(3, 3), **around(3))),
+        replace(SMALL, spad_bank_words=256), {"bands"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_directed_pairs_equal_the_reference(case: str) -> None:
+    make, config, wanted = CASES[case]
+    graph = make()
+    assert set(features(graph, config)) >= wanted
+    for seed in range(3):
+        assert_equal(graph, config, np.random.default_rng(seed), ("fast", "stepped") if seed == 0 else ("fast",))
+
+
+def test_the_engine_works_beside_the_array() -> None:
+    """Not only values: in a pair, most of the engine's cycles are the array's, too."""
+    make, config, _ = CASES["tiles, then a pair, then a layer"]
+    program = compile_graph(make(), config)
+    opcodes = [instruction.opcode for instruction in decode(program.code)]
+    both = [opcode for opcode in opcodes if opcode in (Opcode.EXEC, Opcode.DEPTHWISE)]
+    first, last = both.index(Opcode.DEPTHWISE), len(both) - both[::-1].index(Opcode.DEPTHWISE)
+    assert Opcode.EXEC in both[first:last]
+    result = api.run(program, random_inputs(program, 0))
+    engine = [row for row in result.layers if row.bound == "depthwise" or row.hidden_cycles]
+    assert sum(row.hidden_cycles for row in engine) > sum(row.cycles for row in engine)
+
+
+def test_an_output_is_not_between_a_pair() -> None:
+    chain = network((1, 9, 9, 4), conv(8, (1, 1)), depthwise_layer(8, **around(1)))
+    assert set(features(chain, SMALL)) & {"bands", "tiles"}
+    assert not set(features(replace(chain, outputs=("t1", "t2")), SMALL))
+
+
+def _one_room(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pairs, "_divide", lambda area, count: [area] * count)
+
+
+def _nothing_awaited(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(build.Builder, "_await_tail", lambda self, part: None)
+
+
+def _short_bands(patch: pytest.MonkeyPatch) -> None:
+    original = pairs.input_tile
+
+    def shorter(layer: Any, tile: Tile) -> Tile:
+        part = original(layer, tile)
+        return Tile(part.y0, max(part.y1 - 1, part.y0 + 1), part.x0, part.x1)
+
+    patch.setattr(pairs, "input_tile", shorter)
+
+
+def _rooms_given_away_early(patch: pytest.MonkeyPatch) -> None:
+    original = pairs.PairPlanner
+    patch.setattr(planner, "PairPlanner", lambda *fields: replace(original(*fields), may_trail=False))
+
+
+def _sources_overwritten(patch: pytest.MonkeyPatch) -> None:
+    class Forgetful(dict[Any, int]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            return -1
+
+    original = build.Builder._build_pair
+
+    def build_pair(self: build.Builder, *args: Any) -> None:
+        self._band_end = Forgetful()
+        original(self, *args)
+
+    patch.setattr(build.Builder, "_build_pair", build_pair)
+
+
+def run_suite() -> None:
+    for make, config, _ in CASES.values():
+        assert_equal(make(), config, np.random.default_rng(5), ("fast",))
+    run_random(range(1, 60), 14, 24, stepped_every=1000)
+
+
+MUTANTS = {
+    "both rooms the same": _one_room,
+    "the tail is not awaited": _nothing_awaited,
+    "bands one row short": _short_bands,
+    "rooms given away while the tail runs": _rooms_given_away_early,
+    "sources overwritten too early": _sources_overwritten,
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutants_of_pairs_are_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    MUTANTS[mutant](monkeypatch)
+    with pytest.raises((AssertionError, AccelError)):
+        run_suite()
