@@ -46,7 +46,7 @@ class LayerRow:
     ----------
     cycles : int
         Cycles in which the array worked for the layer; of the others those in which the depthwise engine did; of the
-        rest those in which it held the oldest unfinished instruction (`layer_periods`); the rows sum to the run's total.
+        rest those in which it held the oldest unfinished instruction (`layer_periods`). The sum is the run's total.
     hidden_cycles : int
         Cycles in which the depthwise engine worked for the layer while the array worked for another.
     utilization : float

@@ -11,7 +11,9 @@ from accel.report import LayerRow
 if TYPE_CHECKING:
     from rich.table import Table
 
-_HEADINGS = ("layer", "operator", "MACs", "cycles", "utilization", "bound", "read B", "written B", "SCALE-Sim")
+_HEADINGS = (
+    "layer", "operator", "MACs", "cycles", "hidden", "utilization", "bound", "read B", "written B", "SCALE-Sim",
+)  # fmt: skip
 
 
 def layer_table(rows: list[LayerRow], title: str) -> Table:
@@ -19,8 +21,8 @@ def layer_table(rows: list[LayerRow], title: str) -> Table:
     from rich.table import Table
 
     table = Table(title=title)
-    for i, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="left" if i in (0, 1, 5) else "right")
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="left" if heading in ("layer", "operator", "bound") else "right")
     for row in rows:
         table.add_row(*_cells(row))
     table.add_section()
@@ -30,7 +32,8 @@ def layer_table(rows: list[LayerRow], title: str) -> Table:
 
 def _cells(row: LayerRow) -> list[str]:
     return [
-        *(row.name, row.op, f"{row.macs:,}", f"{row.cycles:,}", f"{row.utilization:.1%}", row.bound),
+        *(row.name, row.op, f"{row.macs:,}", f"{row.cycles:,}", f"{row.hidden_cycles:,}"),
+        *(f"{row.utilization:.1%}", row.bound),
         *(f"{number:,}" for number in (row.read_bytes, row.written_bytes, row.scalesim_cycles)),
     ]
 
@@ -39,15 +42,14 @@ def _total(rows: list[LayerRow]) -> LayerRow:
     def total(name: str) -> int:
         return sum(getattr(row, name) for row in rows)
 
-    peak = sum(row.macs / row.utilization for row in rows if row.utilization)
-    busy = sum(row.cycles for row in rows if row.utilization)
-    utilization = total("macs") * busy / (peak * total("cycles")) if peak and total("cycles") else 0.0
+    peak = max((row.macs / row.utilization / (row.cycles + row.hidden_cycles) for row in rows if row.macs), default=0)
     return LayerRow(
         "total",
         "",
         total("macs"),
         total("cycles"),
-        utilization,
+        total("hidden_cycles"),
+        total("macs") / (peak * total("cycles")) if peak else 0.0,
         total("read_bytes"),
         total("written_bytes"),
         total("scalesim_cycles"),

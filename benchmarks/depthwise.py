@@ -1,4 +1,8 @@
-"""Depthwise layers of real networks: in the engine, and on the array of the same machine without one."""
+"""Depthwise layers of real networks: in the engine, and on the array of the same machine without one.
+
+A layer's cycles are those in which the engine works for it, beside the array or alone, and those in which it alone
+holds the machine up (`accel.report.LayerRow`).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ from accel.program import Program
 from accel.report import LayerRow
 
 HEADER = [
-    "| network | layers | MACs | engine: cycles | MACs/cycle | array: cycles | MACs/cycle | ratio | least of a layer |",
-    "|---|---|---|---|---|---|---|---|---|",
+    "| network | layers | MACs | engine: cycles | MACs/cycle | whole | array: cycles | MACs/cycle | whole | ratio | "
+    "least of a layer |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
 ]
 
 
@@ -22,16 +27,18 @@ def row(graph: Graph, program: Program) -> str | None:
     if not names:
         return None
     diagonal = api.compile(graph, dataclasses.replace(program.config, depthwise_taps=0))
-    ours, theirs = _layers(program, names), _layers(diagonal, names)
+    runs = [api.run(p, random_inputs(p, 0)) for p in (program, diagonal)]
+    ours, theirs = ({layer.name: layer for layer in run.layers if layer.name in names} for run in runs)
     macs = sum(layer.macs for layer in ours.values())
-    totals = [sum(layer.cycles for layer in layers.values()) for layers in (ours, theirs)]
-    ratios = {name: theirs[name].cycles / ours[name].cycles for name in names}
+    totals = [sum(map(_cycles, layers.values())) for layers in (ours, theirs)]
+    ratios = {name: _cycles(theirs[name]) / _cycles(ours[name]) for name in names}
     least = min(sorted(names), key=lambda name: ratios[name])
     cells = [f"{len(names)}", f"{macs:,}"]
-    cells += [cell for total in totals for cell in (f"{total:,}", f"{macs / total:.1f}")]
+    for total, run in zip(totals, runs, strict=True):
+        cells += [f"{total:,}", f"{macs / total:.1f}", f"{run.cycles:,}"]
     cells += [f"{totals[1] / totals[0]:.2f}", f"{ratios[least]:.2f} ({least}, bound by {ours[least].bound})"]
     return f"| {graph.name} | {' | '.join(cells)} |"
 
 
-def _layers(program: Program, names: set[str]) -> dict[str, LayerRow]:
-    return {layer.name: layer for layer in api.run(program, random_inputs(program, 0)).layers if layer.name in names}
+def _cycles(layer: LayerRow) -> int:
+    return layer.cycles + layer.hidden_cycles

@@ -102,11 +102,11 @@ def network_row(graph: Graph, program: Program, outside: ethos.Estimate | None) 
         f"{sum(r.scalesim_cycles for r in run.layers):,} | {vela} |"
     )
     table = [
-        "| layer | operator | MACs | cycles | utilization | bound | bytes | SCALE-Sim |",
-        "|---|---|---|---|---|---|---|---|",
+        "| layer | operator | MACs | cycles | hidden | utilization | bound | bytes | SCALE-Sim |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     table += [
-        f"| {r.name} | {r.op} | {r.macs:,} | {r.cycles:,} | {r.utilization:.1%} | {r.bound} | "
+        f"| {r.name} | {r.op} | {r.macs:,} | {r.cycles:,} | {r.hidden_cycles:,} | {r.utilization:.1%} | {r.bound} | "
         f"{r.read_bytes + r.written_bytes:,} | {r.scalesim_cycles:,} |"
         for r in run.layers
     ]
@@ -131,6 +131,7 @@ def networks_section(networks: list[tuple[Graph, Path | None]], programs: list[P
         "\n## Networks on `edge`\n",
         "Roofline: the larger of MACs / peak and bytes / bus bytes per cycle; the column is cycles over roofline. "
         "SCALE-Sim: its weight-stationary formula, without memory stalls, summed over layers with weights. "
+        "Hidden: further cycles in which the depthwise engine works for a layer beside the array. "
         f"Bound: what a layer's own instructions occupy for most of its cycles. {vela}\n",
         "| network | MACs | cycles | utilization | bytes | x roofline | SCALE-Sim | Vela NPU | Vela total | x Vela |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -162,7 +163,8 @@ def depthwise_section(networks: list[tuple[Graph, Path | None]], programs: list[
     return [
         "\n## Depthwise layers on `edge`: engine and array\n",
         "The same networks compiled for `edge` and for `edge` without its engine (`depthwise_taps` = 0), which puts "
-        "every channel on the array's diagonal.\n",
+        "every channel on the array's diagonal. Cycles of a layer: those in which the engine (or array) works for it, "
+        "beside other units or alone, and those in which it alone holds the machine up. Whole: the network's cycles.\n",
         *depthwise.HEADER,
         *filter(None, rows),
     ]

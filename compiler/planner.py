@@ -160,7 +160,7 @@ class _Planner:
             self.residents.get(value),
             (self._start(index), index + 1),
             may_trail(self.network, index + 1),
-            tile_pixels(self.config, layer.output_shape, False),
+            min(self.config.acc_bank_words, 16 * self.config.rows),
         )
         for apart in (True, False):
             for _ in self._homes(index + 1, layer):
