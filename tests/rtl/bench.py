@@ -31,6 +31,7 @@ def small(**changes: object) -> ArchConfig:
         "param_channels": 16,
         "post_lanes": 4,
         "depthwise_taps": 0,
+        "depthwise_words": 16,
         "queue_depth": 3,
         "bus_bytes": 8,
         "outstanding_bursts": 2,
