@@ -71,6 +71,11 @@ class ActivationSequencer(wiring.Component):
         tile_end = pixels.last.oy & pixels.last.ox
         m.d.comb += self.free.eq(~self.streaming | tile_end)
         m.d.sync += self.streaming.eq(self.start | (self.streaming & ~tile_end))
+        self._control(m, pixels, current)
+        return m
+
+    def _control(self, m: Module, pixels: LoopNest, current) -> None:
+        """What goes to scratchpad, accumulators and array for the current pixel."""
         first, inside = pixels.first, is_inside(pixels, current.height, current.width)
         m.d.comb += [
             self.read.en.eq(self.streaming & inside),
@@ -86,7 +91,6 @@ class ActivationSequencer(wiring.Component):
             self.swap.eq(swap),
             self.activations.eq(Mux(source[0], self.read.data, source[1:].replicate(self.config.rows))),
         ]
-        return m
 
     def _drive_nest(self, pixels: LoopNest) -> list:
         """Statements that give the nest the fields of `instruction`."""

@@ -24,7 +24,7 @@ from accel import timing
 from accel.config import ArchConfig, preset
 from accel.depthwise import check_depthwise, row_stream
 from accel.isa import Instruction, Opcode
-from rtl import depthwise_lane, depthwise_reader, depthwise_sequencer, weight_sequencer
+from rtl import depthwise_lane, depthwise_reader, depthwise_sequencer, tile_control, weight_sequencer
 from rtl.depthwise_unit import DepthwiseUnit
 
 pytestmark = pytest.mark.rtl
@@ -183,6 +183,7 @@ FAULTS = {
     "a narrow kernel keeps old weights": (*LANE, "Mux(control.first, 0,", "Mux(0, 0,"),
     "two words as one": (*LANE, "Mux(control.double,", "Mux(0,"),
     "padding with zeros": (*LANE, "control.pad_value.as_signed()", "0"),
+    "no wait for tokens": (tile_control, None, "drive_control", "& ~(head.wait & ~control.tokens).any()", ""),
     "tiles share their weights": (*WEIGHTS, "address + self.read.en", "address"),
 }
 
