@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from itertools import combinations
+from typing import NamedTuple
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -13,27 +16,57 @@ from rtl.interfaces import AccumulatePort, ReadPort
 from rtl.pipeline import delayed
 
 
+class Access(NamedTuple):
+    """Use of a column in a cycle: one bit per bank, at most one of them set; the word; whether its old value is 0."""
+
+    banks: Value
+    addr: Value
+    overwrite: Value = Const(0)
+
+    def delayed(self, m: Module, name: str) -> Access:
+        """The access of the cycle before."""
+        banks = delayed(m, self.banks, 1, f"{name}_banks", reset_less=False)
+        return Access(
+            banks, delayed(m, self.addr, 1, f"{name}_addr"), delayed(m, self.overwrite, 1, f"{name}_overwrite")
+        )
+
+
+class Update(NamedTuple):
+    """One unit's accumulation in a column: the word to read, the one to write that was read before, what is added."""
+
+    read: Access
+    write: Access
+    psum: Value
+
+
 class Accumulators(wiring.Component):
     """`acc_banks` banks of `acc_bank_words` words of `cols` int32; each column of a bank is a memory of its own.
 
-    EXEC reads, adds and writes column c of a word c cycles after column 0; POST reads all columns of a word at once.
-    Both share a bank's read port. A word that is being written reads as its new value. Read latency is one cycle.
+    EXEC reads, adds and writes column c of a word c cycles after column 0, DEPTHWISE all columns at once; to those
+    beyond its lanes it adds 0. POST reads all columns of a word at once. A bank has one read and one write port. A word
+    that is being written reads as its new value. Read latency is one cycle.
 
     Members
     -------
-    accumulate : In(AccumulatePort)
+    exec_accumulate : In(AccumulatePort)
+        Skewed.
+    depthwise_accumulate : In(AccumulatePort)
+        Not skewed; only with a depthwise engine.
     post_read : In(ReadPort)
     conflict : Out(1)
-        High in a cycle in which EXEC and POST read the same bank; the result then is undefined.
+        High in a cycle in which two units read the same bank in one column; the result then is undefined. What EXEC and
+        DEPTHWISE read in a cycle they write in the next one, so that this reports conflicts of writes too.
     """
 
     latency = 1
 
     def __init__(self, config: ArchConfig):
         self.config = config
+        engine = {"depthwise_accumulate": In(AccumulatePort(config.acc_words, config.depthwise_lanes))}
         super().__init__(
             {
-                "accumulate": In(AccumulatePort(config.acc_words, config.cols)),
+                "exec_accumulate": In(AccumulatePort(config.acc_words, config.cols)),
+                **(engine if config.depthwise_taps else {}),
                 "post_read": In(ReadPort(config.acc_words, config.cols, 32)),
                 "conflict": Out(1),
             }
@@ -41,50 +74,60 @@ class Accumulators(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        command = self.accumulate
-        post_banks = self._banks(self.post_read.en, self.post_read.addr)
-        post_answers = Signal(self.config.acc_banks)
-        m.d.sync += post_answers.eq(post_banks)
-        now = (command.en, command.addr, command.overwrite)
+        post = Access(self._banks(self.post_read.en, self.post_read.addr), self.post_read.addr)
+        answers = delayed(m, post.banks, 1, "post_answers", reset_less=False)
+        engine = self._engine(m)
+        execute = self._access(self.exec_accumulate)
         conflicts = []
         for column in range(self.config.cols):
-            banks = Signal(self.config.acc_banks, name=f"column{column}_banks")
-            m.d.comb += banks.eq(self._banks(now[0], now[1]))
-            conflicts.append((banks & post_banks).any())
-            before = tuple(
-                delayed(m, value, 1, f"column{column}_{name}", reset_less=name != "en")
-                for name, value in zip(("en", "addr", "overwrite"), now, strict=True)
-            )
-            self._column(m, column, banks, now, before, post_banks, post_answers)
-            now = before
+            written = execute.delayed(m, f"column{column}")
+            psum = self.exec_accumulate.psums.word_select(column, 32)
+            updates = [Update(execute, written, psum), *engine[column]]
+            reads = [*(update.read for update in updates), post]
+            conflicts += [(a.banks & b.banks).any() for a, b in combinations(reads, 2)]
+            self._column(m, column, updates, reads, answers)
+            execute = written
         m.d.comb += self.conflict.eq(Cat(conflicts).any())
         return m
 
-    def _banks(self, en, addr):
+    def _banks(self, en: Value, addr: Value) -> Value:
         """One bit per bank: `addr` lies in it."""
         offset_bits = exact_log2(self.config.acc_bank_words)
         return Cat(en & (addr >> offset_bits == bank) for bank in range(self.config.acc_banks))
 
-    def _column(self, m: Module, column: int, banks, now, before, post_banks, post_answers) -> None:
-        """One column's memories and adder: `now` is the command to read for, `before` the one that was read for."""
-        _, addr, _ = now
-        _, write_addr, overwrite = before
-        write_banks = delayed(m, banks, 1, f"column{column}_write_banks", reset_less=False)
+    def _access(self, port: wiring.PureInterface) -> Access:
+        return Access(self._banks(port.en, port.addr), port.addr, port.overwrite)
+
+    def _engine(self, m: Module) -> list[list[Update]]:
+        """The depthwise engine's update of each column, if there is one."""
+        if not self.config.depthwise_taps:
+            return [[]] * self.config.cols
+        port, lanes = self.depthwise_accumulate, self.config.depthwise_lanes
+        read = self._access(port)
+        write = read.delayed(m, "engine")
+        psums = [port.psums.word_select(lane, 32) for lane in range(lanes)] + [Const(0)] * (self.config.cols - lanes)
+        return [[Update(read, write, psum)] for psum in psums]
+
+    def _column(self, m: Module, column: int, updates: list[Update], reads: list[Access], answers: Value) -> None:
+        """One column's memories, and an adder for each unit that accumulates."""
         offset_bits = exact_log2(self.config.acc_bank_words)
-        old = Signal(32, name=f"column{column}_old")
+        olds = [Signal(32, name=f"column{column}_old{i}") for i in range(len(updates))]
         for bank in range(self.config.acc_banks):
             memory = Memory(shape=32, depth=max(self.config.acc_bank_words, 2), init=[])
             m.submodules[f"bank{bank}_column{column}"] = memory
             write = memory.write_port()
             read = memory.read_port(transparent_for=(write,))
-            m.d.comb += [
-                read.en.eq(banks[bank] | post_banks[bank]),
-                read.addr.eq(Mux(banks[bank], addr, self.post_read.addr)[:offset_bits]),
-                write.en.eq(write_banks[bank]),
-                write.addr.eq(write_addr[:offset_bits]),
-                write.data.eq(self.accumulate.psums.word_select(column, 32) + Mux(overwrite, 0, old)),
-            ]
-            with m.If(write_banks[bank]):
-                m.d.comb += old.eq(read.data)
-            with m.If(post_answers[bank]):
+            m.d.comb += read.en.eq(0)
+            for access in reads:
+                with m.If(access.banks[bank]):
+                    m.d.comb += [read.en.eq(1), read.addr.eq(access.addr[:offset_bits])]
+            for old, update in zip(olds, updates, strict=True):
+                with m.If(update.write.banks[bank]):
+                    m.d.comb += [
+                        old.eq(read.data),
+                        write.en.eq(1),
+                        write.addr.eq(update.write.addr[:offset_bits]),
+                        write.data.eq(update.psum + Mux(update.write.overwrite, 0, old)),
+                    ]
+            with m.If(answers[bank]):
                 m.d.comb += self.post_read.data.word_select(column, 32).eq(read.data)

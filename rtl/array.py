@@ -67,8 +67,6 @@ class SystolicArray(wiring.Component):
         One pixel; `swap` is high with a tile's first pixel, at the earliest `rows` cycles after its `capture`.
     psums : Out, cols * 32 bits
         Column c holds a pixel's sum `rows + c` cycles after the pixel entered.
-    skewed_weights, skewed_activations : Out
-        Inputs of the columns and rows, byte i of a word i cycles late, for the depthwise engine.
     """
 
     def __init__(self, config: ArchConfig):
@@ -80,8 +78,6 @@ class SystolicArray(wiring.Component):
                 "activations": In(8 * config.rows),
                 "swap": In(1),
                 "psums": Out(32 * config.cols),
-                "skewed_weights": Out(8 * config.cols),
-                "skewed_activations": Out(8 * config.rows),
             }
         )
 
@@ -89,11 +85,9 @@ class SystolicArray(wiring.Component):
         m = Module()
         rows, cols = self.config.rows, self.config.cols
         above = [Down(self._byte(m, "weights", c), Const(0, signed(32))) for c in range(cols)]
-        m.d.comb += [self.skewed_weights.word_select(c, 8).eq(above[c].transit) for c in range(cols)]
         swap, capture = self.swap, self.capture
         for r in range(rows):
             left = Right(self._byte(m, "activations", r), swap, capture)
-            m.d.comb += self.skewed_activations.word_select(r, 8).eq(left.activation)
             for c in range(cols):
                 left, above[c] = build_pe(m, f"pe_{r}_{c}", left, above[c])
             swap = delayed(m, swap, 1, f"row{r}_swap", reset_less=False)

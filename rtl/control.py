@@ -127,7 +127,7 @@ class StallCounters(wiring.Component):
     clear, running : In
         Reset all counters; count this cycle.
     causes : In
-        Per unit: one-hot cause.
+        Per unit: one-hot cause; `empty` for a unit that the machine does not have.
     counts : Out
         Units' causes one after the other.
     """
@@ -137,7 +137,7 @@ class StallCounters(wiring.Component):
             {
                 "clear": In(1),
                 "running": In(1),
-                "causes": In(len(CAUSES)).array(len(COUNTED_UNITS)),
+                "causes": In(len(CAUSES), init=1 << CAUSES.index("empty")).array(len(COUNTED_UNITS)),
                 "counts": Out(COUNTER_BITS).array(len(COUNTED_UNITS) * len(CAUSES)),
             }
         )

@@ -9,15 +9,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.config import ArchConfig
-from rtl.pipeline import delayed
 
 
 class Control(NamedTuple):
-    """What a lane passes to the next one, a cycle later.
+    """What all lanes are told in a cycle.
 
-    In each cycle the window moves by one word, or by two if `double`. `swap`: the shadow weights become the weights of
-    the output that `taps` and `pad_value` belong to; bit i of `taps` is set if the word in window slot i exists.
-    `capture`: a weight arrives, the `first` of a tile or a further one.
+    The window moves by one word, or by two if `double`. `swap`: the shadow weights become the weights from the next
+    cycle on. Bit i of `taps` is set if the word in window slot i exists in this cycle's output, otherwise `pad_value`
+    takes its place. `capture`: a weight arrives, the `first` of a tile or a further one.
     """
 
     swap: Value
@@ -36,51 +35,46 @@ class Bytes(NamedTuple):
     weight: Value
 
 
-def build_lane(m: Module, name: str, left: Control, data: Bytes) -> tuple[Control, Value]:
-    """Add one lane to `m`; returns its control for the next lane, and the sum of the output before, all registered.
+def build_lane(m: Module, name: str, control: Control, data: Bytes) -> Value:
+    """Add one lane to `m`; returns the sum of the output that `taps` belonged to in the cycle before.
 
     The newest word and the last tap's weight are in the last slot; slots that a narrow kernel does not use hold zero
     weights.
     """
-    slots = len(left.taps)
+    slots = len(control.taps)
     window, weights, shadows = (
         [Signal(signed(8), name=f"{name}_{part}_{slot}", reset_less=True) for slot in range(slots)]
         for part in ("window", "weight", "shadow")
     )
-    right = Control(*(Signal.like(v, name=f"{name}_{part}") for part, v in zip(Control._fields, left, strict=True)))
-    m.d.sync += [register.eq(value) for register, value in zip(right, left, strict=True)]
     newer = [*window[1:], data.word]
     newest = [*window[2:], data.earlier, data.word]
     for slot in range(slots):
-        moved = newer[slot] if slots == 1 else Mux(left.double, newest[slot], newer[slot])
+        moved = newer[slot] if slots == 1 else Mux(control.double, newest[slot], newer[slot])
         m.d.sync += window[slot].eq(moved)
-    with m.If(left.swap):
+    with m.If(control.swap):
         m.d.sync += [weight.eq(shadow) for weight, shadow in zip(weights, shadows, strict=True)]
-    with m.If(left.capture):
-        m.d.sync += [shadows[slot].eq(Mux(left.first, 0, shadows[slot + 1])) for slot in range(slots - 1)]
+    with m.If(control.capture):
+        m.d.sync += [shadows[slot].eq(Mux(control.first, 0, shadows[slot + 1])) for slot in range(slots - 1)]
         m.d.sync += shadows[-1].eq(data.weight)
     products = [
-        Mux(exists, word, right.pad_value.as_signed()) * weight
-        for exists, word, weight in zip(right.taps, window, weights, strict=True)
+        Mux(exists, word, control.pad_value.as_signed()) * weight
+        for exists, word, weight in zip(control.taps, window, weights, strict=True)
     ]
     total = Signal(signed(15 + slots.bit_length()), name=f"{name}_sum", reset_less=True)
     m.d.sync += total.eq(sum(products))
-    return right, total
+    return total
 
 
 class DepthwiseLanes(wiring.Component):
-    """`depthwise_lanes` lanes; lane c works c cycles after lane 0.
+    """`depthwise_lanes` lanes that work in step.
 
     Members
     -------
     swap, double, taps, pad_value, capture, first : In
-        Lane 0's `Control`.
-    words, weights : In, 8 bits per lane
-        Skewed: byte c is c cycles late.
-    earlier : In, 8 bits per lane
-        Not skewed.
+        `Control` of all lanes.
+    words, earlier, weights : In, 8 bits per lane
     sums : Out, 32 bits per lane
-        Lane c's sum, c + 2 cycles after its output's control.
+        One cycle after the output's `taps`.
     """
 
     def __init__(self, config: ArchConfig):
@@ -105,10 +99,7 @@ class DepthwiseLanes(wiring.Component):
         m = Module()
         control = Control(*(getattr(self, name) for name in Control._fields))
         for lane in range(self.config.depthwise_lanes):
-            word, earlier, weight = (
-                port.word_select(lane, 8).as_signed() for port in (self.words, self.earlier, self.weights)
-            )
-            data = Bytes(word, delayed(m, earlier, lane, f"earlier_{lane}"), weight)
-            control, total = build_lane(m, f"lane{lane}", control, data)
-            m.d.comb += self.sums.word_select(lane, 32).eq(total)
+            ports = (self.words, self.earlier, self.weights)
+            data = Bytes(*(port.word_select(lane, 8).as_signed() for port in ports))
+            m.d.comb += self.sums.word_select(lane, 32).eq(build_lane(m, f"lane{lane}", control, data))
         return m

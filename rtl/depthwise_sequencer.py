@@ -1,144 +1,120 @@
-"""The depthwise engine's row stream: which words enter its windows when, and when the outputs start."""
+"""DEPTHWISE's outputs: when each has its step, which of its taps exist, and where its sums go."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.config import ArchConfig
-from accel.timing import DEPTHWISE_LATENCY
-from rtl.interfaces import ReadPort
+from rtl.depthwise_reader import DEPTHWISE_LAYOUT, ROW_LEVELS, ROW_POSITIONS, STEP_BITS, TAP_BITS, drive_rows
+from rtl.interfaces import MASK_BITS
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
-from rtl.weight_sequencer import EXEC_LAYOUT, LEVELS, TAP_BITS
-from rtl.window import POSITION
-
-ROW_LEVELS = {"ky": LEVELS["ky"], "oy": LEVELS["oy"], "step": EXEC_LAYOUT.members["row_steps"].width}
 
 
 class DepthwiseSequencer(wiring.Component):
-    """Reads one row of words after the other, a step per cycle, and lets the outputs follow `lead_steps` behind.
+    """Starts the row stream of one instruction after the other and lets the outputs follow `lead_steps` behind.
+
+    Of a row's `row_steps` steps, the first `ox_count` are outputs; an instruction ends with its last output.
 
     Members
     -------
     ready, instruction : In
-        The weights of the first tile of `instruction` are there and nothing streams; both stay until `start`.
-    product : In(1)
-        A pixel of a plain EXEC enters the array in this cycle.
-    start : Out(1)
-        The first output comes in the next cycle.
-    read, read_earlier : Out(ReadPort)
-        A step's word, and the one before it if two enter.
-    words, earlier : Out
-        The lanes' bytes of those words, one cycle after the read.
-    answering, double : Out(1)
-        `words` belongs to a step; two words enter in that step.
+        The weights of the first tile of `instruction` are there; both stay until `tile_start`.
+    begin : Out(1)
+        The first word of `instruction` is read in the next cycle.
+    current : Out
+        The instruction whose steps run.
+    tile_start : Out(1)
+        The first output of a tile comes in the next cycle.
+    streaming, output : Out(1)
+        An instruction's steps are under way; there is an output in this cycle.
+    addr, overwrite : Out
+        The output's accumulator, and whether it is overwritten.
+    last, signal : Out
+        The output is its instruction's last; the instruction's signal mask then, zero otherwise.
+    swap : Out(1)
+        One cycle after the first output of a tile.
+    taps, pad_value : Out
+        Two cycles after an output: which of its taps exist, and what takes the place of the others.
     """
 
     def __init__(self, config: ArchConfig):
-        self.config = config
         super().__init__(
             {
                 "ready": In(1),
-                "instruction": In(EXEC_LAYOUT),
-                "product": In(1),
-                "start": Out(1),
-                "read": Out(ReadPort(config.spad_words, config.rows)),
-                "read_earlier": Out(ReadPort(config.spad_words, config.rows)),
-                "words": Out(8 * config.depthwise_lanes),
-                "earlier": Out(8 * config.depthwise_lanes),
-                "answering": Out(1),
-                "double": Out(1),
+                "instruction": In(DEPTHWISE_LAYOUT),
+                "begin": Out(1),
+                "current": Out(DEPTHWISE_LAYOUT),
+                "tile_start": Out(1),
+                "streaming": Out(1),
+                "output": Out(1),
+                "addr": Out(range(max(config.acc_words, 2))),
+                "overwrite": Out(1),
+                "last": Out(1),
+                "signal": Out(MASK_BITS),
+                "swap": Out(1),
+                "taps": Out(config.depthwise_taps),
+                "pad_value": Out(8),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.rows = rows = LoopNest(
-            ROW_LEVELS,
-            {
-                "spad": (unsigned(len(self.read.addr)), tuple(ROW_LEVELS)),
-                "y": (POSITION, ("oy", "ky")),
-                "x": (POSITION, ("step",)),
-            },
-        )
-        begin, streaming, current = self._begin(m), Signal(), Signal(EXEC_LAYOUT)
-        m.d.comb += [rows.load.eq(begin), rows.step.eq(streaming), self._drive_nest(rows)]
-        m.d.sync += streaming.eq(begin | (streaming & ~rows.done))
-        with m.If(begin):
-            m.d.sync += current.eq(self.instruction)
-        self._read(m, rows, current, streaming)
-        m.d.comb += self.answering.eq(delayed(m, streaming, 1, "answering", reset_less=False))
+        variables = {
+            "acc": (unsigned(len(self.addr)), ("oy", "step")),
+            "column": (unsigned(STEP_BITS), ("step",)),
+        }
+        m.submodules.outputs = outputs = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
+        m.d.comb += [
+            outputs.load.eq(self.begin),
+            drive_rows(outputs, self.instruction, self.instruction.x_start),
+            outputs.starts.acc.eq(self.instruction.acc_address),
+            outputs.strides.acc.oy.eq(self.instruction.ox_count),
+            outputs.strides.acc.step.eq(1),
+            outputs.strides.column.step.eq(1),
+        ]
+        self._pace(m, outputs)
+        self._control(m, outputs)
         return m
 
-    def _begin(self, m: Module) -> Signal:
-        """The first word is read in the next cycle; `start` follows `lead_steps` later.
-
-        Sums of the array that are still on their way down reach the accumulators before the first output does.
-        """
-        begin, leading = Signal(), Signal()
-        lead = self.instruction.lead_steps
-        left = Signal.like(lead)
-        ahead = self.config.rows - DEPTHWISE_LATENCY
-        draining, drained = Signal(range(ahead + 1)), Signal(range(ahead + 1))
+    def _pace(self, m: Module, outputs: LoopNest) -> None:
+        """Begin when the instruction before ends; count the leading steps, then step through the rows."""
+        current, last = self.current, outputs.last
+        leading = Signal.like(current.lead_steps)
+        first_start = Mux(self.begin, self.instruction.lead_steps == 0, leading == 1)
+        next_tile = outputs.step & last.oy & last.step & ~last.ky
         m.d.comb += [
-            draining.eq(Mux(self.product, ahead, drained)),
-            begin.eq(self.ready & ~leading & (draining <= lead)),
-            self.start.eq(Mux(leading, left == 1, begin & (lead == 0))),
+            self.begin.eq(self.ready & (~self.streaming | self.last)),
+            outputs.step.eq(self.streaming & (leading == 0)),
+            self.tile_start.eq(first_start | next_tile),
+            self.output.eq(outputs.step & (outputs.values.column < current.ox_count)),
+            self.last.eq(outputs.step & last.ky & last.oy & (outputs.values.column + 1 == current.ox_count)),
         ]
-        m.d.sync += [
-            drained.eq(Mux(draining == 0, 0, draining - 1)),
-            left.eq(Mux(begin, lead, left - 1)),
-            leading.eq((begin | leading) & ~self.start),
-        ]
-        return begin
+        m.d.sync += self.streaming.eq(self.begin | (self.streaming & ~self.last))
+        with m.If(self.begin):
+            m.d.sync += [current.eq(self.instruction), leading.eq(self.instruction.lead_steps)]
+        with m.Elif(leading != 0):
+            m.d.sync += leading.eq(leading - 1)
 
-    def _drive_nest(self, rows: LoopNest) -> list:
-        """Statements that give the nest the rows of `instruction`, the first word being `lead_steps` early."""
-        held = self.instruction
-        further_taps = (held.kx_count - 1)[:TAP_BITS]
-        first_word = further_taps * held.kx_stride - held.lead_steps * held.ox_stride
-        first_position = further_taps * held.x_dilation - held.lead_steps * held.x_step
-        return [
-            rows.counts.ky.eq(held.ky_count),
-            rows.counts.oy.eq(held.oy_count),
-            rows.counts.step.eq(held.row_steps),
-            rows.starts.spad.eq(held.spad_address + first_word),
-            rows.strides.spad.ky.eq(held.ky_stride),
-            rows.strides.spad.oy.eq(held.oy_stride),
-            rows.strides.spad.step.eq(held.ox_stride),
-            rows.starts.y.eq(held.y_start),
-            rows.strides.y.oy.eq(held.y_step),
-            rows.strides.y.ky.eq(held.y_dilation),
-            rows.starts.x.eq(held.x_start + first_position),
-            rows.strides.x.step.eq(held.x_step),
-        ]
-
-    def _read(self, m: Module, rows: LoopNest, current, streaming: Signal) -> None:
-        """Read the words that exist; the lanes see their bytes of them in the next cycle."""
-        y, x = rows.values.y, rows.values.x
-        before = Signal.like(x, name="x_before")
-        double = current.x_step != current.x_dilation
-        # The word before a row's first one would be tap -1 of its first output.
-        outside = rows.first.step & (2 * current.lead_steps + 1 == current.kx_count)
-        row_exists = streaming & (y >= 0) & (y < current.height)
+    def _control(self, m: Module, outputs: LoopNest) -> None:
+        """What goes to accumulators and lanes for the current output."""
+        current, first = self.current, outputs.first
+        tile_begins = self.output & first.oy & first.step
+        source = delayed(m, Cat(self._taps(outputs), current.pad_value), 2, "source")
         m.d.comb += [
-            before.eq(x - current.x_dilation),
-            self.read.en.eq(row_exists & (x >= 0) & (x < current.width)),
-            self.read.addr.eq(rows.values.spad),
-            self.read_earlier.en.eq(row_exists & double & ~outside & (before >= 0) & (before < current.width)),
-            self.read_earlier.addr.eq(rows.values.spad - current.kx_stride),
-            self.double.eq(delayed(m, double, 1, "double")),
-        ]
-        first_byte = delayed(m, current.spad_byte, 1, "first_byte")
-        m.d.comb += [
-            self.words.eq(self._lane_bytes(self.read.data, first_byte)),
-            self.earlier.eq(self._lane_bytes(self.read_earlier.data, first_byte)),
+            self.addr.eq(outputs.values.acc),
+            self.overwrite.eq(first.ky & ~current.accumulate),
+            self.signal.eq(Mux(self.last, current.signal, 0)),
+            self.swap.eq(delayed(m, tile_begins, 1, "swap", reset_less=False)),
+            Cat(self.taps, self.pad_value).eq(source),
         ]
 
-    def _lane_bytes(self, word, first_byte):
-        """The bytes of `word` from `first_byte` on, which is 0 where every byte has its lane."""
-        if self.config.rows == self.config.depthwise_lanes:
-            return word
-        return word >> (first_byte << 3)
+    def _taps(self, outputs: LoopNest) -> Value:
+        """Which taps of the output exist, one bit per slot of the window; the last tap is in the last slot."""
+        current, y, x, slots = self.current, outputs.values.y, outputs.values.x, len(self.taps)
+        row_exists = (y >= 0) & (y < current.height)
+        positions = [x + tap * current.x_dilation for tap in range(slots)]
+        taps = Cat((position >= 0) & (position < current.width) & row_exists for position in positions)
+        return (taps << (slots - current.kx_count)[:TAP_BITS])[:slots]

@@ -10,7 +10,7 @@ from accel.config import ArchConfig
 from accel.isa import INSTRUCTION_BYTES, Opcode, Unit
 from rtl.axi import ADDRESS_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator
-from rtl.interfaces import INSTRUCTION_BITS, layout
+from rtl.interfaces import INSTRUCTION_BITS, layout, opcodes
 
 OPCODE_BITS = layout(Opcode.LOAD)["opcode"].width
 
@@ -18,7 +18,7 @@ OPCODE_BITS = layout(Opcode.LOAD)["opcode"].width
 class Fetch(wiring.Component):
     """Fills one instruction register from the bus and dispatches it in program order.
 
-    From the first instruction that has an unknown opcode or came with an error response on, the rest of the program is
+    From the first instruction that has no unit or came with an error response on, the rest of the program is
     read and dropped. In program order every signal precedes its wait, so the instructions before it still complete.
 
     Members
@@ -28,7 +28,7 @@ class Fetch(wiring.Component):
         ignored) and number of instructions are stable while the program runs.
     bus : Out(Axi4Read)
     queues : Out
-        One instruction stream per unit.
+        One instruction stream per unit of the machine.
     done : Out
         No instruction is left to be dispatched.
     busy : Out
@@ -41,13 +41,14 @@ class Fetch(wiring.Component):
 
     def __init__(self, config: ArchConfig):
         self._config = config
+        self._opcodes = opcodes(config)
         super().__init__(
             {
                 "start": In(1),
                 "address": In(ADDRESS_BITS),
                 "count": In(32),
                 "bus": Out(Axi4Read(config.bus_bytes)),
-                "queues": Out(stream.Signature(INSTRUCTION_BITS)).array(len(Unit)),
+                "queues": Out(stream.Signature(INSTRUCTION_BITS)).array(len(self._opcodes)),
                 "done": Out(1),
                 "busy": Out(1),
                 "waiting": Out(len(Unit)),
@@ -110,22 +111,19 @@ class Fetch(wiring.Component):
         opcode = instruction[:OPCODE_BITS]
         left, halted = Signal(32), Signal()
         known, drop = Signal(), Signal()
-        ready = Signal(len(Unit))
-        selected = Cat(opcode == Opcode[unit.name] for unit in Unit)
+        ready = Signal(len(self.queues))
+        selected = Cat(opcode == known_opcode for known_opcode in self._opcodes)
         m.d.comb += [
             known.eq(selected.any()),
             drop.eq(halted | faulty | ~known),
             self.opcode_error.eq(full & ~halted & ~faulty & ~known),
             ready.eq(Cat(queue.ready for queue in self.queues)),
             self.busy.eq(full & (drop | (selected & ready).any())),
-            self.waiting.eq((selected & ~ready) & (full & ~drop).replicate(len(Unit))),
+            self.waiting.eq((selected & ~ready) & (full & ~drop).replicate(len(ready))),
             self.done.eq(left == 0),
         ]
-        for unit in Unit:
-            m.d.comb += [
-                self.queues[unit].payload.eq(instruction),
-                self.queues[unit].valid.eq(full & ~drop & selected[unit]),
-            ]
+        for queue, mine in zip(self.queues, selected, strict=True):
+            m.d.comb += [queue.payload.eq(instruction), queue.valid.eq(full & ~drop & mine)]
         with m.If(self.start):
             m.d.sync += [left.eq(self.count), halted.eq(0)]
         with m.Elif(self.busy):

@@ -6,6 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel import isa
+from accel.config import ArchConfig
 from accel.isa import Opcode
 
 INSTRUCTION_BITS = 8 * isa.INSTRUCTION_BYTES
@@ -21,8 +22,13 @@ def layout(opcode: Opcode) -> data.StructLayout:
     return data.StructLayout(members)
 
 
+def opcodes(config: ArchConfig) -> list[Opcode]:
+    """What the machine has a unit for, in the order of units: DEPTHWISE, the last one, with a depthwise engine only."""
+    return [opcode for opcode in Opcode if config.depthwise_taps or opcode is not Opcode.DEPTHWISE]
+
+
 def loop_levels(opcode: Opcode) -> dict[str, int]:
-    """Loops of an EXEC or POST, outermost first, with the width of their count fields."""
+    """Loops of an EXEC, POST or DEPTHWISE, outermost first, with the width of their count fields."""
     return {f.name.removesuffix("_count"): f.width for f in isa.FIELDS[opcode] if f.name.endswith("_count")}
 
 
@@ -74,18 +80,18 @@ class UnitControl(wiring.Signature):
 
 
 class AccumulatePort(wiring.Signature):
-    """Skewed accumulation: column c executes c cycles later what column 0 executes.
+    """Accumulation into a word. Skewed, column c executes c cycles later what column 0 executes.
 
     Members
     -------
     en, addr, overwrite : Out
         Column 0 reads word `addr` in a cycle with `en` and writes psum + old value (or psum alone if `overwrite`) to it
         in the next one.
-    psums : Out, cols * 32 bits
-        The bottom of the array; column c is sampled c + 1 cycles after `en`.
+    psums : Out, columns * 32 bits
+        Column 0 is sampled in the cycle of its write.
     """
 
-    def __init__(self, words: int, cols: int):
+    def __init__(self, words: int, columns: int):
         super().__init__(
-            {"en": Out(1), "addr": Out(range(max(words, 2))), "overwrite": Out(1), "psums": Out(32 * cols)}
+            {"en": Out(1), "addr": Out(range(max(words, 2))), "overwrite": Out(1), "psums": Out(32 * columns)}
         )

@@ -1,4 +1,4 @@
-"""LOAD: external memory to scratchpad, weight buffer, parameter or table memory."""
+"""LOAD: external memory to scratchpad, weight buffer, parameter, table or tap memory."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class LoadUnit(wiring.Component):
     bus : Out(Axi4Read)
     spad_write, wbuf_write, param_write, table_write : Out(WritePort)
         Destinations; a PARAM word is one channel's record.
+    taps_write : Out(WritePort)
+        Only with a depthwise engine; without one, words for TAPS are dropped.
     error : Out(1)
         A beat with an error response is accepted in this cycle; its data are used all the same.
     """
@@ -36,6 +38,7 @@ class LoadUnit(wiring.Component):
 
     def __init__(self, config: ArchConfig):
         self._config = config
+        taps = {"taps_write": Out(WritePort(config.depthwise_words, config.depthwise_lanes))}
         super().__init__(
             {
                 "control": Out(UnitControl()),
@@ -44,6 +47,7 @@ class LoadUnit(wiring.Component):
                 "wbuf_write": Out(WritePort(config.wbuf_words, config.cols)),
                 "param_write": Out(WritePort(config.param_channels, PARAM_RECORD_BYTES)),
                 "table_write": Out(WritePort(TABLE_WORDS, 1)),
+                **(taps if config.depthwise_taps else {}),
                 "error": Out(1),
             }
         )
@@ -114,6 +118,8 @@ class LoadUnit(wiring.Component):
         with m.If(writer.emit):
             m.d.sync += word.eq(writer.word)
         for memory in Memory:
+            if memory is Memory.TAPS and not self._config.depthwise_taps:
+                continue
             port = getattr(self, f"{memory.name.lower()}_write")
             m.d.comb += [
                 port.en.eq(emitted & (word.memory == memory)),

@@ -33,7 +33,7 @@ def word_layout(config: ArchConfig) -> data.StructLayout:
             "data": 8 * config.load_word_bytes,
             "mask": config.load_word_bytes,
             "address": WORD_ADDRESS_BITS,
-            "memory": 2,
+            "memory": LOAD_LAYOUT["memory"].width,
         }
     )
 

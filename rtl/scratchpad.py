@@ -12,7 +12,7 @@ from accel.config import ArchConfig
 from rtl.interfaces import ReadPort, WritePort
 
 READERS = ("exec_read", "post_read", "store_read")
-EARLIER = "exec_read_earlier"
+ENGINE_READERS = ("depthwise_read", "depthwise_read_earlier")
 WRITERS = ("load_write", "post_write")
 
 
@@ -21,17 +21,17 @@ class Scratchpad(wiring.Component):
 
     The upper address bits select the bank. Read latency is one cycle. A word that is being written reads
     as its old value. With a depthwise engine a bank is made of two memories, of the words with even and with odd
-    addresses, so that EXEC can read two words of a bank at once.
+    addresses, so that DEPTHWISE can read two words of a bank at once.
 
     Members
     -------
     exec_read, post_read, store_read : In(ReadPort)
-    exec_read_earlier : In(ReadPort)
-        Second port of EXEC, only with a depthwise engine: of the two addresses one must be even, one odd.
+    depthwise_read, depthwise_read_earlier : In(ReadPort)
+        Only with a depthwise engine; of two addresses in one bank, one must be even, one odd.
     load_write, post_write : In(WritePort)
         Masks select bytes.
     read_conflict, write_conflict : Out(1)
-        High in a cycle in which two units use the same bank, or EXEC the same memory twice; the result then is
+        High in a cycle in which two units use the same bank, or DEPTHWISE the same memory twice; the result then is
         undefined.
     """
 
@@ -39,7 +39,7 @@ class Scratchpad(wiring.Component):
 
     def __init__(self, config: ArchConfig):
         self.config = config
-        self._readers = (*READERS, EARLIER) if config.depthwise_taps else READERS
+        self._readers = (*READERS, *ENGINE_READERS) if config.depthwise_taps else READERS
         super().__init__(
             {
                 **{name: In(ReadPort(config.spad_words, config.rows)) for name in self._readers},
@@ -60,7 +60,9 @@ class Scratchpad(wiring.Component):
                 {name: port.en & (port.addr >> offset_bits == bank) for name, port in ports.items()}
                 for ports in (readers, writers)
             )
-            units = [reads["exec_read"] | reads.get(EARLIER, 0), reads["post_read"], reads["store_read"]]
+            units = [reads[name] for name in READERS]
+            if parts > 1:
+                units.append(reads["depthwise_read"] | reads["depthwise_read_earlier"])
             with m.If(sum(units) > 1):
                 m.d.comb += self.read_conflict.eq(1)
             with m.If(sum(writes.values()) > 1):
@@ -87,8 +89,9 @@ class Scratchpad(wiring.Component):
                 m.d.comb += [read.en.eq(1), read.addr.eq(port.addr >> part_bits)]
             with m.If(answer):
                 m.d.comb += port.data.eq(read.data)
-        with m.If(uses["exec_read"] & uses.get(EARLIER, 0)):
-            m.d.comb += self.read_conflict.eq(1)
+        if part_bits:
+            with m.If(uses["depthwise_read"] & uses["depthwise_read_earlier"]):
+                m.d.comb += self.read_conflict.eq(1)
 
     def _write(self, m: Module, memory: Memory, ports: dict, uses: dict, part_bits: int) -> None:
         """Add the write port for the `ports` that use this memory."""

@@ -7,13 +7,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.config import ArchConfig
-from accel.isa import Opcode, Unit
+from accel.isa import Unit
 from accel.registers import ERRORS
 from rtl.accumulators import Accumulators
 from rtl.axi import Axi4Lite, Axi4Read, Axi4Write
 from rtl.control import InstructionQueue, Semaphores, StallCounters, fetch_cause, taken_tokens, unit_cause
+from rtl.depthwise_unit import DepthwiseUnit
 from rtl.exec_unit import ExecUnit
 from rtl.fetch import Fetch
+from rtl.interfaces import opcodes
 from rtl.load_unit import LoadUnit
 from rtl.param_memory import ParamMemory
 from rtl.post_unit import PostUnit
@@ -31,7 +33,7 @@ class Accelerator(wiring.Component):
     ----------
     config : ArchConfig
     verification : bool
-        Add the outputs `issue`, `complete` (one bit per unit, high in the cycle of that event) and `running`
+        Add the outputs `issue`, `complete` (one bit per `Unit`, high in the cycle of that event) and `running`
         (high in cycles 0 .. total - 1).
 
     Members
@@ -67,6 +69,9 @@ class Accelerator(wiring.Component):
         m.submodules.post_unit = post = PostUnit(config)
         m.submodules.store_unit = store = StoreUnit(config)
         units = [load, execute, post, store]
+        if config.depthwise_taps:
+            m.submodules.depthwise_unit = depthwise = DepthwiseUnit(config)
+            units.append(depthwise)
         wiring.connect(m, registers.bus, wiring.flipped(self.control))
         for unit, bus in ((fetch, self.fetch), (load, self.load), (store, self.store)):
             wiring.connect(m, unit.bus, wiring.flipped(bus))
@@ -76,7 +81,7 @@ class Accelerator(wiring.Component):
             fetch.count.eq(registers.program_count),
             self.irq.eq(registers.irq),
         ]
-        errors = self._memories(m, load, execute, post, store)
+        errors = self._memories(m, *units)
         errors |= self._synchronise(m, registers, fetch, units)
         errors |= {
             "opcode": fetch.opcode_error,
@@ -87,23 +92,30 @@ class Accelerator(wiring.Component):
         m.d.comb += registers.errors.eq(Cat(errors[name] for name in ERRORS))
         return m
 
-    def _memories(self, m: Module, load: LoadUnit, execute: ExecUnit, post: PostUnit, store: StoreUnit) -> dict:
+    def _memories(
+        self,
+        m: Module,
+        load: LoadUnit,
+        execute: ExecUnit,
+        post: PostUnit,
+        store: StoreUnit,
+        depthwise: DepthwiseUnit | None = None,
+    ) -> dict:
         """Connect units and memories; returns the error bits that the memories raise."""
-        m.submodules.scratchpad = spad = Scratchpad(self._config)
-        m.submodules.weight_buffer = wbuf = WeightBuffer(self._config)
-        m.submodules.accumulators = acc = Accumulators(self._config)
-        m.submodules.param_memory = param = ParamMemory(self._config)
-        m.submodules.table_memory = table = TableMemory(self._config)
-        if self._config.depthwise_taps:
-            wiring.connect(m, execute.spad_read_earlier, spad.exec_read_earlier)
+        config = self._config
+        m.submodules.scratchpad = spad = Scratchpad(config)
+        m.submodules.weight_buffer = wbuf = WeightBuffer(config.wbuf_words, config.cols)
+        m.submodules.accumulators = acc = Accumulators(config)
+        m.submodules.param_memory = param = ParamMemory(config)
+        m.submodules.table_memory = table = TableMemory(config)
         for source, target in (
             (load.spad_write, spad.load_write),
             (load.wbuf_write, wbuf.load_write),
             (load.param_write, param.load_write),
             (load.table_write, table.load_write),
             (execute.spad_read, spad.exec_read),
-            (execute.wbuf_read, wbuf.exec_read),
-            (execute.accumulate, acc.accumulate),
+            (execute.wbuf_read, wbuf.read),
+            (execute.accumulate, acc.exec_accumulate),
             (post.spad_read, spad.post_read),
             (post.acc_read, acc.post_read),
             (post.param_read, param.post_read),
@@ -112,7 +124,24 @@ class Accelerator(wiring.Component):
             (store.spad_read, spad.store_read),
         ):
             wiring.connect(m, source, target)
+        if depthwise is not None:
+            self._connect_engine(m, depthwise, load, spad, acc)
         return {"spad_read": spad.read_conflict, "spad_write": spad.write_conflict, "acc_port": acc.conflict}
+
+    def _connect_engine(
+        self, m: Module, depthwise: DepthwiseUnit, load: LoadUnit, spad: Scratchpad, acc: Accumulators
+    ) -> None:
+        """Add the tap memory and connect the depthwise engine."""
+        config = self._config
+        m.submodules.tap_memory = taps = WeightBuffer(config.depthwise_words, config.depthwise_lanes)
+        for source, target in (
+            (load.taps_write, taps.load_write),
+            (depthwise.taps_read, taps.read),
+            (depthwise.spad_read, spad.depthwise_read),
+            (depthwise.spad_read_earlier, spad.depthwise_read_earlier),
+            (depthwise.accumulate, acc.depthwise_accumulate),
+        ):
+            wiring.connect(m, source, target)
 
     def _synchronise(self, m: Module, registers: RegisterBlock, fetch: Fetch, units: list) -> dict:
         """Queues, semaphores, counters and the end of the run; returns the error bits that they raise."""
@@ -123,10 +152,10 @@ class Accelerator(wiring.Component):
             counters.clear.eq(registers.start),
             counters.running.eq(registers.running),
             [count.eq(value) for count, value in zip(registers.counts, counters.counts, strict=True)],
-            counters.causes[len(units)].eq(fetch_cause(fetch)),
+            counters.causes[len(Unit)].eq(fetch_cause(fetch)),
         ]
         issues = []
-        for opcode, unit in zip(Opcode, units, strict=True):
+        for opcode, unit in zip(opcodes(self._config), units, strict=True):
             index = opcode.unit
             m.submodules[f"{index.name.lower()}_queue"] = queue = InstructionQueue(opcode, self._config.queue_depth)
             wiring.connect(m, fetch.queues[index], queue.pushed)

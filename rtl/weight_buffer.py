@@ -1,4 +1,4 @@
-"""WBUF: the weight memory."""
+"""WBUF and TAPS: the weight memories of the array and of the depthwise engine."""
 
 from __future__ import annotations
 
@@ -7,39 +7,38 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
-from accel.config import ArchConfig
 from rtl.interfaces import ReadPort, WritePort
 
 
 class WeightBuffer(wiring.Component):
-    """`wbuf_words` words of `cols` int8; read latency one cycle; a word that is being written reads as its old value.
+    """Words of int8; read latency one cycle; a word that is being written reads as its old value.
+
+    Parameters
+    ----------
+    words, lanes : int
+        WBUF: `wbuf_words` of `cols`; TAPS: `depthwise_words` of `depthwise_lanes`.
 
     Members
     -------
     load_write : In(WritePort)
         The mask selects bytes.
-    exec_read : In(ReadPort)
+    read : In(ReadPort)
     """
 
     latency = 1
 
-    def __init__(self, config: ArchConfig):
-        self.config = config
-        super().__init__(
-            {
-                "load_write": In(WritePort(config.wbuf_words, config.cols)),
-                "exec_read": In(ReadPort(config.wbuf_words, config.cols)),
-            }
-        )
+    def __init__(self, words: int, lanes: int):
+        self._words, self._lanes = words, lanes
+        super().__init__({"load_write": In(WritePort(words, lanes)), "read": In(ReadPort(words, lanes))})
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=8 * self.config.cols, depth=self.config.wbuf_words, init=[])
+        m.submodules.memory = memory = Memory(shape=8 * self._lanes, depth=self._words, init=[])
         read, write = memory.read_port(), memory.write_port(granularity=8)
         m.d.comb += [
-            read.en.eq(self.exec_read.en),
-            read.addr.eq(self.exec_read.addr),
-            self.exec_read.data.eq(read.data),
+            read.en.eq(self.read.en),
+            read.addr.eq(self.read.addr),
+            self.read.data.eq(read.data),
             write.addr.eq(self.load_write.addr),
             write.data.eq(self.load_write.data),
         ]

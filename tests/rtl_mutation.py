@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from rtl import activation_sequencer, array, exec_unit, post_unit
+from rtl import activation_sequencer, array, depthwise_unit, exec_unit, post_unit
 
 
 def mutate(
@@ -25,6 +25,6 @@ def mutate(
     exec(compile(changed, f"<mutant of {name}>", "exec"), scope)
     monkeypatch.setattr(target, name, scope[name])
     if owner is None:
-        for user in (array, activation_sequencer, exec_unit, post_unit):
+        for user in (array, activation_sequencer, depthwise_unit, exec_unit, post_unit):
             if getattr(user, name, None) is not None:
                 monkeypatch.setattr(user, name, scope[name])

@@ -49,6 +49,7 @@ def run(
         "WRITE_LATENCY": config.write_latency_cycles,
         "MAX_CYCLES": max_cycles,
         "STALLS_SEED": 0 if stalls_seed is None else stalls_seed + 1,
+        "UNITS": len(Unit),
         "REGISTERS": len(REGISTERS),
         "REGISTER_BITS": ADDRESS_WIDTH,
         **{f"REGISTER_{name}": REGISTERS[name].address for name in ("CONTROL", "PROGRAM_ADDRESS", "PROGRAM_COUNT")},

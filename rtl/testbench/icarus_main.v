@@ -1,7 +1,7 @@
 // Runs one program on the machine in an event-driven simulator, with the external memory of docs/timing.md.
 //
 // Files in the working folder: memory.hex (in), memory_out.hex, events.txt (out). Macros: BUS_BYTES, MEMORY_BYTES,
-// PROGRAM_ADDRESS, PROGRAM_COUNT, READ_LATENCY, WRITE_LATENCY, MAX_CYCLES, STALLS_SEED (0: no stalls), REGISTERS,
+// PROGRAM_ADDRESS, PROGRAM_COUNT, READ_LATENCY, WRITE_LATENCY, MAX_CYCLES, STALLS_SEED (0: no stalls), UNITS, REGISTERS,
 // REGISTER_CONTROL, REGISTER_PROGRAM_ADDRESS, REGISTER_PROGRAM_COUNT, REGISTER_BITS.
 `timescale 1ns / 1ns
 module testbench;
@@ -43,7 +43,7 @@ module testbench;
   wire [31:0] rdata_c;
 
   wire irq, running;
-  wire [3:0] issue, complete;
+  wire [`UNITS-1:0] issue, complete;
 
   accelerator dut (
     .clk(clk), .rst(rst), .irq(irq), .running(running), .issue(issue), .complete(complete),
@@ -176,7 +176,7 @@ module testbench;
       #1;
       written = awvalid_c && awready_c;
       if (running) begin
-        for (unit = 0; unit < 4; unit = unit + 1) begin
+        for (unit = 0; unit < `UNITS; unit = unit + 1) begin
           if (issue[unit]) $fwrite(events, "issue %0d %0d\n", unit, cycles);
           if (complete[unit]) $fwrite(events, "complete %0d %0d\n", unit, cycles);
         end

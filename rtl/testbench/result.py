@@ -51,7 +51,7 @@ def instructions_per_unit(code: bytes) -> list[int]:
     if not code:
         raise InputError("code must be at least one instruction, got none")
     opcodes = isa.decode_table(code)[:, 0]
-    return [int((opcodes == int(unit) + 1).sum()) for unit in Unit]
+    return [int((opcodes == isa.Opcode[unit.name]).sum()) for unit in Unit]
 
 
 def prepared_memory(code: bytes, program_address: int, memory: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

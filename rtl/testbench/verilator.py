@@ -90,7 +90,7 @@ def build(config: ArchConfig) -> Path:
 def _compile(config: ArchConfig, verilog: str, main: bytes, version: str, library: Path) -> None:
     """Build in a temporary folder beside `library`, then move the result into place in one step."""
     cxx.compiler()
-    defines = [f"-DBUS_BYTES={config.bus_bytes}", f"-DREGISTERS={len(REGISTERS)}"]
+    defines = [f"-DBUS_BYTES={config.bus_bytes}", f"-DUNITS={UNITS}", f"-DREGISTERS={len(REGISTERS)}"]
     defines += [
         f"-DREGISTER_{name}={REGISTERS[name].address}" for name in ("CONTROL", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
     ]

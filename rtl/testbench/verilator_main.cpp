@@ -1,7 +1,7 @@
 // Runs one program on the Verilated machine, with the external memory of docs/timing.md.
 //
 // A shared library with a C interface: testbench_create, testbench_advance (until it returns something other than
-// RUNNING), testbench_destroy. BUS_BYTES, REGISTERS and the REGISTER_* addresses come from the command line.
+// RUNNING), testbench_destroy. BUS_BYTES, UNITS, REGISTERS and the REGISTER_* addresses come from the command line.
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -13,7 +13,6 @@
 
 namespace {
 
-constexpr int UNITS = 4;
 constexpr int SLICE_CYCLES = 1024;
 constexpr auto SLICE_TIME = std::chrono::milliseconds(200);
 constexpr uint64_t PAGE_BYTES = 4096;

@@ -31,6 +31,7 @@ def small(**changes: object) -> ArchConfig:
         "param_channels": 16,
         "post_lanes": 4,
         "depthwise_taps": 0,
+        "depthwise_words": 32,
         "queue_depth": 3,
         "bus_bytes": 8,
         "outstanding_bursts": 2,
@@ -44,7 +45,7 @@ def small(**changes: object) -> ArchConfig:
 MACHINES = (
     small(),
     small(rows=1, cols=1, post_lanes=1, bus_bytes=4, spad_banks=1, outstanding_bursts=1, read_latency_cycles=1),
-    small(rows=7, cols=14, post_lanes=1, param_channels=64, bus_bytes=4, write_latency_cycles=1),
-    small(rows=16, cols=4, bus_bytes=32, outstanding_bursts=8, read_latency_cycles=3),
+    small(rows=7, cols=14, post_lanes=1, param_channels=64, bus_bytes=4, write_latency_cycles=1, depthwise_taps=3),
+    small(rows=16, cols=4, bus_bytes=32, outstanding_bursts=8, read_latency_cycles=3, depthwise_taps=1),
 )
 """Machines whose words are narrower than, as wide as and wider than a beat."""

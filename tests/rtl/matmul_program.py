@@ -17,6 +17,12 @@ ACTIVATIONS, WEIGHTS, RECORDS, OUTPUTS = 4093, 5120, 6000, 7001
 """Byte addresses; the first and the last are unaligned, the activations cross a page."""
 
 MEMORY_BYTES = 8192
+RECORD = np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")])
+POST_FIELDS = {
+    "source": Source.ACC, "mode": Mode.SINGLE, "per_channel": 1, "src_ox_stride": 1, "dst_ox_stride": 1,
+    "zero_point": -3, "act_min": -100, "act_max": 90,
+}  # fmt: skip
+"""A POST that does what `finish` does."""
 
 
 def on(*units: Unit) -> int:
@@ -24,8 +30,14 @@ def on(*units: Unit) -> int:
     return sum(1 << unit for unit in units)
 
 
+def finish(sums: np.ndarray, records: np.ndarray) -> np.ndarray:
+    """Bias, requantization and clamp; channels are the last axis."""
+    values = requantize(sums + records["bias"], records["multiplier"], records["shift"], "single")
+    return np.clip(values + POST_FIELDS["zero_point"], POST_FIELDS["act_min"], POST_FIELDS["act_max"]).astype(np.int8)
+
+
 @dataclass
-class MatmulProgram:
+class HandWrittenProgram:
     """Program, external memory before, and external memory after the run."""
 
     instructions: list[Instruction]
@@ -37,29 +49,27 @@ class MatmulProgram:
         return encode(self.instructions)
 
 
-def matmul_program(config: ArchConfig, seed: int) -> MatmulProgram:
+def matmul_program(config: ArchConfig, seed: int) -> HandWrittenProgram:
     """Strip s: LOAD its pixels, EXEC them, POST, STORE; consecutive strips use different banks."""
     rng = np.random.default_rng(seed)
     rows, cols = config.rows, config.cols
     activations = rng.integers(-128, 128, (STRIPS, CHUNKS, PIXELS, rows)).astype(np.int8)
     weights = rng.integers(-128, 128, (CHUNKS, rows, cols)).astype(np.int8)
-    records = np.zeros(cols, np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")]))
+    records = np.zeros(cols, RECORD)
     records["bias"] = rng.integers(-50000, 50000, cols)
     records["multiplier"] = rng.integers(1 << 30, 1 << 31, cols)
     records["shift"] = rng.integers(-10, -5, cols)
     memory = rng.integers(0, 256, MEMORY_BYTES, np.uint8)
     for address, data in ((ACTIVATIONS, activations), (WEIGHTS, weights), (RECORDS, records)):
         memory[address : address + data.nbytes] = np.frombuffer(data.tobytes(), np.uint8)
-    sums = np.einsum("scpr,crn->spn", activations.astype(np.int64), weights.astype(np.int64)) + records["bias"]
-    values = requantize(sums, records["multiplier"], records["shift"], "single") - 3
-    output = np.clip(values, -100, 90).astype(np.int8)
+    output = finish(np.einsum("scpr,crn->spn", activations.astype(np.int64), weights.astype(np.int64)), records)
     words = -(-cols // rows)
     width = min(rows, cols)
     expected = memory.copy()
     stored = output.reshape(STRIPS, PIXELS, words, width).transpose(0, 2, 1, 3)
     expected[OUTPUTS : OUTPUTS + stored.size] = np.frombuffer(stored.tobytes(), np.uint8)
     instructions = _setup(config) + [i for strip in range(STRIPS) for i in _strip(config, strip, words, width)]
-    return MatmulProgram(instructions, memory, expected)
+    return HandWrittenProgram(instructions, memory, expected)
 
 
 def _setup(config: ArchConfig) -> list[Instruction]:
@@ -102,22 +112,13 @@ def _strip(config: ArchConfig, strip: int, words: int, width: int) -> list[Instr
         "wait": on(Unit.LOAD) | (on(Unit.POST) if reused else 0),
         "signal": on(Unit.POST) | (on(Unit.LOAD) if reusing else 0),
     }
-    post = {
-        "source": Source.ACC,
-        "mode": Mode.SINGLE,
-        "per_channel": 1,
+    post = POST_FIELDS | {
         "word_count": words,
-        "oy_count": 1,
         "ox_count": PIXELS,
         "group_count": width // config.post_lanes,
         "src_address": accumulators,
-        "src_ox_stride": 1,
         "dst_address": target,
         "dst_word_stride": PIXELS,
-        "dst_ox_stride": 1,
-        "zero_point": -3,
-        "act_min": -100,
-        "act_max": 90,
         "wait": on(Unit.EXEC) | (on(Unit.STORE) if reused else 0),
         "signal": on(Unit.STORE) | (on(Unit.EXEC) if reusing else 0),
     }

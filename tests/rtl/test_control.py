@@ -25,12 +25,12 @@ def check_semaphores(steps: int = 300) -> None:
 
     async def testbench(ctx: SimulatorContext) -> None:
         for _ in range(steps):
-            posts = [int(rng.integers(16)) for _ in Unit]
+            posts = [int(rng.integers(1 << len(Unit))) for _ in Unit]
             takes = []
             for unit in Unit:
                 held = sum(1 << p for p in Unit if count[p, unit])
-                assert ctx.get(dut.tokens[unit]) == held | 0b110000
-                takes.append(held & int(rng.integers(16)))
+                assert ctx.get(dut.tokens[unit]) == held | 0b100000
+                takes.append(held & int(rng.integers(1 << len(Unit))))
                 ctx.set(dut.post[unit], posts[unit])
                 ctx.set(dut.take[unit], takes[unit])
             for p in Unit:

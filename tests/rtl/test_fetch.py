@@ -9,25 +9,35 @@ from bench import simulate, small
 from naive_timing import Bursts, ReadBus, cut
 
 import rtl.bursts
+import rtl.fetch
 from accel.config import ArchConfig
 from accel.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit, encode
 from accel.registers import CAUSES
 from rtl.control import fetch_cause
 from rtl.fetch import Fetch
+from rtl.interfaces import opcodes
 from rtl.testbench.memory import ReadMemory
 
 pytestmark = pytest.mark.rtl
 MACHINES = (
     small(bus_bytes=4, read_latency_cycles=1, outstanding_bursts=1),
-    small(bus_bytes=16, read_latency_cycles=7),
-    small(bus_bytes=64, read_latency_cycles=20, outstanding_bursts=4),
+    small(bus_bytes=16, read_latency_cycles=7, depthwise_taps=3),
+    small(bus_bytes=64, read_latency_cycles=20, outstanding_bursts=4, depthwise_taps=1),
 )
 ADDRESS = 4096 - 5 * INSTRUCTION_BYTES
 PROGRAM = 16
 
 
-def random_program(rng: np.random.Generator) -> list[Instruction]:
-    return [Instruction(Opcode(int(rng.integers(1, 5))), {"signal": int(rng.integers(16))}) for _ in range(PROGRAM)]
+def random_program(config: ArchConfig, rng: np.random.Generator) -> list[Instruction]:
+    known = opcodes(config)
+    return [
+        Instruction(known[int(rng.integers(len(known)))], {"signal": int(rng.integers(16))}) for _ in range(PROGRAM)
+    ]
+
+
+def always(cycles: int) -> np.ndarray:
+    """All queues have a place."""
+    return np.ones((cycles, len(Unit)), bool)
 
 
 def expected_dispatches(config: ArchConfig, program: list[Instruction], ready: np.ndarray) -> list[int]:
@@ -66,12 +76,12 @@ def fetch(config: ArchConfig, code: bytes, ready: np.ndarray, faulty_from: int |
         for now in range(len(ready)):
             bus.response = 2 if faulty_from is not None and now >= faulty_from else 0
             bus.drive(ctx, now)
-            for unit in Unit:
-                ctx.set(dut.queues[unit].ready, bool(ready[now, unit]))
+            for unit, queue in enumerate(dut.queues):
+                ctx.set(queue.ready, bool(ready[now, unit]))
             bus.sample(ctx, now)
-            for unit in Unit:
-                if ctx.get(dut.queues[unit].valid) and ready[now, unit]:
-                    word = ctx.get(dut.queues[unit].payload)
+            for unit, queue in enumerate(dut.queues):
+                if ctx.get(queue.valid) and ready[now, unit]:
+                    word = ctx.get(queue.payload)
                     seen["dispatch"].append((now, unit, word.to_bytes(INSTRUCTION_BYTES, "little")))
             for event, signal in (("opcode", dut.opcode_error), ("response", dut.response_error), ("done", dut.done)):
                 if ctx.get(signal):
@@ -85,7 +95,7 @@ def fetch(config: ArchConfig, code: bytes, ready: np.ndarray, faulty_from: int |
 
 def check(config: ArchConfig, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    program = random_program(rng)
+    program = random_program(config, rng)
     ready = rng.random((800, len(Unit))) < rng.choice([0.05, 0.5, 1.0], (800, len(Unit)), p=[0.2, 0.3, 0.5])
     ready[500:] = True
     seen = fetch(config, encode(program), ready)
@@ -108,8 +118,8 @@ def test_dispatch_cycles(machine: int) -> None:
 
 def test_one_instruction_per_cycle_over_a_wide_bus() -> None:
     config = small(bus_bytes=INSTRUCTION_BYTES, outstanding_bursts=4)
-    program = random_program(np.random.default_rng(0))[:4]
-    cycles = [t for t, _, _ in fetch(config, encode(program), np.ones((60, 4), bool))["dispatch"]]
+    program = random_program(config, np.random.default_rng(0))[:4]
+    cycles = [t for t, _, _ in fetch(config, encode(program), always(60))["dispatch"]]
     assert np.diff(cycles).tolist() == [1, 1, 1]
 
 
@@ -119,20 +129,27 @@ def test_catches_bursts_that_are_too_short(monkeypatch: pytest.MonkeyPatch) -> N
         check(MACHINES[0], seed=0)
 
 
-def test_an_unknown_opcode_drops_the_rest() -> None:
-    program = random_program(np.random.default_rng(1))
+@pytest.mark.parametrize(("machine", "opcode"), [(1, 0), (1, max(Opcode) + 1), (0, Opcode.DEPTHWISE)])
+def test_an_opcode_without_unit_drops_the_rest(machine: int, opcode: int) -> None:
+    program = random_program(MACHINES[machine], np.random.default_rng(1))
     code = bytearray(encode(program))
-    code[7 * INSTRUCTION_BYTES] &= 0xF0
-    seen = fetch(MACHINES[1], bytes(code), np.ones((600, 4), bool))
+    code[7 * INSTRUCTION_BYTES] = code[7 * INSTRUCTION_BYTES] & 0xF0 | opcode
+    seen = fetch(MACHINES[machine], bytes(code), always(600))
     assert [word for _, _, word in seen["dispatch"]] == [i.encode() for i in program[:7]]
     assert len(seen["opcode"]) == 1
     assert seen["done"]
 
 
+def test_catches_a_dispatch_to_a_unit_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtl.fetch, "opcodes", lambda config: list(Opcode))
+    with pytest.raises(AssertionError):
+        test_an_opcode_without_unit_drops_the_rest(0, Opcode.DEPTHWISE)
+
+
 def test_an_error_response_drops_the_rest() -> None:
     config = MACHINES[1]
-    program = random_program(np.random.default_rng(2))
-    ready = np.ones((600, 4), bool)
+    program = random_program(config, np.random.default_rng(2))
+    ready = always(600)
     cycles = expected_dispatches(config, program, ready)
     seen = fetch(config, encode(program), ready, faulty_from=cycles[4])
     assert [word for _, _, word in seen["dispatch"]] == [i.encode() for i in program[:5]]

@@ -7,6 +7,7 @@ import pytest
 from amaranth.sim import SimulatorContext
 from bench import MACHINES, simulate
 from naive_timing import Load
+from rtl_mutation import mutate
 
 import rtl.load_unit
 import rtl.load_writer
@@ -23,7 +24,7 @@ ALL_TOKENS = 0x3F
 def random_load(config: ArchConfig, rng: np.random.Generator) -> Instruction:
     """A LOAD with overlapping or gapped windows, padding, strides and any destination."""
     memory = Memory(int(rng.integers(len(Memory))))
-    width = (config.rows, config.cols, PARAM_RECORD_BYTES, 1)[memory]
+    width = (config.rows, config.cols, PARAM_RECORD_BYTES, 1, min(config.rows, config.cols))[memory]
     word_bytes = width if memory == Memory.PARAM else int(rng.integers(1, width + 1))
     step = int(rng.integers(1, config.load_word_bytes + 1)) if rng.random() < 0.5 else word_bytes
     row_words = int(rng.integers(1, 12))
@@ -87,7 +88,8 @@ def check(config: ArchConfig, seed: int, size: int = 12, stalls: np.random.Gener
     dut, model = LoadUnit(config), Load(config)
     issue, complete, signals, occupied, busy = [], [], [], [], 0
     writes: dict[Memory, list] = {m: [] for m in Memory}
-    ports = {target: getattr(dut, f"{target.name.lower()}_write") for target in Memory}
+    targets = [target for target in Memory if target is not Memory.TAPS or config.depthwise_taps]
+    ports = {target: getattr(dut, f"{target.name.lower()}_write") for target in targets}
     expected_issue: list[int] = []
     expected_complete: list[int] = []
 
@@ -125,7 +127,7 @@ def check(config: ArchConfig, seed: int, size: int = 12, stalls: np.random.Gener
         assert ctx.get(control.idle)
 
     simulate(dut, testbench)
-    for target in Memory:
+    for target in targets:
         mine = [i for i in program if i["memory"] == target]
         assert writes[target] == [write for i in mine for write in expected_writes(i, memory)]
     assert signals == [i["signal"] for i in program]
@@ -155,6 +157,12 @@ def test_catches_bytes_of_the_neighbour_row(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(rtl.load_writer, "low_bytes", lambda count, width: ~0)
     with pytest.raises(AssertionError):
         check(MACHINES[0], seed=0)
+
+
+def test_catches_taps_that_go_to_the_scratchpad(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch, rtl.load_writer, None, "word_layout", 'LOAD_LAYOUT["memory"].width', "2")
+    with pytest.raises(AssertionError):
+        check(MACHINES[2], seed=2)
 
 
 def test_waits_for_tokens_and_reports_error_responses() -> None:

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from amaranth.hdl import Const
 from bench import small
-from matmul_program import matmul_program
+from depthwise_program import depthwise_program
+from matmul_program import HandWrittenProgram, matmul_program
 from naive_timing import Machine
 from random_programs import random_config, random_program
 
 import rtl.top
 from accel.config import ArchConfig
 from accel.errors import DivergenceError, InputError, ProgramError, ToolError
-from accel.isa import Instruction, Opcode, Unit, encode
+from accel.isa import Instruction, Memory, Opcode, Unit, encode
 from accel.registers import COUNTED_UNITS, ERRORS
 from rtl.interfaces import MASK_BITS
 from rtl.testbench import amaranth, icarus, result, verilator
@@ -31,6 +32,12 @@ ODD = (
     small(rows=7, cols=14, post_lanes=1, spad_banks=7, bus_bytes=16, param_channels=64, acc_banks=8),
     small(rows=4, cols=16, post_lanes=4, spad_banks=8, bus_bytes=32, param_channels=64),
     small(rows=16, cols=4, post_lanes=2, spad_banks=4, bus_bytes=8, outstanding_bursts=8, queue_depth=8),
+)
+ENGINE = small(rows=4, cols=2, spad_banks=8, acc_banks=4, acc_bank_words=64, post_lanes=1, depthwise_taps=3)
+ENGINES = (
+    ENGINE,
+    small(rows=2, cols=6, spad_banks=8, acc_banks=4, post_lanes=1, depthwise_taps=1, bus_bytes=4, param_channels=32),
+    small(rows=8, cols=8, spad_banks=8, acc_banks=4, depthwise_taps=5, bus_bytes=16, param_channels=32),
 )
 MAX_CYCLES = 20000
 
@@ -54,12 +61,26 @@ def check(
     return got
 
 
-def check_matmul(run: Run, config: ArchConfig, seed: int) -> None:
-    program = matmul_program(config, seed)
+def check_hand_written(run: Run, config: ArchConfig, program: HandWrittenProgram) -> SimulationResult:
     got = check(run, config, program.instructions, program.memory)
     expected = program.expected.copy()
     expected[: len(program.code)] = np.frombuffer(program.code, np.uint8)
     np.testing.assert_array_equal(got.memory, expected)
+    return got
+
+
+def check_matmul(run: Run, config: ArchConfig, seed: int) -> None:
+    check_hand_written(run, config, matmul_program(config, seed))
+
+
+def check_depthwise(run: Run, config: ArchConfig, seed: int) -> None:
+    """Values and cycles, with EXECs and DEPTHWISEs that run at the same time."""
+    got = check_hand_written(run, config, depthwise_program(config, seed))
+    spans = {
+        unit: {cycle for span in zip(got.issue[unit], got.complete[unit], strict=True) for cycle in range(*span)}
+        for unit in (Unit.EXEC, Unit.DEPTHWISE)
+    }
+    assert len(spans[Unit.EXEC] & spans[Unit.DEPTHWISE]) > 10
 
 
 def check_random(run: Run, seed: int, programs: int) -> None:
@@ -83,6 +104,20 @@ def test_matmul() -> None:
 
 def test_matmul_in_icarus(icarus_run: Run) -> None:
     check_matmul(icarus_run, SMALL, seed=1)
+
+
+def test_depthwise_beside_the_array() -> None:
+    check_depthwise(amaranth.run, ENGINE, seed=0)
+
+
+def test_depthwise_beside_the_array_in_icarus(icarus_run: Run) -> None:
+    check_depthwise(icarus_run, ENGINE, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", range(len(ENGINES)))
+def test_depthwise_beside_the_array_on_odd_machines(machine: int) -> None:
+    check_depthwise(verilator.run, ENGINES[machine], seed=machine)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +148,36 @@ def errors(got: SimulationResult) -> list[str]:
     return [name for i, name in enumerate(ERRORS) if got.error >> i & 1]
 
 
-def test_conflicting_ports_are_reported() -> None:
-    exec_and_store = [
-        Instruction(Opcode.EXEC, {"oy_count": 8, "ox_count": 8, "height": 1, "width": 1, "k_rows": 2}),
-        Instruction(Opcode.STORE, {"dram_address": 512, "row_words": 60, "word_bytes": 2}),
-    ]
-    got = amaranth.run(SMALL, encode(exec_and_store), 0, np.zeros(1024, np.uint8), max_cycles=MAX_CYCLES)
-    assert errors(got) == ["spad_read"]
+PIXELS = {"oy_count": 8, "ox_count": 8, "height": 1, "width": 1}
+ROWS = PIXELS | {"x_dilation": 1, "x_step": 1, "width": 8, "row_steps": 8}
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        (Instruction(Opcode.STORE, {"dram_address": 512, "row_words": 60, "word_bytes": 2}), ["spad_read"]),
+        (Instruction(Opcode.DEPTHWISE, ROWS | {"acc_address": 64}), ["spad_read"]),
+        (Instruction(Opcode.DEPTHWISE, ROWS | {"spad_address": 64}), ["acc_port"]),
+        (Instruction(Opcode.DEPTHWISE, ROWS | {"spad_address": 64, "acc_address": 64}), []),
+    ],
+)
+def test_conflicting_ports_are_reported(other: Instruction, found: list[str]) -> None:
+    both = encode([Instruction(Opcode.EXEC, PIXELS | {"k_rows": 2}), other])
+    got = amaranth.run(ENGINE, both, 0, np.zeros(1024, np.uint8), max_cycles=MAX_CYCLES)
+    assert errors(got) == found
+
+
+def test_a_machine_without_engine_drops_what_is_meant_for_it() -> None:
+    load = {"memory": Memory.TAPS, "dram_address": 512, "row_bytes": 2, "word_bytes": 2}
+    memory = np.full(1024, 5, np.uint8)
+    got = amaranth.run(SMALL, encode([Instruction(Opcode.LOAD, load)]), 0, memory, max_cycles=MAX_CYCLES)
+    assert errors(got) == []
+    assert len(got.complete[Unit.LOAD]) == 1
+    program = [Instruction(Opcode.DEPTHWISE, {}), Instruction(Opcode.LOAD, load)]
+    got = amaranth.run(SMALL, encode(program), 0, memory, max_cycles=MAX_CYCLES)
+    assert errors(got) == ["opcode"]
+    assert not any(len(stamps) for stamps in (*got.issue.values(), *got.complete.values()))
+    assert got.counters["DEPTHWISE_EMPTY"] == got.total_cycles
 
 
 def test_error_responses_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +198,7 @@ def test_a_program_without_an_end_is_stopped() -> None:
     stuck = encode([Instruction(Opcode.EXEC, {"wait": 1 << Unit.LOAD})])
     with pytest.raises(DivergenceError) as caught:
         amaranth.run(SMALL, stuck, 0, np.zeros(64, np.uint8), max_cycles=50)
-    progress = "LOAD 0 of 0, EXEC 0 of 1, POST 0 of 0, STORE 0 of 0"
+    progress = "LOAD 0 of 0, EXEC 0 of 1, POST 0 of 0, STORE 0 of 0, DEPTHWISE 0 of 0"
     assert str(caught.value) == (
         f"the RTL must finish within 50 cycles, got no end (issued: {progress}); "
         "raise max_cycles or check the program for waits without signals"

@@ -12,21 +12,33 @@ import pytest
 from bench import small
 
 import rtl
-from accel.config import ArchConfig
+from accel.config import REQUANT_MODES, ArchConfig
 from rtl.testbench.cache import cached_verilog
 from rtl.testbench.verilator import verilator_root
 from rtl.verilog import TOP, emit
 
 pytestmark = pytest.mark.rtl
+SMALLEST = {
+    "cols": 1,
+    "post_lanes": 1,
+    "bus_bytes": 4,
+    "spad_banks": 1,
+    "spad_bank_words": 8,
+    "wbuf_words": 8,
+    "acc_banks": 1,
+    "acc_bank_words": 1,
+    "param_channels": 4,
+    "queue_depth": 2,
+    "outstanding_bursts": 1,
+}
 ODD = (
-    small(
-        rows=1, cols=1, post_lanes=1, bus_bytes=4, spad_banks=1, spad_bank_words=8, wbuf_words=8, acc_banks=1,
-        acc_bank_words=1, param_channels=4, queue_depth=2, outstanding_bursts=1,
-    ),
+    small(rows=1, **SMALLEST),
     small(rows=3, cols=3, post_lanes=1, bus_bytes=64, spad_banks=3, acc_banks=5),
     small(rows=7, cols=14, post_lanes=1, param_channels=64, bus_bytes=16, spad_banks=7, requant_modes=("fp32",)),
-    small(rows=4, cols=16, param_channels=64, bus_bytes=32, spad_banks=8, requant_modes=("tflite", "single", "fp32")),
-    small(rows=16, cols=4, post_lanes=2, acc_banks=8, outstanding_bursts=64),
+    small(
+        rows=4, cols=16, param_channels=64, bus_bytes=32, spad_banks=8, requant_modes=REQUANT_MODES, depthwise_taps=7,
+    ),
+    small(rows=16, cols=4, post_lanes=2, acc_banks=8, outstanding_bursts=64, depthwise_taps=3),
 )  # fmt: skip
 WAIVED = ("DECLFILENAME", "UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC", "PROCASSINIT")
 """Amaranth extends and truncates by its own rules and leaves it to Verilog's assignments."""
@@ -52,6 +64,16 @@ def smallest() -> str:
 
 def test_lint(smallest: str, tmp_path: Path) -> None:
     assert lint(smallest, tmp_path) == []
+
+
+def test_lint_with_a_depthwise_engine(tmp_path: Path) -> None:
+    verilog = emit(small(rows=2, depthwise_taps=1, depthwise_words=8, **SMALLEST))
+    assert "tap_memory" in verilog
+    assert lint(verilog, tmp_path) == []
+
+
+def test_without_an_engine_there_is_nothing_of_it(smallest: str) -> None:
+    assert not re.search(r"tap_memory|depthwise_(unit|queue)", smallest)
 
 
 @pytest.mark.slow

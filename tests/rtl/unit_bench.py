@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from amaranth.hdl import Elaboratable
+from amaranth.lib.wiring import PureInterface
 from amaranth.sim import Simulator
 
 from accel.isa import Instruction
@@ -30,6 +32,68 @@ class Record:
     occupied: list[int] = field(default_factory=list)
     idle: list[int] = field(default_factory=list)
     reads: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+
+@dataclass
+class AccumulatorModel:
+    """Accumulators as `AccumulatePort` describes them: which column writes what in which cycle.
+
+    `skew` is the number of cycles from one column to the next; `writes` holds (cycle, column, address, value).
+    """
+
+    port: PureInterface
+    columns: int
+    skew: int
+    commands: list[tuple[int, int, int]] = field(default_factory=list)
+    words: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
+    writes: set[tuple[int, int, int, int]] = field(default_factory=set)
+
+    def observe(self, cycle: int, get) -> None:
+        psums = get(self.port.psums)
+        for c in range(self.columns):
+            if (read := cycle - 1 - self.skew * c) >= 0 and self.commands[read][0]:
+                _, address, overwrite = self.commands[read]
+                value = wrap(int32(psums, c) + (0 if overwrite else self.words[address, c]))
+                self.words[address, c] = value
+                self.writes.add((cycle, c, address, value))
+        self.commands.append((get(self.port.en), get(self.port.addr), get(self.port.overwrite)))
+
+
+@dataclass
+class ExpectedSums:
+    """The writes that `AccumulatorModel` should see, in any order of calls that keeps each word's own."""
+
+    words: int
+    skew: int
+    values: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
+    writes: set[tuple[int, int, int, int]] = field(default_factory=set)
+
+    def add(self, cycle: int, address: int, sums: list[int], keep: bool) -> None:
+        """Column 0 writes in `cycle`."""
+        address %= self.words
+        for c, total in enumerate(sums):
+            self.values[address, c] = wrap(total + keep * self.values[address, c])
+            self.writes.add((cycle + self.skew * c, c, address, self.values[address, c]))
+
+
+def wrap(value: int) -> int:
+    """To int32."""
+    return (value + 2**31) % 2**32 - 2**31
+
+
+def int32(vector: int, index: int) -> int:
+    """Element `index` of a packed vector."""
+    return wrap(vector >> 32 * index & (2**32 - 1))
+
+
+def extreme_words(rng: random.Random, words: int, lanes: int) -> list[list[int]]:
+    """Words of int8, the extremes often."""
+    return [[rng.choice((-128, 127, rng.randrange(-128, 128))) for _ in range(lanes)] for _ in range(words)]
+
+
+def pack(word: list[int]) -> int:
+    """A word of int8 as a port carries it."""
+    return int.from_bytes(bytes(byte % 256 for byte in word), "little")
 
 
 def random_stimulus(rng: random.Random, instructions: list[Instruction], cycles: int) -> Stimulus:

@@ -1,0 +1,122 @@
+"""The depthwise engine's row stream: which words enter its windows when."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, Value, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from accel.config import ArchConfig
+from accel.isa import Opcode
+from rtl.interfaces import ReadPort, layout, loop_levels
+from rtl.loop_nest import LoopNest
+from rtl.pipeline import delayed
+from rtl.window import POSITION
+
+DEPTHWISE_LAYOUT = layout(Opcode.DEPTHWISE)
+STEP_BITS = DEPTHWISE_LAYOUT["row_steps"].width
+ROW_LEVELS = {level: loop_levels(Opcode.DEPTHWISE)[level] for level in ("ky", "oy")} | {"step": STEP_BITS}
+"""Tap rows, their output rows, and `row_steps` steps of each."""
+
+TAP_BITS = 3
+"""Width of a number of taps of the engine."""
+
+ROW_POSITIONS = {"y": (POSITION, ("oy", "ky")), "x": (POSITION, ("step",))}
+"""Variables of a nest of `ROW_LEVELS`."""
+
+
+def drive_rows(nest: LoopNest, instruction, x_start: Value) -> list:
+    """Statements that give a nest of `ROW_LEVELS` its counts and positions; rows start at column position `x_start`."""
+    return [
+        nest.counts.ky.eq(instruction.ky_count),
+        nest.counts.oy.eq(instruction.oy_count),
+        nest.counts.step.eq(instruction.row_steps),
+        nest.starts.y.eq(instruction.y_start),
+        nest.starts.x.eq(x_start),
+        nest.strides.y.oy.eq(instruction.y_step),
+        nest.strides.y.ky.eq(instruction.y_dilation),
+        nest.strides.x.step.eq(instruction.x_step),
+    ]
+
+
+class DepthwiseReader(wiring.Component):
+    """Reads one row of words after the other, a step per cycle; those that do not exist are not read.
+
+    Members
+    -------
+    start, instruction : In
+        The first step of `instruction` comes in the next cycle.
+    current : In
+        The instruction whose steps run.
+    read, read_earlier : Out(ReadPort)
+        A step's word, and the one before it if two enter.
+    words, earlier : Out
+        The lanes' bytes of those words, one cycle after the read.
+    double : Out(1)
+        Two words enter with `words`.
+    """
+
+    def __init__(self, config: ArchConfig):
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "instruction": In(DEPTHWISE_LAYOUT),
+                "current": In(DEPTHWISE_LAYOUT),
+                "read": Out(ReadPort(config.spad_words, config.rows)),
+                "read_earlier": Out(ReadPort(config.spad_words, config.rows)),
+                "words": Out(8 * config.depthwise_lanes),
+                "earlier": Out(8 * config.depthwise_lanes),
+                "double": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        variables = {"spad": (unsigned(len(self.read.addr)), tuple(ROW_LEVELS))}
+        m.submodules.rows = rows = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
+        streaming = Signal()
+        m.d.comb += [rows.load.eq(self.start), rows.step.eq(streaming), self._drive_nest(rows)]
+        m.d.sync += streaming.eq(self.start | (streaming & ~rows.done))
+        self._read(m, rows, streaming)
+        first_byte = delayed(m, self.current.spad_byte, 1, "first_byte")
+        m.d.comb += [
+            self.words.eq(self._lane_bytes(self.read.data, first_byte)),
+            self.earlier.eq(self._lane_bytes(self.read_earlier.data, first_byte)),
+        ]
+        return m
+
+    def _drive_nest(self, rows: LoopNest) -> list:
+        """Statements that give the nest the rows of `instruction`, the first word being `lead_steps` early."""
+        held = self.instruction
+        further_taps = (held.kx_count - 1)[:TAP_BITS]
+        return [
+            *drive_rows(rows, held, held.x_start + further_taps * held.x_dilation - held.lead_steps * held.x_step),
+            rows.starts.spad.eq(held.spad_address + further_taps * held.kx_stride - held.lead_steps * held.ox_stride),
+            rows.strides.spad.ky.eq(held.ky_stride),
+            rows.strides.spad.oy.eq(held.oy_stride),
+            rows.strides.spad.step.eq(held.ox_stride),
+        ]
+
+    def _read(self, m: Module, rows: LoopNest, streaming: Signal) -> None:
+        """Read the words of the current step that exist."""
+        current, y, x = self.current, rows.values.y, rows.values.x
+        before = Signal.like(x, name="x_before")
+        double = current.x_step != current.x_dilation
+        # The word before a row's first one would be tap -1 of its first output.
+        outside = rows.first.step & (2 * current.lead_steps + 1 == current.kx_count)
+        row_exists = streaming & (y >= 0) & (y < current.height)
+        m.d.comb += [
+            before.eq(x - current.x_dilation),
+            self.read.en.eq(row_exists & (x >= 0) & (x < current.width)),
+            self.read.addr.eq(rows.values.spad),
+            self.read_earlier.en.eq(row_exists & double & ~outside & (before >= 0) & (before < current.width)),
+            self.read_earlier.addr.eq(rows.values.spad - current.kx_stride),
+            self.double.eq(delayed(m, double, 1, "double")),
+        ]
+
+    def _lane_bytes(self, word: Value, first_byte: Value) -> Value:
+        """The bytes of `word` from `first_byte` on, which is 0 where every byte has its lane."""
+        if self.config.rows == self.config.depthwise_lanes:
+            return word
+        return word >> (first_byte << 3)

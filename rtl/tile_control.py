@@ -1,0 +1,43 @@
+"""What EXEC and DEPTHWISE share: issue to the weight sequencer, completion some cycles behind the last step."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
+
+from rtl.pipeline import delayed
+from rtl.weight_sequencer import WeightSequencer
+
+
+def drive_control(
+    m: Module, control: wiring.PureInterface, weights: WeightSequencer, steps: wiring.Component, latency: int
+) -> None:
+    """Connect a unit's `UnitControl` with its sequencers.
+
+    Parameters
+    ----------
+    m : Module
+        Receives the logic.
+    control : UnitControl
+    weights : WeightSequencer
+        Takes an instruction when its tokens are there.
+    steps : Component
+        Sequencer with the outputs `streaming` (an instruction's steps are under way), `last` (this step is its
+        instruction's last) and `signal` (the instruction's mask then, zero otherwise).
+    latency : int
+        Cycles from the last step to completion.
+    """
+    issue, in_flight = Signal(), Signal(range(latency + 3))
+    queue, head = control.instruction, weights.head
+    ending = delayed(m, Cat(steps.last, steps.signal), latency, "ending", reset_less=False)
+    m.d.sync += in_flight.eq(in_flight + issue - control.complete)
+    m.d.comb += [
+        head.eq(queue.payload),
+        issue.eq(queue.valid & weights.free & ~(head.wait & ~control.tokens).any()),
+        queue.ready.eq(issue),
+        weights.issue.eq(issue),
+        control.occupied.eq(issue | ~weights.free | steps.streaming),
+        control.busy.eq(control.occupied),
+        Cat(control.complete, control.signal).eq(ending),
+        control.idle.eq(in_flight == 0),
+    ]

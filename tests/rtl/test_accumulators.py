@@ -1,0 +1,158 @@
+"""ACC against a dictionary: EXEC, DEPTHWISE and POST in any order, and their conflicts."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+
+import pytest
+from amaranth.sim import SimulatorContext
+from bench import simulate, small
+from rtl_mutation import mutate
+
+from accel.config import ArchConfig
+from rtl import accumulators
+from rtl.accumulators import Accumulators
+
+pytestmark = pytest.mark.rtl
+
+CYCLES = 400
+
+
+class AccumulatorModel:
+    """Random commands of EXEC, DEPTHWISE and POST against one dictionary; EXEC's column c runs c cycles behind."""
+
+    def __init__(self, config: ArchConfig, seed: int):
+        self.config, self.rng = config, random.Random(seed)
+        self.dut = Accumulators(config)
+        self.values: dict[tuple[int, int], int] = defaultdict(int)
+        self.commands = [(0, 0, 0)] * (config.cols + 1)
+        self.engine_commands = [(0, 0, 0)] * 2
+        self.due: int | None = None
+        self.mismatches = 0
+        self.conflicts: Counter[str] = Counter()
+
+    def cycle(self, ctx) -> None:
+        """What was read in the cycle before is written in this one, then POST reads."""
+        if self.due is not None:
+            self.mismatches += ctx.get(self.dut.post_read.data) != self.due
+        self.commands = [self._command(0.4), *self.commands[: self.config.cols]]
+        self.engine_commands = [self._command(0.4 if self.config.depthwise_taps else 0), self.engine_commands[0]]
+        if self._engine_clashes():
+            self._expect_conflict(ctx, "EXEC and DEPTHWISE")
+            self.engine_commands[0] = (0, 0, 0)
+        self._drive(ctx, self.dut.exec_accumulate, self.commands[0])
+        self._accumulate(ctx, self.dut.exec_accumulate, self.config.cols, self.commands[1:])
+        if self.config.depthwise_taps:
+            self._drive(ctx, self.dut.depthwise_accumulate, self.engine_commands[0])
+            before = self.engine_commands[1:] * self.config.cols
+            self._accumulate(ctx, self.dut.depthwise_accumulate, self.config.depthwise_lanes, before)
+        self._post(ctx)
+
+    def _command(self, probability: float) -> tuple[int, int, int]:
+        rng = self.rng
+        return int(rng.random() < probability), rng.randrange(self.config.acc_words), int(rng.random() < 0.3)
+
+    def _bank(self, address: int) -> int:
+        return address // self.config.acc_bank_words
+
+    def _engine_clashes(self) -> bool:
+        """Whether any column of EXEC reads the bank that DEPTHWISE reads in this cycle."""
+        en, address, _ = self.engine_commands[0]
+        return bool(en) and self._exec_uses(self._bank(address))
+
+    def _exec_uses(self, bank: int) -> bool:
+        return any(en and self._bank(a) == bank for en, a, _ in self.commands[: self.config.cols])
+
+    def _expect_conflict(self, ctx, users: str) -> None:
+        """The current commands must raise it; the caller then takes one of them back."""
+        ctx.set(self.dut.post_read.en, 0)
+        self._drive(ctx, self.dut.exec_accumulate, self.commands[0])
+        self._drive(ctx, self.dut.depthwise_accumulate, self.engine_commands[0])
+        self.mismatches += not ctx.get(self.dut.conflict)
+        self.conflicts[users] += 1
+
+    def _drive(self, ctx, port, command: tuple[int, int, int]) -> None:
+        for name, value in zip(("en", "addr", "overwrite"), command, strict=True):
+            ctx.set(getattr(port, name), value)
+
+    def _accumulate(self, ctx, port, lanes: int, commands: list[tuple[int, int, int]]) -> None:
+        """Random sums; column c executes `commands[c]`, and columns beyond the lanes add 0."""
+        psums = [self.rng.getrandbits(32) for _ in range(lanes)]
+        ctx.set(port.psums, sum(psum << 32 * c for c, psum in enumerate(psums)))
+        for c in range(self.config.cols):
+            en, address, overwrite = commands[c]
+            if en:
+                old = 0 if overwrite else self.values[address, c]
+                self.values[address, c] = (old + (psums[c] if c < lanes else 0)) % 2**32
+
+    def _post(self, ctx) -> None:
+        """A read of all columns of one word, which may be written in this cycle: the new value then."""
+        config, address = self.config, self.rng.randrange(self.config.acc_words)
+        bank, read = self._bank(address), self.rng.random() < 0.5
+        engine, engine_address, _ = self.engine_commands[0]
+        users = {"EXEC": self._exec_uses(bank), "DEPTHWISE": engine and self._bank(engine_address) == bank}
+        ctx.set(self.dut.post_read.en, read)
+        ctx.set(self.dut.post_read.addr, address)
+        conflict = read and any(users.values())
+        self.mismatches += ctx.get(self.dut.conflict) != conflict
+        if conflict:
+            self.conflicts.update(f"{name} and POST" for name, uses in users.items() if uses)
+            ctx.set(self.dut.post_read.en, 0)
+            read = False
+        self.due = sum(self.values[address, c] << 32 * c for c in range(config.cols)) if read else None
+
+
+def accumulator_model(cols: int, banks: int, words: int, taps: int) -> AccumulatorModel:
+    """The model after its run."""
+    config = small(rows=2, cols=cols, post_lanes=1, acc_banks=banks, acc_bank_words=words, depthwise_taps=taps)
+    model = AccumulatorModel(config, seed=cols)
+
+    async def bench(ctx: SimulatorContext) -> None:
+        for _ in range(CYCLES):
+            model.cycle(ctx)
+            await ctx.tick()
+
+    simulate(model.dut, bench)
+    return model
+
+
+@pytest.mark.parametrize(("cols", "banks", "words"), [(1, 1, 1), (1, 1, 4), (2, 2, 4), (4, 3, 2), (4, 6, 2)])
+@pytest.mark.parametrize("taps", [0, 3])
+def test_accumulators(cols, banks, words, taps):
+    model = accumulator_model(cols, banks, words, taps)
+    assert model.mismatches == 0
+    expected = {"EXEC and POST"} | ({"EXEC and DEPTHWISE", "DEPTHWISE and POST"} if taps else set())
+    assert {users for users, count in model.conflicts.items() if count > 5} == expected
+
+
+def test_an_accumulator_that_reads_the_old_value_is_seen(monkeypatch):
+    class OldValue(accumulators.Memory):
+        def read_port(self, **options):
+            return super().read_port(**{**options, "transparent_for": ()})
+
+    monkeypatch.setattr(accumulators, "Memory", OldValue)
+    assert accumulator_model(2, 2, 4, 0).mismatches > 0
+
+
+FAULTS = {
+    "DEPTHWISE never overwrites": ("_engine", "read.delayed(m,", "read._replace(overwrite=Const(0)).delayed(m,"),
+    "conflicts of EXEC and DEPTHWISE pass": (
+        "elaborate",
+        "in combinations(reads, 2)",
+        "in ((read, post) for read in reads[:-1])",
+    ),
+    "conflicts of DEPTHWISE and POST pass": (
+        "elaborate",
+        "in combinations(reads, 2)",
+        "in combinations(reads[::2], 2)",
+    ),
+    "a column takes its neighbour's sum": ("elaborate", "*engine[column]]", "*engine[column - 1]]"),
+    "both add to the same old value": ("_column", "overwrite, 0, old)", "overwrite, 0, olds[0])"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_the_accumulators_are_seen(fault, monkeypatch):
+    mutate(monkeypatch, accumulators, "Accumulators", *FAULTS[fault])
+    assert accumulator_model(4, 6, 2, 3).mismatches > 0
