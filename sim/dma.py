@@ -27,8 +27,6 @@ def load(row: Row, memories: Memories) -> None:
         target = memories.wbuf
     elif row[LOAD.memory] == _PARAM:
         target = memories.param
-    elif row[LOAD.memory] == 4:
-        target = memories.taps
     else:
         target = memories.table
     for outer in range(row[LOAD.outer_count]):

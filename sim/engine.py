@@ -14,7 +14,7 @@ from accel.config import ArchConfig
 from accel.errors import InputError, ProgramError
 from accel.isa import INSTRUCTION_BYTES, Opcode, decode_table
 from accel.registers import CAUSES, COUNTED_UNITS
-from sim import depthwise, dma, guard, matmul, post, timeline
+from sim import depthwise, dma, guard, matmul, post, sequencer, systolic, timeline
 from sim.fields import EXEC, LOAD, STORE
 from sim.jit import jit
 from sim.memories import Memories
@@ -27,7 +27,7 @@ CHUNK = 256
 Progress = Callable[[int, int], None]
 """Called with the number of instructions done and in all."""
 
-_LOAD, _EXEC, _POST, _DEPTHWISE = int(Opcode.LOAD), int(Opcode.EXEC), int(Opcode.POST), int(Opcode.DEPTHWISE)
+_LOAD, _EXEC, _POST = int(Opcode.LOAD), int(Opcode.EXEC), int(Opcode.POST)
 
 
 def execute(
@@ -164,9 +164,10 @@ def _execute_range(
         if table[i, 0] == _LOAD:
             dma.load(table[i], memories)
         elif table[i, 0] == _EXEC:
-            matmul.execute(table[i], memories, scratch)
-        elif table[i, 0] == _DEPTHWISE:
-            depthwise.execute(table[i], memories, min(rows, memories.acc.shape[1]))
+            if table[i, EXEC.depthwise]:
+                depthwise.execute(table[i], memories, min(rows, memories.acc.shape[1]))
+            else:
+                matmul.execute(table[i], memories, scratch)
         elif table[i, 0] == _POST:
             if not post.execute(table[i], memories, rows, lanes):
                 return i
@@ -201,7 +202,7 @@ def _run_stepped(
 def _count_work(config: ArchConfig, table: guard.Table) -> dict[str, int]:
     execs, loads, stores = (table[table[:, 0] == opcode] for opcode in (Opcode.EXEC, Opcode.LOAD, Opcode.STORE))
     loops = (EXEC.chunk_count, EXEC.ky_count, EXEC.kx_count, EXEC.oy_count, EXEC.ox_count)
-    products = execs[:, EXEC.k_rows] * config.cols
+    products = np.where(execs[:, EXEC.depthwise], config.depthwise_lanes, execs[:, EXEC.k_rows] * config.cols)
     store_loops = (STORE.outer_count, STORE.row_count, STORE.row_words, STORE.word_bytes)
     return {
         "macs": int((np.prod(execs[:, loops], axis=1) * products).sum()),

@@ -113,14 +113,14 @@ class _Checker:
 
 def _check_load(checker: _Checker, t: Table) -> None:
     config, memory = checker.config, t[:, LOAD.memory]
-    word = np.array([config.rows, config.cols, PARAM_RECORD_BYTES, 1, config.depthwise_lanes])[memory]
+    word = np.array([config.rows, config.cols, PARAM_RECORD_BYTES, 1])[memory]
     checker.most("byte_offset + word_bytes", t[:, LOAD.byte_offset] + t[:, LOAD.word_bytes], word)
     short = np.where(memory == Memory.PARAM, PARAM_RECORD_BYTES - t[:, LOAD.word_bytes], 0)
     checker.most("missing bytes of a PARAM record", short, 0)
     checker.most("step_bytes", t[:, LOAD.step_bytes], config.load_word_bytes)
     stream = (t[:, LOAD.row_words] - 1) * t[:, LOAD.step_bytes] + t[:, LOAD.word_bytes]
     checker.most("pad_bytes + row_bytes", t[:, LOAD.pad_bytes] + t[:, LOAD.row_bytes], stream)
-    words = np.array([config.spad_words, config.wbuf_words, config.param_channels, TABLE_WORDS, config.depthwise_words])[memory]
+    words = np.array([config.spad_words, config.wbuf_words, config.param_channels, TABLE_WORDS])[memory]
     outer, row = t[:, LOAD.outer_count], t[:, LOAD.row_count]
     checker.inside(
         "destination", t[:, LOAD.address], t[:, LOAD.row_words], words,
@@ -148,7 +148,8 @@ def _check_store(checker: _Checker, t: Table) -> None:
 
 def _check_exec(checker: _Checker, t: Table) -> None:
     config = checker.config
-    tile_words = t[:, EXEC.k_rows]
+    depthwise = t[:, EXEC.depthwise] == 1
+    tile_words = np.where(depthwise, 1, t[:, EXEC.k_rows])
     checker.most("k_rows", tile_words, config.rows)
     tiles = t[:, EXEC.chunk_count] * t[:, EXEC.ky_count] * t[:, EXEC.kx_count]
     pixels = t[:, EXEC.oy_count] * t[:, EXEC.ox_count]
@@ -160,6 +161,8 @@ def _check_exec(checker: _Checker, t: Table) -> None:
     base = t[:, EXEC.spad_address]
     low, high = base + low + np.minimum(reach, 0), base + high + np.maximum(reach, 0)
     checker.between("source", low, high, config.spad_words)
+    for at, row in zip(checker.at[depthwise], t[depthwise], strict=True):
+        _check_depthwise(config, at, row)
 
 
 def _check_depthwise(config: ArchConfig, at: int, row: Table) -> None:

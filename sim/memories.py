@@ -20,7 +20,6 @@ class Memories(NamedTuple):
     dram: npt.NDArray[np.uint8]
     spad: npt.NDArray[np.int16]
     wbuf: npt.NDArray[np.int16]
-    taps: npt.NDArray[np.int16]
     param: npt.NDArray[np.int16]
     table: npt.NDArray[np.int16]
     acc: npt.NDArray[np.int32]
@@ -32,7 +31,6 @@ class Memories(NamedTuple):
             np.array(memory, np.uint8, order="C"),
             np.zeros((config.spad_words + 1, config.rows + config.rows % 2), np.int16),
             np.zeros((config.wbuf_words, config.cols), np.int16),
-            np.zeros((config.depthwise_words, max(1, config.depthwise_lanes)), np.int16),
             np.zeros((config.param_channels, PARAM_RECORD_BYTES), np.int16),
             np.zeros((TABLE_WORDS, 1), np.int16),
             np.zeros((config.acc_words, config.cols), np.int32),

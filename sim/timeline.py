@@ -10,15 +10,16 @@ import numpy.typing as npt
 from accel import timing
 from accel.config import ArchConfig
 from accel.isa import INSTRUCTION_BYTES, Opcode
-from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, WORK, Machine
+from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, STREAM_END, SUMS_END, WORK, Machine
+from sim import sequencer
 from sim.fields import EXEC, LOAD, POST
 from sim.jit import jit, jit_group, kernel
 
-_, _, _, fetch_time, load_time, exec_time, depthwise_time, store_time, count_causes = jit_group(
+_, _, _, fetch_time, load_time, _, exec_time, store_time, count_causes = jit_group(
     timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time, timing.load_time,
-    timing.exec_time, timing.depthwise_time, timing.store_time, timing.count_causes,
+    timing.depthwise_time, timing.exec_time, timing.store_time, timing.count_causes,
 )  # fmt: skip
-_LOAD, _EXEC, _POST, _STORE, _DEPTHWISE = (int(opcode) for opcode in Opcode)
+_LOAD, _EXEC, _POST, _STORE = (int(opcode) for opcode in Opcode)
 
 Ints = npt.NDArray[np.int64]
 
@@ -54,9 +55,9 @@ class State(NamedTuple):
         channels = [np.array(timing.CHANNEL_START, np.int64) for _ in range(3)]
         return cls(
             channels[0], rings[0], channels[1], rings[1], channels[2], rings[2],
-            np.zeros((2, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(5, np.int64),
-            np.zeros(5, np.int64), np.full((5, config.queue_depth), -1, np.int64),
-            np.full(timing.LOAD_IN_FLIGHT, -1, np.int64), np.zeros(2, np.int64), np.zeros(30, np.int64),
+            np.zeros((2, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(4, np.int64),
+            np.zeros(4, np.int64), np.full((4, config.queue_depth), -1, np.int64),
+            np.full(timing.LOAD_IN_FLIGHT, -1, np.int64), np.zeros(2, np.int64), sequencer.registers(),
             np.full(1, -1, np.int64),
         )  # fmt: skip
 
@@ -89,10 +90,6 @@ def schedule(
             _time_load(machine, state, row, ordinal, stamps[:, i])
         elif unit + 1 == _EXEC:
             _time_exec(machine, state, row, stepped, stamps[:, i])
-        elif unit + 1 == _DEPTHWISE:
-            free, end = depthwise_time(machine, row, state.streams[1], stamps[ISSUE, i])
-            state.free[unit], state.streams[1] = free, end
-            stamps[OCCUPIED, i], stamps[COMPLETE, i] = end - 1, end - 1 + machine.depthwise_latency
         elif unit + 1 == _POST:
             steps = row[POST.word_count] * row[POST.oy_count] * row[POST.ox_count] * row[POST.group_count]
             steps *= row[POST.ky_count] * row[POST.kx_count]
@@ -113,10 +110,13 @@ def _time_load(machine: Machine, state: State, row: Any, ordinal: int, stamp: An
 
 @kernel
 def _time_exec(machine: Machine, state: State, row: Any, stepped: bool, stamp: Any) -> None:
-    free, end = exec_time(machine, row, state.streams[0], stamp[ISSUE])
-    state.streams[0] = end
-    last_step = end - 1
-    complete = last_step + machine.rows + machine.cols
+    if stepped:
+        free, last_step = sequencer.sequence_exec(state.sequencer, state.clock, machine.rows, row, stamp[ISSUE])
+        complete = last_step + (machine.depthwise_latency if row[EXEC.depthwise] else machine.rows) + machine.cols
+    else:
+        free = exec_time(machine, row, state.streams, stamp[ISSUE])
+        last_step = state.streams[STREAM_END] - 1
+        complete = state.streams[SUMS_END] - 1 + machine.cols
     state.free[_EXEC - 1] = free
     stamp[OCCUPIED], stamp[COMPLETE] = last_step, complete
 

@@ -62,7 +62,6 @@ def random_config(rng: np.random.Generator) -> ArchConfig:
         param_channels=power(2, 7, 4 * cols),
         post_lanes=lanes,
         depthwise_taps=int(rng.integers(1, 8)) if rows > 1 and rng.random() < 0.6 else 0,
-        depthwise_words=power(3, 6),
         queue_depth=int(rng.integers(2, 9)),
         bus_bytes=power(2, 6),
         outstanding_bursts=int(rng.integers(1, 9)),
