@@ -34,8 +34,9 @@ class Space(IntEnum):
     WBUF = Memory.WBUF
     PARAM = Memory.PARAM
     TABLE = Memory.TABLE
-    ACC = 4
-    DRAM = 5
+    TAPS = Memory.TAPS
+    ACC = 5
+    DRAM = 6
 
 
 class Access(IntEnum):
@@ -92,6 +93,7 @@ def space_size(config: ArchConfig, space: Space) -> int:
         Space.WBUF: config.wbuf_words,
         Space.PARAM: config.param_channels,
         Space.TABLE: TABLE_WORDS,
+        Space.TAPS: config.depthwise_words if config.depthwise_taps else 0,
         Space.ACC: config.acc_words,
         Space.DRAM: DRAM_BYTES,
     }[space]
@@ -131,7 +133,7 @@ def _touch_load(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
 
 
 def _touch_exec(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
-    words = i["chunk_count"] * i["ky_count"] * i["kx_count"] * (1 if i["depthwise"] else i["k_rows"])
+    words = i["chunk_count"] * i["ky_count"] * i["kx_count"] * i["k_rows"]
     wbuf = _place(config, i, Space.WBUF, "wbuf_address", i["wbuf_address"], _run(words))
     acc = _place(config, i, Space.ACC, "acc_address", i["acc_address"], _run(i["oy_count"] * i["ox_count"]))
     spad = _place(
@@ -139,6 +141,15 @@ def _touch_exec(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
         _offsets(i["chunk_count"], i["chunk_stride"]),
     )  # fmt: skip
     return {Space.SPAD: spad, Space.WBUF: wbuf, Space.ACC: acc}, {Space.ACC: acc}
+
+
+def _touch_depthwise(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
+    taps = _place(config, i, Space.TAPS, "tap_address", i["tap_address"], _run(i["ky_count"] * i["kx_count"]))
+    acc = _place(config, i, Space.ACC, "acc_address", i["acc_address"], _run(i["oy_count"] * i["ox_count"]))
+    spad = _place(
+        config, i, Space.SPAD, "spad_address", i["spad_address"], _run(1), _axis(i, "", "x"), _axis(i, "", "y")
+    )
+    return {Space.SPAD: spad, Space.TAPS: taps, Space.ACC: acc}, {Space.ACC: acc}
 
 
 def _touch_post(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
@@ -180,6 +191,7 @@ _TOUCH = {
     Opcode.EXEC: _touch_exec,
     Opcode.POST: _touch_post,
     Opcode.STORE: _touch_store,
+    Opcode.DEPTHWISE: _touch_depthwise,
 }
 
 

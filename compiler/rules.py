@@ -38,7 +38,7 @@ def _most(i: Instruction, what: str, value: int, limit: int) -> None:
 
 
 def _check_load(config: ArchConfig, i: Instruction) -> None:
-    word = (config.rows, config.cols, PARAM_RECORD_BYTES, 1)[i["memory"]]
+    word = (config.rows, config.cols, PARAM_RECORD_BYTES, 1, config.depthwise_lanes)[i["memory"]]
     _most(i, "byte_offset + word_bytes", i["byte_offset"] + i["word_bytes"], word)
     if i["memory"] == Memory.PARAM and i["word_bytes"] != word:
         raise ProgramError(f"LOAD word_bytes must be {word} for PARAM, got {i['word_bytes']}")
@@ -48,10 +48,11 @@ def _check_load(config: ArchConfig, i: Instruction) -> None:
 
 
 def _check_exec(config: ArchConfig, i: Instruction) -> None:
-    if i["depthwise"]:
-        check_depthwise(config, i.fields)
-    else:
-        _most(i, "k_rows", i["k_rows"], config.rows)
+    _most(i, "k_rows", i["k_rows"], config.rows)
+
+
+def _check_depthwise(config: ArchConfig, i: Instruction) -> None:
+    check_depthwise(config, i.fields)
 
 
 def _check_post(config: ArchConfig, i: Instruction) -> None:
@@ -94,6 +95,7 @@ _RULES = {
     Opcode.EXEC: _check_exec,
     Opcode.POST: _check_post,
     Opcode.STORE: _check_store,
+    Opcode.DEPTHWISE: _check_depthwise,
 }
 
 
