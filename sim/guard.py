@@ -117,8 +117,12 @@ class _Checker:
 def _check_load(checker: _Checker, t: Table) -> None:
     config, memory = checker.config, t[:, LOAD.memory]
     checker.most("memory", memory, max(Memory))
-    tap_words = config.depthwise_words if config.depthwise_taps else 0
-    checker.most("to TAPS, words", np.where(memory == Memory.TAPS, t[:, LOAD.row_words], 0), tap_words)
+    to_taps = checker.at[memory == Memory.TAPS]
+    if len(to_taps) and not config.depthwise_taps:
+        raise ProgramError(
+            f"instruction {to_taps[0]}: LOAD to TAPS must not appear on a machine without depthwise engine "
+            "(depthwise_taps = 0)"
+        )
     word = np.array([config.rows, config.cols, PARAM_RECORD_BYTES, 1, config.depthwise_lanes])[memory]
     checker.most("byte_offset + word_bytes", t[:, LOAD.byte_offset] + t[:, LOAD.word_bytes], word)
     short = np.where(memory == Memory.PARAM, PARAM_RECORD_BYTES - t[:, LOAD.word_bytes], 0)
@@ -126,7 +130,8 @@ def _check_load(checker: _Checker, t: Table) -> None:
     checker.most("step_bytes", t[:, LOAD.step_bytes], config.load_word_bytes)
     stream = (t[:, LOAD.row_words] - 1) * t[:, LOAD.step_bytes] + t[:, LOAD.word_bytes]
     checker.most("pad_bytes + row_bytes", t[:, LOAD.pad_bytes] + t[:, LOAD.row_bytes], stream)
-    words = np.array([config.spad_words, config.wbuf_words, config.param_channels, TABLE_WORDS, tap_words])[memory]
+    sizes = (config.spad_words, config.wbuf_words, config.param_channels, TABLE_WORDS, config.depthwise_words)
+    words = np.array(sizes)[memory]
     outer, row = t[:, LOAD.outer_count], t[:, LOAD.row_count]
     checker.inside(
         "destination", t[:, LOAD.address], t[:, LOAD.row_words], words,

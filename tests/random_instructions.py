@@ -72,6 +72,16 @@ class InstructionDraw:
             if self._inside(instruction, touched) and (not only_padding or self.rng.random() < 0.15):
                 return instruction
 
+    def depthwise_beside(self, other: Instruction) -> Instruction:
+        """A DEPTHWISE, mostly one that uses other banks than `other`, so that both can run at the same time."""
+        taken = footprint(self.config, other).ports
+        for _ in range(20):
+            instruction = self.instruction(Opcode.DEPTHWISE)
+            ports = footprint(self.config, instruction).ports
+            if not any(mask & taken.get(port, 0) for port, mask in ports.items()):
+                break
+        return instruction
+
     def _inside(self, i: Instruction, touched: Footprint) -> bool:
         """Whether external accesses stay within the data, or LOAD's from the pool within the pool, on its records."""
         start, size = self.data, DATA_BYTES

@@ -91,10 +91,7 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, f
     draw = InstructionDraw(config, rng, pool, data, [Mode[m.upper()] for m in config.requant_modes])
     if rng.random() < 0.5:
         draw.modes = draw.modes[:1]
-    opcodes = [Opcode(int(opcode)) for opcode in rng.choice(list(WEIGHTS), size, p=list(WEIGHTS.values()))]
-    if not config.depthwise_taps:
-        opcodes = [Opcode.EXEC if opcode is Opcode.DEPTHWISE else opcode for opcode in opcodes]
-    stream = [draw.instruction(opcode) for opcode in opcodes]
+    stream = _stream(draw, size)
     dump = data + DATA_BYTES
     if framed:
         # The program grows: it moves behind everything else.
@@ -110,6 +107,20 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, f
     memory[pool : pool + RECORDS * PARAM_RECORD_BYTES] = _records(rng, Mode.FP32 in draw.modes)
     memory[program_address : program_address + len(code)] = np.frombuffer(code, np.uint8)
     return RandomProgram(code, memory, program_address, instructions)
+
+
+def _stream(draw: InstructionDraw, size: int) -> list[Instruction]:
+    """Random instructions; where there is an engine, EXECs mostly have a DEPTHWISE at their side."""
+    stream: list[Instruction] = []
+    for number in draw.rng.choice(list(WEIGHTS), size, p=list(WEIGHTS.values())):
+        opcode = Opcode(int(number))
+        if not draw.config.depthwise_taps and opcode is Opcode.DEPTHWISE:
+            opcode = Opcode.EXEC
+        if draw.config.depthwise_taps and stream and stream[-1].opcode is Opcode.EXEC and draw.rng.random() < 0.6:
+            stream.append(draw.depthwise_beside(stream[-1]))
+        else:
+            stream.append(draw.instruction(opcode))
+    return stream
 
 
 def _linear(memory: Memory, source: int, address: int, words: int, word_bytes: int, limit: int) -> list[Instruction]:
