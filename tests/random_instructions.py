@@ -102,7 +102,7 @@ class InstructionDraw:
         return usual if self.rng.random() < 0.75 else self._int(low, high)
 
     def _load(self) -> dict[str, int]:
-        taps = 0.15 if self.config.depthwise_taps else 0.0
+        taps = 0.25 if self.config.depthwise_taps else 0.0
         memory = Memory(int(self.rng.choice(5, p=[0.4 - taps / 2, 0.3 - taps / 2, 0.2, 0.1, taps])))
         if memory is Memory.PARAM:
             return self._load_param()
@@ -122,7 +122,7 @@ class InstructionDraw:
         return {
             "memory": memory,
             "dram_address": self.data + self._int(0, DATA_BYTES),
-            "address": self._int(0, words - 1),
+            "address": self._int(0, 1 if memory is Memory.TAPS else words - 1),
             "outer_count": self._count(3),
             "row_count": rows,
             "row_bytes": row_bytes,

@@ -41,7 +41,7 @@ def random_layer(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
     draw = InstructionDraw(config, rng, 0, DATA_BYTES, modes)
     signal = {"wait": 1 << Unit.LOAD, "signal": 1 << Unit.POST}
     follow = {"wait": 1 << Unit.POST, "signal": 1 << Unit.POST}
-    opcode = Opcode.DEPTHWISE if config.depthwise_taps and rng.random() < 0.5 else Opcode.EXEC
+    opcode = Opcode.DEPTHWISE if config.depthwise_taps and rng.random() < 0.7 else Opcode.EXEC
     layer = [draw.instruction(opcode).replace(**signal)]
     layer += [draw.instruction(Opcode.POST).replace(**follow) for _ in range(POSTS)]
     layer[1] = layer[1].replace(wait=1 << opcode.unit | 1 << Unit.LOAD)
