@@ -88,7 +88,7 @@ def is_busy(s: Any) -> bool:
 
 @kernel
 def sequence_depthwise(s: Any, clock: Any, row: Row, cycle: int) -> tuple[int, int]:
-    """`sim.sequencer.sequence_exec` of a DEPTHWISE: cycle from which the next can issue, and the one after the steps."""
+    """`sim.sequencer.sequence_exec` of a DEPTHWISE: when the next can issue, and the cycle after the steps."""
     while clock[0] < cycle:
         clock[0] += 1
         sequence(s)

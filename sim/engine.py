@@ -50,7 +50,8 @@ def execute(
     memory : ndarray of uint8, shape (bytes,)
         Image of the external memory; not changed.
     engine : {"fast", "stepped"}
-        Vectorised kernels and closed forms, or every register of array and depthwise engine in every cycle. Same results.
+        Vectorised kernels and closed forms, or every register of array and depthwise engine in every cycle. Same
+        results.
     progress : callable, optional
         Called between chunks of instructions.
 

@@ -22,9 +22,9 @@ from sim.jit import jit, kernel
 from sim.memories import Memories
 
 ADDRESS, ADD, INSTRUCTION, EXIST, PAD_VALUE, SWAP, MOVE, CAPTURE = range(8)
-"""Columns of `Lanes.control`. Of an output: accumulator word (-1: no output), whether to add to it, instruction, bits of
-the window slots whose words exist, value of the others, whether the shadow weights become weights. Of the words: how
-many enter the windows, number of the tap word (-1: none)."""
+"""Columns of `Lanes.control`. Of an output: accumulator word (-1: no output), whether to add to it, instruction,
+bits of the window slots whose words exist, value of the others, whether the shadow weights become weights. Of the
+words: how many enter the windows, number of the tap word (-1: none)."""
 
 
 class Lanes(NamedTuple):

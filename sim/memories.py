@@ -14,8 +14,8 @@ class Memories(NamedTuple):
     """All memories of one machine, zero after power-up.
 
     Bytes on the chip are held as int16: products of pairs then need no widening, and one compiled kernel serves every
-    destination. SPAD words are padded to an even number of bytes; one more word holds the value of invalid taps. Without
-    a depthwise engine `taps` is empty.
+    destination. SPAD words are padded to an even number of bytes; one more word holds the value of invalid taps.
+    Without a depthwise engine `taps` is empty.
     """
 
     dram: npt.NDArray[np.uint8]

@@ -30,7 +30,7 @@ TRACED = (
 """Sequencer registers that the other parts look at, in the order of the trace's rows."""
 
 BATCH = 64
-"""Most cycles for which each part runs at a stretch: sequencers, reads, array, accumulators. Streams only flow forward."""
+"""Most cycles for which each part runs at a stretch: sequencers, reads, array. Streams only flow forward."""
 
 
 class Array(NamedTuple):

@@ -71,8 +71,8 @@ def test_fingerprint_covers_everything_but_the_name() -> None:
     changes: dict[str, Any] = {
         "rows": 32, "cols": 32, "spad_banks": 9, "spad_bank_words": 4096, "wbuf_words": 8192, "acc_banks": 3,
         "acc_bank_words": 512, "param_channels": 1024, "post_lanes": 8, "depthwise_taps": 5, "depthwise_words": 512,
-        "queue_depth": 9, "bus_bytes": 32, "outstanding_bursts": 9, "read_latency_cycles": 33, "write_latency_cycles": 17,
-        "requant_modes": ("fp32",),
+        "queue_depth": 9, "bus_bytes": 32, "outstanding_bursts": 9, "read_latency_cycles": 33,
+        "write_latency_cycles": 17, "requant_modes": ("fp32",),
     }  # fmt: skip
     assert ["name", *changes] == KEYS
     prints = {replace(EDGE, **{key: value}).fingerprint() for key, value in changes.items()}
