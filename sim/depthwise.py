@@ -1,43 +1,58 @@
-"""Values of depthwise EXEC in the fast engine: a row of outputs at a time, every tap of every channel."""
+"""Values of DEPTHWISE in the fast engine: an output at a time, all lanes of each tap in one vector."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from sim.dma import Row
-from sim.fields import EXEC
+from sim.fields import DEPTHWISE
 from sim.jit import index, kernel
 from sim.memories import Memories
 
 
 @kernel
-def execute(row: Row, memories: Memories, lanes: int) -> None:
-    """Add (or store) the windows' sums of `lanes` channels to an EXEC's accumulator words, modulo 2**32."""
-    acc, pixel = memories.acc, row[EXEC.acc_address]
-    for oy in range(row[EXEC.oy_count]):
-        for ox in range(row[EXEC.ox_count]):
+def execute(row: Row, memories: Memories) -> None:
+    """Add (or store) the windows' sums of all lanes to a DEPTHWISE's accumulator words, modulo 2**32."""
+    acc, spad, pixel = memories.acc, memories.spad, row[DEPTHWISE.acc_address]
+    sums = np.zeros(acc.shape[1], np.int32)
+    places = np.zeros(row[DEPTHWISE.ky_count] * row[DEPTHWISE.kx_count], np.int64)
+    for i in range(spad.shape[1]):
+        spad[-1, i] = row[DEPTHWISE.pad_value]
+    for oy in range(row[DEPTHWISE.oy_count]):
+        for ox in range(row[DEPTHWISE.ox_count]):
+            _place_taps(row, len(spad) - 1, oy, ox, places)
+            _sum_taps(row, memories, places, sums)
             word = index(pixel)
-            if row[EXEC.accumulate] == 0:
-                for c in range(acc.shape[1]):
-                    acc[word, index(c)] = 0
-            for ky in range(row[EXEC.ky_count]):
-                _add_row(row, memories, lanes, word, ky, oy, ox)
+            for c in range(acc.shape[1]):
+                total = np.int64(sums[c]) + row[DEPTHWISE.accumulate] * np.int64(acc[word, index(c)])
+                acc[word, index(c)] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
             pixel += 1
 
 
 @kernel
-def _add_row(row: Row, memories: Memories, lanes: int, word: Any, ky: int, oy: int, ox: int) -> None:
-    """One tap row of one output."""
-    acc, spad, wbuf, first = memories.acc, memories.spad, memories.wbuf, row[EXEC.spad_byte]
-    y = row[EXEC.y_start] + oy * row[EXEC.y_step] + ky * row[EXEC.y_dilation]
-    address = row[EXEC.spad_address] + ky * row[EXEC.ky_stride]
-    address += oy * row[EXEC.oy_stride] + ox * row[EXEC.ox_stride]
-    for kx in range(row[EXEC.kx_count]):
-        x = row[EXEC.x_start] + ox * row[EXEC.x_step] + kx * row[EXEC.x_dilation]
-        inside = (y >= 0) & (y < row[EXEC.height]) & (x >= 0) & (x < row[EXEC.width])
-        pixel = index(address + kx * row[EXEC.kx_stride] if inside else 0)
-        weights = index(row[EXEC.wbuf_address] + ky * row[EXEC.kx_count] + kx)
-        for c in range(lanes):
-            value = int(spad[pixel, index(first + c)]) if inside else row[EXEC.pad_value]
-            total = int(acc[word, index(c)]) + value * int(wbuf[weights, index(c)])
-            acc[word, index(c)] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+def _place_taps(row: Row, invalid: int, oy: int, ox: int, places: Any) -> None:
+    """The word of every tap of an output; `invalid` if it does not exist."""
+    tap = 0
+    for ky in range(row[DEPTHWISE.ky_count]):
+        y = row[DEPTHWISE.y_start] + oy * row[DEPTHWISE.y_step] + ky * row[DEPTHWISE.y_dilation]
+        address = row[DEPTHWISE.spad_address] + ky * row[DEPTHWISE.ky_stride]
+        address += oy * row[DEPTHWISE.oy_stride] + ox * row[DEPTHWISE.ox_stride]
+        for kx in range(row[DEPTHWISE.kx_count]):
+            x = row[DEPTHWISE.x_start] + ox * row[DEPTHWISE.x_step] + kx * row[DEPTHWISE.x_dilation]
+            inside = (y >= 0) & (y < row[DEPTHWISE.height]) & (x >= 0) & (x < row[DEPTHWISE.width])
+            places[tap] = address + kx * row[DEPTHWISE.kx_stride] if inside else invalid
+            tap += 1
+
+
+@kernel
+def _sum_taps(row: Row, memories: Memories, places: Any, sums: Any) -> None:
+    """Sums of all lanes; 255 tap rows of 7 taps fit in int32."""
+    spad, taps, first = memories.spad, memories.taps, row[DEPTHWISE.spad_byte]
+    for c in range(taps.shape[1]):
+        sums[c] = 0
+    for tap in range(len(places)):
+        word, weights = index(places[tap]), index(row[DEPTHWISE.tap_address] + tap)
+        for c in range(taps.shape[1]):
+            sums[index(c)] += np.int32(spad[word, index(first + c)]) * np.int32(taps[weights, index(c)])

@@ -12,7 +12,7 @@ from sim.fields import LOAD, STORE
 from sim.jit import index, kernel
 from sim.memories import Memories
 
-_SPAD, _WBUF, _PARAM = int(Memory.SPAD), int(Memory.WBUF), int(Memory.PARAM)
+_SPAD, _WBUF, _PARAM, _TABLE = (int(memory) for memory in (Memory.SPAD, Memory.WBUF, Memory.PARAM, Memory.TABLE))
 Row = npt.NDArray[np.int64]
 """One decoded instruction."""
 
@@ -27,8 +27,10 @@ def load(row: Row, memories: Memories) -> None:
         target = memories.wbuf
     elif row[LOAD.memory] == _PARAM:
         target = memories.param
-    else:
+    elif row[LOAD.memory] == _TABLE:
         target = memories.table
+    else:
+        target = memories.taps
     for outer in range(row[LOAD.outer_count]):
         for inner in range(row[LOAD.row_count]):
             source = row[LOAD.dram_address] + outer * row[LOAD.dram_outer_stride] + inner * row[LOAD.dram_row_stride]

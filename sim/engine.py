@@ -14,8 +14,7 @@ from accel.config import ArchConfig
 from accel.errors import InputError, ProgramError
 from accel.isa import INSTRUCTION_BYTES, Opcode, decode_table
 from accel.registers import CAUSES, COUNTED_UNITS
-from sim import depthwise, dma, guard, matmul, post, sequencer, systolic, timeline
-from sim.fields import EXEC, LOAD, STORE
+from sim import depthwise, dma, guard, lanes, matmul, post, stepped, systolic, timeline, work
 from sim.jit import jit
 from sim.memories import Memories
 from sim.result import SimulationResult
@@ -27,7 +26,7 @@ CHUNK = 256
 Progress = Callable[[int, int], None]
 """Called with the number of instructions done and in all."""
 
-_LOAD, _EXEC, _POST = int(Opcode.LOAD), int(Opcode.EXEC), int(Opcode.POST)
+_LOAD, _EXEC, _POST, _STORE, _DEPTHWISE = (int(opcode) for opcode in Opcode)
 
 
 def execute(
@@ -51,7 +50,8 @@ def execute(
     memory : ndarray of uint8, shape (bytes,)
         Image of the external memory; not changed.
     engine : {"fast", "stepped"}
-        Vectorised kernels and closed forms, or every register of the array in every cycle. Same results.
+        Vectorised kernels and closed forms, or every register of array and depthwise engine in every cycle. Same
+        results.
     progress : callable, optional
         Called between chunks of instructions.
 
@@ -89,10 +89,11 @@ def execute(
         causes=causes,
         spad=memories.spad[: config.spad_words, : config.rows].astype(np.int8),
         wbuf=memories.wbuf.astype(np.int8),
+        taps=memories.taps.astype(np.int8),
         acc=memories.acc,
         param=memories.param.astype(np.int8),
         table=memories.table.astype(np.int8),
-        **_count_work(config, table),
+        **work.count(config, table),
     )
 
 
@@ -126,7 +127,7 @@ def _check_arguments(code: bytes, program_address: int, memory: npt.NDArray[np.u
 def _run_time(
     config: ArchConfig, table: guard.Table, producers: guard.Table, address: int, stepped: bool
 ) -> tuple[guard.Table, guard.Table]:
-    """Stamps, shape (6, instructions), and causes, shape (5, 7)."""
+    """Stamps, shape (6, instructions), and causes, shape (6, 8)."""
     machine, state = timing.Machine.of(config), timeline.State.of(config)
     stamps = np.zeros((timing.WORK + 1, len(table)), np.int64)
     causes = np.zeros((len(COUNTED_UNITS), len(CAUSES)), np.int64)
@@ -164,49 +165,37 @@ def _execute_range(
         if table[i, 0] == _LOAD:
             dma.load(table[i], memories)
         elif table[i, 0] == _EXEC:
-            if table[i, EXEC.depthwise]:
-                depthwise.execute(table[i], memories, min(rows, memories.acc.shape[1]))
-            else:
-                matmul.execute(table[i], memories, scratch)
+            matmul.execute(table[i], memories, scratch)
         elif table[i, 0] == _POST:
             if not post.execute(table[i], memories, rows, lanes):
                 return i
-        else:
+        elif table[i, 0] == _STORE:
             dma.store(table[i], memories)
+        else:
+            depthwise.execute(table[i], memories)
     return -1
 
 
 def _run_stepped(
     config: ArchConfig, table: guard.Table, stamps: guard.Table, memories: Memories, progress: Progress
 ) -> None:
-    """Values in the order of time: the array is stepped to the issue of each instruction."""
-    array, scratch, issues = systolic.Array.of(config), matmul.Scratch.of(config, table[:0]), stamps[timing.ISSUE]
-    written = np.where(table[:, 0] == _EXEC, -1, stamps[timing.COMPLETE])
+    """Values in the order of time: array and depthwise engine are stepped to the issue of each instruction."""
+    units, scratch, issues = stepped.Units.of(config), matmul.Scratch.of(config, table[:0]), stamps[timing.ISSUE]
+    written = np.where(np.isin(table[:, 0], (_EXEC, _DEPTHWISE)), -1, stamps[timing.COMPLETE])
     for done, i in enumerate(np.argsort(issues, kind="stable"), 1):
-        systolic.run(array, memories, table, written, issues[i])
+        stepped.run(units, memories, table, written, issues[i])
         if table[i, 0] == _EXEC:
-            sequencer.issue(array.sequencer, i, table[i], config.rows)
+            systolic.issue(units.array, i, table[i])
+        elif table[i, 0] == _DEPTHWISE:
+            lanes.issue(units.lanes, i, table[i])
         else:
             _check_done(_execute_range(table, memories, scratch, config.rows, config.post_lanes, i, i + 1))
         if done % CHUNK == 0 or done == len(table):
             progress(done, len(table))
-    systolic.run(array, memories, table, written, int(stamps[timing.COMPLETE].max()))
+    stepped.run(units, memories, table, written, int(stamps[timing.COMPLETE].max()))
     late = np.flatnonzero(written != stamps[timing.COMPLETE])
     if len(late):
         raise ProgramError(
             f"instruction {late[0]}: its last accumulator write was in cycle {written[late[0]]} and not, "
             f"as its sequencer said, in {stamps[timing.COMPLETE, late[0]]}"
         )
-
-
-def _count_work(config: ArchConfig, table: guard.Table) -> dict[str, int]:
-    execs, loads, stores = (table[table[:, 0] == opcode] for opcode in (Opcode.EXEC, Opcode.LOAD, Opcode.STORE))
-    loops = (EXEC.chunk_count, EXEC.ky_count, EXEC.kx_count, EXEC.oy_count, EXEC.ox_count)
-    products = np.where(execs[:, EXEC.depthwise], config.depthwise_lanes, execs[:, EXEC.k_rows] * config.cols)
-    store_loops = (STORE.outer_count, STORE.row_count, STORE.row_words, STORE.word_bytes)
-    return {
-        "macs": int((np.prod(execs[:, loops], axis=1) * products).sum()),
-        "fetch_bytes": len(table) * INSTRUCTION_BYTES,
-        "load_bytes": int(np.prod(loads[:, (LOAD.outer_count, LOAD.row_count, LOAD.row_bytes)], axis=1).sum()),
-        "store_bytes": int(np.prod(stores[:, store_loops], axis=1).sum()),
-    }

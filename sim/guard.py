@@ -15,8 +15,9 @@ from accel.depthwise import check_depthwise
 from accel.errors import ProgramError
 from accel.isa import Memory, Mode, Opcode, Reduce, Source, Unit
 from accel.numerics import INTERPOLATION_ONE, SHIFT_MAX, SHIFT_MIN_INTEGER, RequantMode
-from sim.fields import EXEC, LOAD, POST, STORE
+from sim.fields import DEPTHWISE, EXEC, LOAD, POST, STORE
 from sim.jit import jit
+from sim.work import check_steps
 
 Table = npt.NDArray[np.int64]
 """Rows of `accel.isa.decode_table`."""
@@ -28,13 +29,15 @@ def check_table(config: ArchConfig, table: Table, memory_bytes: int) -> None:
     Raises
     ------
     ProgramError
-        Naming the first such instruction of its kind and what it exceeds.
+        Naming the first such instruction of its kind and what it exceeds, or one that would never end.
     """
+    check_steps(table)
     for opcode, check in (
         (Opcode.LOAD, _check_load),
         (Opcode.EXEC, _check_exec),
         (Opcode.POST, _check_post),
         (Opcode.STORE, _check_store),
+        (Opcode.DEPTHWISE, _check_depthwise),
     ):
         at = np.flatnonzero(table[:, 0] == opcode)
         if len(at):
@@ -42,7 +45,7 @@ def check_table(config: ArchConfig, table: Table, memory_bytes: int) -> None:
 
 
 def pair_tokens(table: Table) -> Table:
-    """For each instruction and unit p the instruction whose token it takes from p, or -1; shape (instructions, 4).
+    """For each instruction and unit p the instruction whose token it takes from p, or -1; shape (instructions, 5).
 
     Raises
     ------
@@ -113,14 +116,22 @@ class _Checker:
 
 def _check_load(checker: _Checker, t: Table) -> None:
     config, memory = checker.config, t[:, LOAD.memory]
-    word = np.array([config.rows, config.cols, PARAM_RECORD_BYTES, 1])[memory]
+    checker.most("memory", memory, max(Memory))
+    to_taps = checker.at[memory == Memory.TAPS]
+    if len(to_taps) and not config.depthwise_taps:
+        raise ProgramError(
+            f"instruction {to_taps[0]}: LOAD to TAPS must not appear on a machine without depthwise engine "
+            "(depthwise_taps = 0)"
+        )
+    word = np.array([config.rows, config.cols, PARAM_RECORD_BYTES, 1, config.depthwise_lanes])[memory]
     checker.most("byte_offset + word_bytes", t[:, LOAD.byte_offset] + t[:, LOAD.word_bytes], word)
     short = np.where(memory == Memory.PARAM, PARAM_RECORD_BYTES - t[:, LOAD.word_bytes], 0)
     checker.most("missing bytes of a PARAM record", short, 0)
     checker.most("step_bytes", t[:, LOAD.step_bytes], config.load_word_bytes)
     stream = (t[:, LOAD.row_words] - 1) * t[:, LOAD.step_bytes] + t[:, LOAD.word_bytes]
     checker.most("pad_bytes + row_bytes", t[:, LOAD.pad_bytes] + t[:, LOAD.row_bytes], stream)
-    words = np.array([config.spad_words, config.wbuf_words, config.param_channels, TABLE_WORDS])[memory]
+    sizes = (config.spad_words, config.wbuf_words, config.param_channels, TABLE_WORDS, config.depthwise_words)
+    words = np.array(sizes)[memory]
     outer, row = t[:, LOAD.outer_count], t[:, LOAD.row_count]
     checker.inside(
         "destination", t[:, LOAD.address], t[:, LOAD.row_words], words,
@@ -148,28 +159,32 @@ def _check_store(checker: _Checker, t: Table) -> None:
 
 def _check_exec(checker: _Checker, t: Table) -> None:
     config = checker.config
-    depthwise = t[:, EXEC.depthwise] == 1
-    tile_words = np.where(depthwise, 1, t[:, EXEC.k_rows])
-    checker.most("k_rows", tile_words, config.rows)
+    checker.most("k_rows", t[:, EXEC.k_rows], config.rows)
     tiles = t[:, EXEC.chunk_count] * t[:, EXEC.ky_count] * t[:, EXEC.kx_count]
-    pixels = t[:, EXEC.oy_count] * t[:, EXEC.ox_count]
-    checker.inside("weights", t[:, EXEC.wbuf_address], tiles * tile_words, config.wbuf_words)
-    checker.inside("accumulators", t[:, EXEC.acc_address], pixels, config.acc_words)
-    strides = np.stack([t[:, c] for c in (EXEC.ky_stride, EXEC.kx_stride, EXEC.oy_stride, EXEC.ox_stride)], axis=1)
-    low, high = _window_range(t, strides, EXEC)
-    reach = (t[:, EXEC.chunk_count] - 1) * t[:, EXEC.chunk_stride]
-    base = t[:, EXEC.spad_address]
+    checker.inside("weights", t[:, EXEC.wbuf_address], tiles * t[:, EXEC.k_rows], config.wbuf_words)
+    _check_outputs(checker, t, EXEC, (t[:, EXEC.chunk_count] - 1) * t[:, EXEC.chunk_stride])
+
+
+def _check_depthwise(checker: _Checker, t: Table) -> None:
+    config = checker.config
+    for at, row in zip(checker.at, t, strict=True):
+        try:
+            check_depthwise(config, {name: int(row[place]) for name, place in DEPTHWISE._asdict().items()})
+        except ProgramError as error:
+            raise ProgramError(f"instruction {at}: {error}") from None
+    taps = t[:, DEPTHWISE.ky_count] * t[:, DEPTHWISE.kx_count]
+    checker.inside("taps", t[:, DEPTHWISE.tap_address], taps, config.depthwise_words)
+    _check_outputs(checker, t, DEPTHWISE, np.zeros_like(taps))
+
+
+def _check_outputs(checker: _Checker, t: Table, c: Any, reach: Table) -> None:
+    """Accumulators, and the words of the window at all chunks; `reach` is how far the last chunk is from the first."""
+    checker.inside("accumulators", t[:, c.acc_address], t[:, c.oy_count] * t[:, c.ox_count], checker.config.acc_words)
+    strides = np.stack([t[:, column] for column in (c.ky_stride, c.kx_stride, c.oy_stride, c.ox_stride)], axis=1)
+    low, high = _window_range(t, strides, c)
+    base = t[:, c.spad_address]
     low, high = base + low + np.minimum(reach, 0), base + high + np.maximum(reach, 0)
-    checker.between("source", low, high, config.spad_words)
-    for at, row in zip(checker.at[depthwise], t[depthwise], strict=True):
-        _check_depthwise(config, at, row)
-
-
-def _check_depthwise(config: ArchConfig, at: int, row: Table) -> None:
-    try:
-        check_depthwise(config, {name: int(row[place]) for name, place in EXEC._asdict().items()})
-    except ProgramError as error:
-        raise ProgramError(f"instruction {at}: {error}") from None
+    checker.between("source", low, high, checker.config.spad_words)
 
 
 def _check_post(checker: _Checker, t: Table) -> None:

@@ -30,10 +30,12 @@ class SimulationResult:
     dispatch, issue, occupied, complete : ndarray of int64, shape (instructions,)
         Cycles of each instruction, in program order; `occupied` is the last one that holds its unit; see
         docs/timing.md.
-    causes : ndarray of int64, shape (5, 7)
+    causes : ndarray of int64, shape (6, 8)
         Cycles by unit (`accel.registers.COUNTED_UNITS`) and cause (`accel.registers.CAUSES`); rows sum to the total.
     spad, wbuf : ndarray of int8, shapes (spad_words, rows), (wbuf_words, cols)
         Memories after the run.
+    taps : ndarray of int8, shape (depthwise_words, depthwise_lanes)
+        Empty without a depthwise engine.
     acc : ndarray of int32, shape (acc_words, cols)
     param : ndarray of int8, shape (param_channels, 9)
     table : ndarray of int8, shape (512, 1)
@@ -54,6 +56,7 @@ class SimulationResult:
     causes: Stamps
     spad: npt.NDArray[np.int8]
     wbuf: npt.NDArray[np.int8]
+    taps: npt.NDArray[np.int8]
     acc: npt.NDArray[np.int32]
     param: npt.NDArray[np.int8]
     table: npt.NDArray[np.int8]
@@ -68,5 +71,5 @@ class SimulationResult:
         return self.issue[mine], self.complete[mine]
 
     def cause(self, unit: str, cause: str) -> int:
-        """Cycles of `unit` (LOAD .. STORE, FETCH) with `cause` (busy, memory, wait.LOAD .., empty)."""
+        """Cycles of `unit` (LOAD .. DEPTHWISE, FETCH) with `cause` (busy, memory, wait.LOAD .., empty)."""
         return int(self.causes[COUNTED_UNITS.index(unit), CAUSES.index(cause)])

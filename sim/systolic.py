@@ -14,34 +14,31 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.config import ArchConfig
-from accel.timing import DEPTHWISE_LATENCY
-from sim import lanes, sequencer
+from sim import sequencer
+from sim.dma import Row
 from sim.fields import EXEC
 from sim.jit import DISABLED, jit, kernel
 from sim.memories import Memories
 from sim.vectors import PANEL, multiply_add_vectors
 
-CLOCK, IDLE, SWAPS_FROM, SWAPS_TO, LOADS_FROM, LOADS_TO, QUIET = range(7)
-"""Counters of `Array`: the last cycle that was stepped, cycles since the last read, the waves in flight, and cycles
-since the depthwise engine was last in use."""
+IDLE, SWAPS_FROM, SWAPS_TO, LOADS_FROM, LOADS_TO = range(5)
+"""Counters of `Array`: cycles since the last read, and the waves in flight."""
 
 TRACED = (
-    sequencer.NOW, sequencer.NOW_TILE, sequencer.READ_PIXEL, sequencer.PLAIN, sequencer.NEXT, sequencer.TILE,
-    sequencer.READ_WORD, sequencer.STREAM, sequencer.READ_STEP,
+    sequencer.NOW, sequencer.NOW_TILE, sequencer.READ_PIXEL, sequencer.NEXT, sequencer.TILE, sequencer.READ_WORD,
 )  # fmt: skip
 """Sequencer registers that the other parts look at, in the order of the trace's rows."""
 
 BATCH = 64
-"""Cycles for which each part runs at a stretch: sequencers, reads, array, accumulators. Streams only flow forward."""
+"""Most cycles for which each part runs at a stretch: sequencers, reads, array. Streams only flow forward."""
 
 
 class Array(NamedTuple):
     """Registers of the array and its sequencers.
 
     Rings are as deep as a power of two beyond the array's latency and a batch. `activations` (a stream per row) and
-    `commands` (accumulator address or -1, whether to add, instruction, whether the array makes the sum) hold everything
-    twice, newest first, so that the registers of a row are contiguous. Columns are padded to whole vectors, whose
-    weights stay zero.
+    `commands` (accumulator address or -1, whether to add, instruction) hold everything twice, newest first, so that the
+    registers of a row are contiguous. Columns are padded to whole vectors, whose weights stay zero.
     """
 
     sequencer: npt.NDArray[np.int64]
@@ -55,42 +52,47 @@ class Array(NamedTuple):
     swaps: npt.NDArray[np.int64]
     loads: npt.NDArray[np.int64]
     trace: npt.NDArray[np.int64]
-    lanes: lanes.Lanes
 
     @classmethod
     def of(cls, config: ArchConfig) -> Array:
         """The array of `config` after power-up."""
         rows, cols = config.rows, -(-config.cols // PANEL) * PANEL
         depth, lines = (1 << (latency + BATCH).bit_length() for latency in (2 * rows + cols + 2, rows + 1))
-        counters = np.zeros(7, np.int64)
-        counters[CLOCK], counters[QUIET] = -1, depth
+        counters = np.zeros(5, np.int64)
+        counters[IDLE] = depth + 1
         return cls(
             sequencer.registers(), counters, np.zeros((rows, 2 * depth), np.int32),
             np.zeros((depth, config.cols), np.int32), np.zeros((rows, cols), np.int32),
-            np.zeros((rows, cols), np.int32), np.zeros((lines, cols), np.int32), np.full((4, 2 * depth), -1, np.int64),
-            np.zeros(depth, np.int64), np.zeros(depth, np.int64),
-            np.zeros((len(TRACED), BATCH), np.int64), lanes.Lanes.of(config, depth),
+            np.zeros((rows, cols), np.int32), np.zeros((lines, cols), np.int32), np.full((3, 2 * depth), -1, np.int64),
+            np.zeros(depth, np.int64), np.zeros(depth, np.int64), np.zeros((len(TRACED), BATCH), np.int64),
         )  # fmt: skip
 
 
 @jit
-def run(array: Array, memories: Memories, table: Any, written: Any, until: int) -> None:
-    """Step all registers until cycle `until` has passed; `written[i]` becomes the cycle of EXEC i's last write."""
-    counters, activations, commands, words = array.counters, array.activations, array.commands, array.words
-    weights, shadows, sums, trace = array.weights, array.shadows, array.sums, array.trace
-    while counters[CLOCK] < until:
-        first, last = counters[CLOCK] + 1, min(counters[CLOCK] + BATCH, until) + 1
-        _sequence(array.sequencer, counters, trace, array.swaps, array.loads, weights.shape[0], first, last)
-        _read_activations(trace, activations, commands, memories.spad, table, first, last)
-        _read_weights(trace, words, memories.wbuf, table, first, last)
-        if counters[QUIET] < len(words):
-            _step_lanes(array, memories.spad, table, first, last)
-        for cycle in range(first, last):
-            _swap(counters, array.swaps, shadows, weights, words.shape[1], cycle)
-            _multiply(sums, weights, activations, cycle)
-            _capture(counters, array.loads, words, shadows, cycle)
-        _accumulate(commands, sums, array.lanes.sums, memories.acc, written, weights.shape[0], first, last)
-        counters[CLOCK] = until if counters[IDLE] > len(words) else last - 1
+def issue(array: Array, instruction: int, row: Row) -> None:
+    """Hand an EXEC to the array."""
+    sequencer.issue(array.sequencer, instruction, row)
+    array.counters[IDLE] = 0
+
+
+@kernel
+def is_idle(array: Array) -> bool:
+    """Whether nothing is under way in the array."""
+    return bool(array.counters[IDLE] > len(array.words))
+
+
+@kernel
+def step(array: Array, memories: Memories, table: Any, first: int, last: int) -> None:
+    """All registers of the array in cycles `first` .. `last - 1`, at most `BATCH`; the accumulators follow."""
+    counters, activations, words = array.counters, array.activations, array.words
+    weights, shadows, trace = array.weights, array.shadows, array.trace
+    _sequence(array.sequencer, counters, trace, array.swaps, array.loads, weights.shape[0], first, last)
+    _read_activations(trace, activations, array.commands, memories.spad, table, first, last)
+    _read_weights(trace, words, memories.wbuf, table, first, last)
+    for cycle in range(first, last):
+        _swap(counters, array.swaps, shadows, weights, words.shape[1], cycle)
+        _multiply(array.sums, weights, activations, cycle)
+        _capture(counters, array.loads, words, shadows, cycle)
 
 
 @kernel
@@ -100,16 +102,13 @@ def _sequence(s: Any, counters: Any, trace: Any, swaps: Any, loads: Any, rows: i
         sequencer.sequence(s, rows)
         for line, register in enumerate(TRACED):
             trace[line, cycle - first] = s[register]
-        plain_next = s[sequencer.NEXT_STEPS] == 0
-        if s[sequencer.READ_WORD] == 0 and plain_next:
+        if s[sequencer.READ_WORD] == 0:
             loads[counters[LOADS_TO] & (len(loads) - 1)] = cycle
             counters[LOADS_TO] += 1
-        if s[sequencer.STARTED] and s[sequencer.PLAIN]:
+        if s[sequencer.STARTED]:
             swaps[counters[SWAPS_TO] & (len(swaps) - 1)] = cycle
             counters[SWAPS_TO] += 1
-        busy = s[sequencer.LOADING] or s[sequencer.PIXEL] < s[sequencer.PIXELS]
-        counters[IDLE] = 0 if busy else counters[IDLE] + 1
-        counters[QUIET] = 0 if busy and not (plain_next and s[sequencer.PLAIN]) else counters[QUIET] + 1
+        counters[IDLE] = 0 if sequencer.is_busy(s) else counters[IDLE] + 1
 
 
 @kernel
@@ -119,15 +118,14 @@ def _read_activations(
     """SPAD reads: a word enters the rows' delay lines, its accumulator address the columns' one."""
     rows, depth = activations.shape[0], activations.shape[1] // 2
     for cycle in range(first, last):
-        now, tile, pixel, plain = trace[:4, cycle - first]
+        now, tile, pixel = trace[:3, cycle - first]
         newest = -cycle & (depth - 1)
         address, again = -1, newest + depth
         if pixel >= 0:
             commands[0, newest] = commands[0, again] = table[now, EXEC.acc_address] + pixel
             commands[1, newest] = commands[1, again] = tile > 0 or table[now, EXEC.accumulate] == 1
             commands[2, newest] = commands[2, again] = now
-            commands[3, newest] = commands[3, again] = plain
-            address = _address(table, now, tile, pixel) if plain else -1
+            address = _address(table, now, tile, pixel)
         else:
             commands[0, newest] = commands[0, again] = -1
         pad_value = table[now, EXEC.pad_value] if pixel >= 0 else 0
@@ -157,30 +155,12 @@ def _address(table: Any, i: int, tile: int, pixel: int) -> int:
 def _read_weights(trace: Any, words: Any, wbuf: Any, table: Any, first: int, last: int) -> None:
     """WBUF reads: a word enters the columns' delay lines; beyond the tile's last word it is zero."""
     for cycle in range(first, last):
-        following, tile, row = trace[4:7, cycle - first]
+        following, tile, row = trace[3:6, cycle - first]
         slot, k_rows = cycle & (words.shape[0] - 1), table[following, EXEC.k_rows]
-        if table[following, EXEC.depthwise]:
-            k_rows = table[following, EXEC.kx_count]
         if row >= 0:
             address = table[following, EXEC.wbuf_address] + tile * k_rows + row
             for c in range(words.shape[1]):
                 words[slot, c] = wbuf[address, c] if row < k_rows else 0
-
-
-@kernel
-def _step_lanes(array: Array, spad: Any, table: Any, first: int, last: int) -> None:
-    """The depthwise engine: its words, its outputs' control and its weights, then its lanes."""
-    trace, control = array.trace, array.lanes.control
-    for cycle in range(first, last):
-        now, tile, pixel, plain, following, _, row, stream, step = trace[:, cycle - first]
-        slot = cycle & (control.shape[1] - 1)
-        control[lanes.SWAP, slot], control[lanes.DOUBLE, slot] = 0, control[lanes.DOUBLE, slot - 1]
-        control[lanes.CAPTURE, slot] = row if table[following, EXEC.depthwise] else -1
-        if step >= 0:
-            lanes.read_step(array.lanes, array.activations, spad, table, stream, step, cycle)
-        if pixel >= 0 and not plain:
-            lanes.control_output(array.lanes, table, now, tile, pixel, cycle)
-        lanes.step(array.lanes, array.activations, array.words, cycle)
 
 
 @kernel
@@ -241,21 +221,19 @@ def _capture(counters: Any, loads: Any, words: Any, shadows: Any, cycle: int) ->
 
 
 @kernel
-def _accumulate(
-    commands: Any, sums: Any, lane_sums: Any, acc: Any, written: Any, rows: int, first: int, last: int
-) -> None:
-    """ACC write ports: in each cycle, what left the bottom of the array or the lanes in the cycle before."""
+def accumulate(array: Array, acc: Any, written: Any, first: int, last: int) -> None:
+    """ACC write ports in cycles `first` .. `last - 1`: what left the bottom of the array in the cycle before each.
+
+    `written[i]` becomes the cycle of EXEC i's last write.
+    """
+    commands, sums, rows = array.commands, array.sums, array.weights.shape[0]
     cols, mask, depth = acc.shape[1], sums.shape[0] - 1, commands.shape[1] // 2
     for cycle in range(first, last):
-        line, lane_line = (cycle - rows) & mask, (cycle - 1) & (len(lane_sums) - 1)
-        for plain, latency in ((0, DEPTHWISE_LATENCY), (1, rows)):
-            newest = (latency + 1 - cycle) & (depth - 1)
-            for c in range(cols):
-                address = commands[0, newest + c]
-                if address >= 0 and commands[3, newest + c] == plain:
-                    lane_sum = lane_sums[lane_line, c] if c < lane_sums.shape[1] else 0
-                    total = np.int64(sums[line, c]) if plain else lane_sum
-                    total += commands[1, newest + c] * np.int64(acc[address, c])
-                    acc[address, c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-            if commands[0, newest + cols - 1] >= 0 and commands[3, newest + cols - 1] == plain:
-                written[commands[2, newest + cols - 1]] = cycle
+        line, newest = (cycle - rows) & mask, (rows + 1 - cycle) & (depth - 1)
+        for c in range(cols):
+            address = commands[0, newest + c]
+            if address >= 0:
+                total = np.int64(sums[line, c]) + commands[1, newest + c] * np.int64(acc[address, c])
+                acc[address, c] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+        if commands[0, newest + cols - 1] >= 0:
+            written[commands[2, newest + cols - 1]] = cycle

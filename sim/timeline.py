@@ -9,17 +9,17 @@ import numpy.typing as npt
 
 from accel import timing
 from accel.config import ArchConfig
-from accel.isa import INSTRUCTION_BYTES, Opcode
-from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, STREAM_END, SUMS_END, WORK, Machine
-from sim import sequencer
-from sim.fields import EXEC, LOAD, POST
+from accel.isa import INSTRUCTION_BYTES, Opcode, Unit
+from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, WORK, Machine
+from sim import depthwise_sequencer, sequencer
+from sim.fields import LOAD, POST
 from sim.jit import jit, jit_group, kernel
 
-_, _, _, fetch_time, load_time, _, exec_time, store_time, count_causes = jit_group(
+_, _, _, fetch_time, load_time, exec_time, depthwise_time, store_time, count_causes = jit_group(
     timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time, timing.load_time,
-    timing.depthwise_time, timing.exec_time, timing.store_time, timing.count_causes,
+    timing.exec_time, timing.depthwise_time, timing.store_time, timing.count_causes,
 )  # fmt: skip
-_LOAD, _EXEC, _POST, _STORE = (int(opcode) for opcode in Opcode)
+_LOAD, _EXEC, _POST, _STORE, _DEPTHWISE = (int(opcode) for opcode in Opcode)
 
 Ints = npt.NDArray[np.int64]
 
@@ -28,9 +28,9 @@ class State(NamedTuple):
     """What later instructions need to know of earlier ones.
 
     Three channels with their rings of burst ends; `sent`, scratch of the STORE packer; for each unit, instructions
-    so far, the cycle from which it is free, a ring of issues (queue places); a ring of last emissions (LOADs in
-    flight); ends of the last EXEC's streams, and the stepped engine's sequencers and
-    their last cycle.
+    so far, the cycle from which it is free, the end of the last one's steps (EXEC and DEPTHWISE), a ring of issues
+    (queue places); a ring of last emissions (LOADs in flight); and the stepped engine's sequencers with their last
+    cycles.
     """
 
     fetch: Ints
@@ -42,11 +42,13 @@ class State(NamedTuple):
     sent: Ints
     counts: Ints
     free: Ints
+    ends: Ints
     issues: Ints
     emissions: Ints
-    streams: Ints
     sequencer: Ints
     clock: Ints
+    depthwise_sequencer: Ints
+    depthwise_clock: Ints
 
     @classmethod
     def of(cls, config: ArchConfig) -> State:
@@ -55,10 +57,11 @@ class State(NamedTuple):
         channels = [np.array(timing.CHANNEL_START, np.int64) for _ in range(3)]
         return cls(
             channels[0], rings[0], channels[1], rings[1], channels[2], rings[2],
-            np.zeros((2, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(4, np.int64),
-            np.zeros(4, np.int64), np.full((4, config.queue_depth), -1, np.int64),
-            np.full(timing.LOAD_IN_FLIGHT, -1, np.int64), np.zeros(2, np.int64), sequencer.registers(),
-            np.full(1, -1, np.int64),
+            np.zeros((2, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(len(Unit), np.int64),
+            np.zeros(len(Unit), np.int64), np.zeros(len(Unit), np.int64),
+            np.full((len(Unit), config.queue_depth), -1, np.int64), np.full(timing.LOAD_IN_FLIGHT, -1, np.int64),
+            sequencer.registers(), np.full(1, -1, np.int64),
+            depthwise_sequencer.registers(), np.full(1, -1, np.int64),
         )  # fmt: skip
 
 
@@ -91,12 +94,11 @@ def schedule(
         elif unit + 1 == _EXEC:
             _time_exec(machine, state, row, stepped, stamps[:, i])
         elif unit + 1 == _POST:
-            steps = row[POST.word_count] * row[POST.oy_count] * row[POST.ox_count] * row[POST.group_count]
-            steps *= row[POST.ky_count] * row[POST.kx_count]
-            stamps[OCCUPIED, i] = state.free[unit] = issue + steps
-            stamps[COMPLETE, i] = issue + steps + machine.post_latency
-        else:
+            _time_post(machine, state, row, stamps[:, i])
+        elif unit + 1 == _STORE:
             _time_store(machine, state, row, stamps[:, i])
+        else:
+            _time_depthwise(machine, state, row, stepped, stamps[:, i])
 
 
 @kernel
@@ -111,14 +113,31 @@ def _time_load(machine: Machine, state: State, row: Any, ordinal: int, stamp: An
 @kernel
 def _time_exec(machine: Machine, state: State, row: Any, stepped: bool, stamp: Any) -> None:
     if stepped:
-        free, last_step = sequencer.sequence_exec(state.sequencer, state.clock, machine.rows, row, stamp[ISSUE])
-        complete = last_step + (machine.depthwise_latency if row[EXEC.depthwise] else machine.rows) + machine.cols
+        free, end = sequencer.sequence_exec(state.sequencer, state.clock, machine.rows, row, stamp[ISSUE])
     else:
-        free = exec_time(machine, row, state.streams, stamp[ISSUE])
-        last_step = state.streams[STREAM_END] - 1
-        complete = state.streams[SUMS_END] - 1 + machine.cols
-    state.free[_EXEC - 1] = free
-    stamp[OCCUPIED], stamp[COMPLETE] = last_step, complete
+        free, end = exec_time(machine, row, state.ends[_EXEC - 1], stamp[ISSUE])
+    state.free[_EXEC - 1], state.ends[_EXEC - 1] = free, end
+    stamp[OCCUPIED], stamp[COMPLETE] = end - 1, end - 1 + machine.rows + machine.cols
+
+
+@kernel
+def _time_depthwise(machine: Machine, state: State, row: Any, stepped: bool, stamp: Any) -> None:
+    if stepped:
+        free, end = depthwise_sequencer.sequence_depthwise(
+            state.depthwise_sequencer, state.depthwise_clock, row, stamp[ISSUE]
+        )
+    else:
+        free, end = depthwise_time(machine, row, state.ends[_DEPTHWISE - 1], stamp[ISSUE])
+    state.free[_DEPTHWISE - 1], state.ends[_DEPTHWISE - 1] = free, end
+    stamp[OCCUPIED], stamp[COMPLETE] = end - 1, end - 1 + machine.depthwise_latency
+
+
+@kernel
+def _time_post(machine: Machine, state: State, row: Any, stamp: Any) -> None:
+    steps = row[POST.word_count] * row[POST.oy_count] * row[POST.ox_count] * row[POST.group_count]
+    steps *= row[POST.ky_count] * row[POST.kx_count]
+    stamp[OCCUPIED] = state.free[_POST - 1] = stamp[ISSUE] + steps
+    stamp[COMPLETE] = stamp[ISSUE] + steps + machine.post_latency
 
 
 @kernel

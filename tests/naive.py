@@ -17,7 +17,7 @@ from accel.config import PARAM_RECORD_BYTES, TABLE_ENTRIES, TABLE_WORDS, ArchCon
 from accel.isa import Instruction, Memory, Mode, Opcode, Reduce, Source, Unit
 from accel.numerics import requantize, wrap_int32
 from accel.registers import CAUSES, COUNTED_UNITS
-from accel.timing import POST_LATENCY, accumulate_latency
+from accel.timing import DEPTHWISE_LATENCY, POST_LATENCY
 
 
 class Values:
@@ -28,13 +28,19 @@ class Values:
         self.memory = memory.copy()
         self.spad = np.zeros((config.spad_words, config.rows), np.int8)
         self.wbuf = np.zeros((config.wbuf_words, config.cols), np.int8)
+        self.taps = np.zeros((config.depthwise_words, min(config.rows, config.cols)), np.int8)
+        if config.depthwise_taps == 0:
+            self.taps = np.zeros((0, 0), np.int8)
         self.param = np.zeros((config.param_channels, PARAM_RECORD_BYTES), np.int8)
         self.table = np.zeros((TABLE_WORDS, 1), np.int8)
         self.acc = np.zeros((config.acc_words, config.cols), np.int32)
 
     def run(self, program: list[Instruction]) -> Values:
         """Execute all instructions."""
-        run = {Opcode.LOAD: self._load, Opcode.EXEC: self._exec, Opcode.POST: self._post, Opcode.STORE: self._store}
+        run = {
+            Opcode.LOAD: self._load, Opcode.EXEC: self._exec, Opcode.POST: self._post, Opcode.STORE: self._store,
+            Opcode.DEPTHWISE: self._depthwise,
+        }  # fmt: skip
         for instruction in program:
             run[instruction.opcode](instruction)
         return self
@@ -42,6 +48,7 @@ class Values:
     def _load(self, i: Instruction) -> None:
         target = {
             Memory.SPAD: self.spad, Memory.WBUF: self.wbuf, Memory.PARAM: self.param, Memory.TABLE: self.table,
+            Memory.TAPS: self.taps,
         }[Memory(i["memory"])]  # fmt: skip
         for outer, row in product(range(i["outer_count"]), range(i["row_count"])):
             source = i["dram_address"] + outer * i["dram_outer_stride"] + row * i["dram_row_stride"]
@@ -64,13 +71,10 @@ class Values:
                     address = i["spad_address"] + ky * i["ky_stride"] + kx * i["kx_stride"]
                     word = self.spad[address + oy * i["oy_stride"] + ox * i["ox_stride"]]
                     values = word[first : first + lanes].astype(np.int64)
-                total[:lanes] += values * self.wbuf[i["wbuf_address"] + k, :lanes]
+                total[:lanes] += values * self.taps[i["tap_address"] + k]
             self.acc[i["acc_address"] + p] = wrap_int32(total)
 
     def _exec(self, i: Instruction) -> None:
-        if i["depthwise"]:
-            self._depthwise(i)
-            return
         tiles = product(range(i["chunk_count"]), range(i["ky_count"]), range(i["kx_count"]))
         for k, (chunk, ky, kx) in enumerate(tiles):
             weights = np.zeros((self.config.rows, self.config.cols), np.int64)
@@ -170,7 +174,7 @@ class Cycles(Machine):
             self.fetch_causes.append("memory" if dispatched < len(self.program) else "empty")
 
     def causes(self) -> npt.NDArray[np.int64]:
-        """Cycles by unit and cause, shape (5, 7)."""
+        """Cycles by unit and cause, shape (6, 8)."""
         table = np.zeros((len(COUNTED_UNITS), len(CAUSES)), np.int64)
         columns = {unit.name: [self._cause(unit, t) for t in range(self.total)] for unit in Unit}
         columns["FETCH"] = self.fetch_causes[: self.total]
@@ -180,10 +184,12 @@ class Cycles(Machine):
         return table
 
     def _cause(self, unit: Unit, t: int) -> str:
-        for issue, complete, (_, i) in zip(self.issue[unit], self.complete[unit], self.pushed[unit], strict=True):
-            ends = {Unit.POST: complete - POST_LATENCY}
-            if unit is Unit.EXEC:
-                ends[unit] = complete - accumulate_latency(self.config, i["depthwise"] == 1)
+        for issue, complete in zip(self.issue[unit], self.complete[unit], strict=True):
+            ends = {
+                Unit.POST: complete - POST_LATENCY,
+                Unit.EXEC: complete - self.config.rows - self.config.cols,
+                Unit.DEPTHWISE: complete - DEPTHWISE_LATENCY,
+            }
             if issue <= t <= ends.get(unit, complete):
                 work = {Unit.LOAD: self.load.emissions, Unit.STORE: self.store.beat_cycles()}
                 return "busy" if unit not in work or t in work[unit] else "memory"

@@ -214,34 +214,38 @@ class Store:
 
 
 class Exec:
-    """Tile by tile, and in the depthwise engine row by row; a step is a cycle in which the array or engine works."""
+    """Tile by tile; a step is a cycle in which a pixel enters the array."""
 
     def __init__(self, config: ArchConfig):
         self.config = config
-        self.free_from, self.last_step, self.last_sum = 0, -1, -1
+        self.free_from, self.last_step = 0, -1
 
     def free(self, t: int) -> bool:
         return t >= self.free_from
 
     def issue(self, t: int, i: Instruction) -> int:
         """Returns the completion cycle."""
-        latency = self._depthwise(t, i) if i["depthwise"] else self._product(t, i)
-        self.last_sum = self.last_step + latency
-        return self.last_sum + self.config.cols
-
-    def _product(self, t: int, i: Instruction) -> int:
         pixels, weights = i["oy_count"] * i["ox_count"], t + 1
         for _ in range(i["chunk_count"] * i["ky_count"] * i["kx_count"]):
             start = max(weights + self.config.rows, self.last_step + 1)
             weights, self.last_step = start, start + pixels - 1
         self.free_from = start
-        return self.config.rows
+        return self.last_step + self.config.rows + self.config.cols
 
-    def _depthwise(self, t: int, i: Instruction) -> int:
+
+class Depthwise:
+    """Row by row; a step is a cycle in which the engine reads words or an output's last word."""
+
+    def __init__(self) -> None:
+        self.free_from, self.last_step = 0, -1
+
+    def free(self, t: int) -> bool:
+        return t >= self.free_from
+
+    def issue(self, t: int, i: Instruction) -> int:
+        """Returns the completion cycle."""
         weights = t + 1
         read = max(weights + i["kx_count"], self.last_step + 1)
-        while read + i["lead_steps"] + DEPTHWISE_LATENCY <= self.last_sum:
-            read += 1
         for _ in range(i["ky_count"]):
             assert read >= weights + i["kx_count"] - i["lead_steps"]
             weights = read + i["lead_steps"]
@@ -250,7 +254,7 @@ class Exec:
                 read += i["row_steps"]
             assert read <= self.last_step + 1
         self.free_from = weights
-        return DEPTHWISE_LATENCY
+        return self.last_step + DEPTHWISE_LATENCY
 
 
 class Post:
@@ -278,6 +282,7 @@ class Machine:
     def __init__(self, config: ArchConfig, program: list[Instruction], program_address: int = 0):
         self.config, self.program = config, program
         self.load, self.store, self.exec, self.post = Load(config), Store(config), Exec(config), Post()
+        self.depthwise = Depthwise()
         self.issue: dict[Unit, list[int]] = {unit: [] for unit in Unit}
         self.complete: dict[Unit, list[int]] = {unit: [] for unit in Unit}
         self.pushed: dict[Unit, list[tuple[int, Instruction]]] = {unit: [] for unit in Unit}
@@ -320,7 +325,10 @@ class Machine:
                 self.collected, self.full_from = 0, t + 1
 
     def _issue(self, t: int, unit: Unit) -> None:
-        part = {Unit.LOAD: self.load, Unit.EXEC: self.exec, Unit.POST: self.post, Unit.STORE: self.store}[unit]
+        part = {
+            Unit.LOAD: self.load, Unit.EXEC: self.exec, Unit.POST: self.post, Unit.STORE: self.store,
+            Unit.DEPTHWISE: self.depthwise,
+        }[unit]  # fmt: skip
         queue, index = self.pushed[unit], len(self.issue[unit])
         if index == len(queue) or queue[index][0] >= t or not part.free(t):
             return

@@ -55,6 +55,7 @@ class InstructionDraw:
             Opcode.EXEC: self._exec,
             Opcode.POST: self._post,
             Opcode.STORE: self._store,
+            Opcode.DEPTHWISE: self._depthwise,
         }
         while True:
             fields = makers[opcode]()
@@ -70,6 +71,16 @@ class InstructionDraw:
             only_padding = "height" in fields and Space.SPAD not in touched.reads
             if self._inside(instruction, touched) and (not only_padding or self.rng.random() < 0.15):
                 return instruction
+
+    def depthwise_beside(self, other: Instruction) -> Instruction:
+        """A DEPTHWISE, mostly one that uses other banks than `other`, so that both can run at the same time."""
+        taken = footprint(self.config, other).ports
+        for _ in range(20):
+            instruction = self.instruction(Opcode.DEPTHWISE)
+            ports = footprint(self.config, instruction).ports
+            if not any(mask & taken.get(port, 0) for port, mask in ports.items()):
+                break
+        return instruction
 
     def _inside(self, i: Instruction, touched: Footprint) -> bool:
         """Whether external accesses stay within the data, or LOAD's from the pool within the pool, on its records."""
@@ -91,13 +102,15 @@ class InstructionDraw:
         return usual if self.rng.random() < 0.75 else self._int(low, high)
 
     def _load(self) -> dict[str, int]:
-        memory = Memory(int(self.rng.choice(4, p=[0.4, 0.3, 0.2, 0.1])))
+        taps = 0.25 if self.config.depthwise_taps else 0.0
+        memory = Memory(int(self.rng.choice(5, p=[0.4 - taps / 2, 0.3 - taps / 2, 0.2, 0.1, taps])))
         if memory is Memory.PARAM:
             return self._load_param()
         word, words = {
             Memory.SPAD: (self.config.rows, self.config.spad_words),
             Memory.WBUF: (self.config.cols, self.config.wbuf_words),
             Memory.TABLE: (1, TABLE_WORDS),
+            Memory.TAPS: (self.config.depthwise_lanes, self.config.depthwise_words),
         }[memory]
         word_bytes = self._often(word, 1, word)
         step = self._often(word_bytes, 1, self.config.load_word_bytes)
@@ -109,7 +122,7 @@ class InstructionDraw:
         return {
             "memory": memory,
             "dram_address": self.data + self._int(0, DATA_BYTES),
-            "address": self._int(0, words - 1),
+            "address": self._int(0, 1 if memory is Memory.TAPS else words - 1),
             "outer_count": self._count(3),
             "row_count": rows,
             "row_bytes": row_bytes,
@@ -179,22 +192,22 @@ class InstructionDraw:
         """Mostly a window over an image, like `_window`, with a row stream that fits it."""
         config = self.config
         window, strides = self._window("chunk")
-        lanes = min(config.rows, config.cols)
+        del window["chunk_count"], strides["chunk_stride"]
         taps = self._int(1, config.depthwise_taps)
         move = self._int(1, min(2, taps))
         dilation = self._often(1, 1, 3)
         stride = dilation if self.rng.random() < 0.7 else self._int(-5, 7)
-        window |= {"x_dilation": dilation, "x_step": move * dilation, "chunk_count": 1}
+        window |= {"x_dilation": dilation, "x_step": move * dilation}
         if self.rng.random() < 0.5:
             window["x_start"] = self._int(-taps * dilation, 2)
-        strides |= {"kx_stride": stride, "ox_stride": move * stride, "chunk_stride": 0}
-        oy = self._count(min(config.acc_words, 9))
-        ox = self._count(min(config.acc_words, 64) // oy)
+        strides |= {"kx_stride": stride, "ox_stride": move * stride}
+        outputs = min(64, config.acc_bank_words if self.rng.random() < 0.75 else config.acc_words)
+        oy = self._count(min(outputs, 9))
+        ox = self._count(outputs // oy)
         lead, row_steps = row_stream(window["x_start"], dilation, move, window["width"], taps, ox)
         return {
-            "depthwise": 1,
             "spad_address": strides.pop("address"),
-            "spad_byte": self._int(0, config.rows - lanes),
+            "spad_byte": self._int(0, config.rows - config.depthwise_lanes),
             "ky_count": self._count(4),
             "kx_count": taps,
             "oy_count": oy,
@@ -204,15 +217,13 @@ class InstructionDraw:
             "lead_steps": lead,
             "row_steps": row_steps,
             "pad_value": self._int(-128, 127),
-            "wbuf_address": self._often(0, 0, config.wbuf_words - 1),
-            "acc_address": self._often(0, 0, config.acc_words - 1),
+            "tap_address": self._often(0, 0, config.depthwise_words - 1),
+            "acc_address": self._often(config.acc_words - config.acc_bank_words, 0, config.acc_words - 1),
             "accumulate": self._int(0, 1),
         }
 
     def _exec(self) -> dict[str, int]:
         config = self.config
-        if config.depthwise_taps and self.rng.random() < 0.5:
-            return self._depthwise()
         window, strides = self._window("chunk")
         pixels = min(config.acc_words, 64)
         oy = self._count(min(pixels, 9))

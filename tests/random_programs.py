@@ -17,7 +17,7 @@ from accel.config import PARAM_RECORD_BYTES, REQUANT_MODES, TABLE_WORDS, ArchCon
 from accel.isa import INSTRUCTION_BYTES, Instruction, Memory, Mode, Opcode, Source
 from compiler.synchronize import Synchronizer
 
-WEIGHTS = {Opcode.LOAD: 0.35, Opcode.EXEC: 0.25, Opcode.POST: 0.25, Opcode.STORE: 0.15}
+WEIGHTS = {Opcode.LOAD: 0.35, Opcode.EXEC: 0.15, Opcode.POST: 0.25, Opcode.STORE: 0.15, Opcode.DEPTHWISE: 0.1}
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def random_config(rng: np.random.Generator) -> ArchConfig:
         param_channels=power(2, 7, 4 * cols),
         post_lanes=lanes,
         depthwise_taps=int(rng.integers(1, 8)) if rows > 1 and rng.random() < 0.6 else 0,
+        depthwise_words=power(3, 6),
         queue_depth=int(rng.integers(2, 9)),
         bus_bytes=power(2, 6),
         outstanding_bursts=int(rng.integers(1, 9)),
@@ -90,9 +91,7 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, f
     draw = InstructionDraw(config, rng, pool, data, [Mode[m.upper()] for m in config.requant_modes])
     if rng.random() < 0.5:
         draw.modes = draw.modes[:1]
-    stream = [
-        draw.instruction(Opcode(int(opcode))) for opcode in rng.choice(list(WEIGHTS), size, p=list(WEIGHTS.values()))
-    ]
+    stream = _stream(draw, size)
     dump = data + DATA_BYTES
     if framed:
         # The program grows: it moves behind everything else.
@@ -110,6 +109,20 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, f
     return RandomProgram(code, memory, program_address, instructions)
 
 
+def _stream(draw: InstructionDraw, size: int) -> list[Instruction]:
+    """Random instructions; where there is an engine, EXECs mostly have a DEPTHWISE at their side."""
+    stream: list[Instruction] = []
+    for number in draw.rng.choice(list(WEIGHTS), size, p=list(WEIGHTS.values())):
+        opcode = Opcode(int(number))
+        if not draw.config.depthwise_taps and opcode is Opcode.DEPTHWISE:
+            opcode = Opcode.EXEC
+        if draw.config.depthwise_taps and stream and stream[-1].opcode is Opcode.EXEC and draw.rng.random() < 0.6:
+            stream.append(draw.depthwise_beside(stream[-1]))
+        else:
+            stream.append(draw.instruction(opcode))
+    return stream
+
+
 def _linear(memory: Memory, source: int, address: int, words: int, word_bytes: int, limit: int) -> list[Instruction]:
     """LOADs of `words` consecutive words from the first `limit` bytes at `source`, read again as often as needed."""
     most = max(1, limit // word_bytes)
@@ -123,13 +136,15 @@ def _linear(memory: Memory, source: int, address: int, words: int, word_bytes: i
 
 
 def fill(config: ArchConfig, pool: int, data: int) -> list[Instruction]:
-    """LOADs that write every word of SPAD, WBUF, PARAM and TABLE."""
+    """LOADs that write every word of SPAD, WBUF, PARAM, TABLE and TAPS."""
     records = RECORDS * PARAM_RECORD_BYTES
+    taps = config.depthwise_words if config.depthwise_taps else 0
     return [
         *_linear(Memory.PARAM, pool, 0, config.param_channels, PARAM_RECORD_BYTES, records),
         *_linear(Memory.WBUF, data + 1, 0, config.wbuf_words, config.cols, DATA_BYTES - 1),
         *_linear(Memory.SPAD, data + 2, 0, config.spad_words, config.rows, DATA_BYTES - 2),
         *_linear(Memory.TABLE, data + 3, 0, TABLE_WORDS, 1, DATA_BYTES - 3),
+        *_linear(Memory.TAPS, data + 4, 0, taps, config.depthwise_lanes, DATA_BYTES - 4),
     ]
 
 

@@ -40,9 +40,9 @@ def test_toml_round_trip(seed: int) -> None:
 
 def test_toml_of_a_preset() -> None:
     assert PRESETS["tiny"].to_toml() == (
-        'name = "tiny"\nrows = 4\ncols = 4\nspad_banks = 4\nspad_bank_words = 2048\nwbuf_words = 2048\nacc_banks = 2\n'
-        "acc_bank_words = 256\nparam_channels = 256\npost_lanes = 4\ndepthwise_taps = 3\nqueue_depth = 8\n"
-        "bus_bytes = 8\noutstanding_bursts = 4\nread_latency_cycles = 16\nwrite_latency_cycles = 8\n"
+        'name = "tiny"\nrows = 4\ncols = 4\nspad_banks = 4\nspad_bank_words = 2048\nwbuf_words = 2048\nacc_banks = 4\n'
+        "acc_bank_words = 128\nparam_channels = 256\npost_lanes = 4\ndepthwise_taps = 3\ndepthwise_words = 128\n"
+        "queue_depth = 8\nbus_bytes = 8\noutstanding_bursts = 4\nread_latency_cycles = 16\nwrite_latency_cycles = 8\n"
         'requant_modes = ["tflite", "single", "fp32"]\n'
     )
 
@@ -58,10 +58,10 @@ def test_fingerprints_are_stable() -> None:
 
 
 FINGERPRINTS = {
-    "tiny": "b2d0495d9f6e073d",
-    "edge": "ee9838b4e8b6687d",
-    "large": "75cf3dd6cf6ef6cc",
-    "datacenter": "32a0a86534462b1b",
+    "tiny": "78c54ca12edaf7da",
+    "edge": "7d066d9d37b375e1",
+    "large": "0dab6678a1fea2dc",
+    "datacenter": "f4d3a7e78301e6bc",
 }
 
 
@@ -70,9 +70,9 @@ def test_fingerprint_covers_everything_but_the_name() -> None:
     assert replace(EDGE, requant_modes=("fp32", "tflite", "single")).fingerprint() == EDGE.fingerprint()
     changes: dict[str, Any] = {
         "rows": 32, "cols": 32, "spad_banks": 9, "spad_bank_words": 4096, "wbuf_words": 8192, "acc_banks": 3,
-        "acc_bank_words": 256, "param_channels": 1024, "post_lanes": 8, "depthwise_taps": 5, "queue_depth": 9,
-        "bus_bytes": 32, "outstanding_bursts": 9, "read_latency_cycles": 33, "write_latency_cycles": 17,
-        "requant_modes": ("fp32",),
+        "acc_bank_words": 512, "param_channels": 1024, "post_lanes": 8, "depthwise_taps": 5, "depthwise_words": 512,
+        "queue_depth": 9, "bus_bytes": 32, "outstanding_bursts": 9, "read_latency_cycles": 33,
+        "write_latency_cycles": 17, "requant_modes": ("fp32",),
     }  # fmt: skip
     assert ["name", *changes] == KEYS
     prints = {replace(EDGE, **{key: value}).fingerprint() for key, value in changes.items()}
@@ -98,8 +98,8 @@ def test_derived_sizes() -> None:
 RANGES = {
     "rows": (1, 128), "cols": (1, 128), "spad_banks": (1, 64), "spad_bank_words": (8, MAX_WORDS),
     "wbuf_words": (8, MAX_WORDS), "acc_banks": (1, 16), "acc_bank_words": (1, 1 << 14),
-    "param_channels": (4, 1 << 14), "post_lanes": (1, 128), "depthwise_taps": (0, 7), "queue_depth": (2, 64),
-    "bus_bytes": (4, 64), "outstanding_bursts": (1, 64), "read_latency_cycles": (1, 4095),
+    "param_channels": (4, 1 << 14), "post_lanes": (1, 128), "depthwise_taps": (0, 7), "depthwise_words": (8, MAX_WORDS),
+    "queue_depth": (2, 64), "bus_bytes": (4, 64), "outstanding_bursts": (1, 64), "read_latency_cycles": (1, 4095),
     "write_latency_cycles": (1, 4095),
 }  # fmt: skip
 
@@ -134,6 +134,7 @@ def test_every_range_ends_where_it_says(key: str) -> None:
         ({"spad_bank_words": 1000}, "spad_bank_words must be a power of two, got 1000"),
         ({"wbuf_words": 12}, "wbuf_words must be a power of two, got 12"),
         ({"acc_bank_words": 3}, "acc_bank_words must be a power of two, got 3"),
+        ({"depthwise_words": 9}, "depthwise_words must be a power of two, got 9"),
         ({"rows": 1, "cols": 1, "post_lanes": 1},
          "rows must be at least 2 with depthwise_taps > 0, got 1"),
         ({"param_channels": 96}, "param_channels must be a power of two, got 96"),

@@ -1,4 +1,4 @@
-"""The row stream against a window register that is filled word by word, and every rule of a depthwise EXEC."""
+"""The row stream against a window register that is filled word by word, and every rule of a DEPTHWISE."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def test_known_windows(window: tuple[int, int, int, int, int, int], expected: tu
     assert row_stream(*window) == expected
 
 
-EXEC = Instruction(
-    Opcode.EXEC,
+DEPTHWISE = Instruction(
+    Opcode.DEPTHWISE,
     {
-        "depthwise": 1, "ky_count": 3, "kx_count": 3, "oy_count": 2, "ox_count": 8, "x_start": -1, "x_step": 1,
+        "ky_count": 3, "kx_count": 3, "oy_count": 2, "ox_count": 8, "x_start": -1, "x_step": 1,
         "x_dilation": 1, "kx_stride": 1, "ox_stride": 1, "height": 9, "width": 8, "lead_steps": 1, "row_steps": 8,
     },
 )  # fmt: skip
@@ -87,32 +87,31 @@ EXEC = Instruction(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"chunk_count": 2}, "EXEC chunk_count must be 1 if depthwise, got 2"),
-        ({"kx_count": 4}, "EXEC kx_count must be at most depthwise_taps = 3, got 4"),
-        ({"spad_byte": 1}, "EXEC spad_byte + min(rows, cols) must be at most rows = 4, got 5"),
-        ({"x_dilation": 0}, "EXEC x_step must be x_dilation, or twice that with kx_count > 1, and not 0, if depthwise, "
+        ({"kx_count": 4}, "DEPTHWISE kx_count must be at most depthwise_taps = 3, got 4"),
+        ({"spad_byte": 1}, "DEPTHWISE spad_byte + min(rows, cols) must be at most rows = 4, got 5"),
+        ({"x_dilation": 0}, "DEPTHWISE x_step must be x_dilation, or twice that with kx_count > 1, and not 0, "
          "got 1 and x_dilation = 0"),
-        ({"x_step": 3}, "EXEC x_step must be x_dilation, or twice that with kx_count > 1, and not 0, if depthwise, "
+        ({"x_step": 3}, "DEPTHWISE x_step must be x_dilation, or twice that with kx_count > 1, and not 0, "
          "got 3 and x_dilation = 1"),
-        ({"kx_count": 1, "x_step": 2}, "EXEC x_step must be x_dilation, or twice that with kx_count > 1, and not 0, "
-         "if depthwise, got 2 and x_dilation = 1"),
-        ({"ox_stride": 2}, "EXEC ox_stride must be 1, as x_step and kx_stride say, got 2"),
+        ({"kx_count": 1, "x_step": 2}, "DEPTHWISE x_step must be x_dilation, or twice that with kx_count > 1, and not "
+         "0, got 2 and x_dilation = 1"),
+        ({"ox_stride": 2}, "DEPTHWISE ox_stride must be 1, as x_step and kx_stride say, got 2"),
         ({"x_step": 2, "kx_stride": 2, "ox_stride": 4},
-         "EXEC kx_stride must be odd if two words are read per step, got 2"),
-        ({"lead_steps": 2}, "EXEC lead_steps and row_steps must be 1 and 8, got (2, 8)"),
-        ({"row_steps": 9}, "EXEC lead_steps and row_steps must be 1 and 8, got (1, 9)"),
-        ({"oy_count": 1, "ox_count": 1, "width": 1, "row_steps": 1}, "EXEC oy_count * row_steps must be at least "
+         "DEPTHWISE kx_stride must be odd if two words are read per step, got 2"),
+        ({"lead_steps": 2}, "DEPTHWISE lead_steps and row_steps must be 1 and 8, got (2, 8)"),
+        ({"row_steps": 9}, "DEPTHWISE lead_steps and row_steps must be 1 and 8, got (1, 9)"),
+        ({"oy_count": 1, "ox_count": 1, "width": 1, "row_steps": 1}, "DEPTHWISE oy_count * row_steps must be at least "
          "kx_count = 3, so that the next tap row's weights are there, got 1"),
     ],
 )  # fmt: skip
 def test_each_rule_is_named(changes: dict[str, int], message: str) -> None:
-    check_depthwise(preset("tiny"), EXEC.fields)
+    check_depthwise(preset("tiny"), DEPTHWISE.fields)
     with pytest.raises(ProgramError) as caught:
-        check_depthwise(preset("tiny"), EXEC.replace(**changes).fields)
+        check_depthwise(preset("tiny"), DEPTHWISE.replace(**changes).fields)
     assert str(caught.value) == message
 
 
 def test_a_machine_without_engine_refuses() -> None:
     config = ArchConfig.from_toml(preset("tiny").to_toml().replace("depthwise_taps = 3", "depthwise_taps = 0"))
-    with pytest.raises(ProgramError, match="EXEC depthwise must be 0 on a machine without depthwise engine"):
-        check_depthwise(config, EXEC.fields)
+    with pytest.raises(ProgramError, match="DEPTHWISE must not appear on a machine without depthwise engine"):
+        check_depthwise(config, DEPTHWISE.fields)

@@ -19,7 +19,7 @@ BITS = 8 * INSTRUCTION_BYTES
 def draw(seed: int) -> Instruction:
     """An instruction with fields anywhere in their ranges, often at the ends."""
     rng = np.random.default_rng(seed)
-    opcode = Opcode(int(rng.integers(1, 5)))
+    opcode = Opcode(int(rng.integers(1, len(Opcode) + 1)))
     fields = {}
     for field in FIELDS[opcode][1:]:
         inner = int(rng.integers(field.minimum, field.maximum, endpoint=True))
@@ -56,7 +56,7 @@ def test_fields_are_packed_from_bit_zero(instruction: Instruction) -> None:
 
 @given(st.binary(max_size=200) | st.binary(min_size=64, max_size=64))
 @example(bytes(64))
-@example(b"\x05" + bytes(63))
+@example(b"\x06" + bytes(63))
 def test_garbage_is_refused_or_encodes_back_to_itself(data: bytes) -> None:
     try:
         program = isa.decode(data)
@@ -124,7 +124,7 @@ def test_unknown_fields_and_opcodes_are_refused() -> None:
         Instruction(Opcode.LOAD, {"colour": 1})
     with pytest.raises(EncodingError, match=r"^LOAD has no field 'opcode'$"):
         Instruction(Opcode.LOAD, {"opcode": 1})
-    with pytest.raises(EncodingError, match=r"^instruction 0: opcode must be one of 1\.\.4, got 0$"):
+    with pytest.raises(EncodingError, match=r"^instruction 0: opcode must be one of 1\.\.5, got 0$"):
         isa.decode(bytes(64))
     with pytest.raises(EncodingError, match=r"^code must be a multiple of 64 bytes, got 65$"):
         isa.decode(bytes(65))
@@ -159,6 +159,7 @@ GOLDEN = """\
     2  POST  wait=EXEC signal=STORE+5 mode=2 multiplier0=1073741824 shift0=1
     3  STORE wait=POST dram_row_stride=-16
     4  LOAD
+    5  DEPTHWISE wait=LOAD signal=DEPTHWISE tap_address=9 row_steps=4
 """
 
 
@@ -176,6 +177,7 @@ def test_disassembly_shows_what_is_not_default() -> None:
         Instruction(Opcode.POST, {"wait": 2, "signal": 40, "mode": 2, "multiplier0": 1 << 30, "shift0": 1}),
         Instruction(Opcode.STORE, {"wait": 4, "dram_row_stride": -16}),
         Instruction(Opcode.LOAD, {}),
+        Instruction(Opcode.DEPTHWISE, {"wait": 1, "signal": 16, "tap_address": 9, "row_steps": 4}),
     ]  # fmt: skip
     assert isa.disassemble(isa.encode(program)) == GOLDEN
 

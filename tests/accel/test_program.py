@@ -136,8 +136,10 @@ HEADER_DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
         "config", to="colour"
     ),
     "config: unknown key 'colour'; known keys are name, rows, cols, spad_banks, spad_bank_words, wbuf_words, "
-    "acc_banks, acc_bank_words, param_channels, post_lanes, depthwise_taps, queue_depth, bus_bytes, "
-    "outstanding_bursts, read_latency_cycles, write_latency_cycles, requant_modes": set_key("config", to="colour = 1"),
+    "acc_banks, acc_bank_words, param_channels, post_lanes, depthwise_taps, depthwise_words, queue_depth, "
+    "bus_bytes, outstanding_bursts, read_latency_cycles, write_latency_cycles, requant_modes": set_key(
+        "config", to="colour = 1"
+    ),
     f"memory_bytes must be in 1..{MEMORY_LIMIT_BYTES}, got {1 << 40}": set_key("memory_bytes", to=1 << 40),
     f"memory_bytes must be an integer in 0..{2**63 - 1}, got 1.5": set_key("memory_bytes", to=1.5),
     f"memory_bytes must be an integer in 0..{2**63 - 1}, got True": set_key("memory_bytes", to=True),

@@ -99,7 +99,7 @@ def naive_bounds(program: accel.Program, run: Any, owners: list[int]) -> list[st
     rows = list(zip(decode(program.code), program.instruction_layers, run.issue, run.occupied, strict=True))
     for cycle, owner in enumerate(owners):
         busy = {
-            ("depthwise" if i["depthwise"] else "array") if i.opcode is Opcode.EXEC else i.opcode.name.lower()
+            "array" if i.opcode is Opcode.EXEC else i.opcode.name.lower()
             for i, layer, issue, end in rows
             if layer == owner and issue <= cycle <= end
         }
@@ -124,26 +124,22 @@ def bounds(graph: accel.Graph, config: accel.ArchConfig) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("exec_field", "occupied", "bound"),
+    ("occupied", "bound"),
     [
-        (0, (6, 5, 5, 5), "array"),
-        (1, (6, 5, 5, 5), "depthwise"),
-        (0, (0, 6, 0, 0), "post"),
-        (0, (1, 1, 1, 1), "latency"),
+        ((6, 5, 5, 5, 5), "array"),
+        ((5, 6, 5, 5, 5), "depthwise"),
+        ((0, 0, 6, 0, 0), "post"),
+        ((1, 1, 1, 1, 1), "latency"),
     ],
 )
-def test_bound_by_hand(exec_field: int, occupied: tuple[int, ...], bound: str) -> None:
-    """Four instructions of one layer that are issued together and complete in cycle 9."""
-    code = encode(
-        [
-            Instruction(Opcode.EXEC, {"depthwise": exec_field}),
-            *(Instruction(opcode, {}) for opcode in (Opcode.POST, Opcode.LOAD, Opcode.STORE)),
-        ]
-    )
+def test_bound_by_hand(occupied: tuple[int, ...], bound: str) -> None:
+    """Instructions of one layer, one per unit, that are issued together and complete in cycle 9."""
+    opcodes = (Opcode.EXEC, Opcode.DEPTHWISE, Opcode.POST, Opcode.LOAD, Opcode.STORE)
+    code = encode([Instruction(opcode, {}) for opcode in opcodes])
     program = replace(
-        accel.compile(network((1, 12), fully_connected(4)), "tiny"), code=code, instruction_layers=(0,) * 4
+        accel.compile(network((1, 12), fully_connected(4)), "tiny"), code=code, instruction_layers=(0,) * 5
     )
-    stamps = {"issue": np.zeros(4, np.int64), "occupied": np.array(occupied), "complete": np.full(4, 9)}
+    stamps = {"issue": np.zeros(5, np.int64), "occupied": np.array(occupied), "complete": np.full(5, 9)}
     (row,) = layer_rows(program, SimpleNamespace(total_cycles=10, **stamps))
     assert (row.cycles, row.bound) == (10, bound)
 

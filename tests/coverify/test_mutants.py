@@ -47,6 +47,7 @@ MACHINE = ArchConfig(
     param_channels=16,
     post_lanes=1,
     depthwise_taps=0,
+    depthwise_words=8,
     queue_depth=2,
     bus_bytes=4,
     outstanding_bursts=2,

@@ -10,7 +10,7 @@ import sim
 from accel.config import ArchConfig
 from accel.isa import Unit
 
-MEMORIES = ("memory", "spad", "wbuf", "param", "table", "acc")
+MEMORIES = ("memory", "spad", "wbuf", "taps", "param", "table", "acc")
 TIMES = ("total_cycles", "dispatch", "issue", "complete", "causes")
 
 

@@ -25,7 +25,7 @@ from accel import timing
 from accel.config import ArchConfig, preset
 from accel.errors import ProgramError
 from accel.isa import Instruction, Opcode, Reduce, encode
-from sim import depthwise, dma, lanes, matmul, post, sequencer, systolic, timeline
+from sim import depthwise, depthwise_sequencer, dma, lanes, matmul, post, sequencer, stepped, systolic, timeline
 
 SEEDS = range(6)
 MUTANT_SEEDS = range(90)
@@ -34,11 +34,11 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timing, "store_time", "words * word > buffer", "words * word > buffer + word"),
     (timing, "exec_time", "issue + 1 + machine.rows", "issue + machine.rows"),
     (timing, "exec_time", "max(pixels, machine.rows)", "(pixels + machine.rows)"),
-    (timing, "exec_time", "max(issue + 1 + machine.rows, state[STREAM_END])", "issue + 1 + machine.rows"),
-    (timing, "depthwise_time", "issue + 1 + row[EXEC.kx_count]", "issue + row[EXEC.kx_count]"),
-    (timing, "depthwise_time", ", state[SUMS_END] - latency - lead)", ")"),
-    (timing, "depthwise_time", "(row[EXEC.oy_count] - 1) * row_steps", "(row[EXEC.oy_count] - 1) * row[EXEC.ox_count]"),
-    (timing, "depthwise_time", "first = lead + ", "first = "),
+    (timing, "exec_time", "max(issue + 1 + machine.rows, previous_end)", "issue + 1 + machine.rows"),
+    (timing, "depthwise_time", "issue + 1 + row[DEPTHWISE.kx_count]", "issue + row[DEPTHWISE.kx_count]"),
+    (timing, "depthwise_time", ", previous_end)", ", 0)"),
+    (timing, "depthwise_time", "further_rows * row_steps", "further_rows * row[DEPTHWISE.ox_count]"),
+    (timing, "depthwise_time", "first = row[DEPTHWISE.lead_steps] + ", "first = "),
     (timing, "load_time", "max(word, step)", "word"),
     (timing, "load_time", "filled <= machine.load_word_bytes", "filled < machine.load_word_bytes"),
     (timing, "load_time", "max(issue, state[LAST]) + 1", "issue + 1"),
@@ -50,27 +50,36 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timeline, "schedule", "state.issues[unit, ordinal % machine.queue_depth] + 1", "0"),
     (timeline, "schedule", "state.emissions[ordinal % machine.load_in_flight] + 1", "0"),
     (timeline, "schedule", "stamps[COMPLETE, producers[i, p]] + 1", "stamps[COMPLETE, producers[i, p]]"),
-    (sequencer, "sequence", "s[WORD] == s[WORDS]", "s[WORD] >= s[WORDS] - 1"),
-    (sequencer, "sequence", " and s[DRAIN] <= s[NEXT_LEAD]", ""),
-    (sequencer, "_output", "s[PAUSE] = s[GAP]", "s[PAUSE] = 0"),
-    (lanes, "control_output", "- taps + tap)", "- 1 - tap)"),
-    (lanes, "control_output", "x < table[i, EXEC.width]", "x <= table[i, EXEC.width]"),
-    (lanes, "read_step", "j - 1)", "j + 1)"),
-    (lanes, "step", "control[SWAP, now]", "control[SWAP, before]"),
-    (lanes, "step", "if control[CAPTURE, now] > 0 else 0", ""),
+    (timeline, "_time_depthwise", "state.ends[_DEPTHWISE - 1], stamp", "state.ends[_EXEC - 1], stamp"),
+    (sequencer, "sequence", "s[WORD] == rows", "s[WORD] >= rows - 1"),
+    (depthwise_sequencer, "sequence", "s[WORD] == s[WORDS]", "s[WORD] >= s[WORDS] - 1"),
+    (depthwise_sequencer, "issue", "+ row[DEPTHWISE.ox_count]", "+ row[DEPTHWISE.row_steps]"),
+    (depthwise_sequencer, "sequence", "(OUTPUT, -1 - s[NEXT_LEAD])", "(OUTPUT, -1)"),
+    (lanes, "_control_output", "- taps + tap)", "- 1 - tap)"),
+    (lanes, "_control_output", "x < table[i, DEPTHWISE.width]", "x <= table[i, DEPTHWISE.width]"),
+    (lanes, "_control_output", "ky > 0 or", ""),
+    (lanes, "_read_words", "(j - place) * table[i, DEPTHWISE.x_dilation]", "j * table[i, DEPTHWISE.x_dilation]"),
+    (lanes, "_read_taps", "s[sequencer.TILE] * table", "0 * table"),
+    (lanes, "_move", "control[0, SWAP]", "control[1, SWAP]"),
+    (lanes, "_move", "if control[0, CAPTURE] > 0 else 0", ""),
+    (lanes, "_multiply", "1 - exists", "0"),
+    (lanes, "_accumulate", "oldest = control.shape[0] - 1", "oldest = control.shape[0] - 2"),
+    (stepped, "run", "elif not array_idle", "elif False"),
+    (stepped, "run", "written, cycle, cycle + 1)", "written, cycle, cycle)"),
     (systolic, "_swap", "- 1\n", "- 2\n"),
     (systolic, "_capture", "cycle - loads[wave & mask] - 1", "cycle - loads[wave & mask] - 2"),
-    (systolic, "_accumulate", "(cycle - rows) & mask", "(cycle - rows + 1) & mask"),
+    (systolic, "accumulate", "(cycle - rows) & mask", "(cycle - rows + 1) & mask"),
     (systolic, "_read_activations", "table[now, EXEC.pad_value] if pixel >= 0 else 0", "0"),
     (systolic, "_read_weights", "row < k_rows", "True"),
     (matmul, "execute", "= row[EXEC.pad_value]", "= 0"),
     (matmul, "_place_pixels", "step if inside else 0", "step"),
     (matmul, "_pack_weights", "second * paired", "second"),
-    (depthwise, "_add_row", "(x < row[EXEC.width])", "(x <= row[EXEC.width])"),
-    (depthwise, "_add_row", "ky * row[EXEC.kx_count] + kx", "kx * row[EXEC.ky_count] + ky"),
-    (depthwise, "_add_row", "index(first + c)", "index(c)"),
-    (depthwise, "_add_row", "else row[EXEC.pad_value]", "else 0"),
-    (depthwise, "execute", "range(acc.shape[1])", "range(lanes)"),
+    (depthwise, "_place_taps", "(x < row[DEPTHWISE.width])", "(x <= row[DEPTHWISE.width])"),
+    (depthwise, "_place_taps", "oy * row[DEPTHWISE.oy_stride]", "oy * row[DEPTHWISE.ky_stride]"),
+    (depthwise, "_sum_taps", "row[DEPTHWISE.tap_address] + tap", "row[DEPTHWISE.tap_address]"),
+    (depthwise, "_sum_taps", "index(first + c)", "index(c)"),
+    (depthwise, "execute", "spad[-1, i] = row[DEPTHWISE.pad_value]", "spad[-1, i] = 0"),
+    (depthwise, "execute", "for c in range(acc.shape[1])", "for c in range(memories.taps.shape[1])"),
     (post, "_finish", "wrap_int32(sums[ox, i] + records[0, i])", "sums[ox, i] + records[0, i]"),
     (post, "_reduce", "1 if ky or kx else 0", "0"),
     (post, "_tabulate", "+ 256) & 511) - 256", "+ 512) & 1023) - 512"),
@@ -79,6 +88,7 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (post, "_reduce", "2 * ky + kx", "ky + kx"),
     (post, "_look_up", "(table - 1)", "(2 - table)"),
     (post, "_look_up", "+ 128", "+ 127"),
+    (dma, "load", "target = memories.taps", "target = memories.wbuf"),
     (dma, "_load_row", "else pad_value", "else 0"),
     (dma, "_load_row", "- pad\n", "\n"),
 ]
@@ -153,7 +163,7 @@ def caught(mutant: tuple[ModuleType, str, str, str]) -> bool:
             try:
                 if differences(*draw(seed)):
                     return True
-            except (ArithmeticError, IndexError, ProgramError):
+            except (ArithmeticError, IndexError, ProgramError, RuntimeWarning):
                 return True
     return False
 

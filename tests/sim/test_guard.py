@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 
 import numpy as np
@@ -10,15 +12,22 @@ import pytest
 import sim
 from accel.config import preset
 from accel.errors import AccelError, InputError, ProgramError
-from accel.isa import Instruction, Opcode, Unit
+from accel.isa import FIELDS, Instruction, Opcode, Unit
+from sim.work import LOOPS
 
 TINY = preset("tiny")
 MEMORY = np.zeros(4096, np.uint8)
 LOAD = Instruction(Opcode.LOAD, {"row_words": 4, "word_bytes": 4, "step_bytes": 4, "row_bytes": 16})
 EXEC = Instruction(Opcode.EXEC, {"ox_count": 4, "ox_stride": 1, "x_step": 1, "height": 1, "width": 4, "k_rows": 4})
 POST = Instruction(Opcode.POST, {"ox_count": 4, "src_ox_stride": 1, "dst_ox_stride": 1})
-DEPTHWISE = EXEC.replace(depthwise=1, kx_count=3, kx_stride=1, x_dilation=1, x_start=-1, lead_steps=1, row_steps=4)
 MIX = POST.replace(source=1, reduce=4)
+DEPTHWISE = Instruction(
+    Opcode.DEPTHWISE,
+    {
+        "kx_count": 3, "ox_count": 4, "kx_stride": 1, "ox_stride": 1, "x_start": -1, "x_step": 1, "x_dilation": 1,
+        "height": 1, "width": 4, "lead_steps": 1, "row_steps": 4,
+    },
+)  # fmt: skip
 STORE = Instruction(Opcode.STORE, {"row_words": 4, "word_bytes": 4})
 
 REFUSED = [
@@ -32,6 +41,9 @@ REFUSED = [
         LOAD.replace(memory=3, address=509, word_bytes=1, step_bytes=5),
         "LOAD destination must stay within 0..511, got 509",
     ),
+    (LOAD.replace(memory=4, address=126), "LOAD destination must stay within 0..127, got 126..129"),
+    (LOAD.replace(memory=4, byte_offset=1), "LOAD byte_offset + word_bytes must be at most 4, got 5"),
+    (LOAD.replace(memory=5), "LOAD memory must be at most 4, got 5"),
     (LOAD.replace(row_count=2, row_stride=-1), "LOAD destination must stay within 0..8191, got -1..3"),
     (LOAD.replace(dram_address=4090), "LOAD memory bytes must stay within 0..4095, got 4090..4105"),
     (EXEC.replace(k_rows=5), "EXEC k_rows must be at most 4, got 5"),
@@ -39,10 +51,11 @@ REFUSED = [
     (EXEC.replace(acc_address=510), "EXEC accumulators must stay within 0..511, got 510..513"),
     (EXEC.replace(spad_address=-1), "EXEC source must stay within 0..8191, got -1..2"),
     (POST.replace(table=3), "POST table must be at most 2, got 3"),
-    (DEPTHWISE.replace(row_steps=5), "EXEC lead_steps and row_steps must be 1 and 4, got (1, 5)"),
-    (DEPTHWISE.replace(spad_byte=1), "EXEC spad_byte + min(rows, cols) must be at most rows = 4, got 5"),
-    (DEPTHWISE.replace(wbuf_address=2046), "EXEC weights must stay within 0..2047, got 2046..2048"),
-    (DEPTHWISE.replace(spad_address=-2), "EXEC source must stay within 0..8191, got -1..2"),
+    (DEPTHWISE.replace(row_steps=5), "DEPTHWISE lead_steps and row_steps must be 1 and 4, got (1, 5)"),
+    (DEPTHWISE.replace(spad_byte=1), "DEPTHWISE spad_byte + min(rows, cols) must be at most rows = 4, got 5"),
+    (DEPTHWISE.replace(tap_address=126), "DEPTHWISE taps must stay within 0..127, got 126..128"),
+    (DEPTHWISE.replace(acc_address=510), "DEPTHWISE accumulators must stay within 0..511, got 510..513"),
+    (DEPTHWISE.replace(spad_address=-2), "DEPTHWISE source must stay within 0..8191, got -1..2"),
     (POST.replace(mode=3), "POST mode (number of modes that are not built in) must be at most 0, got 1"),
     (POST.replace(dst_byte=1), "POST dst_byte + group_count * post_lanes must be at most 4, got 5"),
     (POST.replace(act_min=1), "POST act_min (at most act_max) must be at most 0, got 1"),
@@ -73,6 +86,49 @@ def test_each_escape_is_named(instruction: Instruction, message: str) -> None:
         sim.execute(TINY, code, 0, MEMORY)
 
 
+@pytest.mark.parametrize(
+    ("instruction", "steps"),
+    [
+        (
+            EXEC.replace(chunk_count=1023, ky_count=255, kx_count=255, oy_count=4095, ox_count=4095),
+            1023 * 255**2 * 4095**2,
+        ),
+        (
+            POST.replace(source=1, word_count=1023, oy_count=4095, ox_count=4095, group_count=255, ky_count=255,
+                         kx_count=255),
+            1023 * 4095**2 * 255**3,
+        ),
+        (LOAD.replace(outer_count=4095, row_count=4095, row_words=257), 4095**2 * 257),
+        (STORE.replace(outer_count=4095, row_count=4095, row_words=257), 4095**2 * 257),
+    ],
+    ids=["EXEC", "POST", "LOAD", "STORE"],
+)  # fmt: skip
+def test_instructions_that_would_hardly_end_are_refused(instruction: Instruction, steps: int) -> None:
+    name = instruction.opcode.name
+    with pytest.raises(ProgramError) as caught:
+        sim.execute(TINY, LOAD.encode() + instruction.encode(), 0, MEMORY)
+    assert str(caught.value) == (
+        f"instruction 1: {name} must have at most 4294967296 steps to be simulated, got {steps}"
+    )
+
+
+@pytest.mark.parametrize("opcode", Opcode)
+def test_steps_fit_in_their_integers(opcode: Opcode) -> None:
+    """An absurd instruction must not look small because its steps wrap."""
+    most = math.prod(FIELDS[opcode][column].maximum for column in LOOPS[opcode])
+    assert most < 1 << 58
+
+
+def test_a_machine_without_engine_has_no_taps() -> None:
+    plain = dataclasses.replace(TINY, depthwise_taps=0)
+    assert sim.execute(plain, LOAD.encode(), 0, MEMORY).taps.size == 0
+    assert sim.execute(TINY, LOAD.encode(), 0, MEMORY).taps.shape == (128, 4)
+    with pytest.raises(ProgramError, match="instruction 0: LOAD to TAPS must not appear on a machine without"):
+        sim.execute(plain, LOAD.replace(memory=4).encode(), 0, MEMORY)
+    with pytest.raises(ProgramError, match="instruction 0: DEPTHWISE must not appear on a machine without depthwise"):
+        sim.execute(plain, DEPTHWISE.encode(), 0, MEMORY)
+
+
 def test_invalid_taps_may_point_anywhere() -> None:
     program = EXEC.replace(spad_address=-2, x_start=-2)
     assert sim.execute(TINY, program.encode(), 0, MEMORY).total_cycles > 0
@@ -90,7 +146,7 @@ def test_records_that_are_no_multipliers_are_refused() -> None:
     [
         ([LOAD, EXEC.replace(wait=1)], "instruction 1: its wait for LOAD must follow the instruction that signals it"),
         ([EXEC.replace(wait=1), LOAD.replace(signal=2)], "instruction 0: its wait for LOAD must follow"),
-        ([LOAD.replace(wait=1 << 4)], "instruction 0: wait must name units 0..3, got 0b10000"),
+        ([LOAD.replace(wait=1 << 5)], "instruction 0: wait must name units 0..4, got 0b100000"),
     ],
 )
 def test_waits_need_signals(program: list[Instruction], message: str) -> None:

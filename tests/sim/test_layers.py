@@ -1,4 +1,4 @@
-"""Single EXEC and POST layers on random machines, and sums that overflow."""
+"""Single EXEC or DEPTHWISE and POST layers on random machines, and sums that overflow."""
 
 from __future__ import annotations
 
@@ -18,33 +18,35 @@ POSTS = 4
 
 
 def _fill(config: ArchConfig, address: int) -> list[Instruction]:
-    """LOADs of every word of SPAD, WBUF, TABLE and PARAM from `address` on; the last one signals EXEC and POST."""
+    """LOADs of every word of all memories from `address` on; the last one, of PARAM, signals the units that compute."""
     loads = []
     for memory, words, size in (
         (Memory.SPAD, config.spad_words, config.rows),
         (Memory.WBUF, config.wbuf_words, config.cols),
         (Memory.TABLE, TABLE_WORDS, 1),
+        *([(Memory.TAPS, config.depthwise_words, config.depthwise_lanes)] if config.depthwise_taps else []),
         (Memory.PARAM, config.param_channels, PARAM_RECORD_BYTES),
     ):
         fields = {"memory": memory, "dram_address": address, "row_words": words, "word_bytes": size}
         fields |= {"row_bytes": words * size, "step_bytes": size}
         loads.append(Instruction(Opcode.LOAD, fields))
         address += words * size
-    loads[-1] = loads[-1].replace(signal=1 << Unit.EXEC | 1 << Unit.POST)
+    loads[-1] = loads[-1].replace(signal=1 << Unit.EXEC | 1 << Unit.POST | 1 << Unit.DEPTHWISE)
     return loads
 
 
 def random_layer(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
-    """Filled memories, one random EXEC, random POSTs after it, one after the other."""
+    """Filled memories, one random EXEC or DEPTHWISE, random POSTs after it, one after the other."""
     modes = [Mode[name.upper()] for name in config.requant_modes]
     draw = InstructionDraw(config, rng, 0, DATA_BYTES, modes)
     signal = {"wait": 1 << Unit.LOAD, "signal": 1 << Unit.POST}
     follow = {"wait": 1 << Unit.POST, "signal": 1 << Unit.POST}
-    layer = [draw.instruction(Opcode.EXEC).replace(**signal)]
+    opcode = Opcode.DEPTHWISE if config.depthwise_taps and rng.random() < 0.7 else Opcode.EXEC
+    layer = [draw.instruction(opcode).replace(**signal)]
     layer += [draw.instruction(Opcode.POST).replace(**follow) for _ in range(POSTS)]
-    layer[1] = layer[1].replace(wait=1 << Unit.EXEC | 1 << Unit.LOAD)
-    instructions = _fill(config, 0) + layer
-    end = instructions[3]["dram_address"]
+    layer[1] = layer[1].replace(wait=1 << opcode.unit | 1 << Unit.LOAD)
+    loads = _fill(config, 0)
+    instructions, end = loads + layer, loads[-1]["dram_address"]
     memory = rng.integers(0, 256, end + config.param_channels * PARAM_RECORD_BYTES, np.uint8)
     memory[:end] = rng.choice([memory[:end], np.full(end, 128, np.uint8)], p=[0.9, 0.1])
     memory[end:] = np.frombuffer(_records(config, rng), np.uint8)
@@ -86,16 +88,32 @@ def test_lowest_bytes_overflow_the_accumulators(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", sim.ENGINES)
+def test_lowest_bytes_overflow_in_the_depthwise_engine(engine: str) -> None:
+    config = preset("edge")
+    window = {"ky_count": 85, "kx_count": 3, "ox_count": 3, "ox_stride": 1, "x_step": 1, "kx_stride": 1}
+    window |= {"x_dilation": 1, "height": 1, "width": 5, "lead_steps": 2, "row_steps": 5}
+    adds = [Instruction(Opcode.DEPTHWISE, {**window, "accumulate": 1}) for _ in range(600)]
+    adds[0] = adds[0].replace(wait=1 << Unit.LOAD)
+    program = [*_fill(config, 0)[:-1], *adds]
+    program[3] = program[3].replace(signal=1 << Unit.DEPTHWISE)
+    result = sim.execute(config, isa.encode(program), 0, np.full(1 << 19, 128, np.uint8), engine=engine)
+    total = 600 * 85 * 3 * 128 * 128
+    assert total > 2**31
+    assert np.all(result.acc[:3] == total - 2**32)
+    assert np.all(result.acc[3:] == 0)
+
+
+@pytest.mark.parametrize("engine", sim.ENGINES)
 def test_bias_wraps_like_int32(engine: str) -> None:
     config = preset("tiny")
-    post = {"ox_count": 1, "per_channel": 1, "act_min": -128, "act_max": 127, "wait": 1 << Unit.LOAD}
-    program = [*_fill(config, 0), Instruction(Opcode.POST, post)]
+    post = {"ox_count": 1, "per_channel": 1, "act_min": -128, "act_max": 127, "wait": 1 << Unit.LOAD | 1 << Unit.EXEC}
+    loads = _fill(config, 0)
     exec_fields = {"k_rows": 4, "height": 1, "width": 1, "wait": 1 << Unit.LOAD, "signal": 1 << Unit.POST}
-    program.insert(4, Instruction(Opcode.EXEC, exec_fields))
-    program[5] = program[5].replace(wait=1 << Unit.LOAD | 1 << Unit.EXEC)
-    memory = np.full(program[3]["dram_address"] + config.param_channels * PARAM_RECORD_BYTES, 128, np.uint8)
+    program = [*loads, Instruction(Opcode.EXEC, exec_fields), Instruction(Opcode.POST, post)]
+    records = loads[-1]["dram_address"]
+    memory = np.full(records + config.param_channels * PARAM_RECORD_BYTES, 128, np.uint8)
     record = np.array([(2**31 - 1, 1 << 30, -23)], np.dtype([("b", "<i4"), ("q", "<i4"), ("e", "i1")])).tobytes()
-    memory[program[3]["dram_address"] :] = np.frombuffer(record * config.param_channels, np.uint8)
+    memory[records:] = np.frombuffer(record * config.param_channels, np.uint8)
     result = sim.execute(config, isa.encode(program), 0, memory, engine=engine)
     values = Values(config, memory).run(program)
     assert np.all(result.spad[0] == -128)
