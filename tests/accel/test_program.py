@@ -183,7 +183,7 @@ def test_other_sections_are_checked() -> None:
     text, code, constants, host = sections_of(original().to_bytes())
     assert refusal(join_sections((text, code[:-1], constants, host))).startswith("x: code must be a multiple of 64 ")
     assert refusal(join_sections((text, bytes(64) + code[64:], constants, host))) == (
-        "x: instruction 0: opcode must be one of 1..4, got 0"
+        "x: instruction 0: opcode must be one of 1..5, got 0"
     )
     assert refusal(join_sections((text, b"", constants, host))) == (
         "x: code must be one or more instructions of 64 bytes, got 0 bytes"

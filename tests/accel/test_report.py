@@ -15,6 +15,7 @@ from rich.console import Console
 from small_networks import conv, every_compiled_operation, fully_connected, network, pool
 
 import accel
+from accel import timing
 from accel.graph import MaxPool2d
 from accel.isa import Instruction, Opcode, decode, encode
 from accel.program import LayerInfo
@@ -68,26 +69,40 @@ def test_traffic_by_hand() -> None:
     assert written.sum() == 6
 
 
-def naive_owners(program: accel.Program, run: Any) -> list[int]:
-    """The layer of every cycle, one cycle after the other."""
+def naive_owners(program: accel.Program, run: Any) -> tuple[list[int], list[int]]:
+    """The layer of every cycle, and each layer's hidden cycles, one cycle after the other."""
     drain = program.config.rows + program.config.cols - 1
     rows = list(zip(decode(program.code), program.instruction_layers, run.issue, run.complete, strict=True))
-    holds = [(layer, issue, end - drain) for i, layer, issue, end in rows if i.opcode is Opcode.EXEC]
-    owners, last = [], len(program.layers) - 1
+    engine_drain = timing.DEPTHWISE_LATENCY - 1
+    holds = [
+        [(layer, issue, end - late) for i, layer, issue, end in rows if i.opcode is opcode]
+        for opcode, late in ((Opcode.EXEC, drain), (Opcode.DEPTHWISE, engine_drain))
+    ]
+    owners, hidden, last = [], [0] * len(program.layers), len(program.layers) - 1
     for cycle in range(run.total_cycles):
-        array = [layer for layer, issue, end in holds if issue <= cycle < end]
+        array, engine = ([layer for layer, issue, end in unit if issue <= cycle < end] for unit in holds)
         unfinished = [layer for _, layer, _, end in rows if end >= cycle]
-        owners.append(array[0] if array else min(unfinished, default=last))
-    return owners
+        owners.append(array[0] if array else engine[0] if engine else min(unfinished, default=last))
+        for layer in {*engine[:1]} - {owners[-1]}:
+            hidden[layer] += 1
+    return owners, hidden
 
 
-@pytest.mark.parametrize("seed", [1, 3, 6])
-def test_every_cycle_belongs_to_the_layer_that_holds_the_array(seed: int) -> None:
-    rng = np.random.default_rng([seed, 0x9E])
-    graph = random_graph(rng, "tflite", channels=12, size=6)
+def pair_of_layers() -> accel.Graph:
+    """Array and depthwise layers that run beside each other."""
+    return network(
+        (1, 8, 8, 4), conv(8, (1, 1)), conv(8, (3, 3), groups=8, padding=(1, 1, 1, 1)), conv(4, (1, 1)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [1, 3, 6, None])
+def test_every_cycle_belongs_to_the_layer_that_holds_the_array(seed: int | None) -> None:
+    rng = np.random.default_rng([seed or 0, 0x9E])
+    graph = pair_of_layers() if seed is None else random_graph(rng, "tflite", channels=12, size=6)
     program = accel.compile(graph, "tiny")
     result = accel.run(program, random_inputs(rng, graph))
-    owners = naive_owners(program, result.simulation)
+    owners, hidden = naive_owners(program, result.simulation)
+    assert [row.hidden_cycles for row in result.layers] == hidden
     assert [row.cycles for row in result.layers] == [owners.count(i) for i in range(len(program.layers))]
     assert [row.bound for row in result.layers] == naive_bounds(program, result.simulation, owners)
 
@@ -144,7 +159,7 @@ def test_bound_by_hand(occupied: tuple[int, ...], bound: str) -> None:
     assert (row.cycles, row.bound) == (10, bound)
 
 
-ROW = LayerRow("conv[1/2] :smile:", "Conv2d", 1600, 200, 0.5, 1000, 2000, 3000, "array")
+ROW = LayerRow("conv[1/2] :smile:", "Conv2d", 1600, 150, 50, 0.5, 1000, 2000, 3000, "array")
 
 
 def rendered(rows: list[LayerRow]) -> str:
@@ -154,12 +169,12 @@ def rendered(rows: list[LayerRow]) -> str:
 
 
 def test_table_has_totals_and_literal_names() -> None:
-    text = rendered([ROW, LayerRow("pool", "MaxPool2d", 0, 200, 0.0, 0, 0, 0, "post")])
+    text = rendered([ROW, LayerRow("pool", "MaxPool2d", 0, 250, 0, 0.0, 0, 0, 0, "post")])
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
     assert lines == [
-        ["conv[1/2] :smile:", "Conv2d", "1,600", "200", "50.0%", "array", "1,000", "2,000", "3,000"],
-        ["pool", "MaxPool2d", "0", "200", "0.0%", "post", "0", "0", "0"],
-        ["total", "", "1,600", "400", "25.0%", "", "1,000", "2,000", "3,000"],
+        ["conv[1/2] :smile:", "Conv2d", "1,600", "150", "50", "50.0%", "array", "1,000", "2,000", "3,000"],
+        ["pool", "MaxPool2d", "0", "250", "0", "0.0%", "post", "0", "0", "0"],
+        ["total", "", "1,600", "400", "50", "25.0%", "", "1,000", "2,000", "3,000"],
     ]
 
 

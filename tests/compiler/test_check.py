@@ -47,7 +47,7 @@ def message(program: Sequence[Instruction], config: ArchConfig = TINY, **limits:
 
 def test_report_of_a_safe_chain() -> None:
     report = check(TINY, encode(CHAIN))
-    assert report.instructions == {"LOAD": 1, "EXEC": 1, "POST": 1, "STORE": 1}
+    assert report.instructions == {"LOAD": 1, "EXEC": 1, "POST": 1, "STORE": 1, "DEPTHWISE": 0}
     assert report.pairs == 0
     assert str(report) == "4 instructions, 0 pairs that may overlap in time, at most 1 tokens in a semaphore"
     assert report.tokens == {"LOAD -> EXEC": 1, "EXEC -> POST": 1, "POST -> STORE": 1}
@@ -120,8 +120,8 @@ def test_a_unit_cannot_wait_for_the_instruction_itself() -> None:
 @pytest.mark.parametrize(
     ("instruction", "expected"),
     [
-        (LOAD.replace(wait=16), "LOAD wait bits must be at most 15, got 16"),
-        (LOAD.replace(signal=32), "LOAD signal bits must be at most 15, got 32"),
+        (LOAD.replace(wait=32), "LOAD wait bits must be at most 31, got 32"),
+        (LOAD.replace(signal=32), "LOAD signal bits must be at most 31, got 32"),
         (LOAD.replace(byte_offset=1), "LOAD byte_offset + word_bytes must be at most 4, got 5"),
         (LOAD.replace(memory=Memory.PARAM), "LOAD word_bytes must be 9 for PARAM, got 4"),
         (LOAD.replace(memory=Memory.TABLE), "LOAD byte_offset + word_bytes must be at most 1, got 4"),

@@ -20,6 +20,7 @@ from accel.isa import Opcode, Reduce
 from compiler import (
     allocate,
     build,
+    build_weighted,
     emit_compute,
     emit_dma,
     lower,
@@ -45,8 +46,8 @@ def _always_at_zero(patch: pytest.MonkeyPatch) -> None:
 
 def _weights_of_other_channels(patch: pytest.MonkeyPatch) -> None:
     original = weights.pack_block
-    patch.setattr(build, "pack_block", lambda layer, pieces, *part: original(layer, pieces[::-1], *part))
-    patch.setattr(weights, "pack_block", build.pack_block)
+    patch.setattr(build_weighted, "pack_block", lambda layer, pieces, *part: original(layer, pieces[::-1], *part))
+    patch.setattr(weights, "pack_block", build_weighted.pack_block)
 
 
 def _transposed_taps(patch: pytest.MonkeyPatch) -> None:
@@ -56,7 +57,7 @@ def _transposed_taps(patch: pytest.MonkeyPatch) -> None:
         turned = replace(layer, weight=np.ascontiguousarray(layer.weight[:, ::-1]))
         return original(turned, pieces, *part)
 
-    patch.setattr(build, "pack_block", flipped)
+    patch.setattr(build_weighted, "pack_block", flipped)
 
 
 def _changes(module: Any, function: str, opcode: Opcode, **changes: int) -> Patch:
@@ -136,13 +137,22 @@ def _no_waits(patch: pytest.MonkeyPatch) -> None:
 def _columns_beside_each_other(patch: pytest.MonkeyPatch) -> None:
     original = depthwise_steps.post_columns
     patch.setattr(
-        build, "post_columns", lambda post, columns, offset: original(post, columns, offset).replace(dst_ox_stride=1)
+        build_weighted,
+        "post_columns",
+        lambda post, columns, offset: original(post, columns, offset).replace(dst_ox_stride=1),
     )
 
 
 def _depthwise_upside_down(patch: pytest.MonkeyPatch) -> None:
     original = depthwise_steps.pack_parts
-    patch.setattr(build, "pack_parts", lambda layer, parts, *channels: original(layer, parts[::-1], *channels)[::-1])
+    patch.setattr(
+        build_weighted, "pack_parts", lambda layer, parts, *channels: original(layer, parts[::-1], *channels)[::-1]
+    )
+
+
+def _always_the_first_table(patch: pytest.MonkeyPatch) -> None:
+    for module in (build, build_weighted):
+        patch.setattr(module, "table_field", lambda *_: 1)
 
 
 _ONLY_SUMS = SimpleNamespace(SUM=Reduce.SUM, SUB=Reduce.SUM, MUL=Reduce.SUM, MAX=Reduce.MAX)
@@ -163,7 +173,7 @@ MUTANTS: dict[str, Patch] = {
     "one row too few": _shorter_tiles,
     "first chunk stored only": _stores_of_first_chunk,
     "no tables": _changes(emit_compute, "post_accumulators", Opcode.POST, table=0),
-    "always the first table": lambda patch: patch.setattr(build, "table_field", lambda *_: 1),
+    "always the first table": _always_the_first_table,
     "sums for products": lambda patch: patch.setattr(lower_vector, "Reduce", _ONLY_SUMS),
     "classes of columns beside each other": _columns_beside_each_other,
     "kernel rows of depthwise upside down": _depthwise_upside_down,

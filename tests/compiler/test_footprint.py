@@ -22,7 +22,10 @@ R, W = Access.READ, Access.WRITE
 
 def naive(config: ArchConfig, i: Instruction) -> set[Touch]:
     """Every word and byte, loop by loop."""
-    kinds = {Opcode.LOAD: naive_load, Opcode.EXEC: naive_exec, Opcode.POST: naive_post, Opcode.STORE: naive_store}
+    kinds = {
+        Opcode.LOAD: naive_load, Opcode.EXEC: naive_exec, Opcode.POST: naive_post, Opcode.STORE: naive_store,
+        Opcode.DEPTHWISE: naive_depthwise,
+    }  # fmt: skip
     return set(kinds[i.opcode](config, i))
 
 
@@ -56,6 +59,15 @@ def naive_exec(config: ArchConfig, i: Instruction) -> Iterator[Touch]:
         yield R, Space.WBUF, i["wbuf_address"] + tile * i["k_rows"] + r
     for chunk, (oy, ox, ky, kx) in product(range(i["chunk_count"]), list(taps(i))):
         spad = i["spad_address"] + chunk * i["chunk_stride"] + ky * i["ky_stride"] + kx * i["kx_stride"]
+        yield R, Space.SPAD, spad + oy * i["oy_stride"] + ox * i["ox_stride"]
+    for p, access in product(range(i["oy_count"] * i["ox_count"]), Access):
+        yield access, Space.ACC, i["acc_address"] + p
+
+
+def naive_depthwise(config: ArchConfig, i: Instruction) -> Iterator[Touch]:
+    yield from ((R, Space.TAPS, i["tap_address"] + n) for n in range(i["ky_count"] * i["kx_count"]))
+    for oy, ox, ky, kx in taps(i):
+        spad = i["spad_address"] + ky * i["ky_stride"] + kx * i["kx_stride"]
         yield R, Space.SPAD, spad + oy * i["oy_stride"] + ox * i["ox_stride"]
     for p, access in product(range(i["oy_count"] * i["ox_count"]), Access):
         yield access, Space.ACC, i["acc_address"] + p
@@ -95,7 +107,8 @@ def draws(seed: int, count: int) -> Iterator[tuple[ArchConfig, Instruction]]:
         config = random_config(rng)
         draw = InstructionDraw(config, rng, 0, 1000, [Mode[config.requant_modes[0].upper()]])
         for opcode in Opcode:
-            yield config, draw.instruction(opcode)
+            if opcode is not Opcode.DEPTHWISE or config.depthwise_taps:
+                yield config, draw.instruction(opcode)
 
 
 def is_canonical(intervals: Intervals) -> bool:
@@ -155,6 +168,8 @@ def test_merge_unites_overlapping_and_adjacent_intervals() -> None:
          "EXEC wbuf_address and its strides must stay within WBUF 0..2047, got 2040..2051"),
         (Opcode.EXEC, {"acc_address": 511, "ox_count": 2},
          "EXEC acc_address and its strides must stay within ACC 0..511, got 511..512"),
+        (Opcode.DEPTHWISE, {"tap_address": 127, "ky_count": 2},
+         "DEPTHWISE tap_address and its strides must stay within TAPS 0..127, got 127..128"),
         (Opcode.POST, {"src_address": -3}, "POST src_address and its strides must stay within ACC 0..511, got -3..-3"),
         (Opcode.POST, {"param_address": 64},
          "POST param_address and its strides must stay within PARAM 0..255, got 256..259"),

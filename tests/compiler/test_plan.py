@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import combinations
 
@@ -20,9 +20,9 @@ from accel.errors import CompileError
 from compiler.allocate import Area
 from compiler.layers import ArrayLayer, DepthwiseLayer, Network, Window
 from compiler.lower import lower
-from compiler.plan import MovePlan, Plan
+from compiler.plan import Band, LayerPlan, MovePlan, Plan
 from compiler.planner import plan_network
-from compiler.tiles import Tile, View, input_tile, split, whole
+from compiler.tiles import Tile, View, input_tile, is_covered, split, whole
 
 sizes = st.integers(1, 60)
 
@@ -86,27 +86,54 @@ def plans(seeds: range) -> Iterator[tuple[ArchConfig, Network, Plan]]:
             yield config, lowered, plan_network(lowered, config)
 
 
+def covers_once(tiles: Sequence[Tile], shape: tuple[int, int, int]) -> bool:
+    seen = np.zeros(shape[:2], int)
+    for tile in tiles:
+        seen[tile.y0 : tile.y1, tile.x0 : tile.x1] += 1
+    return bool((seen == 1).all())
+
+
+def check_bands(config: ArchConfig, plan: Plan, index: int, bands: tuple[Band, ...]) -> None:
+    """Every band's tiles make all that its outputs need, and a group of channels of it has room."""
+    first, second = plan.layers[index : index + 2]
+    assert isinstance(first, LayerPlan)
+    assert isinstance(second, LayerPlan)
+    assert first.output_areas is second.input_areas[0]
+    words = -(-max(config.rows, config.cols) // config.rows)
+    for band in bands:
+        assert all(is_covered(input_tile(second.layer, tile).common(band.part), band.made) for tile in band.tiles)
+        assert all(
+            input_tile(second.layer, tile).shared_pixels(band.part) == input_tile(second.layer, tile).pixels
+            for tile in band.tiles
+        )
+        assert all(area.words >= band.part.pixels * words for area in first.output_areas or ())
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_random_plans_keep_their_promises(part: int) -> None:
     count = 0
     for config, lowered, plan in plans(range(part * 60, part * 60 + 60)):
         count += 1
-        for layer, made in zip(lowered.layers, plan.layers, strict=True):
+        for index, (layer, made) in enumerate(zip(lowered.layers, plan.layers, strict=True)):
             if isinstance(made, MovePlan):
                 assert (layer.output in plan.residents) == (not made.areas)
                 continue
-            seen = np.zeros(layer.output_shape[:2], int)
-            for tile in made.tiles:
-                seen[tile.y0 : tile.y1, tile.x0 : tile.x1] += 1
-                assert tile.pixels <= config.acc_bank_words
-                buffers = [area for areas in made.input_areas for area in areas or ()]
-                held = len(made.chunks)
-                if isinstance(layer, DepthwiseLayer):
-                    held = min(held, -(-max(config.rows, config.cols) // config.rows))
-                assert all(area.words >= made.input_part(tile).pixels * held for area in buffers)
-            assert (seen == 1).all()
+            assert all(tile.pixels <= config.acc_bank_words for tile in made.tiles)
+            held = len(made.chunks)
+            if isinstance(layer, DepthwiseLayer):
+                held = min(held, -(-max(config.rows, config.cols) // config.rows))
+            parts = [made.input_part(tile) for tile in made.tiles]
+            if index in plan.pairs:
+                parts = [made.input_part(band.part) for band in plan.pairs[index]]
+            assert all(
+                area.words >= part.pixels * held for part in parts for areas in made.input_areas for area in areas or ()
+            )
+            assert covers_once(made.tiles, layer.output_shape) or index in plan.pairs
             for value, areas in zip(layer.inputs, made.input_areas, strict=True):
-                assert (areas is None) == (lowered.place(value).whole in plan.residents)
+                inside = index - 1 in plan.pairs or lowered.place(value).whole not in plan.residents
+                assert (areas is not None) == inside
+        for index, bands in plan.pairs.items():
+            check_bands(config, plan, index, bands)
         for a, b in combinations(living_areas(plan), 2):
             assert a is b or not (a.lives_with(b) and a.overlaps(b))
         for value, area in plan.residents.items():

@@ -182,6 +182,7 @@ def without(reads: Space | None = None, writes: Space | None = None, ports: bool
         pytest.param(without(reads=Space.SPAD, ports=True), id="spad reads"),
         pytest.param(without(writes=Space.SPAD), id="spad writes"),
         pytest.param(without(reads=Space.WBUF), id="wbuf reads"),
+        pytest.param(without(reads=Space.TAPS), id="tap reads"),
         pytest.param(without(writes=Space.PARAM), id="param writes"),
         pytest.param(without(reads=Space.TABLE), id="table reads"),
         pytest.param(without(writes=Space.ACC, ports=True), id="acc writes"),
@@ -192,7 +193,7 @@ def without(reads: Space | None = None, writes: Space | None = None, ports: bool
 def test_a_blind_synchronizer_is_caught(blind: Footprinter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synchronize, "footprint", blind)
     caught = 0
-    for seed in range(5):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         config = random_config(rng)
         try:
