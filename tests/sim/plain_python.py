@@ -28,7 +28,7 @@ from accel.isa import Instruction, Opcode, Reduce, encode
 from sim import depthwise, depthwise_sequencer, dma, lanes, matmul, post, sequencer, stepped, systolic, timeline
 
 SEEDS = range(6)
-MUTANT_SEEDS = range(90)
+MUTANT_SEEDS = range(120)
 
 MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timing, "store_time", "words * word > buffer", "words * word > buffer + word"),

@@ -36,15 +36,21 @@ def _fill(config: ArchConfig, address: int) -> list[Instruction]:
 
 
 def random_layer(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
-    """Filled memories, one random EXEC or DEPTHWISE, random POSTs after it, one after the other."""
+    """Filled memories, a random EXEC, mostly a DEPTHWISE on its accumulators, random POSTs, one after the other."""
     modes = [Mode[name.upper()] for name in config.requant_modes]
     draw = InstructionDraw(config, rng, 0, DATA_BYTES, modes)
-    signal = {"wait": 1 << Unit.LOAD, "signal": 1 << Unit.POST}
     follow = {"wait": 1 << Unit.POST, "signal": 1 << Unit.POST}
-    opcode = Opcode.DEPTHWISE if config.depthwise_taps and rng.random() < 0.7 else Opcode.EXEC
-    layer = [draw.instruction(opcode).replace(**signal)]
+    layer = [draw.instruction(Opcode.EXEC).replace(wait=1 << Unit.LOAD)]
+    if config.depthwise_taps and rng.random() < 0.7:
+        layer[0] = layer[0].replace(signal=1 << Unit.DEPTHWISE)
+        second = draw.instruction(Opcode.DEPTHWISE).replace(wait=1 << Unit.EXEC | 1 << Unit.LOAD)
+        if layer[0]["acc_address"] + second["oy_count"] * second["ox_count"] <= config.acc_words:
+            second = second.replace(acc_address=layer[0]["acc_address"])
+        layer.append(second)
+    layer[-1] = layer[-1].replace(signal=1 << Unit.POST)
+    producer = layer[-1].unit
     layer += [draw.instruction(Opcode.POST).replace(**follow) for _ in range(POSTS)]
-    layer[1] = layer[1].replace(wait=1 << opcode.unit | 1 << Unit.LOAD)
+    layer[-POSTS] = layer[-POSTS].replace(wait=1 << producer | 1 << Unit.LOAD)
     loads = _fill(config, 0)
     instructions, end = loads + layer, loads[-1]["dram_address"]
     memory = rng.integers(0, 256, end + config.param_channels * PARAM_RECORD_BYTES, np.uint8)
@@ -57,6 +63,8 @@ def _records(config: ArchConfig, rng: np.random.Generator) -> bytes:
     table = np.zeros(config.param_channels, np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")]))
     narrow = rng.integers(0, 32, len(table)) * (rng.random(len(table)) < 0.6)
     table["bias"] = rng.integers(-(2**31), 2**31, len(table)) >> narrow
+    extremes = rng.random(len(table)) < 0.2
+    table["bias"][extremes] = rng.choice([-(2**31), 2**31 - 1], np.count_nonzero(extremes))
     table["multiplier"] = rng.integers(1 << 30, 1 << 31, len(table)) & ~127
     table["shift"] = rng.integers(-16, 2, len(table))
     return table.tobytes()
