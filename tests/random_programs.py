@@ -136,16 +136,17 @@ def _linear(memory: Memory, source: int, address: int, words: int, word_bytes: i
 
 
 def fill(config: ArchConfig, pool: int, data: int) -> list[Instruction]:
-    """LOADs that write every word of SPAD, WBUF, PARAM, TABLE and TAPS."""
+    """LOADs that write every word of SPAD, WBUF, PARAM, TABLE and, if there is an engine, TAPS."""
     records = RECORDS * PARAM_RECORD_BYTES
-    taps = config.depthwise_words if config.depthwise_taps else 0
-    return [
+    loads = [
         *_linear(Memory.PARAM, pool, 0, config.param_channels, PARAM_RECORD_BYTES, records),
         *_linear(Memory.WBUF, data + 1, 0, config.wbuf_words, config.cols, DATA_BYTES - 1),
         *_linear(Memory.SPAD, data + 2, 0, config.spad_words, config.rows, DATA_BYTES - 2),
         *_linear(Memory.TABLE, data + 3, 0, TABLE_WORDS, 1, DATA_BYTES - 3),
-        *_linear(Memory.TAPS, data + 4, 0, taps, config.depthwise_lanes, DATA_BYTES - 4),
     ]
+    if config.depthwise_taps:
+        loads += _linear(Memory.TAPS, data + 4, 0, config.depthwise_words, config.depthwise_lanes, DATA_BYTES - 4)
+    return loads
 
 
 def show(config: ArchConfig, dump: int, mode: Mode) -> list[Instruction]:

@@ -172,7 +172,7 @@ def test_verify_reports_what_was_compared(files: Path, monkeypatch: pytest.Monke
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     from accel.report import LayerRow
 
-    console.print_layers([LayerRow("a[/b] :smile:", "Add", 0, 1, 0.0, 0, 0, 0, "post")], "[bold]")
+    console.print_layers([LayerRow("a[/b] :smile:", "Add", 0, 1, 0, 0.0, 0, 0, 0, "post")], "[bold]")
     out = capsys.readouterr().out
     assert "a[/b] :smile:" in out
     assert "[bold]" in out
