@@ -6,23 +6,21 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from equality import assert_equal
-from random_graphs import GraphBuilder
-from random_programs import random_config
+from random_pairs import random_chain, random_machine
 from small_networks import Layer, conv, network, pool
 
 from accel import api
 from accel.config import ArchConfig, preset
 from accel.coverify import random_inputs
 from accel.errors import AccelError, CompileError
-from accel.graph import Graph, Tensor
+from accel.graph import Graph
 from accel.isa import Opcode, decode
-from accel.nodes import Conv2d, MaxPool2d
+from accel.nodes import MaxPool2d
 from compiler import build, compile_graph, pairs, planner
 from compiler.lower import lower
 from compiler.plan import LayerPlan
@@ -33,49 +31,6 @@ SMALL = replace(
     preset("tiny"), name="small", spad_banks=8, spad_bank_words=64, wbuf_words=64, acc_bank_words=16, param_channels=64,
     depthwise_words=32,
 )  # fmt: skip
-
-
-def random_machine(rng: np.random.Generator) -> ArchConfig:
-    """A random machine that has an engine and rather many banks."""
-    config = random_config(rng)
-    rows = max(config.rows, 2)
-    cols = config.cols if config.rows > 1 else 2
-    return replace(
-        config, rows=rows, cols=cols, post_lanes=1, depthwise_taps=int(rng.integers(1, 5)),
-        spad_banks=int(rng.choice([2, 4, 8])), param_channels=max(config.param_channels, 256),
-    )  # fmt: skip
-
-
-def random_chain(rng: np.random.Generator, mode: str, size: int, channels: int) -> Graph:
-    """Convolutions, most of them followed by a depthwise one, and now and then something else."""
-    builder = GraphBuilder(rng, mode)
-    value = builder.given((1, builder.pick(1, size), builder.pick(1, size), builder.pick(1, channels)))
-    for _ in range(builder.pick(1, 3)):
-        value = (builder.conv if rng.random() < 0.4 else partial(pointwise, builder))(value, builder.pick(1, channels))
-        if rng.random() < 0.9:
-            value = depthwise(builder, value)
-        if rng.random() < 0.25:
-            value = builder.pool(value)
-    return builder.graph(value)
-
-
-def pointwise(builder: GraphBuilder, value: Tensor, channels: int) -> Tensor:
-    node = Conv2d(
-        name=f"conv{len(builder.nodes)}", inputs=(value.name,), output="",
-        **builder.weights((channels, 1, 1, value.shape[3])), **builder.clamp(),
-    )  # fmt: skip
-    return builder.append(node, builder.tensor(node.output_shape(value.shape)))
-
-
-def depthwise(builder: GraphBuilder, value: Tensor) -> Tensor:
-    """Every window that random convolutions have; the engine takes those that it can."""
-    window = builder.window(value.shape, 4, dilated=bool(builder.rng.random() < 0.3))
-    channels, kernel = value.shape[3], window.pop("kernel")
-    node = Conv2d(
-        name=f"conv{len(builder.nodes)}", inputs=(value.name,), output="", groups=channels,
-        **builder.weights((channels, *kernel, 1)), **window, **builder.clamp(),
-    )  # fmt: skip
-    return builder.append(node, builder.tensor(node.output_shape(value.shape)))
 
 
 def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
@@ -144,9 +99,9 @@ def test_random_pairs_equal_the_reference() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_many_random_pairs_equal_the_reference(part: int) -> None:
-    seen = run_random(range(1000 + 250 * part, 1250 + 250 * part), 20, 40, stepped_every=5)
+    seen = run_random(range(1000 + 140 * part, 1140 + 140 * part), 20, 40, stepped_every=5)
     print(dict(seen))
-    assert seen["graphs"] >= 180
+    assert seen["graphs"] >= 100
     assert set(seen) >= FEATURES
 
 

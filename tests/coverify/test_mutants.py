@@ -6,6 +6,7 @@ The machine is small and runs in Amaranth's own simulator, which needs no compil
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -19,13 +20,15 @@ from accel.config import ArchConfig
 from accel.coverify import execute_both, first_divergence
 from accel.errors import AccelError
 from accel.graph import Graph, Tensor
-from accel.nodes import Conv2d
+from accel.nodes import Conv2d, Node, ResizeBilinear
 from rtl import (
     accumulators,
     activation_sequencer,
     array,
     bursts,
     control,
+    depthwise_lane,
+    depthwise_sequencer,
     load_writer,
     post_lane,
     post_unit,
@@ -55,6 +58,8 @@ MACHINE = ArchConfig(
     write_latency_cycles=2,
     requant_modes=("tflite", "fp32"),
 )
+ENGINE = replace(MACHINE, name="engine", depthwise_taps=2)
+"""The same with a depthwise engine, for its faults."""
 PROGRAMS = 8
 INSTRUCTIONS = 64
 
@@ -78,6 +83,14 @@ MUTANTS = [
     ("rows of an interpolation weigh like columns", post_unit, "PostUnit", "_step",
      "Mux(nest.first.ky", "Mux(nest.first.kx"),
     ("the tables change places", post_lane, None, "look_up", "table == 2", "table == 1"),
+    ("the engine always overwrites", depthwise_sequencer, "DepthwiseSequencer", "_control",
+     "first.ky & ~current.accumulate", "first.ky"),
+    ("the engine rests between instructions", depthwise_sequencer, "DepthwiseSequencer", "_pace",
+     "(~self.streaming | self.last)", "~self.streaming"),
+    ("the engine has the taps in reverse", depthwise_lane, None, "build_lane", "zip(control.taps, window, weights,",
+     "zip(control.taps, window, weights[::-1],"),
+    ("the engine's shadow weights keep the tile before", depthwise_lane, None, "build_lane",
+     "Mux(control.first, 0, shadows[slot + 1])", "Mux(control.first, shadows[slot], shadows[slot + 1])"),
 ]  # fmt: skip
 
 
@@ -88,25 +101,37 @@ def quarters() -> accel.Program:
         name="n", inputs=("x",), output="y", weight=weight, bias=0 * ones, multiplier=ones << 30,
         shift=np.full(2, -1, np.int8),
     )  # fmt: skip
+    return compiled(node)
+
+
+def mixes() -> accel.Program:
+    """Pixels weighed otherwise along rows than along columns, which random programs rarely store."""
+    rows, columns = (np.array([[0, 1, weight]] * 4, np.int32) for weight in (256, 896))
+    return compiled(ResizeBilinear(name="n", inputs=("x",), output="y", rows=rows, columns=columns))
+
+
+def compiled(node: Node) -> accel.Program:
     tensors = {name: Tensor(name, (1, 4, 4, 2), 0.5, 0) for name in "xy"}
-    return accel.compile(Graph("quarters", "tflite", tensors, (node,), ("x",), ("y",)), MACHINE)
+    return accel.compile(Graph("directed", "tflite", tensors, (node,), ("x",), ("y",)), MACHINE)
 
 
-def runs() -> Iterator[tuple[bytes, int, NDArray[np.uint8]]]:
+def runs(config: ArchConfig) -> Iterator[tuple[bytes, int, NDArray[np.uint8]]]:
     """Code, its address and the memory of every program."""
     for seed in range(PROGRAMS):
-        program = random_program(MACHINE, np.random.default_rng(seed), INSTRUCTIONS, framed=True)
+        program = random_program(config, np.random.default_rng(seed), INSTRUCTIONS, framed=True)
         yield program.code, program.program_address, program.memory
-    directed = quarters()
+    if config is not MACHINE:
+        return
     image = np.arange(-32, 32, 2, dtype=np.int8).reshape(1, 4, 4, 2)
-    yield directed.code, directed.code_address, directed.memory_image(image)
+    for directed in (quarters(), mixes()):
+        yield directed.code, directed.code_address, directed.memory_image(image)
 
 
-def diverges() -> str | None:
+def diverges(config: ArchConfig) -> str | None:
     """What co-verification finds first, None if all are equal."""
-    for code, address, memory in runs():
+    for code, address, memory in runs(config):
         try:
-            results = execute_both(MACHINE, code, address, memory, "amaranth")
+            results = execute_both(config, code, address, memory, "amaranth")
         except AccelError as error:
             return str(error)
         divergence = first_divergence(code, *results)
@@ -115,8 +140,9 @@ def diverges() -> str | None:
     return None
 
 
-def test_without_a_mutant_all_is_equal() -> None:
-    assert diverges() is None
+@pytest.mark.parametrize("config", [MACHINE, ENGINE], ids=lambda config: config.name)
+def test_without_a_mutant_all_is_equal(config: ArchConfig) -> None:
+    assert diverges(config) is None
 
 
 @pytest.mark.parametrize(("what", "module", "owner", "name", "old", "new"), MUTANTS, ids=[row[0] for row in MUTANTS])
@@ -124,6 +150,6 @@ def test_mutants_are_seen(
     what: str, module: ModuleType, owner: str | None, name: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutate(monkeypatch, module, owner, name, old, new)
-    found = diverges()
+    found = diverges(ENGINE if module in (depthwise_lane, depthwise_sequencer) else MACHINE)
     assert found is not None, f"co-verification must notice that {what}"
     print(f"{what}: {found}")

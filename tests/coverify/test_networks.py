@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from random_graphs import random_graph
 from random_movement import MOVES, random_movement_graph
+from random_pairs import random_chain
 
 import accel
 from accel import demo, reference
@@ -82,14 +83,20 @@ def test_networks_that_others_trained(model: str, config: ArchConfig, shared_mod
     print(f"{model} on {config.name}: {found.cycles} cycles, equal")
 
 
+def random_network(rng: np.random.Generator, mode: str, kind: str) -> Graph:
+    if kind == "arithmetic":
+        return random_graph(rng, mode, layers=5)
+    return random_chain(rng, mode, 14, 24) if kind == "pairs" else random_movement_graph(rng, mode, kind)
+
+
 @pytest.mark.parametrize("config", [preset("tiny"), RECTANGULAR], ids=lambda config: config.name)
-@pytest.mark.parametrize("kind", ["arithmetic", *MOVES])
+@pytest.mark.parametrize("kind", ["arithmetic", "pairs", *MOVES])
 def test_random_networks_of_every_operation(kind: str, config: ArchConfig) -> None:
     """Compiled networks use combinations of fields that random programs rarely draw."""
     for seed in range(8):
         rng = np.random.default_rng([seed, 0xBEEF])
         mode = str(rng.choice(config.requant_modes))
-        graph = random_graph(rng, mode, layers=5) if kind == "arithmetic" else random_movement_graph(rng, mode, kind)
+        graph = random_network(rng, mode, kind)
         try:
             program = accel.compile(graph, config)
         except CompileError as error:
