@@ -117,6 +117,22 @@ _WINDOW = (
     Field("width", 12, "columns that exist"),
 )
 
+_SUM_COUNTS = (
+    _count("ky_count", 8, "tap rows"),
+    _count("kx_count", 8, "tap columns"),
+    _count("oy_count", 12, "output rows"),
+    _count("ox_count", 12, "output columns (innermost loop)"),
+)
+
+_SUM_STRIDES = (
+    _stride("ky_stride", "scratchpad words per tap row"),
+    _stride("kx_stride", "scratchpad words per tap column"),
+    _stride("oy_stride", "scratchpad words per output row"),
+    _stride("ox_stride", "scratchpad words per output column"),
+    *_WINDOW,
+    Field("pad_value", 8, "every byte of an invalid tap", signed=True),
+)
+
 FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
     Opcode.LOAD: (
         *_HEADER,
@@ -141,17 +157,9 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
         *_HEADER,
         Field("spad_address", 19, "scratchpad word of chunk 0, tap (0, 0), output (0, 0)", signed=True),
         _count("chunk_count", 10, "input channel chunks (outermost loop)"),
-        _count("ky_count", 8, "tap rows"),
-        _count("kx_count", 8, "tap columns"),
-        _count("oy_count", 12, "output rows"),
-        _count("ox_count", 12, "output columns (innermost loop)"),
+        *_SUM_COUNTS,
         _stride("chunk_stride", "scratchpad words per chunk"),
-        _stride("ky_stride", "scratchpad words per tap row"),
-        _stride("kx_stride", "scratchpad words per tap column"),
-        _stride("oy_stride", "scratchpad words per output row"),
-        _stride("ox_stride", "scratchpad words per output column"),
-        *_WINDOW,
-        Field("pad_value", 8, "every byte of an invalid tap", signed=True),
+        *_SUM_STRIDES,
         _count("k_rows", 8, "weight words per tile; array rows beyond them hold zero weights"),
         Field("wbuf_address", 18, "first weight word; tiles follow each other"),
         Field("acc_address", 18, "accumulator word of output (0, 0); outputs follow each other"),
@@ -214,16 +222,8 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
         *_HEADER,
         Field("spad_address", 19, "scratchpad word of tap (0, 0), output (0, 0)", signed=True),
         Field("spad_byte", 7, "first channel within the scratchpad word"),
-        _count("ky_count", 8, "tap rows; each is a weight tile"),
-        _count("kx_count", 8, "tap columns"),
-        _count("oy_count", 12, "output rows"),
-        _count("ox_count", 12, "output columns"),
-        _stride("ky_stride", "scratchpad words per tap row"),
-        _stride("kx_stride", "scratchpad words per tap column"),
-        _stride("oy_stride", "scratchpad words per output row"),
-        _stride("ox_stride", "scratchpad words per output column"),
-        *_WINDOW,
-        Field("pad_value", 8, "every byte of an invalid tap", signed=True),
+        *_SUM_COUNTS,
+        *_SUM_STRIDES,
         Field("tap_address", 18, "first word of TAPS; tap rows follow each other"),
         Field("acc_address", 18, "accumulator word of output (0, 0); outputs follow each other"),
         Field("accumulate", 1, "1: add to the accumulators, 0: the first tap row overwrites them"),

@@ -136,7 +136,7 @@ class Builder(WeightedBuilder):
         """Build the next piece of the trailing layer, if there is one."""
         if self._tail:
             self._tail.work.pop(0)()
-            if self._tail.index < len(self._last_step):
+            if self._tail.index < len(self._last_step):  # the layer after it is being built
                 self._last_step[self._tail.index] = len(self.steps) - 1
             if not self._tail.work:
                 self._tail = None

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, combinations, pairwise
+from typing import NamedTuple
 
 from accel.config import ArchConfig
 from compiler.allocate import Area, Scratchpad
@@ -63,6 +64,14 @@ def suits_tiles(network: Network, config: ArchConfig, index: int) -> bool:
     return fits and len(tiles) >= groups
 
 
+class PairPlan(NamedTuple):
+    """How both layers of a pair run, by bands."""
+
+    array: LayerPlan
+    depthwise: LayerPlan
+    bands: tuple[Band, ...]
+
+
 @dataclass(frozen=True)
 class PairPlanner:
     """Plans a pair of layers.
@@ -90,7 +99,7 @@ class PairPlanner:
     may_trail: bool
     pixels: int
 
-    def plan(self, output: Area | None, apart: bool) -> tuple[LayerPlan, LayerPlan, tuple[Band, ...]] | None:
+    def plan(self, output: Area | None, apart: bool) -> PairPlan | None:
         """The plan with the highest bands that have room; None if there is none.
 
         Parameters
@@ -102,29 +111,29 @@ class PairPlanner:
         """
         for chunks in self.chunks:
             for copies in (2, 1) if self.source is None else (0,):
-                for plans in self._bandings(chunks):
-                    if self._allocate(plans, output, copies, apart):
-                        return plans
+                for plan in self._bandings(chunks):
+                    if self._allocate(plan, output, copies, apart):
+                        return plan
         return None
 
-    def _bandings(self, chunks: tuple[Chunk, ...]) -> Iterator[tuple[LayerPlan, LayerPlan, tuple[Band, ...]]]:
+    def _bandings(self, chunks: tuple[Chunk, ...]) -> Iterator[PairPlan]:
         """Plans without areas, high bands first, as long as making rows twice costs less than half of what is won."""
         array, depthwise = self.layers
         height = depthwise.output_shape[0]
         for count in range(1, height + 1):
             edges = [height * i // count for i in range(count + 1)]
-            plans = self._cut(chunks, edges)
+            plan = self._cut(chunks, edges)
             once = input_tile(depthwise, _rows(depthwise, 0, height)).pixels
-            twice = sum(band.part.pixels for band in plans[2]) - once
+            twice = sum(band.part.pixels for band in plan.bands) - once
             window = (1, 1) if chunks[0].by_position else array.window.kernel
             passes = len(chunks) * window[0] * (1 if chunks[0].folded else window[1])
             if 2 * twice * passes > height * depthwise.output_shape[1] * depthwise.window.kernel[0]:
                 return
-            tiles = (*plans[0].tiles, *(band.part for band in plans[2]))
-            if not plans[0].folded or can_fold(array, chunks, tiles):
-                yield plans
+            tiles = (*plan.array.tiles, *(band.part for band in plan.bands))
+            if not plan.array.folded or can_fold(array, chunks, tiles):
+                yield plan
 
-    def _cut(self, chunks: tuple[Chunk, ...], edges: list[int]) -> tuple[LayerPlan, LayerPlan, tuple[Band, ...]]:
+    def _cut(self, chunks: tuple[Chunk, ...], edges: list[int]) -> PairPlan:
         """Bands between rows `edges`, and their tiles."""
         array, depthwise = self.layers
         rows = [_rows(depthwise, y0, y1) for y0, y1 in pairwise(edges)]
@@ -132,18 +141,16 @@ class PairPlanner:
         bands = tuple(Band(p, self._tiles(p), self._tiles(r)) for p, r in zip(parts, rows, strict=True))
         made, tiles = (chain.from_iterable(several) for several in ((b.made for b in bands), (b.tiles for b in bands)))
         plain = channel_chunks(depthwise.input_shape[2], self.config.rows)
-        return LayerPlan(array, chunks, tuple(made)), LayerPlan(depthwise, plain, tuple(tiles)), bands
+        return PairPlan(LayerPlan(array, chunks, tuple(made)), LayerPlan(depthwise, plain, tuple(tiles)), bands)
 
     def _tiles(self, part: Tile) -> tuple[Tile, ...]:
         size = (part.height, part.width)
         tiles = split((*size, 1), *tile_size(*size, self.pixels))
         return tuple(Tile(t.y0 + part.y0, t.y1 + part.y0, t.x0 + part.x0, t.x1 + part.x0) for t in tiles)
 
-    def _allocate(
-        self, plans: tuple[LayerPlan, LayerPlan, tuple[Band, ...]], output: Area | None, copies: int, apart: bool
-    ) -> bool:
-        """Give the plans their areas if there is room."""
-        first, second, bands = plans
+    def _allocate(self, plan: PairPlan, output: Area | None, copies: int, apart: bool) -> bool:
+        """Give the layers their areas if there is room."""
+        first, second, bands = plan
         words = -(-max(self.config.rows, self.config.cols) // self.config.rows)
         groups = -(-first.layer.output_shape[2] // (words * self.config.rows))
         wanted = [

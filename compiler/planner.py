@@ -164,10 +164,10 @@ class _Planner:
         )
         for apart in (True, False):
             for _ in self._homes(index + 1, layer):
-                plans = planner.plan(self.residents.get(self.network.place(layer.output).whole), apart)
-                if plans is not None:
-                    self.pairs[index] = plans[2]
-                    return plans[:2]
+                plan = planner.plan(self.residents.get(self.network.place(layer.output).whole), apart)
+                if plan is not None:
+                    self.pairs[index] = plan.bands
+                    return plan.array, plan.depthwise
         raise _NoPlaceBesideError(index + 1)
 
     def _streams(self, value: str) -> bool:
