@@ -67,3 +67,25 @@ def test_accuracy(monkeypatch: pytest.MonkeyPatch, shared_models: Path, tmp_path
     right = [accel.run(program, sample[None]).outputs[program.output_names[0]].argmax() for sample in x] == labels
     ours = f"{right.mean():.1%}"
     assert found in (f"| dscnn_kws_int8 | 4 | {ours} | {ours} | 0 |", f"| dscnn_kws_int8 | 4 | {ours} | - | - |")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    ["mlperf_tiny/resnet8_int8.tflite", "mlperf_tiny/dscnn_kws_int8.tflite", "imagenet/mobilenet_v2_int8.tflite"],
+)
+def test_real_networks_are_fast_on_the_machine(
+    model: str, monkeypatch: pytest.MonkeyPatch, shared_models: Path
+) -> None:
+    """Cycles are exact, so that what was reached can be held: the roofline, and the diagonal by 2.5 in every layer."""
+    monkeypatch.syspath_prepend(FOLDER)
+    run, depthwise = import_module("run"), import_module("depthwise")
+    graph = accel.load_model(shared_models / model)
+    program = accel.compile(graph, "edge")
+    line, _ = run.network_row(graph, program, None)
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert float(cells[5]) <= 1.25
+    row = depthwise.row(graph, program)
+    if row is not None:
+        least = row.split("|")[-2]
+        assert float(least.split("(")[0]) >= 2.5
