@@ -254,19 +254,19 @@ PRESETS: dict[str, ArchConfig] = {
         ),
         ArchConfig(
             name="edge", rows=16, cols=16, spad_banks=8, spad_bank_words=2048, wbuf_words=4096, acc_banks=4,
-            acc_bank_words=256, param_channels=512, post_lanes=16, depthwise_taps=3, depthwise_words=256, bus_bytes=16,
+            acc_bank_words=256, param_channels=512, post_lanes=16, depthwise_taps=5, depthwise_words=256, bus_bytes=16,
             outstanding_bursts=8, read_latency_cycles=32, write_latency_cycles=16, queue_depth=8,
             requant_modes=REQUANT_MODES,
         ),
         ArchConfig(
             name="large", rows=32, cols=32, spad_banks=8, spad_bank_words=4096, wbuf_words=8192, acc_banks=4,
-            acc_bank_words=512, param_channels=1024, post_lanes=32, depthwise_taps=3, depthwise_words=512, bus_bytes=32,
+            acc_bank_words=512, param_channels=1024, post_lanes=32, depthwise_taps=5, depthwise_words=512, bus_bytes=32,
             outstanding_bursts=16, read_latency_cycles=64, write_latency_cycles=32, queue_depth=8,
             requant_modes=REQUANT_MODES,
         ),
         ArchConfig(
             name="datacenter", rows=128, cols=128, spad_banks=16, spad_bank_words=8192, wbuf_words=16384, acc_banks=4,
-            acc_bank_words=2048, param_channels=4096, post_lanes=128, depthwise_taps=3, depthwise_words=1024,
+            acc_bank_words=2048, param_channels=4096, post_lanes=128, depthwise_taps=5, depthwise_words=1024,
             bus_bytes=64, outstanding_bursts=32, read_latency_cycles=128, write_latency_cycles=64, queue_depth=16,
             requant_modes=REQUANT_MODES,
         ),
