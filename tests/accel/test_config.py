@@ -59,9 +59,9 @@ def test_fingerprints_are_stable() -> None:
 
 FINGERPRINTS = {
     "tiny": "78c54ca12edaf7da",
-    "edge": "7d066d9d37b375e1",
-    "large": "0dab6678a1fea2dc",
-    "datacenter": "f4d3a7e78301e6bc",
+    "edge": "d9d0f06acb42ae40",
+    "large": "ad408bbbe55634bb",
+    "datacenter": "d5d843c561b93df3",
 }
 
 
@@ -70,7 +70,7 @@ def test_fingerprint_covers_everything_but_the_name() -> None:
     assert replace(EDGE, requant_modes=("fp32", "tflite", "single")).fingerprint() == EDGE.fingerprint()
     changes: dict[str, Any] = {
         "rows": 32, "cols": 32, "spad_banks": 9, "spad_bank_words": 4096, "wbuf_words": 8192, "acc_banks": 3,
-        "acc_bank_words": 512, "param_channels": 1024, "post_lanes": 8, "depthwise_taps": 5, "depthwise_words": 512,
+        "acc_bank_words": 512, "param_channels": 1024, "post_lanes": 8, "depthwise_taps": 4, "depthwise_words": 512,
         "queue_depth": 9, "bus_bytes": 32, "outstanding_bursts": 9, "read_latency_cycles": 33,
         "write_latency_cycles": 17, "requant_modes": ("fp32",),
     }  # fmt: skip
@@ -90,7 +90,7 @@ def test_presets_are_valid_and_named_by_their_key() -> None:
 def test_derived_sizes() -> None:
     assert (EDGE.spad_words, EDGE.acc_words, EDGE.param_rows, EDGE.load_word_bytes) == (16384, 1024, 32, 16)
     assert PRESETS["tiny"].load_word_bytes == 9
-    assert (EDGE.depthwise_lanes, EDGE.depthwise_multipliers) == (16, 48)
+    assert (EDGE.depthwise_lanes, EDGE.depthwise_multipliers) == (16, 80)
     assert replace(EDGE, depthwise_taps=0).depthwise_lanes == 0
     assert replace(EDGE, cols=4, post_lanes=4).depthwise_lanes == 4
 
