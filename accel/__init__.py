@@ -10,35 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accel.api import RunResult, compile, run, verilog
-    from accel.config import ArchConfig, load_config, preset
     from accel.coverify import Verification, VerificationError, verify
     from accel.errors import AccelError
-    from accel.graph import Graph
-    from accel.graph_file import load_graph, save_graph
-    from accel.importers import load_model
-    from accel.program import Program
+    from accel.frontends import load_model
+    from accel.machine.config import ArchConfig, load_config, preset
+    from accel.network.graph import Graph
+    from accel.network.graph_file import load_graph, save_graph
+    from accel.program.program import Program
     from accel.quantizer import dequantize_output, quantize, quantize_input
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
     "AccelError": "accel.errors",
-    "ArchConfig": "accel.config",
-    "Graph": "accel.graph",
-    "Program": "accel.program",
+    "ArchConfig": "accel.machine.config",
+    "Graph": "accel.network.graph",
+    "Program": "accel.program.program",
     "RunResult": "accel.api",
     "Verification": "accel.coverify",
     "VerificationError": "accel.coverify",
     "compile": "accel.api",
     "dequantize_output": "accel.quantizer",
-    "load_config": "accel.config",
-    "load_graph": "accel.graph_file",
-    "load_model": "accel.importers",
-    "preset": "accel.config",
+    "load_config": "accel.machine.config",
+    "load_graph": "accel.network.graph_file",
+    "load_model": "accel.frontends",
+    "preset": "accel.machine.config",
     "quantize": "accel.quantizer",
     "quantize_input": "accel.quantizer",
     "run": "accel.api",
-    "save_graph": "accel.graph_file",
+    "save_graph": "accel.network.graph_file",
     "verify": "accel.coverify",
     "verilog": "accel.api",
 }

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.config import ArchConfig, load_config
 from accel.errors import ProgramError
-from accel.graph import Graph
-from accel.importers import load_model
-from accel.program import Program
-from accel.report import LayerRow, layer_rows
-from accel.sections import MAGIC
+from accel.frontends import load_model
+from accel.machine.config import ArchConfig, load_config
+from accel.network.graph import Graph
+from accel.program.program import Program
+from accel.program.sections import MAGIC
+from accel.report.layers import LayerRow, layer_rows
 
 
 @dataclass(frozen=True)

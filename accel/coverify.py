@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel import isa
-from accel.config import ArchConfig
 from accel.errors import DivergenceError, InputError
-from accel.isa import Unit
-from accel.program import Program
-from accel.registers import CAUSES, COUNTED_UNITS
+from accel.machine import isa
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Unit
+from accel.machine.registers import CAUSES, COUNTED_UNITS
+from accel.program.program import Program
 
 SIMULATORS = ("verilator", "icarus", "amaranth")
 """Outside simulators of the Verilog, and Amaranth's own (which runs the RTL without Verilog)."""

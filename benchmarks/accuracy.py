@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel import api
-from accel.program import Program
+from accel.program.program import Program
 
 SAMPLES = {"resnet8_int8": "cifar10_500.npz", "dscnn_kws_int8": "kws_1000.npz"}
 """Files beside the models with arrays x (int8, or uint8 that is larger by 128) and y (labels)."""

@@ -1,7 +1,7 @@
 """Depthwise layers of real networks: in the engine, and on the array of the same machine without one.
 
 A layer's cycles are those in which the engine works for it, beside the array or alone, and those in which it alone
-holds the machine up (`accel.report.LayerRow`).
+holds the machine up (`accel.report.layers.LayerRow`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import dataclasses
 
 from accel import api
 from accel.coverify import random_inputs
-from accel.graph import Graph
-from accel.program import Program
-from accel.report import LayerRow
+from accel.network.graph import Graph
+from accel.program.program import Program
+from accel.report.layers import LayerRow
 
 HEADER = [
     "| network | layers | MACs | engine: cycles | MACs/cycle | whole | array: cycles | MACs/cycle | whole | ratio | "

@@ -24,11 +24,11 @@ import sim
 from accel import api, demo
 from accel.coverify import random_inputs
 from accel.files import write_atomic
-from accel.graph import Graph, Tensor
-from accel.importers import load_model
-from accel.nodes import Conv2d
-from accel.numerics import quantize_multiplier
-from accel.program import Program
+from accel.frontends import load_model
+from accel.machine.numerics import quantize_multiplier
+from accel.network.graph import Graph, Tensor
+from accel.network.nodes import Conv2d
+from accel.program.program import Program
 from accel.quantizer import quantize
 from rtl.testbench import verilator
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from accel import isa
-from accel.config import ArchConfig
 from accel.errors import CompileError
-from accel.graph import Graph
-from accel.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
-from compiler.build import Builder
-from compiler.check import check_program
-from compiler.layers import product_shape
-from compiler.lower import lower
-from compiler.planner import plan_network
-from compiler.schedule import Scheduler
-from compiler.transfers import ALIGNMENT_BYTES, align
+from accel.machine import isa
+from accel.machine.config import ArchConfig
+from accel.network.graph import Graph
+from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
+from compiler.check.check import check_program
+from compiler.emit.build import Builder
+from compiler.emit.transfers import ALIGNMENT_BYTES, align
+from compiler.lower.layers import product_shape
+from compiler.lower.network import lower
+from compiler.plan.planner import plan_network
+from compiler.schedule.schedule import Scheduler
 
 CODE_ALIGNMENT_BYTES = 4096
 
 
 def compile_graph(graph: Graph, config: ArchConfig) -> Program:
-    """Compile an integer graph for a machine; the program's outputs equal `accel.reference` bit for bit.
+    """Compile an integer graph for a machine; the program's outputs equal `accel.network.reference` bit for bit.
 
     Parameters
     ----------

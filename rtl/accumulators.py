@@ -11,7 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from accel.config import ArchConfig
+from accel.machine.config import ArchConfig
 from rtl.interfaces import AccumulatePort, ReadPort
 from rtl.pipeline import delayed
 

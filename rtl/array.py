@@ -8,7 +8,7 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.config import ArchConfig
+from accel.machine.config import ArchConfig
 from rtl.pipeline import delayed
 
 

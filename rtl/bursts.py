@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel import isa
-from accel.isa import Opcode
+from accel.machine import isa
+from accel.machine.isa import Opcode
 from rtl.axi import ADDRESS_BITS, BURST, MAX_BEATS, PAGE_BYTES
 
 COUNT_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "row_count")].width

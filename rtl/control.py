@@ -7,10 +7,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
-from accel import isa
-from accel.isa import Opcode, Unit
-from accel.registers import CAUSES, COUNTED_UNITS
-from accel.timing import SEMAPHORE_BITS
+from accel.machine import isa
+from accel.machine.isa import Opcode, Unit
+from accel.machine.registers import CAUSES, COUNTED_UNITS
+from accel.machine.timing import SEMAPHORE_BITS
 from rtl.interfaces import INSTRUCTION_BITS, MASK_BITS, layout
 
 COUNTER_BITS = 32

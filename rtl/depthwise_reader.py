@@ -6,8 +6,8 @@ from amaranth.hdl import Module, Signal, Value, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.config import ArchConfig
-from accel.isa import Opcode
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Opcode
 from rtl.interfaces import ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.config import ArchConfig
+from accel.machine.config import ArchConfig
 from rtl.depthwise_reader import DEPTHWISE_LAYOUT, ROW_LEVELS, ROW_POSITIONS, STEP_BITS, TAP_BITS, drive_rows
 from rtl.interfaces import MASK_BITS
 from rtl.loop_nest import LoopNest

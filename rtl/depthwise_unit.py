@@ -6,8 +6,8 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
-from accel.config import ArchConfig
-from accel.isa import Opcode
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Opcode
 from rtl.depthwise_lane import DepthwiseLanes
 from rtl.depthwise_reader import DepthwiseReader
 from rtl.depthwise_sequencer import DepthwiseSequencer

@@ -6,8 +6,8 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
-from accel.config import ArchConfig
-from accel.isa import Opcode
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Opcode
 from rtl.activation_sequencer import ActivationSequencer
 from rtl.array import SystolicArray
 from rtl.interfaces import AccumulatePort, ReadPort, UnitControl

@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.config import ArchConfig
-from accel.isa import INSTRUCTION_BYTES, Opcode, Unit
+from accel.machine.config import ArchConfig
+from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
 from rtl.axi import ADDRESS_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator
 from rtl.interfaces import INSTRUCTION_BITS, layout, opcodes

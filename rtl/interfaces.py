@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel import isa
-from accel.config import ArchConfig
-from accel.isa import Opcode
+from accel.machine import isa
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Opcode
 
 INSTRUCTION_BITS = 8 * isa.INSTRUCTION_BYTES
 MASK_BITS = next(field.width for field in isa.FIELDS[Opcode.LOAD] if field.name == "wait")

@@ -7,10 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Out
 
-from accel import isa
-from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
-from accel.isa import Memory, Opcode
-from accel.timing import LOAD_IN_FLIGHT
+from accel.machine import isa
+from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
+from accel.machine.isa import Memory, Opcode
+from accel.machine.timing import LOAD_IN_FLIGHT
 from rtl.axi import Axi4Read, drive_address
 from rtl.bursts import BurstGenerator, connect_rows
 from rtl.interfaces import UnitControl, WritePort, layout

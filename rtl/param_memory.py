@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
-from accel.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
 from rtl.interfaces import ReadPort, WritePort
 
 RECORD = data.StructLayout({"bias": signed(32), "multiplier": signed(32), "shift": signed(8)})

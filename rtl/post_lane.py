@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 
-from accel.config import ArchConfig
-from accel.isa import Reduce, Source
-from accel.numerics import INT32_MIN
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Reduce, Source
+from accel.machine.numerics import INT32_MIN
 from rtl.requantize import Requantizer
 
 OPERAND = 1

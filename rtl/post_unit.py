@@ -7,9 +7,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 from amaranth.utils import bits_for
 
-from accel.config import TABLE_WORDS, ArchConfig
-from accel.isa import Opcode, Reduce, Source
-from accel.numerics import INTERPOLATION_ONE
+from accel.machine.config import TABLE_WORDS, ArchConfig
+from accel.machine.isa import Opcode, Reduce, Source
+from accel.machine.numerics import INTERPOLATION_ONE
 from rtl.bursts import shift_bytes_left
 from rtl.interfaces import ReadPort, UnitControl, WritePort, layout, loop_levels
 from rtl.loop_nest import LoopNest

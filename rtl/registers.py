@@ -1,4 +1,4 @@
-"""The AXI4-Lite register block; `accel.registers` is the map."""
+"""The AXI4-Lite register block; `accel.machine.registers` is the map."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.config import ArchConfig
-from accel.registers import (
+from accel.machine.config import ArchConfig
+from accel.machine.registers import (
     CAUSES,
     CONTROL_INTERRUPT_ENABLE,
     CONTROL_START,

@@ -8,9 +8,9 @@ from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.config import ArchConfig
-from accel.isa import Mode
-from accel.numerics import INT32_MAX, INT32_MIN
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Mode
+from accel.machine.numerics import INT32_MAX, INT32_MIN
 from rtl.pipeline import delayed
 
 
@@ -34,7 +34,7 @@ def round_half_even(value, bits: int):
 
 
 class Requantizer(wiring.Component):
-    """`x * multiplier * 2**(shift - 31)` rounded as `accel.numerics` defines it: one result per cycle.
+    """`x * multiplier * 2**(shift - 31)` rounded as `accel.machine.numerics` defines it: one result per cycle.
 
     Only the modes in `config.requant_modes` are built.
 

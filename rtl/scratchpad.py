@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from accel.config import ArchConfig
+from accel.machine.config import ArchConfig
 from rtl.interfaces import ReadPort, WritePort
 
 READERS = ("exec_read", "post_read", "store_read")

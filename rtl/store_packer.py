@@ -6,9 +6,9 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel import isa, timing
-from accel.config import ArchConfig
-from accel.isa import Opcode
+from accel.machine import isa, timing
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Opcode
 from rtl.bursts import RowWalker, connect_rows, low_bytes, shift_bytes_left
 from rtl.interfaces import ReadPort, layout
 

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Out
 
-from accel.config import ArchConfig
+from accel.machine.config import ArchConfig
 from rtl.axi import Axi4Write, drive_address
 from rtl.bursts import BurstGenerator, connect_rows
 from rtl.interfaces import MASK_BITS, ReadPort, UnitControl

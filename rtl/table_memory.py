@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
-from accel.config import TABLE_WORDS, ArchConfig
+from accel.machine.config import TABLE_WORDS, ArchConfig
 from rtl.interfaces import ReadPort, WritePort
 
 

@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.config import ArchConfig
-from accel.isa import Unit
-from accel.registers import ERRORS
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Unit
+from accel.machine.registers import ERRORS
 from rtl.accumulators import Accumulators
 from rtl.axi import Axi4Lite, Axi4Read, Axi4Write
 from rtl.control import InstructionQueue, Semaphores, StallCounters, fetch_cause, taken_tokens, unit_cause

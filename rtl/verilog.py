@@ -9,8 +9,8 @@ from pathlib import Path
 from amaranth.hdl import ClockSignal, Const, Instance, Module, Value
 from amaranth.lib.memory import Memory
 
-from accel.config import ArchConfig
 from accel.files import write_atomic
+from accel.machine.config import ArchConfig
 from rtl.top import Accelerator
 
 TOP = "accelerator"

@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.isa import Opcode
+from accel.machine.isa import Opcode
 from rtl.interfaces import ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel import timing
-from accel.config import ArchConfig
 from accel.errors import InputError, ProgramError
-from accel.isa import INSTRUCTION_BYTES, Opcode, decode_table
-from accel.registers import CAUSES, COUNTED_UNITS
-from sim import depthwise, dma, guard, lanes, matmul, post, stepped, systolic, timeline, work
+from accel.machine import timing
+from accel.machine.config import ArchConfig
+from accel.machine.isa import INSTRUCTION_BYTES, Opcode, decode_table
+from accel.machine.registers import CAUSES, COUNTED_UNITS
+from sim import guard, timeline, work
+from sim.fast import depthwise, dma, matmul, post
 from sim.jit import jit
 from sim.memories import Memories
 from sim.result import SimulationResult
+from sim.stepped import lanes, systolic
+from sim.stepped import units as stepped
 
 ENGINES = ("fast", "stepped")
 CHUNK = 256

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accel.isa import Opcode, columns
+from accel.machine.isa import Opcode, columns
 
 LOAD = columns(Opcode.LOAD)
 EXEC = columns(Opcode.EXEC)

@@ -1,6 +1,6 @@
 """Refusal of instructions that would leave a memory or mean nothing, before any kernel runs.
 
-`compiler.check` proves these properties and many more; here they keep kernels from reading out of bounds.
+`compiler.check.check` proves these properties and many more; here they keep kernels from reading out of bounds.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
-from accel.depthwise import check_depthwise
 from accel.errors import ProgramError
-from accel.isa import Memory, Mode, Opcode, Reduce, Source, Unit
-from accel.numerics import INTERPOLATION_ONE, SHIFT_MAX, SHIFT_MIN_INTEGER, RequantMode
+from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
+from accel.machine.depthwise import check_depthwise
+from accel.machine.isa import Memory, Mode, Opcode, Reduce, Source, Unit
+from accel.machine.numerics import INTERPOLATION_ONE, SHIFT_MAX, SHIFT_MIN_INTEGER, RequantMode
 from sim.fields import DEPTHWISE, EXEC, LOAD, POST, STORE
 from sim.jit import jit
 from sim.work import check_steps
 
 Table = npt.NDArray[np.int64]
-"""Rows of `accel.isa.decode_table`."""
+"""Rows of `accel.machine.isa.decode_table`."""
 
 
 def check_table(config: ArchConfig, table: Table, memory_bytes: int) -> None:
@@ -233,7 +233,7 @@ def _check_operands(checker: _Checker, t: Table, spad: npt.NDArray[np.bool_]) ->
 
 
 def bad_multipliers(q: Table, e: Table, mode: Table) -> npt.NDArray[np.bool_]:
-    """Where a multiplier and shift are not what `accel.numerics` accepts in `mode` (`accel.isa.Mode`)."""
+    """Where a multiplier and shift are not what `accel.machine.numerics` accepts in `mode` ."""
     shift_min = np.array([RequantMode(m.name.lower()).shift_min for m in Mode])[mode]
     valid = (q >= 1 << 30) & (e >= shift_min) & (e <= SHIFT_MAX) & ((mode != Mode.FP32) | (q % 128 == 0))
     return np.asarray(~(valid | ((q == 0) & (e == 0))))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from accel import config, isa, isa_fields, numerics, timing
+from accel.machine import config, isa, isa_fields, numerics, timing
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

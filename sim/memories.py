@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accel.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
+from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
 
 
 class Memories(NamedTuple):

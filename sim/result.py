@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from accel.isa import Unit
-from accel.registers import CAUSES, COUNTED_UNITS
+from accel.machine.isa import Unit
+from accel.machine.registers import CAUSES, COUNTED_UNITS
 
 Stamps = npt.NDArray[np.int64]
 
@@ -26,12 +26,12 @@ class SimulationResult:
     total_cycles : int
         Cycles from the first in which `running` is high to the last.
     units : ndarray of int64, shape (instructions,)
-        `accel.isa.Unit` of each instruction, in program order.
+        `accel.machine.isa.Unit` of each instruction, in program order.
     dispatch, issue, occupied, complete : ndarray of int64, shape (instructions,)
         Cycles of each instruction, in program order; `occupied` is the last one that holds its unit; see
         docs/timing.md.
     causes : ndarray of int64, shape (6, 8)
-        Cycles by unit (`accel.registers.COUNTED_UNITS`) and cause (`accel.registers.CAUSES`); rows sum to the total.
+        Cycles by unit (`COUNTED_UNITS` of `accel.machine.registers`) and cause (`CAUSES`); rows sum to the total.
     spad, wbuf : ndarray of int8, shapes (spad_words, rows), (wbuf_words, cols)
         Memories after the run.
     taps : ndarray of int8, shape (depthwise_words, depthwise_lanes)

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accel import timing
-from accel.config import ArchConfig
-from accel.isa import INSTRUCTION_BYTES, Opcode, Unit
-from accel.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, WORK, Machine
-from sim import depthwise_sequencer, sequencer
+from accel.machine import timing
+from accel.machine.config import ArchConfig
+from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
+from accel.machine.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, WORK, Machine
 from sim.fields import LOAD, POST
 from sim.jit import jit, jit_group, kernel
+from sim.stepped import depthwise_sequencer, sequencer
 
 _, _, _, fetch_time, load_time, exec_time, depthwise_time, store_time, count_causes = jit_group(
     timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time, timing.load_time,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from accel.config import ArchConfig
 from accel.errors import ProgramError
-from accel.isa import INSTRUCTION_BYTES, Opcode
+from accel.machine.config import ArchConfig
+from accel.machine.isa import INSTRUCTION_BYTES, Opcode
 from sim.fields import DEPTHWISE, EXEC, LOAD, POST, STORE
 
 MOST_STEPS = 1 << 32

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel import api, demo
-from accel.config import ArchConfig
 from accel.coverify import Verification, verify
-from accel.program import Program
+from accel.machine.config import ArchConfig
+from accel.program.program import Program
 from accel.quantizer import dequantize_output, quantize, quantize_input
-from accel.report import LayerRow
+from accel.report.layers import LayerRow
 
 Stage: TypeAlias = Callable[[str, int], Callable[[], None]]
 
@@ -79,7 +79,7 @@ def run_demo(config: ArchConfig, folder: Path, step: Stage) -> DemoResult:
 
 def _run(config: ArchConfig, folder: Path, step: Stage, model: Future[Path]) -> DemoResult:
     """The stages one after the other; `model` is the Verilog model being built."""
-    from accel.graph_file import save_graph
+    from accel.network.graph_file import save_graph
     from rtl.verilog import write_verilog
 
     data = demo.load()

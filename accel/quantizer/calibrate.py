@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import InputError, ModelError
-from accel.quantizer.layers import Network
+from accel.frontends.onnx.float_layers import Network
 
 Range = tuple[float, float]
 

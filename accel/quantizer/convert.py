@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import InputError
-from accel.graph import Graph, Tensor
-from accel.numerics import RequantMode
+from accel.machine.numerics import RequantMode
+from accel.network.graph import Graph, Tensor
 from accel.quantizer.parameters import round_real
 
 

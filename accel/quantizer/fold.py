@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from accel.errors import ModelError
-from accel.quantizer.layers import ChannelAffine, Clip, Clipped, Layer, Linear, Network
+from accel.frontends.onnx.float_layers import ChannelAffine, Clip, Clipped, Layer, Linear, Network
 
 
 def fold(network: Network) -> Network:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.numerics import INT32_MAX, RequantMode, round_half_away
+from accel.frontends.onnx.float_layers import FloatArray
+from accel.machine.numerics import INT32_MAX, RequantMode, round_half_away
 from accel.quantizer.calibrate import Range
-from accel.quantizer.layers import FloatArray
 
 SMALLEST_MULTIPLIER = 2.0**-24
 """Weight scales are not finer than this share of an output step per input step: that would change no output."""

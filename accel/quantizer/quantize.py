@@ -9,7 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.graph import (
+from accel.frontends.model_file import ModelSource, naming
+from accel.frontends.onnx.float_layers import (
+    Clip,
+    Clipped,
+    Convolution,
+    Dense,
+    Flatten,
+    Layer,
+    Linear,
+    Network,
+    Pool,
+    SoftmaxLayer,
+    Sum,
+)
+from accel.frontends.onnx.float_reader import read_onnx
+from accel.machine.numerics import (
+    RequantMode,
+    activation_range,
+    multiplier_fp32,
+    output_multipliers,
+    quantize_multiplier,
+    requant_mode,
+)
+from accel.network.graph import (
     Add,
     AveragePool2d,
     Clamp,
@@ -24,31 +47,8 @@ from accel.graph import (
     Softmax,
     Tensor,
 )
-from accel.model_file import ModelSource, naming
-from accel.numerics import (
-    RequantMode,
-    activation_range,
-    multiplier_fp32,
-    output_multipliers,
-    quantize_multiplier,
-    requant_mode,
-)
 from accel.quantizer.calibrate import Range, calibrate
 from accel.quantizer.fold import fold
-from accel.quantizer.layers import (
-    Clip,
-    Clipped,
-    Convolution,
-    Dense,
-    Flatten,
-    Layer,
-    Linear,
-    Network,
-    Pool,
-    SoftmaxLayer,
-    Sum,
-)
-from accel.quantizer.onnx_reader import read_onnx
 from accel.quantizer.parameters import affine_parameters, quantize_weights, weight_scales
 
 ADD_LEFT_SHIFT = 20

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from amaranth.sim import Simulator, SimulatorContext
 
-from accel.config import ArchConfig
-from accel.isa import INSTRUCTION_BYTES, Unit
-from accel.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, REGISTERS
+from accel.machine.config import ArchConfig
+from accel.machine.isa import INSTRUCTION_BYTES, Unit
+from accel.machine.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, REGISTERS
 from rtl.testbench.memory import ReadMemory, WriteMemory
 from rtl.testbench.result import (
     SimulationResult,

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from importlib import metadata, resources
 from pathlib import Path
 
-from accel.config import ArchConfig
 from accel.files import write_atomic
+from accel.machine.config import ArchConfig
 from rtl.verilog import emit
 
 

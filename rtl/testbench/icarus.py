@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from accel.config import ArchConfig
 from accel.errors import DivergenceError, ToolError
-from accel.isa import INSTRUCTION_BYTES, Unit
-from accel.registers import REGISTERS
+from accel.machine.config import ArchConfig
+from accel.machine.isa import INSTRUCTION_BYTES, Unit
+from accel.machine.registers import REGISTERS
 from rtl.registers import ADDRESS_WIDTH
 from rtl.testbench.cache import cached_verilog
 from rtl.testbench.result import (

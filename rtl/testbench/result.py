@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from accel import isa
 from accel.errors import DivergenceError, InputError, ProgramError
-from accel.isa import INSTRUCTION_BYTES, Unit
-from accel.registers import CAUSES, COUNTED_UNITS, REGISTERS
+from accel.machine import isa
+from accel.machine.isa import INSTRUCTION_BYTES, Unit
+from accel.machine.registers import CAUSES, COUNTED_UNITS, REGISTERS
 
 MEMORY_ALIGNMENT = 64
 """External memory is extended to a multiple of this, so that every beat lies inside or outside of it."""

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from accel.config import ArchConfig
 from accel.errors import DivergenceError, ToolError
-from accel.isa import INSTRUCTION_BYTES, Unit
-from accel.registers import REGISTERS
+from accel.machine.config import ArchConfig
+from accel.machine.isa import INSTRUCTION_BYTES, Unit
+from accel.machine.registers import REGISTERS
 from rtl.testbench import cxx
 from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked
 from rtl.testbench.result import (

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_programs import random_config
+from support.machine.random_programs import random_config
 
-from accel.config import MAX_WORDS, PRESETS, ArchConfig, load_config, preset
 from accel.errors import ConfigError
+from accel.machine.config import MAX_WORDS, PRESETS, ArchConfig, load_config, preset
 
 EDGE = PRESETS["edge"]
 KEYS = [field.name for field in dataclasses.fields(ArchConfig)]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from float_models import run_float
+from support.networks.float_models import run_float
 
 from accel import demo
+from accel.network.reference import run
 from accel.quantizer import dequantize_output, quantize, quantize_input
-from accel.reference import run
 
 
 def test_data_are_small_and_normalized() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from accel.config import ArchConfig, preset
-from accel.depthwise import check_depthwise, row_stream
 from accel.errors import ProgramError
-from accel.isa import Instruction, Opcode
+from accel.machine.config import ArchConfig, preset
+from accel.machine.depthwise import check_depthwise, row_stream
+from accel.machine.isa import Instruction, Opcode
 
 ROWS = 3
 Word = tuple[int, int]

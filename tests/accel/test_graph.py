@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_graphs import every_operation
+from support.networks.small_graphs import every_operation
 
 from accel.errors import GraphError
-from accel.graph import NODE_TYPES, Clamp, Conv2d, Graph, Tensor
+from accel.network.graph import NODE_TYPES, Clamp, Conv2d, Graph, Tensor
 
 
 def changed_node(graph: Graph, name: str, /, **fields: Any) -> Graph:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_graphs import every_operation
+from support.networks.small_graphs import every_operation
 
 from accel.errors import GraphError
-from accel.graph_file import dump_graph, load_graph, parse_graph, save_graph
-from accel.reference import run
+from accel.network.graph_file import dump_graph, load_graph, parse_graph, save_graph
+from accel.network.reference import run
 
 Header = dict[str, Any]
 

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from small_graphs import every_operation
+from support.networks.small_graphs import every_operation
 
 from accel.errors import ModelError
-from accel.graph_file import dump_graph, save_graph
-from accel.importers import load_model, read_quantized_onnx, read_tflite
+from accel.frontends import load_model, read_quantized_onnx, read_tflite
+from accel.network.graph_file import dump_graph, save_graph
 
 
 def onnx_model(nodes: list[onnx.NodeProto], constants: dict[str, object], *, opset: int = 17) -> bytes:

@@ -9,16 +9,16 @@ import math
 import numpy as np
 import pytest
 from rich.console import Console
-from small_graphs import every_operation
-from small_networks import add, conv, every_compiled_operation, fully_connected, network
+from support.networks.small_graphs import every_operation
+from support.networks.small_networks import add, conv, every_compiled_operation, fully_connected, network
 
 import accel
-from accel.graph import Graph, Tensor
-from accel.inspection import GraphSummary, ProgramSummary, inspect_graph, inspect_program
-from accel.inspection_tables import program_facts, summarize
-from accel.nodes import TransposeConv2d
-from accel.report import operator_lines
-from accel.tables import to_json
+from accel.cli.inspection_tables import program_facts, summarize
+from accel.cli.tables import to_json
+from accel.network.graph import Graph, Tensor
+from accel.network.nodes import TransposeConv2d
+from accel.report.inspection import GraphSummary, ProgramSummary, inspect_graph, inspect_program
+from accel.report.layers import operator_lines
 
 
 def rendered(summary: GraphSummary | ProgramSummary) -> list[str]:

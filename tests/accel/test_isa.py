@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from accel import isa
 from accel.errors import EncodingError
-from accel.isa import FIELDS, INSTRUCTION_BYTES, Instruction, Memory, Opcode, Reduce, Source, Unit
+from accel.machine import isa
+from accel.machine.isa import FIELDS, INSTRUCTION_BYTES, Instruction, Memory, Opcode, Reduce, Source, Unit
 
 BITS = 8 * INSTRUCTION_BYTES
 

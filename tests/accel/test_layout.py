@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel import layout
+from accel.machine import layout
 
 sizes = st.integers(1, 9)
 shapes = st.tuples(st.just(1), sizes, sizes, st.integers(1, 40)) | st.tuples(st.just(1), st.integers(1, 200))

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from accel import numerics
 from accel.errors import InputError
-from accel.numerics import INT32_MAX, INT32_MIN, RequantMode
+from accel.machine import numerics
+from accel.machine.numerics import INT32_MAX, INT32_MIN, RequantMode
 
 Kernel = Callable[[numerics.Int64, numerics.Int64, numerics.Int64], numerics.Int64]
 Scalar = Callable[[int, int, int], int]

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from program_mutants import raw_mutant, sections_of, smart_mutant
-from small_networks import conv, every_compiled_operation, fully_connected, network
+from support.machine.program_mutants import raw_mutant, sections_of, smart_mutant
+from support.networks.small_networks import conv, every_compiled_operation, fully_connected, network
 
 import accel
-from accel import reference
-from accel.config import preset
 from accel.errors import AccelError, InputError, ProgramError
-from accel.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
-from accel.sections import PREFIX, join_sections
+from accel.machine.config import preset
+from accel.network import reference
+from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
+from accel.program.sections import PREFIX, join_sections
 
 LARGEST_RUN_BYTES = 1 << 22
 """Mutants with larger memories are loaded, not run."""
@@ -316,7 +316,7 @@ def test_ten_thousand_mutants_with_right_checksums(part: int) -> None:
 
 
 def test_a_reader_without_checksum_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accel.sections._checksum", lambda lengths, sections: bytes(32))
+    monkeypatch.setattr("accel.program.sections._checksum", lambda lengths, sections: bytes(32))
     data = bytearray(join_sections(sections_of(plain().to_bytes())))
     data[-3] ^= 255
     assert Program.from_bytes(bytes(data)).to_bytes() != plain().to_bytes()

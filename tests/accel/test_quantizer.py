@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from float_models import FloatArray, Node, load, onnx_model, sqnr
+from support.networks.float_models import FloatArray, Node, load, onnx_model, sqnr
 
 from accel.errors import AccelError, InputError, ModelError
-from accel.graph import Add, AveragePool2d, Conv2d, FullyConnected, MaxPool2d, Reshape
-from accel.graph_file import dump_graph
+from accel.network.graph import Add, AveragePool2d, Conv2d, FullyConnected, MaxPool2d, Reshape
+from accel.network.graph_file import dump_graph
 from accel.quantizer import dequantize_output, quantize, quantize_input
 from accel.quantizer.quantize import _Builder
 
@@ -318,7 +318,7 @@ def test_calibration_that_does_not_fit_is_refused(samples: Any, options: dict[st
 def test_real_mnist_network_keeps_its_accuracy(shared_models: Path) -> None:
     import gzip
 
-    from float_models import run_float, run_graph
+    from support.networks.float_models import run_float, run_graph
 
     images, labels = (
         np.frombuffer(gzip.decompress((shared_models / "samples" / name).read_bytes()), np.uint8, offset=offset)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from small_graphs import every_operation
+from support.networks.small_graphs import every_operation
 
-from accel import reference
 from accel.errors import InputError
-from accel.graph import Graph, Shape, Tensor
-from accel.nodes import AveragePool2d, Conv2d, FullyConnected, MaxPool2d, Mean, TransposeConv2d
-from accel.numerics import RequantMode, output_multipliers, requantize
+from accel.machine.numerics import RequantMode, output_multipliers, requantize
+from accel.network import reference
+from accel.network.graph import Graph, Shape, Tensor
+from accel.network.nodes import AveragePool2d, Conv2d, FullyConnected, MaxPool2d, Mean, TransposeConv2d
 
 Int8Array = NDArray[np.int8]
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from random_graphs import random_graph, random_inputs
 from rich.console import Console
-from small_networks import conv, every_compiled_operation, fully_connected, network, pool
+from support.networks.random_graphs import random_graph, random_inputs
+from support.networks.small_networks import conv, every_compiled_operation, fully_connected, network, pool
 
 import accel
-from accel import timing
-from accel.graph import MaxPool2d
-from accel.isa import Instruction, Opcode, decode, encode
-from accel.program import LayerInfo
-from accel.report import LayerRow, layer_rows, scalesim_cycles, traffic
-from accel.tables import layer_table, to_json
+from accel.cli.tables import layer_table, to_json
+from accel.machine import timing
+from accel.machine.isa import Instruction, Opcode, decode, encode
+from accel.network.graph import MaxPool2d
+from accel.program.program import LayerInfo
+from accel.report.layers import LayerRow, layer_rows, scalesim_cycles, traffic
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_networks import conv, network
+from support.networks.small_networks import conv, network
 
 import accel
 

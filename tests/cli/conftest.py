@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_networks import conv, fully_connected, network
+from support.networks.small_networks import conv, fully_connected, network
 
 import accel
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from invoke import error, success
-from small_networks import every_compiled_operation
+from support.cli.invoke import error, success
+from support.networks.small_networks import every_compiled_operation
 
 import accel
-from accel import console, demo, reference
-from accel.cli import main
+from accel import demo
+from accel.cli import console
+from accel.cli.main import main
+from accel.network import reference
 
 
 def test_compile(files: Path) -> None:
@@ -170,7 +172,7 @@ def test_verify_reports_what_was_compared(files: Path, monkeypatch: pytest.Monke
 
 
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    from accel.report import LayerRow
+    from accel.report.layers import LayerRow
 
     console.print_layers([LayerRow("a[/b] :smile:", "Add", 0, 1, 0, 0.0, 0, 0, 0, "post")], "[bold]")
     out = capsys.readouterr().out

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from invoke import error, invoke
-from small_networks import fully_connected, network
+from support.cli.invoke import error, invoke
+from support.networks.small_networks import fully_connected, network
 
 import accel
 from accel import demo
 from accel.coverify import Divergence, VerificationError
-from accel.graph import Graph
+from accel.network.graph import Graph
 
 RUN = ("run", "a.program", "-o", "y.npy", "--input")
 REST = {"run": ["--input", "x.npy", "-o", "y.npy"], "compile": ["-o", "b.program"]}
@@ -109,7 +109,7 @@ def test_damaged_programs_are_refused(files: Path, command: str) -> None:
 
 
 def test_unsafe_programs_are_refused(files: Path) -> None:
-    from accel import isa
+    from accel.machine import isa
 
     program = accel.Program.load("a.program")
     code = isa.encode(i.replace(wait=0, signal=0) for i in isa.decode(program.code))

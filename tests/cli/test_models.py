@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from invoke import error, success
 from onnx import TensorProto, helper, numpy_helper
+from support.cli.invoke import error, success
 
 import accel
-from accel import reference
+from accel.network import reference
 
 
 def onnx_pool(kind: int, size: int = 5) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke import error
+from support.cli.invoke import error
 
 import accel
 
@@ -17,7 +17,7 @@ ROOT = Path(accel.__file__).parents[1]
 HEAVY = ("numba", "amaranth", "onnx", "onnxruntime", "torch", "numpy", "rich")
 
 
-def subprocess_run(*arguments: str, code: str = "from accel.cli import main; main()") -> Any:
+def subprocess_run(*arguments: str, code: str = "from accel.cli.main import main; main()") -> Any:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
 
@@ -26,13 +26,13 @@ def test_interruption_is_not_a_mismatch(files: Path, monkeypatch: pytest.MonkeyP
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("accel.isa.disassemble", interrupt)
+    monkeypatch.setattr("accel.machine.isa.disassemble", interrupt)
     assert error("disassemble", "a.program", code=130) == "Interrupted"
 
 
 def test_help_is_instant_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys, time\nfrom accel.cli import main\n"
+        "import sys, time\nfrom accel.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n"
         f"    print(end.code, *[name for name in {HEAVY} if name in sys.modules])\n"
         "    print(time.process_time())"
@@ -56,7 +56,7 @@ def test_processes_end_without_traceback(files: Path) -> None:
 
 def test_a_closed_pipe_is_quiet(files: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    code = "from accel.cli import main; main()"
+    code = "from accel.cli.main import main; main()"
     with subprocess.Popen([sys.executable, "-c", code, "disassemble", "a.program"], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, env=environment) as process:  # fmt: skip
         assert process.stdout

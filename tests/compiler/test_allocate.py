@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel.config import preset
-from compiler.allocate import Area, BlockCache, Scratchpad
+from accel.machine.config import preset
+from compiler.plan.allocate import Area, BlockCache, Scratchpad
 
 TINY = preset("tiny")
 BANK = TINY.spad_bank_words

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from mutants import with_wrong_field, without_token
-from random_programs import random_config, random_program
-from random_timing import conflicts, run
+from support.machine.random_programs import random_config, random_program
+from support.machine.random_timing import conflicts, run
+from support.mutants.compiler_mutants import with_wrong_field, without_token
 
-from accel.config import ArchConfig, preset
 from accel.errors import EncodingError, ProgramError
-from accel.isa import Instruction, Memory, Opcode, Reduce, Source, Unit, encode
-from compiler import order
-from compiler.check import check
-from compiler.footprint import footprint
+from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import Instruction, Memory, Opcode, Reduce, Source, Unit, encode
+from compiler.check import order
+from compiler.check.check import check
+from compiler.schedule.footprint import footprint
 
 checker = importlib.import_module(check.__module__)
 TINY = preset("tiny")

@@ -1,4 +1,4 @@
-"""Compiled programs against the definition: simulator outputs equal `accel.reference`, every program is proven safe."""
+"""Compiled programs against the definition: outputs equal `accel.network.reference`, every program is proven safe."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from equality import assert_equal, is_equal
-from random_graphs import random_graph
-from random_programs import random_config
-from small_networks import add, conv, fully_connected, network, pool, reshape, softmax, table
+from support.machine.random_programs import random_config
+from support.networks.equality import assert_equal, is_equal
+from support.networks.random_graphs import random_graph
+from support.networks.small_networks import add, conv, fully_connected, network, pool, reshape, softmax, table
 
-from accel.config import ArchConfig, preset
 from accel.errors import CompileError
-from accel.graph import Graph
-from accel.isa import decode
-from accel.nodes import AveragePool2d, MaxPool2d
-from compiler import (
-    build,
-    compile_graph,
-    lower,
-    planner,
-    weights,
-)
-from compiler.layers import DepthwiseLayer
+from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import decode
+from accel.network.graph import Graph
+from accel.network.nodes import AveragePool2d, MaxPool2d
+from compiler import compile_graph
+from compiler.emit import build
+from compiler.lower import network as lower
+from compiler.lower.layers import DepthwiseLayer
+from compiler.plan import planner, weights
 
 TINY = preset("tiny")
 SLOW = pytest.mark.slow

@@ -9,29 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from equality import assert_equal
-from random_graphs import random_graph
+from support.networks.equality import assert_equal
+from support.networks.random_graphs import random_graph
 from test_compile import CASES, TINY
 
-from accel.config import ArchConfig
 from accel.errors import AccelError
-from accel.graph import Graph
-from accel.isa import Opcode, Reduce
-from compiler import (
-    allocate,
-    build,
-    build_weighted,
-    emit_compute,
-    emit_dma,
-    lower,
-    lower_vector,
-    plan,
-    synchronize,
-    tiles,
-    transfers,
-    weights,
-)
-from compiler import depthwise as depthwise_steps
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Opcode, Reduce
+from accel.network.graph import Graph
+from compiler.emit import build, build_weighted, transfers
+from compiler.emit import compute as emit_compute
+from compiler.emit import depthwise as depthwise_steps
+from compiler.emit import dma as emit_dma
+from compiler.lower import network as lower
+from compiler.lower import vector as lower_vector
+from compiler.plan import allocate, plan, tiles, weights
+from compiler.schedule import synchronize
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

@@ -7,13 +7,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from random_instructions import InstructionDraw
-from random_programs import random_config
+from support.machine.random_instructions import InstructionDraw
+from support.machine.random_programs import random_config
 
-from accel.config import ArchConfig, preset
 from accel.errors import ProgramError
-from accel.isa import Instruction, Memory, Mode, Opcode, Source
-from compiler.footprint import Access, Footprint, Intervals, Space, footprint, merge
+from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import Instruction, Memory, Mode, Opcode, Source
+from compiler.schedule.footprint import Access, Footprint, Intervals, Space, footprint, merge
 
 TINY = preset("tiny")
 Touch = tuple[Access, Space, int]

@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accel.config import ArchConfig, preset
-from compiler import lower_movement, moves
-from compiler.layers import FILL, SOURCE_SHIFT, MoveLayer
+from accel.machine.config import ArchConfig, preset
+from compiler.emit import moves
+from compiler.lower import movement as lower_movement
+from compiler.lower.layers import FILL, SOURCE_SHIFT, MoveLayer
 
 TINY = preset("tiny")
 

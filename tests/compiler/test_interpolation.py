@@ -9,22 +9,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from equality import assert_equal
 from numpy.typing import NDArray
-from random_graphs import GraphBuilder
-from random_movement import append_node, mixes
-from random_programs import random_config
+from support.machine.random_programs import random_config
+from support.networks.equality import assert_equal
+from support.networks.random_graphs import GraphBuilder
+from support.networks.random_movement import append_node, mixes
 
-from accel.config import ArchConfig, preset
 from accel.errors import AccelError, CompileError
-from accel.graph import Graph, Tensor
-from accel.isa import Mode, Opcode, decode
-from accel.nodes import ResizeBilinear
-from accel.numerics import requantize, round_half_away
-from compiler import build, compile_graph, emit_interpolation, lower_interpolation, lower_vector
-from compiler.emit_interpolation import runs
-from compiler.layers import InterpolationLayer, Neighbours
-from compiler.lower import lower
+from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import Mode, Opcode, decode
+from accel.machine.numerics import requantize, round_half_away
+from accel.network.graph import Graph, Tensor
+from accel.network.nodes import ResizeBilinear
+from compiler import compile_graph
+from compiler.emit import build
+from compiler.emit import interpolation as emit_interpolation
+from compiler.emit.interpolation import runs
+from compiler.lower import interpolation as lower_interpolation
+from compiler.lower import vector as lower_vector
+from compiler.lower.layers import InterpolationLayer, Neighbours
+from compiler.lower.network import lower
 
 TINY, EDGE = preset("tiny"), preset("edge")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_networks import (
+from support.networks.small_networks import (
     clamp,
     conv,
     every_compiled_operation,
@@ -18,14 +18,14 @@ from small_networks import (
     table,
 )
 
-from accel.config import preset
 from accel.errors import CompileError
-from accel.isa import Mode
-from accel.nodes import AveragePool2d, Conv2d, FullyConnected
-from accel.numerics import requantize
-from compiler.layers import IDENTITY, ArrayLayer, VectorLayer, product_shape
-from compiler.lower import lower
-from compiler.lower_vector import mean_record
+from accel.machine.config import preset
+from accel.machine.isa import Mode
+from accel.machine.numerics import requantize
+from accel.network.nodes import AveragePool2d, Conv2d, FullyConnected
+from compiler.lower.layers import IDENTITY, ArrayLayer, VectorLayer, product_shape
+from compiler.lower.network import lower
+from compiler.lower.vector import mean_record
 
 TINY = preset("tiny")
 

@@ -10,23 +10,37 @@ from typing import Any
 
 import numpy as np
 import pytest
-from equality import assert_equal
-from random_graphs import GraphBuilder
-from random_movement import MOVES, append_node, random_movement_graph
-from random_programs import random_config
-from small_networks import conv, network
+from support.machine.random_programs import random_config
+from support.networks.equality import assert_equal
+from support.networks.random_graphs import GraphBuilder
+from support.networks.random_movement import MOVES, append_node, random_movement_graph
+from support.networks.small_networks import conv, network
 
-from accel.config import ArchConfig, preset
 from accel.errors import AccelError, CompileError
-from accel.graph import Graph, Tensor
-from accel.isa import Opcode, decode
-from accel.nodes import Add, Concat, Constant, Pad, Reshape, ResizeNearest, StridedSlice, Transpose, TransposeConv2d
-from compiler import build, compile_graph, copies, lower_movement, lower_transpose_conv, moves
-from compiler import lower as lowering
-from compiler.layers import IDENTITY, ArrayLayer, InterpolationLayer, MoveLayer, Place, VectorLayer
-from compiler.lower import lower
-from compiler.planner import plan_network
-from compiler.tiles import Tile, placed
+from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import Opcode, decode
+from accel.network.graph import Graph, Tensor
+from accel.network.nodes import (
+    Add,
+    Concat,
+    Constant,
+    Pad,
+    Reshape,
+    ResizeNearest,
+    StridedSlice,
+    Transpose,
+    TransposeConv2d,
+)
+from compiler import compile_graph
+from compiler.emit import build, moves
+from compiler.lower import copies
+from compiler.lower import movement as lower_movement
+from compiler.lower import network as lowering
+from compiler.lower import transpose_conv as lower_transpose_conv
+from compiler.lower.layers import IDENTITY, ArrayLayer, InterpolationLayer, MoveLayer, Place, VectorLayer
+from compiler.lower.network import lower
+from compiler.plan.planner import plan_network
+from compiler.plan.tiles import Tile, placed
 
 TINY, EDGE = preset("tiny"), preset("edge")
 SLOW = pytest.mark.slow

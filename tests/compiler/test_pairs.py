@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from equality import assert_equal, is_equal
-from random_pairs import random_chain, random_machine
-from small_networks import Layer, conv, network, pool
+from support.networks.equality import assert_equal, is_equal
+from support.networks.random_pairs import random_chain, random_machine
+from support.networks.small_networks import Layer, conv, network, pool
 
 from accel import api
-from accel.config import ArchConfig, preset
 from accel.coverify import random_inputs
 from accel.errors import AccelError
-from accel.graph import Graph
-from accel.isa import Opcode, decode
-from accel.nodes import MaxPool2d
-from compiler import build, compile_graph, pairs, planner
-from compiler.lower import lower
-from compiler.plan import LayerPlan
-from compiler.tiles import Tile
+from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import Opcode, decode
+from accel.network.graph import Graph
+from accel.network.nodes import MaxPool2d
+from compiler import compile_graph
+from compiler.emit import build
+from compiler.lower.network import lower
+from compiler.plan import pairs, planner
+from compiler.plan.plan import LayerPlan
+from compiler.plan.tiles import Tile
 
 EDGE = preset("edge")
 SMALL = replace(

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_graphs import random_graph
-from random_movement import MOVES, random_movement_graph
-from random_programs import random_config
-from small_networks import add, conv, network
+from support.machine.random_programs import random_config
+from support.networks.random_graphs import random_graph
+from support.networks.random_movement import MOVES, random_movement_graph
+from support.networks.small_networks import add, conv, network
 
-from accel.config import ArchConfig, preset
 from accel.errors import CompileError
-from compiler.allocate import Area
-from compiler.layers import ArrayLayer, DepthwiseLayer, Network, Window
-from compiler.lower import lower
-from compiler.plan import Band, LayerPlan, MovePlan, Plan
-from compiler.planner import plan_network
-from compiler.tiles import Tile, View, input_tile, is_covered, split, whole
+from accel.machine.config import ArchConfig, preset
+from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Network, Window
+from compiler.lower.network import lower
+from compiler.plan.allocate import Area
+from compiler.plan.plan import Band, LayerPlan, MovePlan, Plan
+from compiler.plan.planner import plan_network
+from compiler.plan.tiles import Tile, View, input_tile, is_covered, split, whole
 
 sizes = st.integers(1, 60)
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from mutants import without_token
-from random_programs import random_config, random_program
+from support.machine.random_programs import random_config, random_program
+from support.mutants.compiler_mutants import without_token
 
-from accel.config import ArchConfig, preset
 from accel.errors import ProgramError
-from accel.isa import Instruction, Memory, Opcode, Source, Unit
-from compiler import synchronize
-from compiler.check import check
-from compiler.footprint import Footprint, Space, footprint
-from compiler.synchronize import Synchronizer
+from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import Instruction, Memory, Opcode, Source, Unit
+from compiler.check.check import check
+from compiler.schedule import synchronize
+from compiler.schedule.footprint import Footprint, Space, footprint
+from compiler.schedule.synchronize import Synchronizer
 
 TINY = preset("tiny")
 

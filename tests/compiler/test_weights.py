@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_networks import conv, network
+from support.networks.small_networks import conv, network
 
-from accel.config import preset
-from compiler.folding import Segment, folded_chunks, segments
-from compiler.layers import ArrayLayer
-from compiler.lower import lower
-from compiler.weights import Chunk, Piece, channel_chunks, pack_block, weight_blocks
+from accel.machine.config import preset
+from compiler.lower.layers import ArrayLayer
+from compiler.lower.network import lower
+from compiler.plan.folding import Segment, folded_chunks, segments
+from compiler.plan.weights import Chunk, Piece, channel_chunks, pack_block, weight_blocks
 
 EDGE = preset("edge")
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_networks import fully_connected, network
+from support.networks.small_networks import fully_connected, network
 
 import accel
-from accel import isa
 from accel.coverify import Divergence, first_divergence, random_inputs
-from accel.isa import Unit
-from accel.registers import CAUSES, COUNTED_UNITS
+from accel.machine import isa
+from accel.machine.isa import Unit
+from accel.machine.registers import CAUSES, COUNTED_UNITS
 
 PROGRAM = accel.compile(network((1, 12), fully_connected(4)), "tiny")
 

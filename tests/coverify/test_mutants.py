@@ -12,15 +12,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from random_programs import random_program
-from rtl_mutation import mutate
+from support.machine.random_programs import random_program
+from support.mutants.rtl_mutation import mutate
 
 import accel
-from accel.config import ArchConfig
 from accel.coverify import execute_both, first_divergence
 from accel.errors import AccelError
-from accel.graph import Graph, Tensor
-from accel.nodes import Conv2d, Node, ResizeBilinear
+from accel.machine.config import ArchConfig
+from accel.network.graph import Graph, Tensor
+from accel.network.nodes import Conv2d, Node, ResizeBilinear
 from rtl import (
     accumulators,
     activation_sequencer,

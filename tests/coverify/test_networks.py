@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_graphs import random_graph
-from random_movement import MOVES, random_movement_graph
-from random_pairs import random_chain
+from support.networks.random_graphs import random_graph
+from support.networks.random_movement import MOVES, random_movement_graph
+from support.networks.random_pairs import random_chain
 
 import accel
-from accel import demo, reference
-from accel.config import ArchConfig, preset
+from accel import demo
 from accel.coverify import Divergence, VerificationError, first_divergence, random_inputs, verify
 from accel.errors import CompileError
-from accel.graph import Graph, Tensor
-from accel.importers import load_model
-from accel.nodes import Conv2d
+from accel.frontends import load_model
+from accel.machine.config import ArchConfig, preset
+from accel.network import reference
+from accel.network.graph import Graph, Tensor
+from accel.network.nodes import Conv2d
 
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 

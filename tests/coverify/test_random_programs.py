@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from random_programs import random_config, random_program
+from support.machine.random_programs import random_config, random_program
 
-from accel.config import ArchConfig
 from accel.coverify import execute_both, first_divergence
+from accel.machine.config import ArchConfig
 
 pytestmark = pytest.mark.rtl
 

@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import onnx_models
 import pytest
+from support.oracles import onnx_models
 
 from accel.errors import ModelError
-from accel.importers.onnx_quantized import read_quantized_onnx
-from accel.importers.tflite import read_tflite
-from accel.importers.tflite_file import parse
+from accel.frontends.onnx.quantized import read_quantized_onnx
+from accel.frontends.tflite.file import parse
+from accel.frontends.tflite.reader import read_tflite
 
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
-import tflite_models as models
+from support.oracles import tflite_models as models
 
 FEW, MANY = 500, 10_000
 SLOWEST_SECONDS, MEMORY_BYTES = 10.0, 2**30

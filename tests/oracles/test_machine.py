@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_models
 import pytest
 from numpy.typing import NDArray
-from on_machine import compiled, simulated
-from ort_session import as_graph, random_samples, session
+from support.oracles import onnx_models
+from support.oracles.on_machine import compiled, simulated
+from support.oracles.ort_session import as_graph, random_samples, session
 
 import accel
-from accel.importers import read_quantized_onnx, read_tflite
+from accel.frontends import read_quantized_onnx, read_tflite
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
-import tflite_models
-import tflite_runtime
-from tflite_runtime import REAL_MODELS
+from support.oracles import tflite_models, tflite_runtime
+from support.oracles.tflite_runtime import REAL_MODELS
 
 FEW, MANY = 4, 200
 CONFIGS = ("tiny", "tiny", "tiny", "edge")

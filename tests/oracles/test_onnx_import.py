@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_models
 import pytest
 from numpy.typing import NDArray
-from on_machine import compiled, simulated
 from onnx import TensorProto, helper, numpy_helper
-from ort_session import as_graph, random_samples, session
+from support.oracles import onnx_models
+from support.oracles.on_machine import compiled, simulated
+from support.oracles.ort_session import as_graph, random_samples, session
 
-from accel import reference
-from accel.graph import Graph
-from accel.importers import onnx_linear, onnx_movement, onnx_values, onnx_vector
-from accel.importers.onnx_quantized import read_quantized_onnx
+from accel.frontends.onnx import linear as onnx_linear
+from accel.frontends.onnx import movement as onnx_movement
+from accel.frontends.onnx import values as onnx_values
+from accel.frontends.onnx import vector as onnx_vector
+from accel.frontends.onnx.quantized import read_quantized_onnx
+from accel.network import reference
+from accel.network.graph import Graph
 from accel.quantizer import quantize_input
 
 FEW, MANY = 5, 250

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-import ort_oracle
 import pytest
-from single_node import Case, conv_case, fully_connected_case, single
+from support.oracles import ort_oracle
+from support.oracles.single_node import Case, conv_case, fully_connected_case, single
 
-from accel import numerics, reference
+from accel.machine import numerics
+from accel.network import reference
 
 MakeCase = Callable[[np.random.Generator, str], Case]
 

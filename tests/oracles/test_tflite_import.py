@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from accel import fixed_point, reference
-from accel.importers import load_model, tables, tflite_arithmetic, tflite_movement
-from accel.importers.tflite import read_tflite
-from accel.importers.tflite_operation import Operation
+from accel.frontends import load_model, tables
+from accel.frontends.tflite import arithmetic as tflite_arithmetic
+from accel.frontends.tflite import movement as tflite_movement
+from accel.frontends.tflite.operation import Operation
+from accel.frontends.tflite.reader import read_tflite
+from accel.network import fixed_point, reference
 from accel.quantizer import dequantize_output, quantize_input
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
-import tflite_models as models
-import tflite_writer
-from tflite_runtime import REAL_MODELS, interpreter, outputs, random_samples, real_samples
+from support.oracles import tflite_models as models
+from support.oracles import tflite_writer
+from support.oracles.tflite_runtime import REAL_MODELS, interpreter, outputs, random_samples, real_samples
 
 FEW, MANY = 5, 250
 

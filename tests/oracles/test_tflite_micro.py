@@ -7,15 +7,16 @@ from functools import partial
 
 import numpy as np
 import pytest
-from single_node import Case, add_case, conv_case, fully_connected_case, pool_case, softmax_case
+from support.oracles.single_node import Case, add_case, conv_case, fully_connected_case, pool_case, softmax_case
 
-from accel import numerics, reference, softmax
-from accel.graph import AveragePool2d, MaxPool2d
+from accel.machine import numerics
+from accel.network import reference, softmax
+from accel.network.graph import AveragePool2d, MaxPool2d
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
-import tflm_oracle
+from support.oracles import tflm_oracle
 
 MakeCase = Callable[[np.random.Generator, str], Case]
 

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 
 import pytest
 from amaranth.sim import SimulatorContext
-from bench import simulate, small
-from rtl_mutation import mutate
+from support.mutants.rtl_mutation import mutate
+from support.rtl.bench import simulate, small
 
-from accel.config import ArchConfig
+from accel.machine.config import ArchConfig
 from rtl import accumulators
 from rtl.accumulators import Accumulators
 

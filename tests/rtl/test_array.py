@@ -9,7 +9,7 @@ import pytest
 from amaranth.hdl import Const
 from amaranth.sim import Simulator
 
-from accel.config import preset
+from accel.machine.config import preset
 from rtl import array
 from rtl.array import SystolicArray
 

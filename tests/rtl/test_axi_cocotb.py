@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench import small
-from matmul_program import ACTIVATIONS, OUTPUTS, matmul_program
+from support.rtl.bench import small
+from support.rtl.matmul_program import ACTIVATIONS, OUTPUTS, matmul_program
 
 from rtl.verilog import TOP, emit
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from amaranth.sim import SimulatorContext
-from bench import simulate
-from naive_timing import Bursts, cut
+from support.machine.naive_timing import Bursts, cut
+from support.rtl.bench import simulate
 
 import rtl.bursts
 from rtl.bursts import BurstGenerator

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench import small
+from support.rtl.bench import small
 
 from accel.errors import ToolError
-from accel.isa import Instruction, Opcode, encode
+from accel.machine.isa import Instruction, Opcode, encode
 from rtl.testbench import cache, cxx, verilator
 
 pytestmark = pytest.mark.rtl

@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from amaranth.sim import SimulatorContext
-from bench import simulate, small
+from support.rtl.bench import simulate, small
 
 import rtl.control
-from accel.isa import Unit
-from accel.registers import MAGIC, REGISTERS
+from accel.machine.isa import Unit
+from accel.machine.registers import MAGIC, REGISTERS
 from rtl.control import Semaphores
 from rtl.registers import RESPONSE_ERROR, RegisterBlock
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from amaranth.back import rtlil
-from bench import small
+from support.rtl.bench import small
 
 from rtl.depthwise_lane import DepthwiseLanes
 

@@ -6,8 +6,8 @@ import dataclasses
 import random
 
 import pytest
-from rtl_mutation import mutate
-from unit_bench import (
+from support.mutants.rtl_mutation import mutate
+from support.rtl.unit_bench import (
     AccumulatorModel,
     ExpectedSums,
     Record,
@@ -20,10 +20,10 @@ from unit_bench import (
     span,
 )
 
-from accel import timing
-from accel.config import ArchConfig, preset
-from accel.depthwise import check_depthwise, row_stream
-from accel.isa import Instruction, Opcode
+from accel.machine import timing
+from accel.machine.config import ArchConfig, preset
+from accel.machine.depthwise import check_depthwise, row_stream
+from accel.machine.isa import Instruction, Opcode
 from rtl import depthwise_lane, depthwise_reader, depthwise_sequencer, tile_control, weight_sequencer
 from rtl.depthwise_unit import DepthwiseUnit
 

@@ -8,7 +8,7 @@ import random
 
 import pytest
 from amaranth.hdl import Const, Module
-from unit_bench import (
+from support.rtl.unit_bench import (
     AccumulatorModel,
     ExpectedSums,
     Record,
@@ -21,9 +21,9 @@ from unit_bench import (
     span,
 )
 
-from accel import timing
-from accel.config import ArchConfig, preset
-from accel.isa import Instruction, Opcode
+from accel.machine import timing
+from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import Instruction, Opcode
 from rtl import activation_sequencer, array
 from rtl.exec_unit import ExecUnit
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from amaranth.sim import SimulatorContext
-from bench import simulate, small
-from naive_timing import Bursts, ReadBus, cut
+from support.machine.naive_timing import Bursts, ReadBus, cut
+from support.rtl.bench import simulate, small
 
 import rtl.bursts
 import rtl.fetch
-from accel.config import ArchConfig
-from accel.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit, encode
-from accel.registers import CAUSES
+from accel.machine.config import ArchConfig
+from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit, encode
+from accel.machine.registers import CAUSES
 from rtl.control import fetch_cause
 from rtl.fetch import Fetch
 from rtl.interfaces import opcodes

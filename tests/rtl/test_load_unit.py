@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from amaranth.sim import SimulatorContext
-from bench import MACHINES, simulate
-from naive_timing import Load
-from rtl_mutation import mutate
+from support.machine.naive_timing import Load
+from support.mutants.rtl_mutation import mutate
+from support.rtl.bench import MACHINES, simulate
 
 import rtl.load_unit
 import rtl.load_writer
-from accel.config import PARAM_RECORD_BYTES, ArchConfig
-from accel.isa import Instruction, Memory, Opcode, Unit
+from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.machine.isa import Instruction, Memory, Opcode, Unit
 from rtl.load_unit import LoadUnit
 from rtl.testbench.memory import ReadMemory
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 from amaranth.sim import Simulator
-from rtl_mutation import mutate
+from support.mutants.rtl_mutation import mutate
 
-from accel.config import TABLE_WORDS, ArchConfig, preset
+from accel.machine.config import TABLE_WORDS, ArchConfig, preset
 from rtl import scratchpad
 from rtl.param_memory import ParamMemory
 from rtl.scratchpad import ENGINE_READERS, READERS, WRITERS, Scratchpad

@@ -9,13 +9,13 @@ import random
 
 import numpy as np
 import pytest
-from rtl_mutation import mutate
-from unit_bench import Record, Stimulus, issue_cycle, random_stimulus, simulate, span
+from support.mutants.rtl_mutation import mutate
+from support.rtl.unit_bench import Record, Stimulus, issue_cycle, random_stimulus, simulate, span
 
-from accel import timing
-from accel.config import TABLE_ENTRIES, TABLE_WORDS, TABLES, ArchConfig, preset
-from accel.isa import Instruction, Mode, Opcode, Reduce, Source
-from accel.numerics import requantize
+from accel.machine import timing
+from accel.machine.config import TABLE_ENTRIES, TABLE_WORDS, TABLES, ArchConfig, preset
+from accel.machine.isa import Instruction, Mode, Opcode, Reduce, Source
+from accel.machine.numerics import requantize
 from rtl import post_lane, post_unit
 from rtl.post_unit import PostUnit
 

@@ -1,4 +1,4 @@
-"""One requantization lane against `accel.numerics`, every mode and every shift."""
+"""One requantization lane against `accel.machine.numerics`, every mode and every shift."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.sim import Simulator
 
-from accel import timing
-from accel.config import REQUANT_MODES, preset
-from accel.isa import Mode
-from accel.numerics import RequantMode, requantize
+from accel.machine import timing
+from accel.machine.config import REQUANT_MODES, preset
+from accel.machine.isa import Mode
+from accel.machine.numerics import RequantMode, requantize
 from rtl import requantize as rtl_requantize
 from rtl.requantize import Requantizer
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from amaranth.sim import SimulatorContext
-from bench import MACHINES, simulate
-from naive_timing import Store, beats_of, rows_of
+from support.machine.naive_timing import Store, beats_of, rows_of
+from support.rtl.bench import MACHINES, simulate
 
-import accel.timing
+import accel.machine.timing
 import rtl.store_packer
-from accel.config import ArchConfig
-from accel.isa import Instruction, Opcode
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Instruction, Opcode
 from rtl.store_unit import StoreUnit
 from rtl.testbench.memory import WriteMemory
 
@@ -124,8 +124,10 @@ def test_bytes_with_a_stalling_memory(machine: int) -> None:
 
 
 def test_catches_a_smaller_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
-    half = accel.timing.store_buffer_bytes(MACHINES[2]) // 2
-    monkeypatch.setattr(accel.timing, "store_buffer_bytes", lambda config: half)  # the naive model keeps its own name
+    half = accel.machine.timing.store_buffer_bytes(MACHINES[2]) // 2
+    monkeypatch.setattr(
+        accel.machine.timing, "store_buffer_bytes", lambda config: half
+    )  # the naive model keeps its own name
     with pytest.raises(AssertionError):
         check(MACHINES[2], seed=2)
 

@@ -8,17 +8,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from amaranth.hdl import Const
-from bench import small
-from depthwise_program import depthwise_program
-from matmul_program import HandWrittenProgram, matmul_program
-from naive_timing import Machine
-from random_programs import random_config, random_program
+from support.machine.naive_timing import Machine
+from support.machine.random_programs import random_config, random_program
+from support.rtl.bench import small
+from support.rtl.depthwise_program import depthwise_program
+from support.rtl.matmul_program import HandWrittenProgram, matmul_program
 
 import rtl.top
-from accel.config import ArchConfig
 from accel.errors import DivergenceError, InputError, ProgramError, ToolError
-from accel.isa import Instruction, Memory, Opcode, Unit, encode
-from accel.registers import COUNTED_UNITS, ERRORS
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Instruction, Memory, Opcode, Unit, encode
+from accel.machine.registers import COUNTED_UNITS, ERRORS
 from rtl.interfaces import MASK_BITS
 from rtl.testbench import amaranth, icarus, result, verilator
 from rtl.testbench.result import SimulationResult

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import small
+from support.rtl.bench import small
 
 import rtl
-from accel.config import REQUANT_MODES, ArchConfig
+from accel.machine.config import REQUANT_MODES, ArchConfig
 from rtl.testbench.cache import cached_verilog
 from rtl.testbench.verilator import verilator_root
 from rtl.verilog import TOP, emit
@@ -91,7 +91,7 @@ def test_another_process_writes_the_same_files(smallest: str, tmp_path: Path) ->
     config = ODD[0]
     (tmp_path / "config.toml").write_text(config.to_toml())
     script = (
-        "from accel.config import load_config; from rtl.verilog import write_verilog; "
+        "from accel.machine.config import load_config; from rtl.verilog import write_verilog; "
         "write_verilog(load_config('config.toml'), 'out')"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(rtl.__file__).parents[1])}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compare import differences
-from random_programs import random_config, random_program
+from support.machine.compare import differences
+from support.machine.random_programs import random_config, random_program
 
 
 def _check(seed: int, size: int) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import sim
-from accel.config import preset
 from accel.errors import AccelError, InputError, ProgramError
-from accel.isa import FIELDS, Instruction, Opcode, Unit
+from accel.machine.config import preset
+from accel.machine.isa import FIELDS, Instruction, Opcode, Unit
 from sim.work import LOOPS
 
 TINY = preset("tiny")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim import jit, matmul
+from sim import jit
+from sim.fast import matmul
 
 
 @pytest.mark.skipif(jit.DISABLED, reason="there is no vector kernel without compilation")

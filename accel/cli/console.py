@@ -1,0 +1,80 @@
+"""What all commands share: errors as one sentence and an exit code, progress bars, tables and JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+
+from accel.errors import AccelError, DivergenceError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Stage: TypeAlias = Callable[[str, int], Callable[[], None]]
+"""Announces a stage of so many parts; returns what to call after each part."""
+
+
+class Group(click.Group):
+    """Turns the package's errors into one sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; exit with 1 for a mismatch, 2 for bad input, 130 if interrupted."""
+        try:
+            return super().invoke(ctx)
+        except DivergenceError as error:
+            click.echo(f"Mismatch: {error}", err=True)
+            ctx.exit(1)
+        except AccelError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(2)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            click.echo(f"Error: {error.filename}: {error.strerror}" if error.filename else f"Error: {error}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("Interrupted", err=True)
+            ctx.exit(130)
+
+
+@contextmanager
+def progress() -> Iterator[Stage]:
+    """A function that announces stages as rich progress bars on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def stage(description: str, total: int) -> Callable[[], None]:
+            task = bars.add_task(description, total=total)
+            return lambda: bars.advance(task)
+
+        yield stage
+
+
+def print_layers(rows: Any, title: str) -> None:
+    """A table of `accel.report.layers.LayerRow`s."""
+    from accel.cli.tables import layer_table
+
+    print_table(layer_table(rows, title))
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal, or 120 columns."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+
+
+def echo_json(value: Any) -> None:
+    """Results for machines."""
+    from accel.cli.tables import to_json
+
+    click.echo(to_json(value))

@@ -1,0 +1,50 @@
+"""Quantized networks of other frameworks, read into graphs that compute the same integers as their own runtimes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from accel.errors import ModelError
+from accel.frontends.model_file import naming, read_model
+from accel.frontends.onnx.quantized import read_quantized_onnx
+from accel.frontends.tflite.reader import read_tflite
+from accel.network.graph import Graph
+from accel.network.graph_file import is_graph, load_graph
+
+__all__ = ["load_model", "read_quantized_onnx", "read_tflite"]
+
+_READERS: dict[str, Callable[[str | os.PathLike[str]], Graph]] = {
+    ".accel": load_graph,
+    ".graph": load_graph,
+    ".onnx": read_quantized_onnx,
+    ".tflite": read_tflite,
+}
+
+
+def load_model(path: str | os.PathLike[str]) -> Graph:
+    """Read a quantized network; the file's suffix tells its format, its content that of a graph file of another name.
+
+    Parameters
+    ----------
+    path : path
+        ``.tflite``, quantized ``.onnx``, or a graph file.
+
+    Returns
+    -------
+    Graph
+        Mode `tflite` for TensorFlow Lite, `fp32` for ONNX.
+
+    Raises
+    ------
+    ModelError, GraphError
+        The file cannot be read, is damaged, or uses something that is not supported.
+    """
+    reader = _READERS.get(Path(path).suffix.lower())
+    if reader is None:
+        with naming(path):
+            if not is_graph(read_model(path)):
+                raise ModelError("model must be a graph, .tflite or quantized .onnx file, got something else")
+        reader = load_graph
+    return reader(path)

@@ -1,0 +1,143 @@
+"""Collecting tensors and nodes of a graph whose source has other shapes, names and repeated parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import ModelError
+from accel.machine.numerics import RequantMode
+from accel.network.graph import Graph, Tensor
+from accel.network.nodes import Broadcast, Constant, Node, Reshape, Table
+from accel.network.windows import Shape
+
+LARGEST_TENSOR = 2**27
+"""Elements of an activation; larger ones are refused rather than computed."""
+LARGEST_AXIS = 2**16
+MOST_NODES = 2**14
+IDENTITY_TABLE = np.arange(-128, 128, dtype=np.int8)
+
+Parameters = tuple[float, int]
+"""Scale and zero point."""
+
+
+def canonical(shape: Shape) -> Shape:
+    """The shape under which a graph holds a tensor: ``(1, features)`` or ``(1, height, width, channels)``.
+
+    Row-major order stays: a tensor of rank 3, or 2 with several rows, gets axes of size 1 in front.
+
+    Raises
+    ------
+    ModelError
+        The tensor has more than four axes, a batch, or is empty or too large.
+    """
+    if any(size <= 0 for size in shape):
+        raise ModelError(f"tensor sizes must be known and positive, got {shape!r}; export the model with fixed sizes")
+    if math.prod(shape) > LARGEST_TENSOR or any(size > LARGEST_AXIS for size in shape[:-1]):
+        raise ModelError(f"tensor must have at most {LARGEST_TENSOR} elements, got shape {shape!r}")
+    if len(shape) < 2:
+        return (1, math.prod(shape))
+    if len(shape) == 2 and shape[0] == 1:
+        return shape
+    full = (1,) * (4 - len(shape)) + shape
+    if len(full) != 4 or full[0] != 1:
+        raise ModelError(f"tensor must have at most four axes and batch size 1, got shape {shape!r}")
+    return full
+
+
+def image_shape(shape: Shape) -> Shape:
+    """`shape` with four axes: features are channels of one pixel."""
+    return shape if len(shape) == 4 else (1, 1, 1, shape[1])
+
+
+@dataclass
+class GraphBuilder:
+    """A graph in the making."""
+
+    mode: RequantMode
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+
+    def declare(self, name: str, shape: Shape, parameters: Parameters, *, unsigned: bool = False) -> str:
+        """Add a tensor under `name`, or a similar name if that is taken; returns the name."""
+        if math.prod(shape) > LARGEST_TENSOR:
+            raise ModelError(f"tensor {name!r} must have at most {LARGEST_TENSOR} elements, got shape {shape!r}")
+        free = self._free(name)
+        self.tensors[free] = Tensor(free, shape, *parameters, unsigned)
+        self.tensors[free].check()
+        return free
+
+    def _free(self, name: str) -> str:
+        free, number = name or "tensor", 1
+        while free in self.tensors:
+            free, number = f"{name or 'tensor'}_{number}", number + 1
+        return free
+
+    def emit(self, kind: type[Node], inputs: Sequence[str], parameters: Parameters, name: str, **fields: Any) -> str:
+        """Add a node whose output has `parameters`; returns the output's name, which begins with `name`."""
+        if len(self.nodes) >= MOST_NODES:
+            raise ModelError(f"model must have at most {MOST_NODES} operations; split it")
+        output = self._free(name)
+        node = kind(name=f"{kind.__name__.lower()}_{len(self.nodes)}", inputs=tuple(inputs), output=output, **fields)
+        node.check()
+        self.declare(output, node.output_shape(*(self.shape(value) for value in inputs)), parameters)
+        self.nodes.append(node)
+        return output
+
+    def shape(self, value: str) -> Shape:
+        """Shape of a tensor."""
+        return self.tensors[value].shape
+
+    def parameters(self, value: str) -> Parameters:
+        """Scale and zero point of a tensor."""
+        return self.tensors[value].parameters
+
+    def reinterpret(self, value: str, parameters: Parameters) -> str:
+        """The same integers under other parameters."""
+        if self.parameters(value) == parameters:
+            return value
+        return self.emit(Table, [value], parameters, f"{value}_as", table=IDENTITY_TABLE)
+
+    def reshape(self, value: str, shape: Shape, name: str = "") -> str:
+        """The same elements under another shape."""
+        if self.shape(value) == shape:
+            return value
+        return self.emit(Reshape, [value], self.parameters(value), name or f"{value}_shaped", shape=shape)
+
+    def broadcast(self, value: str, shape: Shape) -> str:
+        """`value` with axes of size 1 repeated to `shape`."""
+        value = self.reshape(value, image_shape(self.shape(value))) if len(shape) == 4 else value
+        if self.shape(value) == shape:
+            return value
+        return self.emit(Broadcast, [value], self.parameters(value), f"{value}_repeated", shape=shape)
+
+    def constant(self, value: NDArray[np.int8], parameters: Parameters, name: str) -> str:
+        """A tensor of known integers."""
+        shape = image_shape(canonical(value.shape))
+        return self.emit(Constant, [], parameters, name, value=value.reshape(shape))
+
+    def finish(self, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+        """The graph without what its outputs do not need.
+
+        Notes
+        -----
+        An output that is an input, or listed twice, is copied by a table, because a graph's outputs are distinct.
+        """
+        distinct: list[str] = []
+        for value in outputs:
+            if value in distinct or value in inputs:
+                value = self.emit(Table, [value], self.parameters(value), f"{value}_copy", table=IDENTITY_TABLE)
+            distinct.append(value)
+        needed = set(distinct)
+        nodes: list[Node] = []
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                needed.update(node.inputs)
+                nodes.append(node)
+        tensors = {key: tensor for key, tensor in self.tensors.items() if key in needed or key in inputs}
+        return Graph(name, self.mode, tensors, tuple(reversed(nodes)), tuple(inputs), tuple(distinct))

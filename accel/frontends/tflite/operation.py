@@ -1,0 +1,163 @@
+"""One operator of a TensorFlow Lite file, seen from the graph that is being built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import ModelError
+from accel.frontends.builder import GraphBuilder, Parameters, canonical
+from accel.frontends.tflite.file import TfliteOperator, TfliteTensor
+from accel.machine.numerics import activation_range
+from accel.network.nodes import Node
+from accel.network.windows import Shape
+
+ACTIVATIONS = {0: (-np.inf, np.inf), 1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
+"""Real bounds of NONE, RELU, RELU_N1_TO_1 and RELU6, by their codes in the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """An operator with access to its tensors; `values` maps tensors of the file to those of the graph."""
+
+    operator: TfliteOperator
+    tensors: tuple[TfliteTensor, ...]
+    builder: GraphBuilder
+    values: dict[int, str]
+
+    @property
+    def options(self) -> Any:
+        """The operator's table of options."""
+        if self.operator.options is None:
+            raise self.error("must have its options")
+        return self.operator.options
+
+    def error(self, problem: str) -> ModelError:
+        """A `ModelError` that names this operator."""
+        return ModelError(f"{self.operator.builtin} {self.operator.index}: {problem}")
+
+    def optional(self, position: int) -> TfliteTensor | None:
+        """Input number `position`; None if it is absent."""
+        inputs = self.operator.inputs
+        return self.tensors[inputs[position]] if position < len(inputs) and inputs[position] >= 0 else None
+
+    def tensor(self, position: int) -> TfliteTensor:
+        """Input number `position`."""
+        tensor = self.optional(position)
+        if tensor is None:
+            raise self.error(f"must have input number {position}")
+        return tensor
+
+    def result(self, position: int = 0) -> TfliteTensor:
+        """Output number `position`."""
+        return self.tensors[self.operator.outputs[position]]
+
+    def value(self, position: int, types: tuple[str, ...] = ("INT8",)) -> str:
+        """The activation, or constant int8 tensor, at input number `position`, under its canonical shape."""
+        tensor = self.tensor(position)
+        if tensor.type not in types:
+            raise self.error(
+                f"input {tensor.name!r} must be {' or '.join(types)}, got {tensor.type}; "
+                "quantize the whole model to int8"
+            )
+        index = self.operator.inputs[position]
+        if index not in self.values:
+            shape = canonical(tensor.shape)
+            constant = self.builder.constant(tensor.array(), tensor.parameters(), tensor.name)
+            self.values[index] = self.builder.reshape(constant, shape)
+        return self.values[index]
+
+    def offset(self, position: int = 0) -> int:
+        """What to add to an axis of the file's tensor to get that of the graph's."""
+        return len(self.builder.shape(self.value(position))) - len(self.tensor(position).shape)
+
+    def axis(self, axis: int, position: int = 0) -> int:
+        """An axis of the graph's tensor for one of the file's, which may count from the end."""
+        rank = len(self.tensor(position).shape)
+        if not -rank <= axis < rank:
+            raise self.error(f"axis must lie in [{-rank}, {rank - 1}], got {axis}")
+        return axis % rank + self.offset(position)
+
+    def emit(self, kind: type[Node], *inputs: str, **fields: Any) -> None:
+        """Add the node that computes output 0."""
+        result = self.result()
+        if result.type not in ("INT8", "UINT8"):
+            raise self.error(
+                f"output {result.name!r} must be INT8, got {result.type}; quantize the whole model to int8"
+            )
+        self.define(self.builder.emit(kind, inputs, result.parameters(), result.name, **fields))
+
+    def define(self, value: str, position: int = 0) -> None:
+        """Make `value` output number `position`, under its shape and parameters in the file."""
+        result = self.result(position)
+        value = self.builder.reshape(value, canonical(result.shape))
+        self.values[self.operator.outputs[position]] = self.builder.reinterpret(value, result.parameters())
+
+    def as_result(self, value: str, position: int = 0) -> str:
+        """The integers of `value` under the parameters of an output: operations that move bytes ignore the input's."""
+        return self.builder.reinterpret(value, self.result(position).parameters())
+
+    def clamp(self, code: int) -> dict[str, int]:
+        """Fields for the fused activation with this code."""
+        if code not in ACTIVATIONS:
+            raise self.error(f"fused activation must be one of {sorted(ACTIVATIONS)}, got {code}")
+        act_min, act_max = activation_range(*ACTIVATIONS[code], *self.result().parameters())
+        if act_min > act_max:
+            raise self.error(f"fused activation {code} must leave something of the output's range")
+        return {"act_min": act_min, "act_max": act_max}
+
+    def same_padding(
+        self, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], sizes: Shape, code: int
+    ) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right for SAME (0), where the lesser half comes first, or VALID (1)."""
+        if code not in (0, 1) or min(stride) < 1:
+            raise self.error(f"padding must be 0 or 1 and strides positive, got {code} and {stride!r}")
+        if code == 1:
+            return 0, 0, 0, 0
+        totals = [
+            max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+            for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)
+        ]
+        before = [total // 2 for total in totals]
+        return before[0], before[1], totals[0] - before[0], totals[1] - before[1]
+
+    def image(self, position: int = 0) -> str:
+        """An activation that must have four axes."""
+        value = self.value(position)
+        if len(self.builder.shape(value)) != 4:
+            raise self.error(f"input must have shape (1, height, width, channels), got {self.tensor(position).shape!r}")
+        return value
+
+    def weights(self, position: int, axes: int, scale_axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Constant int8 weights and their scales, one per index of `scale_axis`."""
+        tensor = self.tensor(position)
+        if tensor.type != "INT8" or len(tensor.shape) != axes:
+            raise self.error(
+                f"weights must be INT8 with {axes} axes, got {tensor.type} {tensor.shape!r}; "
+                "quantize the whole model to int8"
+            )
+        if tensor.zero_point.size and np.any(tensor.zero_point != 0):
+            raise self.error("weights must have zero point 0; quantize the model to int8 with symmetric weights")
+        channels = tensor.shape[scale_axis]
+        if tensor.scale.size not in (1, channels) or (tensor.scale.size > 1 and tensor.axis != scale_axis):
+            raise self.error(
+                f"weights must have 1 or {channels} scales along axis {scale_axis}, got {tensor.scale.size} "
+                f"along {tensor.axis}"
+            )
+        return tensor.array(), np.broadcast_to(tensor.scale, (channels,))
+
+    def bias(self, position: int, channels: int) -> NDArray[np.int32]:
+        """A constant bias, or zeros."""
+        tensor = self.optional(position)
+        if tensor is None:
+            return np.zeros(channels, dtype=np.int32)
+        if tensor.type != "INT32" or tensor.shape != (channels,):
+            raise self.error(f"bias must be INT32 with shape ({channels},), got {tensor.type} {tensor.shape!r}")
+        return tensor.array()
+
+    def input_parameters(self, position: int = 0) -> Parameters:
+        """Scale and zero point of an activation."""
+        return self.builder.parameters(self.value(position))

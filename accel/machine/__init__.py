@@ -1,0 +1,1 @@
+"""The machine, described once: configuration, instructions, arithmetic, timing, registers, layout."""

@@ -1,0 +1,224 @@
+"""The instruction set: encoder, decoder and disassembler; RTL layouts and docs derive from the same table.
+
+Every instruction is `INSTRUCTION_BYTES` long, little-endian; fields are packed from bit 0 upwards in table order
+(`accel.machine.isa_fields`), the rest is zero. `docs/architecture.md` explains what each instruction does.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.errors import EncodingError
+from accel.machine.isa_fields import (
+    FIELDS,
+    INSTRUCTION_BYTES,
+    Field,
+    Memory,
+    Mode,
+    Opcode,
+    Reduce,
+    Source,
+    Unit,
+)
+
+__all__ = [
+    "COLUMNS",
+    "FIELDS",
+    "INSTRUCTION_BYTES",
+    "Field",
+    "Instruction",
+    "Memory",
+    "Mode",
+    "Opcode",
+    "Reduce",
+    "Source",
+    "Unit",
+    "column",
+    "columns",
+    "decode",
+    "decode_table",
+    "disassemble",
+    "encode",
+]
+
+_WORDS64 = INSTRUCTION_BYTES // 8
+_INDEX = {opcode: {field.name: i for i, field in enumerate(fields)} for opcode, fields in FIELDS.items()}
+_LIMITS = {
+    opcode: tuple((field.name, field.low or 0, field.minimum, field.maximum) for field in fields[1:])
+    for opcode, fields in FIELDS.items()
+}
+COLUMNS = max(len(fields) for fields in FIELDS.values())
+"""Columns of a decoded table: the largest number of fields of any instruction."""
+
+
+def column(opcode: Opcode, name: str) -> int:
+    """Column of field `name` in the rows of `decode` that hold `opcode`."""
+    return _INDEX[opcode][name]
+
+
+def columns(opcode: Opcode) -> Any:
+    """All columns of `opcode` as a named tuple of int: ``columns(opcode).name == column(opcode, name)``."""
+    names = list(_INDEX[opcode])
+    return namedtuple("Columns", names)(*range(len(names)))
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction: its opcode and the value of every field (fields not given are their minimum or 0).
+
+    Parameters
+    ----------
+    opcode : Opcode
+    fields : mapping of str to int
+        Field values by name, without `opcode`.
+
+    Raises
+    ------
+    EncodingError
+        A field does not exist or its value is not an integer in its range.
+    """
+
+    opcode: Opcode
+    fields: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        index = _INDEX[self.opcode]
+        for name in self.fields:
+            if name not in index or name == "opcode":
+                raise EncodingError(f"{self.opcode.name} has no field {name!r}")
+        values = {"opcode": int(self.opcode)}
+        for name, default, minimum, maximum in _LIMITS[self.opcode]:
+            value = self.fields.get(name, default)
+            if not isinstance(value, int | np.integer) or not minimum <= value <= maximum:
+                raise EncodingError(
+                    f"{self.opcode.name} field {name} must be an integer in {minimum}..{maximum}, got {value!r}"
+                )
+            values[name] = int(value)
+        object.__setattr__(self, "fields", values)
+
+    def __getitem__(self, name: str) -> int:
+        return self.fields[name]
+
+    @property
+    def unit(self) -> Unit:
+        """The unit that executes it."""
+        return self.opcode.unit
+
+    def replace(self, **changes: int) -> Instruction:
+        """The same instruction with some fields changed."""
+        return Instruction(self.opcode, {**{k: v for k, v in self.fields.items() if k != "opcode"}, **changes})
+
+    def encode(self) -> bytes:
+        """The `INSTRUCTION_BYTES` bytes of the instruction."""
+        word, position = 0, 0
+        for field in FIELDS[self.opcode]:
+            word |= (self.fields[field.name] & ((1 << field.width) - 1)) << position
+            position += field.width
+        return word.to_bytes(INSTRUCTION_BYTES, "little")
+
+    def __str__(self) -> str:
+        shown = []
+        for field in FIELDS[self.opcode][1:]:
+            value = self.fields[field.name]
+            if value != (field.low or 0):
+                shown.append(f"{field.name}={_units(value) if field.name in ('wait', 'signal') else value}")
+        return f"{self.opcode.name:<5} {' '.join(shown)}".rstrip()
+
+
+def _units(mask: int) -> str:
+    """Names of a mask's units, numbers of bits without one."""
+    names = {int(unit): unit.name for unit in Unit}
+    return "+".join(names.get(bit, str(bit)) for bit in range(mask.bit_length()) if mask >> bit & 1)
+
+
+def encode(instructions: Iterable[Instruction]) -> bytes:
+    """All instructions, one after the other."""
+    return b"".join(instruction.encode() for instruction in instructions)
+
+
+def decode_table(code: bytes) -> npt.NDArray[np.int64]:
+    """Decode to one row per instruction and one column per field (`column` gives its place, column 0 is the opcode).
+
+    Parameters
+    ----------
+    code : bytes
+        A multiple of `INSTRUCTION_BYTES`.
+
+    Returns
+    -------
+    ndarray of int64, shape (instructions, COLUMNS)
+
+    Raises
+    ------
+    EncodingError
+        Length, opcode, a field's range, or a bit outside of the fields is wrong; the message names the instruction.
+    """
+    if len(code) % INSTRUCTION_BYTES:
+        raise EncodingError(f"code must be a multiple of {INSTRUCTION_BYTES} bytes, got {len(code)}")
+    words = np.frombuffer(code, "<u8").reshape(-1, _WORDS64)
+    table = np.zeros((len(words), COLUMNS), np.int64)
+    opcodes = words[:, 0] & np.uint64(15)
+    known = np.isin(opcodes, [int(opcode) for opcode in Opcode])
+    if not known.all():
+        bad = int(np.argmin(known))
+        raise EncodingError(f"instruction {bad}: opcode must be one of 1..{max(Opcode)}, got {int(opcodes[bad])}")
+    for opcode in Opcode:
+        rows = np.flatnonzero(opcodes == int(opcode))
+        table[rows, : len(FIELDS[opcode])] = _decode_columns(opcode, words[rows], rows)
+    return table
+
+
+def _decode_columns(opcode: Opcode, words: npt.NDArray[np.uint64], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    """Fields of instructions that all have `opcode`; `rows` are their indices for error messages."""
+    out = np.zeros((len(words), len(FIELDS[opcode])), np.int64)
+    position = 0
+    for i, field in enumerate(FIELDS[opcode]):
+        values = _bits(words, position, field.width).astype(np.int64)
+        if field.signed:
+            values -= (values >> (field.width - 1)) << field.width
+        legal = (values >= field.minimum) & (values <= field.maximum)
+        if not legal.all():
+            bad = int(np.argmin(legal))
+            raise EncodingError(
+                f"instruction {rows[bad]}: {opcode.name} field {field.name} must be in "
+                f"{field.minimum}..{field.maximum}, got {values[bad]}"
+            )
+        out[:, i] = values
+        position += field.width
+    while position < 8 * INSTRUCTION_BYTES:
+        width = min(32, 8 * INSTRUCTION_BYTES - position)
+        rest = _bits(words, position, width)
+        if rest.any():
+            raise EncodingError(f"instruction {rows[int(np.argmax(rest != 0))]}: bits beyond the fields must be zero")
+        position += width
+    return out
+
+
+def _bits(words: npt.NDArray[np.uint64], position: int, width: int) -> npt.NDArray[np.uint64]:
+    """`width` <= 32 bits from bit `position` of each row."""
+    word, bit = divmod(position, 64)
+    value = words[:, word] >> np.uint64(bit)
+    if bit + width > 64:
+        value = value | (words[:, word + 1] << np.uint64(64 - bit))
+    return value & np.uint64((1 << width) - 1)
+
+
+def decode(code: bytes) -> list[Instruction]:
+    """Decode to `Instruction`s; raises as `decode_table` does."""
+    result = []
+    for row in decode_table(code):
+        opcode = Opcode(int(row[0]))
+        names = [field.name for field in FIELDS[opcode][1:]]
+        result.append(Instruction(opcode, dict(zip(names, (int(v) for v in row[1:]), strict=False))))
+    return result
+
+
+def disassemble(code: bytes) -> str:
+    """One line per instruction: index, mnemonic, and every field that is not its default."""
+    return "".join(f"{i:5d}  {instruction}\n" for i, instruction in enumerate(decode(code)))

@@ -1,0 +1,297 @@
+"""Latencies and recurrences of the machine; `docs/timing.md` says what each one means.
+
+The recurrence functions take the decoded row of an instruction, the machine's numbers, the state of a channel, and
+earlier cycles; they return the next cycle. They use integers and integer arrays only, so that the simulator compiles
+them unchanged.
+
+References
+----------
+The closed form of a tile sequence, `max(P, R)` cycles per weight tile, replaces the `2R + C + P - 2` of
+SCALE-Sim (Samajdar et al., 2018), which drains the array between tiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+from accel.machine import isa
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Opcode
+
+LOAD_IN_FLIGHT = 4
+"""LOAD instructions whose addresses may be issued before the first of them has written its last word."""
+
+LOAD_WRITE_LATENCY = 1
+"""Cycles from a word's emission by the LOAD writer to the destination's write port."""
+
+REQUANTIZE_LATENCY = 4
+"""Cycles through one requantizer."""
+
+POST_ACC_READ = 2 + REQUANTIZE_LATENCY
+"""Cycles from a POST step's address to its ACC and PARAM read: SPAD read, operand shift, rescale."""
+
+POST_LATENCY = POST_ACC_READ + 4 + REQUANTIZE_LATENCY
+"""Cycles from a POST step's address to its SPAD write: then reduce or ACC read, bias, requantize, clamp, table."""
+
+DEPTHWISE_LATENCY = 3
+"""Cycles from a DEPTHWISE output's step to its ACC write port: the SPAD's answer enters the window, multiplication and
+addition, accumulator read."""
+
+SEMAPHORE_BITS = 16
+"""Width of a semaphore's token counter."""
+
+BURST_BEATS = 256
+"""Most beats of one burst."""
+
+BURST_BOUNDARY_BYTES = 4096
+"""No burst crosses a multiple of this address."""
+
+Ints: TypeAlias = Any
+"""An int64 array, or anything else that is indexed and assigned like one."""
+
+HANDSHAKE, BURSTS, BEAT, BEATS, OPEN_BEATS, OPEN_VALID, LAST = range(7)
+"""Places in a channel's state: cycle of the last address handshake, bursts that were closed, cycle of the last data
+beat, data beats; beats left in the open burst and the cycle its first one is valid (FETCH); last emission (LOAD)."""
+
+CHANNEL_START = (0, 0, -1, 0, 0, 0, -1)
+"""State of a channel in which nothing happened."""
+
+FULL, DISPATCH, ISSUE, OCCUPIED, COMPLETE, WORK = range(6)
+"""Rows of stamps: the instruction register is full, dispatch, issue, last occupied cycle, completion; number of the
+occupied cycles with work (-1: all)."""
+
+BUSY, MEMORY, WAIT, EMPTY = 0, 1, 2, 2 + len(isa.Unit)
+"""Places of the causes in `accel.machine.registers.CAUSES`; WAIT is that of the first unit."""
+
+LOAD, EXEC, STORE, DEPTHWISE = (
+    isa.columns(opcode) for opcode in (Opcode.LOAD, Opcode.EXEC, Opcode.STORE, Opcode.DEPTHWISE)
+)
+
+
+def store_buffer_bytes(config: ArchConfig) -> int:
+    """Capacity of the STORE packer in bytes."""
+    return 4 * max(config.rows, config.bus_bytes)
+
+
+def exec_latency(config: ArchConfig) -> int:
+    """Cycles from an EXEC's step to its last column's ACC write port."""
+    return config.rows + config.cols
+
+
+class Machine(NamedTuple):
+    """The numbers of a configuration that time depends on, and the latencies above."""
+
+    rows: int
+    cols: int
+    queue_depth: int
+    bus_bytes: int
+    outstanding_bursts: int
+    read_latency: int
+    write_latency: int
+    load_word_bytes: int
+    store_buffer_bytes: int
+    load_in_flight: int = LOAD_IN_FLIGHT
+    load_write_latency: int = LOAD_WRITE_LATENCY
+    post_latency: int = POST_LATENCY
+    depthwise_latency: int = DEPTHWISE_LATENCY
+
+    @classmethod
+    def of(cls, config: ArchConfig) -> Machine:
+        """The numbers of `config`."""
+        return cls(
+            config.rows, config.cols, config.queue_depth, config.bus_bytes, config.outstanding_bursts,
+            config.read_latency_cycles, config.write_latency_cycles, config.load_word_bytes,
+            store_buffer_bytes(config),
+        )  # fmt: skip
+
+
+def burst_beats(address: int, end: int, bus_bytes: int) -> int:
+    """Beats of the burst that starts at byte `address` of a row that ends before byte `end`."""
+    to_boundary = (BURST_BOUNDARY_BYTES - (address & (BURST_BOUNDARY_BYTES - 1)) + bus_bytes - 1) // bus_bytes
+    return min(BURST_BEATS, to_boundary, (end - 1) // bus_bytes - address // bus_bytes + 1)
+
+
+def open_burst(state: Ints, ends: Ints) -> int:
+    """Cycle of the next burst's address handshake; `ends` is a ring of the cycles in which the last bursts ended."""
+    state[HANDSHAKE] = max(state[HANDSHAKE], ends[state[BURSTS] % len(ends)]) + 1
+    return int(state[HANDSHAKE])
+
+
+def close_burst(state: Ints, ends: Ints, cycle: int) -> None:
+    """The open burst ended in `cycle`."""
+    ends[state[BURSTS] % len(ends)] = cycle
+    state[BURSTS] += 1
+
+
+def fetch_time(machine: Machine, state: Ints, ends: Ints, address: int, end: int, first: int) -> int:
+    """Cycle in which the last beat of the instruction at `address` is accepted.
+
+    Parameters
+    ----------
+    machine : Machine
+    state, ends : int64 arrays, shapes (7,) and (outstanding_bursts,)
+        The fetch channel; updated.
+    address, end : int
+        The instruction's first byte, aligned to its size, and the first byte after the program.
+    first : int
+        Earliest cycle for its first beat.
+    """
+    for beat in range(address, address + isa.INSTRUCTION_BYTES, machine.bus_bytes):
+        if state[OPEN_BEATS] == 0:
+            state[OPEN_BEATS] = burst_beats(beat, end, machine.bus_bytes)
+            state[OPEN_VALID] = open_burst(state, ends) + machine.read_latency
+        state[BEAT] = max(state[BEAT] + 1, state[OPEN_VALID], first)
+        state[BEATS] += 1
+        state[OPEN_BEATS] -= 1
+        if state[OPEN_BEATS] == 0:
+            close_burst(state, ends, state[BEAT])
+    return int(state[BEAT])
+
+
+def load_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int) -> int:
+    """Cycle of the last emission of a LOAD that issues in cycle `issue`; cycles without an event are skipped.
+
+    `state` and `ends` are the load channel's, as in `fetch_time`; the row's stream must hold its memory bytes and no
+    word or step may exceed `load_word_bytes`.
+    """
+    bus, word, step, words = machine.bus_bytes, row[LOAD.word_bytes], row[LOAD.step_bytes], row[LOAD.row_words]
+    pad, memory_end = row[LOAD.pad_bytes], row[LOAD.pad_bytes] + row[LOAD.row_bytes]
+    row_stream, rows = (words - 1) * step + word, row[LOAD.outer_count] * row[LOAD.row_count]
+    state[HANDSHAKE] = issue
+    cycle = max(issue, state[LAST]) + 1
+    filled = position = taken_rows = written = written_rows = base = beats = valid = 0
+    while written_rows < rows:
+        last = written == words - 1
+        emit = filled >= (word if last else max(word, step))
+        chunk = 0
+        if filled <= machine.load_word_bytes and taken_rows < rows:
+            if position == 0:
+                outer, inner = taken_rows // row[LOAD.row_count], taken_rows % row[LOAD.row_count]
+                base = row[LOAD.dram_address] + outer * row[LOAD.dram_outer_stride] - pad
+                base += inner * row[LOAD.dram_row_stride]
+            if position < pad:
+                chunk = min(pad - position, bus)
+            elif position >= memory_end:
+                chunk = min(row_stream - position, bus)
+            else:
+                if beats == 0:
+                    beats = burst_beats(base + position, base + memory_end, bus)
+                    valid = open_burst(state, ends) + machine.read_latency
+                arrival = max(valid, state[BEAT] + 1)
+                if arrival <= cycle:
+                    chunk = min(bus - ((base + position) & (bus - 1)), memory_end - position)
+                    state[BEAT] = cycle
+                    state[BEATS] += 1
+                    beats -= 1
+                    if beats == 0:
+                        close_burst(state, ends, cycle)
+                elif not emit:
+                    cycle = arrival
+                    continue
+            position += chunk
+            if position == row_stream:
+                position, taken_rows = 0, taken_rows + 1
+        if emit:
+            state[LAST] = cycle
+            filled -= word if last else step
+            written, written_rows = (0, written_rows + 1) if last else (written + 1, written_rows)
+        filled += chunk
+        cycle += 1
+    return int(state[LAST])
+
+
+def exec_time(machine: Machine, row: Ints, previous_end: int, issue: int) -> tuple[int, int]:
+    """Steps of the last weight tile of an EXEC that issues in cycle `issue`: the first, and the cycle after the last.
+
+    From the former on the unit is free. `previous_end` is the latter of the EXEC before, 0 if there is none. The last
+    accumulator write, the completion, is `exec_latency` after the last step.
+    """
+    pixels = row[EXEC.oy_count] * row[EXEC.ox_count]
+    tiles = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
+    first = max(issue + 1 + machine.rows, previous_end)
+    start = first + (tiles - 1) * max(pixels, machine.rows)
+    return int(start), int(start + pixels)
+
+
+def depthwise_time(machine: Machine, row: Ints, previous_end: int, issue: int) -> tuple[int, int]:
+    """`exec_time` of a DEPTHWISE: steps of the outputs under its last tap row; completion after `depthwise_latency`."""
+    row_steps, further_rows = row[DEPTHWISE.row_steps], row[DEPTHWISE.oy_count] - 1
+    first = row[DEPTHWISE.lead_steps] + max(issue + 1 + row[DEPTHWISE.kx_count], previous_end)
+    start = first + (row[DEPTHWISE.ky_count] - 1) * row[DEPTHWISE.oy_count] * row_steps
+    return int(start), int(start + further_rows * row_steps + row[DEPTHWISE.ox_count])
+
+
+def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int, sent: Ints) -> int:
+    """Completion of a STORE that issues in cycle `issue`; `state[BEAT]` becomes the cycle of its last data beat.
+
+    `state` and `ends` are the store channel's, as in `fetch_time`. `sent` is scratch of shape
+    (2, 2 * store_buffer_bytes): total bytes and cycle of the last beats, from which the reader's room follows.
+    """
+    bus, word, buffer, slots = machine.bus_bytes, row[STORE.word_bytes], machine.store_buffer_bytes, len(sent[0])
+    size = row[STORE.row_words] * word
+    state[HANDSHAKE] = issue
+    read_cycle = issue
+    words = total = beats = oldest = completion = 0
+    for outer in range(row[STORE.outer_count]):
+        for inner in range(row[STORE.row_count]):
+            address = row[STORE.dram_address] + outer * row[STORE.dram_outer_stride]
+            address += inner * row[STORE.dram_row_stride]
+            end, burst, handshake = address + size, 0, 0
+            while address < end:
+                if burst == 0:
+                    burst = burst_beats(address, end, bus)
+                    handshake = open_burst(state, ends)
+                chunk = min(bus - (address & (bus - 1)), end - address)
+                address += chunk
+                total += chunk
+                while words * word < total:
+                    words += 1
+                    read_cycle += 1
+                    if words * word > buffer:
+                        while sent[0, oldest % slots] < words * word - buffer:
+                            oldest += 1
+                        read_cycle = max(read_cycle, sent[1, oldest % slots] + 1)
+                state[BEAT] = max(state[BEAT], handshake, read_cycle + 1) + 1
+                sent[0, beats % slots], sent[1, beats % slots] = total, state[BEAT]
+                state[BEATS] += 1
+                beats += 1
+                burst -= 1
+                if burst == 0:
+                    completion = state[BEAT] + machine.write_latency
+                    close_burst(state, ends, completion)
+    return int(completion)
+
+
+def count_causes(
+    units: Ints, producers: Ints, stamps: Ints, covered: Ints, causes: Ints, first: int, last: int
+) -> None:
+    """Attribute the cycles that instructions `first` .. `last - 1` use or wait for; EMPTY is what remains.
+
+    Parameters
+    ----------
+    units : shape (instructions,)
+    producers : shape (instructions, 5)
+        For each unit p the instruction whose token is waited for, or -1.
+    stamps : shape (6, instructions)
+        FULL .. WORK.
+    covered : shape (6,)
+        Last cycle of each unit (and FETCH) that was attributed, -1 at first; updated.
+    causes : shape (6, 8)
+        Cycles; updated.
+    """
+    fetch = len(covered) - 1
+    for i in range(first, last):
+        unit, cycle = units[i], max(stamps[DISPATCH, i], covered[units[i]]) + 1
+        for p in range(producers.shape[1]):
+            if producers[i, p] >= 0 and stamps[COMPLETE, producers[i, p]] >= cycle:
+                causes[unit, WAIT + p] += stamps[COMPLETE, producers[i, p]] + 1 - cycle
+                cycle = stamps[COMPLETE, producers[i, p]] + 1
+        occupied = stamps[OCCUPIED, i] - max(stamps[ISSUE, i] - 1, covered[unit])
+        work = stamps[WORK, i] if stamps[WORK, i] >= 0 else occupied
+        causes[unit, BUSY] += work
+        causes[unit, MEMORY] += occupied - work
+        covered[unit] = stamps[OCCUPIED, i]
+        causes[fetch, MEMORY] += stamps[FULL, i] - covered[fetch] - 1
+        causes[fetch, WAIT + unit] += stamps[DISPATCH, i] - stamps[FULL, i]
+        causes[fetch, BUSY] += 1
+        covered[fetch] = stamps[DISPATCH, i]

@@ -1,0 +1,1 @@
+"""The integer network and what it computes."""

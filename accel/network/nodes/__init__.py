@@ -1,0 +1,97 @@
+"""Operations of a quantized network: fields, shapes and ranges; what they compute is in `accel.network.reference`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from accel.network.nodes.base import Clamped, Multiplier, Node, Pair, Requantized
+from accel.network.nodes.movement import (
+    Broadcast,
+    Concat,
+    Constant,
+    Pad,
+    Reshape,
+    ResizeBilinear,
+    ResizeNearest,
+    StridedSlice,
+    Transpose,
+)
+from accel.network.nodes.vector import (
+    Add,
+    AveragePool2d,
+    Clamp,
+    MaxPool2d,
+    Mean,
+    Mul,
+    Pool2d,
+    Rescaled,
+    Softmax,
+    Sub,
+    Table,
+)
+from accel.network.nodes.weighted import REDUCTION_LIMIT, Conv2d, FullyConnected, TransposeConv2d, Weighted
+
+__all__ = [
+    "NODE_TYPES",
+    "REDUCTION_LIMIT",
+    "Add",
+    "AveragePool2d",
+    "Broadcast",
+    "Clamp",
+    "Clamped",
+    "Concat",
+    "Constant",
+    "Conv2d",
+    "FullyConnected",
+    "MaxPool2d",
+    "Mean",
+    "Mul",
+    "Multiplier",
+    "Node",
+    "Pad",
+    "Pair",
+    "Pool2d",
+    "Requantized",
+    "Rescaled",
+    "Reshape",
+    "ResizeBilinear",
+    "ResizeNearest",
+    "Softmax",
+    "StridedSlice",
+    "Sub",
+    "Table",
+    "Transpose",
+    "TransposeConv2d",
+    "Weighted",
+]
+
+NODE_TYPES: Mapping[str, type[Node]] = MappingProxyType(
+    {
+        kind.__name__: kind
+        for kind in (
+            Add,
+            AveragePool2d,
+            Broadcast,
+            Clamp,
+            Concat,
+            Constant,
+            Conv2d,
+            FullyConnected,
+            MaxPool2d,
+            Mean,
+            Mul,
+            Pad,
+            Reshape,
+            ResizeBilinear,
+            ResizeNearest,
+            Softmax,
+            StridedSlice,
+            Sub,
+            Table,
+            Transpose,
+            TransposeConv2d,
+        )
+    }
+)
+"""Every operation that a graph may hold, by the name that `Node.op` gives."""

@@ -1,0 +1,139 @@
+"""Operations with weights: sums of products, requantized per output channel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.network.nodes.base import Clamped, Pair
+from accel.network.windows import Shape, check_window, window_output
+
+REDUCTION_LIMIT = 2**16
+"""Products per accumulator stay below this number, so that ``sum(w * (x - zp))`` fits int32."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Weighted(Clamped):
+    """Sums of weighted inputs: ``clamp(requantize(sum(w * (x - zp_in)) + bias) + zp_out)``, per output channel.
+
+    Parameters
+    ----------
+    weight : ndarray of int8
+        Output channel first.
+    bias : ndarray of int32, shape (channels,)
+    multiplier : ndarray of int32, shape (channels,)
+    shift : ndarray of int8, shape (channels,)
+    """
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    multiplier: NDArray[np.int32]
+    shift: NDArray[np.int8]
+
+    weight_axes: ClassVar[tuple[str, ...]]
+
+    def check(self) -> None:
+        super().check()
+        axes = self.weight_axes
+        self.freeze("weight", np.int8, f"({', '.join(axes)})", len(axes))
+        if self.weight.size == 0 or self.weight[0].size >= REDUCTION_LIMIT:
+            raise self.error(
+                f"one output must sum 1 to {REDUCTION_LIMIT - 1} products, got weights of shape {self.weight.shape!r}"
+            )
+        for field, dtype in (("bias", np.int32), ("multiplier", np.int32), ("shift", np.int8)):
+            self.freeze(field, dtype, f"({self.weight.shape[0]},)", 1)
+            if getattr(self, field).shape != self.weight.shape[:1]:
+                raise self.error(
+                    f"{field} must have shape ({self.weight.shape[0]},), got {getattr(self, field).shape!r}"
+                )
+
+    def multipliers(self) -> tuple[tuple[NDArray[np.int32], NDArray[np.int8]], ...]:
+        return ((self.multiplier, self.shift),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv2d(Weighted):
+    """Convolution with weights (oc, kh, kw, ic / groups); taps outside the image contribute nothing.
+
+    Parameters
+    ----------
+    stride, dilation : (int, int)
+        Vertical, horizontal.
+    padding : (int, int, int, int)
+        Top, left, bottom, right.
+    groups : int
+        Divides the input and the output channels into as many consecutive parts; output part i reads input part i.
+        A depthwise convolution has one group per input channel.
+    """
+
+    stride: Pair = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    weight_axes = ("oc", "kh", "kw", "ic")
+
+    @property
+    def kernel(self) -> Pair:
+        """Height and width of the kernel."""
+        return self.weight.shape[1], self.weight.shape[2]
+
+    def check(self) -> None:
+        super().check()
+        check_window(self, self.stride, self.padding, self.dilation)
+        channels = self.weight.shape[0]
+        if not (isinstance(self.groups, int) and self.groups > 0 and channels % self.groups == 0):
+            raise self.error(f"groups must divide the {channels} output channels, got {self.groups!r}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        height, width = window_output(self, shapes[0], self.kernel, self.stride, self.padding, self.dilation)
+        if shapes[0][3] != self.weight.shape[3] * self.groups:
+            raise self.error(f"input must have {self.weight.shape[3] * self.groups} channels, got {shapes[0]!r}")
+        return 1, height, width, self.weight.shape[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TransposeConv2d(Weighted):
+    """Transposed convolution with weights (oc, kh, kw, ic): the sums that a strided convolution spreads backwards.
+
+    Input (iy, ix) adds ``w[oc, ky, kx] * (x - zp_in)`` to output ``(iy * stride + ky - top, ix * stride + kx - left)``.
+
+    Parameters
+    ----------
+    stride : (int, int)
+    padding : (int, int)
+        Top, left: rows and columns cut off before the first output.
+    size : (int, int)
+        Height and width of the output.
+    """
+
+    stride: Pair
+    padding: Pair
+    size: Pair
+
+    weight_axes = ("oc", "kh", "kw", "ic")
+
+    def check(self) -> None:
+        super().check()
+        check_window(self, self.stride, (*self.padding, 0, 0), self.size)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len(shapes[0]) != 4 or shapes[0][3] != self.weight.shape[3]:
+            raise self.error(f"input must have shape (1, height, width, {self.weight.shape[3]}), got {shapes[0]!r}")
+        return 1, *self.size, self.weight.shape[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FullyConnected(Weighted):
+    """Matrix product with weights (out, in); a 4-D input is flattened in NHWC order."""
+
+    weight_axes = ("out", "in")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if math.prod(shapes[0]) != self.weight.shape[1]:
+            raise self.error(f"input must have {self.weight.shape[1]} features, got shape {shapes[0]!r}")
+        return 1, self.weight.shape[0]

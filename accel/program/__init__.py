@@ -1,0 +1,1 @@
+"""What the compiler makes: a program for one machine, as one file."""

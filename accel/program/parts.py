@@ -1,0 +1,79 @@
+"""Tensors and layers as a program describes them, valid by construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accel.errors import ProgramError
+from accel.machine import layout
+from accel.network.graph import Tensor
+
+
+def check_integer(what: str, value: object) -> None:
+    """Raise ProgramError unless `value` is an integer in 0 .. 2^63 - 1; `what` begins the message."""
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ProgramError(f"{what} must be an integer in 0..{(1 << 63) - 1}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class TensorSlot:
+    """Where an int8 activation lies in external memory, in the layout of `accel.machine.layout`."""
+
+    name: str
+    address: int
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+    unsigned: bool = False
+
+    def __post_init__(self) -> None:
+        self.tensor.check()
+        check_integer(f"tensor {self.name!r} address", self.address)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The activation."""
+        return Tensor(self.name, self.shape, self.scale, self.zero_point, self.unsigned)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensor."""
+        return layout.tensor_bytes(self.shape)
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One row of reports: a layer and the matrix product (m, k) @ (k, n) that it amounts to (zeros if none)."""
+
+    name: str
+    op: str
+    macs: int
+    m: int
+    k: int
+    n: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.op, str):
+            raise ProgramError(f"layer name and op must be texts, got {self.name!r} and {self.op!r}")
+        for key in ("macs", "m", "k", "n"):
+            check_integer(f"layer {self.name!r} {key}", getattr(self, key))
+
+
+@dataclass(frozen=True)
+class OperatorInfo:
+    """Where an operator of the graph runs, and why there.
+
+    Parameters
+    ----------
+    unit : str
+        "array", "depthwise", "post", "dma", "host", or "none" if nothing is left to do.
+    """
+
+    name: str
+    op: str
+    unit: str
+    why: str
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in (self.name, self.op, self.unit, self.why)):
+            raise ProgramError(f"operator {self.name!r} must have four texts, got {self!r}")

@@ -1,0 +1,1 @@
+"""What is told to people of networks, programs and runs."""

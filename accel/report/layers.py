@@ -1,0 +1,230 @@
+"""Where a run's cycles and bytes went: one row per layer, and SCALE-Sim's formula beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.machine import isa
+from accel.machine.isa import Opcode
+from accel.program.program import LayerInfo, OperatorInfo, Program
+
+
+class Timed(Protocol):
+    """What a report needs of a run: cycles of the instructions in program order, and the run's length."""
+
+    @property
+    def total_cycles(self) -> int:
+        """Length of the run."""
+        ...
+
+    @property
+    def issue(self) -> NDArray[np.int64]:
+        """Issue cycle of every instruction, in program order."""
+        ...
+
+    @property
+    def occupied(self) -> NDArray[np.int64]:
+        """Last cycle in which every instruction holds its unit, in program order."""
+        ...
+
+    @property
+    def complete(self) -> NDArray[np.int64]:
+        """Completion cycle of every instruction, in program order."""
+        ...
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of a run.
+
+    Parameters
+    ----------
+    cycles : int
+        Cycles in which the array worked for the layer; of the others those in which the depthwise engine did; of the
+        rest those in which it held the oldest unfinished instruction (`layer_periods`). The sum is the run's total.
+    hidden_cycles : int
+        Cycles in which the depthwise engine worked for the layer while the array worked for another.
+    utilization : float
+        MACs per cycle, hidden or not, over the array's peak; 0 for layers without weights.
+    read_bytes, written_bytes : int
+        External memory traffic of its LOADs and STOREs.
+    scalesim_cycles : int
+        Weight-stationary cycles by SCALE-Sim's formula, 0 for layers without weights.
+    bound : str
+        What the layer's own instructions occupy for most of its cycles: "array", "depthwise", "post", "load" or
+        "store"; "latency" if nothing is occupied for longer than any of them.
+    """
+
+    name: str
+    op: str
+    macs: int
+    cycles: int
+    hidden_cycles: int
+    utilization: float
+    read_bytes: int
+    written_bytes: int
+    scalesim_cycles: int
+    bound: str
+
+
+def scalesim_cycles(layer: LayerInfo, rows: int, cols: int) -> int:
+    """Cycles of a weight-stationary array in SCALE-Sim, which drains it between tiles.
+
+    References
+    ----------
+    Samajdar et al., "SCALE-Sim: Systolic CNN Accelerator Simulator", 2018, section 3: folds * (2R + C + M - 2) - 1.
+    """
+    if not layer.macs:
+        return 0
+    return -(-layer.k // rows) * -(-layer.n // cols) * (layer.m + 2 * rows + cols - 2) - 1
+
+
+def traffic(program: Program) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bytes that each instruction reads from and writes to external memory (instruction fetch not counted)."""
+    table = isa.decode_table(program.code)
+    read, written = np.zeros(len(table), np.int64), np.zeros(len(table), np.int64)
+    for opcode, target, names in (
+        (Opcode.LOAD, read, ("outer_count", "row_count", "row_bytes")),
+        (Opcode.STORE, written, ("outer_count", "row_count", "row_words", "word_bytes")),
+    ):
+        mine = table[:, 0] == opcode
+        target[mine] = np.prod([table[mine, isa.column(opcode, name)] for name in names], axis=0)
+    return read, written
+
+
+@dataclass(frozen=True)
+class Periods:
+    """Disjoint periods of cycles [starts, stops), ascending; both of shape (periods,)."""
+
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+    @classmethod
+    def union(cls, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Periods:
+        """Every cycle of periods that may overlap, once."""
+        order = np.argsort(starts, kind="stable")
+        ends = np.maximum.accumulate(stops[order])
+        return cls(np.maximum(starts[order], np.concatenate([[0], ends[:-1]])), ends)
+
+    @property
+    def cycles(self) -> int:
+        """Length of all periods."""
+        return int((self.stops - self.starts).sum())
+
+    def common(self, other: Periods) -> int:
+        """Cycles that lie in both."""
+        return int((self._before(other.stops) - self._before(other.starts)).sum())
+
+    def _before(self, cycles: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each cycle, how many earlier ones lie in these periods."""
+        index = np.searchsorted(self.stops, cycles)
+        started = np.append(self.starts, np.iinfo(np.int64).max)[index]
+        sums = np.concatenate([[0], np.cumsum(self.stops - self.starts)])
+        return np.asarray(sums[index] + np.maximum(cycles - started, 0))
+
+
+def layer_periods(program: Program, run: Timed) -> list[Periods]:
+    """Attribute every cycle of a run to one layer, so that the sum is the total and no utilization exceeds 1.
+
+    A cycle belongs to the layer whose EXEC holds the array; if none does, to the layer whose DEPTHWISE holds the
+    engine; if none does, to the layer of the oldest instruction that is not complete.
+    """
+    layers, opcodes = np.array(program.instruction_layers), _opcodes(program)
+    count = len(program.layers)
+    ends = np.zeros(count, np.int64)
+    np.maximum.at(ends, layers, run.complete + 1)
+    ends = np.maximum.accumulate(ends)
+    users = [np.flatnonzero(opcodes == opcode) for opcode in (Opcode.EXEC, Opcode.DEPTHWISE)]
+    held = [_held(run, indices) for indices in users]
+    edges = [edge for periods in held for edge in (periods.starts, periods.stops)]
+    bounds = np.unique(np.concatenate([[0, run.total_cycles], ends[:-1], *edges]))
+    starts, stops = bounds[:-1], bounds[1:]
+    owner = np.minimum(np.searchsorted(ends, starts, side="right"), count - 1)
+    for indices, periods in zip(reversed(users), reversed(held), strict=True):
+        holder = np.searchsorted(periods.stops, starts, side="right")
+        is_held = np.append(periods.starts, run.total_cycles)[holder] <= starts
+        owner = np.where(is_held, np.append(layers[indices], 0)[holder], owner)
+    return [Periods(starts[owner == i], stops[owner == i]) for i in range(count)]
+
+
+def _opcodes(program: Program) -> NDArray[np.int64]:
+    opcodes: NDArray[np.int64] = isa.decode_table(program.code)[:, 0]
+    return opcodes
+
+
+def _held(run: Timed, indices: NDArray[np.intp]) -> Periods:
+    """Cycles in which some of the instructions `indices` hold their units, one period for each instruction."""
+    return Periods.union(run.issue[indices], run.occupied[indices] + 1)
+
+
+_GROUPS = {
+    "array": Opcode.EXEC,
+    "depthwise": Opcode.DEPTHWISE,
+    "post": Opcode.POST,
+    "load": Opcode.LOAD,
+    "store": Opcode.STORE,
+}
+"""Names of what may hold a layer back, and the instructions that it executes."""
+
+
+def bounds_of(program: Program, run: Timed, periods: list[Periods]) -> list[str]:
+    """What holds each layer back: see `LayerRow.bound`."""
+    opcodes, layers = _opcodes(program), np.array(program.instruction_layers)
+    return [
+        _bound(run, mine, {name: np.flatnonzero((opcodes == o) & (layers == i)) for name, o in _GROUPS.items()})
+        for i, mine in enumerate(periods)
+    ]
+
+
+def _bound(run: Timed, mine: Periods, groups: dict[str, NDArray[np.intp]]) -> str:
+    """The group of instructions that occupies most of the cycles `mine`, or "latency"."""
+    cycles = {name: _occupied(run, mine, indices) for name, indices in groups.items()}
+    cycles["latency"] = mine.cycles - _occupied(run, mine, np.concatenate(list(groups.values())))
+    return max(cycles, key=lambda name: cycles[name])
+
+
+def _occupied(run: Timed, mine: Periods, indices: NDArray[np.intp]) -> int:
+    return mine.common(_held(run, indices))
+
+
+def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
+    """One row per layer, in order; the cycles sum to `run.total_cycles`."""
+    config = program.config
+    read, written = traffic(program)
+    owner = np.array(program.instruction_layers)
+    periods = layer_periods(program, run)
+    bounds = bounds_of(program, run, periods)
+    in_engine = _opcodes(program) == Opcode.DEPTHWISE
+    rows = []
+    for i, layer in enumerate(program.layers):
+        mine, cycles = owner == i, periods[i].cycles
+        engine = _held(run, np.flatnonzero(mine & in_engine))
+        hidden = engine.cycles - engine.common(periods[i])
+        rows.append(
+            LayerRow(
+                layer.name,
+                layer.op,
+                layer.macs,
+                cycles,
+                hidden,
+                layer.macs / ((cycles + hidden) * config.rows * config.cols) if cycles + hidden else 0.0,
+                int(read[mine].sum()),
+                int(written[mine].sum()),
+                scalesim_cycles(layer, config.rows, config.cols),
+                bounds[i],
+            )
+        )
+    return rows
+
+
+def operator_lines(operators: Iterable[OperatorInfo]) -> list[str]:
+    """Where every operator runs and why: a line per unit and reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for operator in operators:
+        groups.setdefault((operator.unit, operator.why), []).append(operator.name)
+    return [f"{unit}, {why}: {', '.join(names)}" for (unit, why), names in groups.items()]

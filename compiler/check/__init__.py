@@ -1,0 +1,1 @@
+"""Proofs that a program keeps every contract of the machine."""

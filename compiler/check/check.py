@@ -1,0 +1,192 @@
+"""Prove that a program keeps every contract of the machine: a race detector for accelerator programs.
+
+Each instruction alone must stay inside of all memories and keep the rules of its fields. Together, the instructions
+must not deadlock, overflow a semaphore, or conflict: any two that `compiler.check.order` does not order may overlap in
+time, so every such pair is tested for a word that one of them writes and for a common port of a bank. All proofs hold
+for any timing of the external memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from accel.errors import ProgramError
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Instruction, Unit, decode
+from accel.program.program import Program
+from compiler.check.order import Indices, Order, bound_tokens, name, pair_tokens
+from compiler.check.rules import check_rules
+from compiler.schedule.footprint import DRAM_BYTES, Access, Footprint, Intervals, Space, footprint, overlap
+
+_BLOCK = 1 << 20
+"""Pairs tested at a time, which bounds memory."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was proven.
+
+    Parameters
+    ----------
+    instructions : mapping of str to int
+        Instructions per unit, by name.
+    pairs : int
+        Pairs of instructions that may overlap in time; all of them were tested.
+    tokens : mapping of str to int
+        For each semaphore in use, "signalling unit -> waiting unit", the most tokens that it can ever hold.
+    """
+
+    instructions: Mapping[str, int]
+    pairs: int
+    tokens: Mapping[str, int]
+
+    def __str__(self) -> str:
+        return (
+            f"{sum(self.instructions.values())} instructions, {self.pairs} pairs that may overlap in time, "
+            f"at most {max(self.tokens.values(), default=0)} tokens in a semaphore"
+        )
+
+
+def check(
+    config: ArchConfig,
+    code: bytes | Sequence[Instruction],
+    *,
+    dram_bytes: int = DRAM_BYTES,
+    read_only: Sequence[tuple[int, int]] = (),
+) -> Report:
+    """Prove a program safe on the machine `config`.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    code : bytes or sequence of Instruction
+        The program in program order.
+    dram_bytes : int
+        Size of the external memory.
+    read_only : sequence of (int, int)
+        Half-open byte ranges of the external memory that must not be written, such as the program and its constants.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    EncodingError
+        `code` does not decode.
+    ProgramError
+        A contract is broken; one sentence names the instructions and what they conflict in.
+
+    Notes
+    -----
+    The contents of memory are not examined: PARAM records are the producer's responsibility.
+    """
+    instructions = decode(code) if isinstance(code, bytes) else list(code)
+    if not instructions:
+        raise ProgramError("program must hold at least 1 instruction, got 0")
+    footprints = [
+        _check_alone(config, index, instruction, dram_bytes, read_only)
+        for index, instruction in enumerate(instructions)
+    ]
+    order = Order(instructions, pair_tokens(instructions))
+    tokens = bound_tokens(config, instructions, order)
+    conflicts = _Conflicts(instructions, footprints)
+    pairs = 0
+    for earlier, later in order.concurrent(_BLOCK):
+        pairs += len(earlier)
+        conflicts.check(earlier, later)
+    return Report({unit.name: len(order.places[unit]) for unit in Unit}, pairs, tokens)
+
+
+def check_program(program: Program) -> Report:
+    """`check` a compiled program: its memory is all there is, its code and constants must not be written."""
+    sections = ((program.code_address, program.code), (program.constants_address, program.constants))
+    read_only = [(address, address + len(section)) for address, section in sections]
+    return check(program.config, program.code, dram_bytes=program.memory_bytes, read_only=read_only)
+
+
+def _check_alone(
+    config: ArchConfig, index: int, i: Instruction, dram_bytes: int, read_only: Sequence[tuple[int, int]]
+) -> Footprint:
+    try:
+        touched = footprint(config, i)
+        check_rules(config, i, touched)
+    except ProgramError as error:
+        raise ProgramError(f"{name(index, i)}: {error}") from None
+    for accesses in (touched.reads, touched.writes):
+        if Space.DRAM in accesses and accesses[Space.DRAM][-1, 1] > dram_bytes:
+            last = int(accesses[Space.DRAM][-1, 1]) - 1
+            raise ProgramError(f"{name(index, i)}: DRAM bytes must be in 0..{dram_bytes - 1}, got {last}")
+    for start, stop in read_only:
+        hit = overlap(touched.writes.get(Space.DRAM, _NOTHING), np.array([[start, stop]], np.int64))
+        if hit:
+            raise ProgramError(
+                f"{name(index, i)}: DRAM bytes {start}..{stop - 1} are read-only, got a write to byte {hit[0]}"
+            )
+    return touched
+
+
+_NOTHING: Intervals = np.zeros((0, 2), np.int64)
+_CLASHES = [pair for pair in product(Access, Access) if Access.WRITE in pair]
+_VERBS = {Access.READ: "reads", Access.WRITE: "writes"}
+_NOUNS = {Space.DRAM: "bytes", Space.PARAM: "records"}
+
+
+class _Conflicts:
+    """Tests pairs of instructions for a common word or a common port."""
+
+    def __init__(self, instructions: Sequence[Instruction], footprints: Sequence[Footprint]):
+        self._instructions = instructions
+        self._unit = np.array([instruction.unit for instruction in instructions], np.int64)
+        self._touched = [(f.reads, f.writes) for f in footprints]
+        self._banks = {
+            (space, access): np.array([f.ports.get((space, access), 0) for f in footprints], np.uint64)
+            for space, access in product((Space.SPAD, Space.ACC), Access)
+        }
+        self._low: dict[tuple[Space, Access], Indices] = {}
+        self._high: dict[tuple[Space, Access], Indices] = {}
+        for space, access in product(Space, Access):
+            extents = [touched[access].get(space, _NOTHING) for touched in self._touched]
+            self._low[space, access] = np.array([e[0, 0] if len(e) else DRAM_BYTES for e in extents], np.int64)
+            self._high[space, access] = np.array([e[-1, 1] if len(e) else 0 for e in extents], np.int64)
+
+    def check(self, first: Indices, second: Indices) -> None:
+        """Raise ProgramError if an instruction of `first` conflicts with its partner in `second`."""
+        if not len(first):
+            return
+        if self._unit[first[0]] == self._unit[second[0]]:
+            self._check_words(Space.SPAD, Access.WRITE, Access.READ, first, second)
+            return
+        for space, (a, b) in product(Space, _CLASHES):
+            self._check_words(space, a, b, first, second)
+        for space, access in product((Space.SPAD, Space.ACC), Access):
+            self._check_ports(space, access, first, second)
+
+    def _check_words(self, space: Space, a: Access, b: Access, first: Indices, second: Indices) -> None:
+        near = self._low[space, a][first] < self._high[space, b][second]
+        near &= self._low[space, b][second] < self._high[space, a][first]
+        for x, y in zip(first[near].tolist(), second[near].tolist(), strict=True):
+            words = overlap(self._touched[x][a][space], self._touched[y][b][space])
+            if words:
+                earlier, later = (verb for _, verb in sorted(((x, _VERBS[a]), (y, _VERBS[b]))))
+                what = f"{space.name} {_NOUNS.get(space, 'words')} {words[0]}..{words[1] - 1}"
+                self._fail(x, y, f"the first {earlier} and the second {later} {what}")
+
+    def _check_ports(self, space: Space, access: Access, first: Indices, second: Indices) -> None:
+        common = self._banks[space, access][first] & self._banks[space, access][second]
+        if common.any():
+            at = int(np.argmax(common != 0))
+            bank = (int(common[at]) & -int(common[at])).bit_length() - 1
+            what = f"both use the {access.name.lower()} port of {space.name} bank {bank}"
+            self._fail(int(first[at]), int(second[at]), what)
+
+    def _fail(self, x: int, y: int, what: str) -> None:
+        x, y = sorted((x, y))
+        raise ProgramError(
+            f"{name(x, self._instructions[x])} and {name(y, self._instructions[y])} must not overlap in time: {what}; "
+            f"order them with a semaphore"
+        )

@@ -1,0 +1,168 @@
+"""Happens-before: in which order a program's instructions issue and complete, whatever the memory's timing.
+
+The proofs use only what the machine guarantees:
+
+* a unit issues its instructions in program order and completes them in that order;
+* an instruction that waits issues after the completion of those that signalled its tokens, n-th wait with n-th signal.
+
+Instruction a *happens before* b if a's completion precedes b's issue in that order, computed as a vector clock.
+
+**No deadlock.** In program order the n-th wait of a semaphore follows its n-th signal. Suppose that some instructions
+never issue, and take the first of them in program order. All earlier ones issue and complete, so its unit becomes free,
+its queue's earlier entries leave, the fetch unit, which dispatches in program order, is not blocked by any earlier
+instruction for ever (a queue of any depth >= 1 drains), and all its tokens are posted and taken by nobody else. So it
+issues: a contradiction.
+
+**No overflow.** When instruction s posts the n-th token of semaphore (p, u), at most n - w tokens are there, w being
+the waits in those instructions of u that must have issued by then: the ones that happen before s, and all but the last
+`queue_depth` of those dispatched before s. Both are facts of the program, not of timing.
+
+**Nothing left over.** Every semaphore is empty after the last instruction, so that programs can follow each other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, product
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.errors import ProgramError
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Instruction, Unit
+from accel.machine.timing import SEMAPHORE_BITS
+
+Semaphore: TypeAlias = tuple[Unit, Unit]
+"""(unit that signals, unit that waits)."""
+
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+
+def name(index: int, instruction: Instruction) -> str:
+    """How error messages call an instruction."""
+    return f"instruction {index} ({instruction.opcode.name})"
+
+
+def pair_tokens(instructions: Sequence[Instruction]) -> list[list[int]]:
+    """For each instruction the producers of the tokens that it takes, by index.
+
+    Raises
+    ------
+    ProgramError
+        A wait without an earlier signal, or a signal without a later wait.
+    """
+    posted: dict[Semaphore, deque[int]] = {semaphore: deque() for semaphore in product(Unit, Unit)}
+    producers: list[list[int]] = []
+    for index, instruction in enumerate(instructions):
+        taken = []
+        for producer in Unit:
+            if instruction["wait"] >> producer & 1:
+                tokens = posted[producer, instruction.unit]
+                if not tokens:
+                    raise ProgramError(
+                        f"{name(index, instruction)} must wait for a signal that precedes it, but no token of "
+                        f"{producer.name} is left for it: the machine would stop for ever"
+                    )
+                taken.append(tokens.popleft())
+        producers.append(taken)
+        for consumer in Unit:
+            if instruction["signal"] >> consumer & 1:
+                posted[instruction.unit, consumer].append(index)
+    for (producer, consumer), tokens in posted.items():
+        if tokens:
+            raise ProgramError(
+                f"{name(tokens[0], instructions[tokens[0]])} signals {consumer.name}, but no later {consumer.name} "
+                f"waits for {producer.name}: every token must be taken, {len(tokens)} would be left"
+            )
+    return producers
+
+
+class Order:
+    """Happens-before of a program.
+
+    Attributes
+    ----------
+    places : per unit, ndarray (n,)
+        Program indices of the unit's instructions.
+    rank : ndarray (instructions,)
+        Position of each instruction in its unit's list.
+    clock : ndarray (instructions, units)
+        Instructions of each unit that have completed when this one issues, whatever the timing.
+    """
+
+    def __init__(self, instructions: Sequence[Instruction], producers: Sequence[Sequence[int]]):
+        unit = np.array([instruction.unit for instruction in instructions], np.int64)
+        self.places = [np.flatnonzero(unit == u) for u in Unit]
+        self.rank = np.zeros(len(unit), np.int64)
+        for places in self.places:
+            self.rank[places] = np.arange(len(places))
+        self.clock = np.zeros((len(unit), len(Unit)), np.int64)
+        before = [np.zeros(len(Unit), np.int64) for _ in Unit]
+        for index, taken in enumerate(producers):
+            clock = before[unit[index]]
+            for producer in taken:
+                clock = np.maximum(clock, self.clock[producer])
+                clock[unit[producer]] = max(clock[unit[producer]], self.rank[producer] + 1)
+            self.clock[index] = before[unit[index]] = clock
+
+    def concurrent(self, block: int) -> Iterator[tuple[Indices, Indices]]:
+        """All pairs of instructions that may overlap, at most about `block` at a time.
+
+        The first of a pair belongs to the lower-numbered unit, or precedes the other in the POST unit; pairs within
+        other units are left out, because their order alone protects them.
+        """
+        for u, v in product(Unit, Unit):
+            if u > v or (u == v and u is not Unit.POST):
+                continue
+            mine, others = self.places[v], self.places[u]
+            # Of the other unit, a prefix completes before each instruction and a suffix issues after it.
+            start = self.clock[mine, u]
+            beyond = np.searchsorted(self.clock[others, v], self.rank[mine], side="right")
+            stop = self.rank[mine] if u == v else beyond
+            for chosen in _blocks(stop - start, block):
+                lengths = (stop - start)[chosen]
+                ends = np.cumsum(lengths)
+                ranks = np.arange(lengths.sum()) + np.repeat(start[chosen] - (ends - lengths), lengths)
+                yield others[ranks], np.repeat(mine[chosen], lengths)
+
+
+def _blocks(lengths: Indices, block: int) -> Iterator[slice]:
+    """Slices of `lengths` that sum to about `block` each."""
+    group = np.cumsum(lengths) // block
+    edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(lengths)]
+    for start, stop in pairwise(edges):
+        yield slice(start, stop)
+
+
+def bound_tokens(config: ArchConfig, instructions: Sequence[Instruction], order: Order) -> dict[str, int]:
+    """For each semaphore in use ("LOAD -> EXEC") the most tokens that it can ever hold.
+
+    Raises
+    ------
+    ProgramError
+        A token counter could overflow.
+    """
+    signals = np.array([instruction["signal"] for instruction in instructions], np.int64)
+    waits = np.array([instruction["wait"] for instruction in instructions], np.int64)
+    bounds: dict[str, int] = {}
+    for producer, consumer in product(Unit, Unit):
+        posts = order.places[producer]
+        posts = posts[signals[posts] >> consumer & 1 == 1]
+        if not len(posts):
+            continue
+        consumers = order.places[consumer]
+        taken = np.append(0, np.cumsum(waits[consumers] >> producer & 1))
+        issued = np.searchsorted(consumers, posts) - config.queue_depth
+        issued = np.maximum(issued, order.rank[posts] + 1 if producer == consumer else order.clock[posts, consumer])
+        bound = int((np.arange(1, len(posts) + 1) - taken[issued]).max())
+        semaphore = f"{producer.name} -> {consumer.name}"
+        if bound >= 1 << SEMAPHORE_BITS:
+            raise ProgramError(
+                f"semaphore {semaphore} must hold at most {(1 << SEMAPHORE_BITS) - 1} tokens, "
+                f"got up to {bound}: let {producer.name} wait for {consumer.name} in between"
+            )
+        bounds[semaphore] = bound
+    return bounds

@@ -1,0 +1,212 @@
+"""EXECs and POSTs: multiplying tiles and post-processing them."""
+
+from __future__ import annotations
+
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Instruction, Opcode, Source
+from compiler.lower.layers import ArrayLayer, Layer, VectorLayer
+from compiler.plan.tiles import Tile, View, input_tile
+from compiler.plan.weights import Piece
+
+
+def window_fields(layer: Layer, view: View, tile: Tile, folded: bool) -> tuple[dict[str, int], int]:
+    """Window fields and the source address (chunk 0) for outputs `tile` read from `view`."""
+    window = layer.window
+    part = input_tile(layer, tile)
+    row, column = view.strides
+    y_start = min(tile.y0 * window.stride[0] - window.padding[0] - part.y0, part.height)
+    fields = {
+        "y_start": y_start,
+        "y_step": window.stride[0],
+        "y_dilation": window.dilation[0],
+        "height": part.height,
+        "width": 1,
+    }
+    if folded:
+        return fields, view.base + (part.y0 - view.tile.y0 + y_start) * row + tile.x0 - view.tile.x0
+    x_start = min(tile.x0 * window.stride[1] - window.padding[1] - part.x0, part.width)
+    fields |= {
+        "x_start": x_start,
+        "x_step": window.stride[1],
+        "x_dilation": window.dilation[1],
+        "width": part.width,
+    }
+    return fields, view.word(0, part.y0, part.x0) + y_start * row + x_start * column
+
+
+def exec_piece(
+    layer: ArrayLayer, piece: Piece, view: View, tile: Tile, wbuf_address: int, acc_address: int, accumulate: bool
+) -> Instruction:
+    """EXEC of one piece of the contraction over the outputs of `tile`; `view` holds the input (folded or not)."""
+    folded, by_position = piece.chunks[0].folded, piece.chunks[0].by_position
+    row, column = view.strides
+    window = layer.window
+    if by_position:
+        fields, address = {"y_start": 0, "y_step": 1, "height": tile.height, "width": 1}, view.word(0, tile.y0, tile.x0)
+    else:
+        fields, address = window_fields(layer, view, tile, folded)
+    ky_stride, kx_stride = window.dilation[0] * row, 0 if folded else window.dilation[1] * column
+    fields["y_start"] += piece.ky0 * window.dilation[0]
+    if not folded:
+        fields["x_start"] += piece.kx0 * window.dilation[1]
+    chunk_stride = view.chunk_stride if len(piece.chunks) > 1 else 0
+    return Instruction(
+        Opcode.EXEC,
+        {
+            **fields,
+            "spad_address": address
+            + piece.chunks[0].index * view.chunk_stride
+            + piece.ky0 * ky_stride
+            + piece.kx0 * kx_stride,
+            "chunk_count": len(piece.chunks),
+            "ky_count": piece.ky1 - piece.ky0,
+            "kx_count": piece.kx1 - piece.kx0,
+            "oy_count": tile.height,
+            "ox_count": tile.width,
+            "chunk_stride": chunk_stride,
+            "ky_stride": ky_stride if piece.ky1 - piece.ky0 > 1 else 0,
+            "kx_stride": kx_stride if piece.kx1 - piece.kx0 > 1 else 0,
+            "oy_stride": (1 if by_position else window.stride[0]) * row if tile.height > 1 else 0,
+            "ox_stride": (1 if folded else window.stride[1] * column) if tile.width > 1 else 0,
+            "pad_value": layer.pad_value,
+            "k_rows": piece.k_rows,
+            "wbuf_address": wbuf_address,
+            "acc_address": acc_address,
+            "accumulate": int(accumulate),
+        },
+    )
+
+
+def post_accumulators(
+    config: ArchConfig,
+    layer: ArrayLayer,
+    tile: Tile,
+    view: View,
+    channels: tuple[int, int],
+    acc_address: int,
+    param_row: int,
+    table: int,
+) -> Instruction:
+    """POST of output channels [channels[0], channels[1]) of a tile from ACC to `view` of the output.
+
+    `table` is the instruction's field of that name.
+    """
+    first, last = channels
+    words = -(-(last - first) // config.rows)
+    lanes = min(last - first, config.rows) if words == 1 else config.rows
+    return Instruction(
+        Opcode.POST,
+        {
+            **result_fields(layer, tile, param_row, table),
+            "source": Source.ACC,
+            "per_channel": 1,
+            "word_count": words,
+            "group_count": -(-lanes // config.post_lanes),
+            "src_address": acc_address,
+            "src_oy_stride": tile.width if tile.height > 1 else 0,
+            "src_ox_stride": 1 if tile.width > 1 else 0,
+            **destination_fields(view, tile, first // config.rows, words),
+            "dst_byte": first % config.rows,
+        },
+    )
+
+
+def result_fields(layer: Layer, tile: Tile, param_row: int, table: int) -> dict[str, int]:
+    """How many results a POST makes, and how sums become results."""
+    return {
+        "mode": layer.mode,
+        "oy_count": tile.height,
+        "ox_count": tile.width,
+        "param_address": param_row,
+        "zero_point": layer.zero_point,
+        "act_min": layer.act_min,
+        "act_max": layer.act_max,
+        "table": table,
+    }
+
+
+def destination_fields(view: View, tile: Tile, chunk: int, words: int) -> dict[str, int]:
+    return {
+        "dst_address": view.word(chunk, tile.y0, tile.x0),
+        "dst_word_stride": view.chunk_stride if words > 1 else 0,
+        "dst_oy_stride": view.strides[0] if tile.height > 1 else 0,
+        "dst_ox_stride": view.strides[1] if tile.width > 1 else 0,
+    }
+
+
+def post_operands(
+    config: ArchConfig,
+    layer: VectorLayer,
+    tile: Tile,
+    views: tuple[View, ...],
+    output: View,
+    param_row: int,
+    table: int,
+) -> list[Instruction]:
+    """POSTs that compute a tile of a vector layer (chunk by chunk, row by row where the operands' strides differ)."""
+    parts = _steady_parts(tile, views)
+    if len(parts) > 1:
+        posts = [post_operands(config, layer, part, views, output, param_row, table) for part in parts]
+        return [post for several in posts for post in several]
+    channels = layer.output_shape[2]
+    chunks = -(-channels // config.rows)
+    together = len({view.chunk_stride for view in views}) == 1
+    runs = [(0, chunks)] if together else [(chunk, 1) for chunk in range(chunks)]
+    return [_post_run(config, layer, tile, views, output, param_row, table, first, count) for first, count in runs]
+
+
+def _steady_parts(tile: Tile, views: tuple[View, ...]) -> list[Tile]:
+    """Parts of a tile in which all operands advance alike."""
+    rows, columns = (len({view.strides[axis] for view in views}) > 1 for axis in (0, 1))
+    height, width = 1 if rows else tile.height, 1 if columns else tile.width
+    return [
+        Tile(y, y + height, x, x + width)
+        for y in range(tile.y0, tile.y1, height)
+        for x in range(tile.x0, tile.x1, width)
+    ]
+
+
+def _post_run(
+    config: ArchConfig,
+    layer: VectorLayer,
+    tile: Tile,
+    views: tuple[View, ...],
+    output: View,
+    param_row: int,
+    table: int,
+    first: int,
+    count: int,
+) -> Instruction:
+    window, (row, column) = layer.window, views[0].strides
+    fields, address = window_fields(layer, views[0], tile, folded=False)
+    taps = {"ky_count": window.kernel[0], "kx_count": window.kernel[1]}
+    strides = (window.dilation[0] * row, window.dilation[1] * column)
+    address += first * views[0].chunk_stride
+    if len(views) == 2:
+        other = window_fields(layer, views[1], tile, folded=False)[1] + first * views[1].chunk_stride
+        taps, strides = {"ky_count": 2, "kx_count": 1}, (other - address, 0)
+        fields["y_dilation"] = 0
+    width = layer.output_shape[2] if first == 0 and count == 1 else config.rows
+    names = (("zero_point", "multiplier", "shift"), layer.operands)
+    operands = {f"{name}{i}": value for i in (0, 1) for name, value in zip(names[0], names[1][i], strict=True)}
+    return Instruction(
+        Opcode.POST,
+        {
+            **fields,
+            **taps,
+            **operands,
+            "source": Source.SPAD,
+            **result_fields(layer, tile, param_row, table),
+            "reduce": layer.reduce,
+            "word_count": count,
+            "group_count": -(-min(width, config.rows) // config.post_lanes),
+            "src_address": address,
+            "src_word_stride": views[0].chunk_stride if count > 1 else 0,
+            "src_oy_stride": window.stride[0] * row if tile.height > 1 else 0,
+            "src_ox_stride": window.stride[1] * column if tile.width > 1 else 0,
+            "src_ky_stride": strides[0] if taps["ky_count"] > 1 else 0,
+            "src_kx_stride": strides[1] if taps["kx_count"] > 1 else 0,
+            "left_shift": layer.left_shift,
+            **destination_fields(output, tile, first, count),
+        },
+    )

@@ -1,0 +1,1 @@
+"""Graph to layers of the machine's units."""

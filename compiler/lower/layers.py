@@ -1,0 +1,312 @@
+"""What the compiler schedules: layers of a network in terms of the machine's two compute units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.machine.isa import Mode, Reduce
+from accel.machine.layout import Hwc
+from accel.network.graph import Graph
+from accel.program.program import OperatorInfo
+
+Pair = tuple[int, int]
+Record = tuple[int, int, int]
+"""Bias, multiplier, shift of one output channel."""
+
+IDENTITY: Record = (0, 1 << 30, 1)
+"""Leaves a value as it is, in every mode."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window sliding over an image: everything in (vertical, horizontal) order.
+
+    Parameters
+    ----------
+    padding : (int, int)
+        Rows above and columns left of the image; what is below and right follows from the output's size.
+    """
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+    def span(self, axis: int, first: int, last: int, size: int) -> Pair:
+        """Half-open range of existing input positions that outputs `first` .. `last` - 1 touch along `axis`."""
+        low = first * self.stride[axis] - self.padding[axis]
+        high = (last - 1) * self.stride[axis] - self.padding[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+        return max(low, 0), min(high, size)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layer:
+    """Common to all layers: names, geometry, and the clamp of the result.
+
+    Parameters
+    ----------
+    inputs : tuple of str
+        Values read, all of shape `input_shape`.
+    input_shape, output_shape : (int, int, int)
+        Height, width, channels.
+    table : ndarray of int8, shape (256,), or None
+        ``table[q + 128]`` replaces every result q.
+    """
+
+    unit: ClassVar[str]
+    """Where the layer's work is done, for reports."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    input_shape: Hwc
+    output_shape: Hwc
+    window: Window
+    mode: Mode
+    zero_point: int
+    act_min: int
+    act_max: int
+    table: NDArray[np.int8] | None = None
+
+    def span(self, axis: int, first: int, last: int) -> Pair:
+        """Half-open range of existing input positions that outputs `first` .. `last` - 1 touch along `axis`."""
+        return self.window.span(axis, first, last, self.input_shape[axis])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ArrayLayer(Layer):
+    """Convolution or fully-connected: weights (oc, kh, kw, ic / groups) on the array, then requantization per channel.
+
+    Parameters
+    ----------
+    records : tuple of Record
+        Per output channel; the bias holds the input's zero point already.
+    pad_value : int
+        The input's zero point.
+    groups : int
+        Output channels of one group see the input channels of that group only.
+    """
+
+    weight: NDArray[np.int8]
+    records: tuple[Record, ...]
+    pad_value: int
+    groups: int = 1
+
+    unit = "array"
+
+    def input_channels(self, channel: int) -> Pair:
+        """Half-open range of input channels that an output channel sees."""
+        depth = self.weight.shape[3]
+        group = channel * self.groups // self.weight.shape[0]
+        return group * depth, (group + 1) * depth
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, padding included."""
+        return self.output_shape[0] * self.output_shape[1] * self.weight.size
+
+
+class DepthwiseLayer(ArrayLayer):
+    """Convolution of every channel by itself, weights (c, kh, kw, 1), in the depthwise engine."""
+
+    unit = "depthwise"
+
+
+@dataclass(frozen=True)
+class Region:
+    """Outputs of rows [y0, y1) and columns [x0, x1) that share a parameter record."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+    record: Record
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VectorLayer(Layer):
+    """Pooling, elementwise arithmetic, tables: taps of one or two tensors combined by the post unit.
+
+    Parameters
+    ----------
+    operands : two of (zero_point, multiplier, shift)
+        How the first and every later tap is rescaled.
+    regions : tuple of Region
+        They cover the output once.
+    """
+
+    reduce: Reduce
+    operands: tuple[Record, Record]
+    left_shift: int
+    regions: tuple[Region, ...]
+
+    macs: int = 0
+    unit = "post"
+
+
+class Neighbours(NamedTuple):
+    """Inputs along one axis that an output lies between: `first` and, unless `distance` is 0, ``first + distance``.
+
+    The second one has `weight` 1024ths of the weight, the first one the rest.
+    """
+
+    first: int
+    distance: int
+    weight: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InterpolationLayer(VectorLayer):
+    """Bilinear resizing: every output is a weighted mean of the pixels where two rows and two columns cross.
+
+    Parameters
+    ----------
+    rows, columns : tuple of Neighbours
+        For every output row and column; `window` is not used.
+    """
+
+    rows: tuple[Neighbours, ...]
+    columns: tuple[Neighbours, ...]
+
+    def span(self, axis: int, first: int, last: int) -> Pair:
+        neighbours = (self.rows, self.columns)[axis][first:last]
+        return min(n.first for n in neighbours), max(n.first + n.distance for n in neighbours) + 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MoveLayer:
+    """Bytes gathered from external memory: `locations` tells where every element of the output comes from.
+
+    Parameters
+    ----------
+    output_shape : (int, int, int)
+    sources : tuple of str
+        Values that lie in external memory.
+    locations : ndarray of int64, shape (height, width, channels)
+        ``source << SOURCE_SHIFT | byte``, or ``value - FILL``.
+    """
+
+    name: str
+    op: str
+    output: str
+    output_shape: Hwc
+    sources: tuple[str, ...]
+    locations: NDArray[np.int64]
+
+    inputs: tuple[str, ...] = ()
+    macs: int = 0
+    unit = "dma"
+
+
+SOURCE_SHIFT = 32
+"""Bits of a location below the number of its source."""
+
+FILL = 128
+"""An element that is the int8 `value` itself has the location ``value - FILL``, below 0."""
+
+ComputeLayer: TypeAlias = ArrayLayer | VectorLayer
+AnyLayer: TypeAlias = ComputeLayer | MoveLayer
+"""What a network consists of."""
+
+
+def product_shape(layer: AnyLayer) -> tuple[int, int, int]:
+    """The layer as a matrix product (m, k) @ (k, n); zeros for layers without weights."""
+    if not isinstance(layer, ArrayLayer):
+        return 0, 0, 0
+    return layer.output_shape[0] * layer.output_shape[1], math.prod(layer.weight.shape[1:]), layer.weight.shape[0]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies within a larger one, `whole`.
+
+    Parameters
+    ----------
+    chunk : int
+        First channel chunk.
+    origin, step : (int, int)
+        Pixel (y, x) of the value is pixel ``(origin[0] + y * step[0], origin[1] + x * step[1])`` of the whole.
+    """
+
+    whole: str
+    chunk: int = 0
+    origin: Pair = (0, 0)
+    step: Pair = (1, 1)
+
+    def pixel(self, y: int, x: int) -> Pair:
+        """A pixel of the value in the whole."""
+        return self.origin[0] + y * self.step[0], self.origin[1] + x * self.step[1]
+
+    def within(self, outer: Place) -> Place:
+        """The place in the value that holds the whole."""
+        step = (self.step[0] * outer.step[0], self.step[1] * outer.step[1])
+        return Place(outer.whole, outer.chunk + self.chunk, outer.pixel(*self.origin), step)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A lowered graph.
+
+    Parameters
+    ----------
+    layers : tuple of layers, in execution order
+    aliases : dict of str to str
+        Graph tensors that are another value under a different shape.
+    inputs : dict of str to (int, int, int)
+        Values given to the machine, read by a layer or not, and constants that layers read; their shapes.
+    outputs : tuple of str
+        Values that it delivers, possibly under an alias.
+    host : Graph or None
+        Nodes that the host computes afterwards.
+    operators : tuple of OperatorInfo
+        Where each node of the graph runs.
+    places : mapping of str to Place
+        Values that are parts of others.
+    wholes : mapping of str to (int, int, int)
+        Values that are made of parts, and their shapes.
+    constants : mapping of str to ndarray of int8
+        Those of `inputs` that are part of the program, and constants that only external memory holds.
+    """
+
+    layers: tuple[AnyLayer, ...]
+    aliases: dict[str, str]
+    inputs: dict[str, Hwc]
+    outputs: tuple[str, ...]
+    host: Graph | None
+    operators: tuple[OperatorInfo, ...]
+    places: Mapping[str, Place] = field(default_factory=dict)
+    wholes: Mapping[str, Hwc] = field(default_factory=dict)
+    constants: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
+
+    @cached_property
+    def shapes(self) -> dict[str, Hwc]:
+        """Shapes of all values."""
+        return {**self.inputs, **self.wholes, **{layer.output: layer.output_shape for layer in self.layers}}
+
+    def place(self, value: str) -> Place:
+        """Where a value lies in one that is not a part of another; perhaps itself."""
+        place = Place(value)
+        while place.whole in self.places:
+            place = place.within(self.places[place.whole])
+        return place
+
+    def users(self, whole: str) -> tuple[list[int], list[int]]:
+        """Indices of the layers that write and of those that read the value or a part of it in the scratchpad."""
+        layers = list(enumerate(self.layers))
+        writers = [i for i, layer in layers if self.place(layer.output).whole == whole]
+        return writers, [i for i, layer in layers if whole in (self.place(value).whole for value in layer.inputs)]
+
+    @property
+    def gathered(self) -> set[str]:
+        """Values that some layer reads from external memory, resident or not."""
+        return {
+            self.place(value).whole for layer in self.layers if isinstance(layer, MoveLayer) for value in layer.sources
+        }

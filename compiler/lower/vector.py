@@ -1,0 +1,169 @@
+"""Lowering of operations without weights on one or two tensors: they run on the post unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from accel.errors import CompileError
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Mode, Reduce
+from accel.machine.layout import Hwc, hwc
+from accel.network.nodes import Add, AveragePool2d, Clamp, MaxPool2d, Mean, Mul, Node, Rescaled, Sub, Table
+from compiler.lower.layers import IDENTITY, Record, Region, VectorLayer, Window
+from compiler.lower.scope import Scope
+
+
+def lower_vector(scope: Scope, node: Node) -> VectorLayer:
+    """Pool, elementwise operation or table of one or two tensors of one shape."""
+    output_shape = hwc(scope.tensor(node.output).shape)
+    fields: dict[str, Any] = {
+        "window": Window(),
+        "mode": scope.mode,
+        "zero_point": 0,
+        "act_min": -128,
+        "act_max": 127,
+        "reduce": Reduce.SUM,
+        "operands": (_operand(0), _operand(0)),
+        "left_shift": 0,
+        "regions": _everywhere(output_shape, IDENTITY),
+    }
+    return VectorLayer(
+        name=node.name,
+        op=node.op,
+        inputs=tuple(scope.value(name) for name in node.inputs),
+        output=node.output,
+        input_shape=scope.shape(node.inputs[0]),
+        output_shape=output_shape,
+        **(fields | VECTOR_FIELDS[type(node)](scope, node)),
+    )
+
+
+def _operand(zero_point: int, multiplier: tuple[int, int] = IDENTITY[1:]) -> Record:
+    return zero_point, *multiplier
+
+
+def _everywhere(shape: Hwc, record: Record) -> tuple[Region, ...]:
+    return (Region(0, shape[0], 0, shape[1], record),)
+
+
+def _clamp(scope: Scope, node: Any) -> dict[str, Any]:
+    return {"act_min": node.act_min, "act_max": node.act_max}
+
+
+def _requantized(scope: Scope, node: Any) -> dict[str, Any]:
+    output = scope.tensor(node.output)
+    regions = _everywhere(hwc(output.shape), (0, node.multiplier, node.shift))
+    return _clamp(scope, node) | {"zero_point": output.zero_point, "regions": regions}
+
+
+def _max_pool(scope: Scope, node: MaxPool2d) -> dict[str, Any]:
+    window = Window(node.kernel, node.stride, node.padding[:2])
+    return _clamp(scope, node) | {"window": window, "reduce": Reduce.MAX}
+
+
+def _average_pool(scope: Scope, node: AveragePool2d) -> dict[str, Any]:
+    shape, output_shape = scope.shape(node.inputs[0]), hwc(scope.tensor(node.output).shape)
+    mode, regions = _mean_regions(node, scope.config, shape, output_shape)
+    window = Window(node.kernel, node.stride, node.padding[:2])
+    return _clamp(scope, node) | {"window": window, "mode": mode, "regions": regions}
+
+
+def _mean(scope: Scope, node: Mean) -> dict[str, Any]:
+    operands = (_operand(scope.tensor(node.inputs[0]).zero_point),) * 2
+    return _requantized(scope, node) | {
+        "window": Window(node.kernel, node.stride, node.padding[:2]),
+        "operands": operands,
+    }
+
+
+def _rescaled(scope: Scope, node: Rescaled) -> dict[str, Any]:
+    points = [scope.tensor(name).zero_point for name in node.inputs]
+    return _requantized(scope, node) | {
+        "operands": (_operand(points[0], node.operand0), _operand(points[1], node.operand1)),
+        "left_shift": node.left_shift,
+        "reduce": Reduce.SUB if isinstance(node, Sub) else Reduce.SUM,
+    }
+
+
+def _mul(scope: Scope, node: Mul) -> dict[str, Any]:
+    operands = tuple(_operand(scope.tensor(name).zero_point) for name in node.inputs)
+    return _requantized(scope, node) | {"operands": operands, "reduce": Reduce.MUL}
+
+
+def _table(scope: Scope, node: Table) -> dict[str, Any]:
+    return {"table": node.table}
+
+
+VECTOR_FIELDS: dict[type[Node], Callable[[Scope, Any], dict[str, Any]]] = {
+    Add: _rescaled,
+    AveragePool2d: _average_pool,
+    Clamp: _clamp,
+    MaxPool2d: _max_pool,
+    Mean: _mean,
+    Mul: _mul,
+    Sub: _rescaled,
+    Table: _table,
+}
+"""What each operation sets in its layer."""
+
+
+def _mean_regions(
+    node: AveragePool2d, config: ArchConfig, shape: Hwc, output_shape: Hwc
+) -> tuple[Mode, tuple[Region, ...]]:
+    """Split the output where the number of valid taps changes; each part divides by its own count."""
+    window = Window(node.kernel, node.stride, node.padding[:2])
+    runs = []
+    for axis in (0, 1):
+        spans = [window.span(axis, i, i + 1, shape[axis]) for i in range(output_shape[axis])]
+        counts = [high - low for low, high in spans]
+        edges = [i for i in range(len(counts)) if i == 0 or counts[i] != counts[i - 1]] + [len(counts)]
+        runs.append([(first, last, counts[first]) for first, last in pairwise(edges)])
+    mode = integer_mode(node, config)
+    return mode, tuple(
+        Region(y0, y1, x0, x1, mean_record(ny * nx, mode)) for y0, y1, ny in runs[0] for x0, x1, nx in runs[1]
+    )
+
+
+def integer_mode(node: Node, config: ArchConfig, *preferred: Mode) -> Mode:
+    """A mode of the machine that rounds integers, one of `preferred` before others.
+
+    Raises
+    ------
+    CompileError
+        The machine has neither.
+    """
+    integer = (Mode.SINGLE, Mode.TFLITE)
+    for mode in (*(mode for mode in preferred if mode in integer), *integer):
+        if mode.name.lower() in config.requant_modes:
+            return mode
+    raise CompileError(
+        f"{node.op} {node.name!r} needs requantization mode 'single' or 'tflite' in requant_modes of the config"
+    )
+
+
+def mean_record(count: int, mode: Mode) -> Record:
+    """Record that divides a sum of `count` int8 by `count`, rounding half away from zero.
+
+    Notes
+    -----
+    The multiplier is the smallest above 1 / count, so that a tie, positive or negative, falls just beyond one half and
+    rounds away from zero; every other sum is at least 1 / (2 count) away from a tie, more than the excess (at most
+    count^2 * 2^-24 with shift 0, 2^-23 with a normalised multiplier).
+
+    Raises
+    ------
+    CompileError
+        `tflite` rounds twice unless the shift is 0, which is exact up to a count of 2,895 only.
+    """
+    if count == 1:
+        return IDENTITY
+    if mode is Mode.TFLITE:
+        if count > 2895:
+            raise CompileError(
+                f"average over {count} taps needs requantization mode 'single' in the config's requant_modes"
+            )
+        return 0, (1 << 31) // count + 1, 0
+    exponent = (count - 1).bit_length() - 1
+    return 0, (1 << (31 + exponent)) // count + 1, -exponent

@@ -1,0 +1,1 @@
+"""Where every tensor lives and how every layer is tiled."""

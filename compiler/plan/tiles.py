@@ -1,0 +1,120 @@
+"""Parts of tensors: tiles of outputs, and views of what lies in the scratchpad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from accel.machine.config import ArchConfig
+from accel.machine.layout import Hwc
+from compiler.lower.layers import Layer, Pair, Place
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows [y0, y1) and columns [x0, x1) of an image."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.x1 - self.x0
+
+    @property
+    def pixels(self) -> int:
+        """Pixels."""
+        return self.height * self.width
+
+    def intersects(self, other: Tile) -> bool:
+        """Whether the two share pixels."""
+        return self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
+
+    def common(self, other: Tile) -> Tile:
+        """The pixels that the two share; a size is negative or 0 if there are none."""
+        return Tile(max(self.y0, other.y0), min(self.y1, other.y1), max(self.x0, other.x0), min(self.x1, other.x1))
+
+    def shared_pixels(self, other: Tile) -> int:
+        """How many pixels the two share."""
+        common = self.common(other)
+        return max(common.height, 0) * max(common.width, 0)
+
+
+@dataclass(frozen=True)
+class View:
+    """A tile of a tensor in the scratchpad: word of (chunk, y, x) is base + chunk * chunk_stride + pixel offset.
+
+    Chunk 0, pixel (tile.y0, tile.x0) lies at `base`. Rows and columns are `pitch` words apart, (tile.width, 1) if None.
+    """
+
+    base: int
+    chunk_stride: int
+    tile: Tile
+    pitch: Pair | None = None
+
+    @property
+    def strides(self) -> Pair:
+        """Words between rows and between columns."""
+        return self.pitch or (self.tile.width, 1)
+
+    def word(self, chunk: int, y: int, x: int) -> int:
+        """Address of a pixel, given in coordinates of the whole image."""
+        row, column = self.strides
+        return self.base + chunk * self.chunk_stride + (y - self.tile.y0) * row + (x - self.tile.x0) * column
+
+
+def whole(shape: Hwc) -> Tile:
+    """The tile that is the whole image."""
+    return Tile(0, shape[0], 0, shape[1])
+
+
+def split(shape: Hwc, height: int, width: int) -> tuple[Tile, ...]:
+    """Tiles of at most `height` x `width` pixels that cover an image once, row by row, sizes balanced."""
+    return tuple(Tile(y0, y1, x0, x1) for y0, y1 in _parts(shape[0], height) for x0, x1 in _parts(shape[1], width))
+
+
+def is_covered(part: Tile, tiles: Sequence[Tile]) -> bool:
+    """Whether disjoint tiles hold every pixel of a part."""
+    return sum(part.shared_pixels(tile) for tile in tiles) == part.pixels
+
+
+def tile_pixels(config: ArchConfig, shape: Hwc, streams: bool) -> int:
+    """Most pixels of a tile of an output; few where all is resident, so that the next layer can follow closely."""
+    target = min(config.acc_bank_words, max(2 * config.rows, shape[0] * shape[1] // 4))
+    return target if streams else min(target, 16 * config.rows)
+
+
+def tile_size(height: int, width: int, pixels: int) -> Pair:
+    """Rows and columns of the largest tiles of at most `pixels` pixels: whole rows if they are not longer."""
+    columns = -(-width // -(-width // pixels))
+    return max(1, min(height, pixels // columns)), columns
+
+
+def _parts(size: int, largest: int) -> list[tuple[int, int]]:
+    count = -(-size // largest)
+    edges = [size * i // count for i in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def placed(tile: Tile, place: Place) -> Tile:
+    """The smallest tile of the whole that holds a tile of a value with a place in it."""
+    (y0, x0), (y1, x1) = place.pixel(tile.y0, tile.x0), place.pixel(tile.y1 - 1, tile.x1 - 1)
+    return Tile(y0, y1 + 1, x0, x1 + 1)
+
+
+def input_tile(layer: Layer, tile: Tile) -> Tile:
+    """The part of the input that a tile of the output needs; a pixel that it does not need if that is nothing."""
+    height, width, _ = layer.input_shape
+    y0, y1 = layer.span(0, tile.y0, tile.y1)
+    x0, x1 = layer.span(1, tile.x0, tile.x1)
+    y0, x0 = min(y0, height - 1), min(x0, width - 1)
+    return Tile(y0, max(y1, y0 + 1), x0, max(x1, x0 + 1))

@@ -1,0 +1,160 @@
+"""The contraction of an array layer: channel chunks, folded kernel positions, and blocks that fit the weight buffer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.machine.config import ArchConfig
+from accel.machine.isa import FIELDS, Opcode
+from compiler.lower.layers import ArrayLayer
+
+_ROW_BYTES_MAX = next(field.maximum for field in FIELDS[Opcode.LOAD] if field.name == "row_bytes")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Contraction indices that share scratchpad words, `rows` bytes each.
+
+    Plain, a chunk is up to R input channels of one pixel, from `channel` on (`taps` = 0). Folded, it is `taps`
+    neighbouring kernel columns, or positions of the whole kernel if `by_position`, from number `first` on, with all
+    input channels each.
+    """
+
+    index: int
+    rows: int
+    channel: int = 0
+    first: int = 0
+    taps: int = 0
+    by_position: bool = False
+
+    @property
+    def folded(self) -> bool:
+        """Whether the words hold several kernel positions."""
+        return self.taps > 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Weight tiles of one EXEC: chunks of equal `rows`, kernel rows [ky0, ky1) and columns [kx0, kx1)."""
+
+    chunks: tuple[Chunk, ...]
+    ky0: int
+    ky1: int
+    kx0: int
+    kx1: int
+
+    @property
+    def k_rows(self) -> int:
+        """Weight words per tile."""
+        return self.chunks[0].rows
+
+    @property
+    def words(self) -> int:
+        """Weight words in all."""
+        return len(self.chunks) * (self.ky1 - self.ky0) * (self.kx1 - self.kx0) * self.k_rows
+
+
+def channel_chunks(channels: int, rows: int) -> tuple[Chunk, ...]:
+    """Chunks of a tensor that lies in the scratchpad as it is."""
+    starts = range(0, channels, rows)
+    return tuple(Chunk(i, min(rows, channels - c), channel=c) for i, c in enumerate(starts))
+
+
+def weight_blocks(
+    layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig, channels: tuple[int, int]
+) -> list[list[Piece]]:
+    """Cut the contraction of output channels [channels[0], channels[1]) into blocks of pieces.
+
+    A block is loaded at once and fits half of the weight buffer. Of a grouped convolution only the chunks that hold
+    input channels of these outputs take part.
+    """
+    limit = min(config.wbuf_words // 2, _ROW_BYTES_MAX // config.cols)
+    blocks: list[list[Piece]] = [[]]
+    for piece in _pieces(layer, _used_chunks(layer, chunks, channels), limit):
+        if blocks[-1] and sum(p.words for p in blocks[-1]) + piece.words > limit:
+            blocks.append([])
+        blocks[-1].append(piece)
+    return blocks
+
+
+def _used_chunks(layer: ArrayLayer, chunks: tuple[Chunk, ...], channels: tuple[int, int]) -> tuple[Chunk, ...]:
+    if layer.groups == 1:
+        return chunks
+    first, last = layer.input_channels(channels[0])[0], layer.input_channels(channels[1] - 1)[1]
+    return tuple(chunk for chunk in chunks if chunk.channel < last and first < chunk.channel + chunk.rows)
+
+
+def contraction_words(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig) -> int:
+    """Weight words of all output channels together."""
+    starts = range(0, layer.output_shape[2], config.cols)
+    parts = [(first, min(first + config.cols, layer.output_shape[2])) for first in starts]
+    taps = 1 if chunks[0].by_position else layer.window.kernel[0] * layer.window.kernel[1]
+    return sum(chunk.rows * taps for part in parts for chunk in _used_chunks(layer, chunks, part))
+
+
+def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Piece]:
+    kh = 1 if chunks[0].by_position else layer.window.kernel[0]
+    kw = 1 if chunks[0].folded else layer.window.kernel[1]
+    pieces = []
+    for group in _equal_runs(chunks):
+        rows = group[0].rows
+        per_chunk, per_line = rows * kh * kw, rows * kw
+        if per_chunk <= limit:
+            many = limit // per_chunk
+            pieces += [Piece(group[i : i + many], 0, kh, 0, kw) for i in range(0, len(group), many)]
+        elif per_line <= limit:
+            many = limit // per_line
+            pieces += [Piece((c,), y, min(y + many, kh), 0, kw) for c in group for y in range(0, kh, many)]
+        else:
+            many = limit // rows
+            pieces += [
+                Piece((c,), y, y + 1, x, min(x + many, kw))
+                for c in group
+                for y in range(kh)
+                for x in range(0, kw, many)
+            ]
+    return pieces
+
+
+def _equal_runs(chunks: tuple[Chunk, ...]) -> list[tuple[Chunk, ...]]:
+    """Full chunks together, a smaller last one alone (and at most as many as an EXEC can count)."""
+    limit = next(field.maximum for field in FIELDS[Opcode.EXEC] if field.name == "chunk_count")
+    full = tuple(chunk for chunk in chunks if chunk.rows == chunks[0].rows)
+    runs = [full[i : i + limit] for i in range(0, len(full), limit)]
+    return runs + [(chunk,) for chunk in chunks[len(full) :]]
+
+
+def pack_block(layer: ArrayLayer, pieces: list[Piece], channel0: int, channel1: int) -> bytes:
+    """Weight words of output channels [channel0, channel1) in the order in which EXEC reads them."""
+    depth = layer.input_shape[2]
+    parts = []
+    for piece in pieces:
+        for chunk in piece.chunks:
+            for ky in range(piece.ky0, piece.ky1):
+                for kx in range(piece.kx0, piece.kx1):
+                    if chunk.by_position:
+                        positions = layer.weight[channel0:channel1].reshape(channel1 - channel0, -1, depth)
+                        part = positions[:, chunk.first : chunk.first + chunk.taps]
+                    elif chunk.folded:
+                        part = layer.weight[channel0:channel1, ky, chunk.first : chunk.first + chunk.taps, :depth]
+                    else:
+                        part = _plain_part(layer, chunk, ky, kx, channel0, channel1)
+                    parts.append(part.reshape(channel1 - channel0, -1).T)
+    return np.ascontiguousarray(np.concatenate(parts)).tobytes()
+
+
+def _plain_part(layer: ArrayLayer, chunk: Chunk, ky: int, kx: int, channel0: int, channel1: int) -> NDArray[np.int8]:
+    """Weights (output channel, chunk row) of one tap; zero where an output's group does not have the input channel."""
+    first, last = chunk.channel, chunk.channel + chunk.rows
+    if layer.groups == 1:
+        return layer.weight[channel0:channel1, ky, kx, first:last]
+    part = np.zeros((channel1 - channel0, chunk.rows), np.int8)
+    for row, channel in enumerate(range(channel0, channel1)):
+        low, high = layer.input_channels(channel)
+        start, stop = max(low, first), min(high, last)
+        if start < stop:
+            part[row, start - first : stop - first] = layer.weight[channel, ky, kx, start - low : stop - low]
+    return part

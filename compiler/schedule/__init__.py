@@ -1,0 +1,1 @@
+"""Steps to one synchronised list of instructions."""

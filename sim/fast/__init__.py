@@ -1,0 +1,1 @@
+"""Values of instructions by vectorised kernels."""

@@ -1,0 +1,1 @@
+"""Every register of array and depthwise engine in every cycle."""

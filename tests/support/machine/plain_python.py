@@ -1,0 +1,181 @@
+"""Run with NUMBA_DISABLE_JIT=1: the engines as plain Python, and mutants of them that the comparison must catch.
+
+Prints one line per check: "digest <hex>" for the results of some programs, then "<mutant> caught" or "<mutant> missed"
+for every n-th mutant, n being the argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+
+import numpy as np
+
+import sim
+from accel.errors import ProgramError
+from accel.machine import timing
+from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import Instruction, Opcode, Reduce, encode
+from sim import timeline
+from sim.fast import depthwise, dma, matmul, post
+from sim.stepped import depthwise_sequencer, lanes, sequencer, systolic
+from sim.stepped import units as stepped
+from support.machine.compare import MEMORIES, TIMES, differences
+from support.machine.random_layer import random_layer
+from support.machine.random_programs import RandomProgram, random_config, random_program
+
+SEEDS = range(6)
+MUTANT_SEEDS = range(120)
+
+MUTANTS: list[tuple[ModuleType, str, str, str]] = [
+    (timing, "store_time", "words * word > buffer", "words * word > buffer + word"),
+    (timing, "exec_time", "issue + 1 + machine.rows", "issue + machine.rows"),
+    (timing, "exec_time", "max(pixels, machine.rows)", "(pixels + machine.rows)"),
+    (timing, "exec_time", "max(issue + 1 + machine.rows, previous_end)", "issue + 1 + machine.rows"),
+    (timing, "depthwise_time", "issue + 1 + row[DEPTHWISE.kx_count]", "issue + row[DEPTHWISE.kx_count]"),
+    (timing, "depthwise_time", ", previous_end)", ", 0)"),
+    (timing, "depthwise_time", "further_rows * row_steps", "further_rows * row[DEPTHWISE.ox_count]"),
+    (timing, "depthwise_time", "first = row[DEPTHWISE.lead_steps] + ", "first = "),
+    (timing, "load_time", "max(word, step)", "word"),
+    (timing, "load_time", "filled <= machine.load_word_bytes", "filled < machine.load_word_bytes"),
+    (timing, "load_time", "max(issue, state[LAST]) + 1", "issue + 1"),
+    (timing, "store_time", "max(state[BEAT], handshake, read_cycle + 1)", "max(state[BEAT], handshake, read_cycle)"),
+    (timing, "burst_beats", "min(BURST_BEATS, to_boundary,", "min(BURST_BEATS,"),
+    (timing, "open_burst", "max(state[HANDSHAKE], ends[state[BURSTS] % len(ends)])", "state[HANDSHAKE]"),
+    (timing, "fetch_time", ", first)", ")"),
+    (timing, "count_causes", ">= cycle", "> cycle"),
+    (timeline, "schedule", "state.issues[unit, ordinal % machine.queue_depth] + 1", "0"),
+    (timeline, "schedule", "state.emissions[ordinal % machine.load_in_flight] + 1", "0"),
+    (timeline, "schedule", "stamps[COMPLETE, producers[i, p]] + 1", "stamps[COMPLETE, producers[i, p]]"),
+    (timeline, "_time_depthwise", "state.ends[_DEPTHWISE - 1], stamp", "state.ends[_EXEC - 1], stamp"),
+    (sequencer, "sequence", "s[WORD] == rows", "s[WORD] >= rows - 1"),
+    (depthwise_sequencer, "sequence", "s[WORD] == s[WORDS]", "s[WORD] >= s[WORDS] - 1"),
+    (depthwise_sequencer, "issue", "+ row[DEPTHWISE.ox_count]", "+ row[DEPTHWISE.row_steps]"),
+    (depthwise_sequencer, "sequence", "(OUTPUT, -1 - s[NEXT_LEAD])", "(OUTPUT, -1)"),
+    (lanes, "_control_output", "- taps + tap)", "- 1 - tap)"),
+    (lanes, "_control_output", "x < table[i, DEPTHWISE.width]", "x <= table[i, DEPTHWISE.width]"),
+    (lanes, "_control_output", "ky > 0 or", ""),
+    (lanes, "_read_words", "(j - place) * table[i, DEPTHWISE.x_dilation]", "j * table[i, DEPTHWISE.x_dilation]"),
+    (lanes, "_read_taps", "s[sequencer.TILE] * table", "0 * table"),
+    (lanes, "_move", "control[0, SWAP]", "control[1, SWAP]"),
+    (lanes, "_move", "if control[0, CAPTURE] > 0 else 0", ""),
+    (lanes, "_multiply", "1 - exists", "0"),
+    (lanes, "_accumulate", "oldest = control.shape[0] - 1", "oldest = control.shape[0] - 2"),
+    (stepped, "run", "elif not array_idle", "elif False"),
+    (stepped, "run", "written, cycle, cycle + 1)", "written, cycle, cycle)"),
+    (systolic, "_swap", "- 1\n", "- 2\n"),
+    (systolic, "_capture", "cycle - loads[wave & mask] - 1", "cycle - loads[wave & mask] - 2"),
+    (systolic, "accumulate", "(cycle - rows) & mask", "(cycle - rows + 1) & mask"),
+    (systolic, "_read_activations", "table[now, EXEC.pad_value] if pixel >= 0 else 0", "0"),
+    (systolic, "_read_weights", "row < k_rows", "True"),
+    (matmul, "execute", "= row[EXEC.pad_value]", "= 0"),
+    (matmul, "_place_pixels", "step if inside else 0", "step"),
+    (matmul, "_pack_weights", "second * paired", "second"),
+    (depthwise, "_place_taps", "(x < row[DEPTHWISE.width])", "(x <= row[DEPTHWISE.width])"),
+    (depthwise, "_place_taps", "oy * row[DEPTHWISE.oy_stride]", "oy * row[DEPTHWISE.ky_stride]"),
+    (depthwise, "_sum_taps", "row[DEPTHWISE.tap_address] + tap", "row[DEPTHWISE.tap_address]"),
+    (depthwise, "_sum_taps", "index(first + c)", "index(c)"),
+    (depthwise, "execute", "spad[-1, i] = row[DEPTHWISE.pad_value]", "spad[-1, i] = 0"),
+    (depthwise, "execute", "for c in range(acc.shape[1])", "for c in range(memories.taps.shape[1])"),
+    (post, "_finish", "wrap_int32(sums[ox, i] + records[0, i])", "sums[ox, i] + records[0, i]"),
+    (post, "_reduce", "1 if ky or kx else 0", "0"),
+    (post, "_tabulate", "+ 256) & 511) - 256", "+ 512) & 1023) - 512"),
+    (post, "_tabulate", "_SUB and tap", "_SUB"),
+    (post, "_weight", "y_weight if tap >> 1", "y_weight if tap & 1"),
+    (post, "_reduce", "2 * ky + kx", "ky + kx"),
+    (post, "_look_up", "(table - 1)", "(2 - table)"),
+    (post, "_look_up", "+ 128", "+ 127"),
+    (dma, "load", "target = memories.taps", "target = memories.wbuf"),
+    (dma, "_load_row", "else pad_value", "else 0"),
+    (dma, "_load_row", "- pad\n", "\n"),
+]
+
+
+def digest() -> str:
+    """Hash of everything that both engines compute for some programs."""
+    digest = hashlib.sha256()
+    for seed in SEEDS:
+        config, program = draw(seed)
+        for engine in sim.ENGINES:
+            result = sim.execute(config, program.code, program.program_address, program.memory, engine=engine)
+            for name in (*MEMORIES, *TIMES):
+                digest.update(np.ascontiguousarray(getattr(result, name)).tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def mutated(module: ModuleType, function: str, old: str, new: str) -> Iterator[None]:
+    """`module.function` with `old` replaced by `new`, wherever it was imported."""
+    original = getattr(module, function)
+    source = inspect.getsource(original)
+    if old not in source:
+        raise ValueError(f"{function} must contain {old!r}; adapt the mutant")
+    scope = vars(module)
+    exec(source.replace(old, new), scope)
+    users = [user for user in (module, timeline) if hasattr(user, function)]
+    for user in users:
+        setattr(user, function, scope[function])
+    try:
+        yield
+    finally:
+        for user in users:
+            setattr(user, function, original)
+
+
+def long_stores(rng: np.random.Generator) -> tuple[ArchConfig, RandomProgram]:
+    """STOREs of words much narrower than the bus, in bursts that wait for each other: the buffer runs full and dry."""
+    config = dataclasses.replace(preset("tiny"), bus_bytes=64, outstanding_bursts=1, write_latency_cycles=90)
+    rows = [{"row_words": int(rng.integers(90, 400)), "word_bytes": int(rng.integers(1, 5))} for _ in range(3)]
+    rows = [fields | {"row_count": 3, "dram_row_stride": int(rng.integers(1600, 1700))} for fields in rows]
+    program = [Instruction(Opcode.STORE, fields) for fields in rows]
+    code = encode(program)
+    return config, RandomProgram(code, np.zeros(8192, np.uint8), 8192, program)
+
+
+def with_reduce(layer: RandomProgram, reduce: Reduce) -> RandomProgram:
+    """The layer with POSTs that all combine their taps by `reduce`."""
+    posts = [i.replace(reduce=reduce) if i.opcode is Opcode.POST else i for i in layer.instructions]
+    return dataclasses.replace(layer, code=encode(posts), instructions=posts)
+
+
+def draw(seed: int) -> tuple[ArchConfig, RandomProgram]:
+    """A random machine, or one whose queues and memory let many transfers be under way, and a program or a layer."""
+    rng = np.random.default_rng(seed)
+    if seed % 10 == 9:
+        return long_stores(rng)
+    config = random_config(rng)
+    if seed % 10 in (7, 8):
+        return config, with_reduce(random_layer(config, rng), Reduce.SUB if seed % 10 == 7 else Reduce.MUL)
+    if seed % 3 == 1:
+        config = dataclasses.replace(config, outstanding_bursts=1, write_latency_cycles=60)
+    if seed % 3 == 2:
+        config = dataclasses.replace(config, outstanding_bursts=16, read_latency_cycles=60, queue_depth=8)
+    return config, random_program(config, rng, int(rng.integers(4, 24)))
+
+
+def caught(mutant: tuple[ModuleType, str, str, str]) -> bool:
+    """Whether some program shows the mutant."""
+    with mutated(*mutant):
+        for seed in MUTANT_SEEDS:
+            try:
+                if differences(*draw(seed)):
+                    return True
+            except (ArithmeticError, IndexError, ProgramError, RuntimeWarning):
+                return True
+    return False
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    print("digest", digest())
+    for name in [name for name in vars(timeline) if hasattr(timing, name)]:
+        setattr(timeline, name, getattr(timing, name))
+    for mutant in MUTANTS[:: int(sys.argv[1])]:
+        name = f"{mutant[1]}: {mutant[2].strip()} -> {mutant[3].strip()}"
+        print(name, "caught" if caught(mutant) else "missed", flush=True)

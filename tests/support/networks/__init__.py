@@ -1,0 +1,1 @@
+"""Small, random and float networks."""

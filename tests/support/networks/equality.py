@@ -1,0 +1,42 @@
+"""Compile, run, compare: what every test of whole compiled graphs does."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+import sim
+from accel.errors import AccelError, CompileError
+from accel.machine.config import ArchConfig
+from accel.network import reference
+from accel.network.graph import Graph
+from accel.program.program import Program
+from compiler import compile_graph
+from support.networks.random_graphs import random_inputs
+
+
+def assert_equal(graph: Graph, config: ArchConfig, rng: np.random.Generator, engines: tuple[str, ...]) -> Program:
+    """Compile (which proves the program safe) and run; every output of every engine must equal the reference."""
+    program = compile_graph(graph, config)
+    inputs = random_inputs(rng, graph)
+    expected = reference.run(graph, inputs)
+    image = program.memory_image(inputs)
+    for engine in engines:
+        result = sim.execute(config, program.code, program.code_address, image, engine=engine)
+        outputs = program.read_outputs(result.memory)
+        assert sorted(outputs) == sorted(graph.outputs)
+        for name, values in outputs.items():
+            np.testing.assert_array_equal(values, expected[name], err_msg=f"{name} ({engine})")
+    return program
+
+
+def is_equal(seed: int, graph: Graph, config: ArchConfig, rng: np.random.Generator, engines: tuple[str, ...]) -> bool:
+    """`assert_equal`; False if the machine is too small for the graph or lacks a mode. Failures name the seed."""
+    try:
+        assert_equal(graph, config, rng, engines)
+    except (AssertionError, AccelError) as error:
+        if isinstance(error, CompileError) and re.search("scratchpad words|needs requantization", str(error)):
+            return False
+        raise AssertionError(f"seed {seed}: {error}") from error
+    return True

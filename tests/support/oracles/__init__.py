@@ -1,0 +1,1 @@
+"""Outside runtimes, and models made for them."""

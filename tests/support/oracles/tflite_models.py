@@ -1,0 +1,337 @@
+"""Writing TensorFlow Lite files of one random operator, every operator and option that the importer knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from support.oracles.single_node import same_pads
+from support.oracles.tflite_writer import ModelWriter
+
+Rng = np.random.Generator
+Parameters = tuple[float, int]
+ACTIVATION_CODES = (0, 1, 2, 3)
+
+
+def random_parameters(rng: Rng, scale: float | None = None) -> Parameters:
+    """Scale and zero point; sometimes a scale of 1/8, where ties abound, and an extreme zero point."""
+    drawn = scale or rng.choice([0.125, 10 ** rng.uniform(-3, 1)], p=[0.2, 0.8])
+    point = rng.choice([-128, 127, int(rng.integers(-128, 128))], p=[0.1, 0.1, 0.8])
+    return float(np.float32(drawn)), int(point)
+
+
+def random_image(rng: Rng, largest: int = 12, channels: int = 12) -> tuple[int, int, int, int]:
+    """Shape of an image."""
+    height, width = (int(size) for size in rng.integers(1, largest + 1, 2))
+    return 1, height, width, int(rng.integers(1, channels + 1))
+
+
+def code(rng: Rng) -> int:
+    """A fused activation."""
+    return int(rng.choice(ACTIVATION_CODES))
+
+
+def linear(
+    rng: Rng,
+    writer: ModelWriter,
+    shape: tuple[int, ...],
+    axis: int,
+    scale_in: float,
+    *,
+    per_tensor: bool = False,
+    biased: float = 0.8,
+) -> tuple[int, int, float]:
+    """Weights and a bias (with probability `biased`), and a scale of the output that uses its range."""
+    channels = shape[axis]
+    weight = rng.choice([-127, 127], shape) if rng.random() < 0.15 else rng.integers(-128, 128, shape)
+    scales = (10 ** rng.uniform(-4, 0) * rng.uniform(0.3, 3, 1 if per_tensor else channels)).astype(np.float32)
+    spread = 73 * 73 * np.sqrt(weight.size / channels)
+    weights = writer.tensor(shape, scales, 0, weight.astype(np.int8), axis=axis)
+    bias = -1
+    if rng.random() < biased:
+        numbers = rng.normal(0, spread, channels).astype(np.int32)
+        bias = writer.tensor((channels,), np.float32(scale_in) * scales, 0, numbers)
+    return weights, bias, float(scale_in * np.median(scales) * spread / 60)
+
+
+def conv(rng: Rng) -> bytes:
+    """CONV_2D, sometimes in groups."""
+    writer, shape, (scale, point) = ModelWriter(), random_image(rng), random_parameters(rng)
+    groups = int(rng.choice([1, 1, 1, 2, 3]))
+    shape = (*shape[:3], shape[3] * groups)
+    x = writer.tensor(shape, scale, point)
+    kernel, channels = random_kernel(rng), groups * int(rng.integers(1, 9))
+    options, size = window(rng, shape, kernel, dilate=True)
+    weights, bias, scale_out = linear(rng, writer, (channels, *kernel, shape[3] // groups), 0, scale)
+    y = writer.tensor((1, *size, channels), *random_parameters(rng, scale_out))
+    writer.operator("CONV_2D", [x, weights, bias], [y], "Conv2DOptions", **options)
+    return writer.finish([x], [y])
+
+
+def depthwise(rng: Rng) -> bytes:
+    """DEPTHWISE_CONV_2D with any multiplier."""
+    writer, shape, (scale, point) = ModelWriter(), random_image(rng), random_parameters(rng)
+    x = writer.tensor(shape, scale, point)
+    kernel, multiplier = random_kernel(rng), int(rng.choice([1, 1, 2, 3]))
+    options, size = window(rng, shape, kernel, dilate=True)
+    # The runtime crashes without a bias here.
+    weights, bias, scale_out = linear(rng, writer, (1, *kernel, shape[3] * multiplier), 3, scale, biased=1)
+    y = writer.tensor((1, *size, shape[3] * multiplier), *random_parameters(rng, scale_out))
+    options |= {"depthMultiplier": multiplier}
+    writer.operator("DEPTHWISE_CONV_2D", [x, weights, bias], [y], "DepthwiseConv2DOptions", **options)
+    return writer.finish([x], [y])
+
+
+def transpose_conv(rng: Rng) -> bytes:
+    """TRANSPOSE_CONV."""
+    writer, shape, (scale, point) = ModelWriter(), random_image(rng, 6), random_parameters(rng)
+    x = writer.tensor(shape, scale, point)
+    kernel, channels, stride = random_kernel(rng), int(rng.integers(1, 6)), [int(s) for s in rng.integers(1, 4, 2)]
+    same = bool(rng.integers(2))
+    size = [n * s if same else (n - 1) * s + max(k, s) for n, s, k in zip(shape[1:3], stride, kernel, strict=True)]
+    target = writer.integers([1, *size, channels])
+    weights, bias, scale_out = linear(rng, writer, (channels, *kernel, shape[3]), 0, scale)
+    y = writer.tensor((1, *size, channels), *random_parameters(rng, scale_out))
+    inputs = [target, weights, x] + ([bias] if bias >= 0 else [])
+    options = {"padding": 0 if same else 1, "strideH": stride[0], "strideW": stride[1]}
+    writer.operator("TRANSPOSE_CONV", inputs, [y], "TransposeConvOptions", **options)
+    return writer.finish([x], [y])
+
+
+def fully_connected(rng: Rng) -> bytes:
+    """FULLY_CONNECTED, per tensor or per channel, sometimes of several rows or of an image."""
+    writer, (scale, point) = ModelWriter(), random_parameters(rng)
+    features, channels, rows = int(rng.integers(1, 100)), int(rng.integers(1, 40)), int(rng.choice([1, 1, 3]))
+    shape = (rows, features) if rng.random() < 0.7 else (1, rows, 1, features)
+    x = writer.tensor(shape, scale, point)
+    per_tensor = rng.random() < 0.6
+    weights, bias, scale_out = linear(rng, writer, (channels, features), 0, scale, per_tensor=per_tensor)
+    y = writer.tensor((rows, channels), *random_parameters(rng, scale_out))
+    activation = code(rng)
+    options = {"fusedActivationFunction": activation}
+    writer.operator("FULLY_CONNECTED", [x, weights, bias], [y], "FullyConnectedOptions", **options)
+    return writer.finish([x], [y])
+
+
+def random_kernel(rng: Rng) -> tuple[int, int]:
+    """Height and width of a kernel."""
+    return int(rng.integers(1, 5)), int(rng.integers(1, 5))
+
+
+def window(
+    rng: Rng, shape: tuple[int, ...], kernel: tuple[int, int], *, dilate: bool = False
+) -> tuple[dict[str, int], list[int]]:
+    """Options and the size of the output; SAME where VALID leaves nothing."""
+    dilation = [2, 2] if dilate and rng.random() < 0.2 else [1, 1]
+    stride = [1, 1] if dilation != [1, 1] else [int(s) for s in rng.integers(1, 4, 2)]
+    extent = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    same = bool(rng.integers(2)) or any(e > n for e, n in zip(extent, shape[1:3], strict=True))
+    size = []
+    for n, e, s in zip(shape[1:3], extent, stride, strict=True):
+        padded = n + sum(same_pads(n, e, s)) if same else n
+        size.append((padded - e) // s + 1)
+    options = {"padding": 0 if same else 1, "strideH": stride[0], "strideW": stride[1]}
+    options["fusedActivationFunction"] = code(rng)
+    if dilate:
+        options |= {"dilationHFactor": dilation[0], "dilationWFactor": dilation[1]}
+    return options, size
+
+
+def pool(rng: Rng, builtin: str) -> bytes:
+    """AVERAGE_POOL_2D or MAX_POOL_2D."""
+    writer, shape, parameters = ModelWriter(), random_image(rng), random_parameters(rng)
+    x, kernel = writer.tensor(shape, *parameters), random_kernel(rng)
+    options, size = window(rng, shape, kernel)
+    options |= {"filterHeight": kernel[0], "filterWidth": kernel[1]}
+    y = writer.tensor((1, *size, shape[3]), *parameters)
+    writer.operator(builtin, [x], [y], "Pool2DOptions", **options)
+    return writer.finish([x], [y])
+
+
+def mean(rng: Rng) -> bytes:
+    """MEAN over height, width or both, with and without the axes that it reduces."""
+    writer, shape, (scale, point) = ModelWriter(), random_image(rng), random_parameters(rng)
+    x = writer.tensor(shape, scale, point)
+    axes = [[1, 2], [2, 1], [1], [2], [-2, -3]][int(rng.choice(5, p=[0.5, 0.1, 0.15, 0.15, 0.1]))]
+    keep = bool(rng.integers(2))
+    gone = {axis % 4 for axis in axes}
+    reduced = tuple(1 if axis in gone else n for axis, n in enumerate(shape) if keep or axis not in gone)
+    parameters = (scale, point) if rng.random() < 0.2 else random_parameters(rng, scale * 2 ** rng.uniform(-3, 1))
+    y = writer.tensor(reduced, *parameters)
+    writer.operator("MEAN", [x, writer.integers(axes)], [y], "ReducerOptions", keepDims=keep)
+    return writer.finish([x], [y])
+
+
+def elementwise(rng: Rng, builtin: str) -> bytes:
+    """ADD, SUB or MUL of two tensors, of which one may be constant or broadcast."""
+    writer, shape, first = ModelWriter(), random_image(rng, 8), random_parameters(rng)
+    second = random_parameters(rng, first[0] * 2 ** rng.uniform(-3, 3))
+    other = [shape, (1, 1, 1, shape[3]), (1, 1, 1, 1)][int(rng.choice(3, p=[0.6, 0.25, 0.15]))]
+    data = rng.integers(-128, 128, other).astype(np.int8) if rng.random() < 0.4 else None
+    x0, x1 = writer.tensor(shape, *first), writer.tensor(other, *second, data)
+    twice = 2 * max(first[0], second[0])
+    scale_out = (first[0] * second[0] * 128 if builtin == "MUL" else twice) * 2 ** rng.uniform(-2, 1)
+    y = writer.tensor(shape, *random_parameters(rng, scale_out))
+    inputs = [x0, x1] if rng.random() < 0.7 else [x1, x0]
+    kind = f"{builtin.capitalize()}Options"
+    writer.operator(builtin, inputs, [y], kind, fusedActivationFunction=code(rng))
+    return writer.finish([x0] if data is not None else [x0, x1], [y])
+
+
+def function(rng: Rng, builtin: str) -> bytes:
+    """A function of one variable."""
+    writer, shape = ModelWriter(), random_image(rng, 8)
+    source = random_parameters(rng)
+    fixed = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0), "SOFTMAX": (1 / 256, -128), "RELU6": source}
+    target = fixed.get(builtin) or random_parameters(rng, source[0] * 2 ** rng.uniform(-2, 2))
+    kind, options = "", {}
+    if builtin == "LEAKY_RELU":
+        kind, options = "LeakyReluOptions", {"alpha": float(rng.choice([0.01, 0.1, 0.3, rng.uniform(0, 2)]))}
+    if builtin == "SOFTMAX":
+        shape, source = (1, int(rng.integers(2, 100))), random_parameters(rng, 2 ** rng.uniform(-10, 2))
+        kind, options = "SoftmaxOptions", {"beta": float(rng.choice([1, 1, 0.5, rng.uniform(0.1, 3)]))}
+    if builtin == "HARD_SWISH":
+        target = random_parameters(rng, source[0] * 2 ** rng.uniform(-4, 3))
+    x, y = writer.tensor(shape, *source), writer.tensor(shape, *target)
+    writer.operator(builtin, [x], [y], kind, **options)
+    return writer.finish([x], [y])
+
+
+def pad(rng: Rng, builtin: str) -> bytes:
+    """PAD or PADV2 of every axis but the first."""
+    writer, shape, parameters = ModelWriter(), random_image(rng, 8), random_parameters(rng)
+    sizes = [[0, 0], *rng.integers(0, 4, (3, 2)).tolist()]
+    x = writer.tensor(shape, *parameters)
+    inputs = [x, writer.integers(sizes)]
+    if builtin == "PADV2":
+        inputs.append(writer.tensor((1,), *parameters, np.array([rng.integers(-128, 128)], np.int8)))
+    y = writer.tensor(tuple(n + sum(s) for n, s in zip(shape, sizes, strict=True)), *parameters)
+    writer.operator(builtin, inputs, [y], f"{'PadV2' if builtin == 'PADV2' else 'Pad'}Options")
+    return writer.finish([x], [y])
+
+
+def concatenation(rng: Rng) -> bytes:
+    """CONCATENATION of two to four tensors, one of them sometimes constant."""
+    writer, shape, parameters = ModelWriter(), random_image(rng, 8), random_parameters(rng)
+    axis, count = int(rng.integers(1, 4)), int(rng.integers(2, 5))
+    inputs, given, total = [], [], 0
+    for index in range(count):
+        part = list(shape)
+        part[axis] = int(rng.integers(1, 6))
+        data = rng.integers(-128, 128, part).astype(np.int8) if index and rng.random() < 0.2 else None
+        inputs.append(writer.tensor(tuple(part), *parameters, data))
+        given += [inputs[-1]] if data is None else []
+        total += part[axis]
+    joined = list(shape)
+    joined[axis] = total
+    y = writer.tensor(tuple(joined), *parameters)
+    writer.operator("CONCATENATION", inputs, [y], "ConcatenationOptions", axis=axis - int(rng.choice([0, 4])))
+    return writer.finish(given, [y])
+
+
+def reshape(rng: Rng, builtin: str) -> bytes:
+    """RESHAPE or SQUEEZE, or EXPAND_DIMS."""
+    writer, shape, parameters = ModelWriter(), random_image(rng, 8), random_parameters(rng)
+    if builtin == "SQUEEZE":
+        shape = (1, 1, *shape[2:])
+        x, y = writer.tensor(shape, *parameters), writer.tensor(shape[2:], *parameters)
+        writer.operator(builtin, [x], [y], "SqueezeOptions", squeezeDims=[0, 1])
+    elif builtin == "EXPAND_DIMS":
+        x, y = writer.tensor(shape[1:], *parameters), writer.tensor(shape, *parameters)
+        writer.operator(builtin, [x, writer.integers([0])], [y], "ExpandDimsOptions")
+    else:
+        target = [(1, -1), (1, shape[2], shape[1], shape[3]), (shape[1], -1)][int(rng.integers(3))]
+        full = tuple(np.zeros(shape).reshape(target).shape)
+        x, y = writer.tensor(shape, *parameters), writer.tensor(full, *parameters)
+        writer.operator(builtin, [x, writer.integers(full)], [y], "ReshapeOptions", newShape=list(full))
+    return writer.finish([x], [y])
+
+
+def resize(rng: Rng, builtin: str) -> bytes:
+    """RESIZE_NEAREST_NEIGHBOR or RESIZE_BILINEAR with all conventions of coordinates."""
+    writer, shape, parameters = ModelWriter(), random_image(rng, 10), random_parameters(rng)
+    size = tuple(int(n) for n in rng.integers(1, 25, 2))
+    if rng.random() < 0.3:
+        size = (shape[1] * 2, shape[2] * 2)
+    x, y = writer.tensor(shape, *parameters), writer.tensor((1, *size, shape[3]), *parameters)
+    aligned = bool(rng.integers(2))
+    kind = "ResizeBilinearOptions" if builtin == "RESIZE_BILINEAR" else "ResizeNearestNeighborOptions"
+    options = {"alignCorners": aligned, "halfPixelCenters": not aligned and bool(rng.integers(2))}
+    writer.operator(builtin, [x, writer.integers(size)], [y], kind, **options)
+    return writer.finish([x], [y])
+
+
+def strided_slice(rng: Rng) -> bytes:
+    """STRIDED_SLICE with masks and bounds that count from the end."""
+    writer, shape, parameters = ModelWriter(), random_image(rng, 10), random_parameters(rng)
+    begin, end, stride = [0], [1], [1]
+    for n in shape[1:]:
+        first, last = sorted(int(i) for i in rng.choice(n + 1, 2, replace=False))
+        begin.append(first - n if rng.random() < 0.3 else first)
+        end.append(last - n if rng.random() < 0.3 and last < n else last)
+        stride.append(int(rng.integers(1, 4)))
+    masks = [int(mask) for mask in rng.integers(0, 16, 2)]
+    slices = []
+    for axis, n in enumerate(shape):
+        first = None if masks[0] >> axis & 1 else begin[axis]
+        last = None if masks[1] >> axis & 1 else end[axis]
+        if not range(n)[first : last : stride[axis]]:
+            masks[0], first = masks[0] | 1 << axis, None
+        slices.append(slice(first, last, stride[axis]))
+    size = np.zeros(shape)[tuple(slices)].shape
+    x, y = writer.tensor(shape, *parameters), writer.tensor(size, *parameters)
+    inputs = [x, *(writer.integers(values) for values in (begin, end, stride))]
+    options = {"beginMask": masks[0], "endMask": masks[1]}
+    writer.operator("STRIDED_SLICE", inputs, [y], "StridedSliceOptions", **options)
+    return writer.finish([x], [y])
+
+
+def split(rng: Rng) -> bytes:
+    """SPLIT along any axis but the first."""
+    writer, shape, parameters = ModelWriter(), random_image(rng, 6), random_parameters(rng)
+    axis, parts = int(rng.integers(1, 4)), int(rng.integers(1, 5))
+    part = tuple(shape)
+    whole = tuple(n * parts if i == axis else n for i, n in enumerate(shape))
+    x = writer.tensor(whole, *parameters)
+    outputs = [writer.tensor(part, *parameters) for _ in range(parts)]
+    dimension = writer.integers([axis - int(rng.choice([0, 4]))])
+    writer.operator("SPLIT", [dimension, x], outputs, "SplitOptions", numSplits=parts)
+    return writer.finish([x], outputs)
+
+
+def transpose(rng: Rng) -> bytes:
+    """TRANSPOSE of all axes but the first."""
+    writer, shape, parameters = ModelWriter(), random_image(rng, 8), random_parameters(rng)
+    order = [0, *(1 + rng.permutation(3)).tolist()]
+    x, y = writer.tensor(shape, *parameters), writer.tensor(tuple(shape[axis] for axis in order), *parameters)
+    writer.operator("TRANSPOSE", [x, writer.integers(order)], [y], "TransposeOptions")
+    return writer.finish([x], [y])
+
+
+def with_builtin(make: Callable[[Rng, str], bytes], builtin: str) -> Callable[[Rng], bytes]:
+    """`make` for one operator."""
+    return lambda rng: make(rng, builtin)
+
+
+MODELS: dict[str, Callable[[Rng], bytes]] = {
+    "CONV_2D": conv,
+    "DEPTHWISE_CONV_2D": depthwise,
+    "FULLY_CONNECTED": fully_connected,
+    "TRANSPOSE_CONV": transpose_conv,
+    "MEAN": mean,
+    "CONCATENATION": concatenation,
+    "STRIDED_SLICE": strided_slice,
+    "SPLIT": split,
+    "TRANSPOSE": transpose,
+    **{name: with_builtin(elementwise, name) for name in ("ADD", "SUB", "MUL")},
+    **{name: with_builtin(pool, name) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},
+    **{name: with_builtin(pad, name) for name in ("PAD", "PADV2")},
+    **{name: with_builtin(reshape, name) for name in ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")},
+    **{name: with_builtin(resize, name) for name in ("RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR")},
+    **{
+        name: with_builtin(function, name)
+        for name in ("SOFTMAX", "LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "RELU", "RELU6", "QUANTIZE")
+    },
+}
+"""How to make a random model of each operator."""

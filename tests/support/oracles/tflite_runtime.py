@@ -1,0 +1,71 @@
+"""TensorFlow Lite Micro on whole models, and real models with their samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tflite_micro import runtime
+
+from accel.network.graph import Graph
+
+ARENA_BYTES = 2**24
+
+
+def interpreter(model: bytes) -> Any:
+    """The runtime with a model."""
+    return runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
+
+
+def outputs(interpreter: Any, inputs: list[NDArray[np.int8]], count: int) -> list[NDArray[Any]]:
+    """The runtime's outputs for int8 inputs; uint8 ends are shifted by 128."""
+    for index, value in enumerate(inputs):
+        details = interpreter.get_input_details(index)
+        shifted = (value.astype(np.int16) + 128).astype(np.uint8) if details["dtype"] == np.uint8 else value
+        interpreter.set_input(shifted.reshape(details["shape"]), index)
+    interpreter.invoke()
+    values = [interpreter.get_output(index) for index in range(count)]
+    return [(v.astype(np.int16) - 128).astype(np.int8) if v.dtype == np.uint8 else v for v in values]
+
+
+def random_samples(graph: Graph, rng: np.random.Generator, count: int) -> list[list[NDArray[np.int8]]]:
+    """Random inputs; the last sample holds extremes only."""
+    samples = []
+    for index in range(count):
+        values = [-128, 127] if index == count - 1 else range(-128, 128)
+        samples.append([rng.choice(values, graph.tensors[name].shape).astype(np.int8) for name in graph.inputs])
+    return samples
+
+
+EGYPTIAN_CAT = 286
+REAL_MODELS = {
+    "mlperf_tiny/resnet8_int8.tflite": "cifar10_500.npz",
+    "mlperf_tiny/dscnn_kws_int8.tflite": "kws_1000.npz",
+    "imagenet/mobilenet_v2_int8.tflite": "",
+}
+
+
+def real_samples(folder: Path, name: str) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Real int8 inputs and their labels."""
+    if not REAL_MODELS[name]:
+        return photo(folder)[None], np.array([EGYPTIAN_CAT])
+    with np.load(folder / "samples" / REAL_MODELS[name]) as archive:
+        x, y = archive["x"], archive["y"]
+    x = (x.astype(np.int16) - 128).astype(np.int8) if x.dtype == np.uint8 else x
+    return x, y.astype(np.int64)
+
+
+def photo(folder: Path) -> NDArray[np.int8]:
+    """The middle of a 24-bit bitmap, every few pixels, as 224 x 224 int8 pixels."""
+    data = (folder / "imagenet" / "cat.bmp").read_bytes()
+    offset, width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (10, 18, 22))
+    row_bytes = (width * 3 + 3) // 4 * 4
+    rows = np.frombuffer(data, np.uint8, row_bytes * abs(height), offset).reshape(abs(height), row_bytes)
+    pixels = rows[:: -1 if height > 0 else 1, : width * 3].reshape(abs(height), width, 3)[:, :, ::-1]
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    index = np.arange(224) * side // 224
+    square = pixels[top : top + side, left : left + side][index][:, index]
+    return (square.astype(np.int16) - 128).astype(np.int8)

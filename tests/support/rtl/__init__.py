@@ -1,0 +1,1 @@
+"""Benches and programs of the RTL tests."""
