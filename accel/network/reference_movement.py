@@ -13,8 +13,10 @@ from accel.network.nodes import (
     Broadcast,
     Concat,
     Constant,
+    Gather,
     Node,
     Pad,
+    Rearrange,
     Reshape,
     ResizeBilinear,
     ResizeNearest,
@@ -39,6 +41,14 @@ def _broadcast(node: Broadcast, x: Int8Array) -> Int8Array:
 
 def _transpose(node: Transpose, x: Int8Array) -> Int8Array:
     return x.transpose(node.permutation)
+
+
+def _rearrange(node: Rearrange, x: Int8Array) -> Int8Array:
+    return x.reshape(node.sizes).transpose(node.permutation).reshape(node.shape)
+
+
+def _gather(node: Gather, x: Int8Array) -> Int8Array:
+    return x.take(node.indices, node.axis)
 
 
 def _pad(node: Pad, x: Int8Array) -> Int8Array:
@@ -76,7 +86,9 @@ MOVERS: Mapping[type[Node], Callable[..., Int8Array]] = MappingProxyType(
         Broadcast: _broadcast,
         Concat: _concat,
         Constant: _constant,
+        Gather: _gather,
         Pad: _pad,
+        Rearrange: _rearrange,
         Reshape: _reshape,
         ResizeBilinear: _resize_bilinear,
         ResizeNearest: _resize_nearest,

@@ -28,8 +28,10 @@ from accel.network.nodes import (
     Constant,
     Conv2d,
     FullyConnected,
+    Gather,
     Node,
     Pad,
+    Rearrange,
     Reshape,
     ResizeNearest,
     StridedSlice,
@@ -39,7 +41,7 @@ from accel.network.reference_movement import MOVERS
 from compiler.lower.copies import copy_value, pad_copies, resize_copies
 from compiler.lower.layers import FILL, SOURCE_SHIFT, MoveLayer, Place, VectorLayer
 
-MOVEMENT = (Broadcast, Concat, Constant, Pad, Reshape, ResizeNearest, StridedSlice, Transpose)
+MOVEMENT = (Broadcast, Concat, Constant, Gather, Pad, Rearrange, Reshape, ResizeNearest, StridedSlice, Transpose)
 Ints = NDArray[np.int64]
 
 

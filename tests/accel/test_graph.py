@@ -55,6 +55,22 @@ def test_arrays_are_read_only_copies() -> None:
         ),
         ("stem", {"name": "mix"}, "node names must be distinct texts that are not empty, got 'mix'"),
         ("stem", {"groups": 4}, "Conv2d 'stem': groups must divide the 6 output channels, got 4"),
+        (
+            "pick",
+            {"indices": np.array([4], np.int32)},
+            "Gather 'pick': axis and indices must select elements of (1, 5, 4, 6), got axis 2",
+        ),
+        ("pick", {"indices": np.array([-1], np.int32)}, "Gather 'pick': indices must be at least one number from 0"),
+        (
+            "blocks",
+            {"permutation": (0, 2, 1, 1)},
+            "Rearrange 'blocks': permutation must be an order of 4 axes, got (0, 2, 1, 1)",
+        ),
+        (
+            "blocks",
+            {"sizes": (5, 3, 2, 2)},
+            "Rearrange 'blocks': sizes and shape must have 90 elements, got (5, 3, 2, 2) and (1, 10, 3, 3)",
+        ),
         ("stem", {"act_min": 128}, "Conv2d 'stem': act_min must be an integer in [-128, 127], got 128"),
         ("stem", {"act_max": 3}, "Conv2d 'stem': act_max must be an integer in [4, 127], got 3"),
         ("stem", {"stride": (0, 1)}, "Conv2d 'stem': window must be made of 2 integers in [1, 32767], got (0, 1)"),

@@ -13,7 +13,7 @@ import pytest
 from support.machine.random_programs import random_config
 from support.networks.equality import assert_equal
 from support.networks.random_graphs import GraphBuilder
-from support.networks.random_movement import MOVES, append_node, random_movement_graph
+from support.networks.random_movement import ALWAYS_GATHERED, MOVES, append_node, random_movement_graph
 from support.networks.small_networks import conv, network
 
 from accel.errors import AccelError, CompileError
@@ -112,19 +112,19 @@ def run_random(kind: str, seeds: range) -> Counter[str]:
     return seen
 
 
-@pytest.mark.parametrize("kind", MOVES)
+@pytest.mark.parametrize("kind", MOVES | ALWAYS_GATHERED)
 def test_random_networks_equal_the_reference(kind: str) -> None:
     assert run_random(kind, range(8))["graphs"] >= 6
 
 
 @SLOW
-@pytest.mark.parametrize("kind", MOVES)
+@pytest.mark.parametrize("kind", MOVES | ALWAYS_GATHERED)
 def test_more_random_networks_equal_the_reference(kind: str) -> None:
     assert run_random(kind, range(100, 140))["graphs"] >= 30
 
 
 @pytest.mark.marathon
-@pytest.mark.parametrize("kind", MOVES)
+@pytest.mark.parametrize("kind", MOVES | ALWAYS_GATHERED)
 def test_many_random_networks_equal_the_reference(kind: str) -> None:
     seen = run_random(kind, range(1000, 1240))
     print(dict(seen))

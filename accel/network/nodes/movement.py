@@ -82,6 +82,69 @@ class Transpose(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Rearrange(Node):
+    """Axes of any number in another order: ``x.reshape(sizes).transpose(permutation).reshape(shape)``.
+
+    Blocks of pixels become channels, channels are shuffled, axes of more than four are transposed this way.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Shape under which the input is transposed.
+    permutation : tuple of int
+        Axis i of the transposed input is axis ``permutation[i]`` of `sizes`.
+    shape : tuple of int
+        The output's.
+    """
+
+    sizes: Shape
+    permutation: tuple[int, ...]
+    shape: Shape
+
+    keeps_parameters = True
+
+    def check(self) -> None:
+        self.check_integers("sizes", 1, LARGEST_SIZE)
+        self.check_integers("permutation", 0, len(self.sizes) - 1, len(self.sizes))
+        if len(set(self.permutation)) != len(self.sizes):
+            raise self.error(f"permutation must be an order of {len(self.sizes)} axes, got {self.permutation!r}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        elements = math.prod(shapes[0])
+        if math.prod(self.sizes) != elements or math.prod(self.shape) != elements:
+            raise self.error(f"sizes and shape must have {elements} elements, got {self.sizes!r} and {self.shape!r}")
+        return self.shape
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Gather(Node):
+    """Elements at `indices` along `axis`, in that order.
+
+    Parameters
+    ----------
+    axis : int
+        Not 0.
+    indices : ndarray of int32, shape (size,)
+    """
+
+    axis: int
+    indices: NDArray[np.int32]
+
+    keeps_parameters = True
+
+    def check(self) -> None:
+        self.freeze("indices", np.int32, "(size,)", 1)
+        if not self.indices.size or self.indices.min() < 0:
+            raise self.error("indices must be at least one number from 0")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        source = shapes[0]
+        if not (type(self.axis) is int and 0 < self.axis < len(source) and self.indices.max() < source[self.axis]):
+            raise self.error(f"axis and indices must select elements of {source!r}, got axis {self.axis!r}")
+        return (*source[: self.axis], self.indices.size, *source[self.axis + 1 :])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Pad(Node):
     """A border of one stored integer around the input.
 

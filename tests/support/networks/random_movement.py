@@ -16,8 +16,10 @@ from accel.network.nodes import (
     Broadcast,
     Concat,
     Constant,
+    Gather,
     Node,
     Pad,
+    Rearrange,
     Reshape,
     ResizeBilinear,
     ResizeNearest,
@@ -140,6 +142,19 @@ def transpose(builder: GraphBuilder, source: Tensor) -> Tensor:
     return append_node(builder, Transpose, [source], permutation=(0, *order))
 
 
+def rearrange(builder: GraphBuilder, source: Tensor) -> Tensor:
+    sizes = [int(size) for n in source.shape[1:] for size in _factors(builder, n)[1:]]
+    order = builder.rng.permutation(len(sizes)).tolist()
+    shape = _factors(builder, int(np.prod(sizes)))
+    return append_node(builder, Rearrange, [source], sizes=tuple(sizes), permutation=tuple(order), shape=shape)
+
+
+def gather(builder: GraphBuilder, source: Tensor) -> Tensor:
+    axis = builder.pick(1, len(source.shape) - 1)
+    indices = builder.rng.integers(0, source.shape[axis], builder.pick(1, 12)).astype(np.int32)
+    return append_node(builder, Gather, [source], axis=axis, indices=indices)
+
+
 def reshape(builder: GraphBuilder, source: Tensor) -> Tensor:
     elements = int(np.prod(source.shape))
     shape = (1, elements) if builder.rng.random() < 0.3 else _factors(builder, elements)
@@ -180,6 +195,10 @@ MOVES: dict[str, Callable[[GraphBuilder, Tensor], Tensor]] = {
     "Broadcast": broadcast,
     "TransposeConv2d": transpose_conv,
 }
+"""Operations anywhere in a network."""
+
+ALWAYS_GATHERED: dict[str, Callable[[GraphBuilder, Tensor], Tensor]] = {"Gather": gather, "Rearrange": rearrange}
+"""Operations that are always gathered; in the middle of a network only."""
 
 
 def random_movement_graph(rng: Rng, mode: str, kind: str, *, channels: int = 20, size: int = 7, more: int = 3) -> Graph:
@@ -191,7 +210,7 @@ def random_movement_graph(rng: Rng, mode: str, kind: str, *, channels: int = 20,
     mode : str
         Requantization mode.
     kind : str
-        A key of `MOVES`.
+        A key of `MOVES` or `ALWAYS_GATHERED`.
     channels, size, more : int
         Upper bounds.
     """
@@ -214,5 +233,5 @@ def random_movement_graph(rng: Rng, mode: str, kind: str, *, channels: int = 20,
             partners = [t for t in builder.tensors.values() if t.shape == current.shape]
             current = builder.combined(current, partners[builder.pick(0, len(partners) - 1)])
         else:
-            current = MOVES[step](builder, current)
+            current = (MOVES | ALWAYS_GATHERED)[step](builder, current)
     return builder.graph(current)

@@ -17,11 +17,13 @@ from accel.network.nodes import (
     Constant,
     Conv2d,
     FullyConnected,
+    Gather,
     MaxPool2d,
     Mean,
     Mul,
     Node,
     Pad,
+    Rearrange,
     Reshape,
     ResizeBilinear,
     ResizeNearest,
@@ -137,5 +139,15 @@ def further_operations(rng: np.random.Generator, mode: str) -> tuple[tuple[Tenso
         ),
         Table(name="function", inputs=("o",), output="w", table=rng.integers(-128, 128, 256).astype(np.int8)),
         Add(name="offset", inputs=("l", "k"), output="x", **rescale),
+        Gather(name="pick", inputs=("o",), output="picked", axis=2, indices=np.array([3, 0, 0], np.int32)),
+        Rearrange(
+            name="blocks",
+            inputs=("picked",),
+            output="blocks",
+            sizes=(5, 3, 2, 3),
+            permutation=(0, 2, 1, 3),
+            shape=(1, 10, 3, 3),
+        ),
     )
-    return (*tensors, Tensor("w", (1, 5, 4, 6), 0.5, 3), Tensor("x", (1, 1, 1, 6), 0.5, 3)), nodes
+    more = {"w": (1, 5, 4, 6), "x": (1, 1, 1, 6), "picked": (1, 5, 3, 6), "blocks": (1, 10, 3, 3)}
+    return (*tensors, *(Tensor(name, shape, 0.5, 3) for name, shape in more.items())), nodes
