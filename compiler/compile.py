@@ -52,6 +52,7 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
     slots = {name: _slot(graph, name, builder.dram) for name in (*graph.inputs, *network.outputs)}
     program = Program(
         config=config,
+        mode=graph.mode,
         code=code,
         constants=bytes(builder.constants),
         code_address=code_address,

@@ -22,7 +22,7 @@ from accel.errors import AccelError, InputError, ProgramError
 from accel.files import write_atomic
 from accel.machine import isa, layout
 from accel.machine.config import ArchConfig
-from accel.machine.numerics import RequantMode
+from accel.machine.numerics import RequantMode, requant_mode
 from accel.network.graph import Graph
 from accel.network.graph_file import dump_graph, parse_graph
 from accel.program.parts import LayerInfo, OperatorInfo, TensorSlot, check_integer
@@ -42,6 +42,8 @@ class Program:
     ----------
     config : ArchConfig
         The machine it was compiled for.
+    mode : RequantMode
+        How the network rounds: real inputs are quantized accordingly.
     code : bytes
         Instructions.
     constants : bytes
@@ -67,6 +69,7 @@ class Program:
     """
 
     config: ArchConfig
+    mode: RequantMode
     code: bytes
     constants: bytes
     code_address: int
@@ -80,6 +83,7 @@ class Program:
     operators: tuple[OperatorInfo, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", requant_mode(self.mode))
         for key in ("memory_bytes", "code_address", "constants_address"):
             check_integer(key, getattr(self, key))
         if not 0 < self.memory_bytes <= MEMORY_LIMIT_BYTES:
@@ -131,13 +135,6 @@ class Program:
     def instruction_count(self) -> int:
         """Number of instructions."""
         return len(self.code) // isa.INSTRUCTION_BYTES
-
-    @property
-    def mode(self) -> RequantMode:
-        """How the network rounds: as its POST instructions do; `tflite` if it has none."""
-        table = isa.decode_table(self.code)
-        modes = table[table[:, 0] == isa.Opcode.POST, isa.column(isa.Opcode.POST, "mode")]
-        return RequantMode(isa.Mode(int(modes[0])).name.lower()) if modes.size else RequantMode.TFLITE
 
     @property
     def output_names(self) -> list[str]:
@@ -211,6 +208,7 @@ class Program:
         header = {
             "fingerprint": self.config.fingerprint(),
             "config": self.config.to_toml(),
+            "mode": str(self.mode),
             "code_address": self.code_address,
             "constants_address": self.constants_address,
             "memory_bytes": self.memory_bytes,
@@ -248,6 +246,7 @@ class Program:
         isa.decode_table(code)
         return cls(
             config=config,
+            mode=header["mode"],
             code=code,
             constants=constants,
             code_address=header["code_address"],

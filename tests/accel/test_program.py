@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 from support.machine.program_mutants import raw_mutant, sections_of, smart_mutant
-from support.networks.small_networks import conv, every_compiled_operation, fully_connected, network
+from support.networks.small_networks import conv, every_compiled_operation, fully_connected, network, pool
 
 import accel
 from accel.errors import AccelError, InputError, ProgramError
 from accel.machine.config import preset
+from accel.machine.numerics import RequantMode
 from accel.network import reference
+from accel.network.nodes import AveragePool2d
 from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
 from accel.program.sections import PREFIX, join_sections
+from accel.quantizer.convert import quantize_real
 
 LARGEST_RUN_BYTES = 1 << 22
 """Mutants with larger memories are loaded, not run."""
@@ -66,7 +69,7 @@ def test_round_trip(make: Callable[[], Program], tmp_path: Path) -> None:
     program.save(path)
     assert path.read_bytes() == data
     loaded = Program.load(path)
-    for name in ("config", "code", "constants", "inputs", "outputs", "layers", "instruction_layers", "memory_bytes"):
+    for name in ("config", "mode", "code", "constants", "inputs", "outputs", "layers", "instruction_layers", "memory_bytes"):
         assert getattr(loaded, name) == getattr(program, name)
 
 
@@ -79,6 +82,17 @@ def test_a_loaded_program_computes_the_graph() -> None:
     assert sorted(outputs) == sorted(graph.outputs)
     for name, values in outputs.items():
         np.testing.assert_array_equal(values, expected[name])
+
+
+def test_the_mode_is_that_of_the_network_whatever_its_instructions_round_with() -> None:
+    graph = network((1, 4, 4, 3), pool(AveragePool2d, (2, 2), (2, 2)), mode="fp32")
+    program = accel.compile(graph, "tiny")
+    assert program.mode is RequantMode.FP32
+    loaded = Program.from_bytes(program.to_bytes())
+    half = np.full((1, 4, 4, 3), 0.5 * graph.tensors["t0"].scale, np.float32)
+    integers = quantize_real(half, loaded.inputs[0].tensor, loaded.mode)
+    np.testing.assert_array_equal(integers, accel.quantize_input(graph, half, layout="NHWC"))
+    assert set(integers.flat) == {graph.tensors["t0"].zero_point}
 
 
 def test_names_in_other_scripts_survive(tmp_path: Path) -> None:
@@ -99,7 +113,7 @@ def test_each_kind_of_damage_has_its_sentence(tmp_path: Path) -> None:
     assert refusal(b"") == "x: must be a program file (magic ACCELPRG), got something else"
     assert refusal(data[: PREFIX.size - 1]) == "x: must be a program file (magic ACCELPRG), got something else"
     assert refusal(b"PK" + data[2:]) == "x: must be a program file (magic ACCELPRG), got something else"
-    assert refusal(data[:8] + b"\x02" + data[9:]) == "x: format version must be 1, got 2; compile the graph again"
+    assert refusal(data[:8] + b"\x01" + data[9:]) == "x: format version must be 2, got 1; compile the graph again"
     assert refusal(data[:-1]) == f"x: must be {size} bytes long, got {size - 1}; the file is damaged"
     assert refusal(data + b"\0") == f"x: must be {size} bytes long, got {size + 1}; the file is damaged"
     assert refusal(bytes(altered)) == "x: the checksum does not match; the file is damaged"
@@ -140,6 +154,7 @@ HEADER_DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "bus_bytes, outstanding_bursts, read_latency_cycles, write_latency_cycles, requant_modes": set_key(
         "config", to="colour = 1"
     ),
+    "requantization mode must be one of 'tflite', 'single', 'fp32', got 'double'": set_key("mode", to="double"),
     f"memory_bytes must be in 1..{MEMORY_LIMIT_BYTES}, got {1 << 40}": set_key("memory_bytes", to=1 << 40),
     f"memory_bytes must be an integer in 0..{2**63 - 1}, got 1.5": set_key("memory_bytes", to=1.5),
     f"memory_bytes must be an integer in 0..{2**63 - 1}, got True": set_key("memory_bytes", to=True),
