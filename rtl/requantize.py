@@ -9,8 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Mode
-from accel.machine.numerics import INT32_MAX, INT32_MIN
+from accel.machine.numerics import INT32_MAX, INT32_MIN, RequantMode
 from rtl.pipeline import delayed
 
 
@@ -50,7 +49,7 @@ class Requantizer(wiring.Component):
         In [0, 2**31); fp32: zero or at least 2**30, and a multiple of 128.
     shift : In, signed 8 bits
         In [-31, 30]; fp32: [-125, 30].
-    mode : In, an `isa.Mode`
+    mode : In, a `RequantMode.code`
     y : Out, signed 32 bits
         The result for the inputs of `latency` cycles ago.
     """
@@ -58,13 +57,13 @@ class Requantizer(wiring.Component):
     latency = 4
 
     def __init__(self, config: ArchConfig):
-        self._modes = [Mode[mode.upper()] for mode in config.requant_modes]
+        self._modes = [RequantMode(mode) for mode in config.requant_modes]
         super().__init__(
             {
                 "x": In(signed(32)),
                 "multiplier": In(32),
                 "shift": In(signed(8)),
-                "mode": In(Shape.cast(range(len(Mode)))),
+                "mode": In(Shape.cast(range(len(RequantMode)))),
                 "y": Out(signed(32)),
             }
         )
@@ -85,7 +84,7 @@ class Requantizer(wiring.Component):
         """The modes that are built, each in the context in which it is selected."""
         with m.Switch(mode):
             for case in self._modes:
-                with m.Default() if case == self._modes[-1] else m.Case(case):
+                with m.Default() if case == self._modes[-1] else m.Case(case.code):
                     yield case
 
     def _factor(self, m: Module, mode):
@@ -93,10 +92,10 @@ class Requantizer(wiring.Component):
         factor, amount = Signal(signed(32), reset_less=True), Signal(signed(9), reset_less=True)
         x, shift = self.x, self.shift
         for case in self._cases(m, mode):
-            if case == Mode.TFLITE:
+            if case is RequantMode.TFLITE:
                 m.d.sync += factor.eq(Mux(shift < 0, x, x << shift[:5].as_unsigned()))
                 m.d.sync += amount.eq(Mux(shift < 0, -shift, 0))
-            elif case == Mode.SINGLE:
+            elif case is RequantMode.SINGLE:
                 m.d.sync += [factor.eq(x), amount.eq(31 - shift)]
             else:
                 magnitude, places = normalise(m, abs(x)[:32], "normalised")
@@ -105,12 +104,12 @@ class Requantizer(wiring.Component):
 
     def _number(self, m: Module, mode, product, amount):
         """Stage 3: the number, its shift to the right, and whether the result saturates whatever its digits are."""
-        number = Signal(signed(63 if Mode.SINGLE in self._modes else 33), reset_less=True)
+        number = Signal(signed(63 if RequantMode.SINGLE in self._modes else 33), reset_less=True)
         right, overflow = Signal(6, reset_less=True), Signal(reset_less=True)
         for case in self._cases(m, mode):
-            if case == Mode.TFLITE:
+            if case is RequantMode.TFLITE:
                 m.d.sync += [number.eq((product + (1 << 30)) >> 31), right.eq(amount)]
-            elif case == Mode.SINGLE:
+            elif case is RequantMode.SINGLE:
                 m.d.sync += [number.eq(product), right.eq(amount)]
             else:
                 top, places, significand = product[54], Signal(signed(10)), Signal(55)
@@ -130,9 +129,9 @@ class Requantizer(wiring.Component):
         tie_or_more, rest = (number & half).any(), (number & (half - 1)).any()
         m.d.sync += y.eq(kept)
         for case in self._cases(m, mode):
-            if case == Mode.TFLITE:
+            if case is RequantMode.TFLITE:
                 m.d.comb += up.eq(tie_or_more & (rest | ~number[-1]))
-            elif case == Mode.SINGLE:
+            elif case is RequantMode.SINGLE:
                 m.d.comb += up.eq(tie_or_more)
             else:
                 m.d.comb += up.eq(tie_or_more & (rest | floor[0]))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from accel.errors import ProgramError
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
 from accel.machine.depthwise import check_depthwise
-from accel.machine.isa import Memory, Mode, Opcode, Reduce, Source, Unit
+from accel.machine.isa import Memory, Opcode, Reduce, Source, Unit
 from accel.machine.numerics import INTERPOLATION_ONE, SHIFT_MAX, SHIFT_MIN_INTEGER, RequantMode
 from sim.fields import DEPTHWISE, EXEC, LOAD, POST, STORE
 from sim.jit import jit
@@ -190,7 +190,7 @@ def _check_outputs(checker: _Checker, t: Table, c: Any, reach: Table) -> None:
 def _check_post(checker: _Checker, t: Table) -> None:
     config, lanes, acc = checker.config, checker.config.post_lanes, t[:, POST.source] == Source.ACC
     checker.most("table", t[:, POST.table], TABLES)
-    built = np.array([RequantMode(mode.name.lower()) in config.requant_modes for mode in Mode] + [False])
+    built = np.array([mode in config.requant_modes for mode in RequantMode] + [False])
     checker.most("mode (number of modes that are not built in)", 1 - built[t[:, POST.mode]].astype(np.int64), 0)
     bytes_used = t[:, POST.group_count] * lanes
     checker.most("dst_byte + group_count * post_lanes", t[:, POST.dst_byte] + bytes_used, config.rows)
@@ -222,7 +222,7 @@ def _check_operands(checker: _Checker, t: Table, spad: npt.NDArray[np.bool_]) ->
     """How taps from the scratchpad (rows `spad`) are rescaled or weighted."""
     mixes = spad & (t[:, POST.reduce] == Reduce.INTERPOLATE)
     for column, name, limit in (
-        (POST.mode, "mode", Mode.SINGLE), (POST.ky_count, "tap rows", 2), (POST.kx_count, "tap columns", 2),
+        (POST.mode, "mode", RequantMode.SINGLE.code), (POST.ky_count, "tap rows", 2), (POST.kx_count, "tap columns", 2),
         (POST.y_weight, "y_weight", INTERPOLATION_ONE), (POST.x_weight, "x_weight", INTERPOLATION_ONE),
     ):  # fmt: skip
         checker.most(f"{name} of an interpolation", np.where(mixes, t[:, column], 0), limit)
@@ -234,8 +234,8 @@ def _check_operands(checker: _Checker, t: Table, spad: npt.NDArray[np.bool_]) ->
 
 def bad_multipliers(q: Table, e: Table, mode: Table) -> npt.NDArray[np.bool_]:
     """Where a multiplier and shift are not what `accel.machine.numerics` accepts in `mode` ."""
-    shift_min = np.array([RequantMode(m.name.lower()).shift_min for m in Mode])[mode]
-    valid = (q >= 1 << 30) & (e >= shift_min) & (e <= SHIFT_MAX) & ((mode != Mode.FP32) | (q % 128 == 0))
+    shift_min = np.array([m.shift_min for m in RequantMode])[mode]
+    valid = (q >= 1 << 30) & (e >= shift_min) & (e <= SHIFT_MAX) & ((mode != RequantMode.FP32.code) | (q % 128 == 0))
     return np.asarray(~(valid | ((q == 0) & (e == 0))))
 
 

@@ -61,14 +61,6 @@ class Reduce(IntEnum):
     INTERPOLATE = 4
 
 
-class Mode(IntEnum):
-    """Requantization mode of a POST instruction; names are `accel.machine.numerics` modes in upper case."""
-
-    TFLITE = 0
-    SINGLE = 1
-    FP32 = 2
-
-
 @dataclass(frozen=True)
 class Field:
     """One field: `width` bits, two's complement if `signed`; `low` is the smallest legal value of a count."""

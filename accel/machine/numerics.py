@@ -43,11 +43,21 @@ Int64: TypeAlias = Any
 
 
 class RequantMode(StrEnum):
-    """How int32 sums are rounded on their way back to int8."""
+    """How int32 sums are rounded to int8, in the order of `code`: programs and files rely on it."""
 
     TFLITE = "tflite"
     SINGLE = "single"
     FP32 = "fp32"
+
+    @classmethod
+    def of_code(cls, code: int) -> RequantMode:
+        """The mode of a POST instruction whose field `mode` is `code`."""
+        return list(cls)[code]
+
+    @property
+    def code(self) -> int:
+        """What field `mode` of a POST instruction says."""
+        return list(type(self)).index(self)
 
     @property
     def shift_min(self) -> int:

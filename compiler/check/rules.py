@@ -8,7 +8,7 @@ import numpy.typing as npt
 from accel.errors import ProgramError
 from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.machine.depthwise import check_depthwise
-from accel.machine.isa import Instruction, Memory, Mode, Opcode, Reduce, Source, Unit
+from accel.machine.isa import Instruction, Memory, Opcode, Reduce, Source, Unit
 from accel.machine.numerics import INTERPOLATION_ONE, SHIFT_MAX, RequantMode
 from compiler.schedule.footprint import Footprint, Space, overlap
 
@@ -60,8 +60,8 @@ def _check_depthwise(config: ArchConfig, i: Instruction) -> None:
 
 def _check_post(config: ArchConfig, i: Instruction) -> None:
     lanes = config.post_lanes
-    _most(i, "mode", i["mode"], max(Mode))
-    mode = RequantMode(Mode(i["mode"]).name.lower())
+    _most(i, "mode", i["mode"], len(RequantMode) - 1)
+    mode = RequantMode.of_code(i["mode"])
     if mode not in config.requant_modes:
         raise ProgramError(f"POST mode must be one of {', '.join(config.requant_modes)}, got {mode}")
     _most(i, "reduce", i["reduce"], max(Reduce))

@@ -114,7 +114,7 @@ def post_accumulators(
 def result_fields(layer: Layer, tile: Tile, param_row: int, table: int) -> dict[str, int]:
     """How many results a POST makes, and how sums become results."""
     return {
-        "mode": layer.mode,
+        "mode": layer.mode.code,
         "oy_count": tile.height,
         "ox_count": tile.width,
         "param_address": param_row,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from accel.machine.isa import FIELDS, Mode, Opcode, Reduce
+from accel.machine.isa import FIELDS, Opcode, Reduce
 from accel.machine.layout import Hwc, hwc
-from accel.machine.numerics import INT8_MAX, INT8_MIN
+from accel.machine.numerics import INT8_MAX, INT8_MIN, RequantMode
 from accel.network.nodes import Node, Pad, ResizeNearest
 from compiler.lower.layers import IDENTITY, Pair, Place, Region, VectorLayer, Window
 
@@ -22,7 +22,7 @@ Copies = tuple[list[VectorLayer], dict[str, Place]]
 
 def copy_value(
     node: Node,
-    mode: Mode,
+    mode: RequantMode,
     source: str,
     shape: Hwc,
     output: str,
@@ -57,7 +57,7 @@ def copy_value(
     )
 
 
-def pad_copies(node: Pad, mode: Mode, source: str, shape: Hwc) -> Copies | None:
+def pad_copies(node: Pad, mode: RequantMode, source: str, shape: Hwc) -> Copies | None:
     """Padding around an image; None for padded channels."""
     before, after = hwc(node.before), hwc(node.after)
     if len(node.before) == 2 or before[2] or after[2] or max(before) > _PADDING_MAX:
@@ -67,7 +67,7 @@ def pad_copies(node: Pad, mode: Mode, source: str, shape: Hwc) -> Copies | None:
     return [copy_value(node, mode, source, shape, node.output, output_shape, window, node.value)], {}
 
 
-def resize_copies(node: ResizeNearest, mode: Mode, source: str, shape: Hwc) -> Copies | None:
+def resize_copies(node: ResizeNearest, mode: RequantMode, source: str, shape: Hwc) -> Copies | None:
     """One copy for every pair of arithmetic progressions of rows and columns; None if there are many."""
     rows, columns = _progressions(node.rows), _progressions(node.columns)
     if rows is None or columns is None or len(rows) * len(columns) > COPIES_MAX:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.machine.isa import Mode, Reduce
+from accel.machine.isa import Reduce
 from accel.machine.layout import hwc
-from accel.machine.numerics import INT8_MAX, INT8_MIN, INTERPOLATION_ONE
+from accel.machine.numerics import INT8_MAX, INT8_MIN, INTERPOLATION_ONE, RequantMode
 from accel.network.nodes import ResizeBilinear
 from compiler.lower.layers import InterpolationLayer, Neighbours, Record, Region, Window
 from compiler.lower.scope import Scope
@@ -43,7 +43,7 @@ def lower_interpolation(scope: Scope, node: ResizeBilinear) -> InterpolationLaye
     )
 
 
-def scaling(mode: Mode) -> tuple[int, Record]:
+def scaling(mode: RequantMode) -> tuple[int, Record]:
     """Shift of every tap, and the record that divides their sum by 2**20, rounding half away from zero.
 
     Notes
@@ -57,7 +57,7 @@ def scaling(mode: Mode) -> tuple[int, Record]:
     ties towards plus infinity. The excess is not 0 and tips a negative tie down, away from zero; as it is at most
     2**-23, less than the 2**-20 between a tie and the next sum, it changes no other result.
     """
-    return (2, (0, 1 << 30, -20)) if mode is Mode.TFLITE else (1, (0, (1 << 30) + 1, -19))
+    return (2, (0, 1 << 30, -20)) if mode is RequantMode.TFLITE else (1, (0, (1 << 30) + 1, -19))
 
 
 def _neighbours(mixes: NDArray[np.int32]) -> tuple[Neighbours, ...]:

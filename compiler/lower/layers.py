@@ -11,8 +11,9 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.machine.isa import Mode, Reduce
+from accel.machine.isa import Reduce
 from accel.machine.layout import Hwc
+from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph
 from accel.program.program import OperatorInfo
 
@@ -70,7 +71,7 @@ class Layer:
     input_shape: Hwc
     output_shape: Hwc
     window: Window
-    mode: Mode
+    mode: RequantMode
     zero_point: int
     act_min: int
     act_max: int

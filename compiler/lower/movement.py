@@ -19,7 +19,6 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.machine.isa import Mode
 from accel.machine.layout import Hwc, chunk_offset, hwc
 from accel.network.graph import Graph
 from accel.network.nodes import (
@@ -71,7 +70,7 @@ class Movement:
     """
 
     def __init__(self, graph: Graph, rows: int, needed: set[str], host: set[str]) -> None:
-        self.graph, self.rows, self.needed, self.mode = graph, rows, needed, Mode[graph.mode.upper()]
+        self.graph, self.rows, self.needed, self.mode = graph, rows, needed, graph.mode
         self.aliases: dict[str, str] = {}
         self.constants: dict[str, NDArray[np.int8]] = {}
         self.places: dict[str, Place] = {}

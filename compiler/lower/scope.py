@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Mode
 from accel.machine.layout import Hwc, hwc
+from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph, Tensor
 
 
@@ -25,9 +25,9 @@ class Scope:
     aliases: dict[str, str] = field(default_factory=dict)
 
     @property
-    def mode(self) -> Mode:
+    def mode(self) -> RequantMode:
         """The graph's requantization mode."""
-        return Mode[self.graph.mode.upper()]
+        return self.graph.mode
 
     def tensor(self, name: str) -> Tensor:
         """A tensor of the graph."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from accel.errors import CompileError
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Mode, Reduce
+from accel.machine.isa import Reduce
 from accel.machine.layout import Hwc, hwc
+from accel.machine.numerics import RequantMode
 from accel.network.nodes import Add, AveragePool2d, Clamp, MaxPool2d, Mean, Mul, Node, Rescaled, Sub, Table
 from compiler.lower.layers import IDENTITY, Record, Region, VectorLayer, Window
 from compiler.lower.scope import Scope
@@ -111,7 +112,7 @@ VECTOR_FIELDS: dict[type[Node], Callable[[Scope, Any], dict[str, Any]]] = {
 
 def _mean_regions(
     node: AveragePool2d, config: ArchConfig, shape: Hwc, output_shape: Hwc
-) -> tuple[Mode, tuple[Region, ...]]:
+) -> tuple[RequantMode, tuple[Region, ...]]:
     """Split the output where the number of valid taps changes; each part divides by its own count."""
     window = Window(node.kernel, node.stride, node.padding[:2])
     runs = []
@@ -126,7 +127,7 @@ def _mean_regions(
     )
 
 
-def integer_mode(node: Node, config: ArchConfig, *preferred: Mode) -> Mode:
+def integer_mode(node: Node, config: ArchConfig, *preferred: RequantMode) -> RequantMode:
     """A mode of the machine that rounds integers, one of `preferred` before others.
 
     Raises
@@ -134,16 +135,16 @@ def integer_mode(node: Node, config: ArchConfig, *preferred: Mode) -> Mode:
     CompileError
         The machine has neither.
     """
-    integer = (Mode.SINGLE, Mode.TFLITE)
+    integer = (RequantMode.SINGLE, RequantMode.TFLITE)
     for mode in (*(mode for mode in preferred if mode in integer), *integer):
-        if mode.name.lower() in config.requant_modes:
+        if mode in config.requant_modes:
             return mode
     raise CompileError(
         f"{node.op} {node.name!r} needs requantization mode 'single' or 'tflite' in requant_modes of the config"
     )
 
 
-def mean_record(count: int, mode: Mode) -> Record:
+def mean_record(count: int, mode: RequantMode) -> Record:
     """Record that divides a sum of `count` int8 by `count`, rounding half away from zero.
 
     Notes
@@ -159,7 +160,7 @@ def mean_record(count: int, mode: Mode) -> Record:
     """
     if count == 1:
         return IDENTITY
-    if mode is Mode.TFLITE:
+    if mode is RequantMode.TFLITE:
         if count > 2895:
             raise CompileError(
                 f"average over {count} taps needs requantization mode 'single' in the config's requant_modes"

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from accel.machine import numerics
 from accel.machine.config import TABLE_ENTRIES
-from accel.machine.isa import Mode, Reduce, Source
+from accel.machine.isa import Reduce, Source
 from sim.fast.dma import Row
 from sim.fields import POST
 from sim.jit import index, jit_group, kernel
@@ -21,7 +21,7 @@ wrap_int32, requantize_tflite, requantize_single, scale_fp32, multiply_fp32 = ji
 )  # fmt: skip
 _ACC, _MAX, _SUB, _MUL = int(Source.ACC), int(Reduce.MAX), int(Reduce.SUB), int(Reduce.MUL)
 _INTERPOLATE = int(Reduce.INTERPOLATE)
-_TFLITE, _SINGLE, _FP32 = int(Mode.TFLITE), int(Mode.SINGLE), int(Mode.FP32)
+_TFLITE, _SINGLE, _FP32 = (mode.code for mode in numerics.RequantMode)
 
 Vector = npt.NDArray[np.int64]
 """One value per byte of the words that are written."""

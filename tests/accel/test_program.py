@@ -69,7 +69,8 @@ def test_round_trip(make: Callable[[], Program], tmp_path: Path) -> None:
     program.save(path)
     assert path.read_bytes() == data
     loaded = Program.load(path)
-    for name in ("config", "mode", "code", "constants", "inputs", "outputs", "layers", "instruction_layers", "memory_bytes"):
+    assert loaded.mode is program.mode
+    for name in ("config", "code", "constants", "inputs", "outputs", "layers", "instruction_layers", "memory_bytes"):
         assert getattr(loaded, name) == getattr(program, name)
 
 

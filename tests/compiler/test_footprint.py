@@ -12,7 +12,8 @@ from support.machine.random_programs import random_config
 
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig, preset
-from accel.machine.isa import Instruction, Memory, Mode, Opcode, Source
+from accel.machine.isa import Instruction, Memory, Opcode, Source
+from accel.machine.numerics import RequantMode
 from compiler.schedule.footprint import Access, Footprint, Intervals, Space, footprint, merge
 
 TINY = preset("tiny")
@@ -105,7 +106,7 @@ def draws(seed: int, count: int) -> Iterator[tuple[ArchConfig, Instruction]]:
     rng = np.random.default_rng(seed)
     for _ in range(count):
         config = random_config(rng)
-        draw = InstructionDraw(config, rng, 0, 1000, [Mode[config.requant_modes[0].upper()]])
+        draw = InstructionDraw(config, rng, 0, 1000, [RequantMode(config.requant_modes[0])])
         for opcode in Opcode:
             if opcode is not Opcode.DEPTHWISE or config.depthwise_taps:
                 yield config, draw.instruction(opcode)

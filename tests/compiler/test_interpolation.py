@@ -17,8 +17,8 @@ from support.networks.random_movement import append_node, mixes
 
 from accel.errors import AccelError, CompileError
 from accel.machine.config import ArchConfig, preset
-from accel.machine.isa import Mode, Opcode, decode
-from accel.machine.numerics import requantize, round_half_away
+from accel.machine.isa import Opcode, decode
+from accel.machine.numerics import RequantMode, requantize, round_half_away
 from accel.network.graph import Graph, Tensor
 from accel.network.nodes import ResizeBilinear
 from compiler import compile_graph
@@ -26,7 +26,6 @@ from compiler.emit import build
 from compiler.emit import interpolation as emit_interpolation
 from compiler.emit.interpolation import runs
 from compiler.lower import interpolation as lower_interpolation
-from compiler.lower import vector as lower_vector
 from compiler.lower.layers import InterpolationLayer, Neighbours
 from compiler.lower.network import lower
 
@@ -109,11 +108,11 @@ def test_tensors_beyond_the_scratchpad_stream() -> None:
     assert_equal(resized((30, 30, 9), (60, 60), (41, 33)), config, np.random.default_rng(2), ("fast",))
 
 
-@pytest.mark.parametrize("mode", [Mode.TFLITE, Mode.SINGLE])
-def test_taps_are_exact_and_ties_round_away_from_zero(mode: Mode) -> None:
+@pytest.mark.parametrize("mode", [RequantMode.TFLITE, RequantMode.SINGLE])
+def test_taps_are_exact_and_ties_round_away_from_zero(mode: RequantMode) -> None:
     name, (shift, record) = mode.name.lower(), lower_interpolation.scaling(mode)
     weights = np.unique(np.outer(np.arange(1025), np.arange(1025)))
-    factor = 2 if mode is Mode.TFLITE else 1
+    factor = 2 if mode is RequantMode.TFLITE else 1
     for x in range(-128, 128):
         taps = requantize(np.int64(x << lower_interpolation.OPERAND_SHIFT), weights << 10, shift, name)
         np.testing.assert_array_equal(taps, factor * x * weights)
@@ -201,7 +200,7 @@ def _careless_runs(patch: pytest.MonkeyPatch) -> None:
 def _record(**changes: int) -> Patch:
     original = lower_interpolation.scaling
 
-    def altered(mode: Mode) -> Any:
+    def altered(mode: RequantMode) -> Any:
         shift, (bias, multiplier, exponent) = original(mode)
         return shift, (bias, multiplier + changes[mode.name], exponent)
 
@@ -226,7 +225,7 @@ MUTANTS: dict[str, Patch] = {
     "ties towards plus infinity": _record(SINGLE=-1, TFLITE=0),
     "input tiles without their last row": _one_row_less,
     "always single rounding": lambda patch: patch.setattr(
-        lower_interpolation, "integer_mode", lambda node, config, mode: lower_vector.Mode.SINGLE
+        lower_interpolation, "integer_mode", lambda node, config, mode: RequantMode.SINGLE
     ),
 }
 

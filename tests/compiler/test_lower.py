@@ -20,8 +20,7 @@ from support.networks.small_networks import (
 
 from accel.errors import CompileError
 from accel.machine.config import preset
-from accel.machine.isa import Mode
-from accel.machine.numerics import requantize
+from accel.machine.numerics import RequantMode, requantize
 from accel.network.nodes import AveragePool2d, Conv2d, FullyConnected
 from compiler.lower.layers import IDENTITY, ArrayLayer, VectorLayer, product_shape
 from compiler.lower.network import lower
@@ -42,7 +41,7 @@ def critical_sums(count: int) -> np.ndarray:
     return near[(near >= -128 * count) & (near <= 127 * count)]
 
 
-def wrong_mean(count: int, mode: Mode) -> bool:
+def wrong_mean(count: int, mode: RequantMode) -> bool:
     _, multiplier, shift = mean_record(count, mode)
     sums = critical_sums(count)
     got = requantize(sums.astype(np.int32), np.int32(multiplier), np.int8(shift), mode.name.lower())
@@ -50,23 +49,23 @@ def wrong_mean(count: int, mode: Mode) -> bool:
 
 
 def test_means_are_exact_for_every_count_of_tflite() -> None:
-    assert [count for count in range(1, 2896) if wrong_mean(count, Mode.TFLITE)] == []
+    assert [count for count in range(1, 2896) if wrong_mean(count, RequantMode.TFLITE)] == []
 
 
 def test_means_are_exact_for_counts_of_single() -> None:
     counts = [*range(1, 600), *range(600, 65026, 173), 255 * 255, *(2**n + d for n in range(1, 16) for d in (-1, 1))]
-    assert [count for count in counts if wrong_mean(count, Mode.SINGLE)] == []
+    assert [count for count in counts if wrong_mean(count, RequantMode.SINGLE)] == []
 
 
 @pytest.mark.slow
 def test_means_are_exact_for_every_count_of_single() -> None:
-    assert [count for count in range(1, 255 * 255 + 1) if wrong_mean(count, Mode.SINGLE)] == []
+    assert [count for count in range(1, 255 * 255 + 1) if wrong_mean(count, RequantMode.SINGLE)] == []
 
 
 def test_a_smaller_multiplier_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = mean_record(9, Mode.SINGLE)
+    exact = mean_record(9, RequantMode.SINGLE)
     monkeypatch.setitem(globals(), "mean_record", lambda *_: (exact[0], exact[1] - 1, exact[2]))
-    assert wrong_mean(8, Mode.SINGLE)
+    assert wrong_mean(8, RequantMode.SINGLE)
 
 
 def test_the_identity_leaves_values_as_they_are() -> None:
@@ -135,8 +134,8 @@ def test_means_have_a_region_for_every_number_of_taps() -> None:
 
 def test_means_prefer_single_rounding() -> None:
     graph = network((1, 5, 4, 2), pool(AveragePool2d, (3, 3), (1, 1)))
-    assert lower(graph, TINY).layers[0].mode is Mode.SINGLE
-    assert lower(graph, replace(TINY, requant_modes=("tflite",))).layers[0].mode is Mode.TFLITE
+    assert lower(graph, TINY).layers[0].mode is RequantMode.SINGLE
+    assert lower(graph, replace(TINY, requant_modes=("tflite",))).layers[0].mode is RequantMode.TFLITE
 
 
 def test_what_follows_a_host_operation_runs_there_too_and_says_why() -> None:

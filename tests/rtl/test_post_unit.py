@@ -14,8 +14,8 @@ from support.rtl.unit_bench import Record, Stimulus, issue_cycle, random_stimulu
 
 from accel.machine import timing
 from accel.machine.config import TABLE_ENTRIES, TABLE_WORDS, TABLES, ArchConfig, preset
-from accel.machine.isa import Instruction, Mode, Opcode, Reduce, Source
-from accel.machine.numerics import requantize
+from accel.machine.isa import Instruction, Opcode, Reduce, Source
+from accel.machine.numerics import RequantMode, requantize
 from rtl import post_lane, post_unit
 from rtl.post_unit import PostUnit
 
@@ -53,7 +53,8 @@ def random_post(rng: random.Random, config: ArchConfig) -> Instruction:
         for side, levels in (("src", ("word", "oy", "ox", "ky", "kx")), ("dst", ("word", "oy", "ox")))
         for level in levels
     }
-    scales, reduce, mode = [random_scale(rng) for _ in range(2)], rng.choice(list(Reduce)), rng.choice(list(Mode))
+    modes = [mode.code for mode in RequantMode]
+    scales, reduce, mode = [random_scale(rng) for _ in range(2)], rng.choice(list(Reduce)), rng.choice(modes)
     if reduce is Reduce.INTERPOLATE:
         scales, mode = [(0, rng.choice((1, 2, rng.randrange(-20, 20)))) for _ in range(2)], rng.choice((0, 1))
     return Instruction(
@@ -186,7 +187,7 @@ class Expected:
         return min(max(result, f["act_min"]), f["act_max"]) % 256
 
     def rescale(self, f: Instruction, x: int, multiplier: int, shift: int) -> int:
-        return int(requantize(np.int64(x), multiplier, shift, Mode(f["mode"]).name.lower()))
+        return int(requantize(np.int64(x), multiplier, shift, RequantMode.of_code(f["mode"])))
 
 
 def differences(shape: tuple[int, int, int], seed: int, instructions: int = 12, cycles: int = 500) -> list[str]:

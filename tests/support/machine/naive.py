@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_ENTRIES, TABLE_WORDS, ArchConfig
-from accel.machine.isa import Instruction, Memory, Mode, Opcode, Reduce, Source, Unit
-from accel.machine.numerics import requantize, wrap_int32
+from accel.machine.isa import Instruction, Memory, Opcode, Reduce, Source, Unit
+from accel.machine.numerics import RequantMode, requantize, wrap_int32
 from accel.machine.registers import CAUSES, COUNTED_UNITS
 from accel.machine.timing import DEPTHWISE_LATENCY, POST_LATENCY
 from support.machine.naive_timing import Machine, Store, before
@@ -99,7 +99,7 @@ class Values:
 
     def _post(self, i: Instruction) -> None:
         lanes, per_word = self.config.post_lanes, self.config.rows // self.config.post_lanes
-        mode = Mode(i["mode"]).name.lower()
+        mode = RequantMode.of_code(i["mode"])
         outputs = (range(i[f"{name}_count"]) for name in ("word", "oy", "ox", "group"))
         for w, oy, ox, g in product(*outputs):
             row = i["param_address"] + (w * per_word + g if i["per_channel"] else 0)

@@ -11,7 +11,8 @@ from accel.errors import ProgramError
 from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
 from accel.machine.depthwise import row_stream
-from accel.machine.isa import Instruction, Memory, Mode, Opcode, Reduce, Source
+from accel.machine.isa import Instruction, Memory, Opcode, Reduce, Source
+from accel.machine.numerics import RequantMode
 from compiler.check.rules import check_rules
 from compiler.schedule.footprint import Footprint, Space, footprint
 
@@ -38,7 +39,7 @@ class InstructionDraw:
     rng : numpy Generator
     pool, data : int
         First byte in external memory of the RECORDS channel records, and of the DATA_BYTES that may be overwritten.
-    modes : list of Mode
+    modes : list of RequantMode
         Requantization modes to use.
     """
 
@@ -46,7 +47,7 @@ class InstructionDraw:
     rng: np.random.Generator
     pool: int
     data: int
-    modes: list[Mode]
+    modes: list[RequantMode]
 
     def instruction(self, opcode: Opcode) -> Instruction:
         """The first draw that keeps all rules."""
@@ -250,7 +251,7 @@ class InstructionDraw:
         oy, ox = source["oy_count"], source["ox_count"]
         act = sorted((self._often(-128, -128, 127), self._often(127, -128, 127)))
         fields = {
-            "mode": int(self.rng.choice(self.modes)),
+            "mode": int(self.rng.choice([mode.code for mode in self.modes])),
             "per_channel": self._int(0, 1),
             "group_count": groups,
             "dst_address": self._int(0, config.spad_words - 1),
@@ -284,7 +285,7 @@ class InstructionDraw:
 
     def _post_spad(self) -> dict[str, int]:
         window, strides = self._window("word")
-        fp32 = Mode.FP32 in self.modes
+        fp32 = RequantMode.FP32 in self.modes
         plain = self.rng.random() < 0.4  # taps of about nine bits, as an int8 minus its zero point has
         fields = {
             "source": Source.SPAD,

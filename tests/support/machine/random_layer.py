@@ -6,7 +6,8 @@ import numpy as np
 
 from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
-from accel.machine.isa import Instruction, Memory, Mode, Opcode, Unit
+from accel.machine.isa import Instruction, Memory, Opcode, Unit
+from accel.machine.numerics import RequantMode
 from support.machine.random_instructions import DATA_BYTES, InstructionDraw
 from support.machine.random_programs import RandomProgram
 
@@ -33,7 +34,7 @@ def fill_memories(config: ArchConfig, address: int) -> list[Instruction]:
 
 def random_layer(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
     """Filled memories, a random EXEC, mostly a DEPTHWISE on its accumulators, random POSTs, one after the other."""
-    modes = [Mode[name.upper()] for name in config.requant_modes]
+    modes = [RequantMode(name) for name in config.requant_modes]
     draw = InstructionDraw(config, rng, 0, DATA_BYTES, modes)
     follow = {"wait": 1 << Unit.POST, "signal": 1 << Unit.POST}
     layer = [draw.instruction(Opcode.EXEC).replace(wait=1 << Unit.LOAD)]

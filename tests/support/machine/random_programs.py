@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, REQUANT_MODES, TABLE_WORDS, ArchConfig
-from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Mode, Opcode, Source
+from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Source
+from accel.machine.numerics import RequantMode
 from compiler.schedule.synchronize import Synchronizer
 from support.machine.random_instructions import DATA_BYTES, RECORDS, InstructionDraw, random_multiplier
 
@@ -88,7 +89,7 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, f
     program_address = INSTRUCTION_BYTES * int(rng.integers(0, 64))
     pool = program_address + size * INSTRUCTION_BYTES + int(rng.integers(0, 64))
     data = pool + RECORDS * PARAM_RECORD_BYTES + int(rng.integers(0, 64))
-    draw = InstructionDraw(config, rng, pool, data, [Mode[m.upper()] for m in config.requant_modes])
+    draw = InstructionDraw(config, rng, pool, data, [RequantMode(m) for m in config.requant_modes])
     if rng.random() < 0.5:
         draw.modes = draw.modes[:1]
     stream = _stream(draw, size)
@@ -104,7 +105,7 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, f
     code = isa.encode(instructions)
     end = program_address + len(code) if framed else dump
     memory = _bytes(rng, -(-end // 64) * 64)
-    memory[pool : pool + RECORDS * PARAM_RECORD_BYTES] = _records(rng, Mode.FP32 in draw.modes)
+    memory[pool : pool + RECORDS * PARAM_RECORD_BYTES] = _records(rng, RequantMode.FP32 in draw.modes)
     memory[program_address : program_address + len(code)] = np.frombuffer(code, np.uint8)
     return RandomProgram(code, memory, program_address, instructions)
 
@@ -149,7 +150,7 @@ def fill(config: ArchConfig, pool: int, data: int) -> list[Instruction]:
     return loads
 
 
-def show(config: ArchConfig, dump: int, mode: Mode) -> list[Instruction]:
+def show(config: ArchConfig, dump: int, mode: RequantMode) -> list[Instruction]:
     """STOREs of the whole scratchpad, then of every accumulator after POST, from `dump` on."""
 
     def store(address: int, words: int) -> Instruction:
@@ -160,7 +161,7 @@ def show(config: ArchConfig, dump: int, mode: Mode) -> list[Instruction]:
     pixels = min(config.acc_bank_words, config.spad_words)
     words = min(-(-config.cols // config.rows), config.spad_words // pixels)
     for bank in range(config.acc_banks):
-        fields = {"source": Source.ACC, "mode": mode, "per_channel": 1, "word_count": words, "ox_count": pixels}
+        fields = {"source": Source.ACC, "mode": mode.code, "per_channel": 1, "word_count": words, "ox_count": pixels}
         fields |= {"group_count": min(config.rows, config.cols) // config.post_lanes, "act_min": -128, "act_max": 127}
         fields |= {"src_address": bank * config.acc_bank_words, "src_ox_stride": 1, "dst_ox_stride": 1}
         result += [Instruction(Opcode.POST, fields | {"dst_word_stride": pixels}), store(address, words * pixels)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Memory, Mode, Opcode, Source, Unit, encode
-from accel.machine.numerics import requantize
+from accel.machine.isa import Instruction, Memory, Opcode, Source, Unit, encode
+from accel.machine.numerics import RequantMode, requantize
 
 STRIPS = 3
 PIXELS = 6
@@ -19,7 +19,7 @@ ACTIVATIONS, WEIGHTS, RECORDS, OUTPUTS = 4093, 5120, 6000, 7001
 MEMORY_BYTES = 8192
 RECORD = np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")])
 POST_FIELDS = {
-    "source": Source.ACC, "mode": Mode.SINGLE, "per_channel": 1, "src_ox_stride": 1, "dst_ox_stride": 1,
+    "source": Source.ACC, "mode": RequantMode.SINGLE.code, "per_channel": 1, "src_ox_stride": 1, "dst_ox_stride": 1,
     "zero_point": -3, "act_min": -100, "act_max": 90,
 }  # fmt: skip
 """A POST that does what `finish` does."""
