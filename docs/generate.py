@@ -1,11 +1,12 @@
-"""Write the pages that are tables of the code: docs/isa.md, docs/registers.md, docs/presets.md.
+"""Write the pages and drawings in docs/ that are made from the code: `PAGES` names them.
 
-Run `python docs/generate.py`; a test holds the files equal to what this prints.
+Run `python docs/generate.py`; a test holds the files equal to what it writes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,7 +83,14 @@ def area_lines() -> list[str]:
     ]
 
 
-PAGES = {"isa.md": isa_page, "registers.md": registers_page, "presets.md": presets_page}
+DRAWINGS = runpy.run_path(str(Path(__file__).parent / "drawings.py"))["DRAWINGS"]
+PAGES: dict[str, Callable[[], str]] = {
+    "isa.md": isa_page,
+    "registers.md": registers_page,
+    "presets.md": presets_page,
+    **DRAWINGS,
+}
+"""Files in docs/ and what makes them."""
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
