@@ -89,6 +89,7 @@ def block_diagram(config: ArchConfig) -> str:
     acc = (f"{config.acc_banks} banks, {size(config.acc_words * cols * 4)}", f"words of {cols} int32")
     taps = f"{size(config.depthwise_words * config.depthwise_lanes)}, words of {config.depthwise_lanes} int8"
     param = f"{config.param_channels} records, {size(config.param_channels * PARAM_RECORD_BYTES)}"
+    lanes = (f"{config.depthwise_lanes} lanes of", f"{config.depthwise_taps} taps")
     maths = "add, subtract, multiply, pool, interpolate"
     boxes = [
         Box("outside", 20, 40, 110, 470, "DRAM", (f"AXI4, {bus} bit",)),
@@ -101,7 +102,7 @@ def block_diagram(config: ArchConfig) -> str:
         Box("memory", 390, 300, 160, 130, "SPAD", spad),
         Box("memory", 390, 450, 160, 60, "PARAM, TABLE", (param, f"{TABLES} tables of {TABLE_ENTRIES} int8")),
         Box("unit", 620, 150, 150, 80, "EXEC", (f"{rows} x {cols} PEs,", "weight stationary")),
-        Box("unit", 620, 255, 150, 80, "DEPTHWISE", (f"{config.depthwise_lanes} lanes of", f"{config.depthwise_taps} taps")),
+        Box("unit", 620, 255, 150, 80, "DEPTHWISE", lanes),
         Box("memory", 830, 180, 110, 130, "ACC", acc),
         Box("unit", 620, 400, 320, 110, "POST", (f"{config.post_lanes} lanes: bias, requantize, clamp, table,", maths)),
     ]  # fmt: skip
