@@ -9,15 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from accel.api import RunResult, compile, run, verilog
+    from accel.api import RunResult, compile, load, load_program, run, verilog
     from accel.coverify import Verification, VerificationError, verify
     from accel.errors import AccelError
     from accel.frontends import load_model
     from accel.machine.config import ArchConfig, load_config, preset
     from accel.network.graph import Graph
     from accel.network.graph_file import load_graph, save_graph
+    from accel.network.real import dequantize_output, quantize_input
     from accel.program.program import Program
-    from accel.quantizer import dequantize_output, quantize, quantize_input
+    from accel.quantizer import quantize
 
 __version__ = "0.1.0"
 
@@ -30,13 +31,15 @@ _EXPORTS = {
     "Verification": "accel.coverify",
     "VerificationError": "accel.coverify",
     "compile": "accel.api",
-    "dequantize_output": "accel.quantizer",
+    "dequantize_output": "accel.network.real",
+    "load": "accel.api",
     "load_config": "accel.machine.config",
     "load_graph": "accel.network.graph_file",
     "load_model": "accel.frontends",
+    "load_program": "accel.api",
     "preset": "accel.machine.config",
     "quantize": "accel.quantizer",
-    "quantize_input": "accel.quantizer",
+    "quantize_input": "accel.network.real",
     "run": "accel.api",
     "save_graph": "accel.network.graph_file",
     "verify": "accel.coverify",
@@ -53,9 +56,11 @@ __all__ = [
     "VerificationError",
     "compile",
     "dequantize_output",
+    "load",
     "load_config",
     "load_graph",
     "load_model",
+    "load_program",
     "preset",
     "quantize",
     "quantize_input",

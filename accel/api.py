@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,30 @@ from accel.program.sections import MAGIC
 from accel.report.layers import LayerRow, layer_rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunResult:
     """One inference in the simulator.
 
     Parameters
     ----------
+    program : Program
     outputs : dict of str to ndarray of int8
-        The graph's outputs.
+        In the shapes of the graph, under the model's names and in its order.
     cycles : int
         Length of the run.
-    layers : list of LayerRow
     simulation : sim.SimulationResult
         Everything else: stamps, stall causes, memories.
     """
 
+    program: Program
     outputs: dict[str, NDArray[np.int8]]
     cycles: int
-    layers: list[LayerRow]
     simulation: Any
+
+    @cached_property
+    def layers(self) -> list[LayerRow]:
+        """Where the cycles went, a row for each layer; computed when first asked for."""
+        return layer_rows(self.program, self.simulation)
 
 
 def as_config(config: ArchConfig | str) -> ArchConfig:
@@ -128,7 +134,7 @@ def run(
     memory = program.memory_image(inputs)
     result = sim.execute(program.config, program.code, program.code_address, memory, engine=engine)
     outputs = program.read_outputs(result.memory)
-    return RunResult(outputs, result.total_cycles, layer_rows(program, result), result)
+    return RunResult(program, outputs, result.total_cycles, result)
 
 
 def verilog(config: ArchConfig | str, *, verification: bool = False) -> str:

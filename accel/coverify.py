@@ -62,7 +62,7 @@ class VerificationError(DivergenceError):
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared and found equal.
+    """What was compared, and how much of it differed.
 
     Parameters
     ----------
@@ -74,12 +74,18 @@ class Verification:
         Bytes of external memory compared.
     outputs : dict of str to ndarray of int8
         The network's outputs, from the Verilog's memory.
+    differing_bytes, differing_cycles, differing_stamps : int
+        Counted in the two results: bytes of memory, the difference of the runs' lengths, and issue and completion
+        cycles (two stamps an instruction). Whoever gets a `Verification` from `verify` finds 0: it raises otherwise.
     """
 
     cycles: int
     instructions: int
     memory_bytes: int
     outputs: dict[str, NDArray[np.int8]]
+    differing_bytes: int
+    differing_cycles: int
+    differing_stamps: int
 
 
 def verify(
@@ -120,9 +126,32 @@ def verify(
     divergence = first_divergence(program.code, simulated, emulated)
     if divergence is not None:
         raise VerificationError(divergence)
+    return count_differences(program, simulated, emulated)
+
+
+def count_differences(program: Program, simulated: Any, emulated: Any) -> Verification:
+    """Compare two results (`execute_both`) of a program and count what differs, whatever `first_divergence` found."""
+    units = isa.decode_table(program.code)[:, 0]
+    stamps = 0
+    for unit in Unit:
+        mine = np.isin(units, [opcode for opcode in isa.Opcode if opcode.unit is unit])
+        for kind in ("issue", "complete"):
+            stamps += _unequal(getattr(simulated, kind)[mine], getattr(emulated, kind)[unit])
     return Verification(
-        emulated.total_cycles, program.instruction_count, len(memory), program.read_outputs(emulated.memory)
+        cycles=emulated.total_cycles,
+        instructions=program.instruction_count,
+        memory_bytes=len(simulated.memory),
+        outputs=program.read_outputs(emulated.memory),
+        differing_bytes=_unequal(simulated.memory, emulated.memory),
+        differing_cycles=abs(simulated.total_cycles - emulated.total_cycles),
+        differing_stamps=stamps,
     )
+
+
+def _unequal(mine: NDArray[Any], theirs: NDArray[Any]) -> int:
+    """Positions at which two lists differ; what only one has differs."""
+    common = min(len(mine), len(theirs))
+    return int(np.count_nonzero(mine[:common] != theirs[:common])) + abs(len(mine) - len(theirs))
 
 
 def random_inputs(program: Program, seed: int) -> dict[str, NDArray[np.int8]]:

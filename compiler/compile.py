@@ -50,6 +50,8 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
             f"graph {graph.name!r} must need at most {MEMORY_LIMIT_BYTES} bytes of external memory, got {memory_bytes}"
         )
     slots = {name: _slot(graph, name, builder.dram) for name in (*graph.inputs, *network.outputs)}
+    wanted = [name for name in graph.outputs if name in network.outputs]
+    delivered = dict.fromkeys((*wanted, *network.outputs))
     program = Program(
         config=config,
         mode=graph.mode,
@@ -59,7 +61,7 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
         constants_address=builder.constants_address,
         memory_bytes=memory_bytes,
         inputs=tuple(slots[name] for name in graph.inputs),
-        outputs=tuple(slots[name] for name in network.outputs),
+        outputs=tuple(slots[name] for name in delivered),
         layers=tuple(LayerInfo(a.name, a.op, a.macs, *product_shape(a)) for a in network.layers),
         instruction_layers=tuple(scheduler.instruction_layers),
         host=network.host,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 from accel.errors import InputError
 from accel.files import write_atomic
 from accel.machine.numerics import RequantMode
-from accel.program.program import Program, TensorSlot
-from accel.quantizer.convert import quantize_real
+from accel.network.graph import Tensor
+from accel.network.real import dequantize, find_layout, layouts, quantize_real
+from accel.program.program import Program
 
 Arrays: TypeAlias = NDArray[Any] | dict[str, NDArray[Any]]
-_LAYOUTS = {"NHWC": (0, 1, 2, 3), "NCHW": (0, 2, 3, 1)}
-"""Orders of images' axes, and how each is transposed to the first."""
 
 
 def read_arrays(path: Path) -> Arrays:
-    """The array of a .npy file, or the arrays of a .npz file by name.
+    """The array of a .npy file or of a .npz file that holds one, whatever its name; several arrays by name.
 
     Raises
     ------
@@ -35,7 +34,8 @@ def read_arrays(path: Path) -> Arrays:
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
-            return {name: loaded[name] for name in loaded.files}
+            arrays = {name: loaded[name] for name in loaded.files}
+            return next(iter(arrays.values())) if len(arrays) == 1 else arrays
     except OSError as error:
         raise InputError(f"{path}: must be a readable .npy or .npz file, got {error.strerror or error}") from None
     except Exception as error:
@@ -71,54 +71,54 @@ def split_samples(program: Program, data: Arrays, layout: str | None = None) -> 
     ----------
     program : Program
     data : ndarray, or dict of str to ndarray
-        int8 in the program's shapes, samples first; or real numbers, which are quantized; or uint8, if the program's
-        model has inputs of uint8.
+        Samples first: int8, or real numbers, which are quantized, or uint8, if the program's model has inputs of uint8.
+        One array is enough if there is one input.
     layout : {"NCHW", "NHWC"}, optional
-        Order of real images; by default the one that fits the shape.
+        Order of images' axes; by default the model's, or the one that fits.
 
     Raises
     ------
     InputError
         A name, type or shape is not the program's; the message has the file's shape.
     """
-    if layout not in (None, *_LAYOUTS):
-        raise InputError(f"layout must be one of {', '.join(_LAYOUTS)}, got {layout!r}")
+    names = [tensor.name for tensor in program.input_tensors]
     if not isinstance(data, dict):
-        if len(program.inputs) != 1:
-            names = ", ".join(slot.name for slot in program.inputs)
-            raise InputError(f"the program has several inputs: give a .npz file with the names {names}")
-        data = {program.inputs[0].name: data}
-    known = {slot.name: slot for slot in program.inputs}
-    data = {
-        name: _as_int8(array, known[name], program.mode, layout) if name in known else array
-        for name, array in data.items()
-    }
-    counts = sorted({len(array) if array.ndim else 0 for array in data.values()})
+        if len(names) != 1:
+            raise InputError(f"the program has several inputs: give a .npz file with the names {', '.join(names)}")
+        data = {names[0]: data}
+    if sorted(data) != sorted(names):
+        raise InputError(f"inputs must be named {', '.join(sorted(names))}, got {', '.join(sorted(data))}")
+    batches = {t.name: _as_int8(data[t.name], t, program.mode, layout) for t in program.input_tensors}
+    counts = sorted({len(batch) for batch in batches.values()})
     if len(counts) != 1 or counts == [0]:
         raise InputError(f"inputs must hold one number of samples along their first axis, got {counts}")
-    samples = [{name: array[i : i + 1] for name, array in data.items()} for i in range(counts[0])]
-    program.check_inputs(samples[0])
-    return samples
+    return [dict(zip(batches, sample, strict=True)) for sample in zip(*batches.values(), strict=True)]
 
 
-def _as_int8(array: NDArray[Any], slot: TensorSlot, mode: RequantMode, layout: str | None) -> NDArray[np.int8]:
-    """A batch for one input as the integers that the machine reads."""
-    if array.ndim and array.shape[1:] == slot.shape[1:] and array.dtype == np.int8:
-        return array
-    if array.ndim and array.shape[1:] == slot.shape[1:] and array.dtype == np.uint8 and slot.unsigned:
-        return (array ^ 0x80).view(np.int8)
-    if array.dtype.kind == "f" and (order := _order(array, slot, layout)):
-        return quantize_real(array.transpose(order), slot.tensor, mode)
-    kinds = "int8, uint8 or float32" if slot.unsigned else "int8 or float32"
-    shape = ", ".join(["samples", *map(str, slot.shape[1:])])
-    raise InputError(f"input {slot.name!r} must be {kinds} of shape ({shape}), got {array.dtype} {array.shape}")
+def join_samples(
+    program: Program, samples: Sequence[Mapping[str, NDArray[np.int8]]], layout: str | None, *, real: bool
+) -> dict[str, NDArray[Any]]:
+    """The outputs of several runs as batches in the model's shapes, or in `layout`: int8, or float32 if `real`."""
+    batches: dict[str, NDArray[Any]] = {}
+    for tensor in program.output_tensors:
+        target = layouts(tensor, layout)[0]
+        arrays = [target.from_graph(sample[tensor.name]).reshape(target.samples_shape) for sample in samples]
+        batches[tensor.name] = dequantize(np.stack(arrays), tensor) if real else np.stack(arrays)
+    return batches
 
 
-def _order(array: NDArray[Any], slot: TensorSlot, layout: str | None) -> tuple[int, ...]:
-    """How to transpose a batch to the order of axes of an input; empty if no order fits."""
-    inner = slot.shape[1:]
-    orders = [order for name, order in _LAYOUTS.items() if layout in (None, name)] if len(inner) == 3 else [(0, 1)]
-    fitting = [o for o in orders if array.ndim == len(o) and tuple(array.shape[axis] for axis in o[1:]) == inner]
-    if len(fitting) > 1 and set(inner) != {1}:
-        raise InputError(f"input {slot.name!r} of shape {array.shape} may be NCHW or NHWC: say which with --layout")
-    return fitting[0] if fitting else ()
+def _as_int8(array: NDArray[Any], tensor: Tensor, mode: RequantMode, layout: str | None) -> list[NDArray[np.int8]]:
+    """A batch for one input as the integers that the machine reads, sample by sample."""
+    kinds = [np.dtype(np.int8), *([np.dtype(np.uint8)] if tensor.unsigned else [])]
+    if layout is None and array.dtype in kinds and tensor.source is None:
+        layout = "NHWC"
+    source = find_layout(tensor, array.shape[1:], layout, of_samples=True) if array.ndim else None
+    if source is None or not (array.dtype in kinds or array.dtype.kind == "f"):
+        names = ", ".join(str(kind) for kind in kinds) + " or float32"
+        shape = ", ".join(["samples", *map(str, layouts(tensor, layout)[0].samples_shape)])
+        raise InputError(f"input {tensor.name!r} must be {names} of shape ({shape}), got {array.dtype} {array.shape}")
+    if array.dtype.kind == "f":
+        array = quantize_real(array, tensor, mode)
+    elif array.dtype == np.uint8:
+        array = (array ^ 0x80).view(np.int8)
+    return [source.to_graph(sample.reshape(source.shape), tensor.shape) for sample in array]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+import shutil
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -58,19 +59,36 @@ def progress() -> Iterator[Stage]:
         yield stage
 
 
-def print_layers(rows: Any, title: str) -> None:
+def print_layers(rows: Any, title: str, *, wide: bool) -> None:
     """A table of `accel.report.layers.LayerRow`s."""
     from accel.cli.tables import layer_table
 
-    print_table(layer_table(rows, title))
+    print_table(layer_table(rows, title, wide=wide), wide=wide)
 
 
-def print_table(table: Table) -> None:
-    """A table as wide as the terminal, or 120 columns."""
+def print_table(table: Table, *, wide: bool) -> None:
+    """A table as wide as the terminal (80 columns if there is none), or as wide as its cells if `wide`."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+    def console(width: int | None) -> Console:
+        return Console(width=width, markup=False, emoji=False, highlight=False)
+
+    console(console(10_000).measure(table).maximum if wide else None).print(table)
+
+
+def echo_lines(lines: Iterable[str], indent: int = 2) -> None:
+    """Lines, broken between words where the terminal ends and continued after `indent` spaces."""
+    width = shutil.get_terminal_size().columns
+    for line in lines:
+        for part in textwrap.wrap(
+            line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]:
+            click.echo(part)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def echo_json(value: Any) -> None:

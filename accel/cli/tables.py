@@ -4,30 +4,72 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accel.report.layers import LayerRow
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_HEADINGS = (
-    "layer", "operator", "MACs", "cycles", "hidden", "utilization", "bound", "read B", "written B", "SCALE-Sim",
-)  # fmt: skip
+_NAME_WIDTH = 22
 
 
-def layer_table(rows: list[LayerRow], title: str) -> Table:
-    """A rich table of a run's layers, with their sum."""
+class Column(NamedTuple):
+    """A column of a table.
+
+    Parameters
+    ----------
+    heading : str
+    is_text : bool
+        Left-aligned, and folded where the table is too wide; numbers are never cut.
+    only_wide : bool
+        Left out unless the table may be wider than 80 columns.
+    """
+
+    heading: str
+    is_text: bool = False
+    only_wide: bool = False
+
+
+_LAYERS = (
+    Column("layer", is_text=True),
+    Column("operator", is_text=True),
+    Column("MACs"),
+    Column("cycles"),
+    Column("hidden", only_wide=True),
+    Column("utilization"),
+    Column("bound", is_text=True),
+    Column("read B", only_wide=True),
+    Column("written B", only_wide=True),
+    Column("SCALE-Sim", only_wide=True),
+)
+
+
+def make_table(
+    title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]], total: Sequence[str], *, wide: bool
+) -> Table:
+    """A rich table with a last row of totals; rows and totals have a cell for each column, shown or not."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title)
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("layer", "operator", "bound") else "right")
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    shown = [index for index, column in enumerate(columns) if wide or not column.only_wide]
+    for index in shown:
+        if columns[index].is_text:
+            table.add_column(columns[index].heading, max_width=_NAME_WIDTH, overflow="fold")
+        else:
+            table.add_column(columns[index].heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*(row[index] for index in shown))
     table.add_section()
-    table.add_row(*_cells(_total(rows)))
+    table.add_row(*(total[index] for index in shown))
     return table
+
+
+def layer_table(rows: list[LayerRow], title: str, *, wide: bool) -> Table:
+    """A rich table of a run's layers, with their sum."""
+    return make_table(title, _LAYERS, map(_cells, rows), _cells(_total(rows)), wide=wide)
 
 
 def _cells(row: LayerRow) -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.machine.numerics import RequantMode
+from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph, Tensor
 from accel.network.nodes import Broadcast, Constant, Node, Reshape, Table
 from accel.network.windows import Shape
@@ -55,6 +56,14 @@ def image_shape(shape: Shape) -> Shape:
     return shape if len(shape) == 4 else (1, 1, 1, shape[1])
 
 
+class Port(NamedTuple):
+    """An input or output of a model: the graph's tensor, and the model's own name and layout for it."""
+
+    value: str
+    name: str
+    layout: ArrayLayout
+
+
 @dataclass
 class GraphBuilder:
     """A graph in the making."""
@@ -67,22 +76,16 @@ class GraphBuilder:
         """Add a tensor under `name`, or a similar name if that is taken; returns the name."""
         if math.prod(shape) > LARGEST_TENSOR:
             raise ModelError(f"tensor {name!r} must have at most {LARGEST_TENSOR} elements, got shape {shape!r}")
-        free = self._free(name)
+        free = free_name(name, self.tensors)
         self.tensors[free] = Tensor(free, shape, *parameters, unsigned)
         self.tensors[free].check()
-        return free
-
-    def _free(self, name: str) -> str:
-        free, number = name or "tensor", 1
-        while free in self.tensors:
-            free, number = f"{name or 'tensor'}_{number}", number + 1
         return free
 
     def emit(self, kind: type[Node], inputs: Sequence[str], parameters: Parameters, name: str, **fields: Any) -> str:
         """Add a node whose output has `parameters`; returns the output's name, which begins with `name`."""
         if len(self.nodes) >= MOST_NODES:
             raise ModelError(f"model must have at most {MOST_NODES} operations; split it")
-        output = self._free(name)
+        output = free_name(name, self.tensors)
         node = kind(name=f"{kind.__name__.lower()}_{len(self.nodes)}", inputs=tuple(inputs), output=output, **fields)
         node.check()
         self.declare(output, node.output_shape(*(self.shape(value) for value in inputs)), parameters)
@@ -121,23 +124,53 @@ class GraphBuilder:
         shape = image_shape(canonical(value.shape))
         return self.emit(Constant, [], parameters, name, value=value.reshape(shape))
 
-    def finish(self, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
-        """The graph without what its outputs do not need.
+    def finish(self, name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> Graph:
+        """The graph without what its outputs do not need; inputs and outputs have the model's names, order and layouts.
 
         Notes
         -----
         An output that is an input, or listed twice, is copied by a table, because a graph's outputs are distinct.
         """
-        distinct: list[str] = []
-        for value in outputs:
-            if value in distinct or value in inputs:
+        ports = list(inputs)
+        for port in outputs:
+            value = port.value
+            if any(value == other.value for other in ports):
                 value = self.emit(Table, [value], self.parameters(value), f"{value}_copy", table=IDENTITY_TABLE)
-            distinct.append(value)
-        needed = set(distinct)
+            ports.append(port._replace(value=value))
+        given, returned = [port.value for port in inputs], [port.value for port in ports[len(inputs) :]]
+        needed = {*given, *returned}
         nodes: list[Node] = []
         for node in reversed(self.nodes):
             if node.output in needed:
                 needed.update(node.inputs)
                 nodes.append(node)
-        tensors = {key: tensor for key, tensor in self.tensors.items() if key in needed or key in inputs}
-        return Graph(name, self.mode, tensors, tuple(reversed(nodes)), tuple(inputs), tuple(distinct))
+        names = self._names(ports, needed)
+        tensors = {
+            names[key]: replace(tensor, name=names[key]) for key, tensor in self.tensors.items() if key in needed
+        }
+        for port in ports:
+            tensors[names[port.value]] = replace(tensors[names[port.value]], source=port.layout)
+        renamed = (
+            replace(node, inputs=tuple(names[key] for key in node.inputs), output=names[node.output])
+            for node in reversed(nodes)
+        )
+        return Graph(
+            name, self.mode, tensors, tuple(renamed), *(tuple(names[key] for key in keys) for keys in (given, returned))
+        )
+
+    def _names(self, ports: Sequence[Port], needed: Collection[str]) -> dict[str, str]:
+        """The name of every tensor in the finished graph: the model's for its inputs and outputs, distinct for all."""
+        names, taken = dict[str, str](), set[str]()
+        for value, name in [*((port.value, port.name) for port in ports), *((key, key) for key in self.tensors)]:
+            if value in needed and value not in names:
+                names[value] = free_name(name, taken)
+                taken.add(names[value])
+        return names
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """`name`, or with a number behind it if that is taken."""
+    free, number = name or "tensor", 1
+    while free in taken:
+        free, number = f"{name or 'tensor'}_{number}", number + 1
+    return free

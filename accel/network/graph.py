@@ -15,6 +15,7 @@ import numpy as np
 
 from accel.errors import GraphError
 from accel.machine.numerics import INT8_MAX, INT8_MIN, SHIFT_MAX, RequantMode, requant_mode
+from accel.network.array_layout import ArrayLayout
 from accel.network.nodes import (
     NODE_TYPES,
     Add,
@@ -64,6 +65,8 @@ class Tensor:
         In [-128, 127].
     unsigned : bool
         The model's own file holds these integers as uint8, larger by 128.
+    source : ArrayLayout or None
+        The model's own shape and order of axes, where the tensor is an input or output of a model that was read.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Tensor:
     scale: float
     zero_point: int
     unsigned: bool = False
+    source: ArrayLayout | None = None
 
     def check(self) -> None:
         """Raise `GraphError` unless every field is in its range."""
@@ -87,6 +91,10 @@ class Tensor:
         check_range(where, "zero_point", self.zero_point, INT8_MIN, INT8_MAX)
         if type(self.unsigned) is not bool:
             raise GraphError(f"{where}: unsigned must be true or false, got {self.unsigned!r}")
+        if self.source is not None and not (self.source.is_valid and self.source.elements == math.prod(self.shape)):
+            raise GraphError(
+                f"{where}: source must have the tensor's number of elements and an order of all axes, got {self.source}"
+            )
 
     @property
     def parameters(self) -> tuple[float, int]:
@@ -141,6 +149,16 @@ class Graph:
             node.check()
             self._check_multipliers(node)
             self._check_tensors(node)
+
+    @property
+    def input_tensors(self) -> tuple[Tensor, ...]:
+        """What the user gives."""
+        return tuple(self.tensors[name] for name in self.inputs)
+
+    @property
+    def output_tensors(self) -> tuple[Tensor, ...]:
+        """What the user gets."""
+        return tuple(self.tensors[name] for name in self.outputs)
 
     def producer(self, tensor: str) -> Node | None:
         """The node that writes `tensor`; None for an input of the graph."""

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from accel.errors import GraphError
 from accel.files import write_atomic
+from accel.network.array_layout import ArrayLayout
 from accel.network.graph import NODE_TYPES, Graph, Node, Tensor
 
-FORMAT, VERSION = "accel-graph", 1
+FORMAT, VERSION = "accel-graph", 2
 _MAGIC = b"PK\x03\x04"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _DTYPES = {"int8", "int32"}
@@ -132,7 +133,10 @@ def _parse_header(header: dict[str, Any], members: dict[str, bytes]) -> Graph:
             f"format and version must be {FORMAT!r} {VERSION}, got {header['format']!r} {header['version']!r}; "
             "quantize the model again with this version"
         )
-    tensors = [Tensor(**{**fields, "shape": tuple(fields["shape"])}) for fields in header["tensors"]]
+    tensors = [
+        Tensor(**{**fields, "shape": tuple(fields["shape"]), "source": ArrayLayout.parse(fields["source"])})
+        for fields in header["tensors"]
+    ]
     return Graph(
         name=header["name"],
         mode=header["mode"],

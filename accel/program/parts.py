@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from accel.errors import ProgramError
 from accel.machine import layout
+from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Tensor
 
 
@@ -25,6 +26,7 @@ class TensorSlot:
     scale: float
     zero_point: int
     unsigned: bool = False
+    source: ArrayLayout | None = None
 
     def __post_init__(self) -> None:
         self.tensor.check()
@@ -33,7 +35,7 @@ class TensorSlot:
     @property
     def tensor(self) -> Tensor:
         """The activation."""
-        return Tensor(self.name, self.shape, self.scale, self.zero_point, self.unsigned)
+        return Tensor(self.name, self.shape, self.scale, self.zero_point, self.unsigned, self.source)
 
     @property
     def size_bytes(self) -> int:

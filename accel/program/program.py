@@ -23,7 +23,8 @@ from accel.files import write_atomic
 from accel.machine import isa, layout
 from accel.machine.config import ArchConfig
 from accel.machine.numerics import RequantMode, requant_mode
-from accel.network.graph import Graph
+from accel.network.array_layout import ArrayLayout
+from accel.network.graph import Graph, Tensor
 from accel.network.graph_file import dump_graph, parse_graph
 from accel.program.parts import LayerInfo, OperatorInfo, TensorSlot, check_integer
 from accel.program.sections import join_sections, split_sections
@@ -140,6 +141,17 @@ class Program:
     def output_names(self) -> list[str]:
         """Names of what a run returns: the host's outputs, or the machine's."""
         return list(self.host.outputs) if self.host else [slot.name for slot in self.outputs]
+
+    @property
+    def input_tensors(self) -> tuple[Tensor, ...]:
+        """What the user gives."""
+        return tuple(slot.tensor for slot in self.inputs)
+
+    @property
+    def output_tensors(self) -> tuple[Tensor, ...]:
+        """What a run returns."""
+        tensors = self.host.tensors if self.host else {slot.name: slot.tensor for slot in self.outputs}
+        return tuple(tensors[name] for name in self.output_names)
 
     def memory_image(self, inputs: Mapping[str, NDArray[np.int8]] | NDArray[np.int8]) -> NDArray[np.uint8]:
         """External memory before the run.
@@ -279,4 +291,6 @@ def _places(slots: tuple[TensorSlot, ...]) -> Iterator[tuple[str, int, int]]:
 
 
 def _slots(rows: list[dict[str, Any]]) -> tuple[TensorSlot, ...]:
-    return tuple(TensorSlot(**{**row, "shape": tuple(row["shape"])}) for row in rows)
+    return tuple(
+        TensorSlot(**{**row, "shape": tuple(row["shape"]), "source": ArrayLayout.parse(row["source"])}) for row in rows
+    )

@@ -7,16 +7,12 @@ from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.frontends.onnx.float_layers import FloatArray
-from accel.machine.numerics import INT32_MAX, RequantMode, round_half_away
+from accel.machine.numerics import INT32_MAX, RequantMode
+from accel.network.real import round_real
 from accel.quantizer.calibrate import Range
 
 SMALLEST_MULTIPLIER = 2.0**-24
 """Weight scales are not finer than this share of an output step per input step: that would change no output."""
-
-
-def round_real(x: NDArray[np.floating], mode: RequantMode) -> NDArray[np.float64]:
-    """Reals to integers as the runtimes of `mode` do: ties to even in `fp32`, away from zero otherwise."""
-    return np.rint(x).astype(np.float64) if mode is RequantMode.FP32 else round_half_away(x)
 
 
 def affine_parameters(limits: Range, mode: RequantMode) -> tuple[float, int]:

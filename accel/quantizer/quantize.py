@@ -24,6 +24,7 @@ from accel.frontends.onnx.float_layers import (
     Sum,
 )
 from accel.frontends.onnx.float_reader import read_onnx
+from accel.frontends.onnx.values import onnx_layout
 from accel.machine.numerics import (
     RequantMode,
     activation_range,
@@ -127,7 +128,7 @@ class _Builder:
         self.nodes: list[Node] = []
         self.flattened: dict[str, tuple[int, int, int]] = {}
         for name in network.inputs:
-            self.tensors[name] = Tensor(name, nhwc(network.shapes[name]), *affine_parameters(ranges[name], mode))
+            self.tensors[name] = self._tensor(name, affine_parameters(ranges[name], mode))
 
     def add(self, layer: Layer) -> None:
         """Quantize one layer."""
@@ -140,11 +141,16 @@ class _Builder:
             parameters = affine_parameters(self.ranges[layer.output], self.mode)
         if layer.output not in self.network.shapes:
             raise ModelError(f"{layer.operator} {layer.name!r}: shape of {layer.output!r} must be known; fix all sizes")
-        out = Tensor(layer.output, nhwc(self.network.shapes[layer.output]), *parameters)
+        out = self._tensor(layer.output, parameters)
         self.tensors[out.name] = out
         self._track_order(layer, source, out)
         fields = {"name": self._node_name(layer), "inputs": layer.inputs, "output": layer.output}
         self.nodes.append(_QUANTIZERS[type(layer)](self, layer, out, fields))
+
+    def _tensor(self, name: str, parameters: tuple[float, int]) -> Tensor:
+        shape = self.network.shapes[name]
+        is_port = name in (*self.network.inputs, *self.network.outputs)
+        return Tensor(name, nhwc(shape), *parameters, source=onnx_layout(shape) if is_port else None)
 
     def check_outputs(self) -> None:
         """Refuse outputs whose features are not in the order of the float network."""

@@ -23,7 +23,7 @@ from accel.report.layers import operator_lines
 
 def rendered(summary: GraphSummary | ProgramSummary) -> list[str]:
     console = Console(width=120, file=(out := io.StringIO()), markup=False, emoji=False, highlight=False)
-    console.print(summarize(summary, "net")[0])
+    console.print(summarize(summary, "net", wide=True)[0])
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 

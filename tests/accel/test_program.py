@@ -21,9 +21,9 @@ from accel.machine.config import preset
 from accel.machine.numerics import RequantMode
 from accel.network import reference
 from accel.network.nodes import AveragePool2d
+from accel.network.real import quantize_real
 from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
 from accel.program.sections import PREFIX, join_sections
-from accel.quantizer.convert import quantize_real
 
 LARGEST_RUN_BYTES = 1 << 22
 """Mutants with larger memories are loaded, not run."""

@@ -14,7 +14,8 @@ from support.networks.float_models import FloatArray, Node, load, onnx_model, sq
 from accel.errors import AccelError, InputError, ModelError
 from accel.network.graph import Add, AveragePool2d, Conv2d, FullyConnected, MaxPool2d, Reshape
 from accel.network.graph_file import dump_graph
-from accel.quantizer import dequantize_output, quantize, quantize_input
+from accel.network.real import dequantize_output, quantize_input
+from accel.quantizer import quantize
 from accel.quantizer.quantize import _Builder
 
 RNG_SEED = 1
@@ -200,8 +201,12 @@ def test_image_layouts_of_inputs_and_outputs() -> None:
     low, high = ((limit - graph.tensors["x"].zero_point) * scale for limit in (-128, 127))
     assert np.abs(dequantize_output(graph, q) - np.clip(x, low, high)).max() <= scale * 0.5001
     assert dequantize_output(graph, q, layout="NHWC").shape == (1, 6, 9, 4)
-    with pytest.raises(InputError, match=r"^input 'x' must have shape \(1, 4, 6, 9\) \(NCHW\), got \(1, 6, 9, 4\)$"):
-        quantize_input(graph, x.transpose(0, 2, 3, 1))
+    assert np.array_equal(q, quantize_input(graph, x.transpose(0, 2, 3, 1)))
+    with pytest.raises(InputError, match=r"^input 'x' must have shape \(1, 4, 6, 9\), got \(1, 6, 9, 4\)$"):
+        quantize_input(graph, x.transpose(0, 2, 3, 1), layout="NCHW")
+    message = r"^input 'x' must have shape \(1, 4, 6, 9\) or \(1, 6, 9, 4\), got \(1, 9, 4, 6\)$"
+    with pytest.raises(InputError, match=message):
+        quantize_input(graph, x.transpose(0, 3, 1, 2))
     with pytest.raises(InputError, match=r"^layout must be 'NCHW' or 'NHWC', got 'HWC'$"):
         quantize_input(graph, x, layout="HWC")
     with pytest.raises(InputError, match=r"^input 'x' must be finite$"):

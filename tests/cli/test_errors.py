@@ -40,7 +40,7 @@ def test_wrong_inputs_are_one_sentence(files: Path) -> None:
     np.save("unsigned.npy", np.zeros((1, 4, 5, 3), np.uint8))
     np.save("none.npy", np.zeros((0, 4, 5, 3), np.int8))
     np.save("scalar.npy", np.int8(3))
-    np.savez("named.npz", image=np.zeros((1, 4, 5, 3), np.int8))
+    np.savez("named.npz", image=np.zeros((1, 4, 5, 3), np.int8), mask=np.zeros((1, 4, 5, 3), np.int8))
     np.save("objects.npy", np.array([{}], object), allow_pickle=True)
     Path("text.npy").write_text("hello")
     Path("short.npy").write_bytes(Path("x.npy").read_bytes()[:-1])
@@ -52,7 +52,7 @@ def test_wrong_inputs_are_one_sentence(files: Path) -> None:
     assert error(*RUN, "nan.npy") == "Error: input 't0' must be finite"
     assert error(*RUN, "scalar.npy") == f"{must} int8 ()"
     assert error(*RUN, "none.npy") == "Error: inputs must hold one number of samples along their first axis, got [0]"
-    assert error(*RUN, "named.npz") == "Error: inputs must be named t0, got image"
+    assert error(*RUN, "named.npz") == "Error: inputs must be named t0, got image, mask"
     assert error(*RUN, "missing.npy") == (
         "Error: missing.npy: must be a readable .npy or .npz file, got No such file or directory"
     )
@@ -67,7 +67,7 @@ def test_wrong_options_are_one_sentence(files: Path) -> None:
     assert error("verify", "a.program", "--simulator", "modelsim") == (
         "Error: simulator must be one of verilator, icarus, amaranth, got 'modelsim'"
     )
-    assert error(*RUN, "x.npy", "--layout", "CHWN") == "Error: layout must be one of NHWC, NCHW, got 'CHWN'"
+    assert error(*RUN, "x.npy", "--layout", "CHWN") == "Error: layout must be 'NCHW' or 'NHWC', got 'CHWN'"
     assert error("config", "huge") == (
         "Error: config must be one of tiny, edge, large, datacenter or a TOML file, got 'huge'"
     )

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.cli.invoke import error, success
+from support.networks.small_networks import conv, network
 
 import accel
 from accel.network import reference
@@ -34,8 +35,10 @@ def onnx_pool(kind: int, size: int = 5) -> bytes:
 
 
 def expected_output(model: str, inputs: Any) -> Any:
+    """The reference's integers; those of ONNX images in ONNX's order of axes."""
     graph = accel.load_model(model)
-    return np.concatenate([reference.run(graph, sample[None])[graph.outputs[0]] for sample in inputs])
+    outputs = np.concatenate([reference.run(graph, sample[None])[graph.outputs[0]] for sample in inputs])
+    return outputs.transpose(0, 3, 1, 2) if model.endswith(".onnx") else outputs
 
 
 def test_graphs_are_compiled_on_the_way(files: Path) -> None:
@@ -58,7 +61,7 @@ def test_verify_compiles_too(files: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     def same(program: accel.Program, inputs: Any, **options: Any) -> accel.Verification:
         seen.append(program)
-        return accel.Verification(1234, 5, 4096, {})
+        return accel.Verification(1234, 5, 4096, {}, 0, 0, 0)
 
     monkeypatch.setattr("accel.coverify.verify", same)
     success("verify", "a.graph", "--config", "tiny")
@@ -82,6 +85,9 @@ def test_integers_of_onnx(files: Path, kind: int) -> None:
     np.save("u.npy", (integers.astype(np.int16) + 128).astype(np.uint8))
     success("run", "pool.onnx", "--config", "tiny", "--input", "i.npy", "-o", "y.npy")
     np.testing.assert_array_equal(np.load("y.npy"), expected_output("pool.onnx", integers))
+    np.save("own.npy", integers.transpose(0, 3, 1, 2))
+    success("run", "pool.onnx", "--config", "tiny", "--input", "own.npy", "-o", "z.npy")
+    assert Path("z.npy").read_bytes() == Path("y.npy").read_bytes()
     unsigned = ["--config", "tiny", "--input", "u.npy", "-o", "z.npy"]
     if kind == TensorProto.UINT8:
         success("run", "pool.onnx", *unsigned)
@@ -91,7 +97,7 @@ def test_integers_of_onnx(files: Path, kind: int) -> None:
         assert Path("z.npy").read_bytes() == Path("y.npy").read_bytes()
     else:
         assert error("run", "pool.onnx", *unsigned) == (
-            "Error: input 'x' must be int8 or float32 of shape (samples, 4, 5, 3), got uint8 (2, 4, 5, 3)"
+            "Error: input 'x' must be int8 or float32 of shape (samples, 3, 4, 5), got uint8 (2, 4, 5, 3)"
         )
 
 
@@ -126,7 +132,7 @@ def test_ties_of_real_inputs_round_as_the_network_does(files: Path) -> None:
     assert Path("half.out.npy").read_bytes() == Path("next.out.npy").read_bytes()  # tflite: away from zero
 
 
-def test_images_that_fit_in_both_orders_need_the_option(files: Path) -> None:
+def test_images_that_fit_in_both_orders_have_the_models_own(files: Path) -> None:
     model = onnx.load_model_from_string(onnx_pool(TensorProto.FLOAT, 3))
     for value, size in ((model.graph.input[0], 3), (model.graph.output[0], 2)):
         value.type.tensor_type.shape.dim[2].dim_value = size
@@ -134,12 +140,43 @@ def test_images_that_fit_in_both_orders_need_the_option(files: Path) -> None:
     real = np.random.default_rng(1).normal(0, 3, (1, 3, 3, 3)).astype(np.float32)
     np.save("r.npy", real)
     arguments = ["run", "square.onnx", "--config", "tiny", "--input", "r.npy"]
-    assert error(*arguments) == "Error: input 'x' of shape (1, 3, 3, 3) may be NCHW or NHWC: say which with --layout"
     graph = accel.load_model("square.onnx")
     for layout in ("NCHW", "NHWC"):
         success(*arguments, "--layout", layout, "-o", "y.npy")
         integers = accel.quantize_input(graph, real, layout=layout)
-        np.testing.assert_array_equal(np.load("y.npy"), expected_output("square.onnx", integers))
+        expected = expected_output("square.onnx", integers)
+        np.testing.assert_array_equal(
+            np.load("y.npy"), expected.transpose(0, 2, 3, 1) if layout == "NHWC" else expected
+        )
+    success(*arguments, "-o", "y.npy")
+    np.testing.assert_array_equal(
+        np.load("y.npy"), expected_output("square.onnx", real_to_int8(graph, real.transpose(0, 2, 3, 1)))
+    )
+
+
+def real_to_int8(graph: accel.Graph, nhwc: Any) -> Any:
+    """The integers of a real image in the graph's order, of mode fp32."""
+    tensor = graph.tensors[graph.inputs[0]]
+    return np.clip(np.rint(nhwc / np.float32(tensor.scale)) + tensor.zero_point, -128, 127).astype(np.int8)
+
+
+def test_images_that_fit_in_both_orders_need_the_option_where_no_model_says(files: Path) -> None:
+    graph = network((1, 3, 3, 3), conv(2, (1, 1)))
+    accel.save_graph(graph, "b.graph")
+    real = np.random.default_rng(1).normal(0, 3, (1, 3, 3, 3)).astype(np.float32)
+    np.save("r.npy", real)
+    arguments = ["run", "b.graph", "--config", "tiny", "--input", "r.npy"]
+    assert error(*arguments) == "Error: input 't0' of shape (3, 3, 3) may be NCHW or NHWC: give the layout"
+    for layout in ("NCHW", "NHWC"):
+        success(*arguments, "--layout", layout, "-o", "y.npy")
+        integers = accel.quantize_input(graph, real, layout=layout)
+        expected = expected_output("b.graph", integers)
+        np.testing.assert_array_equal(
+            np.load("y.npy"), expected.transpose(0, 3, 1, 2) if layout == "NCHW" else expected
+        )
+    np.save("i.npy", integers)
+    success("run", "b.graph", "--config", "tiny", "--input", "i.npy", "-o", "y.npy")
+    np.testing.assert_array_equal(np.load("y.npy"), expected)
 
 
 def test_compile_of_the_api_reads_files(files: Path) -> None:

@@ -24,7 +24,7 @@ from accel.frontends.onnx import vector as onnx_vector
 from accel.frontends.onnx.quantized import read_quantized_onnx
 from accel.network import reference
 from accel.network.graph import Graph
-from accel.quantizer import quantize_input
+from accel.network.real import quantize_input
 
 FEW, MANY = 5, 250
 

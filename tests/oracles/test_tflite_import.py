@@ -16,7 +16,7 @@ from accel.frontends.tflite import movement as tflite_movement
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.reader import read_tflite
 from accel.network import fixed_point, reference
-from accel.quantizer import dequantize_output, quantize_input
+from accel.network.real import dequantize_output, quantize_input
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accel.errors import AccelError, ModelError
-from accel.frontends.builder import GraphBuilder
+from accel.frontends.builder import GraphBuilder, Port
 from accel.frontends.model_file import ModelSource, naming
 from accel.frontends.onnx.file import FOLDED_IF_CONSTANT, evaluate, initializers, load_onnx
 from accel.frontends.onnx.float_operators import OnnxNode
@@ -21,11 +21,13 @@ from accel.frontends.onnx.values import (
     RawInput,
     Real,
     Sums,
+    onnx_layout,
     unknown_batch,
 )
 from accel.frontends.onnx.vector import VECTOR
 from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph
+from accel.network.windows import Shape
 
 if TYPE_CHECKING:
     import onnx
@@ -87,14 +89,17 @@ def _read(model: onnx.ModelProto) -> Graph:
         raise ModelError(f"model must have opset {OLDEST_OPSET} or later, got {opset}; convert it")
     imp = Importer(GraphBuilder(RequantMode.FP32), initializers(model))
     inputs = [value for value in model.graph.input if value.name not in imp.constants]
+    shapes: dict[str, Shape] = {}
     for value in inputs:
-        imp.values[value.name] = _input(value)
+        imp.values[value.name] = raw = _input(value)
+        shapes[raw.name] = raw.shape
     for index, proto in enumerate(model.graph.node):
         _translate(model, imp, proto, index, opset)
     outputs = [_output(imp, value.name) for value in model.graph.output]
     if unread := [value.name for value in inputs if value.name not in imp.inputs]:
         raise ModelError(f"model input {unread[0]!r} must be read by a quantized operator")
-    return imp.builder.finish(model.graph.name or "model", [imp.inputs[value.name] for value in inputs], outputs)
+    given = [Port(imp.inputs[name], name, onnx_layout(shape)) for name, shape in shapes.items()]
+    return imp.builder.finish(model.graph.name or "model", given, outputs)
 
 
 def _is_quantized(operator: str) -> bool:
@@ -113,18 +118,18 @@ def _input(value: onnx.ValueInfoProto) -> RawInput:
     return RawInput(value.name, shape, *(tensor.elem_type == kind for kind in (kinds[0], kinds[2])))
 
 
-def _output(imp: Importer, name: str) -> str:
-    """The graph's tensor for an output of the model, in ONNX's order where that is not the graph's layout of images."""
+def _output(imp: Importer, name: str) -> Port:
+    """The graph's tensor for an output of the model; a flattened image is brought into ONNX's order."""
     value = imp.values.get(name)
     if isinstance(value, Pending) and value.default is not None:
-        return value.finish(value.default, {})
+        value = Activation(value.finish(value.default, {}), value.shape)
     if isinstance(value, Real):
         value = value.activation
     if not isinstance(value, Activation):
         raise ModelError(f"model output {name!r} must be quantized, or come from DequantizeLinear or Softmax")
     if value.pixels is not None:
-        return imp.builder.reshape(imp.row_major(value), value.shape)
-    return value.name
+        value = Activation(imp.builder.reshape(imp.row_major(value), value.shape), value.shape)
+    return Port(value.name, name, onnx_layout(value.shape))
 
 
 def _translate(model: onnx.ModelProto, imp: Importer, proto: onnx.NodeProto, index: int, opset: int) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from accel.errors import ModelError
 from accel.frontends.builder import GraphBuilder, Parameters, canonical
 from accel.frontends.onnx.float_operators import OnnxNode
+from accel.network.array_layout import ArrayLayout
 from accel.network.nodes import Table, Transpose
 from accel.network.windows import Shape
 
@@ -246,6 +247,11 @@ def graph_shape(shape: Shape) -> Shape:
     """The shape of a graph's tensor for one of ONNX's."""
     full = canonical(shape)
     return (1, full[2], full[3], full[1]) if len(shape) == 4 else full
+
+
+def onnx_layout(shape: Shape) -> ArrayLayout:
+    """The layout of a tensor of ONNX beside the graph's: images have their channels first."""
+    return ArrayLayout.channels_first(shape) if len(shape) == 4 else ArrayLayout.row_major(shape)
 
 
 def unknown_batch(name: str, dims: list[int]) -> Shape:

@@ -7,13 +7,14 @@ import struct
 import numpy as np
 
 from accel.errors import AccelError, ModelError
-from accel.frontends.builder import GraphBuilder, canonical
+from accel.frontends.builder import GraphBuilder, Port, canonical
 from accel.frontends.model_file import ModelSource, naming, read_model
 from accel.frontends.tflite.arithmetic import ARITHMETIC
 from accel.frontends.tflite.file import TfliteFile, parse
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
 from accel.machine.numerics import RequantMode
+from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph
 
 TRANSLATORS = ARITHMETIC | MOVEMENT
@@ -81,11 +82,13 @@ def _translate(file: TfliteFile) -> Graph:
             raise file.tensors[index].error(
                 "must be int8, or real and quantized by the model, to be an input or output"
             )
-    return builder.finish(file.name, _distinct(file.inputs, values), _distinct(file.outputs, values))
+    return builder.finish(file.name, _ports(file, file.inputs, values), _ports(file, file.outputs, values))
 
 
-def _distinct(indices: tuple[int, ...], values: dict[int, str]) -> list[str]:
-    return [values[index] for index in indices]
+def _ports(file: TfliteFile, indices: tuple[int, ...], values: dict[int, str]) -> list[Port]:
+    """Inputs or outputs of the model: TensorFlow Lite's axes have the graph's order."""
+    tensors = [(values[index], file.tensors[index]) for index in indices]
+    return [Port(value, tensor.name, ArrayLayout.row_major(tensor.shape)) for value, tensor in tensors]
 
 
 def _translate_operator(op: Operation) -> None:

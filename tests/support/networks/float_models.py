@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from accel.network.graph import Graph
+from accel.network.real import dequantize_output, quantize_input
 from accel.network.reference import run
-from accel.quantizer import dequantize_output, quantize_input
 
 FloatArray = NDArray[np.float32]
 Node = tuple[str, Sequence[str], str, Mapping[str, Any]]

@@ -1,0 +1,137 @@
+"""Commands that execute programs: demo, run, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from accel.cli.console import counted, echo_json, echo_lines, print_layers, progress
+from accel.cli.options import CONFIG, FILE, FOLDER, JSON, LAYOUT, MODEL, MODEL_CONFIG, WIDE, output
+
+if TYPE_CHECKING:
+    from accel.coverify import Verification
+
+
+@click.command()
+@CONFIG
+@click.option(
+    "-o", "--output", type=FOLDER, default=Path("build/demo"), show_default=True,
+    help="Folder to write Verilog, graph and program to; made if it does not exist.",
+)  # fmt: skip
+@WIDE
+@JSON
+def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
+    """Quantize, compile, simulate and co-verify the digits network that the package carries."""
+    from accel.demo.run import run_demo
+    from accel.machine.config import load_config
+
+    machine = load_config(config)
+    with progress() as stage:
+        result = run_demo(machine, output, stage)
+    if as_json:
+        echo_json(result)
+        return
+    print_layers(result.layers, f"digits on {machine.name}: one inference, {result.cycles:,} cycles", wide=wide)
+    lines = [
+        f"float accuracy  {result.float_accuracy:.2%} of {result.images} test images (onnxruntime)",
+        f"INT8 accuracy   {result.int8_accuracy:.2%} of {result.images} test images (simulator)",
+        f"Verilog         {result.verilog}",
+        f"co-verification {_comparison([result.verification])} (1 image in Verilator)",
+    ]
+    echo_lines(lines, indent=16)
+
+
+@click.command()
+@MODEL
+@MODEL_CONFIG
+@click.option("--input", "input_path", type=FILE, required=True, help=".npy (.npz for several inputs), samples first.")
+@LAYOUT
+@output(".npy (.npz for several outputs) to write.", required=False)
+@click.option("--dequantize", is_flag=True, help="Write real outputs, not int8.")
+@click.option("--engine", default="fast", show_default=True, help="fast or stepped.")
+@WIDE
+@JSON
+def run(
+    model: Path, config: str | None, input_path: Path, layout: str | None, output: Path | None, dequantize: bool,
+    engine: str, wide: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Run a MODEL in the simulator: values and cycles of every sample of the input."""
+    from accel import api
+    from accel.cli.arrays import check_target, join_samples, read_arrays, split_samples, write_arrays
+    from accel.report.layers import operator_lines
+
+    data = read_arrays(input_path)
+    program = api.load_program(model, config)
+    if output:
+        check_target(output, program.output_names)
+    samples = split_samples(program, data, layout)
+    results = []
+    with progress() as stage:
+        advance = stage("simulate", len(samples))
+        for sample in samples:
+            results.append(api.run(program, sample, engine=engine))
+            advance()
+    if output:
+        write_arrays(output, join_samples(program, [result.outputs for result in results], layout, real=dequantize))
+    first = results[0]
+    if as_json:
+        facts = {"samples": len(results), "cycles": first.cycles, "outputs": program.output_names}
+        echo_json({**facts, "layers": first.layers, "operators": program.operators})
+        return
+    print_layers(first.layers, f"{model.name} on {program.config.name}: {first.cycles:,} cycles a sample", wide=wide)
+    echo_lines(operator_lines(program.operators))
+    if output:
+        echo_lines([f"{output}: {counted(len(results), 'sample')}"])
+
+
+@click.command()
+@MODEL
+@MODEL_CONFIG
+@click.option("--input", "input_path", type=FILE, default=None, help="As for run; default: one random sample.")
+@LAYOUT
+@click.option("--simulator", default="verilator", show_default=True, help="verilator, icarus or amaranth.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For the random input.")
+@JSON
+def verify(
+    model: Path, config: str | None, input_path: Path | None, layout: str | None, simulator: str, seed: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Run a MODEL in the simulator and in the Verilog; compare bytes, cycles and every instruction's stamps."""
+    from accel import api, coverify
+    from accel.cli.arrays import read_arrays, split_samples
+
+    data = None if input_path is None else read_arrays(input_path)
+    program = api.load_program(model, config)
+    samples = [None] if data is None else split_samples(program, data, layout)
+    results = []
+    with progress() as stage:
+        advance = stage(f"co-verify in {simulator} (the first run of a machine compiles its model)", len(samples))
+        for sample in samples:
+            results.append(coverify.verify(program, sample, simulator=simulator, seed=seed))
+            advance()
+    if as_json:
+        sizes = {name: getattr(results[0], name) for name in ("cycles", "instructions", "memory_bytes")}
+        differing = ("differing_bytes", "differing_cycles", "differing_stamps")
+        echo_json({"samples": len(results), **sizes, **{name: _total(results, name) for name in differing}})
+    else:
+        echo_lines([f"{_comparison(results)} ({counted(len(results), 'sample')} in {simulator})"])
+
+
+def _comparison(results: Sequence[Verification]) -> str:
+    """What was compared in all samples, and how much of it differed."""
+    bytes_, cycles, instructions = (_total(results, name) for name in ("memory_bytes", "cycles", "instructions"))
+    return (
+        f"{_total(results, 'differing_bytes'):,} differing bytes of {bytes_:,}, "
+        f"{_total(results, 'differing_cycles'):,} differing cycles of {cycles:,}, "
+        f"{_total(results, 'differing_stamps'):,} differing stamps of {2 * instructions:,}"
+    )
+
+
+def _total(results: Sequence[Verification], name: str) -> int:
+    return sum(getattr(result, name) for result in results)
+
+
+COMMANDS = (demo, run, verify)

@@ -1,0 +1,90 @@
+"""Commands that make files: quantize, compile, verilog, config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from accel.cli.console import echo_json, echo_lines
+from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, output
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
+@output("Graph file to write.")
+@click.option("--mode", default="tflite", show_default=True, help="Requantization: tflite, single or fp32.")
+@click.option("--calibrator", default="minmax", show_default=True, help="Activation ranges: minmax or percentile.")
+@click.option("--percentile", default=99.99, show_default=True, help="For the percentile calibrator.")
+@JSON
+def quantize(
+    model: Path, calibration: Path, output: Path, mode: str, calibrator: str, percentile: float, as_json: bool
+) -> None:
+    """Quantize a float ONNX MODEL to an integer graph."""
+    from accel.cli.arrays import read_arrays
+    from accel.network.graph_file import save_graph
+    from accel.quantizer import quantize as quantize_model
+
+    graph = quantize_model(model, read_arrays(calibration), mode=mode, calibrator=calibrator, percentile=percentile)
+    save_graph(graph, output)
+    tensors = (*graph.input_tensors, *graph.output_tensors)
+    if as_json:
+        echo_json({"graph": str(output), "nodes": len(graph.nodes), "tensors": {t.name: t for t in tensors}})
+        return
+    lines = [f"  {t.name}: int8 {t.shape}, scale {t.scale:.9g}, zero point {t.zero_point}" for t in tensors]
+    echo_lines([f"{output}: {len(graph.nodes)} nodes, mode {graph.mode}", *lines])
+
+
+@click.command("compile")
+@MODEL
+@MODEL_CONFIG
+@output("Program file to write.")
+@JSON
+def compile_command(model: Path, config: str | None, output: Path, as_json: bool) -> None:
+    """Compile a quantized MODEL to a program."""
+    from accel import api
+
+    program = api.load_program(model, config)
+    program.save(output)
+    facts = {
+        "program": str(output),
+        "instructions": program.instruction_count,
+        "constant_bytes": len(program.constants),
+        "memory_bytes": program.memory_bytes,
+        "fingerprint": program.config.fingerprint(),
+    }
+    if as_json:
+        echo_json(facts)
+        return
+    text = (
+        f"{output}: {program.instruction_count} instructions, {len(program.constants)} constant bytes, "
+        f"{program.memory_bytes} bytes of memory, for {program.config.name}"
+    )
+    echo_lines([text])
+
+
+@click.command()
+@CONFIG
+@click.option("-o", "--output", type=FOLDER, required=True, help="Folder to write to; made if it does not exist.")
+def verilog(config: str, output: Path) -> None:
+    """Write the synthesizable Verilog of a machine."""
+    from accel.machine.config import load_config
+    from rtl.verilog import write_verilog
+
+    for path in write_verilog(load_config(config), output):
+        click.echo(str(path))
+
+
+@click.command()
+@click.argument("config", default="edge")
+def config(config: str) -> None:
+    """Check a CONFIG, preset or TOML file, and print it as TOML: the start of a machine of your own."""
+    from accel.machine.config import load_config
+
+    machine = load_config(config)
+    click.echo(machine.to_toml(), nl=False)
+    click.echo(f"# fingerprint {machine.fingerprint()}")
+
+
+COMMANDS = (quantize, compile_command, verilog, config)

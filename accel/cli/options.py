@@ -1,0 +1,38 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from accel.errors import InputError
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+CONFIG = click.option("--config", default="edge", show_default=True, help="Preset or TOML file.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+MODEL = click.argument("model", type=FILE)
+MODEL_CONFIG = click.option(
+    "--config", default=None,
+    help="Machine to compile for, preset or TOML file (default: edge); a program must be for it.",
+)  # fmt: skip
+LAYOUT = click.option(
+    "--layout", default=None,
+    help="Order of images' axes, NCHW or NHWC; needed only where a shape fits both (default: the model's).",
+)  # fmt: skip
+WIDE = click.option("--wide", is_flag=True, help="Print all columns, however wide the terminal is.")
+
+
+def output(what: str, *, required: bool = True) -> Callable[[Any], Any]:
+    """The option -o for a file to write."""
+    return click.option("-o", "--output", type=FILE, required=required, callback=_in_folder, help=what)
+
+
+def _in_folder(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file to write before the work for it begins."""
+    if path and not path.parent.is_dir():
+        raise InputError(f"{path}: its folder does not exist")
+    return path

@@ -1,0 +1,61 @@
+"""Commands that show what a model or program holds: inspect, disassemble, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from accel.cli.console import echo_json, echo_lines, print_table
+from accel.cli.options import JSON, MODEL, MODEL_CONFIG, WIDE
+
+
+@click.command()
+@MODEL
+@WIDE
+@JSON
+def inspect(model: Path, wide: bool, as_json: bool) -> None:
+    """List the operators of a MODEL with shapes, scales, multipliers and sizes; of a program, its layers."""
+    from accel import api
+    from accel.cli import inspection_tables
+    from accel.network.graph import Graph
+    from accel.report.inspection import inspect_graph, inspect_program
+
+    network = api.load(model)
+    summary = inspect_graph(network) if isinstance(network, Graph) else inspect_program(network)
+    if as_json:
+        echo_json(summary)
+        return
+    table, lines = inspection_tables.summarize(summary, model.name, wide=wide)
+    print_table(table, wide=wide)
+    echo_lines(lines)
+
+
+@click.command()
+@MODEL
+@MODEL_CONFIG
+def disassemble(model: Path, config: str | None) -> None:
+    """Print the instructions of a MODEL's program."""
+    from accel import api
+    from accel.machine import isa
+
+    click.echo(isa.disassemble(api.load_program(model, config).code), nl=False)
+
+
+@click.command()
+@MODEL
+@MODEL_CONFIG
+@JSON
+def check(model: Path, config: str | None, as_json: bool) -> None:
+    """Prove a MODEL's program free of deadlocks, data races, port conflicts and accesses out of bounds."""
+    from accel import api
+    from compiler import check_program
+
+    report = check_program(api.load_program(model, config))
+    if as_json:
+        echo_json(report)
+    else:
+        echo_lines([f"{model}: proven safe; {report}"])
+
+
+COMMANDS = (inspect, disassemble, check)

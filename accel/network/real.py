@@ -1,0 +1,172 @@
+"""Real arrays in the layouts that users have to and from the int8 tensors of a network."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import InputError
+from accel.machine.numerics import RequantMode, round_half_away
+from accel.network.array_layout import LAYOUTS, ArrayLayout, image_layouts
+from accel.network.graph import Tensor
+from accel.network.windows import Shape
+
+
+class Network(Protocol):
+    """What a graph and a program say of the arrays that a user gives and gets."""
+
+    @property
+    def mode(self) -> RequantMode:
+        """How the network rounds."""
+        ...
+
+    @property
+    def input_tensors(self) -> tuple[Tensor, ...]:
+        """What the user gives, in the model's order."""
+        ...
+
+    @property
+    def output_tensors(self) -> tuple[Tensor, ...]:
+        """What the user gets, in the model's order."""
+        ...
+
+
+def quantize_input(
+    network: Network, x: NDArray[Any], name: str | None = None, *, layout: str | None = None
+) -> NDArray[np.int8]:
+    """Quantize one real sample for an input of a graph or program.
+
+    Parameters
+    ----------
+    network : Graph or Program
+    x : ndarray of real numbers
+        Of shape (1, channels, height, width), (1, height, width, channels) or (1, features).
+    name : str, optional
+        The input; not needed if there is one.
+    layout : {"NCHW", "NHWC"}, optional
+        Order of an image's axes; by default the one that fits the shape.
+
+    Returns
+    -------
+    ndarray of int8
+        In the shape of the network's input.
+
+    Raises
+    ------
+    InputError
+        `x` does not fit, fits in both orders, or holds values that are not finite.
+
+    Notes
+    -----
+    See `quantize_real`; ties as in the network's mode.
+    """
+    tensor = _tensor(network.input_tensors, name)
+    real = np.asarray(x, dtype=np.float32)
+    found = find_layout(tensor, real.shape, layout)
+    if found is None:
+        shapes = " or ".join(dict.fromkeys(str(known.shape) for known in layouts(tensor, layout)))
+        raise InputError(f"input {tensor.name!r} must have shape {shapes}, got {real.shape}")
+    return quantize_real(found.to_graph(real, tensor.shape), tensor, network.mode)
+
+
+def dequantize_output(
+    network: Network, q: NDArray[np.int8], name: str | None = None, *, layout: str | None = None
+) -> NDArray[np.float32]:
+    """The real values of one sample of an output of a graph or program.
+
+    Parameters
+    ----------
+    network : Graph or Program
+    q : ndarray of int8
+        In the shape of the network's output.
+    name : str, optional
+        The output; not needed if there is one.
+    layout : {"NCHW", "NHWC"}, optional
+        Order of an image's axes in the result; by default the graph's, NHWC.
+
+    Raises
+    ------
+    InputError
+        `q` does not have the output's shape, or the network has several outputs and `name` is none of them.
+    """
+    tensor = _tensor(network.output_tensors, name)
+    if np.shape(q) != tensor.shape:
+        raise InputError(f"output {tensor.name!r} must have shape {tensor.shape}, got {np.shape(q)}")
+    return layouts(tensor, layout)[0].from_graph(dequantize(q, tensor))
+
+
+def quantize_real(x: NDArray[Any], tensor: Tensor, mode: RequantMode) -> NDArray[np.int8]:
+    """``clamp(round(x / scale) + zero_point)`` in float32, with the scale and zero point of `tensor`; any shape.
+
+    Raises
+    ------
+    InputError
+        A value is not finite.
+    """
+    real = np.asarray(x, dtype=np.float32)
+    if not np.all(np.isfinite(real)):
+        raise InputError(f"input {tensor.name!r} must be finite")
+    steps = round_real(real / np.float32(tensor.scale), mode) + tensor.zero_point
+    return np.ascontiguousarray(np.clip(steps, -128, 127).astype(np.int8))
+
+
+def dequantize(q: NDArray[np.int8], tensor: Tensor) -> NDArray[np.float32]:
+    """``(q - zero_point) * scale`` in float32, with the scale and zero point of `tensor`; any shape."""
+    return np.asarray((q.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale))
+
+
+def round_real(x: NDArray[np.floating], mode: RequantMode) -> NDArray[np.float64]:
+    """Reals to integers as the runtimes of `mode` do: ties to even in `fp32`, away from zero otherwise."""
+    return np.rint(x).astype(np.float64) if mode is RequantMode.FP32 else round_half_away(x)
+
+
+def layouts(tensor: Tensor, layout: str | None) -> list[ArrayLayout]:
+    """The layouts in which arrays may hold a tensor, the usual one first; `layout` chooses among those of images.
+
+    Raises
+    ------
+    InputError
+        `layout` is not known.
+    """
+    if layout not in (None, *LAYOUTS):
+        raise InputError(f"layout must be {' or '.join(map(repr, LAYOUTS))}, got {layout!r}")
+    own = [tensor.source] if tensor.source else []
+    if len(tensor.shape) != 4:
+        return [*own, ArrayLayout.row_major(tensor.shape)]
+    images = image_layouts(tensor.shape)
+    if layout is None:
+        return [*own, images["NHWC"], images["NCHW"]]
+    return [images[layout], *(source for source in own if len(source.shape) != 4)]
+
+
+def find_layout(tensor: Tensor, shape: Shape, layout: str | None, *, of_samples: bool = False) -> ArrayLayout | None:
+    """The layout of an array of `shape` that holds `tensor`; None if no layout fits.
+
+    Parameters
+    ----------
+    tensor : Tensor
+    shape : tuple of int
+        Of an array for one inference; if `of_samples`, of one sample in a batch.
+    layout : {"NCHW", "NHWC"} or None
+
+    Raises
+    ------
+    InputError
+        The shape fits images in both orders.
+    """
+    known = layouts(tensor, layout)
+    fitting = [found for found in known if (found.samples_shape if of_samples else found.shape) == shape]
+    if len(set(fitting) - {tensor.source}) > 1 and tensor.source not in fitting and sum(n > 1 for n in shape) > 1:
+        raise InputError(f"input {tensor.name!r} of shape {shape} may be NCHW or NHWC: give the layout")
+    return fitting[0] if fitting else None
+
+
+def _tensor(tensors: tuple[Tensor, ...], name: str | None) -> Tensor:
+    names = tuple(tensor.name for tensor in tensors)
+    if name is None and len(tensors) == 1:
+        return tensors[0]
+    if name not in names:
+        raise InputError(f"name must be one of {names!r}, got {name!r}")
+    return tensors[names.index(name)]
