@@ -17,6 +17,7 @@ from compiler.emit.build_weighted import Source, WeightedBuilder, table_field
 from compiler.emit.interpolation import post_interpolation
 from compiler.emit.moves import Gather, fill_values
 from compiler.emit.steps import Load, Step
+from compiler.lower.geometry import Span, Tile
 from compiler.lower.layers import (
     ArrayLayer,
     ComputeLayer,
@@ -24,11 +25,10 @@ from compiler.lower.layers import (
     InterpolationLayer,
     MoveLayer,
     Network,
-    Pair,
     VectorLayer,
 )
 from compiler.plan.plan import LayerPlan, MovePlan, Plan
-from compiler.plan.tiles import Tile, View, is_covered, whole
+from compiler.plan.tiles import View, is_covered, whole
 
 Work = list[Callable[[], None]]
 """Things to build, in order."""
@@ -94,18 +94,18 @@ class Builder(WeightedBuilder):
                 finish(plan.tiles[number])
         self._finish_tail()
 
-    def _build_array_tile(self, index: int, plan: LayerPlan, number: int, channels: Pair, banks: range) -> None:
+    def _build_array_tile(self, index: int, plan: LayerPlan, number: int, channels: Span, banks: range) -> None:
         self._await_tail(plan.input_part(plan.tiles[number]))
         source = self._input_view(index, plan, 0, number, self._all_chunks(plan.layer))
         output = self._output_view(plan, plan.tiles[number], self._group_chunks(channels)[0])
         self._build_array_group(index, plan, plan.tiles[number], channels, source, output, banks)
         self._advance_tail()
 
-    def _build_depthwise_tile(self, index: int, plan: LayerPlan, number: int, channels: Pair, banks: range) -> None:
+    def _build_depthwise_tile(self, index: int, plan: LayerPlan, number: int, channels: Span, banks: range) -> None:
         source = self._input_view(index, plan, 0, number, self._group_chunks(channels))
         self._use_group(index, plan, plan.tiles[number], channels, source, banks)
 
-    def _use_group(self, index: int, plan: LayerPlan, tile: Tile, channels: Pair, source: Source, banks: range) -> None:
+    def _use_group(self, index: int, plan: LayerPlan, tile: Tile, channels: Span, source: Source, banks: range) -> None:
         output = self._output_view(plan, tile, self._group_chunks(channels)[0])
         self._build_depthwise_group(index, plan, tile, channels, source, output, banks)
 
@@ -150,14 +150,14 @@ class Builder(WeightedBuilder):
         groups, finish = self._channel_groups(array.layer), self._finisher(index + 1)
         rooms, banks = cycle(array.output_areas or ()), _split_banks(self.config.acc_banks)
 
-        def make(number: int, tile: Tile, channels: Pair, between: View) -> None:
+        def make(number: int, tile: Tile, channels: Span, between: View) -> None:
             self._await_tail(array.input_part(tile))
             source = self._band_view(index, array, number, tile)
             self._build_array_group(index, array, tile, channels, source, between, banks[0])
             self._band_end[index, number] = len(self.steps) - 1
             self._advance_tail()
 
-        def use(tile: Tile, channels: Pair, between: View) -> None:
+        def use(tile: Tile, channels: Span, between: View) -> None:
             self._use_group(index + 1, depthwise, tile, channels, (between, []), banks[1])
             if channels == groups[-1]:
                 finish(tile)
@@ -176,7 +176,7 @@ class Builder(WeightedBuilder):
         groups, finish = self._channel_groups(array.layer), self._finisher(index + 1)
         banks, made, waiting = _split_banks(self.config.acc_banks), list[Tile](), list(range(len(depthwise.tiles)))
 
-        def use(number: int, channels: Pair) -> None:
+        def use(number: int, channels: Span) -> None:
             self._build_depthwise_tile(index + 1, depthwise, number, channels, banks[1])
             if channels == groups[-1]:
                 finish(depthwise.tiles[number])
@@ -190,9 +190,9 @@ class Builder(WeightedBuilder):
                 [partial(use, i, channels) for i in ready for channels in groups],
             )
 
-    def _all_chunks(self, layer: ComputeLayer) -> Pair:
+    def _all_chunks(self, layer: ComputeLayer) -> Span:
         """All channel chunks of a layer's input."""
-        return 0, -(-layer.input_shape[2] // self.config.rows)
+        return Span(0, -(-layer.input_shape[2] // self.config.rows))
 
     # Gathers ------------------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Builder(WeightedBuilder):
         inputs = [self._input_view(index, plan, operand, number, every) for operand in range(len(layer.inputs))]
         views, needs = tuple(view for view, _ in inputs), [key for _, keys in inputs for key in keys]
         output = self._output_view(plan, tile, 0)
-        parts = [(tile.common(Tile(r.y0, r.y1, r.x0, r.x1)), r.record) for r in layer.regions]
+        parts = [(tile.common(region.tile), region.record) for region in layer.regions]
         parts = [(part, record) for part, record in parts if part.height > 0 and part.width > 0]
         for number_of_part, (part, record) in enumerate(parts, 1):
             params = self._param_load(index, record, (record,) * self.config.post_lanes)
@@ -280,7 +280,7 @@ class Builder(WeightedBuilder):
         stored: Tile | None,
     ) -> Callable[[dict[Hashable, int]], list[Instruction]]:
         """Outputs `part`, which share the record and the table in `blocks`; then the complete tile is stored."""
-        chunks = (0, -(-layer.output_shape[2] // self.config.rows))
+        chunks = Span(0, -(-layer.output_shape[2] // self.config.rows))
 
         def make(addresses: dict[Hashable, int]) -> list[Instruction]:
             fields = (addresses[blocks[0]], table_field(addresses, blocks[1]))

@@ -12,9 +12,10 @@ from compiler.emit import dma as emit_dma
 from compiler.emit.depthwise import KernelPart, column_classes, depthwise_parts, kernel_parts, pack_parts, post_columns
 from compiler.emit.steps import Load, Step
 from compiler.emit.transfers import Transfers
-from compiler.lower.layers import IDENTITY, ArrayLayer, ComputeLayer, DepthwiseLayer, Network, Pair, Record
+from compiler.lower.geometry import Span, Tile
+from compiler.lower.layers import IDENTITY, ArrayLayer, ComputeLayer, DepthwiseLayer, Network, Record
 from compiler.plan.plan import LayerPlan, Plan
-from compiler.plan.tiles import Tile, View
+from compiler.plan.tiles import View
 from compiler.plan.weights import Piece, pack_block, weight_blocks
 
 Source = tuple[View, list[Hashable]]
@@ -33,14 +34,14 @@ class WeightedBuilder(Transfers):
         super().__init__(network, plan, config)
         self._bank_turns = Counter[range]()
 
-    def _channel_groups(self, layer: ComputeLayer) -> list[Pair]:
+    def _channel_groups(self, layer: ComputeLayer) -> list[Span]:
         """Output channels that are made at a time: whole scratchpad words, one or more column tiles."""
         channels, width = layer.output_shape[2], max(self.config.rows, self.config.cols)
-        return [(first, min(first + width, channels)) for first in range(0, channels, width)]
+        return [Span(first, min(first + width, channels)) for first in range(0, channels, width)]
 
-    def _group_chunks(self, channels: Pair) -> Pair:
+    def _group_chunks(self, channels: Span) -> Span:
         """Channel chunks of a group of channels."""
-        return channels[0] // self.config.rows, -(-channels[1] // self.config.rows)
+        return Span(channels[0] // self.config.rows, -(-channels[1] // self.config.rows))
 
     def _next_accumulators(self, banks: range) -> int:
         """First word of one of these banks, which take turns."""
@@ -48,13 +49,13 @@ class WeightedBuilder(Transfers):
         return banks[self._bank_turns[banks] % len(banks)] * self.config.acc_bank_words
 
     def _build_array_group(
-        self, index: int, plan: LayerPlan, tile: Tile, channels: Pair, source: Source, output: View, banks: range
+        self, index: int, plan: LayerPlan, tile: Tile, channels: Span, source: Source, output: View, banks: range
     ) -> None:
         """Steps for a tile of the array's layer `index` and a group of channels, with accumulators in `banks`."""
         config, layer, (view, inputs) = self.config, plan.layer, source
         assert isinstance(layer, ArrayLayer)
         for c0 in range(channels[0], channels[1], config.cols):
-            part, acc = (c0, min(c0 + config.cols, channels[1])), self._next_accumulators(banks)
+            part, acc = Span(c0, min(c0 + config.cols, channels[1])), self._next_accumulators(banks)
             blocks = weight_blocks(layer, plan.chunks, config, part)
             for b, pieces in enumerate(blocks):
                 weights = self._weight_load(index, layer, part, b, pieces)
@@ -69,7 +70,7 @@ class WeightedBuilder(Transfers):
                     weights: Hashable = weights,
                     params: Hashable | None = params,
                     table: Hashable | None = table,
-                    part: Pair = part,
+                    part: Span = part,
                     acc: int = acc,
                     first: bool = b == 0,
                 ) -> list[Instruction]:
@@ -90,14 +91,14 @@ class WeightedBuilder(Transfers):
         self._note(layer.output, tile)
 
     def _build_depthwise_group(
-        self, index: int, plan: LayerPlan, tile: Tile, channels: Pair, source: Source, output: View, banks: range
+        self, index: int, plan: LayerPlan, tile: Tile, channels: Span, source: Source, output: View, banks: range
     ) -> None:
         """The same for the depthwise engine: as many channels per step as it has lanes."""
         config, layer, (view, inputs) = self.config, plan.layer, source
         assert isinstance(layer, DepthwiseLayer)
         kernel, classes = kernel_parts(layer.window, tile, config), column_classes(layer.window, tile.width)
         for c0 in range(channels[0], channels[1], config.depthwise_lanes):
-            part = (c0, min(c0 + config.depthwise_lanes, channels[1]))
+            part = Span(c0, min(c0 + config.depthwise_lanes, channels[1]))
             acc = self._next_accumulators(banks)
             weights = self._depthwise_load(index, layer, part, tuple(kernel))
             params = self._param_load(index, c0, layer.records[part[0] : part[1]])
@@ -108,7 +109,7 @@ class WeightedBuilder(Transfers):
                 weights: Hashable = weights,
                 params: Hashable = params,
                 table: Hashable | None = table,
-                part: Pair = part,
+                part: Span = part,
                 acc: int = acc,
             ) -> list[Instruction]:
                 result, posts, offset = list[Instruction](), list[Instruction](), 0
@@ -129,7 +130,7 @@ class WeightedBuilder(Transfers):
         self._note(layer.output, tile)
 
     def _depthwise_load(
-        self, index: int, layer: DepthwiseLayer, part: Pair, kernel: tuple[KernelPart, ...]
+        self, index: int, layer: DepthwiseLayer, part: Span, kernel: tuple[KernelPart, ...]
     ) -> Hashable:
         key = ("weights", index, part[0], kernel)
         if key not in self.loads:
@@ -140,11 +141,11 @@ class WeightedBuilder(Transfers):
             )
         return key
 
-    def _weight_load(self, index: int, layer: ArrayLayer, part: Pair, block: int, pieces: list[Piece]) -> Hashable:
+    def _weight_load(self, index: int, layer: ArrayLayer, part: Span, block: int, pieces: list[Piece]) -> Hashable:
         key = ("weights", index, part[0], block)
         if key not in self.loads:
             words = sum(piece.words for piece in pieces)
-            address = self._constant(pack_block(layer, pieces, *part))
+            address = self._constant(pack_block(layer, pieces, part))
             width = part[1] - part[0]
             self.loads[key] = Load(
                 key, Memory.WBUF, words, lambda base: [emit_dma.load_linear(Memory.WBUF, address, base, words, width)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Opcode, Source
+from compiler.lower.geometry import Span, Tile
 from compiler.lower.layers import ArrayLayer, Layer, VectorLayer
-from compiler.plan.tiles import Tile, View, input_tile
+from compiler.plan.tiles import View, input_tile
 from compiler.plan.weights import Piece
 
 
@@ -82,12 +83,12 @@ def post_accumulators(
     layer: ArrayLayer,
     tile: Tile,
     view: View,
-    channels: tuple[int, int],
+    channels: Span,
     acc_address: int,
     param_row: int,
     table: int,
 ) -> Instruction:
-    """POST of output channels [channels[0], channels[1]) of a tile from ACC to `view` of the output.
+    """POST of output `channels` of a tile from ACC to `view` of the output.
 
     `table` is the instruction's field of that name.
     """
@@ -187,8 +188,9 @@ def _post_run(
         taps, strides = {"ky_count": 2, "kx_count": 1}, (other - address, 0)
         fields["y_dilation"] = 0
     width = layer.output_shape[2] if first == 0 and count == 1 else config.rows
-    names = (("zero_point", "multiplier", "shift"), layer.operands)
-    operands = {f"{name}{i}": value for i in (0, 1) for name, value in zip(names[0], names[1][i], strict=True)}
+    operands = {
+        f"{name}{i}": value for i, operand in enumerate(layer.operands) for name, value in operand._asdict().items()
+    }
     return Instruction(
         Opcode.POST,
         {

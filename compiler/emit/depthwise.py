@@ -12,9 +12,10 @@ from accel.machine.config import ArchConfig
 from accel.machine.depthwise import row_stream
 from accel.machine.isa import Instruction, Opcode
 from compiler.emit.compute import window_fields
-from compiler.lower.layers import DepthwiseLayer, Window
+from compiler.lower.geometry import Tile, Window
+from compiler.lower.layers import DepthwiseLayer
 from compiler.lower.weighted import unit_of_stream
-from compiler.plan.tiles import Tile, View
+from compiler.plan.tiles import View
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from accel.machine import layout
 from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.machine.isa import Instruction, Memory, Opcode
 from accel.machine.layout import Hwc
-from compiler.lower.layers import Place, Record
-from compiler.plan.tiles import Tile, View
+from compiler.lower.geometry import Place, Span, Tile
+from compiler.lower.layers import Record
+from compiler.plan.tiles import View
 
 _Loop = tuple[int, int, int]
 """Count, bytes and scratchpad words between iterations."""
@@ -62,9 +63,9 @@ def _chunk_groups(channels: int, rows: int, first: int, last: int) -> list[tuple
 
 
 def transfer_tile(
-    opcode: Opcode, config: ArchConfig, home: Home, view: View, tile: Tile, chunks: tuple[int, int]
+    opcode: Opcode, config: ArchConfig, home: Home, view: View, tile: Tile, chunks: Span
 ) -> list[Instruction]:
-    """LOAD or STORE channel chunks [chunks[0], chunks[1]) of a tile between memory and scratchpad.
+    """LOAD or STORE channel `chunks` of a tile between memory and scratchpad.
 
     Parameters
     ----------

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Opcode, Source
 from compiler.emit.compute import destination_fields, result_fields
+from compiler.lower.geometry import Tile
 from compiler.lower.layers import InterpolationLayer, Neighbours
-from compiler.plan.tiles import Tile, View
+from compiler.plan.tiles import View
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def post_interpolation(
         "source": Source.SPAD,
         "reduce": layer.reduce,
         "left_shift": layer.left_shift,
-        "shift0": layer.operands[0][2],
-        "shift1": layer.operands[1][2],
+        "shift0": layer.operands[0].shift,
+        "shift1": layer.operands[1].shift,
         "group_count": -(-min(channels, config.rows) // config.post_lanes),
     }
     words, columns, result = -(-channels // config.rows), runs(layer.columns, tile.x0, tile.x1), []

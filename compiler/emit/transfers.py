@@ -9,10 +9,11 @@ from accel.machine.isa import Instruction, Memory, Opcode
 from accel.machine.layout import pack, tensor_bytes
 from compiler.emit import dma as emit_dma
 from compiler.emit.steps import Load, Step
-from compiler.lower.layers import ArrayLayer, ComputeLayer, Network, Pair
-from compiler.plan.folding import load_folded
+from compiler.lower.geometry import Span, Tile
+from compiler.lower.layers import ArrayLayer, ComputeLayer, Network
+from compiler.plan.folding import Sources, load_folded
 from compiler.plan.plan import LayerPlan, Plan
-from compiler.plan.tiles import Tile, View, placed, whole
+from compiler.plan.tiles import View, placed, whole
 
 ALIGNMENT_BYTES = 64
 """Alignment of tensors and constants in external memory."""
@@ -75,7 +76,7 @@ class Transfers:
         return self._constant_addresses[data]
 
     def _input_view(
-        self, index: int, plan: LayerPlan, operand: int, number: int, chunks: tuple[int, int]
+        self, index: int, plan: LayerPlan, operand: int, number: int, chunks: Span
     ) -> tuple[View, list[Hashable]]:
         """Where channel chunks of operand `operand` of tile `number` are, and the loads that bring them there."""
         layer, tile = plan.layer, plan.tiles[number]
@@ -102,17 +103,15 @@ class Transfers:
         return next((i for i in reversed(range(len(self.steps))) if key in self.steps[i].needs), -1) if key else -1
 
     def _tile_loader(
-        self, plan: LayerPlan, value: str, view: View, tile: Tile, chunks: tuple[int, int]
+        self, plan: LayerPlan, value: str, view: View, tile: Tile, chunks: Span
     ) -> Callable[[int], list[Instruction]]:
         layer = plan.layer
         if plan.folded and isinstance(layer, ArrayLayer):
-            addresses = (self._home(value).address, self._constant(bytes([layer.pad_value & 255])))
-            return lambda _: load_folded(layer, addresses, view, tile, plan.chunks)
+            sources = Sources(self._home(value).address, self._constant(bytes([layer.pad_value & 255])))
+            return lambda _: load_folded(layer, sources, view, tile, plan.chunks)
         return self._loader(value, view, view.tile, chunks)
 
-    def _loader(
-        self, value: str, view: View, tile: Tile, chunks: tuple[int, int]
-    ) -> Callable[[int], list[Instruction]]:
+    def _loader(self, value: str, view: View, tile: Tile, chunks: Span) -> Callable[[int], list[Instruction]]:
         """LOADs of channel chunks of a tile of a value to its place in a view."""
         config, home = self.config, self._home(value)
         return lambda _: emit_dma.transfer_tile(Opcode.LOAD, config, home, view, tile, chunks)
@@ -138,14 +137,14 @@ class Transfers:
                     ready = max(self._area_ready(area.base, area.words, index), self._tile_written(plan, 0, rows))
                     ready = max(ready, self._band_end.get((index, number - len(areas)), -1))
                     target = View(view.word(0, y0, part.x0), part.pixels, rows)
-                    loader = self._tile_loader(plan, value, target, rows, (0, len(plan.chunks)))
+                    loader = self._tile_loader(plan, value, target, rows, Span(0, len(plan.chunks)))
                     self.loads[key] = Load(key, Memory.SPAD, 0, loader, ready)
         return view, keys
 
-    def _row_bands(self, part: Tile) -> list[Pair]:
+    def _row_bands(self, part: Tile) -> list[Span]:
         """Rows of a tile that are loaded at a time."""
         height = max(1, 16 * self.config.rows // part.width)
-        return [(y0, min(y0 + height, part.y1)) for y0 in range(part.y0, part.y1, height)]
+        return [Span(y0, min(y0 + height, part.y1)) for y0 in range(part.y0, part.y1, height)]
 
     def _tile_written(self, plan: LayerPlan, operand: int, part: Tile) -> int:
         """The step that stores the last of what an input tile `part` holds; -1 if no step does."""
@@ -174,7 +173,7 @@ class Transfers:
             return []
         shape = self.network.shapes[value]
         view = self.plan.view(value, shape)
-        chunks = (0, -(-shape[2] // self.config.rows))
+        chunks = Span(0, -(-shape[2] // self.config.rows))
         keys: list[Hashable] = []
         for y0, y1 in self._row_bands(whole(shape)):
             if y0 >= part.y1:
@@ -201,7 +200,7 @@ class Transfers:
         base = plan.output_areas[self._turn % len(plan.output_areas)].base
         return View(base - first_chunk * tile.pixels, tile.pixels, tile)
 
-    def _stores(self, layer: ComputeLayer, view: View, tile: Tile, chunks: tuple[int, int]) -> list[Instruction]:
+    def _stores(self, layer: ComputeLayer, view: View, tile: Tile, chunks: Span) -> list[Instruction]:
         """STOREs of finished chunks of a tile, if external memory holds the value."""
         if self.network.place(layer.output).whole not in self.dram:
             return []

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from accel.machine.isa import FIELDS, Opcode, Reduce
 from accel.machine.layout import Hwc, hwc
 from accel.machine.numerics import INT8_MAX, INT8_MIN, RequantMode
 from accel.network.nodes import Node, Pad, ResizeNearest
-from compiler.lower.layers import IDENTITY, Pair, Place, Region, VectorLayer, Window
+from compiler.lower.geometry import Place, Tile, Window
+from compiler.lower.layers import IDENTITY, Operand, Record, Region, VectorLayer
 
 COPIES_MAX = 16
 """Copies that make one output; what needs more is gathered."""
@@ -37,7 +40,6 @@ def copy_value(
     The post unit subtracts `fill` from the tap and adds it to the sum, which is 0 without a tap.
     """
     height, width, _ = output_shape or shape
-    record = (fill, *IDENTITY[1:])
     return VectorLayer(
         name=node.name,
         op=node.op,
@@ -51,9 +53,9 @@ def copy_value(
         act_min=INT8_MIN,
         act_max=INT8_MAX,
         reduce=Reduce.SUM,
-        operands=(record, record),
+        operands=(Operand(fill, IDENTITY.multiplier, IDENTITY.shift),) * 2,
         left_shift=0,
-        regions=(Region(0, height, 0, width, record),),
+        regions=(Region(Tile(0, height, 0, width), Record(fill, IDENTITY.multiplier, IDENTITY.shift)),),
     )
 
 
@@ -85,13 +87,20 @@ def resize_copies(node: ResizeNearest, mode: RequantMode, source: str, shape: Hw
     return layers, places
 
 
-def _progressions(indices: tuple[int, ...]) -> list[Pair] | None:
-    """The fewest interleaved arithmetic progressions (first, step) that make up `indices`; None if there are many."""
+class Progression(NamedTuple):
+    """Indices `first`, ``first + step``, .. of rows or columns."""
+
+    first: int
+    step: int
+
+
+def _progressions(indices: tuple[int, ...]) -> list[Progression] | None:
+    """The fewest interleaved progressions that make up `indices`; None if there are many."""
     for count in range(1, min(len(indices), COPIES_MAX) + 1):
         parts = [np.array(indices[i::count]) for i in range(count)]
         steps = [int(part[1] - part[0]) if len(part) > 1 else 0 for part in parts]
         if all(
             0 <= step <= _STEP_MAX and (np.diff(part) == step).all() for part, step in zip(parts, steps, strict=True)
         ):
-            return [(int(part[0]), step) for part, step in zip(parts, steps, strict=True)]
+            return [Progression(int(part[0]), step) for part, step in zip(parts, steps, strict=True)]
     return None

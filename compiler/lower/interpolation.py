@@ -9,7 +9,8 @@ from accel.machine.isa import Reduce
 from accel.machine.layout import hwc
 from accel.machine.numerics import INT8_MAX, INT8_MIN, INTERPOLATION_ONE, RequantMode
 from accel.network.nodes import ResizeBilinear
-from compiler.lower.layers import InterpolationLayer, Neighbours, Record, Region, Window
+from compiler.lower.geometry import Tile, Window
+from compiler.lower.layers import InterpolationLayer, Neighbours, Operand, Record, Region
 from compiler.lower.scope import Scope
 from compiler.lower.vector import integer_mode
 
@@ -35,9 +36,9 @@ def lower_interpolation(scope: Scope, node: ResizeBilinear) -> InterpolationLaye
         act_min=INT8_MIN,
         act_max=INT8_MAX,
         reduce=Reduce.INTERPOLATE,
-        operands=((0, 0, shift),) * 2,
+        operands=(Operand(0, 0, shift),) * 2,
         left_shift=OPERAND_SHIFT,
-        regions=(Region(0, height, 0, width, record),),
+        regions=(Region(Tile(0, height, 0, width), record),),
         rows=_neighbours(node.rows),
         columns=_neighbours(node.columns),
     )
@@ -57,7 +58,7 @@ def scaling(mode: RequantMode) -> tuple[int, Record]:
     ties towards plus infinity. The excess is not 0 and tips a negative tie down, away from zero; as it is at most
     2**-23, less than the 2**-20 between a tie and the next sum, it changes no other result.
     """
-    return (2, (0, 1 << 30, -20)) if mode is RequantMode.TFLITE else (1, (0, (1 << 30) + 1, -19))
+    return (2, Record(0, 1 << 30, -20)) if mode is RequantMode.TFLITE else (1, Record(0, (1 << 30) + 1, -19))
 
 
 def _neighbours(mixes: NDArray[np.int32]) -> tuple[Neighbours, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple, TypeAlias
@@ -16,35 +16,42 @@ from accel.machine.layout import Hwc
 from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph
 from accel.program.program import OperatorInfo
+from compiler.lower.geometry import Place, Span, Tile, Window
 
-Pair = tuple[int, int]
-Record = tuple[int, int, int]
-"""Bias, multiplier, shift of one output channel."""
 
-IDENTITY: Record = (0, 1 << 30, 1)
+class Record(NamedTuple):
+    """Parameters of one output channel: the sum plus `bias` is requantized with `multiplier` and `shift`."""
+
+    bias: int
+    multiplier: int
+    shift: int
+
+
+class Operand(NamedTuple):
+    """How a tap is rescaled before taps are combined: `zero_point` is subtracted, then `multiplier` and `shift` act."""
+
+    zero_point: int
+    multiplier: int
+    shift: int
+
+
+IDENTITY = Record(0, 1 << 30, 1)
 """Leaves a value as it is, in every mode."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """A window sliding over an image: everything in (vertical, horizontal) order.
+class Region(NamedTuple):
+    """Outputs that share a parameter record."""
 
-    Parameters
-    ----------
-    padding : (int, int)
-        Rows above and columns left of the image; what is below and right follows from the output's size.
-    """
+    tile: Tile
+    record: Record
 
-    kernel: Pair = (1, 1)
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
 
-    def span(self, axis: int, first: int, last: int, size: int) -> Pair:
-        """Half-open range of existing input positions that outputs `first` .. `last` - 1 touch along `axis`."""
-        low = first * self.stride[axis] - self.padding[axis]
-        high = (last - 1) * self.stride[axis] - self.padding[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
-        return max(low, 0), min(high, size)
+class Product(NamedTuple):
+    """A layer as a matrix product (m, k) @ (k, n); zeros for layers without weights."""
+
+    m: int = 0
+    k: int = 0
+    n: int = 0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,9 +84,9 @@ class Layer:
     act_max: int
     table: NDArray[np.int8] | None = None
 
-    def span(self, axis: int, first: int, last: int) -> Pair:
-        """Half-open range of existing input positions that outputs `first` .. `last` - 1 touch along `axis`."""
-        return self.window.span(axis, first, last, self.input_shape[axis])
+    def span(self, axis: int, outputs: Span) -> Span:
+        """Existing input positions that `outputs` touch along `axis`."""
+        return self.window.span(axis, outputs, self.input_shape[axis])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -103,11 +110,11 @@ class ArrayLayer(Layer):
 
     unit = "array"
 
-    def input_channels(self, channel: int) -> Pair:
-        """Half-open range of input channels that an output channel sees."""
+    def input_channels(self, channel: int) -> Span:
+        """Input channels that an output channel sees."""
         depth = self.weight.shape[3]
         group = channel * self.groups // self.weight.shape[0]
-        return group * depth, (group + 1) * depth
+        return Span(group * depth, (group + 1) * depth)
 
     @property
     def macs(self) -> int:
@@ -121,31 +128,20 @@ class DepthwiseLayer(ArrayLayer):
     unit = "depthwise"
 
 
-@dataclass(frozen=True)
-class Region:
-    """Outputs of rows [y0, y1) and columns [x0, x1) that share a parameter record."""
-
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-    record: Record
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VectorLayer(Layer):
     """Pooling, elementwise arithmetic, tables: taps of one or two tensors combined by the post unit.
 
     Parameters
     ----------
-    operands : two of (zero_point, multiplier, shift)
-        How the first and every later tap is rescaled.
+    operands : two Operands
+        For the first and for every later tap.
     regions : tuple of Region
         They cover the output once.
     """
 
     reduce: Reduce
-    operands: tuple[Record, Record]
+    operands: tuple[Operand, Operand]
     left_shift: int
     regions: tuple[Region, ...]
 
@@ -177,9 +173,9 @@ class InterpolationLayer(VectorLayer):
     rows: tuple[Neighbours, ...]
     columns: tuple[Neighbours, ...]
 
-    def span(self, axis: int, first: int, last: int) -> Pair:
-        neighbours = (self.rows, self.columns)[axis][first:last]
-        return min(n.first for n in neighbours), max(n.first + n.distance for n in neighbours) + 1
+    def span(self, axis: int, outputs: Span) -> Span:
+        neighbours = (self.rows, self.columns)[axis][outputs.first : outputs.last]
+        return Span(min(n.first for n in neighbours), max(n.first + n.distance for n in neighbours) + 1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -218,38 +214,19 @@ AnyLayer: TypeAlias = ComputeLayer | MoveLayer
 """What a network consists of."""
 
 
-def product_shape(layer: AnyLayer) -> tuple[int, int, int]:
-    """The layer as a matrix product (m, k) @ (k, n); zeros for layers without weights."""
+def product_shape(layer: AnyLayer) -> Product:
+    """The matrix product that a layer is."""
     if not isinstance(layer, ArrayLayer):
-        return 0, 0, 0
-    return layer.output_shape[0] * layer.output_shape[1], math.prod(layer.weight.shape[1:]), layer.weight.shape[0]
+        return Product()
+    height, width, channels = layer.output_shape
+    return Product(height * width, math.prod(layer.weight.shape[1:]), channels)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a value lies within a larger one, `whole`.
+class Users(NamedTuple):
+    """Indices of the layers that write and that read a value, ascending."""
 
-    Parameters
-    ----------
-    chunk : int
-        First channel chunk.
-    origin, step : (int, int)
-        Pixel (y, x) of the value is pixel ``(origin[0] + y * step[0], origin[1] + x * step[1])`` of the whole.
-    """
-
-    whole: str
-    chunk: int = 0
-    origin: Pair = (0, 0)
-    step: Pair = (1, 1)
-
-    def pixel(self, y: int, x: int) -> Pair:
-        """A pixel of the value in the whole."""
-        return self.origin[0] + y * self.step[0], self.origin[1] + x * self.step[1]
-
-    def within(self, outer: Place) -> Place:
-        """The place in the value that holds the whole."""
-        step = (self.step[0] * outer.step[0], self.step[1] * outer.step[1])
-        return Place(outer.whole, outer.chunk + self.chunk, outer.pixel(*self.origin), step)
+    writers: tuple[int, ...]
+    readers: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,13 +276,26 @@ class Network:
             place = place.within(self.places[place.whole])
         return place
 
-    def users(self, whole: str) -> tuple[list[int], list[int]]:
-        """Indices of the layers that write and of those that read the value or a part of it in the scratchpad."""
-        layers = list(enumerate(self.layers))
-        writers = [i for i, layer in layers if self.place(layer.output).whole == whole]
-        return writers, [i for i, layer in layers if whole in (self.place(value).whole for value in layer.inputs)]
+    def users(self, whole: str) -> Users:
+        """The layers that write and those that read the value or a part of it in the scratchpad."""
+        return Users(self._writers.get(whole, ()), self._readers.get(whole, ()))
 
-    @property
+    @cached_property
+    def _writers(self) -> dict[str, tuple[int, ...]]:
+        return self._indices_by_whole(lambda layer: (layer.output,))
+
+    @cached_property
+    def _readers(self) -> dict[str, tuple[int, ...]]:
+        return self._indices_by_whole(lambda layer: layer.inputs)
+
+    def _indices_by_whole(self, values: Callable[[AnyLayer], tuple[str, ...]]) -> dict[str, tuple[int, ...]]:
+        found: dict[str, tuple[int, ...]] = {}
+        for index, layer in enumerate(self.layers):
+            for whole in {self.place(value).whole for value in values(layer)}:
+                found[whole] = (*found.get(whole, ()), index)
+        return found
+
+    @cached_property
     def gathered(self) -> set[str]:
         """Values that some layer reads from external memory, resident or not."""
         return {

@@ -38,7 +38,8 @@ from accel.network.nodes import (
 )
 from accel.network.reference_movement import MOVERS
 from compiler.lower.copies import copy_value, pad_copies, resize_copies
-from compiler.lower.layers import FILL, SOURCE_SHIFT, MoveLayer, Place, VectorLayer
+from compiler.lower.geometry import Place
+from compiler.lower.layers import FILL, SOURCE_SHIFT, MoveLayer, VectorLayer
 
 MOVEMENT = (Broadcast, Concat, Constant, Gather, Pad, Rearrange, Reshape, ResizeNearest, StridedSlice, Transpose)
 Ints = NDArray[np.int64]

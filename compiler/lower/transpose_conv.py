@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
 from accel.machine.layout import hwc
 from accel.network.nodes import TransposeConv2d
-from compiler.lower.layers import ArrayLayer, Place, Window
+from compiler.lower.geometry import Place, Window
+from compiler.lower.layers import ArrayLayer, Record
 from compiler.lower.scope import Scope
 
 
@@ -53,15 +55,24 @@ def lower_transpose_conv(scope: Scope, node: TransposeConv2d) -> tuple[list[Arra
                 act_min=node.act_min,
                 act_max=node.act_max,
                 weight=np.ascontiguousarray(weight),
-                records=tuple(zip(*fields, strict=True)),
+                records=tuple(Record(*columns) for columns in zip(*fields, strict=True)),
                 pad_value=zero_point,
             )
         )
     return layers, places
 
 
-def _residues(kernel: int, stride: int, padding: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """(first output, its residue, padding before the convolution) for each residue that an output has."""
+class Residue(NamedTuple):
+    """Every `stride`-th output along an axis from `first` on: these share the kernel positions of one residue."""
+
+    first: int
+    residue: int
+    padding: int
+    """Before the input of their convolution."""
+
+
+def _residues(kernel: int, stride: int, padding: int, size: int) -> Iterator[Residue]:
+    """One for each residue that an output has."""
     for first in range(min(stride, size)):
         quotient, residue = divmod(first + padding, stride)
-        yield first, residue, len(range(residue, kernel, stride)) - 1 - quotient
+        yield Residue(first, residue, len(range(residue, kernel, stride)) - 1 - quotient)

@@ -11,8 +11,9 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Reduce
 from accel.machine.layout import Hwc, hwc
 from accel.machine.numerics import RequantMode
-from accel.network.nodes import Add, AveragePool2d, Clamp, MaxPool2d, Mean, Mul, Node, Rescaled, Sub, Table
-from compiler.lower.layers import IDENTITY, Record, Region, VectorLayer, Window
+from accel.network.nodes import Add, AveragePool2d, Clamp, MaxPool2d, Mean, Mul, Multiplier, Node, Rescaled, Sub, Table
+from compiler.lower.geometry import Span, Tile, Window
+from compiler.lower.layers import IDENTITY, Operand, Record, Region, VectorLayer
 from compiler.lower.scope import Scope
 
 
@@ -41,12 +42,12 @@ def lower_vector(scope: Scope, node: Node) -> VectorLayer:
     )
 
 
-def _operand(zero_point: int, multiplier: tuple[int, int] = IDENTITY[1:]) -> Record:
-    return zero_point, *multiplier
+def _operand(zero_point: int, multiplier: Multiplier = IDENTITY[1:]) -> Operand:
+    return Operand(zero_point, *multiplier)
 
 
 def _everywhere(shape: Hwc, record: Record) -> tuple[Region, ...]:
-    return (Region(0, shape[0], 0, shape[1], record),)
+    return (Region(Tile(0, shape[0], 0, shape[1]), record),)
 
 
 def _clamp(scope: Scope, node: Any) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def _clamp(scope: Scope, node: Any) -> dict[str, Any]:
 
 def _requantized(scope: Scope, node: Any) -> dict[str, Any]:
     output = scope.tensor(node.output)
-    regions = _everywhere(hwc(output.shape), (0, node.multiplier, node.shift))
+    regions = _everywhere(hwc(output.shape), Record(0, node.multiplier, node.shift))
     return _clamp(scope, node) | {"zero_point": output.zero_point, "regions": regions}
 
 
@@ -117,13 +118,12 @@ def _mean_regions(
     window = Window(node.kernel, node.stride, node.padding[:2])
     runs = []
     for axis in (0, 1):
-        spans = [window.span(axis, i, i + 1, shape[axis]) for i in range(output_shape[axis])]
-        counts = [high - low for low, high in spans]
+        counts = [window.span(axis, Span(i, i + 1), shape[axis]).size for i in range(output_shape[axis])]
         edges = [i for i in range(len(counts)) if i == 0 or counts[i] != counts[i - 1]] + [len(counts)]
         runs.append([(first, last, counts[first]) for first, last in pairwise(edges)])
     mode = integer_mode(node, config)
     return mode, tuple(
-        Region(y0, y1, x0, x1, mean_record(ny * nx, mode)) for y0, y1, ny in runs[0] for x0, x1, nx in runs[1]
+        Region(Tile(y0, y1, x0, x1), mean_record(ny * nx, mode)) for y0, y1, ny in runs[0] for x0, x1, nx in runs[1]
     )
 
 
@@ -165,6 +165,6 @@ def mean_record(count: int, mode: RequantMode) -> Record:
             raise CompileError(
                 f"average over {count} taps needs requantization mode 'single' in the config's requant_modes"
             )
-        return 0, (1 << 31) // count + 1, 0
+        return Record(0, (1 << 31) // count + 1, 0)
     exponent = (count - 1).bit_length() - 1
-    return 0, (1 << (31 + exponent)) // count + 1, -exponent
+    return Record(0, (1 << (31 + exponent)) // count + 1, -exponent)

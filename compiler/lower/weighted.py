@@ -9,7 +9,8 @@ import numpy as np
 from accel.machine.config import ArchConfig
 from accel.machine.layout import hwc
 from accel.network.nodes import Conv2d, FullyConnected
-from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Window
+from compiler.lower.geometry import Window
+from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Record
 from compiler.lower.scope import Scope
 
 
@@ -41,7 +42,7 @@ def lower_weighted(scope: Scope, node: Conv2d | FullyConnected) -> ArrayLayer:
         act_min=node.act_min,
         act_max=node.act_max,
         weight=weight,
-        records=tuple(zip(*columns, strict=True)),
+        records=tuple(Record(*fields) for fields in zip(*columns, strict=True)),
         pad_value=zero_point,
         groups=groups,
     )

@@ -17,11 +17,12 @@ from itertools import chain, combinations, pairwise
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
+from compiler.lower.geometry import Tile
 from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Network
 from compiler.plan.allocate import Area, Scratchpad
 from compiler.plan.folding import can_fold
 from compiler.plan.plan import Band, LayerPlan
-from compiler.plan.tiles import Tile, input_tile, split, tile_pixels, tile_size
+from compiler.plan.tiles import input_tile, split, tile_pixels, tile_size
 from compiler.plan.weights import Chunk, channel_chunks, contraction_words
 
 
@@ -32,7 +33,7 @@ def may_pair(network: Network, index: int) -> bool:
         return False
     value = before.output
     kept = {network.aliases.get(name, name) for name in network.outputs} | network.gathered
-    alone = network.users(value) == ([index - 1], [index])
+    alone = network.users(value) == ((index - 1,), (index,))
     return alone and layer.inputs == (value,) and network.place(value).whole == value and value not in kept
 
 
@@ -41,9 +42,8 @@ def may_trail(network: Network, index: int) -> bool:
     if not 0 < index < len(network.layers) - 1 or not may_pair(network, index):
         return False
     value, after = network.layers[index].output, network.layers[index + 1]
-    writers = network.users(value)[0]
     on_array = isinstance(after, ArrayLayer) and after.unit == "array" and after.inputs == (value,)
-    return on_array and network.place(value).whole == value and writers == [index]
+    return on_array and network.place(value).whole == value and network.users(value).writers == (index,)
 
 
 def suits_tiles(network: Network, config: ArchConfig, index: int) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from accel.machine.layout import Hwc
+from compiler.lower.geometry import Tile
 from compiler.lower.layers import ComputeLayer, MoveLayer, Network
 from compiler.plan.allocate import Area
-from compiler.plan.tiles import Tile, View, input_tile, whole
+from compiler.plan.tiles import View, input_tile, whole
 from compiler.plan.weights import Chunk
 
 

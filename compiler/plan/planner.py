@@ -13,12 +13,13 @@ from itertools import product
 from accel.errors import CompileError
 from accel.machine.config import ArchConfig
 from accel.machine.layout import Hwc
+from compiler.lower.geometry import Tile
 from compiler.lower.layers import AnyLayer, ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, VectorLayer
 from compiler.plan.allocate import Area, Scratchpad
 from compiler.plan.folding import can_fold, folded_chunks
 from compiler.plan.pairs import PairPlanner, may_pair, may_trail, suits_tiles
 from compiler.plan.plan import Band, LayerPlan, MovePlan, Plan
-from compiler.plan.tiles import Tile, split, tile_pixels, tile_size
+from compiler.plan.tiles import split, tile_pixels, tile_size
 from compiler.plan.weights import Chunk, channel_chunks, contraction_words
 
 MOVE_WORDS = 1024
@@ -75,7 +76,7 @@ def _may_follow(network: Network, index: int) -> bool:
     before, layer = network.layers[index - 1 : index + 1]
     if not isinstance(before, ArrayLayer) or not isinstance(layer, VectorLayer) or before.output not in layer.inputs:
         return False
-    return network.place(before.output).whole == before.output and network.users(before.output)[0] == [index - 1]
+    return network.place(before.output).whole == before.output and network.users(before.output).writers == (index - 1,)
 
 
 class _Planner:
@@ -175,7 +176,7 @@ class _Planner:
         return self.network.place(value).whole not in self.residents
 
     def _place_move(self, index: int, layer: MoveLayer) -> MovePlan:
-        readers = self.network.users(layer.output)[1]
+        readers = self.network.users(layer.output).readers
         if readers and layer.output not in self.spilled:
             area = self._resident(layer.output_shape, index, max(readers))
             if area is not None:
@@ -196,7 +197,7 @@ class _Planner:
 
     def _preload(self, index: int, layer: ComputeLayer, value: str) -> None:
         """Give a network input a home in the scratchpad, unless its kernel positions are folded or it has no room."""
-        readers = self.network.users(value)[1]
+        readers = self.network.users(value).readers
         first_use = value in self.network.inputs and readers[0] == index
         if not first_use or value in self.spilled or self._folded(layer) is not None:
             return
@@ -208,7 +209,7 @@ class _Planner:
         """Folded chunks where the layer runs on the array, alone reads a network input, and folding pays."""
         if not isinstance(layer, ArrayLayer) or layer.unit != "array" or layer.inputs[0] not in self.network.inputs:
             return None
-        if len(self.network.users(layer.inputs[0])[1]) > 1:
+        if len(self.network.users(layer.inputs[0]).readers) > 1:
             return None
         return folded_chunks(layer, self.config)
 

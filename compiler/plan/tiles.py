@@ -8,45 +8,9 @@ from itertools import pairwise
 
 from accel.machine.config import ArchConfig
 from accel.machine.layout import Hwc
-from compiler.lower.layers import Layer, Pair, Place
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Rows [y0, y1) and columns [x0, x1) of an image."""
-
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return self.y1 - self.y0
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return self.x1 - self.x0
-
-    @property
-    def pixels(self) -> int:
-        """Pixels."""
-        return self.height * self.width
-
-    def intersects(self, other: Tile) -> bool:
-        """Whether the two share pixels."""
-        return self.y0 < other.y1 and other.y0 < self.y1 and self.x0 < other.x1 and other.x0 < self.x1
-
-    def common(self, other: Tile) -> Tile:
-        """The pixels that the two share; a size is negative or 0 if there are none."""
-        return Tile(max(self.y0, other.y0), min(self.y1, other.y1), max(self.x0, other.x0), min(self.x1, other.x1))
-
-    def shared_pixels(self, other: Tile) -> int:
-        """How many pixels the two share."""
-        common = self.common(other)
-        return max(common.height, 0) * max(common.width, 0)
+from accel.network.nodes import Pair
+from compiler.lower.geometry import Place, Span, Tile
+from compiler.lower.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -99,10 +63,14 @@ def tile_size(height: int, width: int, pixels: int) -> Pair:
     return max(1, min(height, pixels // columns)), columns
 
 
-def _parts(size: int, largest: int) -> list[tuple[int, int]]:
-    count = -(-size // largest)
+def _parts(size: int, largest: int) -> list[Span]:
+    return even_spans(size, -(-size // largest))
+
+
+def even_spans(size: int, count: int) -> list[Span]:
+    """`count` spans that make up `size` positions, equally long where that is possible."""
     edges = [size * i // count for i in range(count + 1)]
-    return list(pairwise(edges))
+    return [Span(first, last) for first, last in pairwise(edges)]
 
 
 def placed(tile: Tile, place: Place) -> Tile:
@@ -114,7 +82,7 @@ def placed(tile: Tile, place: Place) -> Tile:
 def input_tile(layer: Layer, tile: Tile) -> Tile:
     """The part of the input that a tile of the output needs; a pixel that it does not need if that is nothing."""
     height, width, _ = layer.input_shape
-    y0, y1 = layer.span(0, tile.y0, tile.y1)
-    x0, x1 = layer.span(1, tile.x0, tile.x1)
+    y0, y1 = layer.span(0, Span(tile.y0, tile.y1))
+    x0, x1 = layer.span(1, Span(tile.x0, tile.x1))
     y0, x0 = min(y0, height - 1), min(x0, width - 1)
     return Tile(y0, max(y1, y0 + 1), x0, max(x1, x0 + 1))

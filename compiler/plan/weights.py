@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import FIELDS, Opcode
+from compiler.lower.geometry import Span
 from compiler.lower.layers import ArrayLayer
 
 _ROW_BYTES_MAX = next(field.maximum for field in FIELDS[Opcode.LOAD] if field.name == "row_bytes")
@@ -64,9 +66,9 @@ def channel_chunks(channels: int, rows: int) -> tuple[Chunk, ...]:
 
 
 def weight_blocks(
-    layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig, channels: tuple[int, int]
+    layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig, channels: Span
 ) -> list[list[Piece]]:
-    """Cut the contraction of output channels [channels[0], channels[1]) into blocks of pieces.
+    """Cut the contraction of output `channels` into blocks of pieces.
 
     A block is loaded at once and fits half of the weight buffer. Of a grouped convolution only the chunks that hold
     input channels of these outputs take part.
@@ -80,17 +82,17 @@ def weight_blocks(
     return blocks
 
 
-def _used_chunks(layer: ArrayLayer, chunks: tuple[Chunk, ...], channels: tuple[int, int]) -> tuple[Chunk, ...]:
+def _used_chunks(layer: ArrayLayer, chunks: tuple[Chunk, ...], channels: Span) -> tuple[Chunk, ...]:
     if layer.groups == 1:
         return chunks
-    first, last = layer.input_channels(channels[0])[0], layer.input_channels(channels[1] - 1)[1]
+    first, last = layer.input_channels(channels.first).first, layer.input_channels(channels.last - 1).last
     return tuple(chunk for chunk in chunks if chunk.channel < last and first < chunk.channel + chunk.rows)
 
 
 def contraction_words(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig) -> int:
     """Weight words of all output channels together."""
     starts = range(0, layer.output_shape[2], config.cols)
-    parts = [(first, min(first + config.cols, layer.output_shape[2])) for first in starts]
+    parts = [Span(first, min(first + config.cols, layer.output_shape[2])) for first in starts]
     taps = 1 if chunks[0].by_position else layer.window.kernel[0] * layer.window.kernel[1]
     return sum(chunk.rows * taps for part in parts for chunk in _used_chunks(layer, chunks, part))
 
@@ -127,32 +129,32 @@ def _equal_runs(chunks: tuple[Chunk, ...]) -> list[tuple[Chunk, ...]]:
     return runs + [(chunk,) for chunk in chunks[len(full) :]]
 
 
-def pack_block(layer: ArrayLayer, pieces: list[Piece], channel0: int, channel1: int) -> bytes:
-    """Weight words of output channels [channel0, channel1) in the order in which EXEC reads them."""
-    depth = layer.input_shape[2]
+def pack_block(layer: ArrayLayer, pieces: Sequence[Piece], channels: Span) -> bytes:
+    """Weight words of output `channels` in the order in which EXEC reads them."""
+    depth, weight = layer.input_shape[2], layer.weight[channels.first : channels.last]
     parts = []
     for piece in pieces:
         for chunk in piece.chunks:
             for ky in range(piece.ky0, piece.ky1):
                 for kx in range(piece.kx0, piece.kx1):
                     if chunk.by_position:
-                        positions = layer.weight[channel0:channel1].reshape(channel1 - channel0, -1, depth)
+                        positions = weight.reshape(channels.size, -1, depth)
                         part = positions[:, chunk.first : chunk.first + chunk.taps]
                     elif chunk.folded:
-                        part = layer.weight[channel0:channel1, ky, chunk.first : chunk.first + chunk.taps, :depth]
+                        part = weight[:, ky, chunk.first : chunk.first + chunk.taps, :depth]
                     else:
-                        part = _plain_part(layer, chunk, ky, kx, channel0, channel1)
-                    parts.append(part.reshape(channel1 - channel0, -1).T)
+                        part = _plain_part(layer, chunk, ky, kx, channels)
+                    parts.append(part.reshape(channels.size, -1).T)
     return np.ascontiguousarray(np.concatenate(parts)).tobytes()
 
 
-def _plain_part(layer: ArrayLayer, chunk: Chunk, ky: int, kx: int, channel0: int, channel1: int) -> NDArray[np.int8]:
+def _plain_part(layer: ArrayLayer, chunk: Chunk, ky: int, kx: int, channels: Span) -> NDArray[np.int8]:
     """Weights (output channel, chunk row) of one tap; zero where an output's group does not have the input channel."""
     first, last = chunk.channel, chunk.channel + chunk.rows
     if layer.groups == 1:
-        return layer.weight[channel0:channel1, ky, kx, first:last]
-    part = np.zeros((channel1 - channel0, chunk.rows), np.int8)
-    for row, channel in enumerate(range(channel0, channel1)):
+        return layer.weight[channels.first : channels.last, ky, kx, first:last]
+    part = np.zeros((channels.size, chunk.rows), np.int8)
+    for row, channel in enumerate(range(*channels)):
         low, high = layer.input_channels(channel)
         start, stop = max(low, first), min(high, last)
         if start < stop:

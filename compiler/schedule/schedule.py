@@ -15,7 +15,7 @@ from accel.errors import CompileError, EncodingError
 from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.isa import Instruction, Memory
 from compiler.emit.steps import Load, Step
-from compiler.plan.allocate import BlockCache
+from compiler.schedule.block_cache import BlockCache
 from compiler.schedule.synchronize import Synchronizer
 
 LOOK_AHEAD_STEPS = 8

@@ -22,6 +22,7 @@ from accel.network.nodes import AveragePool2d, MaxPool2d
 from compiler import compile_graph
 from compiler.emit import build
 from compiler.lower import network as lower
+from compiler.lower.geometry import Span
 from compiler.lower.layers import DepthwiseLayer
 from compiler.plan import planner, weights
 
@@ -49,7 +50,7 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
         if layer.group_outer:
             yield "groups outside of tiles"
         if isinstance(layer.layer, build.ArrayLayer):
-            channels = (0, min(config.cols, layer.layer.output_shape[2]))
+            channels = Span(0, min(config.cols, layer.layer.output_shape[2]))
             if isinstance(layer.layer, DepthwiseLayer):
                 yield "depthwise engine"
             elif layer.layer.groups > 1:

@@ -24,7 +24,7 @@ from compiler.emit import dma as emit_dma
 from compiler.lower import network as lower
 from compiler.lower import vector as lower_vector
 from compiler.plan import allocate, plan, tiles, weights
-from compiler.schedule import synchronize
+from compiler.schedule import block_cache, synchronize
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -39,16 +39,16 @@ def _always_at_zero(patch: pytest.MonkeyPatch) -> None:
 
 def _weights_of_other_channels(patch: pytest.MonkeyPatch) -> None:
     original = weights.pack_block
-    patch.setattr(build_weighted, "pack_block", lambda layer, pieces, *part: original(layer, pieces[::-1], *part))
+    patch.setattr(build_weighted, "pack_block", lambda layer, pieces, part: original(layer, pieces[::-1], part))
     patch.setattr(weights, "pack_block", build_weighted.pack_block)
 
 
 def _transposed_taps(patch: pytest.MonkeyPatch) -> None:
     original = weights.pack_block
 
-    def flipped(layer: Any, pieces: Any, *part: int) -> bytes:
+    def flipped(layer: Any, pieces: Any, part: Any) -> bytes:
         turned = replace(layer, weight=np.ascontiguousarray(layer.weight[:, ::-1]))
-        return original(turned, pieces, *part)
+        return original(turned, pieces, part)
 
     patch.setattr(build_weighted, "pack_block", flipped)
 
@@ -94,7 +94,7 @@ def _bias_without_zero_point(patch: pytest.MonkeyPatch) -> None:
 
     def unfolded(scope: Any, node: Any) -> Any:
         layer = original(scope, node)
-        records = tuple((int(b), q, e) for b, (_, q, e) in zip(node.bias, layer.records, strict=True))
+        records = tuple(record._replace(bias=int(b)) for b, record in zip(node.bias, layer.records, strict=True))
         return replace(layer, records=records)
 
     patch.setattr(lower, "lower_weighted", unfolded)
@@ -104,8 +104,8 @@ def _mean_rounded_down(patch: pytest.MonkeyPatch) -> None:
     original = lower_vector.mean_record
 
     def smaller(count: int, mode: Any) -> Any:
-        bias, multiplier, shift = original(count, mode)
-        return (bias, multiplier - 1, shift) if count > 1 else (bias, multiplier, shift)
+        record = original(count, mode)
+        return record._replace(multiplier=record.multiplier - 1) if count > 1 else record
 
     patch.setattr(lower_vector, "mean_record", smaller)
 
@@ -116,8 +116,8 @@ def _tiles_loaded_too_early(patch: pytest.MonkeyPatch) -> None:
 
 
 def _blocks_forgotten(patch: pytest.MonkeyPatch) -> None:
-    original = allocate.BlockCache.use
-    patch.setattr(allocate.BlockCache, "use", lambda self, key, step: original(self, key, step) and 0)
+    original = block_cache.BlockCache.use
+    patch.setattr(block_cache.BlockCache, "use", lambda self, key, step: original(self, key, step) and 0)
 
 
 def _no_waits(patch: pytest.MonkeyPatch) -> None:

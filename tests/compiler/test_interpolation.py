@@ -26,6 +26,7 @@ from compiler.emit import build
 from compiler.emit import interpolation as emit_interpolation
 from compiler.emit.interpolation import runs
 from compiler.lower import interpolation as lower_interpolation
+from compiler.lower.geometry import Span
 from compiler.lower.layers import InterpolationLayer, Neighbours
 from compiler.lower.network import lower
 
@@ -201,8 +202,8 @@ def _record(**changes: int) -> Patch:
     original = lower_interpolation.scaling
 
     def altered(mode: RequantMode) -> Any:
-        shift, (bias, multiplier, exponent) = original(mode)
-        return shift, (bias, multiplier + changes[mode.name], exponent)
+        shift, record = original(mode)
+        return shift, record._replace(multiplier=record.multiplier + changes[mode.name])
 
     return lambda patch: patch.setattr(lower_interpolation, "scaling", altered)
 
@@ -210,9 +211,9 @@ def _record(**changes: int) -> Patch:
 def _one_row_less(patch: pytest.MonkeyPatch) -> None:
     span = InterpolationLayer.span
 
-    def shorter(layer: InterpolationLayer, axis: int, first: int, last: int) -> tuple[int, int]:
-        low, high = span(layer, axis, first, last)
-        return low, max(low + 1, high - 1)
+    def shorter(layer: InterpolationLayer, axis: int, outputs: Span) -> Span:
+        low, high = span(layer, axis, outputs)
+        return Span(low, max(low + 1, high - 1))
 
     patch.setattr(InterpolationLayer, "span", shorter)
 

@@ -126,7 +126,8 @@ def test_means_have_a_region_for_every_number_of_taps() -> None:
         taps[y, x] = sum(0 <= y + i < 5 and 0 <= x + j < 4 for i in (-1, 0, 1) for j in (-1, 0, 1))
     seen = np.zeros((5, 4), int)
     for region in layer.regions:
-        part = np.s_[region.y0 : region.y1, region.x0 : region.x1]
+        tile = region.tile
+        part = np.s_[tile.y0 : tile.y1, tile.x0 : tile.x1]
         seen[part] += 1
         assert {mean_record(int(count), layer.mode) for count in taps[part].flat} == {region.record}
     assert (seen == 1).all()

@@ -37,10 +37,11 @@ from compiler.lower import copies
 from compiler.lower import movement as lower_movement
 from compiler.lower import network as lowering
 from compiler.lower import transpose_conv as lower_transpose_conv
-from compiler.lower.layers import IDENTITY, ArrayLayer, InterpolationLayer, MoveLayer, Place, VectorLayer
+from compiler.lower.geometry import Place, Tile
+from compiler.lower.layers import IDENTITY, ArrayLayer, InterpolationLayer, MoveLayer, VectorLayer
 from compiler.lower.network import lower
 from compiler.plan.planner import plan_network
-from compiler.plan.tiles import Tile, placed
+from compiler.plan.tiles import placed
 
 TINY, EDGE = preset("tiny"), preset("edge")
 SLOW = pytest.mark.slow
@@ -333,7 +334,7 @@ def _fill_not_added(patch: pytest.MonkeyPatch) -> None:
 
     def forgetful(*args: Any) -> Any:
         layer = original(*args)
-        return replace(layer, regions=tuple(replace(r, record=IDENTITY) for r in layer.regions))
+        return replace(layer, regions=tuple(r._replace(record=IDENTITY) for r in layer.regions))
 
     patch.setattr(copies, "copy_value", forgetful)
 

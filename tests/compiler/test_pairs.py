@@ -22,10 +22,10 @@ from accel.network.graph import Graph
 from accel.network.nodes import MaxPool2d
 from compiler import compile_graph
 from compiler.emit import build
+from compiler.lower.geometry import Tile
 from compiler.lower.network import lower
 from compiler.plan import pairs, planner
 from compiler.plan.plan import LayerPlan
-from compiler.plan.tiles import Tile
 
 EDGE = preset("edge")
 SMALL = replace(

@@ -17,12 +17,13 @@ from support.networks.small_networks import add, conv, network
 
 from accel.errors import CompileError
 from accel.machine.config import ArchConfig, preset
-from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Network, Window
+from compiler.lower.geometry import Span, Tile, Window
+from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Network
 from compiler.lower.network import lower
 from compiler.plan.allocate import Area
 from compiler.plan.plan import Band, LayerPlan, MovePlan, Plan
 from compiler.plan.planner import plan_network
-from compiler.plan.tiles import Tile, View, input_tile, is_covered, split, whole
+from compiler.plan.tiles import View, input_tile, is_covered, split, whole
 
 sizes = st.integers(1, 60)
 
@@ -51,7 +52,7 @@ def test_input_tiles_hold_every_tap(data: st.DataObject) -> None:
     last = draw(st.integers(first + 1, outputs))
     taps = {o * stride - padding + k * dilation for o in range(first, last) for k in range(kernel)}
     existing = sorted(tap for tap in taps if 0 <= tap < size)
-    low, high = window.span(0, first, last, size)
+    low, high = window.span(0, Span(first, last), size)
     assert set(existing) <= set(range(low, high))
     if existing:
         assert low <= existing[0]
@@ -137,7 +138,7 @@ def test_random_plans_keep_their_promises(part: int) -> None:
         for a, b in combinations(living_areas(plan), 2):
             assert a is b or not (a.lives_with(b) and a.overlaps(b))
         for value, area in plan.residents.items():
-            assert area.last >= max(lowered.users(value)[1])
+            assert area.last >= max(lowered.users(value).readers)
     assert count > 30
 
 

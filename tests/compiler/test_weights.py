@@ -12,9 +12,10 @@ import pytest
 from support.networks.small_networks import conv, network
 
 from accel.machine.config import preset
+from compiler.lower.geometry import Span
 from compiler.lower.layers import ArrayLayer
 from compiler.lower.network import lower
-from compiler.plan.folding import Segment, folded_chunks, segments
+from compiler.plan.folding import TapRow, folded_chunks, tap_rows
 from compiler.plan.weights import Chunk, Piece, channel_chunks, pack_block, weight_blocks
 
 EDGE = preset("edge")
@@ -64,11 +65,11 @@ def test_every_weight_is_packed_once(
     chunks = folded_chunks(layer, config) if folded else channel_chunks(channels, config.rows)
     assert chunks
     seen = np.zeros((*kernel, channels), int)
-    for block in weight_blocks(layer, chunks, config, (1, 3)):
+    for block in weight_blocks(layer, chunks, config, Span(1, 3)):
         assert 0 < sum(piece.words for piece in block) <= wbuf // 2
         words = [row for piece in block for row in rows_of(layer, piece)]
         assert len(words) == sum(piece.words for piece in block)
-        data = np.frombuffer(pack_block(layer, block, 1, 3), np.int8).reshape(-1, 2)
+        data = np.frombuffer(pack_block(layer, block, Span(1, 3)), np.int8).reshape(-1, 2)
         for (ky, kx, ic), word in zip(words, data, strict=True):
             seen[ky, kx, ic] += 1
             np.testing.assert_array_equal(word, layer.weight[1:3, ky, kx, ic])
@@ -84,13 +85,13 @@ def test_grouped_weights_lie_on_the_channels_that_they_see(channels: int, groups
         dense[channel, :, :, first : first + channels // groups] = layer.weight[channel]
     chunks = channel_chunks(channels, EDGE.rows)
     for start in range(0, outputs, EDGE.cols):
-        part = (start, min(start + EDGE.cols, outputs))
-        rest = dense[part[0] : part[1]].copy()
+        part = Span(start, min(start + EDGE.cols, outputs))
+        rest = dense[part.first : part.last].copy()
         for block in weight_blocks(layer, chunks, EDGE, part):
-            data = np.frombuffer(pack_block(layer, block, *part), np.int8).reshape(-1, part[1] - part[0])
+            data = np.frombuffer(pack_block(layer, block, part), np.int8).reshape(-1, part.size)
             words = [row for piece in block for row in rows_of(layer, piece)]
             for (ky, kx, ic), word in zip(words, data, strict=True):
-                np.testing.assert_array_equal(word, dense[part[0] : part[1], ky, kx, ic])
+                np.testing.assert_array_equal(word, dense[part.first : part.last, ky, kx, ic])
                 rest[:, ky, kx, ic] = 0
         assert not rest.any()
 
@@ -101,7 +102,7 @@ def test_pieces_fit_the_instruction(
 ) -> None:
     layer = layer_of(channels, kernel, outputs)
     chunks = channel_chunks(channels, EDGE.rows)
-    for block in weight_blocks(layer, chunks, replace(EDGE, wbuf_words=wbuf), (0, outputs)):
+    for block in weight_blocks(layer, chunks, replace(EDGE, wbuf_words=wbuf), Span(0, outputs)):
         for piece in block:
             assert 0 < piece.k_rows <= EDGE.rows
             assert {chunk.rows for chunk in piece.chunks} == {piece.k_rows}
@@ -115,7 +116,7 @@ def test_chunks_of_channels() -> None:
 
 def test_chunks_of_columns() -> None:
     assert folded_chunks(layer_of(3, (3, 3), 4), EDGE) == (Chunk(0, 9, first=0, taps=3),)
-    assert segments(layer_of(3, (3, 3), 4), Chunk(0, 9, first=0, taps=3)) == [Segment(0, 0, 3, 0)]
+    assert tap_rows(layer_of(3, (3, 3), 4), Chunk(0, 9, first=0, taps=3)) == [TapRow(0, 0, 3, 0)]
 
 
 def test_chunks_of_positions() -> None:
@@ -123,8 +124,8 @@ def test_chunks_of_positions() -> None:
     layer = layer_of(3, (3, 3), 40)
     chunks = folded_chunks(layer, EDGE)
     assert chunks == (Chunk(0, 15, first=0, taps=5, by_position=True), Chunk(1, 12, first=5, taps=4, by_position=True))
-    assert segments(layer, chunks[0]) == [Segment(0, 0, 3, 0), Segment(1, 0, 2, 9)]
-    assert segments(layer, chunks[1]) == [Segment(1, 2, 3, 0), Segment(2, 0, 3, 3)]
+    assert tap_rows(layer, chunks[0]) == [TapRow(0, 0, 3, 0), TapRow(1, 0, 2, 9)]
+    assert tap_rows(layer, chunks[1]) == [TapRow(1, 2, 3, 0), TapRow(2, 0, 3, 3)]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,6 @@ def test_what_is_not_folded(channels: int, kernel: tuple[int, int], fields: dict
 
 def test_blocks_use_the_buffer() -> None:
     """No two blocks could be one."""
-    blocks = weight_blocks(layer_of(40, (5, 5), 4), channel_chunks(40, 16), replace(EDGE, wbuf_words=512), (0, 4))
+    blocks = weight_blocks(layer_of(40, (5, 5), 4), channel_chunks(40, 16), replace(EDGE, wbuf_words=512), Span(0, 4))
     sizes = [sum(piece.words for piece in block) for block in blocks]
     assert all(a + b > 256 for a, b in pairwise(sizes))
