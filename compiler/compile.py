@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from accel.errors import CompileError
@@ -10,12 +11,12 @@ from accel.machine.config import ArchConfig
 from accel.network.graph import Graph
 from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
 from compiler.check.check import check_program
-from compiler.emit.build import Builder
-from compiler.emit.transfers import ALIGNMENT_BYTES, align
+from compiler.emit.emit import emit_network
+from compiler.emit.memory import ALIGNMENT_BYTES, align
 from compiler.lower.layers import product_shape
 from compiler.lower.network import lower
 from compiler.plan.planner import plan_network
-from compiler.schedule.schedule import Scheduler
+from compiler.schedule.schedule import schedule
 
 CODE_ALIGNMENT_BYTES = 4096
 
@@ -40,30 +41,30 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
     """
     network = lower(graph, config)
     plan = plan_network(network, config)
-    builder = Builder(network, plan, config)
-    scheduler = Scheduler(config, builder.steps, builder.loads, [layer.name for layer in network.layers])
-    code = isa.encode(scheduler.run())
-    code_address = align(builder.constants_address + len(builder.constants), CODE_ALIGNMENT_BYTES)
+    emission = emit_network(network, plan, config)
+    scheduled = schedule(emission, config, [layer.name for layer in network.layers])
+    code = isa.encode(scheduled.instructions)
+    code_address = align(emission.constants_address + len(emission.constants), CODE_ALIGNMENT_BYTES)
     memory_bytes = align(code_address + len(code), ALIGNMENT_BYTES)
     if memory_bytes > MEMORY_LIMIT_BYTES:
         raise CompileError(
             f"graph {graph.name!r} must need at most {MEMORY_LIMIT_BYTES} bytes of external memory, got {memory_bytes}"
         )
-    slots = {name: _slot(graph, name, builder.dram) for name in (*graph.inputs, *network.outputs)}
+    slots = {name: _slot(graph, name, emission.addresses) for name in (*graph.inputs, *network.outputs)}
     wanted = [name for name in graph.outputs if name in network.outputs]
     delivered = dict.fromkeys((*wanted, *network.outputs))
     program = Program(
         config=config,
         mode=graph.mode,
         code=code,
-        constants=bytes(builder.constants),
+        constants=emission.constants,
         code_address=code_address,
-        constants_address=builder.constants_address,
+        constants_address=emission.constants_address,
         memory_bytes=memory_bytes,
         inputs=tuple(slots[name] for name in graph.inputs),
         outputs=tuple(slots[name] for name in delivered),
         layers=tuple(LayerInfo(a.name, a.op, a.macs, *product_shape(a)) for a in network.layers),
-        instruction_layers=tuple(scheduler.instruction_layers),
+        instruction_layers=scheduled.instruction_layers,
         host=network.host,
         operators=network.operators,
     )
@@ -71,6 +72,6 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
     return program
 
 
-def _slot(graph: Graph, name: str, dram: dict[str, int]) -> TensorSlot:
+def _slot(graph: Graph, name: str, addresses: Mapping[str, int]) -> TensorSlot:
     tensor = graph.tensors[name]
-    return TensorSlot(address=dram[name], **asdict(tensor))
+    return TensorSlot(address=addresses[name], **asdict(tensor))

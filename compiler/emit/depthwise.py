@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
@@ -12,53 +11,30 @@ from accel.machine.config import ArchConfig
 from accel.machine.depthwise import row_stream
 from accel.machine.isa import Instruction, Opcode
 from compiler.emit.compute import window_fields
+from compiler.emit.keys import KernelPart
 from compiler.lower.geometry import Tile, Window
 from compiler.lower.layers import DepthwiseLayer
 from compiler.lower.weighted import unit_of_stream
 from compiler.plan.tiles import View
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Output columns first, first + every, ... of a tile, `count` of them.
+def column_classes(window: Window, width: int) -> tuple[range, ...]:
+    """Classes of the `width` output columns of a tile that are computed together.
 
     A dilated kernel meets every word of a row only if the outputs between two of its taps are left to other classes.
     """
-
-    first: int
-    every: int
-    count: int
-
-
-@dataclass(frozen=True)
-class KernelPart:
-    """Kernel rows [ky0, ky1) and columns [kx0, kx1) of one DEPTHWISE."""
-
-    ky0: int
-    ky1: int
-    kx0: int
-    kx1: int
-
-    @property
-    def words(self) -> int:
-        """Weight words."""
-        return (self.ky1 - self.ky0) * (self.kx1 - self.kx0)
-
-
-def column_classes(window: Window, width: int) -> list[Columns]:
-    """Classes of the `width` output columns of a tile that are computed together."""
     unit = unit_of_stream(window)
     every = unit // gcd(window.stride[1], unit)
-    return [Columns(first, every, -(-(width - first) // every)) for first in range(min(every, width))]
+    return tuple(range(first, width, every) for first in range(min(every, width)))
 
 
-def kernel_parts(window: Window, tile: Tile, config: ArchConfig) -> list[KernelPart]:
+def kernel_parts(window: Window, tile: Tile, config: ArchConfig) -> tuple[KernelPart, ...]:
     """The kernel cut to as many columns as the engine has taps; row by row where a tile is too small to hide a load."""
     height, width = window.kernel
-    smallest = min(columns.count for columns in column_classes(window, tile.width)) * tile.height
+    smallest = min(map(len, column_classes(window, tile.width))) * tile.height
     rows = height if smallest >= config.depthwise_taps else 1
     columns = [(x, min(x + config.depthwise_taps, width)) for x in range(0, width, config.depthwise_taps)]
-    return [KernelPart(y, y + rows, x0, x1) for x0, x1 in columns for y in range(0, height, rows)]
+    return tuple(KernelPart(y, y + rows, x0, x1) for x0, x1 in columns for y in range(0, height, rows))
 
 
 def pack_parts(layer: DepthwiseLayer, parts: Sequence[KernelPart], first: int, last: int) -> bytes:
@@ -72,7 +48,7 @@ def depthwise_parts(
     config: ArchConfig,
     layer: DepthwiseLayer,
     parts: Sequence[KernelPart],
-    columns: Columns,
+    columns: range,
     view: View,
     tile: Tile,
     channel: int,
@@ -82,14 +58,14 @@ def depthwise_parts(
     window, (row, column) = layer.window, view.strides
     fields, address = window_fields(layer, view, tile, folded=False)
     chunk, byte = divmod(channel, config.rows)
-    step = window.stride[1] * columns.every
+    step = window.stride[1] * columns.step
     taps_address, acc = addresses
     for number, part in enumerate(parts):
-        y, x = part.ky0 * window.dilation[0], part.kx0 * window.dilation[1] + columns.first * window.stride[1]
+        y, x = part.ky0 * window.dilation[0], part.kx0 * window.dilation[1] + columns.start * window.stride[1]
         taps = part.kx1 - part.kx0
         unit = unit_of_stream(window) if taps > 1 else step
         x_start = fields["x_start"] + x
-        lead_steps, row_steps = row_stream(x_start, unit, step // unit, fields["width"], taps, columns.count)
+        lead_steps, row_steps = row_stream(x_start, unit, step // unit, fields["width"], taps, len(columns))
         yield Instruction(
             Opcode.DEPTHWISE,
             {
@@ -102,7 +78,7 @@ def depthwise_parts(
                 "ky_count": part.ky1 - part.ky0,
                 "kx_count": taps,
                 "oy_count": tile.height,
-                "ox_count": columns.count,
+                "ox_count": len(columns),
                 "ky_stride": window.dilation[0] * row if part.ky1 - part.ky0 > 1 else 0,
                 "kx_stride": unit * column,
                 "oy_stride": window.stride[0] * row if tile.height > 1 else 0,
@@ -119,13 +95,13 @@ def depthwise_parts(
         taps_address += part.words
 
 
-def post_columns(post: Instruction, columns: Columns, offset: int) -> Instruction:
+def post_columns(post: Instruction, columns: range, offset: int) -> Instruction:
     """The POST of a whole tile cut down to a class of columns, whose sums begin `offset` words further on."""
     step = post["dst_ox_stride"]
     return post.replace(
-        ox_count=columns.count,
+        ox_count=len(columns),
         src_address=post["src_address"] + offset,
-        src_oy_stride=columns.count if post["oy_count"] > 1 else 0,
-        dst_address=post["dst_address"] + columns.first * step,
-        dst_ox_stride=columns.every * step,
+        src_oy_stride=len(columns) if post["oy_count"] > 1 else 0,
+        dst_address=post["dst_address"] + columns.start * step,
+        dst_ox_stride=columns.step * step,
     )

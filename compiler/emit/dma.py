@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from accel.machine import layout
-from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Memory, Opcode
-from accel.machine.layout import Hwc
-from compiler.lower.geometry import Place, Span, Tile
+from compiler.emit.memory import Home
+from compiler.lower.geometry import Tile
 from compiler.lower.layers import Record
 from compiler.plan.tiles import View
 
@@ -41,20 +40,6 @@ def load_linear(memory: Memory, dram_address: int, address: int, words: int, wor
     )
 
 
-def load_records(dram_address: int, config: ArchConfig, row: int, count: int) -> Instruction:
-    """`count` parameter records to parameter row `row` and following."""
-    return load_linear(Memory.PARAM, dram_address, row * config.post_lanes, count, PARAM_RECORD_BYTES)
-
-
-@dataclass(frozen=True)
-class Home:
-    """Where a value lies in external memory: its place in a tensor of `shape` at byte `address`."""
-
-    address: int
-    shape: Hwc
-    place: Place
-
-
 def _chunk_groups(channels: int, rows: int, first: int, last: int) -> list[tuple[int, int, int]]:
     """(first chunk, chunks, bytes per pixel) of chunks [first, last): full ones together, a partial last one alone."""
     full = min(last, channels // rows)
@@ -63,9 +48,9 @@ def _chunk_groups(channels: int, rows: int, first: int, last: int) -> list[tuple
 
 
 def transfer_tile(
-    opcode: Opcode, config: ArchConfig, home: Home, view: View, tile: Tile, chunks: Span
+    opcode: Opcode, config: ArchConfig, home: Home, view: View, tile: Tile, chunks: tuple[int, int]
 ) -> list[Instruction]:
-    """LOAD or STORE channel `chunks` of a tile between memory and scratchpad.
+    """LOAD or STORE channel chunks [chunks[0], chunks[1]) of a tile between memory and scratchpad.
 
     Parameters
     ----------

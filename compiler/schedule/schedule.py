@@ -7,103 +7,165 @@ correct.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from functools import partial
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from accel.errors import CompileError, EncodingError
 from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.isa import Instruction, Memory
-from compiler.emit.steps import Load, Step
+from compiler.emit.instructions import load_instructions, work_instructions
+from compiler.emit.keys import Key
+from compiler.emit.records import Emission, Load, Step
 from compiler.schedule.block_cache import BlockCache
 from compiler.schedule.synchronize import Synchronizer
 
 LOOK_AHEAD_STEPS = 8
+"""Loads are put at most this many steps ahead of the step that needs them."""
+
+LOADS_AHEAD_SHARE = 2
+"""After each step, at most this part of the LOAD queue's depth goes ahead, so that loads do not hold up fetch."""
 
 
-@dataclass
-class Scheduler:
-    """Turns steps and loads into a synchronised instruction list.
+@dataclass(frozen=True)
+class Placed:
+    """A load or a step's work in program order.
 
     Parameters
     ----------
-    config : ArchConfig
-    steps : list of Step
-    loads : dict of key to Load
-    names : list of str
-        Layer names for error messages.
+    record : Load or Step
+    step : int
+        The step itself, or the first one that needs the load.
+    addresses : mapping of Key to int
+        Of the block that is loaded, or of the blocks that the step needs.
+    instructions : range
+        Indices of its instructions.
     """
 
-    config: ArchConfig
-    steps: list[Step]
-    loads: dict[Hashable, Load]
-    names: list[str]
-    instruction_layers: list[int] = field(default_factory=list)
+    record: Load | Step
+    step: int
+    addresses: Mapping[Key, int]
+    instructions: range
 
-    def __post_init__(self) -> None:
-        self._synchronizer = Synchronizer(self.config)
+
+@dataclass(frozen=True)
+class Schedule:
+    """A synchronised program, and what each of its instructions is for.
+
+    Parameters
+    ----------
+    instructions : tuple of Instruction
+        Waits and signals set.
+    instruction_layers : tuple of int
+        Number of each instruction's layer.
+    placed : tuple of Placed
+        In program order; together they hold every instruction once.
+    """
+
+    instructions: tuple[Instruction, ...]
+    instruction_layers: tuple[int, ...]
+    placed: tuple[Placed, ...]
+
+
+def schedule(emission: Emission, config: ArchConfig, names: Sequence[str]) -> Schedule:
+    """Put loads ahead of work, give blocks their addresses, and synchronise the units.
+
+    Parameters
+    ----------
+    emission : Emission
+    config : ArchConfig
+    names : sequence of str
+        Layer names for error messages.
+
+    Raises
+    ------
+    CompileError
+        A block is larger than its memory, or a field of an instruction is too small; the message names the layer.
+    """
+    scheduler = _Scheduler(emission, config, names)
+    for index in range(len(emission.steps)):
+        scheduler.add_step(index)
+        scheduler.look_ahead(index)
+    return scheduler.finish()
+
+
+class _Scheduler:
+    """The program so far, and which loads are there."""
+
+    def __init__(self, emission: Emission, config: ArchConfig, names: Sequence[str]) -> None:
+        self._steps, self._loads, self._config, self._names = emission.steps, emission.loads, config, names
+        self._synchronizer = Synchronizer(config)
         self._caches = {
-            Memory.WBUF: BlockCache(self.config.wbuf_words),
-            Memory.PARAM: BlockCache(self.config.param_rows),
+            Memory.WBUF: BlockCache(config.wbuf_words),
+            Memory.PARAM: BlockCache(config.param_rows),
             Memory.TABLE: BlockCache(TABLE_WORDS),
-            Memory.TAPS: BlockCache(self.config.depthwise_words),
+            Memory.TAPS: BlockCache(config.depthwise_words),
         }
-        self._loaded: set[Hashable] = set()
-        self._uses: dict[Hashable, list[int]] = {}
-        for index, step in enumerate(self.steps):
+        self._loaded: set[Key] = set()
+        self._layers: list[int] = []
+        self._placed: list[Placed] = []
+        self._uses: dict[Key, list[int]] = defaultdict(list)
+        for index, step in enumerate(self._steps):
             for key in step.needs:
-                self._uses.setdefault(key, []).append(index)
+                self._uses[key].append(index)
 
-    def run(self) -> list[Instruction]:
-        """All instructions, waits and signals set; `instruction_layers` then tells each one's layer."""
-        for index, step in enumerate(self.steps):
-            for key in step.needs:
-                if not self._present(key) and not self._load(key, index, index, index):
-                    load = self.loads[key]
-                    raise CompileError(
-                        f"layer {self.names[step.layer]!r} needs {load.words} words of {load.memory.name} at once; "
-                        f"choose a config with more"
-                    )
-            addresses = {key: self._address(key, index) for key in step.needs}
-            self._emit(step.layer, partial(step.make, addresses))
-            self._prefetch(index)
-        return self._synchronizer.finish()
+    def add_step(self, index: int) -> None:
+        """A step's loads that are not there yet, and its work."""
+        step = self._steps[index]
+        for key in step.needs:
+            if not self._present(key) and not self._load(key, index, index, index):
+                load = self._loads[key]
+                raise CompileError(
+                    f"layer {self._names[step.layer]!r} needs {load.words} words of {load.memory.name} at once; "
+                    f"choose a config with more"
+                )
+        self._place(step, index, {key: self._address(key, index) for key in step.needs})
 
-    def _prefetch(self, index: int) -> None:
+    def look_ahead(self, index: int) -> None:
         """Load what the next steps need, in their order, until something has to wait for step `index` or later."""
-        budget = max(1, self.config.queue_depth // 2)
-        for later in range(index + 1, min(index + 1 + LOOK_AHEAD_STEPS, len(self.steps))):
-            for key in self.steps[later].needs:
+        budget = max(1, self._config.queue_depth // LOADS_AHEAD_SHARE)
+        for later in range(index + 1, min(index + 1 + LOOK_AHEAD_STEPS, len(self._steps))):
+            for key in self._steps[later].needs:
                 if self._present(key):
                     continue
-                if budget == 0 or self.loads[key].earliest > index or not self._load(key, later, index + 1, index - 1):
+                if budget == 0 or self._loads[key].earliest > index or not self._load(key, later, index + 1, index - 1):
                     return
                 budget -= 1
 
-    def _present(self, key: Hashable) -> bool:
-        cache = self._caches.get(self.loads[key].memory)
+    def finish(self) -> Schedule:
+        """Everything, synchronised."""
+        return Schedule(tuple(self._synchronizer.finish()), tuple(self._layers), tuple(self._placed))
+
+    def _present(self, key: Key) -> bool:
+        cache = self._caches.get(self._loads[key].memory)
         return key in self._loaded if cache is None else key in cache.blocks
 
-    def _address(self, key: Hashable, step: int) -> int:
-        cache = self._caches.get(self.loads[key].memory)
+    def _address(self, key: Key, step: int) -> int:
+        cache = self._caches.get(self._loads[key].memory)
         return 0 if cache is None else cache.use(key, step)
 
-    def _load(self, key: Hashable, user: int, now: int, settled: int) -> bool:
-        """Emit a load for step `user`; False if there is no room among blocks last used by step `settled` or before."""
-        load = self.loads[key]
+    def _load(self, key: Key, user: int, now: int, settled: int) -> bool:
+        """Add a load for step `user`; False if there is no room among blocks last used by step `settled` or before."""
+        load = self._loads[key]
         cache = self._caches.get(load.memory)
         address = 0 if cache is None else cache.place(key, load.words, self._uses[key], now, user, settled)
         if address is None:
             return False
         self._loaded.add(key)
-        self._emit(self.steps[user].layer, partial(load.make, address))
+        self._place(load, user, {key: address})
         return True
 
-    def _emit(self, layer: int, make: Callable[[], list[Instruction]]) -> None:
+    def _place(self, record: Load | Step, index: int, addresses: Mapping[Key, int]) -> None:
+        layer, start = self._steps[index].layer, len(self._layers)
         try:
-            instructions = make()
+            instructions = (
+                work_instructions(self._config, record.work, addresses)
+                if isinstance(record, Step)
+                else load_instructions(self._config, record, addresses[record.key])
+            )
         except EncodingError as error:
-            raise CompileError(f"layer {self.names[layer]!r} is beyond the instruction set: {error}") from None
+            raise CompileError(f"layer {self._names[layer]!r} is beyond the instruction set: {error}") from None
         for instruction in instructions:
             self._synchronizer.add(instruction)
-            self.instruction_layers.append(layer)
+            self._layers.append(layer)
+        self._placed.append(Placed(record, index, addresses, range(start, len(self._layers))))

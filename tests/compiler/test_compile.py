@@ -20,10 +20,9 @@ from accel.machine.isa import decode
 from accel.network.graph import Graph
 from accel.network.nodes import AveragePool2d, MaxPool2d
 from compiler import compile_graph
-from compiler.emit import build
 from compiler.lower import network as lower
 from compiler.lower.geometry import Span
-from compiler.lower.layers import DepthwiseLayer
+from compiler.lower.layers import ArrayLayer, DepthwiseLayer
 from compiler.plan import planner, weights
 
 TINY = preset("tiny")
@@ -49,7 +48,7 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
             yield "folded positions" if layer.chunks[0].by_position else "folded columns"
         if layer.group_outer:
             yield "groups outside of tiles"
-        if isinstance(layer.layer, build.ArrayLayer):
+        if isinstance(layer.layer, ArrayLayer):
             channels = Span(0, min(config.cols, layer.layer.output_shape[2]))
             if isinstance(layer.layer, DepthwiseLayer):
                 yield "depthwise engine"

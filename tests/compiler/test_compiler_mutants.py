@@ -17,7 +17,7 @@ from accel.errors import AccelError
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode, Reduce
 from accel.network.graph import Graph
-from compiler.emit import build, build_weighted, transfers
+from compiler.emit import blocks, instructions, progress
 from compiler.emit import compute as emit_compute
 from compiler.emit import depthwise as depthwise_steps
 from compiler.emit import dma as emit_dma
@@ -39,8 +39,8 @@ def _always_at_zero(patch: pytest.MonkeyPatch) -> None:
 
 def _weights_of_other_channels(patch: pytest.MonkeyPatch) -> None:
     original = weights.pack_block
-    patch.setattr(build_weighted, "pack_block", lambda layer, pieces, part: original(layer, pieces[::-1], part))
-    patch.setattr(weights, "pack_block", build_weighted.pack_block)
+    patch.setattr(blocks, "pack_block", lambda layer, pieces, part: original(layer, pieces[::-1], part))
+    patch.setattr(weights, "pack_block", blocks.pack_block)
 
 
 def _transposed_taps(patch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def _transposed_taps(patch: pytest.MonkeyPatch) -> None:
         turned = replace(layer, weight=np.ascontiguousarray(layer.weight[:, ::-1]))
         return original(turned, pieces, part)
 
-    patch.setattr(build_weighted, "pack_block", flipped)
+    patch.setattr(blocks, "pack_block", flipped)
 
 
 def _changes(module: Any, function: str, opcode: Opcode, **changes: int) -> Patch:
@@ -111,8 +111,8 @@ def _mean_rounded_down(patch: pytest.MonkeyPatch) -> None:
 
 
 def _tiles_loaded_too_early(patch: pytest.MonkeyPatch) -> None:
-    for bound in ("_tile_written", "_last_use"):
-        patch.setattr(build.Builder, bound, lambda *args: -1)
+    for bound in ("written", "last_use"):
+        patch.setattr(progress.Progress, bound, lambda *args: -1)
 
 
 def _blocks_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def _no_waits(patch: pytest.MonkeyPatch) -> None:
 def _columns_beside_each_other(patch: pytest.MonkeyPatch) -> None:
     original = depthwise_steps.post_columns
     patch.setattr(
-        build_weighted,
+        instructions,
         "post_columns",
         lambda post, columns, offset: original(post, columns, offset).replace(dst_ox_stride=1),
     )
@@ -138,14 +138,11 @@ def _columns_beside_each_other(patch: pytest.MonkeyPatch) -> None:
 
 def _depthwise_upside_down(patch: pytest.MonkeyPatch) -> None:
     original = depthwise_steps.pack_parts
-    patch.setattr(
-        build_weighted, "pack_parts", lambda layer, parts, *channels: original(layer, parts[::-1], *channels)[::-1]
-    )
+    patch.setattr(blocks, "pack_parts", lambda layer, parts, *channels: original(layer, parts[::-1], *channels)[::-1])
 
 
 def _always_the_first_table(patch: pytest.MonkeyPatch) -> None:
-    for module in (build, build_weighted):
-        patch.setattr(module, "table_field", lambda *_: 1)
+    patch.setattr(instructions, "table_field", lambda *_: 1)
 
 
 _ONLY_SUMS = SimpleNamespace(SUM=Reduce.SUM, SUB=Reduce.SUM, MUL=Reduce.SUM, MAX=Reduce.MAX)
@@ -156,8 +153,8 @@ MUTANTS: dict[str, Patch] = {
     "blocks of weights in reverse": _weights_of_other_channels,
     "kernel upside down": _transposed_taps,
     "padding with zeros": _changes(emit_compute, "exec_piece", Opcode.EXEC, pad_value=0),
-    "folded rows of padding with zeros": _changes(transfers, "load_folded", Opcode.LOAD, dram_row_stride=0),
-    "folded padding with zeros": _changes(transfers, "load_folded", Opcode.LOAD, pad_value=0),
+    "folded rows of padding with zeros": _changes(instructions, "load_folded", Opcode.LOAD, dram_row_stride=0),
+    "folded padding with zeros": _changes(instructions, "load_folded", Opcode.LOAD, pad_value=0),
     "one weight row": _changes(emit_compute, "exec_piece", Opcode.EXEC, k_rows=1),
     "never accumulate": _changes(emit_compute, "exec_piece", Opcode.EXEC, accumulate=0),
     "every result in byte 0": _changes(emit_compute, "post_accumulators", Opcode.POST, dst_byte=0),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accel.machine.config import ArchConfig, preset
-from compiler.emit import moves
+from compiler.emit import gather
 from compiler.lower import movement as lower_movement
 from compiler.lower.layers import FILL, SOURCE_SHIFT, MoveLayer
 
@@ -22,11 +22,11 @@ def gather_layer(locations: np.ndarray, sources: int = 1) -> MoveLayer:
 
 def executed(config: ArchConfig, layer: MoveLayer, memory: np.ndarray, sources: list[int], words: int) -> np.ndarray:
     """What the LOADs and STOREs of a gather leave in external memory, byte by byte."""
-    fills = {value: len(memory) - 256 + value % 256 for value in moves.fill_values(layer.locations)}
-    gather = moves.Gather(config, layer, sources, fills)
+    fills = {value: len(memory) - 256 + value % 256 for value in gather.fill_values(layer.locations)}
+    moves = gather.Gather(config, layer, sources, fills)
     spad, result = np.zeros((words, config.rows), np.int8), np.zeros(layer.locations.size, np.int8)
-    for first, last in gather.parts(words):
-        for i in gather.loads(first, last, 0):
+    for first, last in moves.parts(words):
+        for i in moves.loads(first, last, 0):
             for outer, row in np.ndindex(i["outer_count"], i["row_count"]):
                 start = i["dram_address"] + outer * i["dram_outer_stride"] + row * i["dram_row_stride"]
                 stream = np.full((i["row_words"] - 1) * i["step_bytes"] + i["word_bytes"], i["pad_value"], np.int8)
@@ -35,7 +35,7 @@ def executed(config: ArchConfig, layer: MoveLayer, memory: np.ndarray, sources: 
                 for j in range(i["row_words"]):
                     part = stream[j * i["step_bytes"] :][: i["word_bytes"]]
                     spad[word + j, i["byte_offset"] : i["byte_offset"] + i["word_bytes"]] = part
-        for i in gather.stores(first, last, 0, 0):
+        for i in moves.stores(first, last, 0, 0):
             taken = spad[: i["row_words"], : i["word_bytes"]].reshape(-1)
             result[i["dram_address"] : i["dram_address"] + len(taken)] = taken
     return result
@@ -66,8 +66,8 @@ def test_gathers_move_every_byte(seed: int, kind: str, words: int) -> None:
 
 def test_regular_gathers_are_few_instructions() -> None:
     def count(locations: np.ndarray) -> int:
-        gather = moves.Gather(TINY, gather_layer(locations), [0], {0: 0})
-        return sum(len(gather.loads(first, last, 0)) for first, last in gather.parts(1 << 18))
+        moves = gather.Gather(TINY, gather_layer(locations), [0], {0: 0})
+        return sum(len(moves.loads(first, last, 0)) for first, last in moves.parts(1 << 18))
 
     image = lower_movement.byte_offsets((6, 7, 8), 4)
     assert count(image) == 1

@@ -22,7 +22,7 @@ from accel.machine.numerics import RequantMode, requantize, round_half_away
 from accel.network.graph import Graph, Tensor
 from accel.network.nodes import ResizeBilinear
 from compiler import compile_graph
-from compiler.emit import build
+from compiler.emit import instructions
 from compiler.emit import interpolation as emit_interpolation
 from compiler.emit.interpolation import runs
 from compiler.lower import interpolation as lower_interpolation
@@ -185,7 +185,7 @@ def _posts(**changes: Callable[[int], int]) -> Patch:
     def altered(*args: Any) -> Any:
         return [i.replace(**{f: change(i[f]) for f, change in changes.items()}) for i in original(*args)]
 
-    return lambda patch: patch.setattr(build, "post_interpolation", altered)
+    return lambda patch: patch.setattr(instructions, "post_interpolation", altered)
 
 
 def _careless_runs(patch: pytest.MonkeyPatch) -> None:

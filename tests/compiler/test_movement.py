@@ -32,7 +32,7 @@ from accel.network.nodes import (
     TransposeConv2d,
 )
 from compiler import compile_graph
-from compiler.emit import build, moves
+from compiler.emit import gather, progress
 from compiler.lower import copies
 from compiler.lower import movement as lower_movement
 from compiler.lower import network as lowering
@@ -299,17 +299,17 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def _one_word_late(patch: pytest.MonkeyPatch) -> None:
-    original = moves.Gather.loads
+    original = gather.Gather.loads
     patch.setattr(
-        moves.Gather,
+        gather.Gather,
         "loads",
         lambda *args: [i.replace(row_words=max(1, i["row_words"] - 1)) for i in original(*args)],
     )
 
 
 def _wrong_fill(patch: pytest.MonkeyPatch) -> None:
-    original = moves._load
-    patch.setattr(moves, "_load", lambda row, base, fills: original(row, base, fills).replace(pad_value=0))
+    original = gather._load
+    patch.setattr(gather, "_load", lambda row, base, fills: original(row, base, fills).replace(pad_value=0))
 
 
 def _place_without_origin(patch: pytest.MonkeyPatch) -> None:
@@ -340,7 +340,7 @@ def _fill_not_added(patch: pytest.MonkeyPatch) -> None:
 
 
 def _gathers_before_their_sources(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(build.Builder, "_note", lambda *args: None)
+    patch.setattr(progress.Progress, "note_written", lambda *args: None)
 
 
 def _slices_from_the_start(patch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from accel.machine.isa import Opcode, decode
 from accel.network.graph import Graph
 from accel.network.nodes import MaxPool2d
 from compiler import compile_graph
-from compiler.emit import build
+from compiler.emit import order, progress
 from compiler.lower.geometry import Tile
 from compiler.lower.network import lower
 from compiler.plan import pairs, planner
@@ -198,7 +198,7 @@ def _one_room(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nothing_awaited(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(build.Builder, "_await_tail", lambda self, part: None)
+    patch.setattr(order._Order, "_await_tail", lambda self, part: None)
 
 
 def _short_bands(patch: pytest.MonkeyPatch) -> None:
@@ -217,17 +217,7 @@ def _rooms_given_away_early(patch: pytest.MonkeyPatch) -> None:
 
 
 def _sources_overwritten(patch: pytest.MonkeyPatch) -> None:
-    class Forgetful(dict[Any, int]):
-        def get(self, key: Any, default: Any = None) -> Any:
-            return -1
-
-    original = build.Builder._build_pair
-
-    def build_pair(self: build.Builder, *args: Any) -> None:
-        self._band_end = Forgetful()
-        original(self, *args)
-
-    patch.setattr(build.Builder, "_build_pair", build_pair)
+    patch.setattr(progress.Progress, "band_end", lambda *args: -1)
 
 
 def run_suite() -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import FIELDS, Instruction, Memory, Opcode
+from compiler.lower.geometry import Span
 from compiler.lower.layers import FILL, SOURCE_SHIFT, MoveLayer
 
 Ints = NDArray[np.int64]
@@ -51,15 +52,15 @@ class Gather:
         self._whole = whole.transpose(1, 0, 2).reshape(-1, config.rows)
         self._rest = addresses[:, :, full * config.rows :].reshape(height * width, -1)
 
-    def parts(self, words: int) -> Iterator[tuple[int, int]]:
-        """Half-open ranges of at most `words` words, all of one width."""
+    def parts(self, words: int) -> Iterator[Span]:
+        """Spans of at most `words` words, all of one width."""
         whole = len(self._whole)
         total = whole + (len(self._rest) if self._rest.size else 0)
         for first, last in ((0, whole), (whole, total)):
             for start in range(first, last, words):
-                yield start, min(start + words, last)
+                yield Span(start, min(start + words, last))
 
-    def loads(self, first: int, last: int, base: int, _: int = 0) -> list[Instruction]:
+    def loads(self, first: int, last: int, base: int) -> list[Instruction]:
         """Fill the scratchpad words from `base` on with words [first, last)."""
         addresses = self._part(first, last)
         rows = _rows(_pieces(addresses), self._config.load_word_bytes)

@@ -1,0 +1,39 @@
+"""A planned network as records of steps and loads."""
+
+from __future__ import annotations
+
+from accel.machine.config import ArchConfig
+from compiler.emit.memory import ExternalMemory
+from compiler.emit.order import GroupItem, Item, TileItem, work_order
+from compiler.emit.progress import Build, Progress, Turns
+from compiler.emit.records import Emission
+from compiler.emit.steps import emit_gather, emit_group, emit_vector_tile
+from compiler.lower.layers import Network
+from compiler.plan.plan import Plan
+
+
+def emit_network(network: Network, plan: Plan, config: ArchConfig) -> Emission:
+    """Steps and loads of a network, and the constants that they read; equal arguments give equal results."""
+    build = Build(network, plan, config, ExternalMemory(network, plan, config), Progress(), Turns())
+    for index, items in enumerate(work_order(plan, config)):
+        for item in items:
+            _emit_item(build, item)
+            if item.layer < index:  # the tail of a layer before this one
+                build.progress.note_layer(item.layer)
+        build.progress.note_layer(index)
+    return Emission(
+        steps=tuple(build.progress.steps),
+        loads=build.progress.loads,
+        addresses=build.memory.addresses,
+        constants=bytes(build.memory.constants),
+        constants_address=build.memory.constants_address,
+    )
+
+
+def _emit_item(build: Build, item: Item) -> None:
+    if isinstance(item, GroupItem):
+        emit_group(build, item)
+    elif isinstance(item, TileItem):
+        emit_vector_tile(build, item)
+    else:
+        emit_gather(build, item)
