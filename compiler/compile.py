@@ -37,7 +37,7 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
     Raises
     ------
     CompileError
-        A node has no place on the machine, or a layer fits in no tiling; the message names it, with the numbers.
+        The machine lacks the graph's mode, or a layer fits in no tiling; the message names it, with the numbers.
     """
     network = lower(graph, config)
     plan = plan_network(network, config)

@@ -1,9 +1,10 @@
-"""What remains for the host: operations without a place on the machine, and all that follows them."""
+"""What remains for the host: operations without a lowering, and all that follows them."""
 
 from __future__ import annotations
 
 from accel.network.graph import Graph
-from accel.network.nodes import Reshape, Softmax
+from accel.network.nodes import Reshape
+from compiler.lower.registry import LOWERINGS
 
 
 def host_nodes(graph: Graph) -> dict[str, str]:
@@ -12,7 +13,7 @@ def host_nodes(graph: Graph) -> dict[str, str]:
     sources = {node.output: node.name for node in graph.nodes}
     for node in graph.nodes:
         before = [sources[name] for name in node.inputs if sources.get(name) in why]
-        if isinstance(node, Softmax):
+        if type(node) not in LOWERINGS:
             why[node.name] = f"no unit computes {node.op}"
         elif before:
             why[node.name] = f"follows {before[0]} on the host"

@@ -12,7 +12,7 @@ What is cheapest is chosen in this order:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -22,26 +22,21 @@ from numpy.typing import NDArray
 from accel.machine.layout import Hwc, chunk_offset, hwc
 from accel.network.graph import Graph
 from accel.network.nodes import (
-    Broadcast,
     Concat,
     Constant,
     Conv2d,
     FullyConnected,
-    Gather,
     Node,
     Pad,
-    Rearrange,
     Reshape,
     ResizeNearest,
     StridedSlice,
-    Transpose,
 )
 from accel.network.reference_movement import MOVERS
 from compiler.lower.copies import copy_value, pad_copies, resize_copies
 from compiler.lower.geometry import Place
 from compiler.lower.layers import FILL, SOURCE_SHIFT, MoveLayer, VectorLayer
 
-MOVEMENT = (Broadcast, Concat, Constant, Gather, Pad, Rearrange, Reshape, ResizeNearest, StridedSlice, Transpose)
 Ints = NDArray[np.int64]
 
 
@@ -57,6 +52,8 @@ class Movement:
         Tensors that external memory must hold under their own name: outputs, and what the host reads.
     host : set of str
         Names of nodes that the host computes.
+    moves : function of a node
+        Whether the machine runs it by moving bytes only.
 
     Attributes
     ----------
@@ -70,8 +67,10 @@ class Movement:
         Values that are made of parts only.
     """
 
-    def __init__(self, graph: Graph, rows: int, needed: set[str], host: set[str]) -> None:
-        self.graph, self.rows, self.needed, self.mode = graph, rows, needed, graph.mode
+    def __init__(
+        self, graph: Graph, rows: int, needed: set[str], host: set[str], moves: Callable[[Node], bool]
+    ) -> None:
+        self.graph, self.rows, self.needed, self.mode, self._moves = graph, rows, needed, graph.mode, moves
         self.aliases: dict[str, str] = {}
         self.constants: dict[str, NDArray[np.int8]] = {}
         self.places: dict[str, Place] = {}
@@ -80,10 +79,10 @@ class Movement:
         self._maps: dict[str, Ints] = {}
         self._sources: list[str] = []
         self._host = host
-        self._gathered = {n.output for n in graph.nodes if isinstance(n, MOVEMENT)}
+        self._gathered = {n.output for n in graph.nodes if moves(n)}
         self._wanted = set(needed)
         for node in graph.nodes:
-            if node.name not in host and isinstance(node, MOVEMENT):
+            if node.name not in host and moves(node):
                 if self._settle(node):
                     self._gathered.remove(node.output)
             elif node.name not in host:
@@ -195,7 +194,7 @@ class Movement:
     def _writes_anywhere(self, tensor: str) -> bool:
         """Whether a tensor's producer may write it to a place in another: it computes, or is made of parts itself."""
         producer = self.graph.producer(tensor)
-        made = producer is not None and (not isinstance(producer, MOVEMENT) or producer.name in self._copies)
+        made = producer is not None and (not self._moves(producer) or producer.name in self._copies)
         return made and tensor not in self.places and self._is_hidden(tensor)
 
     def _copy(self, node: Pad | ResizeNearest) -> bool:

@@ -8,6 +8,8 @@ from accel.machine.config import ArchConfig
 from accel.machine.layout import Hwc, hwc
 from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph, Tensor
+from compiler.lower.layers import AnyLayer
+from compiler.lower.movement import Movement
 
 
 @dataclass
@@ -16,13 +18,16 @@ class Scope:
 
     Parameters
     ----------
-    aliases : dict of str to str
-        Tensors that are another value under a different shape.
+    movement : Movement
+        Where values lie that are only moved.
+    layers : list of layers
+        Those of the nodes so far.
     """
 
     graph: Graph
     config: ArchConfig
-    aliases: dict[str, str] = field(default_factory=dict)
+    movement: Movement
+    layers: list[AnyLayer] = field(default_factory=list)
 
     @property
     def mode(self) -> RequantMode:
@@ -35,7 +40,7 @@ class Scope:
 
     def value(self, name: str) -> str:
         """The value behind a tensor's name."""
-        return self.aliases.get(name, name)
+        return self.movement.aliases.get(name, name)
 
     def shape(self, name: str) -> Hwc:
         """Height, width and channels of the value behind a tensor's name."""

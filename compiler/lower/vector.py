@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 from accel.errors import CompileError
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Reduce
 from accel.machine.layout import Hwc, hwc
 from accel.machine.numerics import RequantMode
-from accel.network.nodes import Add, AveragePool2d, Clamp, MaxPool2d, Mean, Mul, Multiplier, Node, Rescaled, Sub, Table
+from accel.network.nodes import AveragePool2d, MaxPool2d, Mean, Mul, Multiplier, Node, Rescaled, Sub, Table
 from compiler.lower.geometry import Span, Tile, Window
 from compiler.lower.layers import IDENTITY, Operand, Record, Region, VectorLayer
 from compiler.lower.scope import Scope
 
+Fields: TypeAlias = Callable[[Scope, Any], dict[str, Any]]
+"""What an operation sets in its layer."""
 
-def lower_vector(scope: Scope, node: Node) -> VectorLayer:
-    """Pool, elementwise operation or table of one or two tensors of one shape."""
+
+def lower_vector(scope: Scope, node: Node, fields: Fields) -> VectorLayer:
+    """A pass of the post unit over one or two tensors of one shape; `fields` tells what differs from the identity."""
     output_shape = hwc(scope.tensor(node.output).shape)
-    fields: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "window": Window(),
         "mode": scope.mode,
         "zero_point": 0,
@@ -38,7 +41,7 @@ def lower_vector(scope: Scope, node: Node) -> VectorLayer:
         output=node.output,
         input_shape=scope.shape(node.inputs[0]),
         output_shape=output_shape,
-        **(fields | VECTOR_FIELDS[type(node)](scope, node)),
+        **(defaults | fields(scope, node)),
     )
 
 
@@ -50,29 +53,33 @@ def _everywhere(shape: Hwc, record: Record) -> tuple[Region, ...]:
     return (Region(Tile(0, shape[0], 0, shape[1]), record),)
 
 
-def _clamp(scope: Scope, node: Any) -> dict[str, Any]:
+def clamp(scope: Scope, node: Any) -> dict[str, Any]:
+    """Limits of the result."""
     return {"act_min": node.act_min, "act_max": node.act_max}
 
 
 def _requantized(scope: Scope, node: Any) -> dict[str, Any]:
     output = scope.tensor(node.output)
     regions = _everywhere(hwc(output.shape), Record(0, node.multiplier, node.shift))
-    return _clamp(scope, node) | {"zero_point": output.zero_point, "regions": regions}
+    return clamp(scope, node) | {"zero_point": output.zero_point, "regions": regions}
 
 
-def _max_pool(scope: Scope, node: MaxPool2d) -> dict[str, Any]:
+def max_pool(scope: Scope, node: MaxPool2d) -> dict[str, Any]:
+    """The largest tap of each window."""
     window = Window(node.kernel, node.stride, node.padding[:2])
-    return _clamp(scope, node) | {"window": window, "reduce": Reduce.MAX}
+    return clamp(scope, node) | {"window": window, "reduce": Reduce.MAX}
 
 
-def _average_pool(scope: Scope, node: AveragePool2d) -> dict[str, Any]:
+def average_pool(scope: Scope, node: AveragePool2d) -> dict[str, Any]:
+    """The mean of each window."""
     shape, output_shape = scope.shape(node.inputs[0]), hwc(scope.tensor(node.output).shape)
     mode, regions = _mean_regions(node, scope.config, shape, output_shape)
     window = Window(node.kernel, node.stride, node.padding[:2])
-    return _clamp(scope, node) | {"window": window, "mode": mode, "regions": regions}
+    return clamp(scope, node) | {"window": window, "mode": mode, "regions": regions}
 
 
-def _mean(scope: Scope, node: Mean) -> dict[str, Any]:
+def mean(scope: Scope, node: Mean) -> dict[str, Any]:
+    """Sums of windows, requantized."""
     operands = (_operand(scope.tensor(node.inputs[0]).zero_point),) * 2
     return _requantized(scope, node) | {
         "window": Window(node.kernel, node.stride, node.padding[:2]),
@@ -80,7 +87,8 @@ def _mean(scope: Scope, node: Mean) -> dict[str, Any]:
     }
 
 
-def _rescaled(scope: Scope, node: Rescaled) -> dict[str, Any]:
+def rescaled(scope: Scope, node: Rescaled) -> dict[str, Any]:
+    """Two operands in a common scale, added or subtracted."""
     points = [scope.tensor(name).zero_point for name in node.inputs]
     return _requantized(scope, node) | {
         "operands": (_operand(points[0], node.operand0), _operand(points[1], node.operand1)),
@@ -89,26 +97,15 @@ def _rescaled(scope: Scope, node: Rescaled) -> dict[str, Any]:
     }
 
 
-def _mul(scope: Scope, node: Mul) -> dict[str, Any]:
+def mul(scope: Scope, node: Mul) -> dict[str, Any]:
+    """The product of two operands."""
     operands = tuple(_operand(scope.tensor(name).zero_point) for name in node.inputs)
     return _requantized(scope, node) | {"operands": operands, "reduce": Reduce.MUL}
 
 
-def _table(scope: Scope, node: Table) -> dict[str, Any]:
+def table(scope: Scope, node: Table) -> dict[str, Any]:
+    """A function of one variable."""
     return {"table": node.table}
-
-
-VECTOR_FIELDS: dict[type[Node], Callable[[Scope, Any], dict[str, Any]]] = {
-    Add: _rescaled,
-    AveragePool2d: _average_pool,
-    Clamp: _clamp,
-    MaxPool2d: _max_pool,
-    Mean: _mean,
-    Mul: _mul,
-    Sub: _rescaled,
-    Table: _table,
-}
-"""What each operation sets in its layer."""
 
 
 def _mean_regions(

@@ -21,7 +21,7 @@ from compiler.emit import blocks, instructions, progress
 from compiler.emit import compute as emit_compute
 from compiler.emit import depthwise as depthwise_steps
 from compiler.emit import dma as emit_dma
-from compiler.lower import network as lower
+from compiler.lower import registry
 from compiler.lower import vector as lower_vector
 from compiler.plan import allocate, plan, tiles, weights
 from compiler.schedule import block_cache, synchronize
@@ -90,14 +90,14 @@ def _stores_of_first_chunk(patch: pytest.MonkeyPatch) -> None:
 
 
 def _bias_without_zero_point(patch: pytest.MonkeyPatch) -> None:
-    original = lower.lower_weighted
+    original = registry.lower_weighted
 
     def unfolded(scope: Any, node: Any) -> Any:
         layer = original(scope, node)
         records = tuple(record._replace(bias=int(b)) for b, record in zip(node.bias, layer.records, strict=True))
         return replace(layer, records=records)
 
-    patch.setattr(lower, "lower_weighted", unfolded)
+    patch.setattr(registry, "lower_weighted", unfolded)
 
 
 def _mean_rounded_down(patch: pytest.MonkeyPatch) -> None:

@@ -21,9 +21,11 @@ from support.networks.small_networks import (
 from accel.errors import CompileError
 from accel.machine.config import preset
 from accel.machine.numerics import RequantMode, requantize
-from accel.network.nodes import AveragePool2d, Conv2d, FullyConnected
+from accel.network.nodes import NODE_TYPES, AveragePool2d, Conv2d, FullyConnected, Softmax
+from compiler.lower import host
 from compiler.lower.layers import IDENTITY, ArrayLayer, VectorLayer, product_shape
 from compiler.lower.network import lower
+from compiler.lower.registry import LOWERINGS
 from compiler.lower.vector import mean_record
 
 TINY = preset("tiny")
@@ -172,3 +174,17 @@ def test_a_value_that_somebody_else_reads_is_kept() -> None:
     graph = network((1, 3, 3, 2), conv(2, (1, 1)), table())
     assert len(lower(graph, TINY).layers) == 1
     assert len(lower(replace(graph, outputs=("t1", "t2")), TINY).layers) == 2
+
+
+def test_what_the_table_lacks_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = network((1, 4, 4, 2), conv(2, (1, 1)), pool(AveragePool2d, (2, 2), (2, 2)), softmax())
+    monkeypatch.setattr(host, "LOWERINGS", {k: v for k, v in LOWERINGS.items() if k is not AveragePool2d})
+    lowered = lower(graph, TINY)
+    assert [(o.name, o.unit, o.why) for o in lowered.operators][1:] == [
+        ("n1", "host", "no unit computes AveragePool2d"),
+        ("n2", "host", "no unit computes Softmax"),
+    ]
+
+
+def test_every_operation_is_the_machines_or_known_as_the_hosts() -> None:
+    assert set(NODE_TYPES.values()) - set(LOWERINGS) == {Softmax}

@@ -33,9 +33,8 @@ from accel.network.nodes import (
 )
 from compiler import compile_graph
 from compiler.emit import gather, progress
-from compiler.lower import copies
+from compiler.lower import copies, registry
 from compiler.lower import movement as lower_movement
-from compiler.lower import network as lowering
 from compiler.lower import transpose_conv as lower_transpose_conv
 from compiler.lower.geometry import Place, Tile
 from compiler.lower.layers import IDENTITY, ArrayLayer, InterpolationLayer, MoveLayer, VectorLayer
@@ -326,7 +325,7 @@ def _kernel_not_reversed(patch: pytest.MonkeyPatch) -> None:
         layers, places = lower_transpose_conv.lower_transpose_conv(*args)
         return [replace(x, weight=np.ascontiguousarray(x.weight[:, ::-1, ::-1])) for x in layers], places
 
-    patch.setattr(lowering, "lower_transpose_conv", turned)
+    patch.setattr(registry, "lower_transpose_conv", turned)
 
 
 def _fill_not_added(patch: pytest.MonkeyPatch) -> None:
