@@ -1,7 +1,8 @@
 """Compilation with Numba: one decorator, cached on disk under a key that covers everything that is compiled.
 
 Numba freezes the globals of other modules into cached code without noticing when those change, so the cache folder
-carries a digest of all sources that kernels draw on. With NUMBA_DISABLE_JIT=1 everything runs as plain Python.
+carries a digest of all sources that kernels draw on: the simulator and the machine. With NUMBA_DISABLE_JIT=1
+everything runs as plain Python.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from accel.machine import config, isa, isa_fields, numerics, timing
+from accel import machine
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
+def kernel_sources() -> list[Path]:
+    """Files that kernels draw on."""
+    folders = (Path(__file__).parent, Path(str(machine.__file__)).parent)
+    return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+
+
 def _digest() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    shared = [Path(str(module.__file__)) for module in (config, isa, isa_fields, numerics, timing)]
-    for path in (*shared, *sorted(Path(__file__).parent.glob("*.py"))):
+    for path in kernel_sources():
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

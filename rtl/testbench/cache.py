@@ -7,9 +7,11 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
+import rtl
+from accel import machine
 from accel.files import write_atomic
 from accel.machine.config import ArchConfig
 from rtl.verilog import emit
@@ -41,14 +43,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def machine_sources() -> list[Path]:
+    """Python files that the Verilog of a machine depends on."""
+    folders = (Path(rtl.__file__).parent, Path(machine.__file__).parent)
+    return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+
+
 def cached_verilog(config: ArchConfig) -> str:
     """`emit(config, verification=True)`, kept in the cache until a source file of the machine changes."""
-    sources = [
-        path.read_bytes()
-        for package in ("rtl", "accel")
-        for path in sorted(resources.files(package).iterdir(), key=lambda path: path.name)
-        if path.name.endswith((".py", ".v"))
-    ]
+    sources = (path.read_bytes() for path in machine_sources())
     path = cache_folder() / f"{digest(config.to_toml(), metadata.version('amaranth'), *sources)}.v"
     if not path.is_file():
         write_atomic(path, emit(config, verification=True).encode())

@@ -16,6 +16,7 @@ from accel.machine.isa import Instruction, Opcode, encode
 from rtl.testbench import cache, cxx, verilator
 
 pytestmark = pytest.mark.rtl
+ROOT = Path(__file__).parents[2]
 CONFIG = small(rows=1, cols=1, post_lanes=1, bus_bytes=4)
 
 
@@ -47,6 +48,11 @@ def test_verilog_is_emitted_once_per_configuration(monkeypatch: pytest.MonkeyPat
     assert cache.cached_verilog(CONFIG) == cache.cached_verilog(CONFIG) == "// 1\n"
     assert cache.cached_verilog(small()) == "// 4\n"
     assert emitted == [CONFIG, small()]
+
+
+def test_verilog_depends_on_every_source_of_the_machine() -> None:
+    names = {path.relative_to(ROOT).as_posix() for path in cache.machine_sources()}
+    assert {"rtl/top.py", "rtl/axi.py", "accel/machine/isa_fields.py", "accel/machine/timing.py"} <= names
 
 
 def test_only_one_builds_at_a_time(tmp_path: Path) -> None:
