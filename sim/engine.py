@@ -12,9 +12,11 @@ import numpy.typing as npt
 from accel.errors import InputError, ProgramError
 from accel.machine import timing
 from accel.machine.config import ArchConfig
-from accel.machine.isa import INSTRUCTION_BYTES, Opcode, decode_table
+from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Table, decode_table
 from accel.machine.registers import CAUSES, COUNTED_UNITS
-from sim import guard, timeline, work
+from accel.machine.rules.check import check_rules
+from accel.machine.tokens import pair_tokens
+from sim import timeline, work
 from sim.fast import depthwise, dma, matmul, post
 from sim.jit import jit
 from sim.memories import Memories
@@ -101,11 +103,11 @@ def execute(
 
 
 @lru_cache(maxsize=8)
-def _prepare(config: ArchConfig, code: bytes, memory_bytes: int) -> tuple[guard.Table, guard.Table]:
+def _prepare(config: ArchConfig, code: bytes, memory_bytes: int) -> tuple[Table, Table]:
     """Decode and check a program once, however many inputs it runs on; read-only arrays."""
     table = decode_table(code)
-    guard.check_table(config, table, memory_bytes)
-    producers = guard.pair_tokens(table)
+    check_rules(config, table, dram_bytes=memory_bytes, most_steps=work.MOST_STEPS)
+    producers = pair_tokens(table)
     for array in (table, producers):
         array.flags.writeable = False
     return table, producers
@@ -127,9 +129,7 @@ def _check_arguments(code: bytes, program_address: int, memory: npt.NDArray[np.u
         raise ProgramError(f"program address must be a multiple of {INSTRUCTION_BYTES}, got {program_address}")
 
 
-def _run_time(
-    config: ArchConfig, table: guard.Table, producers: guard.Table, address: int, stepped: bool
-) -> tuple[guard.Table, guard.Table]:
+def _run_time(config: ArchConfig, table: Table, producers: Table, address: int, stepped: bool) -> tuple[Table, Table]:
     """Stamps, shape (6, instructions), and causes, shape (6, 8)."""
     machine, state = timing.Machine.of(config), timeline.State.of(config)
     stamps = np.zeros((timing.WORK + 1, len(table)), np.int64)
@@ -143,7 +143,7 @@ def _run_time(
     return stamps, causes
 
 
-def _run_fast(config: ArchConfig, table: guard.Table, memories: Memories, progress: Progress) -> None:
+def _run_fast(config: ArchConfig, table: Table, memories: Memories, progress: Progress) -> None:
     scratch = matmul.Scratch.of(config, table[table[:, 0] == _EXEC])
     for first in range(0, len(table), CHUNK):
         last = min(first + CHUNK, len(table))
@@ -179,9 +179,7 @@ def _execute_range(
     return -1
 
 
-def _run_stepped(
-    config: ArchConfig, table: guard.Table, stamps: guard.Table, memories: Memories, progress: Progress
-) -> None:
+def _run_stepped(config: ArchConfig, table: Table, stamps: Table, memories: Memories, progress: Progress) -> None:
     """Values in the order of time: array and depthwise engine are stepped to the issue of each instruction."""
     units, scratch, issues = stepped.Units.of(config), matmul.Scratch.of(config, table[:0]), stamps[timing.ISSUE]
     written = np.where(np.isin(table[:, 0], (_EXEC, _DEPTHWISE)), -1, stamps[timing.COMPLETE])

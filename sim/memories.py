@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
+from accel.machine.config import ArchConfig
+from accel.machine.memories import Space, memories
 
 
 class Memories(NamedTuple):
@@ -29,12 +30,18 @@ class Memories(NamedTuple):
     @classmethod
     def of(cls, config: ArchConfig, memory: npt.NDArray[np.uint8]) -> Memories:
         """Memories of `config` beside a copy of the external memory image `memory`."""
+        arrays = {
+            space: np.zeros((on_chip.words, on_chip.lanes), np.int16)
+            for space, on_chip in memories(config).items()
+            if space not in (Space.SPAD, Space.ACC)
+        }
+        spad, acc = memories(config)[Space.SPAD], memories(config)[Space.ACC]
         return cls(
-            np.array(memory, np.uint8, order="C"),
-            np.zeros((config.spad_words + 1, config.rows + config.rows % 2), np.int16),
-            np.zeros((config.wbuf_words, config.cols), np.int16),
-            np.zeros((config.depthwise_words if config.depthwise_taps else 0, config.depthwise_lanes), np.int16),
-            np.zeros((config.param_channels, PARAM_RECORD_BYTES), np.int16),
-            np.zeros((TABLE_WORDS, 1), np.int16),
-            np.zeros((config.acc_words, config.cols), np.int32),
+            dram=np.array(memory, np.uint8, order="C"),
+            spad=np.zeros((spad.words + 1, spad.lanes + spad.lanes % 2), np.int16),
+            wbuf=arrays[Space.WBUF],
+            taps=arrays[Space.TAPS],
+            param=arrays[Space.PARAM],
+            table=arrays[Space.TABLE],
+            acc=np.zeros((acc.words, acc.lanes), np.int32),
         )

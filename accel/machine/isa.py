@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ __all__ = [
     "Opcode",
     "Reduce",
     "Source",
+    "Table",
     "Unit",
     "column",
     "columns",
@@ -43,7 +44,11 @@ __all__ = [
     "decode_table",
     "disassemble",
     "encode",
+    "table_of",
 ]
+
+Table: TypeAlias = npt.NDArray[np.int64]
+"""Decoded instructions, shape (instructions, COLUMNS): see `decode_table`."""
 
 _WORDS64 = INSTRUCTION_BYTES // 8
 _INDEX = {opcode: {field.name: i for i, field in enumerate(fields)} for opcode, fields in FIELDS.items()}
@@ -140,7 +145,7 @@ def encode(instructions: Iterable[Instruction]) -> bytes:
     return b"".join(instruction.encode() for instruction in instructions)
 
 
-def decode_table(code: bytes) -> npt.NDArray[np.int64]:
+def decode_table(code: bytes) -> Table:
     """Decode to one row per instruction and one column per field (`column` gives its place, column 0 is the opcode).
 
     Parameters
@@ -168,7 +173,18 @@ def decode_table(code: bytes) -> npt.NDArray[np.int64]:
         raise EncodingError(f"instruction {bad}: opcode must be one of 1..{max(Opcode)}, got {int(opcodes[bad])}")
     for opcode in Opcode:
         rows = np.flatnonzero(opcodes == int(opcode))
+        if not len(rows):
+            continue
         table[rows, : len(FIELDS[opcode])] = _decode_columns(opcode, words[rows], rows)
+    return table
+
+
+def table_of(instructions: Iterable[Instruction]) -> Table:
+    """``decode_table(encode(instructions))``."""
+    values = [list(instruction.fields.values()) for instruction in instructions]
+    table = np.zeros((len(values), COLUMNS), np.int64)
+    for row, fields in zip(table, values, strict=True):
+        row[: len(fields)] = fields
     return table
 
 

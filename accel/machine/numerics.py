@@ -35,6 +35,12 @@ SHIFT_MIN_INTEGER = -31
 """Smallest shift of the other modes; smaller real multipliers become zero, as in the runtimes."""
 SHIFT_MIN_FP32 = -125
 """Smallest shift of the mode `fp32`: that of the smallest normal float32. Any shift below -31 yields zero."""
+MULTIPLIER_MIN, MULTIPLIER_MAX = 2**30, 2**31 - 1
+"""Range of normalised multipliers."""
+FP32_MULTIPLIER_STEP = 2**7
+"""Multipliers of the mode `fp32` are multiples of this: significands of 24 bits."""
+OPERAND_SHIFT_MAX = 23
+"""Largest left shift of an operand: the difference of two int8 shifted by it is still an int32."""
 INTERPOLATION_ONE = 2**10
 """Weights of an interpolation along one axis are in units of one 1024th."""
 

@@ -16,11 +16,13 @@ import numpy as np
 
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Unit, decode
+from accel.machine.isa import Instruction, Unit, decode, decode_table, table_of
+from accel.machine.memories import BANKED, DRAM_BYTES, Space
+from accel.machine.rules.check import check_rules
+from accel.machine.tokens import pair_tokens
 from accel.program.program import Program
-from compiler.check.order import Indices, Order, bound_tokens, name, pair_tokens
-from compiler.check.rules import check_rules
-from compiler.schedule.footprint import DRAM_BYTES, Access, Footprint, Intervals, Space, footprint, overlap
+from compiler.check.order import Indices, Order, bound_tokens, check_leftover, name
+from compiler.schedule.footprint import Access, Footprint, Intervals, footprint, overlap
 
 _BLOCK = 1 << 20
 """Pairs tested at a time, which bounds memory."""
@@ -83,16 +85,19 @@ def check(
 
     Notes
     -----
-    The contents of memory are not examined: PARAM records are the producer's responsibility.
+    Each instruction alone keeps `accel.machine.rules`.
     """
-    instructions = decode(code) if isinstance(code, bytes) else list(code)
-    if not instructions:
+    if not code:
         raise ProgramError("program must hold at least 1 instruction, got 0")
-    footprints = [
-        _check_alone(config, index, instruction, dram_bytes, read_only)
-        for index, instruction in enumerate(instructions)
-    ]
-    order = Order(instructions, pair_tokens(instructions))
+    table = decode_table(code) if isinstance(code, bytes) else table_of(code)
+    check_rules(config, table, dram_bytes=dram_bytes)
+    instructions = decode(code) if isinstance(code, bytes) else list(code)
+    footprints = [footprint(config, instruction) for instruction in instructions]
+    for index, touched in enumerate(footprints):
+        _check_read_only(name(index, instructions[index]), touched, read_only)
+    producers = pair_tokens(table)
+    check_leftover(table, producers)
+    order = Order(instructions, producers)
     tokens = bound_tokens(config, instructions, order)
     conflicts = _Conflicts(instructions, footprints)
     pairs = 0
@@ -109,25 +114,11 @@ def check_program(program: Program) -> Report:
     return check(program.config, program.code, dram_bytes=program.memory_bytes, read_only=read_only)
 
 
-def _check_alone(
-    config: ArchConfig, index: int, i: Instruction, dram_bytes: int, read_only: Sequence[tuple[int, int]]
-) -> Footprint:
-    try:
-        touched = footprint(config, i)
-        check_rules(config, i, touched)
-    except ProgramError as error:
-        raise ProgramError(f"{name(index, i)}: {error}") from None
-    for accesses in (touched.reads, touched.writes):
-        if Space.DRAM in accesses and accesses[Space.DRAM][-1, 1] > dram_bytes:
-            last = int(accesses[Space.DRAM][-1, 1]) - 1
-            raise ProgramError(f"{name(index, i)}: DRAM bytes must be in 0..{dram_bytes - 1}, got {last}")
+def _check_read_only(who: str, touched: Footprint, read_only: Sequence[tuple[int, int]]) -> None:
     for start, stop in read_only:
         hit = overlap(touched.writes.get(Space.DRAM, _NOTHING), np.array([[start, stop]], np.int64))
         if hit:
-            raise ProgramError(
-                f"{name(index, i)}: DRAM bytes {start}..{stop - 1} are read-only, got a write to byte {hit[0]}"
-            )
-    return touched
+            raise ProgramError(f"{who}: DRAM bytes {start}..{stop - 1} are read-only, got a write to byte {hit[0]}")
 
 
 _NOTHING: Intervals = np.zeros((0, 2), np.int64)
@@ -145,7 +136,7 @@ class _Conflicts:
         self._touched = [(f.reads, f.writes) for f in footprints]
         self._banks = {
             (space, access): np.array([f.ports.get((space, access), 0) for f in footprints], np.uint64)
-            for space, access in product((Space.SPAD, Space.ACC), Access)
+            for space, access in product(BANKED, Access)
         }
         self._low: dict[tuple[Space, Access], Indices] = {}
         self._high: dict[tuple[Space, Access], Indices] = {}
@@ -163,7 +154,7 @@ class _Conflicts:
             return
         for space, (a, b) in product(Space, _CLASHES):
             self._check_words(space, a, b, first, second)
-        for space, access in product((Space.SPAD, Space.ACC), Access):
+        for space, access in product(BANKED, Access):
             self._check_ports(space, access, first, second)
 
     def _check_words(self, space: Space, a: Access, b: Access, first: Indices, second: Indices) -> None:

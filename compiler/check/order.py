@@ -22,7 +22,6 @@ the waits in those instructions of u that must have issued by then: the ones tha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 from typing import TypeAlias
@@ -32,8 +31,9 @@ import numpy.typing as npt
 
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Unit
+from accel.machine.isa import Instruction, Table, Unit
 from accel.machine.timing import SEMAPHORE_BITS
+from accel.machine.tokens import SIGNAL
 
 Semaphore: TypeAlias = tuple[Unit, Unit]
 """(unit that signals, unit that waits)."""
@@ -46,38 +46,24 @@ def name(index: int, instruction: Instruction) -> str:
     return f"instruction {index} ({instruction.opcode.name})"
 
 
-def pair_tokens(instructions: Sequence[Instruction]) -> list[list[int]]:
-    """For each instruction the producers of the tokens that it takes, by index.
+def check_leftover(table: Table, producers: Table) -> None:
+    """Every token must be taken by the program's end; `producers` is what `accel.machine.tokens.pair_tokens` returns.
 
     Raises
     ------
     ProgramError
-        A wait without an earlier signal, or a signal without a later wait.
+        A signal without a later wait.
     """
-    posted: dict[Semaphore, deque[int]] = {semaphore: deque() for semaphore in product(Unit, Unit)}
-    producers: list[list[int]] = []
-    for index, instruction in enumerate(instructions):
-        taken = []
-        for producer in Unit:
-            if instruction["wait"] >> producer & 1:
-                tokens = posted[producer, instruction.unit]
-                if not tokens:
-                    raise ProgramError(
-                        f"{name(index, instruction)} must wait for a signal that precedes it, but no token of "
-                        f"{producer.name} is left for it: the machine would stop for ever"
-                    )
-                taken.append(tokens.popleft())
-        producers.append(taken)
-        for consumer in Unit:
-            if instruction["signal"] >> consumer & 1:
-                posted[instruction.unit, consumer].append(index)
-    for (producer, consumer), tokens in posted.items():
-        if tokens:
+    unit = table[:, 0] - 1
+    for producer, consumer in product(Unit, Unit):
+        signals = np.flatnonzero((unit == int(producer)) & (table[:, SIGNAL] >> int(consumer) & 1))
+        taken = np.count_nonzero(producers[unit == int(consumer), int(producer)] >= 0)
+        if taken < len(signals):
+            at = signals[taken]
             raise ProgramError(
-                f"{name(tokens[0], instructions[tokens[0]])} signals {consumer.name}, but no later {consumer.name} "
-                f"waits for {producer.name}: every token must be taken, {len(tokens)} would be left"
+                f"instruction {at}: {producer.name} signals {consumer.name}, but no later {consumer.name} waits for "
+                f"{producer.name}: every token must be taken, {len(signals) - taken} would be left"
             )
-    return producers
 
 
 class Order:
@@ -93,7 +79,7 @@ class Order:
         Instructions of each unit that have completed when this one issues, whatever the timing.
     """
 
-    def __init__(self, instructions: Sequence[Instruction], producers: Sequence[Sequence[int]]):
+    def __init__(self, instructions: Sequence[Instruction], producers: Table):
         unit = np.array([instruction.unit for instruction in instructions], np.int64)
         self.places = [np.flatnonzero(unit == u) for u in Unit]
         self.rank = np.zeros(len(unit), np.int64)
@@ -103,7 +89,7 @@ class Order:
         before = [np.zeros(len(Unit), np.int64) for _ in Unit]
         for index, taken in enumerate(producers):
             clock = before[unit[index]]
-            for producer in taken:
+            for producer in taken[taken >= 0]:
                 clock = np.maximum(clock, self.clock[producer])
                 clock[unit[producer]] = max(clock[unit[producer]], self.rank[producer] + 1)
             self.clock[index] = before[unit[index]] = clock

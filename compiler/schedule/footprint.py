@@ -17,26 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.errors import ProgramError
-from accel.machine.config import TABLE_ENTRIES, TABLE_WORDS, ArchConfig
-from accel.machine.isa import Instruction, Memory, Opcode, Source
+from accel.machine.config import TABLE_ENTRIES, ArchConfig
+from accel.machine.isa import Instruction, Opcode, Source
+from accel.machine.memories import BANKED, Space, memories, space_words
+from accel.machine.rules.ranges import outside
 
 Intervals: TypeAlias = npt.NDArray[np.int64]
 """Half-open intervals [start, stop), shape (n, 2), sorted, disjoint and not adjacent."""
-
-DRAM_BYTES = 1 << 32
-"""Bytes that `dram_address` can name."""
-
-
-class Space(IntEnum):
-    """Address spaces; those that LOAD writes have the values of `accel.machine.isa.Memory`."""
-
-    SPAD = Memory.SPAD
-    WBUF = Memory.WBUF
-    PARAM = Memory.PARAM
-    TABLE = Memory.TABLE
-    TAPS = Memory.TAPS
-    ACC = 5
-    DRAM = 6
 
 
 class Access(IntEnum):
@@ -67,7 +54,7 @@ def footprint(config: ArchConfig, instruction: Instruction) -> Footprint:
     """Words, bytes and ports that `instruction` uses on the machine `config`.
 
     EXEC and POST touch the scratchpad for valid taps only; the row stream of a DEPTHWISE, whose steps
-    `compiler.check.rules` checks, reads those words too and no other. EXEC and DEPTHWISE always read the accumulators
+    `accel.machine.rules` checks, reads those words too and no other. EXEC and DEPTHWISE always read the accumulators
     that they write.
 
     Raises
@@ -80,24 +67,9 @@ def footprint(config: ArchConfig, instruction: Instruction) -> Footprint:
     ports: dict[tuple[Space, Access], int] = {}
     for access, touched in ((Access.READ, reads), (Access.WRITE, writes)):
         for space in touched:
-            if space is Space.SPAD:
-                ports[space, access] = _banks(touched[space], config.spad_bank_words)
-            elif space is Space.ACC:
-                ports[space, access] = _banks(touched[space], config.acc_bank_words)
+            if space in BANKED:
+                ports[space, access] = _banks(touched[space], memories(config)[space].bank_words)
     return Footprint(reads, writes, ports)
-
-
-def space_size(config: ArchConfig, space: Space) -> int:
-    """Words of an on-chip memory (PARAM: channel records), or bytes that a DRAM address can name."""
-    return {
-        Space.SPAD: config.spad_words,
-        Space.WBUF: config.wbuf_words,
-        Space.PARAM: config.param_channels,
-        Space.TABLE: TABLE_WORDS,
-        Space.TAPS: config.depthwise_words if config.depthwise_taps else 0,
-        Space.ACC: config.acc_words,
-        Space.DRAM: DRAM_BYTES,
-    }[space]
 
 
 def merge(intervals: npt.NDArray[np.int64]) -> Intervals:
@@ -253,11 +225,9 @@ def _place(
         return np.zeros((0, 2), np.int64)
     low = base + int(run[0, 0]) + sum(int(axis.min()) for axis in axes)
     high = base + int(run[-1, 1]) + sum(int(axis.max()) for axis in axes)
-    size = space_size(config, space)
+    size = space_words(config, space)
     if low < 0 or high > size:
-        raise ProgramError(
-            f"{i.opcode.name} {name} and its strides must stay within {space.name} 0..{size - 1}, got {low}..{high - 1}"
-        )
+        raise ProgramError(f"{i.opcode.name} {outside(name, space, size, low, high - 1)}")
     intervals = run + base
     for axis in axes:
         intervals = _spread(intervals, axis)

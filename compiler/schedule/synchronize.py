@@ -28,7 +28,8 @@ import numpy.typing as npt
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Unit
-from compiler.schedule.footprint import Access, Footprint, Intervals, Space, footprint, space_size
+from accel.machine.memories import Space, memories, space_words
+from compiler.schedule.footprint import Access, Footprint, Intervals, footprint
 
 UNITS = len(Unit)
 _SLICES = 8
@@ -132,10 +133,10 @@ class Synchronizer:
                     self._bytes[key].record(intervals, number)
                     continue
                 if key not in self._words:
-                    self._words[key] = _WordClock(space_size(self._config, space))
+                    self._words[key] = _WordClock(space_words(self._config, space))
                 self._words[key].record(intervals, number)
         for (space, access), mask in touched.ports.items():
-            last = self._banks.setdefault((space, access, unit), [0] * 64)
+            last = self._banks.setdefault((space, access, unit), [0] * memories(self._config)[space].banks)
             for bank in range(mask.bit_length()):
                 if mask >> bank & 1:
                     last[bank] = number

@@ -76,7 +76,7 @@ def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, record
             scales[i] = scale_fp32(multiplier, shift)
         legal = multiplier >= 0 and shift_min <= shift <= numerics.SHIFT_MAX
         if row[POST.mode] == _FP32 and multiplier != 0:
-            legal &= multiplier >= 1 << 30 and multiplier & 127 == 0
+            legal &= multiplier >= numerics.MULTIPLIER_MIN and multiplier % numerics.FP32_MULTIPLIER_STEP == 0
         if not legal:
             return False
     return True

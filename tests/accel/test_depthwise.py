@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.machine.rules import refusal
 
-from accel.errors import ProgramError
 from accel.machine.config import ArchConfig, preset
-from accel.machine.depthwise import check_depthwise, row_stream
+from accel.machine.depthwise import row_stream
 from accel.machine.isa import Instruction, Opcode
 
 ROWS = 3
@@ -87,8 +87,8 @@ DEPTHWISE = Instruction(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kx_count": 4}, "DEPTHWISE kx_count must be at most depthwise_taps = 3, got 4"),
-        ({"spad_byte": 1}, "DEPTHWISE spad_byte + min(rows, cols) must be at most rows = 4, got 5"),
+        ({"kx_count": 4}, "DEPTHWISE kx_count (with depthwise_taps as the limit) must be at most 3, got 4"),
+        ({"spad_byte": 1}, "DEPTHWISE spad_byte + min(rows, cols) must be at most 4, got 5"),
         ({"x_dilation": 0}, "DEPTHWISE x_step must be x_dilation, or twice that with kx_count > 1, and not 0, "
          "got 1 and x_dilation = 0"),
         ({"x_step": 3}, "DEPTHWISE x_step must be x_dilation, or twice that with kx_count > 1, and not 0, "
@@ -98,20 +98,17 @@ DEPTHWISE = Instruction(
         ({"ox_stride": 2}, "DEPTHWISE ox_stride must be 1, as x_step and kx_stride say, got 2"),
         ({"x_step": 2, "kx_stride": 2, "ox_stride": 4},
          "DEPTHWISE kx_stride must be odd if two words are read per step, got 2"),
-        ({"lead_steps": 2}, "DEPTHWISE lead_steps and row_steps must be 1 and 8, got (2, 8)"),
-        ({"row_steps": 9}, "DEPTHWISE lead_steps and row_steps must be 1 and 8, got (1, 9)"),
+        ({"lead_steps": 2}, "DEPTHWISE lead_steps and row_steps must be 1 and 8, got 2 and 8"),
+        ({"row_steps": 9}, "DEPTHWISE lead_steps and row_steps must be 1 and 8, got 1 and 9"),
         ({"oy_count": 1, "ox_count": 1, "width": 1, "row_steps": 1}, "DEPTHWISE oy_count * row_steps must be at least "
          "kx_count = 3, so that the next tap row's weights are there, got 1"),
     ],
 )  # fmt: skip
 def test_each_rule_is_named(changes: dict[str, int], message: str) -> None:
-    check_depthwise(preset("tiny"), DEPTHWISE.fields)
-    with pytest.raises(ProgramError) as caught:
-        check_depthwise(preset("tiny"), DEPTHWISE.replace(**changes).fields)
-    assert str(caught.value) == message
+    assert refusal(preset("tiny"), DEPTHWISE) == ""
+    assert refusal(preset("tiny"), DEPTHWISE.replace(**changes)) == message
 
 
 def test_a_machine_without_engine_refuses() -> None:
     config = ArchConfig.from_toml(preset("tiny").to_toml().replace("depthwise_taps = 3", "depthwise_taps = 0"))
-    with pytest.raises(ProgramError, match="DEPTHWISE must not appear on a machine without depthwise engine"):
-        check_depthwise(config, DEPTHWISE.fields)
+    assert refusal(config, DEPTHWISE).startswith("DEPTHWISE must not appear on a machine without depthwise engine")

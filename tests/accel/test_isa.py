@@ -45,6 +45,7 @@ def test_decoding_undoes_encoding(program: list[Instruction]) -> None:
     assert isa.decode(code) == program
     table = isa.decode_table(code)
     assert table.shape == (len(program), isa.COLUMNS)
+    assert np.array_equal(isa.table_of(program), table)
     for row, instruction in zip(table, program, strict=True):
         for name, value in instruction.fields.items():
             assert row[isa.column(instruction.opcode, name)] == value

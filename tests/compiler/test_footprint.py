@@ -13,8 +13,9 @@ from support.machine.random_programs import random_config
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig, preset
 from accel.machine.isa import Instruction, Memory, Opcode, Source
+from accel.machine.memories import Space
 from accel.machine.numerics import RequantMode
-from compiler.schedule.footprint import Access, Footprint, Intervals, Space, footprint, merge
+from compiler.schedule.footprint import Access, Footprint, Intervals, footprint, merge
 
 TINY = preset("tiny")
 Touch = tuple[Access, Space, int]

@@ -12,9 +12,10 @@ from support.mutants.compiler_mutants import without_token
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig, preset
 from accel.machine.isa import Instruction, Memory, Opcode, Source, Unit
+from accel.machine.memories import Space
 from compiler.check.check import check
 from compiler.schedule import synchronize
-from compiler.schedule.footprint import Footprint, Space, footprint
+from compiler.schedule.footprint import Footprint, footprint
 from compiler.schedule.synchronize import Synchronizer
 
 TINY = preset("tiny")

@@ -22,8 +22,10 @@ from support.rtl.unit_bench import (
 
 from accel.machine import timing
 from accel.machine.config import ArchConfig, preset
-from accel.machine.depthwise import check_depthwise, row_stream
-from accel.machine.isa import Instruction, Opcode
+from accel.machine.depthwise import row_stream
+from accel.machine.isa import Instruction, Opcode, table_of
+from accel.machine.rules.rows import Rows
+from accel.machine.rules.sums import engine_rules
 from rtl import depthwise_lane, depthwise_reader, depthwise_sequencer, tile_control, weight_sequencer
 from rtl.depthwise_unit import DepthwiseUnit
 
@@ -59,7 +61,7 @@ def random_depthwise(rng: random.Random, config: ArchConfig) -> Instruction:
             "row_steps": steps,
         },
     )  # fmt: skip
-    check_depthwise(config, instruction.fields)
+    assert not list(engine_rules(config, Rows.of(Opcode.DEPTHWISE, table_of([instruction]))))
     return instruction
 
 

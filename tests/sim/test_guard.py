@@ -12,8 +12,8 @@ import pytest
 import sim
 from accel.errors import AccelError, InputError, ProgramError
 from accel.machine.config import preset
-from accel.machine.isa import FIELDS, Instruction, Opcode, Unit
-from sim.work import LOOPS
+from accel.machine.isa import FIELDS, Instruction, Opcode, Unit, column
+from accel.machine.loops import LOOPS
 
 TINY = preset("tiny")
 MEMORY = np.zeros(4096, np.uint8)
@@ -33,49 +33,78 @@ STORE = Instruction(Opcode.STORE, {"row_words": 4, "word_bytes": 4})
 REFUSED = [
     (LOAD.replace(memory=3), "LOAD byte_offset + word_bytes must be at most 1, got 4"),
     (LOAD.replace(byte_offset=1), "LOAD byte_offset + word_bytes must be at most 4, got 5"),
-    (LOAD.replace(memory=2), "LOAD missing bytes of a PARAM record must be at most 0, got 5"),
+    (LOAD.replace(memory=2), "LOAD word_bytes must be 9 for PARAM, got 4"),
     (LOAD.replace(step_bytes=10), "LOAD step_bytes must be at most 9, got 10"),
     (LOAD.replace(pad_bytes=1), "LOAD pad_bytes + row_bytes must be at most 16, got 17"),
-    (LOAD.replace(address=8190), "LOAD destination must stay within 0..8191, got 8190..8193"),
+    (LOAD.replace(address=8190), "LOAD address and its strides must stay within SPAD 0..8191, got 8190..8193"),
     (
         LOAD.replace(memory=3, address=509, word_bytes=1, step_bytes=5),
-        "LOAD destination must stay within 0..511, got 509",
+        "LOAD address and its strides must stay within TABLE 0..511, got 509..512",
     ),
-    (LOAD.replace(memory=4, address=126), "LOAD destination must stay within 0..127, got 126..129"),
+    (LOAD.replace(memory=4, address=126), "LOAD address and its strides must stay within TAPS 0..127, got 126..129"),
     (LOAD.replace(memory=4, byte_offset=1), "LOAD byte_offset + word_bytes must be at most 4, got 5"),
     (LOAD.replace(memory=5), "LOAD memory must be at most 4, got 5"),
-    (LOAD.replace(row_count=2, row_stride=-1), "LOAD destination must stay within 0..8191, got -1..3"),
-    (LOAD.replace(dram_address=4090), "LOAD memory bytes must stay within 0..4095, got 4090..4105"),
+    (LOAD.replace(row_count=2, row_stride=-1), "LOAD address and its strides must stay within SPAD 0..8191, got -1..3"),
+    (
+        LOAD.replace(dram_address=4090),
+        "LOAD dram_address and its strides must stay within DRAM 0..4095, got 4090..4105",
+    ),
     (EXEC.replace(k_rows=5), "EXEC k_rows must be at most 4, got 5"),
-    (EXEC.replace(wbuf_address=2046), "EXEC weights must stay within 0..2047, got 2046..2049"),
-    (EXEC.replace(acc_address=510), "EXEC accumulators must stay within 0..511, got 510..513"),
-    (EXEC.replace(spad_address=-1), "EXEC source must stay within 0..8191, got -1..2"),
+    (
+        EXEC.replace(wbuf_address=2046),
+        "EXEC wbuf_address and its strides must stay within WBUF 0..2047, got 2046..2049",
+    ),
+    (EXEC.replace(acc_address=510), "EXEC acc_address and its strides must stay within ACC 0..511, got 510..513"),
+    (EXEC.replace(spad_address=-1), "EXEC spad_address and its strides must stay within SPAD 0..8191, got -1..2"),
     (POST.replace(table=3), "POST table must be at most 2, got 3"),
-    (DEPTHWISE.replace(row_steps=5), "DEPTHWISE lead_steps and row_steps must be 1 and 4, got (1, 5)"),
-    (DEPTHWISE.replace(spad_byte=1), "DEPTHWISE spad_byte + min(rows, cols) must be at most rows = 4, got 5"),
-    (DEPTHWISE.replace(tap_address=126), "DEPTHWISE taps must stay within 0..127, got 126..128"),
-    (DEPTHWISE.replace(acc_address=510), "DEPTHWISE accumulators must stay within 0..511, got 510..513"),
-    (DEPTHWISE.replace(spad_address=-2), "DEPTHWISE source must stay within 0..8191, got -1..2"),
-    (POST.replace(mode=3), "POST mode (number of modes that are not built in) must be at most 0, got 1"),
+    (DEPTHWISE.replace(row_steps=5), "DEPTHWISE lead_steps and row_steps must be 1 and 4, got 1 and 5"),
+    (DEPTHWISE.replace(spad_byte=1), "DEPTHWISE spad_byte + min(rows, cols) must be at most 4, got 5"),
+    (
+        DEPTHWISE.replace(tap_address=126),
+        "DEPTHWISE tap_address and its strides must stay within TAPS 0..127, got 126..128",
+    ),
+    (
+        DEPTHWISE.replace(acc_address=510),
+        "DEPTHWISE acc_address and its strides must stay within ACC 0..511, got 510..513",
+    ),
+    (
+        DEPTHWISE.replace(spad_address=-2),
+        "DEPTHWISE spad_address and its strides must stay within SPAD 0..8191, got -1..2",
+    ),
+    (POST.replace(mode=3), "POST mode must be one of tflite, single, fp32, got 3"),
     (POST.replace(dst_byte=1), "POST dst_byte + group_count * post_lanes must be at most 4, got 5"),
-    (POST.replace(act_min=1), "POST act_min (at most act_max) must be at most 0, got 1"),
-    (POST.replace(kx_count=2), "POST taps of source ACC must be at most 1, got 2"),
-    (POST.replace(word_count=2), "POST accumulator columns must be at most 4, got 8"),
-    (POST.replace(source=1, multiplier1=1), "POST operand multipliers out of their range must be at most 0, got 1"),
+    (POST.replace(act_min=1), "POST act_min (with act_max as the limit) must be at most 0, got 1"),
+    (POST.replace(kx_count=2), "POST ky_count * kx_count of source ACC must be at most 1, got 2"),
+    (POST.replace(word_count=2), "POST accumulator columns (word_count, group_count) must be at most 4, got 8"),
+    (
+        POST.replace(source=1, multiplier1=1),
+        "POST multiplier1 and shift1 must be 0 and 0, or in 1073741824..2147483647 and -31..30 for mode tflite, "
+        "got 1 and 0",
+    ),
+    (POST.replace(source=1, left_shift=30), "POST left_shift must be at most 23, got 30"),
     (POST.replace(reduce=5), "POST reduce must be at most 4, got 5"),
-    (MIX.replace(mode=2), "POST mode of an interpolation must be at most 1, got 2"),
-    (MIX.replace(ky_count=3), "POST tap rows of an interpolation must be at most 2, got 3"),
-    (MIX.replace(kx_count=3), "POST tap columns of an interpolation must be at most 2, got 3"),
+    (MIX.replace(mode=2), "POST mode must be tflite or single for an interpolation, got fp32"),
+    (MIX.replace(ky_count=3), "POST ky_count of an interpolation must be at most 2, got 3"),
+    (MIX.replace(kx_count=3), "POST kx_count of an interpolation must be at most 2, got 3"),
     (MIX.replace(y_weight=1025), "POST y_weight of an interpolation must be at most 1024, got 1025"),
     (MIX.replace(x_weight=1025), "POST x_weight of an interpolation must be at most 1024, got 1025"),
-    (MIX.replace(multiplier0=1 << 30), "POST operand multipliers out of their range must be at most 0, got 1"),
-    (MIX.replace(shift1=31), "POST operand multipliers out of their range must be at most 0, got 1"),
-    (POST.replace(param_address=64), "POST parameter rows must stay within 0..63, got 64..64"),
-    (POST.replace(dst_address=8190), "POST destination must stay within 0..8191, got 8190..8193"),
-    (POST.replace(src_address=510), "POST source must stay within 0..511, got 510..513"),
+    (
+        MIX.replace(multiplier0=1 << 30),
+        "POST multiplier0 and shift0 must be 0 and in -31..30 for an interpolation, got 1073741824 and 0",
+    ),
+    (
+        MIX.replace(shift1=31),
+        "POST multiplier1 and shift1 must be 0 and in -31..30 for an interpolation, got 0 and 31",
+    ),
+    (POST.replace(param_address=64), "POST param_address and its strides must stay within PARAM 0..255, got 256..259"),
+    (POST.replace(dst_address=8190), "POST dst_address and its strides must stay within SPAD 0..8191, got 8190..8193"),
+    (POST.replace(src_address=510), "POST src_address and its strides must stay within ACC 0..511, got 510..513"),
     (STORE.replace(byte_offset=1), "STORE byte_offset + word_bytes must be at most 4, got 5"),
-    (STORE.replace(address=8190), "STORE source must stay within 0..8191, got 8190..8193"),
-    (STORE.replace(dram_address=4090), "STORE memory bytes must stay within 0..4095, got 4090..4105"),
+    (STORE.replace(address=8190), "STORE address and its strides must stay within SPAD 0..8191, got 8190..8193"),
+    (
+        STORE.replace(dram_address=4090),
+        "STORE dram_address and its strides must stay within DRAM 0..4095, got 4090..4105",
+    ),
 ]
 
 
@@ -115,7 +144,7 @@ def test_instructions_that_would_hardly_end_are_refused(instruction: Instruction
 @pytest.mark.parametrize("opcode", Opcode)
 def test_steps_fit_in_their_integers(opcode: Opcode) -> None:
     """An absurd instruction must not look small because its steps wrap."""
-    most = math.prod(FIELDS[opcode][column].maximum for column in LOOPS[opcode])
+    most = math.prod(FIELDS[opcode][column(opcode, field)].maximum for field in LOOPS[opcode])
     assert most < 1 << 58
 
 
@@ -123,7 +152,7 @@ def test_a_machine_without_engine_has_no_taps() -> None:
     plain = dataclasses.replace(TINY, depthwise_taps=0)
     assert sim.execute(plain, LOAD.encode(), 0, MEMORY).taps.size == 0
     assert sim.execute(TINY, LOAD.encode(), 0, MEMORY).taps.shape == (128, 4)
-    with pytest.raises(ProgramError, match="instruction 0: LOAD to TAPS must not appear on a machine without"):
+    with pytest.raises(ProgramError, match="instruction 0: LOAD memory must not be TAPS on a machine without"):
         sim.execute(plain, LOAD.replace(memory=4).encode(), 0, MEMORY)
     with pytest.raises(ProgramError, match="instruction 0: DEPTHWISE must not appear on a machine without depthwise"):
         sim.execute(plain, DEPTHWISE.encode(), 0, MEMORY)
@@ -144,9 +173,12 @@ def test_records_that_are_no_multipliers_are_refused() -> None:
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ([LOAD, EXEC.replace(wait=1)], "instruction 1: its wait for LOAD must follow the instruction that signals it"),
-        ([EXEC.replace(wait=1), LOAD.replace(signal=2)], "instruction 0: its wait for LOAD must follow"),
-        ([LOAD.replace(wait=1 << 5)], "instruction 0: wait must name units 0..4, got 0b100000"),
+        (
+            [LOAD, EXEC.replace(wait=1)],
+            "instruction 1: EXEC waits for LOAD, but no earlier signal of LOAD is left for it",
+        ),
+        ([EXEC.replace(wait=1), LOAD.replace(signal=2)], "instruction 0: EXEC waits for LOAD, but no earlier"),
+        ([LOAD.replace(wait=1 << 5)], "instruction 0: LOAD wait bits must be at most 31, got 32"),
     ],
 )
 def test_waits_need_signals(program: list[Instruction], message: str) -> None:

@@ -12,9 +12,10 @@ from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, TABLES, ArchConfig
 from accel.machine.depthwise import row_stream
 from accel.machine.isa import Instruction, Memory, Opcode, Reduce, Source
+from accel.machine.memories import Space
 from accel.machine.numerics import RequantMode
-from compiler.check.rules import check_rules
-from compiler.schedule.footprint import Footprint, Space, footprint
+from compiler.schedule.footprint import Footprint, footprint
+from support.machine.rules import check_alone
 
 DATA_BYTES = 3072
 RECORDS = 96
@@ -65,10 +66,10 @@ class InstructionDraw:
                 continue
             instruction = Instruction(opcode, fields)
             try:
-                touched = footprint(self.config, instruction)
-                check_rules(self.config, instruction, touched)
+                check_alone(self.config, instruction)
             except ProgramError:
                 continue
+            touched = footprint(self.config, instruction)
             only_padding = "height" in fields and Space.SPAD not in touched.reads
             if self._inside(instruction, touched) and (not only_padding or self.rng.random() < 0.15):
                 return instruction

@@ -14,7 +14,8 @@ import numpy as np
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Unit
-from compiler.schedule.footprint import Access, Footprint, Space
+from accel.machine.memories import Space
+from compiler.schedule.footprint import Access, Footprint
 
 
 @dataclass(frozen=True)

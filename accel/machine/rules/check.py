@@ -1,0 +1,71 @@
+"""`check_rules`: all rules on all instructions of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from accel.errors import ProgramError
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Opcode, Table, Unit
+from accel.machine.loops import LOOPS
+from accel.machine.memories import DRAM_BYTES
+from accel.machine.rules.in_place import late_reads
+from accel.machine.rules.post import post_rules
+from accel.machine.rules.rows import Broken, Rows
+from accel.machine.rules.sums import depthwise_rules, exec_rules
+from accel.machine.rules.transfers import dram_rules, load_rules, store_rules
+
+
+def check_rules(
+    config: ArchConfig, table: Table, *, dram_bytes: int = DRAM_BYTES, most_steps: int | None = None
+) -> None:
+    """Prove that every instruction alone means something on a machine and stays inside of its memories.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    table : ndarray of int64, shape (instructions, COLUMNS)
+        The program as `accel.machine.isa.decode_table` returns it.
+    dram_bytes : int
+        Size of the external memory.
+    most_steps : int, optional
+        Refuse instructions of more steps (`accel.machine.loops`).
+
+    Raises
+    ------
+    ProgramError
+        One sentence: the first instruction that breaks a rule, its field, the limit and the value.
+
+    Notes
+    -----
+    The contents of memory are not examined: PARAM records are the producer's responsibility.
+    """
+    groups = [rows for rows in (Rows.of(opcode, table) for opcode in Opcode) if len(rows)]
+    broken = [found for rows in groups for found in _broken(config, rows, dram_bytes, most_steps)]
+    if not broken:  # only now do all addresses exist
+        broken = [found for rows in groups if rows.opcode is Opcode.POST for found in late_reads(config, rows)]
+    if broken:
+        raise ProgramError(min(broken, key=lambda found: found.instruction).sentence)
+
+
+def _broken(config: ArchConfig, rows: Rows, dram_bytes: int, most_steps: int | None) -> Iterator[Broken]:
+    """For each rule that is broken the first instruction that breaks it."""
+    for mask in ("wait", "signal"):
+        yield from rows.most(f"{mask} bits", rows[mask], (1 << len(Unit)) - 1)
+    if most_steps is not None:
+        steps = rows.product(*LOOPS[rows.opcode])
+        yield from rows.refuse(
+            steps > most_steps, lambda i: f"must have at most {most_steps} steps to be simulated, got {steps[i]}"
+        )
+    yield from _RULES[rows.opcode](config, rows)
+    if rows.opcode in (Opcode.LOAD, Opcode.STORE):
+        yield from dram_rules(rows, dram_bytes)
+
+
+_RULES = {
+    Opcode.LOAD: load_rules,
+    Opcode.EXEC: exec_rules,
+    Opcode.POST: post_rules,
+    Opcode.STORE: store_rules,
+    Opcode.DEPTHWISE: depthwise_rules,
+}

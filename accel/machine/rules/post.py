@@ -1,0 +1,116 @@
+"""Rules of POST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from accel.machine.config import TABLES, ArchConfig
+from accel.machine.isa import Reduce, Source
+from accel.machine.memories import Space, memories
+from accel.machine.numerics import (
+    FP32_MULTIPLIER_STEP,
+    INTERPOLATION_ONE,
+    MULTIPLIER_MAX,
+    MULTIPLIER_MIN,
+    OPERAND_SHIFT_MAX,
+    SHIFT_MAX,
+    SHIFT_MIN_INTEGER,
+    RequantMode,
+)
+from accel.machine.rules.ranges import Range, inside, loop, run, window
+from accel.machine.rules.rows import Broken, Column, Mask, Rows
+
+_OPERANDS = (("multiplier0", "shift0"), ("multiplier1", "shift1"))
+_INTERPOLATION_LIMITS = (
+    ("ky_count", 2),
+    ("kx_count", 2),
+    ("y_weight", INTERPOLATION_ONE),
+    ("x_weight", INTERPOLATION_ONE),
+)
+
+
+def post_rules(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
+    """Rules of POST, without that of `accel.machine.rules.in_place`."""
+    mode, memory, width = rows["mode"], memories(config), rows["group_count"] * config.post_lanes
+    built, names = [RequantMode(name).code for name in config.requant_modes], dict(enumerate(RequantMode))
+    yield from rows.refuse(
+        ~np.isin(mode, built),
+        lambda i: f"mode must be one of {', '.join(config.requant_modes)}, got {names.get(mode[i], mode[i])}",
+    )
+    yield from rows.most("reduce", rows["reduce"], max(Reduce))
+    yield from rows.most("table", rows["table"], TABLES)
+    yield from rows.most("dst_byte + group_count * post_lanes", rows["dst_byte"] + width, memory[Space.SPAD].word_bytes)
+    yield from rows.most("act_min (with act_max as the limit)", rows["act_min"], rows["act_max"])
+    used = np.where(rows["per_channel"] == 1, (rows["word_count"] - 1) * config.rows + width, config.post_lanes)
+    records = run(rows["param_address"] * config.post_lanes, used)
+    yield from inside(rows, "param_address", Space.PARAM, memory[Space.PARAM].words, records)
+    yield from inside(rows, "dst_address", Space.SPAD, memory[Space.SPAD].words, written(rows))
+    yield from _acc_rules(config, rows.where(rows["source"] == Source.ACC))
+    yield from _spad_rules(config, rows.where(rows["source"] == Source.SPAD))
+
+
+def written(rows: Rows) -> Range:
+    """Scratchpad words that are written."""
+    pixels = loop(rows, "oy_count", "dst_oy_stride") + loop(rows, "ox_count", "dst_ox_stride")
+    return run(rows["dst_address"], 1) + loop(rows, "word_count", "dst_word_stride") + pixels
+
+
+def read(rows: Rows) -> Range:
+    """Scratchpad words that are read, with source SPAD."""
+    return run(rows["src_address"], 1) + loop(rows, "word_count", "src_word_stride") + window(rows, "src_")
+
+
+def _acc_rules(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
+    """Source ACC."""
+    acc = memories(config)[Space.ACC]
+    yield from rows.most("ky_count * kx_count of source ACC", rows.product("ky_count", "kx_count"), 1)
+    columns = (rows["word_count"] - 1) * config.rows + rows["group_count"] * config.post_lanes
+    yield from rows.most("accumulator columns (word_count, group_count)", columns, acc.lanes)
+    pixels = loop(rows, "oy_count", "src_oy_stride") + loop(rows, "ox_count", "src_ox_stride")
+    yield from inside(rows, "src_address", Space.ACC, acc.words, run(rows["src_address"], 1) + pixels)
+
+
+def _spad_rules(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
+    """Source SPAD."""
+    yield from rows.most("left_shift", rows["left_shift"], OPERAND_SHIFT_MAX)
+    mixes = rows["reduce"] == Reduce.INTERPOLATE
+    yield from _interpolation_rules(rows.where(mixes))
+    yield from _multiplier_rules(rows.where(~mixes))
+    yield from inside(rows, "src_address", Space.SPAD, memories(config)[Space.SPAD].words, read(rows))
+
+
+def _interpolation_rules(rows: Rows) -> Iterator[Broken]:
+    """At most two tap rows and columns, whose weights stand in for multipliers."""
+    yield from rows.refuse(
+        rows["mode"] == RequantMode.FP32.code, lambda i: "mode must be tflite or single for an interpolation, got fp32"
+    )
+    for field, limit in _INTERPOLATION_LIMITS:
+        yield from rows.most(f"{field} of an interpolation", rows[field], limit)
+    for multiplier, shift in _OPERANDS:
+        q, e = rows[multiplier], rows[shift]
+        what = f"{multiplier} and {shift} must be 0 and in {SHIFT_MIN_INTEGER}..{SHIFT_MAX} for an interpolation"
+        yield from rows.refuse((q != 0) | ~_within(e, SHIFT_MIN_INTEGER, SHIFT_MAX), _but_got(what, q, e))
+
+
+def _multiplier_rules(rows: Rows) -> Iterator[Broken]:
+    """Taps are rescaled by normalised multipliers, or dropped by a zero."""
+    for mode in RequantMode:
+        chosen, fp32 = rows.where(rows["mode"] == mode.code), mode is RequantMode.FP32
+        for multiplier, shift in _OPERANDS if len(chosen) else ():
+            q, e = chosen[multiplier], chosen[shift]
+            legal = ((q >= MULTIPLIER_MIN) & _within(e, mode.shift_min, SHIFT_MAX)) | ((q == 0) & (e == 0))
+            what = f"{multiplier} and {shift} must be 0 and 0, or in {MULTIPLIER_MIN}..{MULTIPLIER_MAX} and "
+            yield from chosen.refuse(~legal, _but_got(f"{what}{mode.shift_min}..{SHIFT_MAX} for mode {mode}", q, e))
+            what = f"{multiplier} must be a multiple of {FP32_MULTIPLIER_STEP} for mode fp32"
+            yield from chosen.refuse(fp32 & (q % FP32_MULTIPLIER_STEP != 0), _but_got(what, q))
+
+
+def _within(values: Column, low: int, high: int) -> Mask:
+    return (values >= low) & (values <= high)
+
+
+def _but_got(what: str, *columns: Column) -> Callable[[int], str]:
+    """A sentence that ends with the values of some columns."""
+    return lambda i: f"{what}, got {' and '.join(str(column[i]) for column in columns)}"
