@@ -130,7 +130,8 @@ def networks_section(networks: list[tuple[Graph, Path | None]], programs: list[P
     return [
         "\n## Networks on `edge`\n",
         "Roofline: the larger of MACs / peak and bytes / bus bytes per cycle; the column is cycles over roofline. "
-        "SCALE-Sim: its weight-stationary formula, without memory stalls, summed over layers with weights. "
+        "SCALE-Sim: its weight-stationary formula, without memory stalls, summed over layers with weights; depthwise "
+        "layers as in its own topology of MobileNet, one filter over all channels. "
         "Hidden: further cycles in which the depthwise engine works for a layer beside the array. "
         f"Bound: what a layer's own instructions occupy for most of its cycles. {vela}\n",
         "| network | MACs | cycles | utilization | bytes | x roofline | SCALE-Sim | Vela NPU | Vela total | x Vela |",

@@ -45,7 +45,15 @@ class TensorSlot:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One row of reports: a layer and the matrix product (m, k) @ (k, n) that it amounts to (zeros if none)."""
+    """One row of reports: a layer and the matrix product (m, k) @ (k, n) that it amounts to (zeros if none).
+
+    Parameters
+    ----------
+    taps : int
+        Kernel positions: k is that many times the input channels of a group.
+    groups : int
+        Each has inputs of its own and n / groups of the columns.
+    """
 
     name: str
     op: str
@@ -53,12 +61,16 @@ class LayerInfo:
     m: int
     k: int
     n: int
+    taps: int = 0
+    groups: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not isinstance(self.op, str):
             raise ProgramError(f"layer name and op must be texts, got {self.name!r} and {self.op!r}")
-        for key in ("macs", "m", "k", "n"):
+        for key in ("macs", "m", "k", "n", "taps", "groups"):
             check_integer(f"layer {self.name!r} {key}", getattr(self, key))
+        if self.groups < 1:
+            raise ProgramError(f"layer {self.name!r} must have at least one group, got {self.groups}")
 
 
 @dataclass(frozen=True)

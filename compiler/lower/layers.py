@@ -47,11 +47,13 @@ class Region(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A layer as a matrix product (m, k) @ (k, n); zeros for layers without weights."""
+    """A layer as a matrix product (m, k) @ (k, n), as `accel.program.parts.LayerInfo` has it."""
 
     m: int = 0
     k: int = 0
     n: int = 0
+    taps: int = 0
+    groups: int = 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -219,7 +221,8 @@ def product_shape(layer: AnyLayer) -> Product:
     if not isinstance(layer, ArrayLayer):
         return Product()
     height, width, channels = layer.output_shape
-    return Product(height * width, math.prod(layer.weight.shape[1:]), channels)
+    taps = math.prod(layer.weight.shape[1:3])
+    return Product(height * width, taps * layer.weight.shape[3], channels, taps, layer.groups)
 
 
 class Users(NamedTuple):

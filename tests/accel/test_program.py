@@ -268,6 +268,8 @@ def test_wrong_names_are_refused() -> None:
 def test_parts_are_checked_when_made() -> None:
     with pytest.raises(ProgramError, match=r"^layer 'a' k must be an integer in 0\.\.\d+, got -1$"):
         LayerInfo("a", "Conv2d", 1, 1, -1, 1)
+    with pytest.raises(ProgramError, match=r"^layer 'a' must have at least one group, got 0$"):
+        LayerInfo("a", "Conv2d", 1, 1, 1, 1, 1, 0)
     with pytest.raises(ProgramError, match=r"^tensor 'a' address must be an integer in 0\.\.\d+, got -1$"):
         TensorSlot("a", -1, (1, 1), 1.0, 0)
 

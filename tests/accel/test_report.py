@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,6 +39,28 @@ from accel.report.layers import LayerRow, layer_rows, scalesim_cycles, traffic
 def test_scalesim_formula(size: tuple[int, int, int], array: tuple[int, int], cycles: int) -> None:
     m, k, n = size
     assert scalesim_cycles(LayerInfo("x", "Conv2d", m * k * n, m, k, n), *array) == cycles
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "cycles"),
+    [
+        # "Total Cycles" of SCALE-Sim 3.0.0 itself for a kernel of 3x3, 9x8 pixels, 16x16 weight-stationary
+        (8, 1, 439),
+        (8, 4, 4 * 175),
+        (6, 6, 351),
+        (8, 8, 439),
+    ],
+)
+def test_scalesim_on_groups_equals_the_tool(channels: int, groups: int, cycles: int) -> None:
+    program = accel.compile(network((1, 9, 8, channels), conv(channels, (3, 3), groups=groups)), "edge")
+    (layer,) = program.layers
+    assert scalesim_cycles(layer, 16, 16) == cycles
+
+
+def test_scalesim_on_a_grouped_network() -> None:
+    program = accel.compile(Path(__file__).resolve().parents[1] / "cases" / "grouped.tflite", "edge")
+    (row,) = accel.run(program, np.zeros((1, 9, 8, 8), np.int8)).layers
+    assert row.scalesim_cycles == 700
 
 
 def test_layers_without_weights_have_no_formula() -> None:

@@ -116,7 +116,7 @@ def test_a_fully_connected_layer_of_an_image_is_a_convolution() -> None:
     layer = lower(network((1, 3, 5, 6), reshape((1, 90)), fully_connected(7)), TINY).layers[0]
     assert isinstance(layer, ArrayLayer)
     assert (layer.input_shape, layer.output_shape, layer.weight.shape) == ((3, 5, 6), (1, 1, 7), (7, 3, 5, 6))
-    assert product_shape(layer) == (1, 90, 7)
+    assert product_shape(layer) == (1, 90, 7, 15, 1)
 
 
 def test_means_have_a_region_for_every_number_of_taps() -> None:
