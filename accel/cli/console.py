@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,9 @@ from accel.errors import AccelError, DivergenceError
 if TYPE_CHECKING:
     from rich.table import Table
 
-Stage: TypeAlias = Callable[[str, int], Callable[[], None]]
-"""Announces a stage of so many parts; returns what to call after each part."""
+    from accel.demo.run import Stage
+    from accel.program.program import OperatorInfo
+    from accel.report.layers import LayerRow
 
 
 class Group(click.Group):
@@ -59,11 +60,11 @@ def progress() -> Iterator[Stage]:
         yield stage
 
 
-def print_layers(rows: Any, title: str, *, wide: bool) -> None:
-    """A table of `accel.report.layers.LayerRow`s."""
+def print_layers(rows: list[LayerRow], title: str, *, host: Sequence[OperatorInfo] = (), wide: bool) -> None:
+    """A table of the layers of a run, and of what the host computes besides."""
     from accel.cli.tables import layer_table
 
-    print_table(layer_table(rows, title, wide=wide), wide=wide)
+    print_table(layer_table(rows, title, host=host, wide=wide), wide=wide)
 
 
 def print_table(table: Table, *, wide: bool) -> None:

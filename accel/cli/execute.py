@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @WIDE
 @JSON
 def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
-    """Quantize, compile, simulate and co-verify the digits network that the package carries."""
+    """Run everything on the network that the package carries.
+
+    The network, which reads handwritten digits, is quantized, compiled, simulated and co-verified in Verilator.
+    """
     from accel.demo.run import run_demo
     from accel.machine.config import load_config
 
@@ -58,10 +61,13 @@ def run(
     model: Path, config: str | None, input_path: Path, layout: str | None, output: Path | None, dequantize: bool,
     engine: str, wide: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Run a MODEL in the simulator: values and cycles of every sample of the input."""
+    """Run a MODEL in the simulator: exact values and cycles.
+
+    Every sample of the input runs by itself; the table shows the first.
+    """
     from accel import api
     from accel.cli.arrays import check_target, join_samples, read_arrays, split_samples, write_arrays
-    from accel.report.layers import operator_lines
+    from accel.report.placement import host_share, operator_lines
 
     data = read_arrays(input_path)
     program = api.load_program(model, config)
@@ -76,12 +82,13 @@ def run(
             advance()
     if output:
         write_arrays(output, join_samples(program, [result.outputs for result in results], layout, real=dequantize))
-    first = results[0]
+    first, host = results[0], host_share(program.operators)
     if as_json:
         facts = {"samples": len(results), "cycles": first.cycles, "outputs": program.output_names}
-        echo_json({**facts, "layers": first.layers, "operators": program.operators})
+        echo_json({**facts, "layers": first.layers, "operators": program.operators, "host": host})
         return
-    print_layers(first.layers, f"{model.name} on {program.config.name}: {first.cycles:,} cycles a sample", wide=wide)
+    title = f"{model.name} on {program.config.name}: {first.cycles:,} cycles a sample"
+    print_layers(first.layers, f"{title}; {host}" if host.operators else title, host=host.operators, wide=wide)
     echo_lines(operator_lines(program.operators))
     if output:
         echo_lines([f"{output}: {counted(len(results), 'sample')}"])
@@ -99,7 +106,10 @@ def verify(
     model: Path, config: str | None, input_path: Path | None, layout: str | None, simulator: str, seed: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Run a MODEL in the simulator and in the Verilog; compare bytes, cycles and every instruction's stamps."""
+    """Compare a MODEL in the simulator and in the Verilog.
+
+    Every byte of memory, the number of cycles, and the issue and completion cycle of every instruction must be equal.
+    """
     from accel import api, coverify
     from accel.cli.arrays import read_arrays, split_samples
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from accel.cli.console import counted
 from accel.cli.tables import Column, make_table
 from accel.machine.isa import Unit
 from accel.network.graph import Tensor
 from accel.program.program import TensorSlot
 from accel.report.inspection import GraphSummary, OperatorRow, ProgramLayerRow, ProgramSummary
-from accel.report.layers import operator_lines
+from accel.report.placement import operator_lines
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,10 +49,10 @@ def summarize(summary: GraphSummary | ProgramSummary, name: str, *, wide: bool) 
 
 def graph_table(summary: GraphSummary, name: str, *, wide: bool) -> Table:
     """One row per input and operator; multipliers as fractions of 2**31, ranges over the channels."""
-    title = f"{name}: {len(summary.operators)} operators, mode {summary.mode}"
+    title = f"{name}: {counted(len(summary.operators), 'operator')}, mode {summary.mode}"
     rows = [_input(tensor) for tensor in summary.inputs] + [_operator(row) for row in summary.operators]
     total = ["total", *[""] * 7, f"{summary.weight_bytes:,}", f"{summary.macs:,}"]
-    return make_table(title, _OPERATORS, rows, total, wide=wide)
+    return make_table(title, _OPERATORS, [rows, [total]], wide=wide)
 
 
 def _input(tensor: Tensor) -> list[str]:
@@ -71,12 +72,14 @@ def _operator(row: OperatorRow) -> list[str]:
 
 def program_table(summary: ProgramSummary, name: str, *, wide: bool) -> Table:
     """One row per layer."""
-    title = f"{name}: {len(summary.layers)} layers for {summary.config}"
+    title = f"{name}: {counted(len(summary.layers), 'layer')} for {summary.config}"
+    if summary.host.operators:
+        title += f"; {summary.host}"
     counts = [sum(row.instructions[unit] for row in summary.layers) for unit in _UNITS]
     read, written = (sum(getattr(row, name) for row in summary.layers) for name in ("read_bytes", "written_bytes"))
     sums = (*counts, sum(counts), read, written, summary.macs)
     total = ["total", *[""] * 4, *(f"{value:,}" for value in sums)]
-    return make_table(title, _PROGRAM_LAYERS, map(_program_layer, summary.layers), total, wide=wide)
+    return make_table(title, _PROGRAM_LAYERS, [map(_program_layer, summary.layers), [total]], wide=wide)
 
 
 def _program_layer(row: ProgramLayerRow) -> list[str]:

@@ -79,7 +79,10 @@ def verilog(config: str, output: Path) -> None:
 @click.command()
 @click.argument("config", default="edge")
 def config(config: str) -> None:
-    """Check a CONFIG, preset or TOML file, and print it as TOML: the start of a machine of your own."""
+    """Print a machine's configuration as TOML.
+
+    CONFIG is a preset, to start a machine of your own from, or a TOML file, which is checked.
+    """
     from accel.machine.config import load_config
 
     machine = load_config(config)

@@ -15,7 +15,10 @@ from accel.cli.options import JSON, MODEL, MODEL_CONFIG, WIDE
 @WIDE
 @JSON
 def inspect(model: Path, wide: bool, as_json: bool) -> None:
-    """List the operators of a MODEL with shapes, scales, multipliers and sizes; of a program, its layers."""
+    """List the operators of a MODEL, or the layers of a program.
+
+    Operators with shapes, scales, multipliers and sizes; layers with instructions and traffic.
+    """
     from accel import api
     from accel.cli import inspection_tables
     from accel.network.graph import Graph
@@ -47,7 +50,10 @@ def disassemble(model: Path, config: str | None) -> None:
 @MODEL_CONFIG
 @JSON
 def check(model: Path, config: str | None, as_json: bool) -> None:
-    """Prove a MODEL's program free of deadlocks, data races, port conflicts and accesses out of bounds."""
+    """Prove that a MODEL's program is safe.
+
+    It has no deadlocks, data races, port conflicts or accesses out of bounds, whatever the inputs are.
+    """
     from accel import api
     from compiler import check_program
 

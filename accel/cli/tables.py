@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from accel.program.program import OperatorInfo
 from accel.report.layers import LayerRow
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ _LAYERS = (
 
 
 def make_table(
-    title: str, columns: Sequence[Column], rows: Iterable[Sequence[str]], total: Sequence[str], *, wide: bool
+    title: str, columns: Sequence[Column], sections: Sequence[Iterable[Sequence[str]]], *, wide: bool
 ) -> Table:
-    """A rich table with a last row of totals; rows and totals have a cell for each column, shown or not."""
+    """A rich table of sections of rows; every row has a cell for each column, shown or not."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -60,16 +61,25 @@ def make_table(
             table.add_column(columns[index].heading, max_width=_NAME_WIDTH, overflow="fold")
         else:
             table.add_column(columns[index].heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(row[index] for index in shown))
-    table.add_section()
-    table.add_row(*(total[index] for index in shown))
+    for rows in sections:
+        table.add_section()
+        for row in rows:
+            table.add_row(*(row[index] for index in shown))
     return table
 
 
-def layer_table(rows: list[LayerRow], title: str, *, wide: bool) -> Table:
-    """A rich table of a run's layers, with their sum."""
-    return make_table(title, _LAYERS, map(_cells, rows), _cells(_total(rows)), wide=wide)
+def layer_table(rows: list[LayerRow], title: str, *, host: Sequence[OperatorInfo] = (), wide: bool) -> Table:
+    """A rich table of a run's layers, with their sum; then what the host computes, which the sum leaves out."""
+    total = _total(rows, "total on the machine" if host else "total")
+    sections = [map(_cells, rows), [_cells(total)]]
+    if host:
+        macs = sum(operator.macs for operator in host)
+        sections += [map(_host_cells, host), [_host_cells(OperatorInfo("total on the host", "", "", "", macs))]]
+    return make_table(title, _LAYERS, sections, wide=wide)
+
+
+def _host_cells(operator: OperatorInfo) -> list[str]:
+    return [operator.name, operator.op, f"{operator.macs:,}", "-", "-", "-", operator.unit, "-", "-", "-"]
 
 
 def _cells(row: LayerRow) -> list[str]:
@@ -80,13 +90,13 @@ def _cells(row: LayerRow) -> list[str]:
     ]
 
 
-def _total(rows: list[LayerRow]) -> LayerRow:
-    def total(name: str) -> int:
-        return sum(getattr(row, name) for row in rows)
+def _total(rows: list[LayerRow], name: str) -> LayerRow:
+    def total(field: str) -> int:
+        return sum(getattr(row, field) for row in rows)
 
     peak = max((row.macs / row.utilization / (row.cycles + row.hidden_cycles) for row in rows if row.macs), default=0)
     return LayerRow(
-        "total",
+        name,
         "",
         total("macs"),
         total("cycles"),

@@ -21,6 +21,7 @@ from accel.quantizer import quantize
 from accel.report.layers import LayerRow
 
 Stage: TypeAlias = Callable[[str, int], Callable[[], None]]
+"""Announces a stage of so many parts; returns what to call after each part."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,7 @@ def run_demo(config: ArchConfig, folder: Path, step: Stage) -> DemoResult:
     config : ArchConfig
     folder : Path
         Where Verilog, graph and program are written; made if it does not exist.
-    step : function
-        ``step(description, total)`` announces a stage and returns a function to call after each of its `total` parts.
+    step : Stage
 
     Raises
     ------

@@ -160,6 +160,10 @@ class Graph:
         """What the user gets."""
         return tuple(self.tensors[name] for name in self.outputs)
 
+    def macs(self, node: Node) -> int:
+        """Products of a weight and an input that `node` sums, padding included."""
+        return node.macs(*(self.tensors[name].shape for name in node.inputs))
+
     def producer(self, tensor: str) -> Node | None:
         """The node that writes `tensor`; None for an input of the graph."""
         return next((node for node in self.nodes if node.output == tensor), None)

@@ -81,13 +81,17 @@ class OperatorInfo:
     ----------
     unit : str
         "array", "depthwise", "post", "dma", "host", or "none" if nothing is left to do.
+    macs : int
+        Products of a weight and an input, padding included.
     """
 
     name: str
     op: str
     unit: str
     why: str
+    macs: int = 0
 
     def __post_init__(self) -> None:
         if not all(isinstance(text, str) for text in (self.name, self.op, self.unit, self.why)):
             raise ProgramError(f"operator {self.name!r} must have four texts, got {self!r}")
+        check_integer(f"operator {self.name!r} macs", self.macs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -10,9 +9,10 @@ from numpy.typing import NDArray
 
 from accel.machine import isa
 from accel.network.graph import Graph, Tensor
-from accel.network.nodes import Node, TransposeConv2d, Weighted
+from accel.network.nodes import Node
 from accel.program.program import LayerInfo, OperatorInfo, Program, TensorSlot
 from accel.report.layers import traffic
+from accel.report.placement import HostShare, host_share
 
 _NO_WEIGHTS = ("multiplier", "shift")
 
@@ -73,7 +73,10 @@ class ProgramLayerRow:
 
 @dataclass(frozen=True)
 class ProgramSummary:
-    """A program: its machine, sizes and layers; and for every operator of its network what computes it, and why."""
+    """A program: its machine, sizes and layers; for every operator of its network what computes it, and why.
+
+    Cycles, layers and `macs` are those of the machine; `host` says what the host computes.
+    """
 
     config: str
     fingerprint: str
@@ -86,6 +89,7 @@ class ProgramSummary:
     outputs: tuple[TensorSlot, ...]
     layers: tuple[ProgramLayerRow, ...]
     operators: tuple[OperatorInfo, ...]
+    host: HostShare
 
 
 def inspect_graph(graph: Graph) -> GraphSummary:
@@ -106,15 +110,7 @@ def _operator(graph: Graph, node: Node) -> OperatorRow:
     inputs, output = tuple(graph.tensors[name] for name in node.inputs), graph.tensors[node.output]
     arrays = {field.name: getattr(node, field.name) for field in fields(node)}
     stored = [a.nbytes for name, a in arrays.items() if isinstance(a, np.ndarray) and name not in _NO_WEIGHTS]
-    return OperatorRow(node.name, node.op, inputs, output, node.multipliers(), sum(stored), _macs(node, inputs, output))
-
-
-def _macs(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> int:
-    """One product for every weight and pixel: of the input if the convolution is transposed, else of the output."""
-    if not isinstance(node, Weighted):
-        return 0
-    shape = inputs[0].shape if isinstance(node, TransposeConv2d) else output.shape
-    return math.prod(shape[:-1]) * node.weight.size
+    return OperatorRow(node.name, node.op, inputs, output, node.multipliers(), sum(stored), graph.macs(node))
 
 
 def inspect_program(program: Program) -> ProgramSummary:
@@ -138,6 +134,7 @@ def inspect_program(program: Program) -> ProgramSummary:
         outputs=program.outputs,
         layers=tuple(rows),
         operators=program.operators,
+        host=host_share(program.operators),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from accel.machine import isa
 from accel.machine.isa import Opcode
-from accel.program.program import LayerInfo, OperatorInfo, Program
+from accel.program.program import LayerInfo, Program
 
 
 class Timed(Protocol):
@@ -231,11 +230,3 @@ def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
             )
         )
     return rows
-
-
-def operator_lines(operators: Iterable[OperatorInfo]) -> list[str]:
-    """Where every operator runs and why: a line per unit and reason."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for operator in operators:
-        groups.setdefault((operator.unit, operator.why), []).append(operator.name)
-    return [f"{unit}, {why}: {', '.join(names)}" for (unit, why), names in groups.items()]

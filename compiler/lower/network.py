@@ -52,7 +52,7 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
         else:
             layers, unit, why = LOWERINGS[type(node)](scope, node)
             scope.layers += layers
-        operators.append(OperatorInfo(original.name, original.op, unit, why))
+        operators.append(OperatorInfo(original.name, original.op, unit, why, whole.macs(original)))
     if not scope.layers:
         raise CompileError(f"graph {graph.name!r} must have at least one node that runs on the machine")
     inputs = {name: hwc(graph.tensors[name].shape) for name in graph.inputs}

@@ -18,7 +18,7 @@ from accel.cli.tables import to_json
 from accel.network.graph import Graph, Tensor
 from accel.network.nodes import TransposeConv2d
 from accel.report.inspection import GraphSummary, ProgramSummary, inspect_graph, inspect_program
-from accel.report.layers import operator_lines
+from accel.report.placement import operator_lines
 
 
 def rendered(summary: GraphSummary | ProgramSummary) -> list[str]:

@@ -185,6 +185,7 @@ def test_help_of_every_command() -> None:
     commands = ["check", "compile", "config", "demo", "disassemble", "inspect", "quantize", "run", "verify", "verilog"]
     assert sorted(main.commands) == commands
     assert success("--version") == f"accel, version {accel.__version__}\n"
+    assert "..." not in success("--help").split("Commands:")[1]
     for name in commands:
         assert success(name, "--help").startswith(f"Usage: main {name} ")
         assert "Options:" in success(name, "-h")

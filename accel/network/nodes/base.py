@@ -51,6 +51,10 @@ class Node:
         """Shape of the output for the shapes of the inputs; `GraphError` if they do not fit the node."""
         raise NotImplementedError
 
+    def macs(self, *shapes: Shape) -> int:
+        """Products of a weight and an input for the shapes of the inputs, padding included; 0 without weights."""
+        return 0
+
     def multipliers(self) -> tuple[tuple[NDArray[np.int32], NDArray[np.int8]], ...]:
         """All (multipliers, shifts) that the node requantizes with."""
         return ()

@@ -51,6 +51,9 @@ class Weighted(Clamped):
                     f"{field} must have shape ({self.weight.shape[0]},), got {getattr(self, field).shape!r}"
                 )
 
+    def macs(self, *shapes: Shape) -> int:
+        return math.prod(self.output_shape(*shapes)[:-1]) * self.weight.size
+
     def multipliers(self) -> tuple[tuple[NDArray[np.int32], NDArray[np.int8]], ...]:
         return ((self.multiplier, self.shift),)
 
@@ -120,6 +123,9 @@ class TransposeConv2d(Weighted):
     def check(self) -> None:
         super().check()
         check_window(self, self.stride, (*self.padding, 0, 0), self.size)
+
+    def macs(self, *shapes: Shape) -> int:
+        return math.prod(shapes[0][:-1]) * self.weight.size
 
     def output_shape(self, *shapes: Shape) -> Shape:
         if len(shapes[0]) != 4 or shapes[0][3] != self.weight.shape[3]:
