@@ -1,6 +1,6 @@
 """Graphs to programs: tiling, allocation, scheduling, emission, and the checker that proves any program safe."""
 
 from compiler.check.check import check, check_program
-from compiler.compile import compile_graph
+from compiler.compile import Compilation, compile_graph, compile_phases
 
-__all__ = ["check", "check_program", "compile_graph"]
+__all__ = ["Compilation", "check", "check_program", "compile_graph", "compile_phases"]

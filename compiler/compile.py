@@ -1,9 +1,9 @@
-"""Graph and configuration to program: lower, plan, build, schedule, encode, check."""
+"""Graph and configuration to program: lower, plan, emit, schedule, encode, check."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from accel.errors import CompileError
 from accel.machine import isa
@@ -13,12 +13,30 @@ from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, Tensor
 from compiler.check.check import check_program
 from compiler.emit.emit import emit_network
 from compiler.emit.memory import ALIGNMENT_BYTES, align
-from compiler.lower.layers import product_shape
+from compiler.emit.records import Emission
+from compiler.lower.layers import Network, product_shape
 from compiler.lower.network import lower
+from compiler.plan.plan import Plan
 from compiler.plan.planner import plan_network
-from compiler.schedule.schedule import schedule
+from compiler.schedule.listing import schedule_text
+from compiler.schedule.schedule import Schedule, schedule
 
 CODE_ALIGNMENT_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What each phase of the compiler made of a graph."""
+
+    network: Network
+    plan: Plan
+    emission: Emission
+    schedule: Schedule
+    program: Program
+
+    def schedule_text(self) -> str:
+        """The schedule step by step, for people (`compiler.schedule.listing`)."""
+        return schedule_text(self.network, self.plan, self.emission, self.schedule, self.program.config)
 
 
 def compile_graph(graph: Graph, config: ArchConfig) -> Program:
@@ -39,10 +57,21 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
     CompileError
         The machine lacks the graph's mode, or a layer fits in no tiling; the message names it, with the numbers.
     """
+    return compile_phases(graph, config).program
+
+
+def compile_phases(graph: Graph, config: ArchConfig) -> Compilation:
+    """The same, with what each phase made."""
     network = lower(graph, config)
     plan = plan_network(network, config)
     emission = emit_network(network, plan, config)
     scheduled = schedule(emission, config, [layer.name for layer in network.layers])
+    program = _program(graph, config, network, emission, scheduled)
+    check_program(program)
+    return Compilation(network, plan, emission, scheduled, program)
+
+
+def _program(graph: Graph, config: ArchConfig, network: Network, emission: Emission, scheduled: Schedule) -> Program:
     code = isa.encode(scheduled.instructions)
     code_address = align(emission.constants_address + len(emission.constants), CODE_ALIGNMENT_BYTES)
     memory_bytes = align(code_address + len(code), ALIGNMENT_BYTES)
@@ -53,7 +82,7 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
     slots = {name: _slot(graph, name, emission.addresses) for name in (*graph.inputs, *network.outputs)}
     wanted = [name for name in graph.outputs if name in network.outputs]
     delivered = dict.fromkeys((*wanted, *network.outputs))
-    program = Program(
+    return Program(
         config=config,
         mode=graph.mode,
         code=code,
@@ -68,8 +97,6 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
         host=network.host,
         operators=network.operators,
     )
-    check_program(program)
-    return program
 
 
 def _slot(graph: Graph, name: str, addresses: Mapping[str, int]) -> TensorSlot:

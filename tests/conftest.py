@@ -11,6 +11,10 @@ settings.register_profile("accel", deadline=None, derandomize=True, print_blob=T
 settings.load_profile("accel")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Write the files that texts are compared with anew.")
+
+
 @pytest.fixture(scope="session")
 def shared_models() -> Path:
     """The folder of real models and samples that lies beside the checkout; tests that need it skip without it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from accel.cli.console import echo_json, echo_lines
-from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, output
+from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, in_folder, output
 
 
 @click.command()
@@ -40,12 +40,21 @@ def quantize(
 @MODEL
 @MODEL_CONFIG
 @output("Program file to write.")
+@click.option(
+    "--schedule", type=FILE, callback=in_folder,
+    help="Text file to write, too: step by step what is loaded, computed and stored.",
+)  # fmt: skip
 @JSON
-def compile_command(model: Path, config: str | None, output: Path, as_json: bool) -> None:
+def compile_command(model: Path, config: str | None, output: Path, schedule: Path | None, as_json: bool) -> None:
     """Compile a quantized MODEL to a program."""
     from accel import api
+    from accel.cli.phases import compiled_phases
+    from accel.files import write_atomic
 
-    program = api.load_program(model, config)
+    if schedule:
+        phases = compiled_phases(model, config)
+        write_atomic(schedule, phases.schedule_text().encode())
+    program = phases.program if schedule else api.load_program(model, config)
     program.save(output)
     facts = {
         "program": str(output),

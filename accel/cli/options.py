@@ -28,10 +28,10 @@ WIDE = click.option("--wide", is_flag=True, help="Print all columns, however wid
 
 def output(what: str, *, required: bool = True) -> Callable[[Any], Any]:
     """The option -o for a file to write."""
-    return click.option("-o", "--output", type=FILE, required=required, callback=_in_folder, help=what)
+    return click.option("-o", "--output", type=FILE, required=required, callback=in_folder, help=what)
 
 
-def _in_folder(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+def in_folder(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a file to write before the work for it begins."""
     if path and not path.parent.is_dir():
         raise InputError(f"{path}: its folder does not exist")

@@ -37,11 +37,16 @@ def inspect(model: Path, wide: bool, as_json: bool) -> None:
 @click.command()
 @MODEL
 @MODEL_CONFIG
-def disassemble(model: Path, config: str | None) -> None:
+@click.option("--steps", is_flag=True, help="Step by step: what is loaded, computed and stored; not of a program file.")
+def disassemble(model: Path, config: str | None, steps: bool) -> None:
     """Print the instructions of a MODEL's program."""
     from accel import api
+    from accel.cli.phases import compiled_phases
     from accel.machine import isa
 
+    if steps:
+        click.echo(compiled_phases(model, config).schedule_text(), nl=False)
+        return
     click.echo(isa.disassemble(api.load_program(model, config).code), nl=False)
 
 

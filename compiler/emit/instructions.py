@@ -24,8 +24,7 @@ from compiler.emit.records import (
     VectorWork,
     Work,
 )
-from compiler.lower.geometry import Tile
-from compiler.lower.layers import ArrayLayer, InterpolationLayer
+from compiler.lower.layers import InterpolationLayer
 from compiler.plan.folding import load_folded
 
 Addresses = Mapping[Key, int]
@@ -68,17 +67,17 @@ def _array(config: ArchConfig, work: ArrayWork, addresses: Addresses) -> list[In
         )
         word += piece.words
     if work.post:
-        result.append(_post(config, work.layer, work.tile, work.post, work.accumulators, addresses))
+        result.append(_post(config, work, work.post, addresses))
     return result + _stores(config, work.store)
 
 
 def _depthwise(config: ArchConfig, work: DepthwiseWork, addresses: Addresses) -> list[Instruction]:
     sums, posts, offset = list[Instruction](), list[Instruction](), 0
-    whole = _post(config, work.layer, work.tile, work.post, work.accumulators, addresses)
+    whole = _post(config, work, work.post, addresses)
     for columns in work.columns:
         places = (addresses[work.weights], work.accumulators + offset)
-        channel = work.post.channels.first
-        sums += depthwise_parts(config, work.layer, work.kernel, columns, work.source, work.tile, channel, places)
+        first = work.channels.first
+        sums += depthwise_parts(config, work.layer, work.kernel, columns, work.source, work.tile, first, places)
         posts.append(post_columns(whole, columns, offset))
         offset += len(columns) * work.tile.height
     return [*sums, *posts, *_stores(config, work.store)]
@@ -93,11 +92,9 @@ def _vector(config: ArchConfig, work: VectorWork, addresses: Addresses) -> list[
     return posts + _stores(config, work.store)
 
 
-def _post(
-    config: ArchConfig, layer: ArrayLayer, tile: Tile, post: Post, accumulators: int, addresses: Addresses
-) -> Instruction:
-    places = (accumulators, addresses[post.params], table_field(addresses, post.table))
-    return compute.post_accumulators(config, layer, tile, post.output, post.channels, *places)
+def _post(config: ArchConfig, work: ArrayWork | DepthwiseWork, post: Post, addresses: Addresses) -> Instruction:
+    places = (work.accumulators, addresses[post.params], table_field(addresses, post.table))
+    return compute.post_accumulators(config, work.layer, work.tile, post.output, work.channels, *places)
 
 
 def _stores(config: ArchConfig, store: Store | None) -> list[Instruction]:

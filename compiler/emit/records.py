@@ -120,10 +120,9 @@ class Store:
 
 @dataclass(frozen=True)
 class Post:
-    """Sums of output channels `channels` to results in `output`, by the blocks of these keys."""
+    """Sums to results in `output`, by the blocks of these keys."""
 
     output: View
-    channels: Span
     params: ParamsKey
     table: TableKey | None
 
@@ -148,6 +147,7 @@ class ArrayWork:
 
     layer: ArrayLayer
     tile: Tile
+    channels: Span
     source: View
     weights: WeightsKey
     pieces: tuple[Piece, ...]
@@ -171,6 +171,7 @@ class DepthwiseWork:
 
     layer: DepthwiseLayer
     tile: Tile
+    channels: Span
     source: View
     weights: TapsKey
     kernel: tuple[KernelPart, ...]

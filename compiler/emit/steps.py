@@ -62,6 +62,7 @@ def _emit_array(
             work = ArrayWork(
                 layer,
                 item.tile,
+                channels,
                 source.view,
                 weights,
                 tuple(pieces),
@@ -84,14 +85,16 @@ def _emit_depthwise(
         weights = tap_block(build, item.layer, layer, channels, kernel)
         post = _post(build, item.layer, layer, output, channels)
         stored = store if channels.last == item.channels.last else None
-        work = DepthwiseWork(layer, item.tile, source.view, weights, kernel, columns, accumulators, post, stored)
+        work = DepthwiseWork(
+            layer, item.tile, channels, source.view, weights, kernel, columns, accumulators, post, stored
+        )
         build.progress.step(item.layer, [*source.loads, weights, *_post_keys(post)], work)
 
 
 def _post(build: Build, index: int, layer: ArrayLayer, output: View, channels: Span) -> Post:
     key = ParamsKey(index, channels.first)
     params = param_block(build, key, layer.records[channels.first : channels.last])
-    return Post(output, channels, params, table_block(build, layer))
+    return Post(output, params, table_block(build, layer))
 
 
 def _post_keys(post: Post | None) -> list[Key]:

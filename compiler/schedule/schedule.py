@@ -35,7 +35,9 @@ class Placed:
     ----------
     record : Load or Step
     step : int
-        The step itself, or the first one that needs the load.
+        Where it is put: a step's own loads, its work, then loads ahead of later steps.
+    user : int
+        The first step that needs the load; `step` unless the load is ahead of it.
     addresses : mapping of Key to int
         Of the block that is loaded, or of the blocks that the step needs.
     instructions : range
@@ -44,6 +46,7 @@ class Placed:
 
     record: Load | Step
     step: int
+    user: int
     addresses: Mapping[Key, int]
     instructions: range
 
@@ -101,6 +104,7 @@ class _Scheduler:
             Memory.TABLE: BlockCache(TABLE_WORDS),
             Memory.TAPS: BlockCache(config.depthwise_words),
         }
+        self._at = 0
         self._loaded: set[Key] = set()
         self._layers: list[int] = []
         self._placed: list[Placed] = []
@@ -111,7 +115,7 @@ class _Scheduler:
 
     def add_step(self, index: int) -> None:
         """A step's loads that are not there yet, and its work."""
-        step = self._steps[index]
+        self._at, step = index, self._steps[index]
         for key in step.needs:
             if not self._present(key) and not self._load(key, index, index, index):
                 load = self._loads[key]
@@ -155,8 +159,8 @@ class _Scheduler:
         self._place(load, user, {key: address})
         return True
 
-    def _place(self, record: Load | Step, index: int, addresses: Mapping[Key, int]) -> None:
-        layer, start = self._steps[index].layer, len(self._layers)
+    def _place(self, record: Load | Step, user: int, addresses: Mapping[Key, int]) -> None:
+        layer, start = self._steps[user].layer, len(self._layers)
         try:
             instructions = (
                 work_instructions(self._config, record.work, addresses)
@@ -168,4 +172,4 @@ class _Scheduler:
         for instruction in instructions:
             self._synchronizer.add(instruction)
             self._layers.append(layer)
-        self._placed.append(Placed(record, index, addresses, range(start, len(self._layers))))
+        self._placed.append(Placed(record, self._at, user, addresses, range(start, len(self._layers))))

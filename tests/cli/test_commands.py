@@ -130,6 +130,20 @@ def test_disassemble_and_check(files: Path) -> None:
     assert sum(facts["instructions"].values()) == program.instruction_count
 
 
+def test_schedules(files: Path) -> None:
+    """The same text from both commands, and the same program as without it."""
+    success("compile", "a.graph", "--config", "tiny", "-o", "b.program", "--schedule", "b.txt")
+    assert Path("b.program").read_bytes() == Path("a.program").read_bytes()
+    text = Path("b.txt").read_text()
+    assert success("disassemble", "a.graph", "--config", "tiny", "--steps") == text
+    program = accel.Program.load("a.program")
+    first, *_ = text.splitlines()
+    assert first == f"layers 2, steps 5, instructions {program.instruction_count}, machine tiny"
+    assert [line for line in text.splitlines() if line.startswith("step 0")] == [
+        "step 0: n0, rows 0:1, columns 0:4, channels 0:4"
+    ]
+
+
 def test_inspect(files: Path) -> None:
     table = success("inspect", "a.graph", "--wide")
     assert table.splitlines()[0].strip() == "a.graph: 2 operators, mode tflite"

@@ -32,6 +32,18 @@ def test_mismatches_exit_with_one(files: Path, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
+def test_programs_have_no_schedule_to_show(files: Path) -> None:
+    message = (
+        "Error: a.program: must be a network to show its schedule, got a program, which holds instructions only; "
+        "give the network that it was compiled from"
+    )
+    assert error("disassemble", "a.program", "--steps") == message
+    assert error("compile", "a.program", "-o", "b.program", "--schedule", "b.txt") == message
+    assert error("compile", "a.graph", "-o", "b.program", "--schedule", "nowhere/b.txt") == (
+        "Error: nowhere/b.txt: its folder does not exist"
+    )
+
+
 def test_wrong_inputs_are_one_sentence(files: Path) -> None:
     np.save("wide.npy", np.zeros((2, 4, 6, 3), np.int8))
     np.save("single.npy", np.zeros((4, 5, 3), np.int8))

@@ -21,6 +21,7 @@ from accel.network.nodes import (
     Reshape,
     Softmax,
     Table,
+    Transpose,
 )
 
 SCALE, ZERO_POINT = 0.5, 3
@@ -92,6 +93,12 @@ def table() -> Layer:
         return Table(name=name, inputs=(source.name,), output=output, table=values.astype(np.int8))
 
     return make
+
+
+def transpose(permutation: tuple[int, ...]) -> Layer:
+    return lambda name, source, output: Transpose(
+        name=name, inputs=(source.name,), output=output, permutation=permutation
+    )
 
 
 def reshape(shape: tuple[int, ...]) -> Layer:

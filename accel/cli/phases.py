@@ -1,0 +1,26 @@
+"""Compiling a MODEL with all that the phases of the compiler make, for commands that show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accel.errors import InputError
+
+if TYPE_CHECKING:
+    from compiler import Compilation
+
+
+def compiled_phases(model: Path, config: str | None) -> Compilation:
+    """All phases of compiling a network file for a machine (default: edge); a program file is refused."""
+    from accel import api
+    from accel.network.graph import Graph
+    from compiler import compile_phases
+
+    network = api.load(model)
+    if not isinstance(network, Graph):
+        raise InputError(
+            f"{model}: must be a network to show its schedule, got a program, which holds instructions only; "
+            f"give the network that it was compiled from"
+        )
+    return compile_phases(network, api.as_config(config or "edge"))
