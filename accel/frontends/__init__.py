@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accel.errors import ModelError
 from accel.frontends.model_file import naming, read_model
-from accel.frontends.onnx.quantized import read_quantized_onnx
+from accel.frontends.onnx.reader import read_quantized_onnx
 from accel.frontends.tflite.reader import read_tflite
 from accel.network.graph import Graph
 from accel.network.graph_file import is_graph, load_graph

@@ -1,5 +1,5 @@
 """Post-training quantization of float ONNX models to integer graphs."""
 
-from accel.quantizer.quantize import quantize
+from accel.quantizer.quantize import quantize, quantize_network
 
-__all__ = ["quantize"]
+__all__ = ["quantize", "quantize_network"]

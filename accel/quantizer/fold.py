@@ -1,75 +1,128 @@
-"""Folding: constants after a linear layer go into its weights, clips into the layer whose output they limit."""
+"""Folding: constants per channel after a linear operator go into its weights before any range is measured."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from accel.errors import ModelError
-from accel.frontends.onnx.float_layers import ChannelAffine, Clip, Clipped, Layer, Linear, Network
+from accel.quantized.network import Network, Operator, TensorInfo
+
+Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
+LINEAR = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
+"""Linear operators, and the axis of the output channels in their weights (0 for Gemm with transB)."""
 
 
 def fold(network: Network) -> Network:
-    """Fold batch normalization, added constants and clips into the layers before them.
+    """Fold BatchNormalization, and constants that are added or multiplied per channel, into the operators before them.
 
     Parameters
     ----------
     network : Network
+        Without parameters.
 
     Returns
     -------
     Network
-        The same function without any `ChannelAffine`. A folded layer writes the tensor that the absorbed one wrote.
-
-    Raises
-    ------
-    ModelError
-        A `ChannelAffine` does not follow a convolution or matrix product whose result nothing else reads.
+        The same function. A folded operator writes the tensor that the absorbed one wrote; MatMul of two axes becomes
+        Gemm, so that it can have a bias.
 
     Notes
     -----
-    ``W' = W * scale`` per output channel and ``b' = b * scale + bias``, in float64, before any range is measured.
+    ``W' = W * factor`` per output channel and ``b' = b * factor + offset``, in float64.
     """
-    layers: list[Layer] = []
-    for layer in network.layers:
-        source = _sole_producer(network, layers, layer)
-        folded = None if source is None else _absorb(layers[source], layer)
-        if source is not None and folded is not None:
-            layers[source] = folded
-        elif isinstance(layer, ChannelAffine):
-            raise ModelError(
-                f"{layer.operator} {layer.name!r}: a constant per channel must follow a Conv, Gemm or MatMul "
-                "whose output nothing else reads"
-            )
-        else:
-            layers.append(layer)
-    return dataclasses.replace(network, layers=layers)
+    operators: list[Operator] = []
+    tensors = dict(network.tensors)
+    readers = network.readers()
+    writers: dict[str, int] = {}
+    for op in network.operators:
+        op = _as_gemm(network, op)
+        place = next((writers[name] for name in op.inputs if name in writers), None)
+        found = None if place is None else _affine(network, op, operators[place].outputs[0])
+        before = None if place is None else operators[place]
+        if before is None or found is None or not _is_alone(network, readers, before.outputs[0]):
+            writers |= {op.outputs[0]: len(operators)} if _is_linear(network, op) else {}
+            operators.append(op)
+            continue
+        folded = _absorb(network, before, op, found, tensors)
+        if folded is None:
+            operators.append(op)
+            continue
+        network = replace(network, tensors=tensors)
+        assert place is not None
+        operators[place] = folded
+        writers[folded.outputs[0]] = place
+    return replace(network, operators=tuple(operators), tensors=tensors)
 
 
-def _sole_producer(network: Network, layers: list[Layer], layer: Layer) -> int | None:
-    """Index of the layer that writes the only input of `layer` and is read by nothing else."""
-    tensor = layer.inputs[0]
-    readers = sum(other.inputs.count(tensor) for other in network.layers) + network.outputs.count(tensor)
-    found = [index for index, other in enumerate(layers) if other.output == tensor]
-    return found[0] if found and readers == 1 else None
+def _as_gemm(network: Network, op: Operator) -> Operator:
+    """MatMul of one row with constant weights as Gemm."""
+    weight = network.value(op.input(1))
+    source = network.tensors.get(op.input(0))
+    if op.kind != "MatMul" or weight is None or weight.ndim != 2 or source is None or len(source.shape) != 2:
+        return op
+    return replace(op, kind="Gemm", attributes={})
 
 
-def _absorb(before: Layer, layer: Layer) -> Layer | None:
-    """`before` and `layer` as one layer, if that is possible."""
-    if isinstance(layer, Clip) and isinstance(before, Clipped):
-        low, high = max(before.low, layer.low), min(before.high, layer.high)
-        if low <= high:
-            return dataclasses.replace(before, low=low, high=high, output=layer.output)
-    if isinstance(layer, ChannelAffine) and isinstance(before, Linear) and _unclipped(before):
-        scale = layer.scale.astype(np.float64)
-        weight = before.weight * scale.reshape(-1, *(1,) * (before.weight.ndim - 1))
-        bias = before.bias * scale + layer.bias
-        return dataclasses.replace(
-            before, weight=weight.astype(np.float32), bias=bias.astype(np.float32), output=layer.output
-        )
-    return None
+def _is_linear(network: Network, op: Operator) -> bool:
+    groups = int(op.attributes.get("group", 1))
+    return op.kind in LINEAR and network.value(op.input(1)) is not None and (op.kind != "ConvTranspose" or groups == 1)
 
 
-def _unclipped(layer: Clipped) -> bool:
-    return layer.low == -np.inf and layer.high == np.inf
+def _is_alone(network: Network, readers: dict[str, list[Operator]], name: str) -> bool:
+    """Whether one operator reads a tensor, and nobody else."""
+    return len(readers.get(name, [])) == 1 and name not in network.outputs
+
+
+def _affine(network: Network, op: Operator, source: str) -> Affine | None:
+    """Factor and offset per channel (or one for all) that an operator applies to `source`."""
+    if op.kind == "BatchNormalization" and op.inputs[0] == source and not op.attributes.get("training_mode", 0):
+        values = [network.value(name) for name in op.inputs[1:5]]
+        if any(value is None for value in values):
+            return None
+        scale, bias, mean, variance = (np.asarray(value, np.float64).reshape(-1) for value in values)
+        factor = scale / np.sqrt(variance + op.attributes.get("epsilon", 1e-5))
+        return factor, bias - mean * factor
+    if op.kind not in ("Add", "Sub", "Mul", "Div", "Sum") or len(op.inputs) != 2:
+        return None
+    first = op.inputs[0] == source
+    constant = network.value(op.inputs[1] if first else op.inputs[0])
+    shape = network.tensors[source].shape if source in network.tensors else ()
+    if constant is None or len(shape) < 2 or constant.ndim > len(shape) or (op.kind == "Div" and not first):
+        return None
+    sizes = (1,) * (len(shape) - constant.ndim) + constant.shape
+    if any(size != 1 for axis, size in enumerate(sizes) if axis != 1) or sizes[1] not in (1, shape[1]):
+        return None
+    value = constant.astype(np.float64).reshape(-1)
+    one, zero = np.ones(1), np.zeros(1)
+    return {
+        "Add": (one, value),
+        "Sum": (one, value),
+        "Sub": (one, -value) if first else (-one, value),
+        "Mul": (value, zero),
+        "Div": (1 / value, zero),
+    }[op.kind]
+
+
+def _absorb(
+    network: Network, before: Operator, op: Operator, affine: Affine, tensors: dict[str, TensorInfo]
+) -> Operator | None:
+    """`before` with a factor and an offset in its weights and bias."""
+    weight = network.value(before.inputs[1])
+    bias = network.value(before.input(2)) if before.input(2) else np.zeros(1)
+    if weight is None or bias is None or not np.all(np.isfinite(affine[0])) or not np.all(np.isfinite(affine[1])):
+        return None
+    axis = 0 if before.attributes.get("transB", 0) else LINEAR[before.kind]
+    channels = weight.shape[axis]
+    factor, offset = (np.broadcast_to(v.reshape(-1), (channels,)) for v in affine)
+    shape = [-1 if place == axis else 1 for place in range(weight.ndim)]
+    alpha, beta = (float(before.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+    old = np.broadcast_to(bias.astype(np.float64).reshape(-1) * beta, (channels,))
+    arrays = {
+        f"{op.outputs[0]}_weight": (weight.astype(np.float64) * alpha * factor.reshape(shape)).astype(np.float32),
+        f"{op.outputs[0]}_bias": (old * factor + offset).astype(np.float32),
+    }
+    tensors |= {name: TensorInfo.constant(name, array) for name, array in arrays.items()}
+    attributes = {key: value for key, value in before.attributes.items() if key not in ("alpha", "beta")}
+    return replace(before, inputs=(before.inputs[0], *arrays), outputs=op.outputs, attributes=attributes)

@@ -72,10 +72,10 @@ def test_float_tflite_is_refused(shared_models: Path) -> None:
         (
             [
                 helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-                helper.make_node("Relu", ["x"], ["y"], name="r"),
+                helper.make_node("Conv", ["x", "w"], ["y"], name="c"),
             ],
-            {"s": np.float32(1), "z": np.int8(0)},
-            "Relu 'r': input 'x' must be quantized",
+            {"s": np.float32(1), "z": np.int8(0), "w": np.ones((2, 2, 1, 1), np.float32)},
+            "Conv 'c': weights 'w' must be constant and quantized",
         ),
         (
             [
@@ -83,7 +83,22 @@ def test_float_tflite_is_refused(shared_models: Path) -> None:
                 helper.make_node("Erf", ["q"], ["y"], name="e"),
             ],
             {"s": np.float32(1), "z": np.int8(0)},
-            "Erf 'e': operator is not supported; supported are ",
+            "Erf 'e': input 'q' must be real numbers, got integers; dequantize it first",
+        ),
+        (
+            [
+                helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+                helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+                helper.make_node("Det", ["d"], ["y"], name="e"),
+            ],
+            {"s": np.float32(1), "z": np.int8(0)},
+            "Det 'e': operator is not supported; docs/importing.md lists those that are",
+        ),
+        (
+            [helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "s", "z"], name="d")],
+            {},
+            "DynamicQuantizeLinear 'd': scales that are computed while the model runs are not supported; quantize the "
+            "float model with `accel quantize`, or statically",
         ),
         (
             [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"], name="q")],

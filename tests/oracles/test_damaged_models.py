@@ -12,7 +12,7 @@ import pytest
 from support.oracles import onnx_models
 
 from accel.errors import ModelError
-from accel.frontends.onnx.quantized import read_quantized_onnx
+from accel.frontends.onnx.reader import read_quantized_onnx
 from accel.frontends.tflite.file import parse
 from accel.frontends.tflite.reader import read_tflite
 

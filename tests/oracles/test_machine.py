@@ -49,9 +49,9 @@ def onnx_difference(make: Callable[[np.random.Generator], bytes], rng: np.random
     program, runtime = compiled(graph, config), session(model)
     found = []
     for sample in random_samples(runtime, rng):
-        inputs = [as_graph(sample[name], graph.tensors[name].shape) for name in graph.inputs]
+        inputs = [as_graph(sample[name], graph.tensors[name]) for name in graph.inputs]
         (result,) = simulated(program, inputs)
-        wanted = as_graph(runtime.run(None, sample)[0], result.shape)
+        wanted = as_graph(runtime.run(None, sample)[0], graph.tensors[graph.outputs[0]])
         found.append(result.reshape(-1).astype(np.int64) - wanted.reshape(-1))
     return np.abs(np.concatenate(found))
 

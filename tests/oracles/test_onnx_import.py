@@ -17,14 +17,13 @@ from support.oracles import onnx_models
 from support.oracles.on_machine import compiled, simulated
 from support.oracles.ort_session import as_graph, random_samples, session
 
-from accel.frontends.onnx import linear as onnx_linear
-from accel.frontends.onnx import movement as onnx_movement
-from accel.frontends.onnx import values as onnx_values
-from accel.frontends.onnx import vector as onnx_vector
-from accel.frontends.onnx.quantized import read_quantized_onnx
+from accel.frontends.onnx.reader import read_quantized_onnx
+from accel.machine.numerics import RequantMode
 from accel.network import reference
 from accel.network.graph import Graph
 from accel.network.real import quantize_input
+from accel.quantized import recipes, resize, weighted
+from accel.quantized.network import Quantization
 
 FEW, MANY = 5, 250
 
@@ -33,10 +32,9 @@ def differences(graph: Graph, samples: list[dict[str, NDArray[Any]]], expected: 
     """Absolute differences of all output elements."""
     result = []
     for sample, value in zip(samples, expected, strict=True):
-        inputs = {name: as_graph(x, graph.tensors[name].shape) for name, x in sample.items()}
+        inputs = {name: as_graph(x, graph.tensors[name]) for name, x in sample.items()}
         output = reference.run(graph, inputs)[graph.outputs[0]]
-        wanted = as_graph(value, output.shape)
-        assert wanted.shape == output.shape
+        wanted = as_graph(value, graph.tensors[graph.outputs[0]])
         result.append(np.abs(output.astype(np.int64) - wanted).reshape(-1))
     return np.concatenate(result)
 
@@ -72,40 +70,41 @@ def test_operator_is_at_most_one_step_from_onnxruntime(operator: str, count: int
     assert rate < 1e-3
 
 
-def truncated(x: NDArray[Any], parameters: tuple[float, int]) -> NDArray[np.int8]:
+def truncated(x: NDArray[Any], parameters: tuple[float, int], mode: RequantMode) -> NDArray[np.int8]:
     """Towards minus infinity."""
     steps = np.floor(x.astype(np.float32) / np.float32(parameters[0]))
     return np.asarray(np.clip(steps + parameters[1], -128, 127), dtype=np.int8)
 
 
-def off_by_one(weight: onnx_values.IntegerConstant) -> NDArray[np.int64]:
+def off_by_one(weight: Quantization) -> NDArray[np.int64]:
     """Weights of uint8 around 129 instead of 128."""
+    assert weight.integers is not None
     return np.clip(weight.integers - 129 * (weight.zero_point.max() > 0), -128, 127)
 
 
+def without_padding(op: Any, shape: Any, kernel: Any) -> Any:
+    """The size stays that of the padded image."""
+    return RIGHT_WINDOW(op, shape, kernel)._replace(padding=(0, 0, 0, 0), dilation=(1, 1))
+
+
 MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
-    "zero point": (onnx_linear, "_effective", off_by_one, ("QLinearConv", "QLinearMatMul")),
-    "padding": (
-        onnx_linear,
-        "window",
-        lambda node, kernel: (*RIGHT_WINDOW(node, kernel)[:1], (0, 0, 0, 0), (1, 1)),
-        ("QLinearConv", "QDQ Conv"),
-    ),
-    "rounding": (onnx_values, "round_clip", truncated, ("QLinearLeakyRelu",)),
+    "zero point": (weighted, "effective", off_by_one, ("QLinearConv", "QLinearMatMul")),
+    "padding": (weighted, "window_of", without_padding, ("QLinearConv", "QDQ Conv")),
+    "rounding": (recipes, "quantize", truncated, ("QLinearLeakyRelu",)),
     "divisor": (
-        onnx_vector,
+        recipes,
         "multiplier_fp32",
         lambda scale: RIGHT_MULTIPLIER(np.float32(scale * 1.01)),
         ("QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearMul"),
     ),
     "nearest": (
-        onnx_movement,
-        "_nearest",
-        lambda node, source, target, factor: tuple(i * source // target for i in range(target)),
+        resize,
+        "nearest",
+        lambda op, source, target, factor: tuple(i * source // target for i in range(target)),
         ("QDQ Resize",),
     ),
 }
-RIGHT_WINDOW, RIGHT_MULTIPLIER = onnx_linear.window, onnx_vector.multiplier_fp32
+RIGHT_WINDOW, RIGHT_MULTIPLIER = weighted.window_of, recipes.multiplier_fp32
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
@@ -173,7 +172,7 @@ def test_backend_case(name: str, backend_cases: dict[str, Any]) -> None:
     graph = read_quantized_onnx(model.SerializeToString())
     x = np.asarray(arrays[0])
     shape = graph.tensors[graph.inputs[0]].shape
-    integers = quantize_input(graph, x.reshape(shape)) if x.dtype == np.float32 else as_graph(x, shape)
+    integers = quantize_input(graph, x.reshape(shape)) if x.dtype == np.float32 else as_graph(x, graph.tensors[graph.inputs[0]])
     result = reference.run(graph, {first: integers})[graph.outputs[0]]
     (computed,) = simulated(compiled(graph, "edge"), [integers])
     assert np.array_equal(computed, result)
@@ -182,7 +181,7 @@ def test_backend_case(name: str, backend_cases: dict[str, Any]) -> None:
         real = (result.astype(np.float32) - tensor.zero_point) * np.float32(tensor.scale)
         assert np.array_equal(real.reshape(expected.shape), expected)
     else:
-        assert np.array_equal(result, as_graph(expected, result.shape))
+        assert np.array_equal(result, as_graph(expected, graph.tensors[graph.outputs[0]]))
 
 
 def quantized_sums(model: onnx.ModelProto, sums: NDArray[np.int32]) -> NDArray[np.int8]:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from accel.frontends.builder import IDENTITY_TABLE, GraphBuilder, Port
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from support.cli.invoke import success
 
 import accel
-from accel.frontends.builder import IDENTITY_TABLE, GraphBuilder, Port
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
 from accel.network.nodes import Table

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from accel.frontends import load_model, tables
+from accel.frontends import load_model
 from accel.frontends.tflite import arithmetic as tflite_arithmetic
 from accel.frontends.tflite import movement as tflite_movement
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.reader import read_tflite
 from accel.network import fixed_point, reference
 from accel.network.real import dequantize_output, quantize_input
+from accel.quantized import tables
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")

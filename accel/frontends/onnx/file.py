@@ -1,64 +1,110 @@
-"""Opening ONNX files: what the readers of float and of quantized models share."""
+"""Opening ONNX files: parsing, checks, data in other files, sizes of inputs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from accel.errors import ModelError
+from accel.errors import InputError, ModelError
 from accel.frontends.model_file import ModelSource, read_model
+from accel.network.windows import Shape
 
 if TYPE_CHECKING:
     import onnx
 
-FOLDED_IF_CONSTANT = ("Cast", "Constant", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-"""Operators that are evaluated when the model is read, if all their inputs are constants."""
+Shapes = Mapping[str, Shape]
+"""Sizes of inputs by name, where the file leaves some free."""
 
 
-def load_onnx(source: ModelSource) -> onnx.ModelProto:
-    """Parse and check a model.
+def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> onnx.ModelProto:
+    """Parse and check a model whose inputs then have known sizes.
+
+    Parameters
+    ----------
+    source : path or bytes
+        Data in other files must lie in the folder of the model, or below it.
+    shapes : mapping of str to tuple of int, optional
+        Sizes of inputs; the first size is 1 where nothing else is said.
 
     Raises
     ------
     ModelError
-        The file cannot be read, is no valid ONNX model, or keeps data in other files.
+        The file cannot be read, is no valid ONNX model, keeps data elsewhere, or leaves sizes free.
+    InputError
+        `shapes` names no input of the model, or contradicts it.
     """
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_model_from_string(read_model(source))
-        tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute)]
-        if external := [t.name for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL]:
-            raise ModelError(f"model must be one file, got external data for {external[0]!r}; save it with its data")
+        _load_external_data(model, source)
         onnx.checker.check_model(model)
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
     except (DecodeError, onnx.checker.ValidationError, UnicodeDecodeError) as error:
         raise ModelError(f"model must be a valid ONNX file: {error}") from error
+    _fix_sizes(model, shapes or {})
     return model
 
 
-def initializers(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
-    """The constants that the file stores, by name."""
-    from onnx import numpy_helper
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every constant that a graph stores."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors
 
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+def _load_external_data(model: onnx.ModelProto, source: ModelSource) -> None:
+    """Read constants that the model keeps in other files of its folder."""
+    import onnx
+
+    external = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
+    if not external:
+        return
+    if isinstance(source, bytes):
+        raise ModelError(f"model must be one file, got external data for {external[0].name!r}; give its path")
+    folder = Path(os.fspath(source)).resolve().parent
+    for tensor in external:
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        path = (folder / location).resolve()
+        if not location or not path.is_relative_to(folder) or not path.is_file():
+            raise ModelError(f"data of {tensor.name!r} must be a file in the model's folder, got {location!r}")
+        try:
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise ModelError(f"data of {tensor.name!r} must be readable, got {error}") from error
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
 
 
-def evaluate(
-    model: onnx.ModelProto, proto: onnx.NodeProto, constants: dict[str, NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    """The outputs of a node with constant inputs."""
-    from onnx import TensorProto, helper
-    from onnx.reference import ReferenceEvaluator
-
-    outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in proto.output]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in proto.input]
-    graph = helper.make_graph([proto], "constant", inputs, outputs)
-    single = helper.make_model(graph, opset_imports=model.opset_import)
-    try:
-        values = ReferenceEvaluator(single).run(None, {name: constants[name] for name in proto.input})
-    except Exception as error:
-        raise ModelError(f"{proto.op_type} {proto.name!r}: constant cannot be evaluated: {error}") from error
-    return dict(zip(proto.output, (np.asarray(value) for value in values), strict=True))
+def _fix_sizes(model: onnx.ModelProto, shapes: Shapes) -> None:
+    """Give every input of the model its sizes."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if unknown := sorted(set(shapes) - {value.name for value in inputs}):
+        names = ", ".join(repr(value.name) for value in inputs)
+        raise InputError(f"shape must be of an input of the model ({names}), got {unknown[0]!r}")
+    for value in inputs:
+        dims = value.type.tensor_type.shape.dim
+        found = tuple(dim.dim_value for dim in dims)
+        wanted = shapes.get(value.name) or ((found[0] or 1, *found[1:]) if found else ())
+        if len(wanted) != len(found) and found:
+            raise InputError(f"shape of {value.name!r} must have {len(found)} sizes, got {tuple(wanted)!r}")
+        if any(has not in (0, size) for has, size in zip(found, wanted, strict=False)):
+            raise InputError(f"shape of {value.name!r} must fit {found!r} with 0 for free, got {tuple(wanted)!r}")
+        if not wanted or any(size <= 0 for size in wanted):
+            example = ",".join(str(size or "N") for size in wanted) or "1,N"
+            raise ModelError(
+                f"model input {value.name!r} must have known sizes, of which only the first may be free, got {found!r} "
+                f"with 0 for free; give them: --shape {value.name}={example}, or shapes={{{value.name!r}: (...)}}"
+            )
+        if len(wanted) > 3 and wanted[0] != 1:
+            raise ModelError(f"model input {value.name!r} must have batch size 1, got shape {tuple(wanted)!r}")
+        value.type.tensor_type.shape.ClearField("dim")
+        for size in wanted:
+            value.type.tensor_type.shape.dim.add().dim_value = size

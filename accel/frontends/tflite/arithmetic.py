@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.frontends import tables
-from accel.frontends.builder import Parameters, image_shape
 from accel.frontends.tflite.operation import ACTIVATIONS, Operation
 from accel.machine.numerics import RequantMode, activation_range, output_multipliers, quantize_multiplier
 from accel.network import reference
@@ -29,6 +27,8 @@ from accel.network.nodes import (
     Table,
     TransposeConv2d,
 )
+from accel.quantized import tables
+from accel.quantized.builder import Parameters, image_shape
 
 Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int]]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.frontends.builder import LARGEST_AXIS
 from accel.frontends.tflite.operation import Operation
 from accel.machine.numerics import INTERPOLATION_ONE
 from accel.network.nodes import Concat, Pad, ResizeBilinear, ResizeNearest, StridedSlice, Transpose
+from accel.quantized.builder import LARGEST_AXIS
 
 
 def reshape(op: Operation) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.frontends.builder import GraphBuilder, Parameters, canonical
 from accel.frontends.tflite.file import TfliteOperator, TfliteTensor
 from accel.machine.numerics import activation_range
 from accel.network.nodes import Node
 from accel.network.windows import Shape
+from accel.quantized.builder import GraphBuilder, Parameters, canonical
 
 ACTIVATIONS = {0: (-np.inf, np.inf), 1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
 """Real bounds of NONE, RELU, RELU_N1_TO_1 and RELU6, by their codes in the file."""

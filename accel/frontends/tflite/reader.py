@@ -7,7 +7,6 @@ import struct
 import numpy as np
 
 from accel.errors import AccelError, ModelError
-from accel.frontends.builder import GraphBuilder, Port, canonical
 from accel.frontends.model_file import ModelSource, naming, read_model
 from accel.frontends.tflite.arithmetic import ARITHMETIC
 from accel.frontends.tflite.file import TfliteFile, parse
@@ -16,6 +15,7 @@ from accel.frontends.tflite.operation import Operation
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph
+from accel.quantized.builder import GraphBuilder, Port, canonical
 
 TRANSLATORS = ARITHMETIC | MOVEMENT
 _DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

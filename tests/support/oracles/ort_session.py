@@ -8,6 +8,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from accel.network.graph import Tensor
+
 
 def session(model: bytes) -> onnxruntime.InferenceSession:
     """The runtime on one thread, with integer kernels for int8 too, which x86 takes for uint8 only by default."""
@@ -17,10 +19,12 @@ def session(model: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
 
 
-def as_graph(value: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int8]:
-    """Integers of ONNX as those of a graph: shifted to int8, images with the channels last."""
+def as_graph(value: NDArray[Any], tensor: Tensor) -> NDArray[np.int8]:
+    """Integers of ONNX as those of a graph's input or output: shifted to int8, in the graph's order."""
     shifted = (value.astype(np.int16) - 128).astype(np.int8) if value.dtype == np.uint8 else value
-    return np.ascontiguousarray(shifted.transpose(0, 2, 3, 1) if value.ndim == 4 else shifted.reshape(shape))
+    assert tensor.source is not None
+    assert tensor.source.shape == (value.shape or (1,))
+    return tensor.source.to_graph(shifted.reshape(tensor.source.shape), tensor.shape)
 
 
 def random_samples(runtime: onnxruntime.InferenceSession, rng: np.random.Generator) -> list[dict[str, NDArray[Any]]]:

@@ -71,6 +71,9 @@ class GraphBuilder:
     mode: RequantMode
     tensors: dict[str, Tensor] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
+    node_names: set[str] = field(default_factory=set)
+    operator: str = ""
+    """The source's operator that is being translated: nodes are named after it."""
 
     def declare(self, name: str, shape: Shape, parameters: Parameters, *, unsigned: bool = False) -> str:
         """Add a tensor under `name`, or a similar name if that is taken; returns the name."""
@@ -86,11 +89,19 @@ class GraphBuilder:
         if len(self.nodes) >= MOST_NODES:
             raise ModelError(f"model must have at most {MOST_NODES} operations; split it")
         output = free_name(name, self.tensors)
-        node = kind(name=f"{kind.__name__.lower()}_{len(self.nodes)}", inputs=tuple(inputs), output=output, **fields)
+        node = kind(name=self._node_name(kind), inputs=tuple(inputs), output=output, **fields)
         node.check()
         self.declare(output, node.output_shape(*(self.shape(value) for value in inputs)), parameters)
         self.nodes.append(node)
         return output
+
+    def _node_name(self, kind: type[Node]) -> str:
+        """The operator's name, with a number where it has several nodes."""
+        name = self.operator
+        if not name or name in self.node_names:
+            name = f"{name or kind.__name__.lower()}_{len(self.nodes)}"
+        self.node_names.add(name)
+        return name
 
     def shape(self, value: str) -> Shape:
         """Shape of a tensor."""

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.frontends.builder import Parameters
 from accel.machine.numerics import (
     INT8_MAX,
     INT8_MIN,
@@ -24,6 +23,7 @@ from accel.machine.numerics import (
 )
 from accel.network import fixed_point
 from accel.network.fixed_point import Fixed
+from accel.quantized.builder import Parameters
 
 INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
 STORED: Fixed = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)

@@ -1,0 +1,181 @@
+"""Reading ONNX models: float, QDQ and QOperator files become one kind of network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from accel.errors import AccelError, InputError, ModelError
+from accel.frontends.model_file import ModelSource, naming
+from accel.frontends.onnx.file import Shapes, load_onnx
+from accel.frontends.onnx.folding import Arrays, fold
+from accel.frontends.onnx.strip import is_quantized, strip
+from accel.frontends.onnx.write import with_shapes
+from accel.machine.numerics import RequantMode
+from accel.network.graph import Graph
+from accel.quantized.lower import lower
+from accel.quantized.network import Network, Operator, TensorInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+Result = TypeVar("Result")
+OLDEST_OPSET = 7
+OLDEST_QUANTIZED_OPSET = 10
+REAL_TYPES = ("float16", "bfloat16", "float32", "float64")
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
+
+
+def read_onnx(source: ModelSource, shapes: Shapes | None = None) -> Network:
+    """Read a model.
+
+    Parameters
+    ----------
+    source : path or bytes
+        Batch size 1 or free; other free sizes are told by `shapes`.
+    shapes : mapping of str to tuple of int, optional
+        Sizes of inputs by name.
+
+    Returns
+    -------
+    Network
+        Without parameters if the file is a float model; with those of QuantizeLinear, DequantizeLinear and the QLinear
+        operators otherwise, which are then no operators of the network.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read, is damaged, or contradicts itself.
+    InputError
+        `shapes` does not fit the model.
+    """
+    return checked(lambda: _read(load_onnx(source, shapes)))
+
+
+def read_quantized_onnx(source: ModelSource, shapes: Shapes | None = None) -> Graph:
+    """Read a quantized model; the graph computes what ONNX Runtime's integer kernels compute.
+
+    Parameters
+    ----------
+    source : path or bytes
+        Opset 10 or later. Real inputs and outputs are described by the scale and zero point of the QuantizeLinear and
+        DequantizeLinear beside them; uint8 tensors are shifted by 128.
+    shapes : mapping of str to tuple of int, optional
+        As in `read_onnx`.
+
+    Returns
+    -------
+    Graph
+        In mode `fp32`.
+
+    Raises
+    ------
+    ModelError
+        The file cannot be read, is damaged, is not quantized, or uses something that is not supported.
+
+    Notes
+    -----
+    Between DequantizeLinear and QuantizeLinear, a layer with weights is one integer layer, as in ONNX Runtime's
+    optimized graphs; functions of one variable are a table.
+    """
+    with naming(source):
+        return checked(lambda: _lowered(load_onnx(source, shapes)))
+
+
+def checked(read: Callable[[], Result]) -> Result:
+    """The result of reading, whatever a damaged model makes it raise."""
+    try:
+        with np.errstate(over="raise", invalid="raise", divide="raise"):
+            return read()
+    except (ModelError, InputError):
+        raise
+    except AccelError as error:
+        raise ModelError(f"model must be consistent: {error}") from error
+    except _DAMAGE as error:
+        raise ModelError(f"model must be a valid ONNX file: {type(error).__name__}: {error}") from error
+
+
+def _lowered(model: onnx.ModelProto) -> Graph:
+    if not any(is_quantized(node.op_type) for node in model.graph.node):
+        raise ModelError("model must be quantized, got a float model: run `accel quantize` on it first")
+    if (opset := _opset(model)) < OLDEST_QUANTIZED_OPSET:
+        raise ModelError(f"model must have opset {OLDEST_QUANTIZED_OPSET} or later, got {opset}; convert it")
+    return lower(_read(model), RequantMode.FP32)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def _read(model: onnx.ModelProto) -> Network:
+    """The network of a model of known sizes."""
+    opset = _opset(model)
+    if opset < OLDEST_OPSET:
+        raise ModelError(f"model must have opset {OLDEST_OPSET} or later, got {opset}; convert it")
+    constants, shapes = fold(model)
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    tensors = {value.name: TensorInfo(value.name, shapes[value.name], _input_type(value)) for value in inputs}
+    tensors |= {name: TensorInfo.constant(name, value) for name, value in _as_float32(constants).items()}
+    operators = tuple(_operator(proto, index, opset) for index, proto in enumerate(model.graph.node))
+    names = tuple(value.name for value in inputs)
+    outputs = tuple(value.name for value in model.graph.output)
+    network = Network(model.graph.name or "model", _distinct(operators), tensors, names, outputs)
+    return with_shapes(strip(network))
+
+
+def _as_float32(constants: Arrays) -> Arrays:
+    """Real constants of other precisions as float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return {
+            name: value.astype(np.float32) if value.dtype.name in REAL_TYPES else value
+            for name, value in constants.items()
+        }
+
+
+def _input_type(value: onnx.ValueInfoProto) -> str:
+    """The type of an input."""
+    import onnx
+
+    kind = value.type.tensor_type.elem_type
+    known = {getattr(onnx.TensorProto, name): "float32" for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")}
+    known |= {onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
+    if kind not in known:
+        name = onnx.TensorProto.DataType.Name(kind).lower() if kind in onnx.TensorProto.DataType.values() else kind
+        raise ModelError(f"model input {value.name!r} must be float32, int8 or uint8, got {name}")
+    return known[kind]
+
+
+def _operator(proto: onnx.NodeProto, index: int, opset: int) -> Operator:
+    kind = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+    attributes = {entry.name: _attribute(entry) for entry in proto.attribute}
+    return Operator(proto.name or f"{kind}_{index}", kind, tuple(proto.input), tuple(proto.output), attributes, opset)
+
+
+def _attribute(entry: onnx.AttributeProto) -> Any:
+    """An attribute as a Python value."""
+    import onnx
+
+    value = onnx.helper.get_attribute_value(entry)
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(value)
+    if isinstance(value, list | tuple) and value and isinstance(value[0], bytes):
+        return [text.decode() for text in value]
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def _distinct(operators: tuple[Operator, ...]) -> tuple[Operator, ...]:
+    """Operators whose names differ."""
+    taken: set[str] = set()
+    result = []
+    for operator in operators:
+        name, number = operator.name, 1
+        while name in taken:
+            name, number = f"{operator.name}_{number}", number + 1
+        taken.add(name)
+        result.append(operator if name == operator.name else replace(operator, name=name))
+    return tuple(result)

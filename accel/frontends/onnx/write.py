@@ -1,0 +1,169 @@
+"""Writing networks as ONNX models: float ones for running them, quantized ones as QDQ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel.errors import ModelError
+from accel.frontends.onnx.folding import infer_shapes
+from accel.quantized.network import Network, Operator, Quantization, TensorInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+_UNDECLARED_ELEMENTS = 64
+"""Constants with more elements are declared without their values when shapes are inferred."""
+_AS_REAL = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "accel.Reinterpret": "Identity"}
+
+
+def with_shapes(network: Network) -> Network:
+    """The network with the shapes of all results that can be inferred."""
+    shapes = infer_shapes(_skeleton(network), strict=True)
+    tensors = {name: TensorInfo(name, shape) for name, shape in shapes.items() if name not in network.tensors}
+    tensors |= {name: info for name, info in network.tensors.items() if info.value is not None}
+    tensors |= {name: network.tensors[name] for name in network.inputs}
+    known = {name: TensorInfo(name, shapes[name]) for name in shapes if name not in tensors}
+    return replace(network, tensors=tensors | known)
+
+
+def _skeleton(network: Network) -> onnx.ModelProto:
+    """A model of the same shapes, without large constants."""
+    from onnx import TensorProto, helper
+
+    tensors = network.tensors
+    large = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if tensor.value is not None and tensor.value.size > _UNDECLARED_ELEMENTS and tensor.dtype == "float32"
+    }
+    model = to_onnx(replace(network, tensors={k: v for k, v in tensors.items() if k not in large}, parameters={}))
+    for tensor in large.values():
+        info = helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, tensor.shape)
+        model.graph.input.append(info)
+    return model
+
+
+def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.ModelProto:
+    """A model that computes a network.
+
+    Parameters
+    ----------
+    network : Network
+        A float network becomes a float model, a quantized one a QDQ model: every activation with parameters passes
+        through QuantizeLinear and DequantizeLinear, every constant with parameters is stored as its integers.
+    outputs : tuple of str, optional
+        Tensors to give; the network's outputs by default.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Names of tensors and operators are the network's.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    writer = _Writer(network)
+    for name in network.inputs:
+        writer.activation(name)
+    for operator in network.operators:
+        writer.operator(operator)
+    used = {name for node in writer.nodes for name in node.input}
+    constants = [
+        numpy_helper.from_array(np.asarray(info.value), name)
+        for name, info in network.tensors.items()
+        if info.value is not None and name in used and name not in writer.written
+    ]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, network.tensors[n].shape) for n in network.inputs]
+    names = [writer.output(name) for name in outputs or network.outputs]
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    graph = helper.make_graph(writer.nodes, network.name, inputs, results, constants + writer.constants)
+    opset = max((operator.opset for operator in network.operators), default=21)
+    domains = {op.kind.rpartition(".")[0] for op in network.operators if "." in op.kind and op.kind not in _AS_REAL}
+    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in sorted(domains))]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8 if opset < 21 else 10)
+
+
+class _Writer:
+    """Collects nodes and constants."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.written: set[str] = set()
+        self.names: dict[str, str] = {}
+
+    def operator(self, op: Operator) -> None:
+        """Add an operator and what its constants and results need."""
+        from onnx import helper
+
+        for name in op.inputs:
+            found = self.network.parameters.get(name)
+            if found is not None and found.integers is not None and name not in self.written:
+                self._constant(name, found)
+        domain, _, kind = _AS_REAL.get(op.kind, op.kind).rpartition(".")
+        inputs = [self.names.get(name, name) for name in op.inputs]
+        outputs = [self._raw(name) for name in op.outputs]
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=op.name, domain=domain, **op.attributes))
+        for name in op.outputs:
+            self.activation(name)
+
+    def _raw(self, name: str) -> str:
+        """The name of a result before it is quantized."""
+        return f"{name}_real" if name in self.network.parameters else name
+
+    def activation(self, name: str) -> None:
+        """Let a tensor with parameters pass through QuantizeLinear and DequantizeLinear."""
+        found = self.network.parameters.get(name)
+        if found is None:
+            return
+        source = name if name in self.network.inputs else f"{name}_real"
+        target = f"{name}_dequantized" if name in self.network.inputs else name
+        self._node("QuantizeLinear", [source, *self._parameters(name, found)], f"{name}_quantized")
+        self._node("DequantizeLinear", [f"{name}_quantized", *self._parameters(name, found)], target)
+        if target != name:
+            self.names[name] = target
+
+    def output(self, name: str) -> str:
+        """The name of an output; an input that is one passes through, too."""
+        return self.names.get(name, name)
+
+    def _constant(self, name: str, found: Quantization) -> None:
+        """A constant as integers and their DequantizeLinear."""
+        if found.integers is None:
+            raise ModelError(f"constant {name!r} must have integers")
+        self._add(f"{name}_integers", found.integers.astype(_numpy_type(found.kind)))
+        axis = {"axis": found.axis} if found.scale.size > 1 else {}
+        self._node("DequantizeLinear", [f"{name}_integers", *self._parameters(name, found)], name, **axis)
+        self.written.add(name)
+
+    def _parameters(self, name: str, found: Quantization) -> list[str]:
+        """Names of the scale and zero point."""
+        names = [f"{name}_scale", f"{name}_zero_point"]
+        several = found.scale.size > 1
+        points = np.broadcast_to(found.zero_point, found.scale.shape).astype(_numpy_type(found.kind))
+        self._add(names[0], found.scale if several else found.scale.reshape(()))
+        self._add(names[1], points if several else points.reshape(()))
+        return names
+
+    def _add(self, name: str, value: Any) -> None:
+        """Store a constant, once."""
+        from onnx import numpy_helper
+
+        if name not in self.written:
+            self.written.add(name)
+            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name))
+
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{output}_{kind}", **attributes))
+
+
+def _numpy_type(kind: str) -> Any:
+    """NumPy's type for integers of ONNX."""
+    from ml_dtypes import int4, uint4
+
+    return {"int4": int4, "uint4": uint4}.get(kind) or np.dtype(kind)

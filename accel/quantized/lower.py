@@ -1,0 +1,134 @@
+"""From a quantized network to an integer graph in one requantization mode."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from accel.errors import ModelError
+from accel.machine.numerics import RequantMode
+from accel.network.array_layout import ArrayLayout
+from accel.network.graph import Graph
+from accel.network.windows import Shape
+from accel.quantized.builder import LARGEST_TENSOR, GraphBuilder, Port
+from accel.quantized.lowering import Lowering, graph_shape
+from accel.quantized.network import Network, Operator
+from accel.quantized.operators import NOT_SUPPORTED, OPERATORS, Layout
+from accel.quantized.values import Integers, OfOne, Real, Target, Value
+from accel.quantized.view import View
+
+Order = tuple[int, ...]
+
+
+def lower(network: Network, mode: RequantMode) -> Graph:
+    """The graph of a quantized network.
+
+    Parameters
+    ----------
+    network : Network
+        With parameters for every tensor that cannot stay real: inputs, results of sums that something else than a
+        clip reads, outputs.
+    mode : RequantMode
+
+    Returns
+    -------
+    Graph
+        Tensors and nodes are named as in the network; what an operator needs beside its own node has numbers.
+
+    Raises
+    ------
+    ModelError
+        An operator, or a combination of its attributes, has no integer form; the message names it.
+    """
+    low = Lowering(network, GraphBuilder(mode))
+    readers = network.readers()
+    inputs = []
+    for name in network.inputs:
+        if readers.get(name) or name in network.outputs:
+            inputs.append(_input(low, name, readers))
+        else:
+            raise ModelError(f"model input {name!r} must be read by a quantized operator")
+    for operator in network.operators:
+        _translate(low, operator)
+    outputs = [_output(low, name) for name in network.outputs]
+    return low.builder.finish(network.name, inputs, outputs)
+
+
+def _translate(low: Lowering, operator: Operator) -> None:
+    """Lower one operator; what its nodes complain about names it."""
+    if operator.kind not in OPERATORS:
+        raise operator.error(NOT_SUPPORTED)
+    low.builder.operator = operator.name
+    try:
+        result = OPERATORS[operator.kind].lower(low, operator)
+    except ModelError as error:
+        raise error if str(error).startswith(f"{operator.kind} ") else operator.error(str(error)) from error
+    values = [result] if isinstance(result, Value) else result
+    for name, value in zip(operator.outputs, values, strict=False):
+        if isinstance(value, Real) and not value.operator:
+            value = replace(value, operator=operator.name)
+        if name:
+            low.settle(operator, name, value)
+
+
+def _input(low: Lowering, name: str, readers: dict[str, list[Operator]]) -> Port:
+    """Declare an input of the graph in the order in memory that its readers want."""
+    info, found = low.network.tensors[name], low.network.parameters.get(name)
+    if found is None:
+        raise ModelError(f"model input {name!r} must be read by a quantized operator")
+    if math.prod(info.shape) > LARGEST_TENSOR:
+        raise ModelError(f"tensor {name!r} must have at most {LARGEST_TENSOR} elements, got shape {info.shape!r}")
+    order = _wanted_order(low.network, name, readers) or usual_order(info.shape)
+    try:
+        parameters = found.parameters
+    except ModelError as error:
+        raise ModelError(f"model input {name!r}: {error}") from error
+    declared = low.builder.declare(name, graph_shape(info.shape, order), parameters, unsigned=info.dtype == "uint8")
+    low.values[name] = Integers(declared, View.of(info.shape, order))
+    return Port(declared, name, ArrayLayout(info.shape, order))
+
+
+def usual_order(shape: Shape) -> Order:
+    """Images with the channels last; other tensors in row-major order."""
+    rank = len(shape)
+    return (0, 2, 3, 1) if rank == 4 else tuple(range(rank))
+
+
+def _wanted_order(network: Network, name: str, readers: dict[str, list[Operator]]) -> Order | None:
+    """The order of the axes of a tensor that the first operators that care about it read; None if none does."""
+    rank = len(network.tensors[name].shape)
+    for operator in readers.get(name, []):
+        row = OPERATORS.get(operator.kind)
+        if row is None or (operator.inputs[0] != name and row.layout is not Layout.ANY):
+            continue
+        if row.layout is Layout.CHANNELS_LAST and rank in (3, 4):
+            return (0, *range(2, rank), 1)
+        if row.layout is Layout.ROW_MAJOR:
+            return tuple(range(rank))
+        output = operator.outputs[0]
+        if output not in network.tensors or len(network.tensors[output].shape) != rank:
+            continue
+        after = _wanted_order(network, output, readers)
+        if after is not None and operator.kind == "Transpose":
+            order = tuple(operator.attributes.get("perm", range(rank)[::-1]))
+            return tuple(int(order[axis]) for axis in after)
+        if after is not None:
+            return after
+    return None
+
+
+def _output(low: Lowering, name: str) -> Port:
+    """The graph's tensor for an output of the network, in the order in which memory has it."""
+    value = low.values.get(name)
+    if isinstance(value, Real) and value.default is not None:
+        value = low.finished(value, Target(name, value.default))
+    if isinstance(value, OfOne):
+        value = low.of_its_range(value, name)
+    if not isinstance(value, Integers):
+        raise ModelError(f"model output {name!r} must be quantized, or come from DequantizeLinear or Softmax")
+    order = value.view.axes
+    if order is None:
+        order = usual_order(value.shape)
+        value = low.arranged(value, value.view.order_of(order))
+    value = Integers(low.builder.reshape(value.name, graph_shape(value.shape, order)), value.view)
+    return Port(value.name, name, ArrayLayout(value.shape, order))

@@ -1,0 +1,182 @@
+"""A network as its source describes it: operators on real tensors, some of which have integer parameters.
+
+A float network has no parameters; the quantizer, and the readers of quantized files, attach them. Operators and their
+attributes are those of ONNX, whatever the source is; names are the source's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import ModelError
+from accel.network.windows import Shape
+from accel.quantized.builder import Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """One operator.
+
+    Parameters
+    ----------
+    name : str
+        As in the source; errors and reports use it.
+    kind : str
+        ONNX's name, with the domain in front if that is not ONNX's own.
+    inputs, outputs : tuple of str
+        Names of tensors; an empty name stands for an optional one that is absent.
+    attributes : mapping of str to Any
+        Integers, reals, texts (`str`), lists of them, arrays.
+    opset : int
+        Version of ONNX's operators.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    opset: int = 21
+
+    def error(self, problem: str) -> ModelError:
+        """A `ModelError` that names this operator."""
+        return ModelError(f"{self.kind} {self.name!r}: {problem}")
+
+    def input(self, position: int) -> str:
+        """Name of input number `position`; empty if it is absent."""
+        return self.inputs[position] if position < len(self.inputs) else ""
+
+    def require(self, attribute: str, expected: Any, default: Any) -> None:
+        """Raise unless an attribute has the only value that is supported."""
+        value = self.attributes.get(attribute, default)
+        if value != expected:
+            raise self.error(f"{attribute} must be {expected!r}, got {value!r}; other values are not supported")
+
+
+@dataclass(frozen=True, eq=False)
+class TensorInfo:
+    """A tensor: its shape, its type (NumPy's name), and its value if it is a constant."""
+
+    name: str
+    shape: Shape
+    dtype: str = "float32"
+    value: NDArray[Any] | None = None
+
+    @classmethod
+    def constant(cls, name: str, value: NDArray[Any]) -> TensorInfo:
+        """A constant."""
+        return cls(name, value.shape, value.dtype.name, value)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """Integer parameters of a tensor: ``real = (integers - zero_point) * scale``.
+
+    Parameters
+    ----------
+    scale : ndarray of float32, shape (1,) or (size of `axis`,)
+    zero_point : ndarray of int64, shape (1,) or (size of `axis`,)
+    kind : str
+        Type of the integers: "int8", "uint8", "int32", or a type of 4 bits for weights.
+    axis : int
+        That of several scales.
+    integers : ndarray of int64, optional
+        Those of a constant, exactly.
+    """
+
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int64]
+    kind: str = "int8"
+    axis: int = 0
+    integers: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> Quantization:
+        """Those of an int8 activation."""
+        return cls(np.array([parameters[0]], np.float32), np.array([parameters[1]], np.int64))
+
+    @property
+    def parameters(self) -> Parameters:
+        """Scale and zero point of an activation as int8: those of uint8 are shifted by 128.
+
+        Raises
+        ------
+        ModelError
+            There are several, the type has other than 8 bits, or the scale is not a positive number.
+        """
+        if self.scale.size != 1 or self.zero_point.size != 1 or self.kind not in ("int8", "uint8"):
+            raise ModelError(
+                f"activations must have one scale and one zero point of int8 or uint8, got {self.scale.size} of "
+                f"{self.kind}"
+            )
+        scale = self.scale.reshape(-1)[0]
+        if not np.isfinite(scale) or scale <= 0:
+            raise ModelError(f"scale must be a positive number, got {scale!r}")
+        shift = 128 if self.kind == "uint8" else 0
+        return float(scale), int(self.zero_point.reshape(-1)[0]) - shift
+
+    def along_axis(self, values: NDArray[Any], rank: int) -> NDArray[Any]:
+        """Scales or zero points in a shape that broadcasts to a tensor of `rank` axes."""
+        if values.size == 1:
+            return values.reshape((1,) * rank)
+        return values.reshape([-1 if axis == self.axis % rank else 1 for axis in range(rank)])
+
+    @property
+    def real(self) -> NDArray[np.float32]:
+        """The numbers that the integers of a constant stand for, as DequantizeLinear computes them."""
+        if self.integers is None:
+            raise ModelError("integers must be known; only a constant has them")
+        centred = self.integers - self.along_axis(self.zero_point, self.integers.ndim)
+        return np.asarray(centred.astype(np.float32) * self.along_axis(self.scale, self.integers.ndim))
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Operators in an order in which inputs come first, and what is known about their tensors.
+
+    Parameters
+    ----------
+    name : str
+    operators : tuple of Operator
+    tensors : mapping of str to TensorInfo
+        Inputs, constants and results, by name.
+    inputs, outputs : tuple of str
+        In the source's order.
+    parameters : mapping of str to Quantization
+        Of the tensors that are integers: none in a float network.
+    """
+
+    name: str
+    operators: tuple[Operator, ...]
+    tensors: Mapping[str, TensorInfo]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    parameters: Mapping[str, Quantization] = field(default_factory=dict)
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        """The value of a constant; None for anything else."""
+        return self.tensors[name].value if name in self.tensors else None
+
+    def shape(self, operator: Operator, name: str) -> Shape:
+        """The shape of a tensor that `operator` uses; `ModelError` if it is not known."""
+        if name not in self.tensors:
+            raise operator.error(f"shape of {name!r} must be known; fix free sizes with the option `shape`")
+        return self.tensors[name].shape
+
+    def readers(self) -> dict[str, list[Operator]]:
+        """The operators that read each tensor, each as often as it does; outputs of the network count none."""
+        readers: dict[str, list[Operator]] = {name: [] for name in (*self.inputs, *self.tensors)}
+        for operator in self.operators:
+            for name in filter(None, operator.inputs):
+                readers.setdefault(name, []).append(operator)
+        return readers
+
+    def with_operators(self, operators: Iterable[Operator], **constants: NDArray[Any]) -> Network:
+        """The same network with other operators, and more constants."""
+        added = {name: TensorInfo.constant(name, value) for name, value in constants.items()}
+        return replace(self, operators=tuple(operators), tensors={**self.tensors, **added})

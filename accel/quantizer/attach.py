@@ -1,0 +1,137 @@
+"""From measured ranges to the parameters of every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from accel.machine.numerics import RequantMode
+from accel.quantized.builder import Parameters
+from accel.quantized.network import Network, Operator, Quantization, TensorInfo
+from accel.quantized.operators import OPERATORS
+from accel.quantized.recipes import affine_parameters
+from accel.quantizer.calibrate import Range
+from accel.quantizer.parameters import quantize_bias, quantize_weights, weight_scales
+from accel.quantizer.placement import real_tensors
+
+FIXED: dict[str, Parameters] = {
+    "Sigmoid": (1 / 256, -128),
+    "Softmax": (1 / 256, -128),
+    "Tanh": (1 / 128, 0),
+}
+"""Results whose range is known."""
+
+
+def attach(network: Network, ranges: Mapping[str, Range], mode: RequantMode) -> Network:
+    """The network with parameters of activations, weights and biases.
+
+    Parameters
+    ----------
+    network : Network
+        Float, folded.
+    ranges : mapping of str to (float, float)
+        Of every tensor that `quantized_tensors` names.
+    mode : RequantMode
+        Rounding of zero points, weights and biases.
+
+    Notes
+    -----
+    Weights are symmetric per output channel, activations affine per tensor. Results that hold values of an input only
+    take over its parameters; what only a Concat reads gets those of the Concat, so that it is rounded once.
+    """
+    parameters: dict[str, Quantization] = {}
+    wanted = quantized_tensors(network)
+    for name in network.inputs:
+        parameters[name] = Quantization.of(affine_parameters(ranges[name], mode))
+    inherited = _from_readers(network)
+    for op in network.operators:
+        for name in op.outputs:
+            if name not in wanted:
+                continue
+            source = _kept_input(op, parameters)
+            if source is not None:
+                parameters[name] = parameters[source]
+            elif op.kind in FIXED:
+                parameters[name] = Quantization.of(FIXED[op.kind])
+            else:
+                limits = ranges[inherited.get(name, name)]
+                parameters[name] = Quantization.of(affine_parameters(limits, mode))
+    result = replace(network, parameters=parameters)
+    for op in network.operators:
+        if op.kind in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            result = _with_weights(result, op, mode)
+    return result
+
+
+def quantized_tensors(network: Network) -> set[str]:
+    """Inputs and results that become integers."""
+    inside = real_tensors(network)
+    results = {name for op in network.operators for name in op.outputs if name and name not in inside}
+    return results | set(network.inputs)
+
+
+def _kept_input(op: Operator, parameters: Mapping[str, Quantization]) -> str | None:
+    """The input whose parameters the result of an operator takes over."""
+    row = OPERATORS.get(op.kind)
+    kept = row is not None and row.keeps_range and op.inputs[0] in parameters
+    return op.inputs[0] if kept else None
+
+
+def _from_readers(network: Network) -> dict[str, str]:
+    """Tensors that only a Concat reads, and whose range they therefore get."""
+    readers, inherited = network.readers(), dict[str, str]()
+    for op in reversed(network.operators):
+        for name in op.outputs:
+            found = readers.get(name, [])
+            if found and name not in network.outputs and all(reader.kind == "Concat" for reader in found):
+                target = found[0].outputs[0]
+                if all(reader is found[0] for reader in found):
+                    inherited[name] = inherited.get(target, target)
+    return inherited
+
+
+def _with_weights(network: Network, op: Operator, mode: RequantMode) -> Network:
+    """Integers of an operator's weights and bias, as constants of its own."""
+    weight = network.value(op.inputs[1])
+    source, result = network.parameters.get(op.inputs[0]), _result(network, op)
+    if weight is None or source is None or result is None or weight.ndim < 2 or not np.all(np.isfinite(weight)):
+        return network
+    axis = 0 if op.kind == "Conv" or op.attributes.get("transB", 0) else 1 if op.kind != "MatMul" else weight.ndim - 1
+    groups = int(op.attributes.get("group", 1))
+    rows = np.moveaxis(weight, axis, 0)
+    bias = network.value(op.input(2)) if op.input(2) else None
+    alpha, beta = (float(op.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+    channels = len(rows) * (groups if op.kind == "ConvTranspose" else 1)
+    offset = np.zeros(channels) if bias is None else np.broadcast_to(bias.reshape(-1) * beta, (channels,))
+    scale_in, scale_out = source.parameters[0] * alpha, result.parameters[0]
+    if op.kind == "ConvTranspose" and groups > 1:
+        scales = weight_scales(weight.reshape(1, -1), np.abs(offset).max(keepdims=True), scale_in, scale_out)
+    else:
+        scales = weight_scales(rows, offset, scale_in, scale_out)
+    names = [f"{op.name}_{part}" for part in ("weight", "bias")]
+    tensors, parameters = dict(network.tensors), dict(network.parameters)
+    found = quantize_weights(weight, scales, axis, mode)
+    tensors[names[0]], parameters[names[0]] = TensorInfo.constant(names[0], weight), found
+    inputs: tuple[str, ...] = (op.inputs[0], names[0])
+    if bias is not None and beta == 1:
+        sums = scale_in * np.broadcast_to(scales, (channels,)).astype(np.float64)
+        parameters[names[1]] = quantize_bias(offset, sums, mode)
+        tensors[names[1]] = TensorInfo.constant(names[1], np.ascontiguousarray(offset, dtype=np.float32))
+        inputs = (*inputs, names[1])
+    elif bias is not None:
+        inputs = (*inputs, op.inputs[2])
+    operators = tuple(replace(op, inputs=inputs) if other is op else other for other in network.operators)
+    return replace(network, operators=operators, tensors=tensors, parameters=parameters)
+
+
+def _result(network: Network, op: Operator) -> Quantization | None:
+    """The parameters under which the sums of an operator become integers: its own, or those after a clip."""
+    name = op.outputs[0]
+    for other in network.operators:
+        if name in network.parameters:
+            break
+        if name in other.inputs:
+            name = other.outputs[0]
+    return network.parameters.get(name)

@@ -1,0 +1,63 @@
+"""Which tensors of a float network become integers, and which stay inside one integer operation."""
+
+from __future__ import annotations
+
+from accel.quantized.functions import BINARY, FUNCTIONS
+from accel.quantized.network import Network, Operator
+
+SUMS = (
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Sub",
+    "Mul",
+    "Sum",
+    "AveragePool",
+    "BatchNormalization",
+    "GlobalAveragePool",
+)
+"""Operators whose result can be limited before it becomes integers."""
+
+
+def real_tensors(network: Network) -> set[str]:
+    """Results that need no integers of their own.
+
+    Two kinds: what only a Relu or a Clip reads, which then limits the integers of the operator before; and what lies
+    between one tensor and a function of it alone, which is one table.
+    """
+    readers = network.readers()
+    roots: dict[str, str] = {}
+    inside: set[str] = set()
+    for op in network.operators:
+        if (root := _root(network, op, roots)) is not None:
+            roots[op.outputs[0]] = root
+    for op in network.operators:
+        name = op.outputs[0]
+        if name in network.outputs or not readers.get(name):
+            continue
+        same_table = name in roots and all(_root(network, reader, roots) == roots[name] for reader in readers[name])
+        if same_table or (op.kind in SUMS and _is_limited(readers[name])):
+            inside.add(name)
+    return inside
+
+
+def _root(network: Network, op: Operator, roots: dict[str, str]) -> str | None:
+    """The one tensor that the result of an operator is a function of."""
+    if op.kind in FUNCTIONS or op.kind in ("Relu", "Clip"):
+        return roots.get(op.inputs[0], op.inputs[0])
+    if op.kind == "PRelu":
+        slope = network.value(op.inputs[1])
+        return roots.get(op.inputs[0], op.inputs[0]) if slope is not None and slope.size == 1 else None
+    if op.kind not in BINARY:
+        return None
+    values = {name: network.value(name) for name in op.inputs}
+    sources = {roots.get(name, name) for name, value in values.items() if value is None}
+    numbers = all(value is None or value.size == 1 for value in values.values())
+    return sources.pop() if len(sources) == 1 and numbers else None
+
+
+def _is_limited(readers: list[Operator]) -> bool:
+    """Whether the only reader of a result is a Relu or a Clip."""
+    return len(readers) == 1 and readers[0].kind in ("Relu", "Clip")
