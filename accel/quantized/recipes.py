@@ -30,6 +30,8 @@ from accel.quantized.builder import Parameters
 
 LEFT_SHIFT = 20
 """Extra bits of precision of the operands of a sum."""
+BEYOND = 2.0**16
+"""Steps of a scale that are far outside of int8."""
 Fields = dict[str, Any]
 Function = Callable[[NDArray[np.float32]], NDArray[Any]]
 Limits = tuple[float, float]
@@ -118,7 +120,7 @@ def clamp(limits: Limits, target: Parameters, mode: RequantMode) -> Fields:
 
 def quantize(x: NDArray[Any], target: Parameters, mode: RequantMode) -> NDArray[np.int8]:
     """``clamp(round(x / scale) + zero_point)`` in float32."""
-    steps = round_real(x.astype(np.float32) / np.float32(target[0]), mode)
+    steps = round_real(np.clip(x.astype(np.float32) / np.float32(target[0]), -BEYOND, BEYOND), mode)
     return np.asarray(np.clip(steps + target[1], INT8_MIN, INT8_MAX), dtype=np.int8)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from accel.quantized.network import Network, Operator, TensorInfo
 
 Affine = tuple[NDArray[np.float64], NDArray[np.float64]]
-LINEAR = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
+LINEAR = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "BatchNormalization": 0}
 """Linear operators, and the axis of the output channels in their weights (0 for Gemm with transB)."""
 
 
@@ -37,7 +37,8 @@ def fold(network: Network) -> Network:
     readers = network.readers()
     writers: dict[str, int] = {}
     for op in network.operators:
-        op = _as_gemm(network, op)
+        op = _as_normalization(network, _as_gemm(network, op), tensors)
+        network = replace(network, tensors=tensors)
         place = next((writers[name] for name in op.inputs if name in writers), None)
         found = None if place is None else _affine(network, op, operators[place].outputs[0])
         before = None if place is None else operators[place]
@@ -63,6 +64,23 @@ def _as_gemm(network: Network, op: Operator) -> Operator:
     if op.kind != "MatMul" or weight is None or weight.ndim != 2 or source is None or len(source.shape) != 2:
         return op
     return replace(op, kind="Gemm", attributes={})
+
+
+def _as_normalization(network: Network, op: Operator, tensors: dict[str, TensorInfo]) -> Operator:
+    """A factor or an offset per channel as BatchNormalization, so that those that follow become part of it."""
+    sources = [name for name in op.inputs if network.value(name) is None]
+    if op.kind == "BatchNormalization" or len(sources) != 1:
+        return op
+    found = _affine(network, op, sources[0])
+    channels = network.tensors[sources[0]].shape[1] if found is not None else 0
+    if found is None or max(part.size for part in found) != channels or channels == 1:
+        return op
+    arrays = (*found, np.zeros(1), np.ones(1))
+    names = [f"{op.outputs[0]}_{part}" for part in ("factor", "offset", "mean", "variance")]
+    for name, array in zip(names, arrays, strict=True):
+        tensors[name] = TensorInfo.constant(name, np.broadcast_to(array, (channels,)).astype(np.float32))
+    attributes = {"epsilon": 0.0}
+    return replace(op, kind="BatchNormalization", inputs=(sources[0], *names), attributes=attributes)
 
 
 def _is_linear(network: Network, op: Operator) -> bool:
@@ -119,10 +137,11 @@ def _absorb(
     shape = [-1 if place == axis else 1 for place in range(weight.ndim)]
     alpha, beta = (float(before.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
     old = np.broadcast_to(bias.astype(np.float64).reshape(-1) * beta, (channels,))
+    kept = before.inputs[3:]
     arrays = {
         f"{op.outputs[0]}_weight": (weight.astype(np.float64) * alpha * factor.reshape(shape)).astype(np.float32),
         f"{op.outputs[0]}_bias": (old * factor + offset).astype(np.float32),
     }
     tensors |= {name: TensorInfo.constant(name, array) for name, array in arrays.items()}
     attributes = {key: value for key, value in before.attributes.items() if key not in ("alpha", "beta")}
-    return replace(before, inputs=(before.inputs[0], *arrays), outputs=op.outputs, attributes=attributes)
+    return replace(before, inputs=(before.inputs[0], *arrays, *kept), outputs=op.outputs, attributes=attributes)

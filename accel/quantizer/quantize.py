@@ -19,6 +19,7 @@ from accel.quantized.network import Network
 from accel.quantized.operators import check_supported
 from accel.quantizer.attach import attach
 from accel.quantizer.calibrate import calibrate
+from accel.quantizer.decompose import decompose
 from accel.quantizer.fold import fold
 
 
@@ -89,6 +90,7 @@ def quantize_network(
     """
     if network.parameters:
         raise ModelError("model must be a float model, got a quantized one: it needs no calibration, compile it")
+    network = checked(lambda: decompose(network))
     check_supported(network)
     folded = checked(lambda: fold(network))
     ranges = calibrate(folded, calibration, calibrator, percentile)

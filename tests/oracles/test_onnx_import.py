@@ -172,7 +172,11 @@ def test_backend_case(name: str, backend_cases: dict[str, Any]) -> None:
     graph = read_quantized_onnx(model.SerializeToString())
     x = np.asarray(arrays[0])
     shape = graph.tensors[graph.inputs[0]].shape
-    integers = quantize_input(graph, x.reshape(shape)) if x.dtype == np.float32 else as_graph(x, graph.tensors[graph.inputs[0]])
+    integers = (
+        quantize_input(graph, x.reshape(shape))
+        if x.dtype == np.float32
+        else as_graph(x, graph.tensors[graph.inputs[0]])
+    )
     result = reference.run(graph, {first: integers})[graph.outputs[0]]
     (computed,) = simulated(compiled(graph, "edge"), [integers])
     assert np.array_equal(computed, result)
