@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from accel.frontends.builder import IDENTITY_TABLE, GraphBuilder, Port
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from support.cli.invoke import success
@@ -17,6 +16,7 @@ import accel
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
 from accel.network.nodes import Table
+from accel.quantized.builder import IDENTITY_TABLE, GraphBuilder, Port
 
 CASES = Path(__file__).resolve().parents[1] / "cases"
 
