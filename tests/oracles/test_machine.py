@@ -28,11 +28,11 @@ FEW, MANY = 4, 200
 CONFIGS = ("tiny", "tiny", "tiny", "edge")
 
 
-def tflite_difference(make: Callable[[np.random.Generator], bytes], rng: np.random.Generator, config: str) -> Any:
+def tflite_difference(name: str, rng: np.random.Generator, config: str) -> Any:
     """Absolute differences of the outputs of one random model on three inputs."""
-    model = make(rng)
+    model = tflite_models.MODELS[name](rng)
     graph = read_tflite(model)
-    program, runtime = compiled(graph, config), tflite_runtime.interpreter(model)
+    program, runtime = compiled(graph, config), tflite_runtime.interpreter(model, name)
     found = []
     for sample in tflite_runtime.random_samples(graph, rng, 3):
         expected = tflite_runtime.outputs(runtime, sample, len(graph.outputs))
@@ -42,9 +42,9 @@ def tflite_difference(make: Callable[[np.random.Generator], bytes], rng: np.rand
     return np.abs(np.concatenate(found))
 
 
-def onnx_difference(make: Callable[[np.random.Generator], bytes], rng: np.random.Generator, config: str) -> Any:
+def onnx_difference(name: str, rng: np.random.Generator, config: str) -> Any:
     """Absolute differences of the outputs of one random model on three inputs."""
-    model = make(rng)
+    model = (onnx_models.EXACT | onnx_models.NEAR)[name](rng)
     graph = read_quantized_onnx(model)
     program, runtime = compiled(graph, config), session(model)
     found = []
@@ -56,19 +56,19 @@ def onnx_difference(make: Callable[[np.random.Generator], bytes], rng: np.random
     return np.abs(np.concatenate(found))
 
 
-SUITES: dict[str, tuple[Callable[..., Any], Callable[[np.random.Generator], bytes]]] = {
-    **{f"tflite {name}": (tflite_difference, make) for name, make in tflite_models.MODELS.items()},
-    **{f"onnx {name}": (onnx_difference, make) for name, make in (onnx_models.EXACT | onnx_models.NEAR).items()},
+SUITES: dict[str, tuple[Callable[[str, np.random.Generator, str], Any], str]] = {
+    **{f"tflite {name}": (tflite_difference, name) for name in tflite_models.MODELS},
+    **{f"onnx {name}": (onnx_difference, name) for name in onnx_models.EXACT | onnx_models.NEAR},
 }
 
 
 def compare(suite: str, count: int, seed: int = 11) -> NDArray[np.int64]:
     """Absolute differences of all outputs of `count` random models."""
-    difference, make = SUITES[suite]
+    difference, name = SUITES[suite]
     found = []
     for index in range(count):
         config = CONFIGS[index % len(CONFIGS)] if difference is tflite_difference else "edge"
-        found.append(difference(make, np.random.default_rng([seed, index]), config))
+        found.append(difference(name, np.random.default_rng([seed, index]), config))
     return np.concatenate(found)
 
 

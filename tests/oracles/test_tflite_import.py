@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from accel.frontends import load_model
 from accel.frontends.tflite import arithmetic as tflite_arithmetic
-from accel.frontends.tflite import movement as tflite_movement
+from accel.frontends.tflite import blocks as tflite_blocks
+from accel.frontends.tflite import resize as tflite_resize
+from accel.frontends.tflite.axes import Pick, Piece
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.reader import read_tflite
 from accel.network import fixed_point, reference
 from accel.network.real import dequantize_output, quantize_input
 from accel.quantized import tables
+from accel.quantized.builder import GraphBuilder
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
@@ -26,13 +29,13 @@ from support.oracles import tflite_models as models
 from support.oracles import tflite_writer
 from support.oracles.tflite_runtime import REAL_MODELS, interpreter, outputs, random_samples, real_samples
 
-FEW, MANY = 5, 250
+FEW, MANY = 8, 250
 
 
-def differences(model: bytes, samples: list[list[NDArray[np.int8]]]) -> tuple[int, int]:
+def differences(model: bytes, samples: list[list[NDArray[np.int8]]], name: str) -> tuple[int, int]:
     """Output elements compared, and how many of them differ."""
     graph = read_tflite(model)
-    runtime = interpreter(model)
+    runtime = interpreter(model, name)
     compared = differing = 0
     for sample in samples:
         values = reference.run(graph, dict(zip(graph.inputs, sample, strict=True)))
@@ -49,7 +52,7 @@ def count_differences(builtin: str, count: int, seed: int = 7) -> tuple[int, int
     for index in range(count):
         rng = np.random.default_rng([seed, index])
         model = models.MODELS[builtin](rng)
-        found = differences(model, random_samples(read_tflite(model), rng, 3))
+        found = differences(model, random_samples(read_tflite(model), rng, 3), builtin)
         compared, differing = compared + found[0], differing + found[1]
     return compared, differing
 
@@ -70,13 +73,26 @@ def swapped_padding(op: Operation, *arguments: Any) -> tuple[int, int, int, int]
 RIGHT_PADDING = Operation.same_padding
 
 
-def shifted_slice(op: Operation, bounds: list[tuple[int, int, int]], output: int, source: int) -> None:
-    """Slices begin one later where that leaves as many elements."""
-    shifted = [(begin + ((end - 1 - begin) % stride > 0), end, stride) for begin, end, stride in bounds]
-    RIGHT_SLICE(op, shifted, output, source)
+def shifted_select(piece: Piece, builder: GraphBuilder, picks: list[Pick], name: str) -> Piece:
+    """What is selected begins one later where that leaves as many elements."""
+    shifted = [
+        range(pick.start + 1, pick.stop, pick.step) if isinstance(pick, range) and pick.step > 1 else pick
+        for pick in picks
+    ]
+    moved = [after if len(after) == len(pick) else pick for pick, after in zip(picks, shifted, strict=True)]
+    return RIGHT_SELECT(piece, builder, moved, name)
 
 
-RIGHT_SLICE = tflite_movement._slice
+RIGHT_SELECT = Piece.select
+
+
+def swapped_blocks(op: Operation, value: str, sizes: tuple[int, ...], permutation: tuple[int, ...]) -> None:
+    """Rows and columns of a block are mistaken for each other."""
+    swapped = tuple({3: 4, 4: 3}.get(axis, axis) for axis in permutation)
+    RIGHT_REARRANGE(op, value, sizes, swapped if len(sizes) == 6 else permutation)
+
+
+RIGHT_REARRANGE = tflite_blocks.rearrange
 
 
 def less(function: Callable[..., Any], amount: int) -> Callable[..., Any]:
@@ -111,13 +127,14 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
         ("QUANTIZE", "RELU", "LEAKY_RELU"),
     ),
     "nearest": (
-        tflite_movement,
+        tflite_resize,
         "_nearest",
         lambda source, target, aligned, half: tuple(i * source // target for i in range(target)),
         ("RESIZE_NEAREST_NEIGHBOR",),
     ),
-    "bilinear": (tflite_movement, "INTERPOLATION_ONE", 1022, ("RESIZE_BILINEAR",)),
-    "slice": (tflite_movement, "_slice", shifted_slice, ("STRIDED_SLICE",)),
+    "bilinear": (tflite_resize, "INTERPOLATION_ONE", 1022, ("RESIZE_BILINEAR",)),
+    "slice": (Piece, "select", shifted_select, ("STRIDED_SLICE", "STRIDED_SLICE, all masks")),
+    "blocks": (tflite_blocks, "rearrange", swapped_blocks, ("DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "SPACE_TO_BATCH_ND")),
 }
 
 

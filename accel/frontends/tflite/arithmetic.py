@@ -132,7 +132,7 @@ def pool(op: Operation) -> None:
 
 def mean(op: Operation) -> None:
     """MEAN over height, width or both."""
-    axes = {op.axis(axis) for axis in op.tensor(1).integers()}
+    axes = {op.axis(axis, len(op.tensor(0).shape)) for axis in op.tensor(1).integers()}
     if not axes or not axes <= {1, 2}:
         raise op.error(f"axes must be height and width of (1, height, width, channels), got {op.tensor(1).integers()}")
     height, width = op.builder.shape(op.image())[1:3]

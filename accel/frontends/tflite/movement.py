@@ -1,16 +1,23 @@
-"""Translating TensorFlow Lite operators that move bytes, and interpolation."""
+"""Translating TensorFlow Lite operators that move bytes along axes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.frontends.tflite.axes import Pick, Piece, as_pick, graph_shape, keeps_axes
 from accel.frontends.tflite.operation import Operation
-from accel.machine.numerics import INTERPOLATION_ONE
-from accel.network.nodes import Concat, Pad, ResizeBilinear, ResizeNearest, StridedSlice, Transpose
+from accel.network.nodes import Concat, Rearrange, Transpose
+from accel.network.windows import Shape
 from accel.quantized.builder import LARGEST_AXIS
+
+REFLECT, SYMMETRIC = 0, 1
+"""Modes of MIRROR_PAD: without and with the border's own elements."""
 
 
 def reshape(op: Operation) -> None:
@@ -18,138 +25,199 @@ def reshape(op: Operation) -> None:
     op.define(op.value(0))
 
 
+def _paddings(op: Operation) -> tuple[list[int], list[int]]:
+    """Elements before and after every axis."""
+    sizes, rank = op.tensor(1).integers(), len(op.tensor(0).shape)
+    if len(sizes) != 2 * rank or min(sizes, default=0) < 0:
+        raise op.error(f"paddings must be {rank} pairs of numbers from 0, got {sizes}")
+    return sizes[::2], sizes[1::2]
+
+
 def pad(op: Operation) -> None:
     """PAD with the zero point, PADV2 with a constant."""
-    sizes = op.tensor(1).integers()
-    value = op.as_result(op.value(0))
-    rank, offset = len(op.tensor(0).shape), op.offset()
-    if len(sizes) != 2 * rank:
-        raise op.error(f"paddings must be {rank} pairs, got {len(sizes)} numbers")
-    number = op.result().parameters()[1] if op.optional(2) is None else op.tensor(2).integers()[0]
-    before, after = ((0,) * offset + tuple(sizes[side::2]) for side in (0, 1))
-    op.emit(Pad, value, before=before, after=after, value=number)
+    number = op.result().parameters()[1] if op.optional(2) is None else op.number(2)
+    op.finish(op.piece().pad(op.builder, *_paddings(op), number, op.result().name))
+
+
+def mirror_pad(op: Operation) -> None:
+    """MIRROR_PAD: the elements inside the border again, in the other direction."""
+    mode, shape, picks = op.options.Mode(), op.tensor(0).shape, list[Pick]()
+    for size, before, after in zip(shape, *_paddings(op), strict=True):
+        if max(before, after) > size - (mode == REFLECT) or size > LARGEST_AXIS:
+            raise op.error(f"paddings must be smaller than the axis of size {size}, got {before} and {after}")
+        mirrored = np.pad(np.arange(size), (before, after), "reflect" if mode == REFLECT else "symmetric")
+        picks.append(as_pick(mirrored))
+    op.finish(op.piece().select(op.builder, picks, op.result().name))
+
+
+def _join(op: Operation, pieces: list[Piece], axis: int) -> None:
+    """The output as `pieces` one after the other along `axis`."""
+    shape = op.result().shape
+    if sum(piece.shape[axis] for piece in pieces) != shape[axis]:
+        raise op.error(f"inputs must have {shape[axis]} elements along axis {axis}, got {[p.shape for p in pieces]}")
+    views = [piece.along(op.builder, axis) for piece in pieces]
+    op.emit(Concat, *(value for value, _ in views), axis=views[0][1])
 
 
 def concatenation(op: Operation) -> None:
-    """CONCATENATION."""
+    """CONCATENATION of tensors with equal scales and zero points."""
     if op.options.FusedActivationFunction() != 0:
         raise op.error("fused activation must be NONE")
-    values = [op.as_result(op.value(position)) for position in range(len(op.operator.inputs))]
-    op.emit(Concat, *values, axis=op.axis(op.options.Axis()))
+    count, wanted = len(op.operator.inputs), op.result().parameters()
+    for position in range(count):
+        if (got := op.tensor(position).parameters()) != wanted:
+            raise op.error(
+                f"input {op.tensor(position).name!r} must have the output's scale and zero point {wanted!r}, "
+                f"got {got!r}; the runtime refuses it, too: put QUANTIZE before it"
+            )
+    _join(op, [op.piece(position) for position in range(count)], op.axis(op.options.Axis(), len(op.result().shape)))
+
+
+def pack(op: Operation) -> None:
+    """PACK: a new axis along which the inputs follow each other."""
+    axis = op.axis(op.options.Axis(), len(op.result().shape))
+    values = [op.piece(position) for position in range(len(op.operator.inputs))]
+    _join(op, [Piece(value, (*shape[:axis], 1, *shape[axis:])) for value, shape in values], axis)
 
 
 def strided_slice(op: Operation) -> None:
-    """STRIDED_SLICE forward along every axis; an axis that the slice removes has one element."""
-    shape = op.tensor(0).shape
-    begin, end, stride = (op.tensor(position).integers() for position in (1, 2, 3))
-    if not len(begin) == len(end) == len(stride) == len(shape) or min(stride, default=0) < 1:
-        raise op.error(f"begin, end and positive strides must have {len(shape)} numbers, got {begin}, {end}, {stride}")
-    if op.options.EllipsisMask() or op.options.NewAxisMask():
-        raise op.error("ellipsis and new-axis masks must be 0")
-    bounds = []
-    for axis, size in enumerate(shape):
-        bit = 1 << axis
-        first = 0 if op.options.BeginMask() & bit else _within(begin[axis], size)
-        last = size if op.options.EndMask() & bit else _within(end[axis], size)
-        bounds.append((first, first + 1 if op.options.ShrinkAxisMask() & bit else last, stride[axis]))
-    _slice(op, bounds, 0, source=0)
+    """STRIDED_SLICE with every mask."""
+    shape, spec = op.tensor(0).shape, list(zip(*(op.tensor(p).integers() for p in (1, 2, 3)), strict=True))
+    picks = _picks(op, spec)
+    if len(picks) != len(shape) or not all(pick and max(pick) < n for pick, n in zip(picks, shape, strict=True)):
+        raise op.error(f"slice must select elements of every axis of {shape!r}, got {spec}")
+    op.finish(op.piece().select(op.builder, picks, op.result().name))
 
 
-def _within(position: int, size: int) -> int:
-    """A bound that may count from the end, limited to the axis."""
-    return min(max(position + size if position < 0 else position, 0), size)
+def _picks(op: Operation, spec: list[tuple[int, int, int]]) -> list[range]:
+    """What (begin, end, stride) and the masks select along the input's axes, as Python's indexing would."""
+    shape, options, picks = op.tensor(0).shape, op.options, list[range]()
+    places = [1 << number for number in range(len(spec))]
+    named = sum(not place & (options.NewAxisMask() | options.EllipsisMask()) for place in places)
+    for place, (begin, end, stride) in zip(places, spec, strict=True):
+        if place & options.EllipsisMask():
+            if named >= len(shape):
+                raise op.error("an ellipsis must stand for an axis at least: runtimes do not agree otherwise")
+            picks += map(range, shape[len(picks) : len(picks) + len(shape) - named])
+        elif not place & options.NewAxisMask():
+            if stride == 0 or len(picks) >= len(shape):
+                raise op.error(f"strides must not be 0 and select at most {len(shape)} axes, got {spec}")
+            first = None if place & options.BeginMask() else begin
+            last = None if place & options.EndMask() else end + begin * options.Offset()
+            pick = range(*slice(first, last, stride).indices(shape[len(picks)]))
+            picks.append(range(pick.start, pick.start + 1) if place & options.ShrinkAxisMask() else pick)
+    return [*picks, *map(range, shape[len(picks) :])]
 
 
-def _slice(op: Operation, bounds: list[tuple[int, int, int]], output: int, source: int) -> None:
-    """Output number `output` as a slice with (begin, end, stride) for every axis of input number `source`."""
-    value = op.as_result(op.value(source), output)
-    begin, end, stride = zip(*([(0, 1, 1)] * op.offset(source) + bounds), strict=True)
-    result = op.result(output)
-    sliced = op.builder.emit(
-        StridedSlice, [value], result.parameters(), result.name, begin=begin, end=end, stride=stride
-    )
-    op.define(sliced, output)
+def slice_(op: Operation) -> None:
+    """SLICE: begin and size of every axis, -1 for all that follow."""
+    shape, begin, size = op.tensor(0).shape, op.tensor(1).integers(), op.tensor(2).integers()
+    if not len(begin) == len(size) == len(shape):
+        raise op.error(f"begin and size must have {len(shape)} numbers, got {begin} and {size}")
+    picks = [range(b, n if s == -1 else b + s) for b, s, n in zip(begin, size, shape, strict=True)]
+    if not all(0 <= pick.start < pick.stop <= n for pick, n in zip(picks, shape, strict=True)):
+        raise op.error(f"slice must select elements of every axis of {shape!r}, got {begin} and {size}")
+    op.finish(op.piece().select(op.builder, picks, op.result().name))
+
+
+def _cut(op: Operation, source: int, axis: int, sizes: list[int]) -> None:
+    """Input number `source` in consecutive parts of `sizes` along `axis`, an output each."""
+    shape = op.tensor(source).shape
+    if sum(sizes) != shape[axis] or min(sizes) < 1 or len(sizes) != len(op.operator.outputs):
+        raise op.error(
+            f"axis {axis} of {shape!r} must split into {len(op.operator.outputs)} outputs that are not empty, "
+            f"got sizes {sizes}"
+        )
+    for output, (first, last) in enumerate(pairwise([0, *accumulate(sizes)])):
+        picks = [range(first, last) if place == axis else range(size) for place, size in enumerate(shape)]
+        op.finish(op.piece(source, output).select(op.builder, picks, op.result(output).name), output)
 
 
 def split(op: Operation) -> None:
-    """SPLIT into equal parts: one slice each."""
+    """SPLIT into equal parts."""
     shape, parts = op.tensor(1).shape, len(op.operator.outputs)
-    axis = op.axis(op.tensor(0).integers()[0], 1) - op.offset(1)
+    axis = op.axis(op.number(0), len(shape))
     if shape[axis] % parts or op.options.NumSplits() != parts:
         raise op.error(f"axis {axis} of {shape!r} must split into {op.options.NumSplits()} equal outputs, got {parts}")
-    size = shape[axis] // parts
-    for part in range(parts):
-        bounds = [(0, n, 1) for n in shape]
-        bounds[axis] = (part * size, (part + 1) * size, 1)
-        _slice(op, bounds, part, source=1)
+    _cut(op, 1, axis, [shape[axis] // parts] * parts)
+
+
+def split_v(op: Operation) -> None:
+    """SPLIT_V into parts of given sizes, of which one may be -1 for the rest."""
+    shape, sizes = op.tensor(0).shape, op.tensor(1).integers()
+    axis = op.axis(op.number(2), len(shape))
+    rest = shape[axis] - sum(size for size in sizes if size != -1)
+    _cut(op, 0, axis, [rest if size == -1 else size for size in sizes])
+
+
+def unpack(op: Operation) -> None:
+    """UNPACK: an output for every index along an axis."""
+    shape = op.tensor(0).shape
+    axis = op.axis(op.options.Axis(), len(shape))
+    _cut(op, 0, axis, [1] * shape[axis])
+
+
+def gather(op: Operation) -> None:
+    """GATHER with constant indices; axes of a batch are merged with the gathered one."""
+    shape, places = op.tensor(0).shape, op.tensor(1).array()
+    axis = op.axis(op.options.Axis(), len(shape))
+    batch = op.options.BatchDims() + (places.ndim if op.options.BatchDims() < 0 else 0)
+    if not (0 <= batch <= axis and shape[:batch] == places.shape[:batch]):
+        raise op.error(
+            f"indices must share {batch} axes with the input {shape!r} before axis {axis}, got {places.shape!r}"
+        )
+    if places.dtype.kind != "i" or not places.size or places.min() < 0 or places.max() >= shape[axis]:
+        raise op.error(f"indices must be integers in [0, {shape[axis] - 1}], got {places.dtype} {places.shape!r}")
+    picks: list[Pick] = [range(size) for size in shape[batch:]]
+    picks[axis - batch] = as_pick(places.reshape(-1))
+    if batch:
+        shape = (math.prod(shape[: axis + 1]), *shape[axis + 1 :])
+        picks = [as_pick(_rows(op.tensor(0).shape[: axis + 1], places, batch)), *picks[axis - batch + 1 :]]
+    op.finish(Piece(op.piece().value, shape).select(op.builder, picks, op.result().name))
+
+
+def _rows(shape: Shape, places: NDArray[np.integer[Any]], batch: int) -> NDArray[np.int32]:
+    """What a gather along the last axis of `shape` selects when all its axes are merged."""
+    rows = np.arange(math.prod(shape), dtype=np.int32).reshape(math.prod(shape[:batch]), -1, shape[-1])
+    groups = zip(rows, places.reshape(len(rows), -1), strict=True)
+    return np.concatenate([group.take(numbers, -1).reshape(-1) for group, numbers in groups])
 
 
 def transpose(op: Operation) -> None:
-    """TRANSPOSE; the first axis stays."""
-    offset = op.offset()
-    permutation = tuple(range(offset)) + tuple(axis + offset for axis in op.tensor(1).integers())
-    op.emit(Transpose, op.as_result(op.value(0)), permutation=permutation)
+    """TRANSPOSE."""
+    shape, order = op.tensor(0).shape, op.tensor(1).integers()
+    axes = tuple(op.axis(axis, len(shape)) for axis in order)
+    if sorted(axes) != list(range(len(shape))):
+        raise op.error(f"permutation must be an order of {len(shape)} axes, got {order}")
+    rearrange(op, op.piece().value, shape, axes)
 
 
-def _target_size(op: Operation) -> tuple[int, int]:
-    """Height and width after resizing."""
-    size = op.tensor(1).integers()
-    if len(size) != 2 or not all(0 < n <= LARGEST_AXIS for n in size):
-        raise op.error(f"size must be two numbers in [1, {LARGEST_AXIS}], got {size}")
-    return size[0], size[1]
-
-
-def resize_nearest_neighbor(op: Operation) -> None:
-    """RESIZE_NEAREST_NEIGHBOR, with the runtime's coordinates in float32."""
-    aligned, half = op.options.AlignCorners(), op.options.HalfPixelCenters()
-    sources = op.builder.shape(op.image())[1:3]
-    rows, columns = (
-        _nearest(source, target, aligned, half) for source, target in zip(sources, _target_size(op), strict=True)
-    )
-    op.emit(ResizeNearest, op.as_result(op.image()), rows=rows, columns=columns)
-
-
-def _nearest(source: int, target: int, aligned: bool, half: bool) -> tuple[int, ...]:
-    """The input index of every output index."""
-    scale = np.float32((source - 1) / np.float32(target - 1) if aligned and target > 1 else source / np.float32(target))
-    position = (np.arange(target, dtype=np.float32) + np.float32(0.5 if half else 0)) * scale
-    index = np.floor(position + np.float32(0.5)) if aligned else np.floor(position)
-    return tuple(int(i) for i in np.clip(index, 0, source - 1))
-
-
-def resize_bilinear(op: Operation) -> None:
-    """RESIZE_BILINEAR, with the runtime's coordinates in 1/1024 of a pixel."""
-    aligned, half = op.options.AlignCorners(), op.options.HalfPixelCenters()
-    sources = op.builder.shape(op.image())[1:3]
-    rows, columns = (
-        _bilinear(source, target, aligned, half) for source, target in zip(sources, _target_size(op), strict=True)
-    )
-    op.emit(ResizeBilinear, op.as_result(op.image()), rows=rows, columns=columns)
-
-
-def _bilinear(source: int, target: int, aligned: bool, half: bool) -> NDArray[np.int32]:
-    """Both neighbours of every output index and the weight of the second."""
-    one = INTERPOLATION_ONE
-    scale = (one * source + target // 2) // target
-    if aligned and target > 1:
-        scale = (one * (source - 1) + (target - 1) // 2) // (target - 1)
-    position = np.arange(target, dtype=np.int64) * scale + (scale // 2 - one // 2 if half else 0)
-    lower = np.clip(position // one, 0, source - 1)
-    upper = np.clip(-(-position // one), 0, source - 1)
-    return np.stack([lower, upper, position - one * lower], axis=1).astype(np.int32)
+def rearrange(op: Operation, value: str, sizes: Shape, permutation: tuple[int, ...]) -> None:
+    """The output as `value` with the axes `sizes` in another order."""
+    shape = graph_shape(sizes)
+    front = len(shape) - len(sizes)
+    order = (*range(front), *(axis + front for axis in permutation))
+    if keeps_axes(sizes) and order[0] == 0:
+        op.emit(Transpose, op.builder.reshape(value, shape), permutation=order)
+    else:
+        op.emit(Rearrange, value, sizes=sizes, permutation=permutation, shape=graph_shape(op.result().shape))
 
 
 MOVEMENT: dict[str, Callable[[Operation], None]] = {
     "CONCATENATION": concatenation,
     "EXPAND_DIMS": reshape,
+    "GATHER": gather,
+    "MIRROR_PAD": mirror_pad,
+    "PACK": pack,
     "PAD": pad,
     "PADV2": pad,
     "RESHAPE": reshape,
-    "RESIZE_BILINEAR": resize_bilinear,
-    "RESIZE_NEAREST_NEIGHBOR": resize_nearest_neighbor,
+    "SLICE": slice_,
     "SPLIT": split,
+    "SPLIT_V": split_v,
     "SQUEEZE": reshape,
     "STRIDED_SLICE": strided_slice,
     "TRANSPOSE": transpose,
+    "UNPACK": unpack,
 }
-"""How each operator that moves bytes is translated."""
+"""How each operator that moves bytes along axes is translated."""

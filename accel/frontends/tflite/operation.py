@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
+from accel.frontends.tflite.axes import Piece, graph_shape, keeps_axes
 from accel.frontends.tflite.file import TfliteOperator, TfliteTensor
 from accel.machine.numerics import activation_range
 from accel.network.nodes import Node
 from accel.network.windows import Shape
-from accel.quantized.builder import GraphBuilder, Parameters, canonical
+from accel.quantized.builder import GraphBuilder, Parameters
 
 ACTIVATIONS = {0: (-np.inf, np.inf), 1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
 """Real bounds of NONE, RELU, RELU_N1_TO_1 and RELU6, by their codes in the file."""
@@ -65,21 +67,34 @@ class Operation:
             )
         index = self.operator.inputs[position]
         if index not in self.values:
-            shape = canonical(tensor.shape)
-            constant = self.builder.constant(tensor.array(), tensor.parameters(), tensor.name)
+            shape = graph_shape(tensor.shape)
+            constant = self.builder.constant(tensor.array().reshape(shape), tensor.parameters(), tensor.name)
             self.values[index] = self.builder.reshape(constant, shape)
         return self.values[index]
 
-    def offset(self, position: int = 0) -> int:
-        """What to add to an axis of the file's tensor to get that of the graph's."""
-        return len(self.builder.shape(self.value(position))) - len(self.tensor(position).shape)
-
-    def axis(self, axis: int, position: int = 0) -> int:
-        """An axis of the graph's tensor for one of the file's, which may count from the end."""
-        rank = len(self.tensor(position).shape)
+    def axis(self, axis: int, rank: int) -> int:
+        """An axis of a tensor with `rank` axes that may count from the end."""
         if not -rank <= axis < rank:
             raise self.error(f"axis must lie in [{-rank}, {rank - 1}], got {axis}")
-        return axis % rank + self.offset(position)
+        return axis % rank
+
+    def piece(self, position: int = 0, output: int = 0) -> Piece:
+        """Input number `position` under the parameters of an output: operations that move bytes ignore the input's."""
+        return Piece(self.as_result(self.value(position), output), self.tensor(position).shape)
+
+    def number(self, position: int) -> int:
+        """The only integer of a constant input."""
+        values = self.tensor(position).integers()
+        if len(values) != 1:
+            raise self.error(f"input number {position} must be one integer, got {values}")
+        return values[0]
+
+    def finish(self, piece: Piece, position: int = 0) -> None:
+        """Make `piece` output number `position`; it must have as many elements as the file says."""
+        shape = self.result(position).shape
+        if math.prod(piece.shape) != math.prod(shape):
+            raise self.error(f"output must have shape {piece.shape!r}, got {shape!r}")
+        self.define(piece.value, position)
 
     def emit(self, kind: type[Node], *inputs: str, **fields: Any) -> None:
         """Add the node that computes output 0."""
@@ -93,7 +108,7 @@ class Operation:
     def define(self, value: str, position: int = 0) -> None:
         """Make `value` output number `position`, under its shape and parameters in the file."""
         result = self.result(position)
-        value = self.builder.reshape(value, canonical(result.shape))
+        value = self.builder.reshape(value, graph_shape(result.shape))
         self.values[self.operator.outputs[position]] = self.builder.reinterpret(value, result.parameters())
 
     def as_result(self, value: str, position: int = 0) -> str:
@@ -127,7 +142,7 @@ class Operation:
     def image(self, position: int = 0) -> str:
         """An activation that must have four axes."""
         value = self.value(position)
-        if len(self.builder.shape(value)) != 4:
+        if len(self.builder.shape(value)) != 4 or not keeps_axes(self.tensor(position).shape):
             raise self.error(f"input must have shape (1, height, width, channels), got {self.tensor(position).shape!r}")
         return value
 

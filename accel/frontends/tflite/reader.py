@@ -9,15 +9,18 @@ import numpy as np
 from accel.errors import AccelError, ModelError
 from accel.frontends.model_file import ModelSource, naming, read_model
 from accel.frontends.tflite.arithmetic import ARITHMETIC
+from accel.frontends.tflite.axes import graph_shape
+from accel.frontends.tflite.blocks import BLOCKS
 from accel.frontends.tflite.file import TfliteFile, parse
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
+from accel.frontends.tflite.resize import RESIZING
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph
-from accel.quantized.builder import GraphBuilder, Port, canonical
+from accel.quantized.builder import GraphBuilder, Port
 
-TRANSLATORS = ARITHMETIC | MOVEMENT
+TRANSLATORS = ARITHMETIC | BLOCKS | MOVEMENT | RESIZING
 _DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -64,7 +67,7 @@ def _translate(file: TfliteFile) -> Graph:
         if file.tensors[index].type in ("INT8", "UINT8"):
             tensor = file.tensors[index]
             values[index] = builder.declare(
-                tensor.name, canonical(tensor.shape), tensor.parameters(), unsigned=tensor.type == "UINT8"
+                tensor.name, graph_shape(tensor.shape), tensor.parameters(), unsigned=tensor.type == "UINT8"
             )
     for operator in file.operators:
         op = Operation(operator, file.tensors, builder, values)
@@ -110,7 +113,7 @@ def _quantize_input(op: Operation, inputs: tuple[int, ...]) -> None:
     if index not in inputs:
         raise op.error(f"real input {op.tensor(0).name!r} must be an input of the model")
     if index not in op.values:
-        op.values[index] = op.builder.declare(op.tensor(0).name, canonical(result.shape), result.parameters())
+        op.values[index] = op.builder.declare(op.tensor(0).name, graph_shape(result.shape), result.parameters())
     if op.builder.parameters(op.values[index]) != result.parameters():
         raise op.error(f"model input {op.tensor(0).name!r} must be quantized in one way only")
     op.define(op.values[index])

@@ -6,30 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from support.oracles import tflite_movement_models
 from support.oracles.single_node import same_pads
+from support.oracles.tflite_random import Rng, code, random_image, random_parameters, with_builtin
 from support.oracles.tflite_writer import ModelWriter
-
-Rng = np.random.Generator
-Parameters = tuple[float, int]
-ACTIVATION_CODES = (0, 1, 2, 3)
-
-
-def random_parameters(rng: Rng, scale: float | None = None) -> Parameters:
-    """Scale and zero point; sometimes a scale of 1/8, where ties abound, and an extreme zero point."""
-    drawn = scale or rng.choice([0.125, 10 ** rng.uniform(-3, 1)], p=[0.2, 0.8])
-    point = rng.choice([-128, 127, int(rng.integers(-128, 128))], p=[0.1, 0.1, 0.8])
-    return float(np.float32(drawn)), int(point)
-
-
-def random_image(rng: Rng, largest: int = 12, channels: int = 12) -> tuple[int, int, int, int]:
-    """Shape of an image."""
-    height, width = (int(size) for size in rng.integers(1, largest + 1, 2))
-    return 1, height, width, int(rng.integers(1, channels + 1))
-
-
-def code(rng: Rng) -> int:
-    """A fused activation."""
-    return int(rng.choice(ACTIVATION_CODES))
 
 
 def linear(
@@ -198,56 +178,6 @@ def function(rng: Rng, builtin: str) -> bytes:
     return writer.finish([x], [y])
 
 
-def pad(rng: Rng, builtin: str) -> bytes:
-    """PAD or PADV2 of every axis but the first."""
-    writer, shape, parameters = ModelWriter(), random_image(rng, 8), random_parameters(rng)
-    sizes = [[0, 0], *rng.integers(0, 4, (3, 2)).tolist()]
-    x = writer.tensor(shape, *parameters)
-    inputs = [x, writer.integers(sizes)]
-    if builtin == "PADV2":
-        inputs.append(writer.tensor((1,), *parameters, np.array([rng.integers(-128, 128)], np.int8)))
-    y = writer.tensor(tuple(n + sum(s) for n, s in zip(shape, sizes, strict=True)), *parameters)
-    writer.operator(builtin, inputs, [y], f"{'PadV2' if builtin == 'PADV2' else 'Pad'}Options")
-    return writer.finish([x], [y])
-
-
-def concatenation(rng: Rng) -> bytes:
-    """CONCATENATION of two to four tensors, one of them sometimes constant."""
-    writer, shape, parameters = ModelWriter(), random_image(rng, 8), random_parameters(rng)
-    axis, count = int(rng.integers(1, 4)), int(rng.integers(2, 5))
-    inputs, given, total = [], [], 0
-    for index in range(count):
-        part = list(shape)
-        part[axis] = int(rng.integers(1, 6))
-        data = rng.integers(-128, 128, part).astype(np.int8) if index and rng.random() < 0.2 else None
-        inputs.append(writer.tensor(tuple(part), *parameters, data))
-        given += [inputs[-1]] if data is None else []
-        total += part[axis]
-    joined = list(shape)
-    joined[axis] = total
-    y = writer.tensor(tuple(joined), *parameters)
-    writer.operator("CONCATENATION", inputs, [y], "ConcatenationOptions", axis=axis - int(rng.choice([0, 4])))
-    return writer.finish(given, [y])
-
-
-def reshape(rng: Rng, builtin: str) -> bytes:
-    """RESHAPE or SQUEEZE, or EXPAND_DIMS."""
-    writer, shape, parameters = ModelWriter(), random_image(rng, 8), random_parameters(rng)
-    if builtin == "SQUEEZE":
-        shape = (1, 1, *shape[2:])
-        x, y = writer.tensor(shape, *parameters), writer.tensor(shape[2:], *parameters)
-        writer.operator(builtin, [x], [y], "SqueezeOptions", squeezeDims=[0, 1])
-    elif builtin == "EXPAND_DIMS":
-        x, y = writer.tensor(shape[1:], *parameters), writer.tensor(shape, *parameters)
-        writer.operator(builtin, [x, writer.integers([0])], [y], "ExpandDimsOptions")
-    else:
-        target = [(1, -1), (1, shape[2], shape[1], shape[3]), (shape[1], -1)][int(rng.integers(3))]
-        full = tuple(np.zeros(shape).reshape(target).shape)
-        x, y = writer.tensor(shape, *parameters), writer.tensor(full, *parameters)
-        writer.operator(builtin, [x, writer.integers(full)], [y], "ReshapeOptions", newShape=list(full))
-    return writer.finish([x], [y])
-
-
 def resize(rng: Rng, builtin: str) -> bytes:
     """RESIZE_NEAREST_NEIGHBOR or RESIZE_BILINEAR with all conventions of coordinates."""
     writer, shape, parameters = ModelWriter(), random_image(rng, 10), random_parameters(rng)
@@ -262,72 +192,15 @@ def resize(rng: Rng, builtin: str) -> bytes:
     return writer.finish([x], [y])
 
 
-def strided_slice(rng: Rng) -> bytes:
-    """STRIDED_SLICE with masks and bounds that count from the end."""
-    writer, shape, parameters = ModelWriter(), random_image(rng, 10), random_parameters(rng)
-    begin, end, stride = [0], [1], [1]
-    for n in shape[1:]:
-        first, last = sorted(int(i) for i in rng.choice(n + 1, 2, replace=False))
-        begin.append(first - n if rng.random() < 0.3 else first)
-        end.append(last - n if rng.random() < 0.3 and last < n else last)
-        stride.append(int(rng.integers(1, 4)))
-    masks = [int(mask) for mask in rng.integers(0, 16, 2)]
-    slices = []
-    for axis, n in enumerate(shape):
-        first = None if masks[0] >> axis & 1 else begin[axis]
-        last = None if masks[1] >> axis & 1 else end[axis]
-        if not range(n)[first : last : stride[axis]]:
-            masks[0], first = masks[0] | 1 << axis, None
-        slices.append(slice(first, last, stride[axis]))
-    size = np.zeros(shape)[tuple(slices)].shape
-    x, y = writer.tensor(shape, *parameters), writer.tensor(size, *parameters)
-    inputs = [x, *(writer.integers(values) for values in (begin, end, stride))]
-    options = {"beginMask": masks[0], "endMask": masks[1]}
-    writer.operator("STRIDED_SLICE", inputs, [y], "StridedSliceOptions", **options)
-    return writer.finish([x], [y])
-
-
-def split(rng: Rng) -> bytes:
-    """SPLIT along any axis but the first."""
-    writer, shape, parameters = ModelWriter(), random_image(rng, 6), random_parameters(rng)
-    axis, parts = int(rng.integers(1, 4)), int(rng.integers(1, 5))
-    part = tuple(shape)
-    whole = tuple(n * parts if i == axis else n for i, n in enumerate(shape))
-    x = writer.tensor(whole, *parameters)
-    outputs = [writer.tensor(part, *parameters) for _ in range(parts)]
-    dimension = writer.integers([axis - int(rng.choice([0, 4]))])
-    writer.operator("SPLIT", [dimension, x], outputs, "SplitOptions", numSplits=parts)
-    return writer.finish([x], outputs)
-
-
-def transpose(rng: Rng) -> bytes:
-    """TRANSPOSE of all axes but the first."""
-    writer, shape, parameters = ModelWriter(), random_image(rng, 8), random_parameters(rng)
-    order = [0, *(1 + rng.permutation(3)).tolist()]
-    x, y = writer.tensor(shape, *parameters), writer.tensor(tuple(shape[axis] for axis in order), *parameters)
-    writer.operator("TRANSPOSE", [x, writer.integers(order)], [y], "TransposeOptions")
-    return writer.finish([x], [y])
-
-
-def with_builtin(make: Callable[[Rng, str], bytes], builtin: str) -> Callable[[Rng], bytes]:
-    """`make` for one operator."""
-    return lambda rng: make(rng, builtin)
-
-
 MODELS: dict[str, Callable[[Rng], bytes]] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
     "FULLY_CONNECTED": fully_connected,
     "TRANSPOSE_CONV": transpose_conv,
     "MEAN": mean,
-    "CONCATENATION": concatenation,
-    "STRIDED_SLICE": strided_slice,
-    "SPLIT": split,
-    "TRANSPOSE": transpose,
     **{name: with_builtin(elementwise, name) for name in ("ADD", "SUB", "MUL")},
     **{name: with_builtin(pool, name) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},
-    **{name: with_builtin(pad, name) for name in ("PAD", "PADV2")},
-    **{name: with_builtin(reshape, name) for name in ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")},
+    **tflite_movement_models.MODELS,
     **{name: with_builtin(resize, name) for name in ("RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR")},
     **{
         name: with_builtin(function, name)

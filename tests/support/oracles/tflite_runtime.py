@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import interpreter as litert
 from numpy.typing import NDArray
 from tflite_micro import runtime
 
@@ -14,9 +15,42 @@ from accel.network.graph import Graph
 ARENA_BYTES = 2**24
 
 
-def interpreter(model: bytes) -> Any:
-    """The runtime with a model."""
-    return runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
+LITERT = {
+    "SPACE_TO_BATCH_ND": "tflite-micro pads with 0 instead of the zero point",
+    "STRIDED_SLICE, all masks": "tflite-micro ignores the masks of ellipsis and new axes",
+}
+"""Models whose runtime is LiteRT's reference kernels, and why."""
+
+
+class LiteRt:
+    """LiteRT's reference kernels behind the methods of `tflite_micro.runtime.Interpreter`."""
+
+    def __init__(self, model: bytes) -> None:
+        self._interpreter = litert.Interpreter(
+            model_content=model, experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF
+        )
+        self._interpreter.allocate_tensors()
+
+    def get_input_details(self, index: int) -> Any:
+        """Shape, type and more of an input."""
+        return self._interpreter.get_input_details()[index]
+
+    def set_input(self, value: NDArray[Any], index: int) -> None:
+        """Set an input."""
+        self._interpreter.set_tensor(self.get_input_details(index)["index"], value)
+
+    def invoke(self) -> None:
+        """Run once."""
+        self._interpreter.invoke()
+
+    def get_output(self, index: int) -> NDArray[Any]:
+        """An output."""
+        return np.asarray(self._interpreter.get_tensor(self._interpreter.get_output_details()[index]["index"]))
+
+
+def interpreter(model: bytes, name: str = "") -> Any:
+    """The runtime that defines the models called `name`, with one of them."""
+    return LiteRt(model) if name in LITERT else runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
 
 
 def outputs(interpreter: Any, inputs: list[NDArray[np.int8]], count: int) -> list[NDArray[Any]]:
