@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from accel.cli.console import echo_json, echo_lines
-from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, in_folder, output
+from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, SHAPES, in_folder, output
 
 
 @click.command()
@@ -17,16 +17,26 @@ from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, i
 @click.option("--mode", default="tflite", show_default=True, help="Requantization: tflite, single or fp32.")
 @click.option("--calibrator", default="minmax", show_default=True, help="Activation ranges: minmax or percentile.")
 @click.option("--percentile", default=99.99, show_default=True, help="For the percentile calibrator.")
+@SHAPES
 @JSON
 def quantize(
-    model: Path, calibration: Path, output: Path, mode: str, calibrator: str, percentile: float, as_json: bool
+    model: Path,
+    calibration: Path,
+    output: Path,
+    mode: str,
+    calibrator: str,
+    percentile: float,
+    shapes: dict[str, tuple[int, ...]],
+    as_json: bool,
 ) -> None:
     """Quantize a float ONNX MODEL to an integer graph."""
     from accel.cli.arrays import read_arrays
     from accel.network.graph_file import save_graph
     from accel.quantizer import quantize as quantize_model
 
-    graph = quantize_model(model, read_arrays(calibration), mode=mode, calibrator=calibrator, percentile=percentile)
+    graph = quantize_model(
+        model, read_arrays(calibration), mode=mode, calibrator=calibrator, percentile=percentile, shapes=shapes
+    )
     save_graph(graph, output)
     tensors = (*graph.input_tensors, *graph.output_tensors)
     if as_json:

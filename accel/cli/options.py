@@ -23,12 +23,25 @@ LAYOUT = click.option(
     "--layout", default=None,
     help="Order of images' axes, NCHW or NHWC; needed only where a shape fits both (default: the model's).",
 )  # fmt: skip
+SHAPES = click.option(
+    "--shape", "shapes", multiple=True, callback=lambda ctx, parameter, values: dict(map(_shape, values)),
+    help="Sizes of an input that the model leaves free: NAME=1,3,224,224; again for other inputs.",
+)  # fmt: skip
 WIDE = click.option("--wide", is_flag=True, help="Print all columns, however wide the terminal is.")
 
 
 def output(what: str, *, required: bool = True) -> Callable[[Any], Any]:
     """The option -o for a file to write."""
     return click.option("-o", "--output", type=FILE, required=required, callback=in_folder, help=what)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Name and sizes from ``name=1,3,224,224``."""
+    name, _, sizes = text.rpartition("=")
+    try:
+        return name, tuple(int(size) for size in sizes.split(","))
+    except ValueError:
+        raise InputError(f"shape must be NAME=SIZE,SIZE,..., got {text!r}") from None
 
 
 def in_folder(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:

@@ -21,7 +21,7 @@ FIXED: dict[str, Parameters] = {
     "Softmax": (1 / 256, -128),
     "Tanh": (1 / 128, 0),
 }
-"""Results whose range is known."""
+"""Results whose range is known; in mode `fp32` a measured one may be smaller."""
 
 
 def attach(network: Network, ranges: Mapping[str, Range], mode: RequantMode) -> Network:
@@ -53,7 +53,7 @@ def attach(network: Network, ranges: Mapping[str, Range], mode: RequantMode) -> 
             source = _kept_input(op, parameters)
             if source is not None:
                 parameters[name] = parameters[source]
-            elif op.kind in FIXED:
+            elif op.kind in FIXED and mode is not RequantMode.FP32:
                 parameters[name] = Quantization.of(FIXED[op.kind])
             else:
                 limits = ranges[inherited.get(name, name)]

@@ -113,7 +113,8 @@ def calibrate(
     ----------
     network : Network
     samples : mapping of str to ndarray, or ndarray
-        Real inputs; the first axis counts samples, the others are the model's. They run one at a time.
+        Real inputs by name, where there are several; the first axis counts samples, the others are the model's. They
+        run one at a time.
     calibrator : {"minmax", "percentile"}
     percentile : float
         For the calibrator of that name.
@@ -143,15 +144,16 @@ def calibrate(
             counts[name] += values[name].size
     ranges = {name: observer.range() for name, observer in observers.items()}
     if calibrator == "minmax":
-        ranges |= {name: widened(ranges[name], counts[name]) for name in results}
+        ranges |= {name: widened(ranges[name], counts[name]) for name in network.outputs}
     return ranges
 
 
 def widened(limits: Range, count: int) -> Range:
-    """A range with room for values that few samples have not shown: each end moves away from zero.
+    """The range of an output, with room for values that few samples have not shown: each end moves away from zero.
 
     Notes
     -----
+    An output of ten numbers is seen ten times a sample, other tensors thousands of times.
     Bounded values exceed the range of `count` others by about ``1 / count`` of it, normal ones by
     ``1 / (2 log count)``; the margin ``1 / sqrt(count)`` lies between. From 60,000 values on, it is less than one step
     of 255.
@@ -167,6 +169,8 @@ def _feeds(network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any])
         if len(network.inputs) != 1:
             raise InputError(f"calibration must map the names {network.inputs!r} to arrays, got one array")
         samples = {network.inputs[0]: samples}
+    if len(network.inputs) == len(samples) == 1:
+        samples = {network.inputs[0]: next(iter(samples.values()))}
     if set(samples) != set(network.inputs):
         raise InputError(f"calibration must have the inputs {network.inputs!r}, got {tuple(samples)!r}")
     feeds = {name: np.asarray(array, dtype=np.float32) for name, array in samples.items()}

@@ -186,6 +186,11 @@ def test_two_inputs_and_outputs() -> None:
     assert quantize_input(graph, normal(1, 5), "u").shape == (1, 5)
 
 
+def test_calibration_of_one_input_may_have_any_name() -> None:
+    model, samples = onnx_model([("Relu", ["x"], "y", {})], {}, IMAGE), normal(2, 4, 6, 9)
+    assert dump_graph(quantize(model, {"images": samples})) == dump_graph(quantize(model, samples))
+
+
 def test_quantizing_twice_gives_equal_bytes() -> None:
     nodes, constants = MODELS["batch normalization"]
     model = onnx_model(nodes, constants, IMAGE)
@@ -329,7 +334,11 @@ def test_free_sizes_are_fixed_by_an_option() -> None:
         (normal(2, 4, 6, 8), {}, "calibration of 'x' must have shape (samples, 4, 6, 9), got (2, 4, 6, 8)"),
         (normal(0, 4, 6, 9), {}, "calibration of 'x' must have shape (samples, 4, 6, 9), got (0, 4, 6, 9)"),
         (normal(2, 4, 6, 9) * np.nan, {}, "calibration of 'x' must be finite"),
-        ({"z": normal(2, 4, 6, 9)}, {}, "calibration must have the inputs ('x',), got ('z',)"),
+        (
+            {"x": normal(2, 4, 6, 9), "z": normal(2, 4, 6, 9)},
+            {},
+            "calibration must have the inputs ('x',), got ('x', 'z')",
+        ),
         (normal(2, 4, 6, 9), {"calibrator": "kl"}, "calibrator must be 'minmax' or 'percentile', got 'kl'"),
         (
             normal(2, 4, 6, 9),

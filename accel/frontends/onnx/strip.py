@@ -214,9 +214,10 @@ def _real_bounds(s: Stripper, op: Operator, cell: Cell, kind: str) -> Operator:
 
 
 def _quantize_linear(s: Stripper, op: Operator) -> None:
-    kind = {2: "uint8", 3: "int8"}.get(int(op.attributes.get("output_dtype", 0)), "")
-    if op.attributes.get("output_dtype", 0) and not kind and not op.input(2):
-        kind = str(op.attributes["output_dtype"])
+    from onnx import TensorProto
+
+    code = int(op.attributes.get("output_dtype", 0))
+    kind = TensorProto.DataType.Name(code).lower() if code else ""
     axis = int(op.attributes.get("axis", 1))
     found = s.read(op, op.inputs[1], op.input(2), kind or "uint8", axis)
     if kind and found.kind != kind:

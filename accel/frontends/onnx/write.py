@@ -77,7 +77,8 @@ def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.Mo
     ]
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, network.tensors[n].shape) for n in network.inputs]
     names = [writer.output(name) for name in outputs or network.outputs]
-    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    shapes = [network.tensors[name].shape if name in network.tensors else None for name in outputs or network.outputs]
+    results = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(names, shapes, strict=True)]
     graph = helper.make_graph(writer.nodes, network.name, inputs, results, constants + writer.constants)
     opset = max((operator.opset for operator in network.operators), default=21)
     domains = {op.kind.rpartition(".")[0] for op in network.operators if "." in op.kind and op.kind not in _AS_REAL}
@@ -111,16 +112,18 @@ class _Writer:
             self.activation(name)
 
     def _raw(self, name: str) -> str:
-        """The name of a result before it is quantized."""
-        return f"{name}_real" if name in self.network.parameters else name
+        """The name of a result before it is quantized: its own, unless an output of the model has that."""
+        return f"{name}_real" if name in self.network.parameters and self._is_output(name) else name
+
+    def _is_output(self, name: str) -> bool:
+        return name in self.network.outputs and name not in self.network.inputs
 
     def activation(self, name: str) -> None:
         """Let a tensor with parameters pass through QuantizeLinear and DequantizeLinear."""
         found = self.network.parameters.get(name)
         if found is None:
             return
-        source = name if name in self.network.inputs else f"{name}_real"
-        target = f"{name}_dequantized" if name in self.network.inputs else name
+        source, target = self._raw(name), name if self._is_output(name) else f"{name}_dequantized"
         self._node("QuantizeLinear", [source, *self._parameters(name, found)], f"{name}_quantized")
         self._node("DequantizeLinear", [f"{name}_quantized", *self._parameters(name, found)], target)
         if target != name:

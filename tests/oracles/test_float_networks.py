@@ -1,0 +1,101 @@
+"""Small float networks of every kind: quantized, compiled, run, and beside ONNX Runtime's own quantizer."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from support.networks.float_networks import NETWORKS, model_of, samples_of
+from support.oracles.on_machine import compiled, simulated
+
+from accel.frontends.onnx.reader import read_onnx, read_quantized_onnx
+from accel.frontends.onnx.write import to_onnx
+from accel.machine.numerics import RequantMode
+from accel.network.graph_file import dump_graph
+from accel.network.real import dequantize_output, quantize_input
+from accel.network.reference import run
+from accel.quantized.lower import lower
+from accel.quantizer import quantize, quantize_network
+
+KINDS = {make.__name__: make for make in NETWORKS}
+
+
+ALLOWED = {"squeezenet": 2.5, "speech": 10}
+"""Noise beyond that of ONNX Runtime, in dB, where its quantizer leaves the last mean or the normalizations real."""
+
+
+def real_outputs(model: bytes, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The runtime's outputs, one sample after the other."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"x": x[None]})[0].reshape(1, -1) for x in samples])
+
+
+def decibels(expected: NDArray[Any], computed: NDArray[Any]) -> float:
+    """Signal to quantization noise."""
+    return float(20 * np.log10(np.linalg.norm(expected) / np.linalg.norm(expected - computed)))
+
+
+@pytest.mark.parametrize("mode", ["tflite", "fp32"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_network_follows_its_float_model(kind: str, mode: str) -> None:
+    shape, rank, least = NETWORKS[KINDS[kind]]
+    model, samples = model_of(KINDS[kind], shape, rank), samples_of(shape, 16)
+    graph = quantize(model, samples, mode=mode)
+    computed = []
+    for x in samples:
+        values = run(graph, quantize_input(graph, x[None]))
+        computed.append(dequantize_output(graph, values["y"]).reshape(-1))
+    found = decibels(real_outputs(model, samples), np.stack(computed))
+    print(f"{kind} in mode {mode}: {found:.1f} dB")
+    assert found > least
+    (simulated_output,) = simulated(compiled(graph, "edge"), [quantize_input(graph, samples[-1:])])
+    assert np.array_equal(simulated_output, values["y"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_quantized_network_is_written_and_read_back(kind: str) -> None:
+    """A QDQ model of the quantized network gives the same graph, names included."""
+    shape, rank, _ = NETWORKS[KINDS[kind]]
+    network = read_onnx(model_of(KINDS[kind], shape, rank))
+    quantized = quantize_network(network, samples_of(shape, 4), mode=RequantMode.FP32)
+    data = to_onnx(quantized).SerializeToString()
+    assert dump_graph(read_quantized_onnx(data)) == dump_graph(lower(quantized, RequantMode.FP32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_beside_the_quantizer_of_onnxruntime(kind: str, tmp_path: Path) -> None:
+    """Calibrated on the same samples, measured on others."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    shape, rank, _ = NETWORKS[KINDS[kind]]
+    model, samples = model_of(KINDS[kind], shape, rank), samples_of(shape, 16)
+
+    class Reader(quantization.CalibrationDataReader):
+        inputs = iter([{"x": x[None]} for x in samples])
+
+        def get_next(self) -> Any:
+            return next(self.inputs, None)
+
+    source, prepared, target = (tmp_path / f"{name}.onnx" for name in ("float", "prepared", "quantized"))
+    source.write_bytes(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantization.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared, target, Reader(), per_channel=True, weight_type=quantization.QuantType.QInt8,
+            activation_type=quantization.QuantType.QInt8,
+        )  # fmt: skip
+    graph = quantize(model, samples, mode="fp32")
+    samples = samples_of(shape, 32, seed=2)
+    expected = real_outputs(model, samples)
+    theirs = decibels(expected, real_outputs(target.read_bytes(), samples))
+    values = [dequantize_output(graph, run(graph, quantize_input(graph, x[None]))["y"]).reshape(-1) for x in samples]
+    ours = decibels(expected, np.stack(values))
+    print(f"{kind}: {ours:.1f} dB, ONNX Runtime {theirs:.1f} dB")
+    assert ours > theirs - ALLOWED.get(kind, 0.4)

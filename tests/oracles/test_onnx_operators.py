@@ -1,0 +1,78 @@
+"""Single operators between DequantizeLinear and QuantizeLinear equal ONNX Runtime without optimizations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from support.oracles import qdq_models
+from support.oracles.ort_session import as_graph, random_samples
+
+from accel.frontends.onnx.reader import read_quantized_onnx
+from accel.network import reference
+from accel.quantized import elementwise, movement, pools, view
+
+FEW, MANY = 4, 200
+MODELS = qdq_models.EXACT | qdq_models.NEAR
+
+
+def plain_session(model: bytes) -> onnxruntime.InferenceSession:
+    """The runtime without any rewriting of the model."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+
+
+def compare(make: Callable[[np.random.Generator], bytes], count: int, seed: int = 11) -> NDArray[Any]:
+    """Absolute differences of all outputs of `count` random models."""
+    found = []
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        model = make(rng)
+        runtime, graph = plain_session(model), read_quantized_onnx(model)
+        for sample in random_samples(runtime, rng):
+            wanted = as_graph(runtime.run(None, sample)[0], graph.tensors[graph.outputs[0]])
+            inputs = {name: as_graph(x, graph.tensors[name]) for name, x in sample.items()}
+            output = reference.run(graph, inputs)[graph.outputs[0]]
+            found.append(np.abs(output.astype(np.int64) - wanted).reshape(-1))
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("operator", MODELS)
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.marathon)])
+def test_operator(operator: str, count: int) -> None:
+    found = compare(MODELS[operator], count)
+    print(f"onnxruntime, {count} models of {operator}: {np.count_nonzero(found)} of {found.size} outputs differ")
+    exact = operator in qdq_models.EXACT
+    assert found.max(initial=0) <= (0 if exact else 1)
+    assert np.count_nonzero(found) <= found.size * 2e-3
+
+
+def first_of_each(low: Any, x: Any, axis: int, wanted: Any, name: str) -> Any:
+    """The first elements instead of those wanted."""
+    return RIGHT_PICK(low, x, axis, tuple(range(len(wanted))), name)
+
+
+RIGHT_PICK = movement._picked
+MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
+    "indices": (movement, "_picked", first_of_each, "Gather"),
+    "order": (view.View, "transposed", lambda self, permutation: self, "channel shuffle"),
+    "negation": (elementwise, "NEGATED", np.arange(-128, 128, dtype=np.int8), "Min"),
+    "rows beyond": (pools, "_with_beyond", lambda window: window.padding, "MaxPool"),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_suite_catches(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, name, wrong, operator = MUTANTS[mutant]
+    monkeypatch.setattr(where, name, wrong)
+    try:
+        found = compare(MODELS[operator], 12)
+    except Exception:  # the mutant changes the output's shape
+        return
+    assert np.count_nonzero(found) > found.size / 1000
