@@ -15,7 +15,7 @@ from accel.quantized.lowering import Lowering
 from accel.quantized.network import Network, Operator
 from accel.quantized.values import Value
 
-NOT_SUPPORTED = "operator is not supported; docs/importing.md lists those that are"
+NOT_SUPPORTED = "operator is not supported; docs/operators.md lists those that are"
 Lower = Callable[[Lowering, Operator], Value | Sequence[Value]]
 
 

@@ -92,7 +92,7 @@ def test_float_tflite_is_refused(shared_models: Path) -> None:
                 helper.make_node("Det", ["d"], ["y"], name="e"),
             ],
             {"s": np.float32(1), "z": np.int8(0)},
-            "Det 'e': operator is not supported; docs/importing.md lists those that are",
+            "Det 'e': operator is not supported; docs/operators.md lists those that are",
         ),
         (
             [helper.make_node("DynamicQuantizeLinear", ["x"], ["y", "s", "z"], name="d")],

@@ -223,11 +223,11 @@ def test_image_layouts_of_inputs_and_outputs() -> None:
 @pytest.mark.parametrize(
     ("node", "constants", "message"),
     [
-        (("Trilu", ["x"], "y", {}), {}, "Trilu 'Y': operator is not supported; docs/importing.md lists those that are"),
+        (("Trilu", ["x"], "y", {}), {}, "Trilu 'Y': operator is not supported; docs/operators.md lists those that are"),
         (
             ("LpPool", ["x"], "y", {"kernel_shape": [2, 2]}),
             {},
-            "LpPool 'Y': operator is not supported; docs/importing.md lists those that are",
+            "LpPool 'Y': operator is not supported; docs/operators.md lists those that are",
         ),
         (
             ("Relu", ["x"], "y", {"domain": "com.microsoft"}),

@@ -1,6 +1,6 @@
 """Evaluating what is constant once all sizes are known: constants, and arithmetic on shapes.
 
-The evaluator is that of the package `onnx`, node by node (docs/adr/0008): names stay, quantized operators stay, and
+The evaluator is that of the package `onnx`, node by node (docs/adr/0007): names stay, quantized operators stay, and
 a damaged file meets Python only.
 """
 

@@ -157,8 +157,8 @@ def _strip(s: Stripper, op: Operator) -> None:
             "scales that are computed while the model runs are not supported; quantize the float model with "
             "`accel quantize`, or statically"
         )
-    if op.kind in _STRIPPED:
-        _STRIPPED[op.kind](s, op)
+    if op.kind in STRIPPED:
+        STRIPPED[op.kind](s, op)
     elif op.kind in PASSED_THROUGH and (op.kind != "Cast" or not s.holds_integers(op.inputs[0])):
         s.aliases[op.outputs[0]] = op.inputs[0]
     elif any(s.holds_integers(name) for name in op.inputs if name):
@@ -359,7 +359,7 @@ def _q_concat(s: Stripper, op: Operator) -> None:
     s.define(op, s.read(op, op.inputs[0], op.inputs[1], "uint8"))
 
 
-_STRIPPED: dict[str, Callable[[Stripper, Operator], None]] = {
+STRIPPED: dict[str, Callable[[Stripper, Operator], None]] = {
     "ConvInteger": _of_integers_only(0),
     "DequantizeLinear": _dequantize_linear,
     "MatMulInteger": _of_integers_only(1),
