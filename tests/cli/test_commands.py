@@ -240,6 +240,12 @@ def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     assert "[bold]" in out
 
 
+def test_demo_writes_where_git_does_not_look() -> None:
+    (folder,) = [option.default for option in main.commands["demo"].params if option.name == "output"]
+    ignored = (Path(accel.__file__).parents[1] / ".gitignore").read_text().splitlines()
+    assert f"{folder.parts[0]}/" in ignored
+
+
 @pytest.mark.slow
 @pytest.mark.rtl
 def test_demo(files: Path) -> None:
