@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import NamedTuple
+
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Opcode, Source
+from compiler.emit.records import ArrayWork, DepthwiseWork, VectorWork
 from compiler.lower.geometry import Span, Tile
-from compiler.lower.layers import ArrayLayer, Layer, VectorLayer
+from compiler.lower.layers import Layer
 from compiler.plan.tiles import View, input_tile
 from compiler.plan.weights import Piece
 
@@ -35,10 +39,16 @@ def window_fields(layer: Layer, view: View, tile: Tile, folded: bool) -> tuple[d
     return fields, view.word(0, part.y0, part.x0) + y_start * row + x_start * column
 
 
-def exec_piece(
-    layer: ArrayLayer, piece: Piece, view: View, tile: Tile, wbuf_address: int, acc_address: int, accumulate: bool
-) -> Instruction:
-    """EXEC of one piece of the contraction over the outputs of `tile`; `view` holds the input (folded or not)."""
+class PostBlocks(NamedTuple):
+    """Where a POST finds its blocks: the first row of PARAM, and its field `table`."""
+
+    param_row: int
+    table: int
+
+
+def exec_piece(work: ArrayWork, piece: Piece, wbuf_address: int, accumulate: bool) -> Instruction:
+    """EXEC of one piece of the contraction; `accumulate` if sums are there already."""
+    layer, view, tile = work.layer, work.source, work.tile
     folded, by_position = piece.chunks[0].folded, piece.chunks[0].by_position
     row, column = view.strides
     window = layer.window
@@ -72,61 +82,52 @@ def exec_piece(
             "pad_value": layer.pad_value,
             "k_rows": piece.k_rows,
             "wbuf_address": wbuf_address,
-            "acc_address": acc_address,
+            "acc_address": work.accumulators,
             "accumulate": int(accumulate),
         },
     )
 
 
 def post_accumulators(
-    config: ArchConfig,
-    layer: ArrayLayer,
-    tile: Tile,
-    view: View,
-    channels: Span,
-    acc_address: int,
-    param_row: int,
-    table: int,
+    config: ArchConfig, work: ArrayWork | DepthwiseWork, output: View, blocks: PostBlocks
 ) -> Instruction:
-    """POST of output `channels` of a tile from ACC to `view` of the output.
-
-    `table` is the instruction's field of that name.
-    """
-    first, last = channels
+    """POST of the sums of a tile and its channels from ACC to `output`."""
+    tile, (first, last) = work.tile, work.channels
     words = -(-(last - first) // config.rows)
     lanes = min(last - first, config.rows) if words == 1 else config.rows
     return Instruction(
         Opcode.POST,
         {
-            **result_fields(layer, tile, param_row, table),
+            **result_fields(work.layer, tile, blocks),
             "source": Source.ACC,
             "per_channel": 1,
             "word_count": words,
             "group_count": -(-lanes // config.post_lanes),
-            "src_address": acc_address,
+            "src_address": work.accumulators,
             "src_oy_stride": tile.width if tile.height > 1 else 0,
             "src_ox_stride": 1 if tile.width > 1 else 0,
-            **destination_fields(view, tile, first // config.rows, words),
+            **destination_fields(output, tile, first // config.rows, words),
             "dst_byte": first % config.rows,
         },
     )
 
 
-def result_fields(layer: Layer, tile: Tile, param_row: int, table: int) -> dict[str, int]:
+def result_fields(layer: Layer, tile: Tile, blocks: PostBlocks) -> dict[str, int]:
     """How many results a POST makes, and how sums become results."""
     return {
         "mode": layer.mode.code,
         "oy_count": tile.height,
         "ox_count": tile.width,
-        "param_address": param_row,
+        "param_address": blocks.param_row,
         "zero_point": layer.zero_point,
         "act_min": layer.act_min,
         "act_max": layer.act_max,
-        "table": table,
+        "table": blocks.table,
     }
 
 
 def destination_fields(view: View, tile: Tile, chunk: int, words: int) -> dict[str, int]:
+    """Where a POST writes `words` chunks of a tile from `chunk` on."""
     return {
         "dst_address": view.word(chunk, tile.y0, tile.x0),
         "dst_word_stride": view.chunk_stride if words > 1 else 0,
@@ -135,25 +136,13 @@ def destination_fields(view: View, tile: Tile, chunk: int, words: int) -> dict[s
     }
 
 
-def post_operands(
-    config: ArchConfig,
-    layer: VectorLayer,
-    tile: Tile,
-    views: tuple[View, ...],
-    output: View,
-    param_row: int,
-    table: int,
-) -> list[Instruction]:
+def post_operands(config: ArchConfig, work: VectorWork, blocks: PostBlocks) -> list[Instruction]:
     """POSTs that compute a tile of a vector layer (chunk by chunk, row by row where the operands' strides differ)."""
-    parts = _steady_parts(tile, views)
-    if len(parts) > 1:
-        posts = [post_operands(config, layer, part, views, output, param_row, table) for part in parts]
-        return [post for several in posts for post in several]
-    channels = layer.output_shape[2]
-    chunks = -(-channels // config.rows)
-    together = len({view.chunk_stride for view in views}) == 1
-    runs = [(0, chunks)] if together else [(chunk, 1) for chunk in range(chunks)]
-    return [_post_run(config, layer, tile, views, output, param_row, table, first, count) for first, count in runs]
+    chunks = -(-work.layer.output_shape[2] // config.rows)
+    together = len({view.chunk_stride for view in work.sources}) == 1
+    spans = [Span(0, chunks)] if together else [Span(chunk, chunk + 1) for chunk in range(chunks)]
+    parts = [replace(work, tile=tile) for tile in _steady_parts(work.tile, work.sources)]
+    return [_post_chunks(config, part, blocks, span) for part in parts for span in spans]
 
 
 def _steady_parts(tile: Tile, views: tuple[View, ...]) -> list[Tile]:
@@ -167,17 +156,9 @@ def _steady_parts(tile: Tile, views: tuple[View, ...]) -> list[Tile]:
     ]
 
 
-def _post_run(
-    config: ArchConfig,
-    layer: VectorLayer,
-    tile: Tile,
-    views: tuple[View, ...],
-    output: View,
-    param_row: int,
-    table: int,
-    first: int,
-    count: int,
-) -> Instruction:
+def _post_chunks(config: ArchConfig, work: VectorWork, blocks: PostBlocks, chunks: Span) -> Instruction:
+    """POST of some channel chunks of a tile in which all operands advance alike."""
+    layer, tile, views, (first, count) = work.layer, work.tile, work.sources, (chunks.first, chunks.size)
     window, (row, column) = layer.window, views[0].strides
     fields, address = window_fields(layer, views[0], tile, folded=False)
     taps = {"ky_count": window.kernel[0], "kx_count": window.kernel[1]}
@@ -198,7 +179,7 @@ def _post_run(
             **taps,
             **operands,
             "source": Source.SPAD,
-            **result_fields(layer, tile, param_row, table),
+            **result_fields(layer, tile, blocks),
             "reduce": layer.reduce,
             "word_count": count,
             "group_count": -(-min(width, config.rows) // config.post_lanes),
@@ -209,6 +190,6 @@ def _post_run(
             "src_ky_stride": strides[0] if taps["ky_count"] > 1 else 0,
             "src_kx_stride": strides[1] if taps["kx_count"] > 1 else 0,
             "left_shift": layer.left_shift,
-            **destination_fields(output, tile, first, count),
+            **destination_fields(work.output, tile, first, count),
         },
     )

@@ -12,10 +12,10 @@ from accel.machine.depthwise import row_stream
 from accel.machine.isa import Instruction, Opcode
 from compiler.emit.compute import window_fields
 from compiler.emit.keys import KernelPart
+from compiler.emit.records import DepthwiseWork
 from compiler.lower.geometry import Tile, Window
 from compiler.lower.layers import DepthwiseLayer
 from compiler.lower.weighted import unit_of_stream
-from compiler.plan.tiles import View
 
 
 def column_classes(window: Window, width: int) -> tuple[range, ...]:
@@ -45,22 +45,15 @@ def pack_parts(layer: DepthwiseLayer, parts: Sequence[KernelPart], first: int, l
 
 
 def depthwise_parts(
-    config: ArchConfig,
-    layer: DepthwiseLayer,
-    parts: Sequence[KernelPart],
-    columns: range,
-    view: View,
-    tile: Tile,
-    channel: int,
-    addresses: tuple[int, int],
+    config: ArchConfig, work: DepthwiseWork, columns: range, tap_address: int, acc_address: int
 ) -> Iterator[Instruction]:
-    """DEPTHWISEs of one class of output columns of a tile; `addresses` are those of the taps and the accumulators."""
+    """DEPTHWISEs of one class of output columns of a tile, one for each part of the kernel."""
+    layer, view, tile = work.layer, work.source, work.tile
     window, (row, column) = layer.window, view.strides
     fields, address = window_fields(layer, view, tile, folded=False)
-    chunk, byte = divmod(channel, config.rows)
+    chunk, byte = divmod(work.channels.first, config.rows)
     step = window.stride[1] * columns.step
-    taps_address, acc = addresses
-    for number, part in enumerate(parts):
+    for number, part in enumerate(work.kernel):
         y, x = part.ky0 * window.dilation[0], part.kx0 * window.dilation[1] + columns.start * window.stride[1]
         taps = part.kx1 - part.kx0
         unit = unit_of_stream(window) if taps > 1 else step
@@ -84,15 +77,15 @@ def depthwise_parts(
                 "oy_stride": window.stride[0] * row if tile.height > 1 else 0,
                 "ox_stride": step * column,
                 "pad_value": layer.pad_value,
-                "tap_address": taps_address,
-                "acc_address": acc,
+                "tap_address": tap_address,
+                "acc_address": acc_address,
                 "accumulate": int(number > 0),
                 "spad_byte": byte,
                 "lead_steps": lead_steps,
                 "row_steps": row_steps,
             },
         )
-        taps_address += part.words
+        tap_address += part.words
 
 
 def post_columns(post: Instruction, columns: range, offset: int) -> Instruction:

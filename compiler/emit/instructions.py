@@ -8,6 +8,7 @@ from accel.machine.config import TABLE_ENTRIES, ArchConfig
 from accel.machine.isa import Instruction, Memory, Opcode
 from compiler.emit import compute, dma
 from compiler.emit.depthwise import depthwise_parts, post_columns
+from compiler.emit.folded import load_folded
 from compiler.emit.interpolation import post_interpolation
 from compiler.emit.keys import Key, TableKey
 from compiler.emit.records import (
@@ -25,7 +26,6 @@ from compiler.emit.records import (
     Work,
 )
 from compiler.lower.layers import InterpolationLayer
-from compiler.plan.folding import load_folded
 
 Addresses = Mapping[Key, int]
 """First words of the blocks that a step needs; of PARAM, the first row."""
@@ -40,7 +40,7 @@ def load_instructions(config: ArchConfig, load: Load, address: int) -> list[Inst
         case TileLoad():
             return dma.transfer_tile(Opcode.LOAD, config, load.home, load.view, load.tile, load.chunks)
         case FoldedLoad():
-            return load_folded(load.layer, load.sources, load.view, load.tile, load.chunks)
+            return load_folded(load)
         case GatherLoad():
             return load.gather.loads(*load.part, load.base)
 
@@ -61,10 +61,7 @@ def work_instructions(config: ArchConfig, work: Work, addresses: Addresses) -> l
 def _array(config: ArchConfig, work: ArrayWork, addresses: Addresses) -> list[Instruction]:
     result, word = list[Instruction](), addresses[work.weights]
     for piece in work.pieces:
-        accumulate = work.accumulate or bool(result)
-        result.append(
-            compute.exec_piece(work.layer, piece, work.source, work.tile, word, work.accumulators, accumulate)
-        )
+        result.append(compute.exec_piece(work, piece, word, work.accumulate or bool(result)))
         word += piece.words
     if work.post:
         result.append(_post(config, work, work.post, addresses))
@@ -75,26 +72,24 @@ def _depthwise(config: ArchConfig, work: DepthwiseWork, addresses: Addresses) ->
     sums, posts, offset = list[Instruction](), list[Instruction](), 0
     whole = _post(config, work, work.post, addresses)
     for columns in work.columns:
-        places = (addresses[work.weights], work.accumulators + offset)
-        first = work.channels.first
-        sums += depthwise_parts(config, work.layer, work.kernel, columns, work.source, work.tile, first, places)
+        sums += depthwise_parts(config, work, columns, addresses[work.weights], work.accumulators + offset)
         posts.append(post_columns(whole, columns, offset))
         offset += len(columns) * work.tile.height
     return [*sums, *posts, *_stores(config, work.store)]
 
 
 def _vector(config: ArchConfig, work: VectorWork, addresses: Addresses) -> list[Instruction]:
-    fields = (addresses[work.params], table_field(addresses, work.table))
+    blocks = compute.PostBlocks(addresses[work.params], table_field(addresses, work.table))
     if isinstance(work.layer, InterpolationLayer):
-        posts = post_interpolation(config, work.layer, work.tile, work.sources, work.output, *fields)
+        posts = post_interpolation(config, work, work.layer, blocks)
     else:
-        posts = compute.post_operands(config, work.layer, work.tile, work.sources, work.output, *fields)
+        posts = compute.post_operands(config, work, blocks)
     return posts + _stores(config, work.store)
 
 
 def _post(config: ArchConfig, work: ArrayWork | DepthwiseWork, post: Post, addresses: Addresses) -> Instruction:
-    places = (work.accumulators, addresses[post.params], table_field(addresses, post.table))
-    return compute.post_accumulators(config, work.layer, work.tile, post.output, work.channels, *places)
+    blocks = compute.PostBlocks(addresses[post.params], table_field(addresses, post.table))
+    return compute.post_accumulators(config, work, post.output, blocks)
 
 
 def _stores(config: ArchConfig, store: Store | None) -> list[Instruction]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Opcode, Source
-from compiler.emit.compute import destination_fields, result_fields
+from compiler.emit.compute import PostBlocks, destination_fields, result_fields
+from compiler.emit.records import VectorWork
 from compiler.lower.geometry import Tile
 from compiler.lower.layers import InterpolationLayer, Neighbours
 from compiler.plan.tiles import View
@@ -52,16 +53,10 @@ def runs(neighbours: tuple[Neighbours, ...], begin: int, end: int) -> list[Run]:
 
 
 def post_interpolation(
-    config: ArchConfig,
-    layer: InterpolationLayer,
-    tile: Tile,
-    views: tuple[View, ...],
-    output: View,
-    param_row: int,
-    table: int,
+    config: ArchConfig, work: VectorWork, layer: InterpolationLayer, blocks: PostBlocks
 ) -> list[Instruction]:
     """POSTs that compute a tile: one for every run of rows and run of columns in it."""
-    channels = layer.output_shape[2]
+    channels, tile, (view,) = layer.output_shape[2], work.tile, work.sources
     common = {
         "source": Source.SPAD,
         "reduce": layer.reduce,
@@ -74,8 +69,8 @@ def post_interpolation(
     for y in runs(layer.rows, tile.y0, tile.y1):
         for x in columns:
             part = Tile(0, y.count, 0, x.count)
-            fields = common | result_fields(layer, part, param_row, table)
-            fields |= _taps(y, x, views[0], words) | _outputs(y, x, output, part, words)
+            fields = common | result_fields(layer, part, blocks)
+            fields |= _taps(y, x, view, words) | _outputs(y, x, work.output, part, words)
             result.append(Instruction(Opcode.POST, fields))
     return result
 

@@ -10,7 +10,6 @@ from compiler.emit.progress import Build
 from compiler.emit.records import FoldedLoad, Store, TileLoad
 from compiler.lower.geometry import Span, Tile
 from compiler.lower.layers import ArrayLayer, ComputeLayer
-from compiler.plan.folding import Sources
 from compiler.plan.plan import LayerPlan
 from compiler.plan.tiles import View, placed, whole
 
@@ -115,8 +114,8 @@ def _input_load(
     """The load that fills a buffer at `view`; of folded words those for the output columns of `tile`."""
     layer, home = plan.layer, build.memory.home(plan.layer.inputs[operand])
     if plan.folded and isinstance(layer, ArrayLayer):
-        sources = Sources(home.address, build.memory.constant(bytes([layer.pad_value & 255])))
-        return FoldedLoad(key, layer, sources, view, tile, plan.chunks, earliest)
+        padding = build.memory.constant(bytes([layer.pad_value & 255]))
+        return FoldedLoad(key, layer, home.address, padding, view, tile, plan.chunks, earliest)
     return TileLoad(key, home, view, view.tile, chunks, earliest)
 
 

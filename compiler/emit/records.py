@@ -27,7 +27,6 @@ from compiler.emit.keys import (
 from compiler.emit.memory import Home
 from compiler.lower.geometry import Span, Tile
 from compiler.lower.layers import ArrayLayer, DepthwiseLayer, VectorLayer
-from compiler.plan.folding import Sources
 from compiler.plan.tiles import View
 from compiler.plan.weights import Chunk, Piece
 
@@ -80,11 +79,20 @@ class TileLoad(_SpadLoad):
 
 @dataclass(frozen=True)
 class FoldedLoad(_SpadLoad):
-    """The input of `layer`, kernel positions folded into words, for the output columns of `tile`."""
+    """The input of `layer`, kernel positions folded into words, for the output columns of `tile`.
+
+    Parameters
+    ----------
+    image, padding : int
+        Addresses in external memory: of the input, and of one byte that holds the padding value.
+    view : View
+        Its tile has the output's columns of `tile`, and the input's rows if folded by columns, else the output's.
+    """
 
     key: TileKey | BandKey
     layer: ArrayLayer
-    sources: Sources
+    image: int
+    padding: int
     view: View
     tile: Tile
     chunks: tuple[Chunk, ...]

@@ -7,14 +7,11 @@ but LOAD makes every word in as many pieces as it has kernel rows. The cheaper o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Memory, Opcode
 from compiler.lower.geometry import Tile
 from compiler.lower.layers import ArrayLayer
-from compiler.plan.tiles import View
 from compiler.plan.weights import Chunk
 
 _PAD_LIMIT = 255
@@ -28,13 +25,6 @@ class TapRow(NamedTuple):
     x0: int
     x1: int
     byte: int
-
-
-class Sources(NamedTuple):
-    """Addresses in external memory: of a layer's input, and of one byte that holds the padding value."""
-
-    image: int
-    padding: int
 
 
 def tap_rows(layer: ArrayLayer, chunk: Chunk) -> list[TapRow]:
@@ -92,57 +82,3 @@ def can_fold(layer: ArrayLayer, chunks: tuple[Chunk, ...], tiles: tuple[Tile, ..
                 if start >= layer.input_shape[1] or end <= 0:
                     return False
     return True
-
-
-def load_folded(
-    layer: ArrayLayer, sources: Sources, view: View, tile: Tile, chunks: tuple[Chunk, ...]
-) -> list[Instruction]:
-    """LOADs of folded words: word (chunk, y, ox) holds the chunk's kernel positions around output column ox.
-
-    Parameters
-    ----------
-    view : View
-        Its tile has the output's columns of `tile`, and the input's rows if folded by columns, else the output's.
-    """
-    return [
-        load
-        for chunk in chunks
-        for taps in tap_rows(layer, chunk)
-        for load in _load_taps(layer, sources, view, tile, chunk, taps)
-    ]
-
-
-def _load_taps(
-    layer: ArrayLayer, sources: Sources, view: View, tile: Tile, chunk: Chunk, taps: TapRow
-) -> Iterator[Instruction]:
-    height, width, channels = layer.input_shape
-    window = layer.window
-    step, word_bytes = window.stride[1] * channels, (taps.x1 - taps.x0) * channels
-    start = tile.x0 * window.stride[1] - window.padding[1] + taps.x0
-    first, stream = max(start, 0), (tile.width - 1) * step + word_bytes
-    pad = min((first - start) * channels, stream - 1)
-    row_step, row_start = (window.stride[0], taps.ky * window.dilation[0] - window.padding[0])
-    if not chunk.by_position:
-        row_step, row_start = 1, 0
-    inside = [y for y in range(view.tile.y0, view.tile.y1) if 0 <= y * row_step + row_start < height]
-    top, bottom = (inside[0], inside[-1] + 1) if inside else (view.tile.y0, view.tile.y0)
-    common = {
-        "memory": Memory.SPAD,
-        "row_stride": view.tile.width,
-        "row_words": tile.width,
-        "word_bytes": word_bytes,
-        "step_bytes": step,
-        "byte_offset": taps.byte,
-        "pad_value": layer.pad_value,
-    }
-    image = {
-        "dram_address": sources.image + ((top * row_step + row_start) * width + first) * channels,
-        "dram_row_stride": row_step * width * channels,
-        "row_bytes": min((width - first) * channels, stream - pad),
-        "pad_bytes": pad,
-    }
-    nothing = {"dram_address": sources.padding, "dram_row_stride": 0, "row_bytes": 1}
-    for y0, y1, source in ((view.tile.y0, top, nothing), (top, bottom, image), (bottom, view.tile.y1, nothing)):
-        if y1 > y0:
-            place = {"address": view.word(chunk.index, y0, view.tile.x0), "row_count": y1 - y0}
-            yield Instruction(Opcode.LOAD, common | source | place)
