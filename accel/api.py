@@ -43,12 +43,12 @@ class RunResult:
 
     @cached_property
     def layers(self) -> list[LayerRow]:
-        """Where the cycles went, a row for each layer; computed when first asked for."""
+        """Cycles and traffic, a row for each layer; computed when first asked for."""
         return layer_rows(self.program, self.simulation)
 
 
 def as_config(config: ArchConfig | str) -> ArchConfig:
-    """A configuration as it is, or by preset name or TOML path."""
+    """A configuration: itself, or by the name of a preset or the path of a TOML file."""
     return config if isinstance(config, ArchConfig) else load_config(config)
 
 

@@ -62,7 +62,7 @@ class VerificationError(DivergenceError):
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared, and how much of it differed.
+    """Sizes of all that was compared, and counts of the differences.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Verification:
         The network's outputs, from the Verilog's memory.
     differing_bytes, differing_cycles, differing_stamps : int
         Counted in the two results: bytes of memory, the difference of the runs' lengths, and issue and completion
-        cycles (two stamps an instruction). Whoever gets a `Verification` from `verify` finds 0: it raises otherwise.
+        cycles (two stamps an instruction). All are 0 in the result of `verify`, which raises an error otherwise.
     """
 
     cycles: int
@@ -130,7 +130,7 @@ def verify(
 
 
 def count_differences(program: Program, simulated: Any, emulated: Any) -> Verification:
-    """Compare two results (`execute_both`) of a program and count what differs, whatever `first_divergence` found."""
+    """Compare two results (`execute_both`) of a program and count what differs, beyond the `first_divergence`."""
     units = isa.decode_table(program.code)[:, 0]
     stamps = 0
     for unit in Unit:
@@ -149,7 +149,7 @@ def count_differences(program: Program, simulated: Any, emulated: Any) -> Verifi
 
 
 def _unequal(mine: NDArray[Any], theirs: NDArray[Any]) -> int:
-    """Positions at which two lists differ; what only one has differs."""
+    """Positions at which two lists differ; elements that only one list has count as different."""
     common = min(len(mine), len(theirs))
     return int(np.count_nonzero(mine[:common] != theirs[:common])) + abs(len(mine) - len(theirs))
 

@@ -1,4 +1,4 @@
-"""The one exception tree of the package: everything a user can cause is an `AccelError` with one clear sentence."""
+"""The one exception tree of the package: every error that users can cause is an `AccelError` of one clear sentence."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Run: python benchmarks/make_float_networks.py FOLDER [--small] [--only NAME ...]
 
-Needs `torch`, `torchvision` and `onnxscript`, which are no dependencies of this project. Weights are seeded random
+Needs `torch`, `torchvision` and `onnxscript`, which this project does not depend on. Weights are seeded random
 ones, BatchNormalization has the statistics of a few batches of random images. Each network is written by both exporters
 of PyTorch: NAME.onnx by TorchScript's, NAME_dynamo.onnx by the newer one.
 """
@@ -217,7 +217,7 @@ def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where to write NAME.onnx, NAME.cal.npz and NAME.eval.npz")
-    parser.add_argument("--small", action="store_true", help="few channels and small images")
+    parser.add_argument("--small", action="store_true", help="write variants with few channels and small images")
     parser.add_argument("--only", nargs="+", choices=sorted(RECIPES), default=list(RECIPES), help="these networks")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def sqnr(expected: Sequence[Sequence[NDArray[Any]]], result: Sequence[Sequence[N
 
 
 def quantize(model: Path, calibration: Arrays, target: Path) -> None:
-    """Write what ONNX Runtime's `quantize_static` makes of a model: QDQ, int8, per channel, MinMax."""
+    """Write a model as ONNX Runtime's `quantize_static` quantizes it: QDQ, int8, per channel, MinMax."""
     logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         recent, prepared = Path(folder) / "recent.onnx", Path(folder) / "prepared.onnx"

@@ -159,7 +159,7 @@ def accuracy_section(networks: list[tuple[Graph, Path | None]], programs: list[P
 
 
 def depthwise_section(networks: list[tuple[Graph, Path | None]], programs: list[Program]) -> list[str]:
-    """What the depthwise engine gains in whole networks."""
+    """The gain of the depthwise engine in whole networks."""
     rows = [depthwise.row(graph, program) for (graph, _), program in zip(networks, programs, strict=True)]
     return [
         "\n## Depthwise layers on `edge`: engine and array\n",

@@ -26,7 +26,7 @@ CODE_ALIGNMENT_BYTES = 4096
 
 @dataclass(frozen=True)
 class Compilation:
-    """What each phase of the compiler made of a graph."""
+    """Results of the compiler's phases for a graph."""
 
     network: Network
     plan: Plan
@@ -61,7 +61,7 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
 
 
 def compile_phases(graph: Graph, config: ArchConfig) -> Compilation:
-    """The same, with what each phase made."""
+    """`compile_graph`, with the result of each phase."""
     network = lower(graph, config)
     plan = plan_network(network, config)
     emission = emit_network(network, plan, config)

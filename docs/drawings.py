@@ -178,4 +178,4 @@ def timeline(config: ArchConfig) -> str:
 
 
 DRAWINGS = {"machine.svg": lambda: block_diagram(preset("edge")), "timeline.svg": lambda: timeline(preset("edge"))}
-"""Files in docs/ and what draws them."""
+"""Files in docs/ and the functions that draw them."""

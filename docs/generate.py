@@ -69,7 +69,7 @@ def presets_page() -> str:
 
 
 def area_lines() -> list[str]:
-    """What the depthwise engine costs beside the array."""
+    """The area of the depthwise engine beside the array's."""
     rows: list[tuple[str, Callable[[ArchConfig], int]]] = [
         ("array: multipliers", lambda config: config.rows * config.cols),
         ("depthwise engine: multipliers", lambda config: config.depthwise_multipliers),
@@ -113,7 +113,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "operators.md": operators_page,
     **DRAWINGS,
 }
-"""Files in docs/ and what makes them."""
+"""Files in docs/ and the functions that make them."""
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -1,4 +1,4 @@
-"""Sweep one parameter of the machine: what does a wider bus buy? `python examples/sweep_a_parameter.py`."""
+"""Sweep one parameter of the machine, the width of its bus: `python examples/sweep_a_parameter.py`."""
 
 from __future__ import annotations
 

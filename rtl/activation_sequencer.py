@@ -1,4 +1,4 @@
-"""EXEC's activation side: which pixel enters the array when, and where its sums go."""
+"""EXEC's activation side: the cycle in which each pixel enters the array, and the address of its sums."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ActivationSequencer(wiring.Component):
         return m
 
     def _control(self, m: Module, pixels: LoopNest, current) -> None:
-        """What goes to scratchpad, accumulators and array for the current pixel."""
+        """Signals to scratchpad, accumulators and array for the current pixel."""
         first, inside = pixels.first, is_inside(pixels, current.height, current.width)
         m.d.comb += [
             self.read.en.eq(self.streaming & inside),

@@ -13,7 +13,7 @@ from rtl.pipeline import delayed
 
 
 class Right(NamedTuple):
-    """What a PE passes to its right neighbour: an activation, and whether a swap or a capture accompanies it."""
+    """The signals from a PE to its right neighbour: an activation, and whether a swap or a capture accompanies it."""
 
     activation: Value
     swap: Value
@@ -21,7 +21,7 @@ class Right(NamedTuple):
 
 
 class Down(NamedTuple):
-    """What a PE passes to its lower neighbour: a weight in transit and a partial sum."""
+    """The signals from a PE to its lower neighbour: a weight in transit and a partial sum."""
 
     transit: Value
     psum: Value

@@ -1,4 +1,4 @@
-"""From rows of bytes to AXI4 bursts: what LOAD, STORE and fetch have in common."""
+"""From rows of bytes to AXI4 bursts, for LOAD, STORE and fetch."""
 
 from __future__ import annotations
 

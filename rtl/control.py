@@ -1,4 +1,4 @@
-"""What ties the units together: instruction queues, semaphores and stall counters."""
+"""Control of the units: instruction queues, semaphores and stall counters."""
 
 from __future__ import annotations
 

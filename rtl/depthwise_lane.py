@@ -12,7 +12,7 @@ from accel.machine.config import ArchConfig
 
 
 class Control(NamedTuple):
-    """What all lanes are told in a cycle.
+    """Control signals that all lanes receive in a cycle.
 
     The window moves by one word, or by two if `double`. `swap`: the shadow weights become the weights from the next
     cycle on. Bit i of `taps` is set if the word in window slot i exists in this cycle's output, otherwise `pad_value`

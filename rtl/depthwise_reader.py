@@ -1,4 +1,4 @@
-"""The depthwise engine's row stream: which words enter its windows when."""
+"""The depthwise engine's row stream: the cycle in which each word enters the windows."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class DepthwiseSequencer(wiring.Component):
             m.d.sync += leading.eq(leading - 1)
 
     def _control(self, m: Module, outputs: LoopNest) -> None:
-        """What goes to accumulators and lanes for the current output."""
+        """Signals to accumulators and lanes for the current output."""
         current, first = self.current, outputs.first
         tile_begins = self.output & first.oy & first.step
         source = delayed(m, Cat(self._taps(outputs), current.pad_value), 2, "source")

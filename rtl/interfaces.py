@@ -23,7 +23,7 @@ def layout(opcode: Opcode) -> data.StructLayout:
 
 
 def opcodes(config: ArchConfig) -> list[Opcode]:
-    """What the machine has a unit for, in the order of units: DEPTHWISE, the last one, with a depthwise engine only."""
+    """The opcodes that the machine has units for, in the order of units; DEPTHWISE, the last, needs its engine."""
     return [opcode for opcode in Opcode if config.depthwise_taps or opcode is not Opcode.DEPTHWISE]
 
 
@@ -49,7 +49,7 @@ class WritePort(wiring.Signature):
 
 
 class UnitControl(wiring.Signature):
-    """What dispatch, semaphores, counters and the verification port see of an execution unit.
+    """The signals of an execution unit for dispatch, semaphores, counters and the verification port.
 
     Members
     -------

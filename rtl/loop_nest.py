@@ -77,7 +77,7 @@ class LoopNest(wiring.Component):
         return m
 
     def _held(self, m: Module, port) -> Signal:
-        """What `port` was in the cycle of `load`."""
+        """The value of `port` in the cycle of `load`."""
         held = Signal.like(port)
         with m.If(self.load):
             m.d.sync += held.eq(port)

@@ -1,4 +1,4 @@
-"""POST: bias, requantization, clamp, tables, arithmetic and pooling on the way back to the scratchpad."""
+"""POST: bias, requantization, clamp, tables, arithmetic and pooling; results return to the scratchpad."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class PostUnit(wiring.Component):
         return step
 
     def _tap_multiplier(self, m: Module, step: data.View) -> Signal:
-        """What rescales the tap of `step` (at OPERAND) in every lane: the instruction's multiplier, or its weight."""
+        """The factor of the tap of `step` (at OPERAND) in every lane: the instruction's multiplier, or its weight."""
         weight, multiplier = Signal(21), Signal(31)
         m.d.comb += weight.eq(step.tap_y_weight * step.tap_x_weight)
         m.d.sync += multiplier.eq(Mux(step.reduce == Reduce.INTERPOLATE, weight << 10, step.tap_multiplier))

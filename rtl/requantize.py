@@ -103,7 +103,7 @@ class Requantizer(wiring.Component):
         return factor, amount
 
     def _number(self, m: Module, mode, product, amount):
-        """Stage 3: the number, its shift to the right, and whether the result saturates whatever its digits are."""
+        """Stage 3: the number, its shift to the right, and whether the result must saturate."""
         number = Signal(signed(63 if RequantMode.SINGLE in self._modes else 33), reset_less=True)
         right, overflow = Signal(6, reset_less=True), Signal(reset_less=True)
         for case in self._cases(m, mode):

@@ -17,7 +17,7 @@ MIN_DEPTH = 2
 """Smallest queue whose pointers have at least one bit, for Verilog's sake."""
 
 RESPONSE = data.StructLayout({"final": 1, "signal": MASK_BITS})
-"""What an expected write response means: `final` ends a STORE, which posts `signal`."""
+"""Meaning of an expected write response: `final` ends a STORE, which posts `signal`."""
 
 
 class StoreUnit(wiring.Component):

@@ -1,4 +1,4 @@
-"""What EXEC and DEPTHWISE share: issue to the weight sequencer, completion some cycles behind the last step."""
+"""Control of EXEC and DEPTHWISE: issue to the weight sequencer, completion some cycles behind the last step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weight side of EXEC and DEPTHWISE: which weight word enters the array or the lanes when."""
+"""The weight side of EXEC and DEPTHWISE: the cycle in which each weight word enters the array or the lanes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`SimulationResult`: everything that a run leaves behind."""
+"""`SimulationResult`: values, cycles and counters after a run."""
 
 from __future__ import annotations
 

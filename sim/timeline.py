@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class State(NamedTuple):
-    """What later instructions need to know of earlier ones.
+    """The state that earlier instructions leave for later ones.
 
     Three channels with their rings of burst ends; `sent`, scratch of the STORE packer; for each unit, instructions
     so far, the cycle from which it is free, the end of the last one's steps (EXEC and DEPTHWISE), a ring of issues

@@ -1,4 +1,4 @@
-"""How much instructions do: the counters of a run, and the most that one of them may."""
+"""The work of instructions: the counters of a run, and the limit of steps for one instruction."""
 
 from __future__ import annotations
 

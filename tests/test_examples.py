@@ -1,4 +1,4 @@
-"""The scripts in examples/ run, and print what their reader expects."""
+"""The scripts in examples/ run, and their figures agree with each other."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Arrays: TypeAlias = NDArray[Any] | dict[str, NDArray[Any]]
 
 
 def read_arrays(path: Path) -> Arrays:
-    """The array of a .npy file or of a .npz file that holds one, whatever its name; several arrays by name.
+    """The array of a .npy file or of a .npz file that holds one under any name; several arrays by name.
 
     Raises
     ------

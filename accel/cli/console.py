@@ -1,4 +1,4 @@
-"""What all commands share: errors as one sentence and an exit code, progress bars, tables and JSON."""
+"""Helpers of all commands: errors as one sentence and an exit code, progress bars, tables and JSON."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def progress() -> Iterator[Stage]:
 
 
 def print_layers(rows: list[LayerRow], title: str, *, host: Sequence[OperatorInfo] = (), wide: bool) -> None:
-    """A table of the layers of a run, and of what the host computes besides."""
+    """A table of the layers of a run, and of the operators that the host computes."""
     from accel.cli.tables import layer_table
 
     print_table(layer_table(rows, title, host=host, wide=wide), wide=wide)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @WIDE
 @JSON
 def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
-    """Run everything on the network that the package carries.
+    """Run all steps on the small network in the package.
 
-    The network, which reads handwritten digits, is quantized, compiled, simulated and co-verified in Verilator.
+    Quantize, compile, simulate and co-verify (in Verilator) a network that reads handwritten digits.
     """
     from accel.demo.run import run_demo
     from accel.machine.config import load_config
@@ -50,11 +50,11 @@ def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
 @click.command()
 @MODEL
 @MODEL_CONFIG
-@click.option("--input", "input_path", type=FILE, required=True, help=".npy (.npz for several inputs), samples first.")
+@click.option("--input", "input_path", type=FILE, required=True, help="Inputs: .npy (.npz for several), samples first.")
 @LAYOUT
-@output(".npy (.npz for several outputs) to write.", required=False)
+@output("Outputs to write: .npy (.npz for several).", required=False)
 @click.option("--dequantize", is_flag=True, help="Write real outputs, not int8.")
-@click.option("--engine", default="fast", show_default=True, help="fast or stepped.")
+@click.option("--engine", default="fast", show_default=True, help="Simulator's engine: fast or stepped.")
 @WIDE
 @JSON
 def run(
@@ -63,7 +63,7 @@ def run(
 ) -> None:  # fmt: skip
     """Run a MODEL in the simulator: exact values and cycles.
 
-    Every sample of the input runs by itself; the table shows the first.
+    Each sample of the input is a run of its own; the table shows the first.
     """
     from accel import api
     from accel.cli.arrays import check_target, join_samples, read_arrays, split_samples, write_arrays
@@ -97,10 +97,10 @@ def run(
 @click.command()
 @MODEL
 @MODEL_CONFIG
-@click.option("--input", "input_path", type=FILE, default=None, help="As for run; default: one random sample.")
+@click.option("--input", "input_path", type=FILE, default=None, help="As for `accel run`; default: one random sample.")
 @LAYOUT
 @click.option("--simulator", default="verilator", show_default=True, help="verilator, icarus or amaranth.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For the random input.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random sample.")
 @JSON
 def verify(
     model: Path, config: str | None, input_path: Path | None, layout: str | None, simulator: str, seed: int,
@@ -131,7 +131,7 @@ def verify(
 
 
 def _comparison(results: Sequence[Verification]) -> str:
-    """What was compared in all samples, and how much of it differed."""
+    """Sizes of all that was compared in all samples, and counts of the differences."""
     bytes_, cycles, instructions = (_total(results, name) for name in ("memory_bytes", "cycles", "instructions"))
     return (
         f"{_total(results, 'differing_bytes'):,} differing bytes of {bytes_:,}, "

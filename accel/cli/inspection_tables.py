@@ -41,7 +41,7 @@ _PROGRAM_LAYERS = (
 
 
 def summarize(summary: GraphSummary | ProgramSummary, name: str, *, wide: bool) -> tuple[Table, list[str]]:
-    """A table of the operators or layers, and what it does not say, a line each."""
+    """A table of the operators or layers, and lines of text with further facts."""
     if isinstance(summary, GraphSummary):
         return graph_table(summary, name, wide=wide), []
     return program_table(summary, name, wide=wide), program_facts(summary)
@@ -89,7 +89,7 @@ def _program_layer(row: ProgramLayerRow) -> list[str]:
 
 
 def program_facts(summary: ProgramSummary) -> list[str]:
-    """What the table of layers does not say, a line each."""
+    """Facts of a program that the table of layers lacks, a line each."""
     return [
         *_tensors("input", summary.inputs),
         *_tensors("output", summary.outputs),

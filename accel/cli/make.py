@@ -14,9 +14,9 @@ from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, S
 @click.argument("model", type=FILE)
 @click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
 @output("Graph file to write.")
-@click.option("--mode", default="tflite", show_default=True, help="Requantization: tflite, single or fp32.")
+@click.option("--mode", default="tflite", show_default=True, help="Requantization mode: tflite, single or fp32.")
 @click.option("--calibrator", default="minmax", show_default=True, help="Activation ranges: minmax or percentile.")
-@click.option("--percentile", default=99.99, show_default=True, help="For the percentile calibrator.")
+@click.option("--percentile", default=99.99, show_default=True, help="Share of values in a percentile range.")
 @SHAPES
 @JSON
 def quantize(
@@ -52,7 +52,7 @@ def quantize(
 @output("Program file to write.")
 @click.option(
     "--schedule", type=FILE, callback=in_folder,
-    help="Text file to write, too: step by step what is loaded, computed and stored.",
+    help="Also write the schedule as text: what each step loads, computes and stores.",
 )  # fmt: skip
 @JSON
 def compile_command(model: Path, config: str | None, output: Path, schedule: Path | None, as_json: bool) -> None:
@@ -100,7 +100,7 @@ def verilog(config: str, output: Path) -> None:
 def config(config: str) -> None:
     """Print a machine's configuration as TOML.
 
-    CONFIG is a preset, to start a machine of your own from, or a TOML file, which is checked.
+    CONFIG is a preset to start your own machine from, or a TOML file, which the command checks.
     """
     from accel.machine.config import load_config
 

@@ -17,17 +17,17 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for mach
 MODEL = click.argument("model", type=FILE)
 MODEL_CONFIG = click.option(
     "--config", default=None,
-    help="Machine to compile for, preset or TOML file (default: edge); a program must be for it.",
+    help="Machine to compile for: preset or TOML file (default: edge). A program must be compiled for it.",
 )  # fmt: skip
 LAYOUT = click.option(
     "--layout", default=None,
-    help="Order of images' axes, NCHW or NHWC; needed only where a shape fits both (default: the model's).",
+    help="Order of images' axes, NCHW or NHWC (default: the model's); needed if the shape fits both.",
 )  # fmt: skip
 SHAPES = click.option(
     "--shape", "shapes", multiple=True, callback=lambda ctx, parameter, values: dict(map(_shape, values)),
-    help="Sizes of an input that the model leaves free: NAME=1,3,224,224; again for other inputs.",
+    help="Sizes that the model leaves free: NAME=1,3,224,224; repeat the option for each input.",
 )  # fmt: skip
-WIDE = click.option("--wide", is_flag=True, help="Print all columns, however wide the terminal is.")
+WIDE = click.option("--wide", is_flag=True, help="Print all columns, even beyond the width of the terminal.")
 
 
 def output(what: str, *, required: bool = True) -> Callable[[Any], Any]:

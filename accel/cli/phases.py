@@ -1,4 +1,4 @@
-"""Compiling a MODEL with all that the phases of the compiler make, for commands that show it."""
+"""Compiling a MODEL for commands that show the results of the compiler's phases."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from accel.cli.options import JSON, MODEL, MODEL_CONFIG, WIDE
 def inspect(model: Path, wide: bool, as_json: bool) -> None:
     """List the operators of a MODEL, or the layers of a program.
 
-    Operators with shapes, scales, multipliers and sizes; layers with instructions and traffic.
+    Operators come with shapes, scales, multipliers and sizes, layers with instructions and traffic.
     """
     from accel import api
     from accel.cli import inspection_tables
@@ -37,7 +37,7 @@ def inspect(model: Path, wide: bool, as_json: bool) -> None:
 @click.command()
 @MODEL
 @MODEL_CONFIG
-@click.option("--steps", is_flag=True, help="Step by step: what is loaded, computed and stored; not of a program file.")
+@click.option("--steps", is_flag=True, help="Print what each step loads, computes and stores; not for programs.")
 def disassemble(model: Path, config: str | None, steps: bool) -> None:
     """Print the instructions of a MODEL's program."""
     from accel import api
@@ -57,7 +57,7 @@ def disassemble(model: Path, config: str | None, steps: bool) -> None:
 def check(model: Path, config: str | None, as_json: bool) -> None:
     """Prove that a MODEL's program is safe.
 
-    It has no deadlocks, data races, port conflicts or accesses out of bounds, whatever the inputs are.
+    It has no deadlocks, data races, port conflicts or accesses out of bounds, for any inputs.
     """
     from accel import api
     from compiler import check_program

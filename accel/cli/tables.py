@@ -69,7 +69,7 @@ def make_table(
 
 
 def layer_table(rows: list[LayerRow], title: str, *, host: Sequence[OperatorInfo] = (), wide: bool) -> Table:
-    """A rich table of a run's layers, with their sum; then what the host computes, which the sum leaves out."""
+    """A rich table of a run's layers with their sum, then of the operators on the host, which the sum leaves out."""
     total = _total(rows, "total on the machine" if host else "total")
     sections = [map(_cells, rows), [_cells(total)]]
     if host:

@@ -36,7 +36,7 @@ class DemoData:
 
 
 def load() -> DemoData:
-    """Read the files that the package carries."""
+    """Read the model and the images from the package."""
     folder = Path(__file__).parent
     with np.load(folder / "digits.npz", allow_pickle=False) as data:
         return DemoData(

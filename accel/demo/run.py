@@ -1,4 +1,4 @@
-"""The main job on embedded defaults: quantize, compile, simulate, write Verilog, co-verify."""
+"""The demo: quantize, compile, simulate, write Verilog and co-verify the network that comes with the package."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from accel.quantizer import quantize
 from accel.report.layers import LayerRow
 
 Stage: TypeAlias = Callable[[str, int], Callable[[], None]]
-"""Announces a stage of so many parts; returns what to call after each part."""
+"""Announces a stage and its number of parts; returns the function to call after each part."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found.
+    """Results of the demo.
 
     Parameters
     ----------

@@ -166,7 +166,7 @@ class ArchConfig:
 
     @classmethod
     def from_toml(cls, text: str, where: str = "configuration") -> ArchConfig:
-        """Parse what `to_toml` writes.
+        """Parse the text that `to_toml` writes.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The depthwise engine's row stream: the only one in which every window is complete in time."""
+"""The depthwise engine's row stream: the steps in which words enter the windows, each in time for its output."""
 
 from __future__ import annotations
 

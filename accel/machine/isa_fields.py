@@ -45,7 +45,7 @@ class Memory(IntEnum):
 
 
 class Source(IntEnum):
-    """Where POST takes its values from."""
+    """Source of POST's values."""
 
     ACC = 0
     SPAD = 1
@@ -180,7 +180,7 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
         _stride("dst_word_stride", "scratchpad words per word"),
         _stride("dst_oy_stride", "scratchpad words per output row"),
         _stride("dst_ox_stride", "scratchpad words per output column"),
-        Field("dst_byte", 7, "byte of the destination word that group 0 starts at"),
+        Field("dst_byte", 7, "first byte of group 0 in the destination word"),
         Field("param_address", 14, "first parameter row (post_lanes records each)"),
         Field("zero_point", 8, "added after requantization", signed=True),
         Field("act_min", 8, "lower clamp", signed=True),

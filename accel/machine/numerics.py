@@ -62,7 +62,7 @@ class RequantMode(StrEnum):
 
     @property
     def code(self) -> int:
-        """What field `mode` of a POST instruction says."""
+        """Value of field `mode` in a POST instruction."""
         return list(type(self)).index(self)
 
     @property

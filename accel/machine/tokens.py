@@ -1,4 +1,4 @@
-"""Which signal each wait takes: the n-th wait of a semaphore pairs with its n-th signal."""
+"""Pairs of wait and signal: the n-th wait of a semaphore takes the token of its n-th signal."""
 
 from __future__ import annotations
 

@@ -15,21 +15,21 @@ from accel.network.windows import Shape
 
 
 class Network(Protocol):
-    """What a graph and a program say of the arrays that a user gives and gets."""
+    """The members that graphs and programs share: mode, inputs and outputs."""
 
     @property
     def mode(self) -> RequantMode:
-        """How the network rounds."""
+        """The requantization mode."""
         ...
 
     @property
     def input_tensors(self) -> tuple[Tensor, ...]:
-        """What the user gives, in the model's order."""
+        """Inputs, in the model's order."""
         ...
 
     @property
     def output_tensors(self) -> tuple[Tensor, ...]:
-        """What the user gets, in the model's order."""
+        """Outputs, in the model's order."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Executing a quantized graph, slowly and obviously: the definition of what every other engine must compute."""
+"""Executing a quantized graph, slowly and obviously: every other engine must compute the same values."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the compiler makes: a program for one machine, as one file."""
+"""The compiler's result: a program for one machine, as one file."""

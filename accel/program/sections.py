@@ -24,7 +24,7 @@ def join_sections(sections: tuple[bytes, ...]) -> bytes:
 
 
 def split_sections(data: bytes, where: str) -> tuple[bytes, ...]:
-    """The sections of what `join_sections` made; ProgramError says what is wrong with anything else."""
+    """The sections of a file that `join_sections` made; ProgramError names the damage in any other file."""
     if len(data) < PREFIX.size or data[: len(MAGIC)] != MAGIC:
         raise ProgramError(f"{where}: must be a program file (magic {MAGIC.decode()}), got something else")
     _, version, *lengths, checksum = PREFIX.unpack_from(data)

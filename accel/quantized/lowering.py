@@ -1,4 +1,4 @@
-"""What the translators of operators share: the graph in the making, and the meaning of every tensor so far."""
+"""Shared state of the operators' translators: the graph in the making, and the meaning of every tensor so far."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Lowering:
         return self.in_axes(x, (0, *range(2, len(shape)), 1), (1, *pixels, shape[1]))
 
     def of_image(self, name: str, rank: int) -> Integers:
-        """What the graph's image `name` is in the source, with `rank` axes."""
+        """The source's tensor, with `rank` axes, that the graph's image `name` holds."""
         _, height, width, channels = self.builder.shape(name)
         shape = (1, channels, height, width) if rank == 4 else (1, channels, width)
         return Integers(name, View.of(shape, (0, *range(2, rank), 1)))

@@ -1,7 +1,7 @@
 """A network as its source describes it: operators on real tensors, some of which have integer parameters.
 
 A float network has no parameters; the quantizer, and the readers of quantized files, attach them. Operators and their
-attributes are those of ONNX, whatever the source is; names are the source's.
+attributes are those of ONNX for every source; names are the source's.
 """
 
 from __future__ import annotations

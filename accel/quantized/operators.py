@@ -1,4 +1,4 @@
-"""The one table of operators: how each is lowered, what it does to ranges, and what of it is supported."""
+"""The one table of operators: the lowering of each, its effect on ranges, and the attributes that are supported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     lower : callable
         From the operator to its result, or to one result per output.
     notes : str
-        What is supported, for the page of operators.
+        Supported attributes and operands, for the page of operators.
     layout : Layout
     keeps_range : bool
         The output holds values of the input only, and takes over its parameters.

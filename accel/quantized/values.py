@@ -1,4 +1,4 @@
-"""What the tensors of a network stand for while a graph is built from it."""
+"""Meanings of a network's tensors while a graph is built from it."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def _twice(low: Lowering, name: str, twice: bool) -> str:
 
 
 def _factor(low: Lowering, op: Operator, x: Integers) -> float:
-    """What the scales of the weights are multiplied by; the sums of ConvInteger and MatMulInteger are integers."""
+    """Factor of the weights' scales: the input's, or 1 for ConvInteger and MatMulInteger, whose sums are integers."""
     return 1.0 if op.kind.endswith("Integer") else low.parameters(x)[0]
 
 

@@ -17,7 +17,7 @@ SMALLEST_MULTIPLIER = 2.0**-24
 def weight_scales(
     weight: NDArray[np.float32], bias: NDArray[np.floating], scale_in: float, scale_out: float
 ) -> NDArray[np.float32]:
-    """Symmetric scale of each output channel: ``max|w| / 127``, not below what the output can resolve.
+    """Symmetric scale of each output channel: ``max|w| / 127``, not finer than the output's resolution.
 
     Parameters
     ----------
@@ -52,6 +52,6 @@ def quantize_weights(
 
 
 def quantize_bias(bias: NDArray[np.floating], scales: NDArray[np.float64], mode: RequantMode) -> Quantization:
-    """A bias at the scales of the sums; what does not fit int32 is the lowering's to refuse."""
+    """A bias at the scales of the sums; the lowering refuses one that does not fit int32."""
     steps = np.clip(round_real(bias.astype(np.float64) / scales, mode), -INT32_MAX, INT32_MAX)
     return Quantization(scales.astype(np.float32), np.zeros(1, np.int64), "int32", 0, steps.astype(np.int64))

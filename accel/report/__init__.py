@@ -1,1 +1,1 @@
-"""What is told to people of networks, programs and runs."""
+"""Facts about networks, programs and runs, for people to read."""

@@ -1,4 +1,4 @@
-"""What a network or a program consists of, operator by operator."""
+"""The parts of a network or a program, operator by operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run's cycles and bytes went: one row per layer, and SCALE-Sim's formula beside it."""
+"""Cycles and bytes of a run: one row per layer, and SCALE-Sim's formula beside it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accel.program.program import LayerInfo, Program
 
 
 class Timed(Protocol):
-    """What a report needs of a run: cycles of the instructions in program order, and the run's length."""
+    """The figures of a run that a report needs: its length, and cycles of the instructions in program order."""
 
     @property
     def total_cycles(self) -> int:
@@ -55,7 +55,7 @@ class LayerRow:
     scalesim_cycles : int
         Weight-stationary cycles of SCALE-Sim (`scalesim_cycles`), 0 for layers without weights.
     bound : str
-        What the layer's own instructions occupy for most of its cycles: "array", "depthwise", "post", "load" or
+        Unit that the layer's own instructions occupy for most of its cycles: "array", "depthwise", "post", "load" or
         "store"; "latency" if nothing is occupied for longer than any of them.
     """
 
@@ -183,7 +183,7 @@ _GROUPS = {
 
 
 def bounds_of(program: Program, run: Timed, periods: list[Periods]) -> list[str]:
-    """What holds each layer back: see `LayerRow.bound`."""
+    """The unit that holds each layer back: see `LayerRow.bound`."""
     opcodes, layers = _opcodes(program), np.array(program.instruction_layers)
     return [
         _bound(run, mine, {name: np.flatnonzero((opcodes == o) & (layers == i)) for name, o in _GROUPS.items()})

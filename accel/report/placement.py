@@ -1,4 +1,4 @@
-"""Where the operators of a network run, and what part of its work the host has."""
+"""Placement: where the operators of a network run, and the host's share of the work."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from accel.program.program import OperatorInfo
 
 @dataclass(frozen=True)
 class HostShare:
-    """The host's part of a network, which no cycle count of the machine contains.
+    """The host's part of a network, which the machine's cycle counts leave out.
 
     Parameters
     ----------
     operators : tuple of OperatorInfo
-        What the host computes, and why.
+        Operators on the host, with the reason for each.
     macs : int
         Its products of a weight and an input.
     share : float

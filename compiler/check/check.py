@@ -30,7 +30,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Report:
-    """What was proven.
+    """Facts that were proven.
 
     Parameters
     ----------

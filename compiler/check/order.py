@@ -1,4 +1,4 @@
-"""Happens-before: in which order a program's instructions issue and complete, whatever the memory's timing.
+"""Happens-before: the order in which a program's instructions issue and complete, for any timing of the memory.
 
 The proofs use only what the machine guarantees:
 
@@ -76,7 +76,7 @@ class Order:
     rank : ndarray (instructions,)
         Position of each instruction in its unit's list.
     clock : ndarray (instructions, units)
-        Instructions of each unit that have completed when this one issues, whatever the timing.
+        Instructions of each unit that have completed when this one issues, for any timing.
     """
 
     def __init__(self, instructions: Sequence[Instruction], producers: Table):

@@ -41,7 +41,7 @@ def tile_source(build: Build, index: int, operand: int, tile: Tile, chunks: Span
 
 
 def band_source(build: Build, index: int, band: int, tile: Tile) -> Source:
-    """What a tile needs of the input of a pair's array layer; the buffer holds what the whole band needs."""
+    """Input of a tile of a pair's array layer; the buffer holds the input of the whole band."""
     plan = build.layer_plan(index)
     areas, needed = plan.input_areas[0], plan.input_part(tile)
     if areas is None:

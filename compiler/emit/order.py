@@ -58,7 +58,7 @@ Item: TypeAlias = GroupItem | TileItem | GatherItem
 
 
 def work_order(plan: Plan, config: ArchConfig) -> list[list[Item]]:
-    """What is built from where a layer begins to where the next one does, for each layer; followers begin nowhere."""
+    """For each layer, the items from its beginning to the next layer's; followers have none of their own."""
     order = _Order(plan, config)
     for index, layer_plan in enumerate(plan.layers):
         order.begin()
@@ -162,14 +162,14 @@ def _order_alone(order: _Order, index: int) -> None:
 
 
 class _Slot(NamedTuple):
-    """What the array makes, and what the engine makes of it in the next slot."""
+    """Outputs of the array, and those that the engine makes of them in the next slot."""
 
     made: list[GroupItem]
     used: list[GroupItem]
 
 
 def _order_pair(order: _Order, index: int) -> None:
-    """Both layers of a pair: whatever the array makes next, the engine works beside it on what was made last."""
+    """Both layers of a pair: while the array makes a slot's outputs, the engine reads those of the slot before."""
     behind: list[GroupItem] = []
     for slot in (_band_slots if index in order.plan.pairs else _tile_slots)(order.plan, order.config, index):
         for item in interleaved(slot.made, behind):

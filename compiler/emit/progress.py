@@ -1,4 +1,4 @@
-"""What has been built so far, and after which of its steps memory may be read or overwritten."""
+"""The steps and loads so far, and the step after which each part of memory may be read or overwritten."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Progress:
 
 
 class Turns:
-    """Whose turn it is, of buffers and accumulator banks."""
+    """Turns: the next of several buffers or accumulator banks."""
 
     def __init__(self) -> None:
         self._banks = Counter[range]()
@@ -99,7 +99,7 @@ class Turns:
 
 
 class Build(NamedTuple):
-    """What functions that make steps share: what to build, and what has been built."""
+    """Shared state of the functions that make steps: the plan, and the steps and loads so far."""
 
     network: Network
     plan: Plan

@@ -59,7 +59,7 @@ class BlockLoad:
 
 
 class _SpadLoad:
-    """What loads to the scratchpad have in common: they bring their own address."""
+    """The base of loads to the scratchpad, which bring their own address."""
 
     memory: ClassVar[Memory] = Memory.SPAD
     words: ClassVar[int] = 0

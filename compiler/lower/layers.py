@@ -1,4 +1,4 @@
-"""What the compiler schedules: layers of a network in terms of the machine's two compute units."""
+"""Layers, which the compiler schedules: a network in terms of the machine's compute units."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ FILL = 128
 
 ComputeLayer: TypeAlias = ArrayLayer | VectorLayer
 AnyLayer: TypeAlias = ComputeLayer | MoveLayer
-"""What a network consists of."""
+"""Any layer of a network."""
 
 
 def product_shape(layer: AnyLayer) -> Product:

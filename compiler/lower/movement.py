@@ -1,6 +1,6 @@
 """Operations that only move bytes: seen in place, copied by the post unit, or gathered from external memory.
 
-What is cheapest is chosen in this order:
+Each operation takes the first way that is possible:
 
 * nothing moves: a reshape that keeps height, width and channels, a slice of whole channel chunks (its readers skip the
   rest), a concatenation of whole chunks (its producers write to their places);
@@ -89,7 +89,7 @@ class Movement:
                 self._wanted.update(node.inputs)
 
     def lower(self, node: Node) -> tuple[Sequence[VectorLayer | MoveLayer], str, str]:
-        """The layers that make the node's output, if anybody who computes wants it; their unit, and why."""
+        """The layers that make the node's output, if a layer or the host reads it; their unit, and why."""
         if node.output in self._gathered:
             self._move(node)
             if node.output in self._wanted:

@@ -1,4 +1,4 @@
-"""What runs where: how each operation is lowered to layers. What the table lacks is the host's."""
+"""The unit of each operation, and its lowering to layers. The host computes the operations that the table lacks."""
 
 from __future__ import annotations
 

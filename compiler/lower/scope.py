@@ -1,4 +1,4 @@
-"""What lowering a node needs to know of the graph around it."""
+"""The graph around a node that is being lowered."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from compiler.lower.layers import IDENTITY, Operand, Record, Region, VectorLayer
 from compiler.lower.scope import Scope
 
 Fields: TypeAlias = Callable[[Scope, Any], dict[str, Any]]
-"""What an operation sets in its layer."""
+"""Fields that an operation sets in its layer."""
 
 
 def lower_vector(scope: Scope, node: Node, fields: Fields) -> VectorLayer:

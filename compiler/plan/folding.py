@@ -28,7 +28,7 @@ class TapRow(NamedTuple):
 
 
 def tap_rows(layer: ArrayLayer, chunk: Chunk) -> list[TapRow]:
-    """What one word of a folded chunk is made of; `ky` of a word of columns is 0."""
+    """Parts of one word of a folded chunk; `ky` of a word of columns is 0."""
     channels, width = layer.input_shape[2], layer.window.kernel[1]
     if not chunk.by_position:
         return [TapRow(0, chunk.first, chunk.first + chunk.taps, 0)]

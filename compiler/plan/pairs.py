@@ -2,7 +2,7 @@
 
 Array and depthwise engine work at the same time if the engine has one group of channels to itself while the array makes
 the next. A depthwise layer needs all rows around an output but only one group of channels. The tensor between the two
-layers therefore lives in two rooms for one group of a band of rows each, and never in external memory. Rows that two
+layers therefore has two buffers, each for one group of a band of rows, and no place in external memory. Rows that two
 bands need are made twice; bands are as high as the scratchpad allows.
 
 Units that use the same port of a bank take turns, so that the array layer's input, the tensor between and the output

@@ -43,7 +43,7 @@ class LayerPlan:
         return self.chunks[0].folded
 
     def input_part(self, tile: Tile) -> Tile:
-        """What a tile buffer of the input holds for an output tile (folded by columns: input rows, output columns)."""
+        """Tile of the input in its buffer for an output tile (folded by columns: input rows, output columns)."""
         if self.chunks[0].by_position:
             return tile
         part = input_tile(self.layer, tile)
@@ -110,7 +110,7 @@ class Plan:
     trailing: set[int]
 
     def view(self, value: str, shape: Hwc) -> View:
-        """All of a resident value, whatever it is a part of."""
+        """All of a value that is resident, or a part of a resident value."""
         place = self.network.place(value)
         height, width, _ = self.network.shapes[place.whole]
         y, x = place.origin

@@ -1,7 +1,7 @@
 """Footprints: exactly which words, bytes and bank ports an instruction uses, derived from its fields alone.
 
 Every address pattern of the machine is a sum of independent loop offsets, and the validity of a window's taps is
-separable in y and x. A footprint is therefore a Minkowski sum of small offset sets, merged to intervals on the way;
+separable in y and x. A footprint is therefore a Minkowski sum of small offset sets, merged to intervals set by set;
 its extremes are the sums of the sets' extremes, so that bounds are known before anything is enumerated.
 """
 
@@ -35,7 +35,7 @@ class Access(IntEnum):
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one instruction uses; spaces that it does not use are absent.
+    """Words, bytes and ports of one instruction; spaces that it does not use are absent.
 
     Parameters
     ----------

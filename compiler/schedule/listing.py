@@ -142,7 +142,7 @@ def _part(work: Work) -> str:
 
 
 def _loaded(network: Network, load: Load, numbers: Mapping[str, str]) -> str:
-    """What a load brings."""
+    """Contents of a load."""
     match load:
         case BlockLoad(key=WeightsKey(channel=first, block=block)):
             return f"weights {first}:{first + load.word_bytes}, block {block}"
@@ -185,7 +185,7 @@ def _runs(numbered: Sequence[tuple[int, Instruction]]) -> list[list[tuple[int, I
 
 
 def _moved(instructions: Sequence[Instruction], config: ArchConfig) -> str:
-    """What instructions write and read."""
+    """Memories that instructions write and read, with addresses."""
     touched = [footprint(config, instruction) for instruction in instructions]
     written, read = _hulls([t.writes for t in touched]), _hulls([t.reads for t in touched])
     sums = instructions[0].opcode in (Opcode.EXEC, Opcode.DEPTHWISE)

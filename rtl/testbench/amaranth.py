@@ -23,7 +23,7 @@ CLOCK_PERIOD_SECONDS = 1e-8
 
 
 class Bench:
-    """The machine, its memories and what was seen."""
+    """The machine, its memories and the events of the run."""
 
     def __init__(self, config: ArchConfig, memory: npt.NDArray[np.uint8], stalls_seed: int | None):
         self.machine = machine = Accelerator(config, verification=True)

@@ -99,6 +99,6 @@ def _parse(text: str) -> tuple[list[dict[Unit, npt.NDArray[np.int64]]], list[int
 
 
 def _read_hex(path: Path) -> npt.NDArray[np.uint8]:
-    """What $writememh wrote: hexadecimal bytes between comments."""
+    """The memory in a file of $writememh: hexadecimal bytes between comments."""
     lines = (line.split("//")[0] for line in path.read_text().splitlines())
     return np.frombuffer(bytes.fromhex("".join(lines)), np.uint8)

@@ -1,4 +1,4 @@
-"""What every co-simulation takes and returns."""
+"""Arguments and results of every co-simulation."""
 
 from __future__ import annotations
 

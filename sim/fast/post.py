@@ -84,7 +84,7 @@ def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, record
 
 @kernel
 def _tabulate(row: Row, operands: Any) -> None:
-    """What each byte contributes as the first tap, and as any later one: rescaled, negated or cut to a factor.
+    """Contribution of each byte as the first tap, and as a later one: rescaled, negated or cut to a factor.
 
     In an interpolation every tap has a row of its own: 2 * ky + kx.
     """

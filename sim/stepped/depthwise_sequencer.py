@@ -1,4 +1,4 @@
-"""DEPTHWISE's sequencers in the stepped engine, one cycle at a time: which taps, words and outputs come when.
+"""DEPTHWISE's sequencers in the stepped engine, one cycle at a time: the cycle of each tap, word and output.
 
 Two places move over the rows of all tiles, a step per cycle: one of the row stream, and `lead_steps` behind it that of
 the outputs.
@@ -26,7 +26,7 @@ STREAM, OUTPUT = 15, 18
 """First of three registers each: step within the row, row within the tile, tile."""
 
 READ_WORD, STEPPED = 21, 22
-"""What this cycle did: the tap word that it read (-1: none), whether it made a step."""
+"""Actions of this cycle: the tap word that it read (-1: none), whether it made a step."""
 
 REGISTERS = 23
 

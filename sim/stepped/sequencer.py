@@ -1,4 +1,4 @@
-"""EXEC's sequencers in the stepped engine, one cycle at a time: which words and pixels come when."""
+"""EXEC's sequencers in the stepped engine, one cycle at a time: the cycle of each word and pixel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOW, NOW_TILE, PIXEL, PIXELS = range(6, 10)
 """The tile NOW_TILE of instruction NOW, of whose PIXELS some were read."""
 
 STARTED, READ_WORD, READ_PIXEL = range(10, 13)
-"""What this cycle did: a tile started; a weight word, a pixel (-1: none)."""
+"""Actions of this cycle: a tile started; a weight word, a pixel (-1: none)."""
 
 REGISTERS = 13
 
@@ -72,8 +72,8 @@ def sequence_exec(s: Any, clock: Any, rows: int, row: Row, cycle: int) -> tuple[
     Returns
     -------
     free, end : int
-        Cycle from which the next EXEC can issue, and the one after the last pixel. Sequencers and clock stay at the
-        former, the latter is looked up ahead.
+        Cycle from which the next EXEC can issue, and the one after the last pixel. Sequencers and clock stop at
+        `free`; a copy of the sequencers finds `end`.
     """
     while clock[0] < cycle:
         clock[0] += 1

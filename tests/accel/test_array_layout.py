@@ -1,4 +1,4 @@
-"""Layouts of arrays beside a graph's tensors: by hand, round trips, and what tensors refuse."""
+"""Layouts of arrays beside a graph's tensors: worked examples, round trips, and layouts that tensors refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Summaries of graphs and programs: numbers by hand, totals, tables that fit 120 columns."""
+"""Summaries of graphs and programs: numbers from worked examples, totals, tables that fit 120 columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of memories against the configuration, and against what docs/architecture.md says."""
+"""The table of memories against the configuration, and against the table in docs/architecture.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports: rows that sum to the run, traffic by hand, and SCALE-Sim's formula by hand."""
+"""Reports: rows that sum to the run, and worked examples of traffic and of SCALE-Sim's formula."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command does what it says: files, tables and --json."""
+"""Every command writes its files and prints its tables and its JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host's share: by hand, of compiled networks, and in what the command line prints."""
+"""The host's share: in worked examples, of compiled networks, and in the command line's output."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
     )
     outputs = [subprocess_run(code=code).stdout.splitlines() for _ in range(3)]
     assert {lines[-2] for lines in outputs} == {"0"}
-    # 0.2 s on an idle machine; time of this process only, whatever else runs.
+    # 0.2 s on an idle machine; time of this process only.
     assert min(float(lines[-1]) for lines in outputs) < 0.8
 
 

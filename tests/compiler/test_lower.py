@@ -1,4 +1,4 @@
-"""Lowering: zero points in biases, exact means, what remains for the host."""
+"""Lowering: zero points in biases, exact means, operators that the host computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moving operations: random networks equal the reference, and what need not move does not."""
+"""Operations that move bytes: random networks equal the reference, and no bytes move without need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as a divergence, by changing the Verilog's results by hand; no Verilog runs."""
+"""Each kind of divergence, made by changing the Verilog's results after the run; no Verilog runs here."""
 
 from __future__ import annotations
 

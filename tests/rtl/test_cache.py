@@ -1,4 +1,4 @@
-"""The cache of Verilog and simulators, and what happens without the tools."""
+"""The cache of Verilog and simulators, and the errors without the tools."""
 
 from __future__ import annotations
 

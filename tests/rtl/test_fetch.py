@@ -1,4 +1,4 @@
-"""Fetch and dispatch against docs/timing.md, and what becomes of programs that cannot be fetched or decoded."""
+"""Fetch and dispatch against docs/timing.md, and the errors of programs that cannot be fetched or decoded."""
 
 from __future__ import annotations
 

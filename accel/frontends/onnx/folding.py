@@ -79,7 +79,7 @@ def infer_shapes(model: onnx.ModelProto, *, strict: bool) -> dict[str, Shape]:
 
 
 def _fold_once(model: onnx.ModelProto, constants: Arrays, shapes: dict[str, Shape]) -> bool:
-    """Evaluate what is constant now; whether anything was."""
+    """Evaluate the nodes that are constant now; True if there were any."""
     from onnx import numpy_helper
 
     kept, found = [], False
@@ -114,7 +114,7 @@ def _evaluated(
 
 
 def _shape_of(node: onnx.NodeProto, shape: Shape) -> NDArray[np.int64]:
-    """What Shape or Size of a tensor of known shape gives."""
+    """The result of Shape or Size, whose input has a known shape."""
     if node.op_type == "Size":
         return np.array(math.prod(shape), dtype=np.int64)
     bounds = {attribute.name: attribute.i for attribute in node.attribute}

@@ -59,7 +59,7 @@ def is_same(first: Quantization, second: Quantization) -> bool:
 
 
 def quantize_constant(op: Operator, real: NDArray[Any], found: Quantization) -> NDArray[np.int64]:
-    """What QuantizeLinear makes of constant weights: ties to even, saturated."""
+    """Constant weights as QuantizeLinear makes integers of them: ties to even, saturated."""
     if found.kind not in _RANGES:
         raise op.error(f"constants must become int8 or uint8, got {found.kind}")
     rank = max(real.ndim, 1)

@@ -86,7 +86,7 @@ def read_quantized_onnx(source: ModelSource, shapes: Shapes | None = None) -> Gr
 
 
 def checked(read: Callable[[], Result]) -> Result:
-    """The result of reading, whatever a damaged model makes it raise."""
+    """The result of `read`; any error that a damaged model causes becomes a `ModelError`."""
     try:
         with np.errstate(over="raise", invalid="raise", divide="raise"):
             return read()

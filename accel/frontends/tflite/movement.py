@@ -90,7 +90,7 @@ def strided_slice(op: Operation) -> None:
 
 
 def _picks(op: Operation, spec: list[tuple[int, int, int]]) -> list[range]:
-    """What (begin, end, stride) and the masks select along the input's axes, as Python's indexing would."""
+    """Indices that (begin, end, stride) and the masks select along the input's axes, as in Python's indexing."""
     shape, options, picks = op.tensor(0).shape, op.options, list[range]()
     places = [1 << number for number in range(len(spec))]
     named = sum(not place & (options.NewAxisMask() | options.EllipsisMask()) for place in places)
@@ -177,7 +177,7 @@ def gather(op: Operation) -> None:
 
 
 def _rows(shape: Shape, places: NDArray[np.integer[Any]], batch: int) -> NDArray[np.int32]:
-    """What a gather along the last axis of `shape` selects when all its axes are merged."""
+    """Indices of a gather along the last axis of `shape` after all its axes are merged."""
     rows = np.arange(math.prod(shape), dtype=np.int32).reshape(math.prod(shape[:batch]), -1, shape[-1])
     groups = zip(rows, places.reshape(len(rows), -1), strict=True)
     return np.concatenate([group.take(numbers, -1).reshape(-1) for group, numbers in groups])

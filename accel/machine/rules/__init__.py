@@ -1,5 +1,5 @@
 """The rules that a single instruction must keep on a machine: the checker and the simulator refuse by them.
 
-What two instructions must keep is in `compiler.check.check`. Every rule compares columns of the decoded program, so
+Rules of two instructions are in `compiler.check.check`. Every rule compares columns of the decoded program, so
 that all instructions are checked at once.
 """

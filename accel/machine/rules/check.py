@@ -19,7 +19,7 @@ from accel.machine.rules.transfers import dram_rules, load_rules, store_rules
 def check_rules(
     config: ArchConfig, table: Table, *, dram_bytes: int = DRAM_BYTES, most_steps: int | None = None
 ) -> None:
-    """Prove that every instruction alone means something on a machine and stays inside of its memories.
+    """Prove that each instruction by itself is defined on a machine and stays inside of its memories.
 
     Parameters
     ----------

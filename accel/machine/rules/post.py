@@ -112,5 +112,5 @@ def _within(values: Column, low: int, high: int) -> Mask:
 
 
 def _but_got(what: str, *columns: Column) -> Callable[[int], str]:
-    """A sentence that ends with the values of some columns."""
+    """A function from an instruction to a sentence that ends with the values of some columns."""
     return lambda i: f"{what}, got {' and '.join(str(column[i]) for column in columns)}"

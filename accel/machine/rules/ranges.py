@@ -65,7 +65,7 @@ def _axis(rows: Rows, axis: str, size: str, prefix: str) -> Range:
 
 
 def outside(field: str, space: Space, size: int, low: int, high: int) -> str:
-    """What is wrong with an instruction whose `field` and strides lead to `low` .. `high`."""
+    """The error for an instruction whose `field` and strides lead to `low` .. `high`."""
     return f"{field} and its strides must stay within {space.name} 0..{size - 1}, got {low}..{high}"
 
 

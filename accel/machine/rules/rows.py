@@ -43,7 +43,7 @@ class Rows:
 
     @classmethod
     def of(cls, opcode: Opcode, table: Table) -> Rows:
-        """Those of a whole program."""
+        """The instructions of this opcode in a whole program."""
         at = np.flatnonzero(table[:, 0] == opcode)
         return cls(opcode, at, table[at])
 
@@ -67,7 +67,7 @@ class Rows:
         return {field.name: int(value) for field, value in zip(FIELDS[self.opcode], self.table[i], strict=False)}
 
     def broken(self, i: int, sentence: str) -> Broken:
-        """The i-th instruction breaks a rule; `sentence` goes on after its name."""
+        """The i-th instruction breaks a rule; `sentence` follows the instruction's name in the message."""
         return Broken(int(self.at[i]), f"instruction {self.at[i]}: {self.opcode.name} {sentence}")
 
     def refuse(self, bad: Mask, sentence: Callable[[int], str]) -> Iterator[Broken]:

@@ -36,7 +36,7 @@ def depthwise_rules(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
 
 
 def engine_rules(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
-    """What the depthwise engine can execute, wherever the words lie (docs/architecture.md, "DEPTHWISE")."""
+    """Rules of the depthwise engine that do not depend on addresses (docs/architecture.md, "DEPTHWISE")."""
     taps, step, dilation = rows["kx_count"], rows["x_step"], rows["x_dilation"]
     if not config.depthwise_taps:
         yield from rows.refuse(

@@ -1,4 +1,4 @@
-"""What all operations have in common: names, arity, checks."""
+"""The base of all operations: names, arity, checks."""
 
 from __future__ import annotations
 
