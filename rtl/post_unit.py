@@ -25,7 +25,7 @@ LEVELS = loop_levels(Opcode.POST)
 class PostUnit(wiring.Component):
     """`post_lanes` lanes of post-processing: one tap of one group of channels per cycle.
 
-    A loop nest makes one step per cycle; the step, with all that its instruction says about it, then travels through
+    A loop nest makes one step per cycle; the step, with fields of its instruction, then travels through
     the stages of `rtl.post_lane`, so that the steps of several instructions may follow each other without a gap.
 
     Members

@@ -24,7 +24,7 @@ _READERS: dict[str, Callable[[str | os.PathLike[str]], Graph]] = {
 
 
 def load_model(path: str | os.PathLike[str]) -> Graph:
-    """Read a quantized network; the file's suffix tells its format, its content that of a graph file of another name.
+    """Read a quantized network: .tflite and .onnx files by their suffix, graph files by their content.
 
     Parameters
     ----------

@@ -13,4 +13,4 @@ LOOPS: Mapping[Opcode, tuple[str, ...]] = {
     Opcode.STORE: ("outer_count", "row_count", "row_words"),
     Opcode.DEPTHWISE: ("ky_count", "oy_count", "row_steps"),
 }
-"""Fields whose product are an instruction's steps: words, or for EXEC weight tiles times pixels; 2**58 at most."""
+"""Fields whose product counts an instruction's steps: words, or for EXEC weight tiles times pixels; 2**58 at most."""

@@ -40,7 +40,7 @@ class OnChipMemory:
     Parameters
     ----------
     words : int
-        What its addresses number: words, for PARAM channel records; 0 if the machine does not have the memory.
+        Number of addresses: of words, for PARAM of channel records; 0 if the machine does not have the memory.
     lanes : int
         Values per word.
     lane_bytes : int

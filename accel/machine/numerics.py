@@ -45,11 +45,11 @@ INTERPOLATION_ONE = 2**10
 """Weights of an interpolation along one axis are in units of one 1024th."""
 
 Int64: TypeAlias = Any
-"""An int64 array, or an int64 scalar under numba; a type that both readings satisfy does not exist."""
+"""An int64 array, or an int64 scalar under numba; no static type covers both."""
 
 
 class RequantMode(StrEnum):
-    """How int32 sums are rounded to int8, in the order of `code`: programs and files rely on it."""
+    """How int32 sums are rounded to int8, in the order of `code`; programs and files rely on this order."""
 
     TFLITE = "tflite"
     SINGLE = "single"

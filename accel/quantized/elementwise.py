@@ -1,4 +1,4 @@
-"""Lowering operators of two or more tensors that broadcast, and what multiplies and adds per channel."""
+"""Lowering operators of two or more tensors that broadcast, and factors and offsets per channel."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Apply = Callable[[Integers], Integers]
 
 
 def moved(low: Lowering, op: Operator, apply: Apply, position: int = 0) -> Value:
-    """A movement of one input: of integers now, of what has none yet when it gets them."""
+    """A movement of one input: of its integers now, or when it gets them."""
     value = low.value(op, position)
     if isinstance(value, Real) and value.default is None:
         source = value
@@ -111,7 +111,7 @@ def concat(low: Lowering, op: Operator) -> Value:
 
 
 def _joined(low: Lowering, parts: Sequence[Integers], axis: int, name: str) -> Integers:
-    """Integers of one kind, one after the other, in memory as the largest part is."""
+    """Integers of one kind, one after the other; memory has the order of the largest part."""
     lead = max(parts, key=lambda part: math.prod(part.shape))
     order = lead.view.axes or tuple(range(len(lead.shape)))
     names = []

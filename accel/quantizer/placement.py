@@ -24,8 +24,8 @@ SUMS = (
 def real_tensors(network: Network) -> set[str]:
     """Results that need no integers of their own.
 
-    Two kinds: what only a Relu or a Clip reads, which then limits the integers of the operator before; and what lies
-    between one tensor and a function of it alone, which is one table.
+    Two kinds: a result that only a Relu or a Clip reads, which then limits the integers of the operator before; and a
+    result on the path from one tensor to a function of that tensor alone, since the whole path is one table.
     """
     readers = network.readers()
     roots: dict[str, str] = {}

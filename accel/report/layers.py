@@ -179,7 +179,7 @@ _GROUPS = {
     "load": Opcode.LOAD,
     "store": Opcode.STORE,
 }
-"""Names of what may hold a layer back, and the instructions that it executes."""
+"""Units that may hold a layer back, and the opcode that each of them executes."""
 
 
 def bounds_of(program: Program, run: Timed, periods: list[Periods]) -> list[str]:

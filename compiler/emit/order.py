@@ -136,7 +136,7 @@ class _Order:
             self.build(self._tail.popleft())
 
     def _finish_tile(self, item: GroupItem) -> None:
-        """All channels of a tile are there: go on with a vector layer that follows."""
+        """All channels of a tile are done: add the tiles of a following vector layer that can run now."""
         done, follower = self._done[item.layer], item.layer + 1
         done.append(item.tile)
         if follower in self._waiting:
@@ -181,7 +181,7 @@ def _order_pair(order: _Order, index: int) -> None:
 
 
 def interleaved(first: Sequence[GroupItem], second: Sequence[GroupItem]) -> list[GroupItem]:
-    """All of both sequences, each in its order, evenly spread."""
+    """Both sequences merged, each in its own order, evenly spread."""
     places = [((i + 1) * len(second), 0, item) for i, item in enumerate(first)]
     places += [((i + 1) * len(first), 1, item) for i, item in enumerate(second)]
     return [item for _, _, item in sorted(places, key=lambda place: place[:2])]

@@ -62,7 +62,7 @@ def test_commands(files: Path, shared_models: Path) -> None:
 
 
 def test_demo(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The numbers are those of the result, not what a demo that went well would print."""
+    """The command prints the counts in the result, not a fixed 0."""
 
     def fake(*args: Any) -> DemoResult:
         verification = Verification(1_015_808, 123_456, 123_456_789, {}, 12_345, 67, 8)

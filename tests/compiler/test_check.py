@@ -186,7 +186,7 @@ def test_program_and_constants_must_not_be_overwritten() -> None:
 
 
 def test_semaphores_are_bounded_by_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a token back LOAD runs ahead of EXEC by what EXEC's queue holds, and the one being completed."""
+    """Without a token back, LOAD runs ahead of EXEC by the length of EXEC's queue and one instruction more."""
     round_ = [LOAD.replace(memory=Memory.WBUF, address=8, signal=1 << Unit.EXEC), EXEC.replace(wait=1 << Unit.LOAD)]
     assert check(TINY, round_ * 30).tokens == {"LOAD -> EXEC": TINY.queue_depth + 1}
     monkeypatch.setattr(order, "SEMAPHORE_BITS", 3)

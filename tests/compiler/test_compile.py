@@ -37,7 +37,7 @@ def depthwise(channels: int, kernel: tuple[int, int], **fields: Any) -> Any:
 
 
 def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
-    """What is special about the way in which a graph runs."""
+    """Features of the plan by which a graph runs."""
     planned = planner.plan_network(lower.lower(graph, config), config)
     for layer in planned.layers:
         if len(layer.tiles) > 1:

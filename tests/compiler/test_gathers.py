@@ -21,7 +21,7 @@ def gather_layer(locations: np.ndarray, sources: int = 1) -> MoveLayer:
 
 
 def executed(config: ArchConfig, layer: MoveLayer, memory: np.ndarray, sources: list[int], words: int) -> np.ndarray:
-    """What the LOADs and STOREs of a gather leave in external memory, byte by byte."""
+    """External memory after the LOADs and STOREs of a gather, byte by byte."""
     fills = {value: len(memory) - 256 + value % 256 for value in gather.fill_values(layer.locations)}
     moves = gather.Gather(config, layer, sources, fills)
     spad, result = np.zeros((words, config.rows), np.int8), np.zeros(layer.locations.size, np.int8)

@@ -35,7 +35,7 @@ SMALL = replace(
 
 
 def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
-    """What is special about the pairs of a network."""
+    """Features of the pairs of a network."""
     network_ = lower(graph, config)
     planned = planner.plan_network(network_, config)
     for index in planned.followers:
@@ -175,7 +175,7 @@ def test_directed_pairs_equal_the_reference(case: str) -> None:
 
 
 def test_the_engine_works_beside_the_array() -> None:
-    """Not only values: in a pair, most of the engine's cycles are the array's, too."""
+    """Array and engine work at the same time in most of the engine's cycles."""
     make, config, _ = CASES["tiles, then a pair, then a layer"]
     program = compile_graph(make(), config)
     opcodes = [instruction.opcode for instruction in decode(program.code)]

@@ -128,7 +128,7 @@ def runs(config: ArchConfig) -> Iterator[tuple[bytes, int, NDArray[np.uint8]]]:
 
 
 def diverges(config: ArchConfig) -> str | None:
-    """What co-verification finds first, None if all are equal."""
+    """The first difference that co-verification finds, None if there is none."""
     for code, address, memory in runs(config):
         try:
             results = execute_both(config, code, address, memory, "amaranth")

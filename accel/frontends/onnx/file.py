@@ -26,7 +26,7 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> onnx.ModelPr
     source : path or bytes
         Data in other files must lie in the folder of the model, or below it.
     shapes : mapping of str to tuple of int, optional
-        Sizes of inputs; the first size is 1 where nothing else is said.
+        Sizes of inputs; a free first size becomes 1 by default.
 
     Raises
     ------

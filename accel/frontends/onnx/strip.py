@@ -62,7 +62,7 @@ class Stripper:
         return self.source.value(name)
 
     def constant(self, op: Operator, name: str) -> NDArray[Any]:
-        """A constant that must be one."""
+        """The value of a name that must be a constant."""
         value = self.value(self.name(name))
         if value is None:
             raise op.error(f"input {name!r} must be a constant")

@@ -21,7 +21,7 @@ REFLECT, SYMMETRIC = 0, 1
 
 
 def reshape(op: Operation) -> None:
-    """RESHAPE, SQUEEZE, EXPAND_DIMS: the output's shape says it all."""
+    """RESHAPE, SQUEEZE, EXPAND_DIMS: the output has another shape and the same elements."""
     op.define(op.value(0))
 
 
