@@ -23,6 +23,7 @@ from accel.network.nodes import (
     Clamp,
     Conv2d,
     FullyConnected,
+    HostOperator,
     MaxPool2d,
     Multiplier,
     Node,
@@ -47,26 +48,31 @@ __all__ = [
     "Softmax",
     "Tensor",
 ]
+DTYPES = ("int8", "float32", "int64", "int32", "bool")
+"""Types of activations; the machine knows the first one only."""
+
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An int8 activation.
+    """An activation: int8, or for the host alone real numbers and other integers.
 
     Parameters
     ----------
     name : str
     shape : tuple of int
-        ``(1, height, width, channels)`` or ``(1, features)``.
+        ``(1, height, width, channels)`` or ``(1, features)`` if it is int8, otherwise any.
     scale : float
-        Positive, exactly a float32.
+        Positive, exactly a float32; 1.0 unless the tensor is int8.
     zero_point : int
-        In [-128, 127].
+        In [-128, 127]; 0 unless the tensor is int8.
     unsigned : bool
         The model's own file holds these integers as uint8, larger by 128.
     source : ArrayLayout or None
         The model's own shape and order of axes, where the tensor is an input or output of a model that was read.
+    dtype : str
+        One of `DTYPES`.
     """
 
     name: str
@@ -75,14 +81,22 @@ class Tensor:
     zero_point: int
     unsigned: bool = False
     source: ArrayLayout | None = None
+    dtype: str = "int8"
 
     def check(self) -> None:
         """Raise `GraphError` unless every field is in its range."""
         where = f"tensor {self.name!r}"
         if not (isinstance(self.name, str) and self.name):
             raise GraphError(f"tensor name must be a text that is not empty, got {self.name!r}")
+        if self.dtype not in DTYPES:
+            raise GraphError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         positive = all(type(size) is int and 0 < size < 2**24 for size in self.shape)
-        if not (len(self.shape) in (2, 4) and positive and self.shape[0] == 1 and math.prod(self.shape) < 2**31):
+        if self.dtype != "int8":
+            if not (positive and math.prod(self.shape) < 2**31):
+                raise GraphError(f"{where}: shape must be positive sizes, got {self.shape!r}")
+            if (self.scale, self.zero_point, self.unsigned) != (1.0, 0, False):
+                raise GraphError(f"{where}: {self.dtype} must have scale 1.0 and zero_point 0, got {self.parameters}")
+        elif not (len(self.shape) in (2, 4) and positive and self.shape[0] == 1 and math.prod(self.shape) < 2**31):
             raise GraphError(
                 f"{where}: shape must be (1, height, width, channels) or (1, features), got {self.shape!r}"
             )
@@ -166,7 +180,7 @@ class Graph:
 
     def producer(self, tensor: str) -> Node | None:
         """The node that writes `tensor`; None for an input of the graph."""
-        return next((node for node in self.nodes if node.output == tensor), None)
+        return next((node for node in self.nodes if tensor in node.outputs), None)
 
     def consumers(self, tensor: str) -> tuple[Node, ...]:
         """The nodes that read `tensor`, in order."""
@@ -193,15 +207,19 @@ class Graph:
             for name in node.inputs:
                 if name not in known:
                     raise node.error(f"input must be a graph input or the output of an earlier node, got {name!r}")
-            if node.output in known or node.output not in self.tensors:
-                raise node.error(f"output must be a declared tensor that nothing else writes, got {node.output!r}")
-            known.add(node.output)
+            for name in node.outputs:
+                if name in known or name not in self.tensors:
+                    raise node.error(f"output must be a declared tensor that nothing else writes, got {name!r}")
+                known.add(name)
         if unwritten := sorted(set(self.tensors) - known):
             raise GraphError(f"every tensor must be an input or written by a node, got {unwritten!r}")
 
     def _check_tensors(self, node: Node) -> None:
         """Shapes and quantization parameters around one node."""
         sources, result = [self.tensors[name] for name in node.inputs], self.tensors[node.output]
+        self._check_types(node)
+        if isinstance(node, HostOperator):
+            return
         shape = node.output_shape(*(source.shape for source in sources))
         if result.shape != shape:
             raise node.error(f"output {result.name!r} must have shape {shape!r}, got {result.shape!r}")
@@ -216,6 +234,14 @@ class Graph:
             raise node.error(
                 f"output (scale, zero_point) must be {node.output_parameters!r}, got {result.parameters!r}"
             )
+
+    def _check_types(self, node: Node) -> None:
+        """Every tensor around one node has a type that the node takes or makes."""
+        sides = (("input", node.inputs, node.input_dtype), ("output", node.outputs, node.output_dtype))
+        for what, names, dtype in sides:
+            for name in names:
+                if dtype not in (None, self.tensors[name].dtype):
+                    raise node.error(f"{what} {name!r} must be {dtype}, got {self.tensors[name].dtype}")
 
     def _check_multipliers(self, node: Node) -> None:
         """Multipliers are normalised, shifts in the range of the mode."""

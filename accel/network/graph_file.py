@@ -13,6 +13,7 @@ import json
 import math
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from accel.errors import GraphError
 from accel.files import write_atomic
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import NODE_TYPES, Graph, Node, Tensor
+from accel.network.nodes.host import ARRAY_DTYPES
 
 FORMAT, VERSION = "accel-graph", 2
 _MAGIC = b"PK\x03\x04"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_DTYPES = {"int8", "int32"}
 
 
 def save_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -89,15 +90,21 @@ def _dump_node(index: int, node: Node, members: dict[str, bytes]) -> dict[str, A
     """JSON description of a node; its arrays are added to `members`."""
     description: dict[str, Any] = {"op": node.op}
     for field in dataclasses.fields(node):
-        value = getattr(node, field.name)
-        if isinstance(value, np.ndarray):
-            member = f"{index}.{field.name}.npy"
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, value, version=(1, 0), allow_pickle=False)
-            members[member] = buffer.getvalue()
-            value = {"array": member}
-        description[field.name] = value
+        description[field.name] = _dump_value(f"{index}.{field.name}", getattr(node, field.name), members)
     return description
+
+
+def _dump_value(name: str, value: Any, members: dict[str, bytes]) -> Any:
+    """A field's value for JSON; its arrays are added to `members` under names that begin with `name`."""
+    if isinstance(value, Mapping):
+        items = enumerate(sorted(value.items()))
+        return {"mapping": {key: _dump_value(f"{name}.{i}", item, members) for i, (key, item) in items}}
+    if not isinstance(value, np.ndarray):
+        return value
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, value, version=(1, 0), allow_pickle=False)
+    members[f"{name}.npy"] = buffer.getvalue()
+    return {"array": f"{name}.npy"}
 
 
 def parse_graph(data: bytes) -> Graph:
@@ -156,22 +163,26 @@ def _parse_node(description: dict[str, Any], members: dict[str, bytes]) -> Node:
     known = {field.name for field in dataclasses.fields(kind)}
     if set(fields) != known:
         raise GraphError(f"{kind.__name__} must have exactly the fields {sorted(known)!r}, got {sorted(fields)!r}")
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            fields[name] = _parse_array(members.pop(value["array"]))
-        elif isinstance(value, list):
-            fields[name] = tuple(value)
-    return kind(**fields)
+    return kind(**{name: _parse_value(value, members) for name, value in fields.items()})
+
+
+def _parse_value(value: Any, members: dict[str, bytes]) -> Any:
+    """The value that `_dump_value` described; the members it uses are removed from `members`."""
+    if isinstance(value, dict) and "mapping" in value:
+        return {key: _parse_value(item, members) for key, item in value["mapping"].items()}
+    if isinstance(value, dict):
+        return _parse_array(members.pop(value["array"]))
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _parse_array(data: bytes) -> NDArray[Any]:
-    """An int8 or int32 array in .npy format whose data is exactly as long as its header says."""
+    """An array in .npy format whose data is exactly as long as its header says."""
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise GraphError("arrays must be .npy files of version 1.0")
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype.name not in _DTYPES or fortran_order:
-        raise GraphError(f"arrays must be int8 or int32 in C order, got {dtype}")
+    if dtype.name not in ARRAY_DTYPES or fortran_order:
+        raise GraphError(f"arrays must be one of {', '.join(ARRAY_DTYPES)} in C order, got {dtype}")
     rest = len(data) - stream.tell()
     if math.prod(shape) * dtype.itemsize != rest:
         raise GraphError(f"array of shape {shape} must have {math.prod(shape) * dtype.itemsize} bytes, got {rest}")

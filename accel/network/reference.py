@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 from accel.errors import InputError
 from accel.machine.numerics import requantize, requantize_clamp, saturate, wrap_int32
 from accel.network.graph import Graph
+from accel.network.host_operator import evaluate
 from accel.network.nodes import (
     Add,
     AveragePool2d,
     Clamp,
     Clamped,
     Conv2d,
+    Dequantize,
     FullyConnected,
+    HostOperator,
     MaxPool2d,
     Mean,
     Mul,
     Node,
     Pair,
+    Quantize,
     Requantized,
     Rescaled,
     Softmax,
@@ -31,24 +35,27 @@ from accel.network.nodes import (
     TransposeConv2d,
     Weighted,
 )
+from accel.network.real import dequantize, quantize_real
 from accel.network.reference_movement import MOVERS
 from accel.network.softmax import softmax
 
 Int8Array: TypeAlias = NDArray[np.int8]
+Array: TypeAlias = NDArray[Any]
+"""Values of a tensor: int8 unless they are the host's."""
 
 
-def run(graph: Graph, inputs: Mapping[str, Int8Array] | Int8Array) -> dict[str, Int8Array]:
+def run(graph: Graph, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
     """Execute `graph` once.
 
     Parameters
     ----------
     graph : Graph
-    inputs : mapping of str to ndarray of int8, or one ndarray of int8
-        Quantized inputs in the shapes of the graph; a single array if there is one input.
+    inputs : mapping of str to ndarray, or one ndarray
+        Inputs in the shapes and types (int8 unless they are the host's) of the graph; one array if there is one input.
 
     Returns
     -------
-    dict of str to ndarray of int8
+    dict of str to ndarray
         Every tensor of the graph, inputs included.
 
     Raises
@@ -58,15 +65,22 @@ def run(graph: Graph, inputs: Mapping[str, Int8Array] | Int8Array) -> dict[str, 
     """
     values = check_inputs(graph, inputs)
     for node in graph.nodes:
-        arrays = [values[name] for name in node.inputs]
-        if mover := MOVERS.get(type(node)):
-            values[node.output] = mover(node, *arrays)
-        else:
-            values[node.output] = _EXECUTORS[type(node)](graph, node, *arrays)
+        values |= run_node(graph, node, values)
     return values
 
 
-def check_inputs(graph: Graph, inputs: Mapping[str, Int8Array] | Int8Array) -> dict[str, Int8Array]:
+def run_node(graph: Graph, node: Node, values: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs of one node of a graph, by name, from `values`, which holds its inputs."""
+    arrays = [values[name] for name in node.inputs]
+    if isinstance(node, HostOperator):
+        sources, results = ([graph.tensors[name] for name in names] for names in (node.inputs, node.outputs))
+        return dict(zip(node.outputs, evaluate(node, sources, results, arrays), strict=True))
+    if mover := MOVERS.get(type(node)):
+        return {node.output: mover(node, *arrays)}
+    return {node.output: _EXECUTORS[type(node)](graph, node, *arrays)}
+
+
+def check_inputs(graph: Graph, inputs: Mapping[str, Array] | Array) -> dict[str, Array]:
     """The inputs by name, after checking that they are what `graph` expects; `InputError` otherwise."""
     if not isinstance(inputs, Mapping):
         if len(graph.inputs) != 1:
@@ -75,10 +89,10 @@ def check_inputs(graph: Graph, inputs: Mapping[str, Int8Array] | Int8Array) -> d
     if set(inputs) != set(graph.inputs):
         raise InputError(f"inputs must have the names {graph.inputs!r}, got {tuple(inputs)!r}")
     for name, array in inputs.items():
-        shape = graph.tensors[name].shape
-        if not (isinstance(array, np.ndarray) and array.dtype == np.int8 and array.shape == shape):
+        shape, dtype = graph.tensors[name].shape, graph.tensors[name].dtype
+        if not (isinstance(array, np.ndarray) and array.dtype == dtype and array.shape == shape):
             got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else repr(type(array))
-            raise InputError(f"input {name!r} must be int8 of shape {shape}, got {got}; see quantize_input")
+            raise InputError(f"input {name!r} must be {dtype} of shape {shape}, got {got}; see quantize_input")
     return dict(inputs)
 
 
@@ -206,15 +220,25 @@ def _softmax(graph: Graph, node: Softmax, x: Int8Array) -> Int8Array:
     )
 
 
-_EXECUTORS: dict[type[Node], Callable[..., Int8Array]] = {
+def _quantize(graph: Graph, node: Quantize, x: Array) -> Int8Array:
+    return quantize_real(x, graph.tensors[node.output], graph.mode)
+
+
+def _dequantize(graph: Graph, node: Dequantize, x: Int8Array) -> Array:
+    return dequantize(x, graph.tensors[node.inputs[0]])
+
+
+_EXECUTORS: dict[type[Node], Callable[..., Array]] = {
     Add: _add,
     AveragePool2d: _average_pool2d,
     Clamp: _clamp,
     Conv2d: _conv2d,
+    Dequantize: _dequantize,
     FullyConnected: _fully_connected,
     MaxPool2d: _max_pool2d,
     Mean: _mean,
     Mul: _mul,
+    Quantize: _quantize,
     Softmax: _softmax,
     Sub: _sub,
     Table: _table,

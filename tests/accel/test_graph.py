@@ -27,7 +27,7 @@ def changed_tensor(graph: Graph, name: str, /, **fields: Any) -> Graph:
 @pytest.mark.parametrize("mode", ["tflite", "single", "fp32"])
 def test_every_operation_is_valid(mode: str) -> None:
     graph = every_operation(mode)
-    assert {node.op for node in graph.nodes} == set(NODE_TYPES)
+    assert {node.op for node in graph.nodes} == set(NODE_TYPES) - {"Dequantize", "HostOperator", "Quantize"}
     assert graph.producer("c") is graph.nodes[2]
     assert graph.producer("image") is None
     assert graph.consumers("c") == (graph.nodes[3],)

@@ -21,7 +21,16 @@ from support.networks.small_networks import (
 from accel.errors import CompileError
 from accel.machine.config import preset
 from accel.machine.numerics import RequantMode, requantize
-from accel.network.nodes import NODE_TYPES, AveragePool2d, Conv2d, FullyConnected, Softmax
+from accel.network.nodes import (
+    NODE_TYPES,
+    AveragePool2d,
+    Conv2d,
+    Dequantize,
+    FullyConnected,
+    HostOperator,
+    Quantize,
+    Softmax,
+)
 from compiler.lower import host
 from compiler.lower.layers import IDENTITY, ArrayLayer, VectorLayer, product_shape
 from compiler.lower.network import lower
@@ -187,4 +196,4 @@ def test_what_the_table_lacks_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_operation_is_the_machines_or_known_as_the_hosts() -> None:
-    assert set(NODE_TYPES.values()) - set(LOWERINGS) == {Softmax}
+    assert set(NODE_TYPES.values()) - set(LOWERINGS) == {Dequantize, HostOperator, Quantize, Softmax}

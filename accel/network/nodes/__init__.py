@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from accel.network.nodes.base import Clamped, Multiplier, Node, Pair, Requantized
+from accel.network.nodes.host import Dequantize, HostOperator, Quantize
 from accel.network.nodes.movement import (
     Broadcast,
     Concat,
@@ -45,8 +46,10 @@ __all__ = [
     "Concat",
     "Constant",
     "Conv2d",
+    "Dequantize",
     "FullyConnected",
     "Gather",
+    "HostOperator",
     "MaxPool2d",
     "Mean",
     "Mul",
@@ -55,6 +58,7 @@ __all__ = [
     "Pad",
     "Pair",
     "Pool2d",
+    "Quantize",
     "Rearrange",
     "Requantized",
     "Rescaled",
@@ -81,12 +85,15 @@ NODE_TYPES: Mapping[str, type[Node]] = MappingProxyType(
             Concat,
             Constant,
             Conv2d,
+            Dequantize,
             FullyConnected,
             Gather,
+            HostOperator,
             MaxPool2d,
             Mean,
             Mul,
             Pad,
+            Quantize,
             Rearrange,
             Reshape,
             ResizeBilinear,

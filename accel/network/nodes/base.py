@@ -21,7 +21,7 @@ Pair: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Node:
-    """An operation with named inputs and one output; the base of all nodes.
+    """An operation with named inputs and an output; the base of all nodes.
 
     Parameters
     ----------
@@ -41,11 +41,20 @@ class Node:
     """The output must have the scale and zero point of every input."""
     smallest_multiplier: ClassVar[int] = 2**30
     """Multipliers of the integer modes are not smaller, unless they are zero."""
+    input_dtype: ClassVar[str | None] = "int8"
+    """Type of all inputs; None for any."""
+    output_dtype: ClassVar[str | None] = "int8"
+    """Type of all outputs; None for any."""
 
     @property
     def op(self) -> str:
         """Name of the operation: that of the class."""
         return type(self).__name__
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All outputs, the first of which is `output`."""
+        return (self.output,)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Shape of the output for the shapes of the inputs; `GraphError` if they do not fit the node."""
