@@ -9,16 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import ProgramError
+from accel.errors import InputError, ProgramError
 from accel.frontends import load_model
 from accel.machine.config import ArchConfig, load_config
 from accel.network.graph import Graph
+from accel.program.execution import Execution
+from accel.program.parts import HOST
 from accel.program.program import Program
 from accel.program.sections import MAGIC
-from accel.report.layers import LayerRow, layer_rows
+from accel.report.layers import LayerRow, Timeline, layer_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,23 +29,33 @@ class RunResult:
     Parameters
     ----------
     program : Program
-    outputs : dict of str to ndarray of int8
+    outputs : dict of str to ndarray
         In the shapes of the graph, under the model's names and in its order.
     cycles : int
-        Length of the run.
-    simulation : sim.SimulationResult
-        Everything else: stamps, stall causes, memories.
+        Of the machine, over all of its segments.
+    simulations : tuple of sim.SimulationResult
+        Everything else of each machine segment: stamps, stall causes, memories.
+    host_seconds : float
+        Time that the host's segments took here; no part of the cycles.
     """
 
     program: Program
-    outputs: dict[str, NDArray[np.int8]]
+    outputs: dict[str, NDArray[Any]]
     cycles: int
-    simulation: Any
+    simulations: tuple[Any, ...]
+    host_seconds: float
+
+    @property
+    def simulation(self) -> Any:
+        """The simulation of a program that has one machine segment; InputError for any other."""
+        if len(self.simulations) != 1:
+            raise InputError(f"program must have 1 machine segment, got {len(self.simulations)}: see `simulations`")
+        return self.simulations[0]
 
     @cached_property
     def layers(self) -> list[LayerRow]:
-        """Cycles and traffic, a row for each layer; computed when first asked for."""
-        return layer_rows(self.program, self.simulation)
+        """Where the cycles went, a row for each layer; computed when first asked for."""
+        return layer_rows(self.program, Timeline.of(self.simulations))
 
 
 def as_config(config: ArchConfig | str) -> ArchConfig:
@@ -112,15 +123,14 @@ def _is_program(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def run(
-    program: Program, inputs: Mapping[str, NDArray[np.int8]] | NDArray[np.int8], *, engine: str = "fast"
-) -> RunResult:
+def run(program: Program, inputs: Mapping[str, NDArray[Any]] | NDArray[Any], *, engine: str = "fast") -> RunResult:
     """Run a program in the simulator.
 
     Parameters
     ----------
     program : Program
-    inputs : ndarray of int8, or mapping of input name to ndarray of int8
+    inputs : ndarray, or mapping of input name to ndarray
+        int8, except for inputs that only the host reads (`Program.inputs` tells the types).
     engine : str
         "fast" or "stepped"; both give the same values and cycles.
 
@@ -131,10 +141,17 @@ def run(
     """
     import sim
 
-    memory = program.memory_image(inputs)
-    result = sim.execute(program.config, program.code, program.code_address, memory, engine=engine)
-    outputs = program.read_outputs(result.memory)
-    return RunResult(program, outputs, result.total_cycles, result)
+    execution, simulations = Execution(program, inputs), list[Any]()
+    for segment in program.segments:
+        if segment.unit == HOST:
+            execution.run_host(segment)
+            continue
+        code, address = program.code_of(segment), program.address_of(segment)
+        result = sim.execute(program.config, code, address, execution.memory, engine=engine)
+        execution.memory = result.memory
+        simulations.append(result)
+    cycles = sum(result.total_cycles for result in simulations)
+    return RunResult(program, execution.outputs(), cycles, tuple(simulations), execution.host_seconds)
 
 
 def verilog(config: ArchConfig | str, *, verification: bool = False) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from accel.machine import isa
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
 from accel.machine.registers import CAUSES, COUNTED_UNITS
+from accel.program.execution import Execution
+from accel.program.parts import HOST
 from accel.program.program import Program
 
 SIMULATORS = ("verilator", "icarus", "amaranth")
@@ -37,6 +39,8 @@ class Divergence:
         Both values.
     text : str
         The instruction, disassembled.
+    segment : int or None
+        Number of the segment in which `cycle` counts, if the program has several of the machine.
     """
 
     cycle: int
@@ -45,11 +49,20 @@ class Divergence:
     simulator: int
     verilog: int
     text: str = ""
+    segment: int | None = None
+
+    def within(self, program: Program, number: int) -> Divergence:
+        """This difference, found in segment `number` of a program."""
+        first = program.segments[number].first
+        index = None if self.instruction is None else self.instruction + first
+        several = len(program.machine_segments) > 1
+        return replace(self, instruction=index, segment=number if several else None)
 
     def __str__(self) -> str:
         where = "" if self.instruction is None else f", instruction {self.instruction} ({self.text})"
         values = f"{self.field} is {self.simulator} in the simulator, {self.verilog} in the Verilog"
-        return f"cycle {self.cycle}{where}: {values}"
+        part = "" if self.segment is None else f"segment {self.segment}, "
+        return f"{part}cycle {self.cycle}{where}: {values}"
 
 
 class VerificationError(DivergenceError):
@@ -60,20 +73,18 @@ class VerificationError(DivergenceError):
         self.divergence = divergence
 
 
-@dataclass(frozen=True)
-class Verification:
-    """Sizes of all that was compared, and counts of the differences.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What was compared, and how much of it differed.
 
     Parameters
     ----------
     cycles : int
-        Length of the run.
+        Length of the run: of all segments of the machine.
     instructions : int
         Instructions whose issue and completion cycles were compared.
     memory_bytes : int
-        Bytes of external memory compared.
-    outputs : dict of str to ndarray of int8
-        The network's outputs, from the Verilog's memory.
+        Bytes of external memory compared, all of it after each segment.
     differing_bytes, differing_cycles, differing_stamps : int
         Counted in the two results: bytes of memory, the difference of the runs' lengths, and issue and completion
         cycles (two stamps an instruction). All are 0 in the result of `verify`, which raises an error otherwise.
@@ -82,10 +93,25 @@ class Verification:
     cycles: int
     instructions: int
     memory_bytes: int
-    outputs: dict[str, NDArray[np.int8]]
     differing_bytes: int
     differing_cycles: int
     differing_stamps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification(Comparison):
+    """What was compared in a whole program.
+
+    Parameters
+    ----------
+    segments : int
+        Machine segments compared, each from the memory that the one before left; the host computed what is between.
+    outputs : dict of str to ndarray
+        The network's outputs, from the Verilog's memory.
+    """
+
+    segments: int
+    outputs: dict[str, NDArray[Any]]
 
 
 def verify(
@@ -121,27 +147,34 @@ def verify(
     """
     if inputs is None:
         inputs = random_inputs(program, seed)
-    memory = program.memory_image(inputs)
-    simulated, emulated = execute_both(program.config, program.code, program.code_address, memory, simulator)
-    divergence = first_divergence(program.code, simulated, emulated)
-    if divergence is not None:
-        raise VerificationError(divergence)
-    return count_differences(program, simulated, emulated)
+    execution, comparisons = Execution(program, inputs), list[Comparison]()
+    for number, segment in enumerate(program.segments):
+        if segment.unit == HOST:
+            execution.run_host(segment)
+            continue
+        code, address = program.code_of(segment), program.address_of(segment)
+        simulated, emulated = execute_both(program.config, code, address, execution.memory, simulator)
+        divergence = first_divergence(code, simulated, emulated)
+        if divergence is not None:
+            raise VerificationError(divergence.within(program, number))
+        comparisons.append(compare(code, simulated, emulated))
+        execution.memory = emulated.memory
+    sums = {field.name: sum(getattr(one, field.name) for one in comparisons) for field in fields(Comparison)}
+    return Verification(**sums, segments=len(comparisons), outputs=execution.outputs())
 
 
-def count_differences(program: Program, simulated: Any, emulated: Any) -> Verification:
-    """Compare two results (`execute_both`) of a program and count what differs, beyond the `first_divergence`."""
-    units = isa.decode_table(program.code)[:, 0]
+def compare(code: bytes, simulated: Any, emulated: Any) -> Comparison:
+    """Compare two results (`execute_both`) of a segment and count what differs, whatever `first_divergence` found."""
+    units = isa.decode_table(code)[:, 0]
     stamps = 0
     for unit in Unit:
         mine = np.isin(units, [opcode for opcode in isa.Opcode if opcode.unit is unit])
         for kind in ("issue", "complete"):
             stamps += _unequal(getattr(simulated, kind)[mine], getattr(emulated, kind)[unit])
-    return Verification(
+    return Comparison(
         cycles=emulated.total_cycles,
-        instructions=program.instruction_count,
+        instructions=len(units),
         memory_bytes=len(simulated.memory),
-        outputs=program.read_outputs(emulated.memory),
         differing_bytes=_unequal(simulated.memory, emulated.memory),
         differing_cycles=abs(simulated.total_cycles - emulated.total_cycles),
         differing_stamps=stamps,

@@ -1,21 +1,24 @@
-"""Graph and configuration to program: lower, plan, emit, schedule, encode, check."""
+"""Graph and configuration to program: lower, plan, emit, schedule, encode, check; segment by segment."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 from accel.errors import CompileError
 from accel.machine import isa
 from accel.machine.config import ArchConfig
 from accel.network.graph import Graph
-from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
+from accel.program.parts import HOST, MACHINE
+from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, Segment, TensorSlot
 from compiler.check.check import check_program
 from compiler.emit.emit import emit_network
-from compiler.emit.memory import ALIGNMENT_BYTES, align
+from compiler.emit.memory import ALIGNMENT_BYTES, Constants, ExternalMemory, align, place_values
 from compiler.emit.records import Emission
 from compiler.lower.layers import Network, product_shape
-from compiler.lower.network import lower
+from compiler.lower.network import LoweredGraph, LoweredPart, lower_graph
+from compiler.lower.partition import Part, subgraph
 from compiler.plan.plan import Plan
 from compiler.plan.planner import plan_network
 from compiler.schedule.listing import schedule_text
@@ -25,18 +28,27 @@ CODE_ALIGNMENT_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Compilation:
-    """Results of the compiler's phases for a graph."""
+class SegmentPhases:
+    """What each phase of the compiler made of a segment of the machine."""
 
     network: Network
     plan: Plan
     emission: Emission
     schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What each phase of the compiler made of a graph."""
+
+    segments: tuple[SegmentPhases, ...]
     program: Program
 
     def schedule_text(self) -> str:
-        """The schedule step by step, for people (`compiler.schedule.listing`)."""
-        return schedule_text(self.network, self.plan, self.emission, self.schedule, self.program.config)
+        """The schedules of all segments, step by step, for people (`compiler.schedule.listing`)."""
+        config = self.program.config
+        texts = [schedule_text(s.network, s.plan, s.emission, s.schedule, config) for s in self.segments]
+        return "\n".join(texts)
 
 
 def compile_graph(graph: Graph, config: ArchConfig) -> Program:
@@ -61,44 +73,84 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
 
 
 def compile_phases(graph: Graph, config: ArchConfig) -> Compilation:
-    """`compile_graph`, with the result of each phase."""
-    network = lower(graph, config)
-    plan = plan_network(network, config)
-    emission = emit_network(network, plan, config)
-    scheduled = schedule(emission, config, [layer.name for layer in network.layers])
-    program = _program(graph, config, network, emission, scheduled)
+    """The same, with what each phase made."""
+    lowered = lower_graph(graph, config)
+    plans = [plan_network(network, config) for network in lowered.networks]
+    placement = place_values(zip(lowered.networks, plans, strict=True))
+    constants, segments = Constants(placement.end), list[SegmentPhases]()
+    for network, plan, addresses in zip(lowered.networks, plans, placement.addresses, strict=True):
+        emission = emit_network(network, plan, config, ExternalMemory(network, addresses, constants, config.rows))
+        scheduled = schedule(emission, config, [layer.name for layer in network.layers])
+        segments.append(SegmentPhases(network, plan, emission, scheduled))
+    program = _program(graph, config, lowered, segments, constants)
     check_program(program)
-    return Compilation(network, plan, emission, scheduled, program)
+    return Compilation(tuple(segments), program)
 
 
-def _program(graph: Graph, config: ArchConfig, network: Network, emission: Emission, scheduled: Schedule) -> Program:
-    code = isa.encode(scheduled.instructions)
-    code_address = align(emission.constants_address + len(emission.constants), CODE_ALIGNMENT_BYTES)
-    memory_bytes = align(code_address + len(code), ALIGNMENT_BYTES)
+def _program(
+    graph: Graph, config: ArchConfig, lowered: LoweredGraph, phases: Sequence[SegmentPhases], constants: Constants
+) -> Program:
+    code = isa.encode(instruction for one in phases for instruction in one.schedule.instructions)
+    code_address = align(constants.address + len(constants.data), CODE_ALIGNMENT_BYTES)
+    memory_bytes = max(align(code_address + len(code), ALIGNMENT_BYTES), ALIGNMENT_BYTES)
     if memory_bytes > MEMORY_LIMIT_BYTES:
         raise CompileError(
             f"graph {graph.name!r} must need at most {MEMORY_LIMIT_BYTES} bytes of external memory, got {memory_bytes}"
         )
-    slots = {name: _slot(graph, name, emission.addresses) for name in (*graph.inputs, *network.outputs)}
-    wanted = [name for name in graph.outputs if name in network.outputs]
-    delivered = dict.fromkeys((*wanted, *network.outputs))
+    segments = _segments(lowered.parts, phases)
     return Program(
         config=config,
         mode=graph.mode,
         code=code,
-        constants=emission.constants,
+        constants=bytes(constants.data),
         code_address=code_address,
-        constants_address=emission.constants_address,
+        constants_address=constants.address,
         memory_bytes=memory_bytes,
-        inputs=tuple(slots[name] for name in graph.inputs),
-        outputs=tuple(slots[name] for name in delivered),
-        layers=tuple(LayerInfo(a.name, a.op, a.macs, *product_shape(a)) for a in network.layers),
-        instruction_layers=scheduled.instruction_layers,
-        host=network.host,
-        operators=network.operators,
+        tensors=_tensors(graph, segments, phases),
+        input_names=graph.inputs,
+        output_names=graph.outputs,
+        segments=segments,
+        layers=tuple(LayerInfo(a.name, a.op, a.macs, *product_shape(a)) for a in lowered.layers),
+        instruction_layers=_instruction_layers(phases),
+        host=_host_graph(graph, [part for part, _ in lowered.parts if part.unit == HOST]),
+        operators=lowered.operators,
     )
 
 
-def _slot(graph: Graph, name: str, addresses: Mapping[str, int]) -> TensorSlot:
-    tensor = graph.tensors[name]
-    return TensorSlot(address=addresses[name], **asdict(tensor))
+def _segments(parts: Sequence[LoweredPart], phases: Sequence[SegmentPhases]) -> tuple[Segment, ...]:
+    """The table of what machine and host compute in turns."""
+    segments, done, schedules = list[Segment](), {MACHINE: 0, HOST: 0}, (one.schedule for one in phases)
+    for part, network in parts:
+        count = len(part.graph.nodes) if network is None else len(next(schedules).instructions)
+        segments.append(Segment(part.unit, done[part.unit], count, part.graph.inputs, part.graph.outputs))
+        done[part.unit] += count
+    return tuple(segments)
+
+
+def _tensors(graph: Graph, segments: Sequence[Segment], phases: Sequence[SegmentPhases]) -> tuple[TensorSlot, ...]:
+    """All that crosses the border of a segment, with addresses for what the machine reads or writes."""
+    machine = [segment for segment in segments if segment.unit == MACHINE]
+    places: dict[str, int] = {}
+    for segment, one in zip(machine, phases, strict=True):
+        places |= {name: one.emission.addresses[name] for name in (*segment.inputs, *segment.outputs)}
+    between = (name for segment in segments for name in (*segment.inputs, *segment.outputs))
+    names = dict.fromkeys((*graph.inputs, *between, *graph.outputs))
+    return tuple(TensorSlot(**vars(graph.tensors[name]), address=places.get(name)) for name in names)
+
+
+def _instruction_layers(phases: Sequence[SegmentPhases]) -> tuple[int, ...]:
+    """The layer of each instruction, counted through all segments."""
+    firsts = accumulate((len(one.network.layers) for one in phases), initial=0)
+    return tuple(
+        first + layer for first, one in zip(firsts, phases, strict=False) for layer in one.schedule.instruction_layers
+    )
+
+
+def _host_graph(graph: Graph, parts: Sequence[Part]) -> Graph | None:
+    """All nodes of the host as one graph; what it reads is what it does not make itself."""
+    nodes = [node for part in parts for node in part.graph.nodes]
+    if not nodes:
+        return None
+    own = {name for node in nodes for name in node.outputs}
+    inputs = dict.fromkeys(name for part in parts for name in part.graph.inputs if name not in own)
+    return subgraph(graph, nodes, list(inputs), [name for part in parts for name in part.graph.outputs])

@@ -22,3 +22,12 @@ def shared_models() -> Path:
     if not folder.is_dir():
         pytest.skip("the real models are not part of the project: put them in ../shared/models to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """The folder of single models with known right values beside the checkout; tests that need it skip without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "cases"
+    if not folder.is_dir():
+        pytest.skip("the cases are not part of the project: put them in ../shared/cases to run this test")
+    return folder

@@ -72,7 +72,7 @@ def run(
     data = read_arrays(input_path)
     program = api.load_program(model, config)
     if output:
-        check_target(output, program.output_names)
+        check_target(output, list(program.output_names))
     samples = split_samples(program, data, layout)
     results = []
     with progress() as stage:

@@ -1,12 +1,11 @@
-"""Tensors and layers as a program describes them, valid by construction."""
+"""Tensors, segments and layers as a program describes them, valid by construction."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from accel.errors import ProgramError
 from accel.machine import layout
-from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Tensor
 
 
@@ -16,31 +15,67 @@ def check_integer(what: str, value: object) -> None:
         raise ProgramError(f"{what} must be an integer in 0..{(1 << 63) - 1}, got {value!r}")
 
 
-@dataclass(frozen=True)
-class TensorSlot:
-    """Where an int8 activation lies in external memory, in the layout of `accel.machine.layout`."""
+MACHINE, HOST = "machine", "host"
+"""Who computes a segment."""
 
-    name: str
-    address: int
-    shape: tuple[int, ...]
-    scale: float
-    zero_point: int
-    unsigned: bool = False
-    source: ArrayLayout | None = None
+
+@dataclass(frozen=True)
+class TensorSlot(Tensor):
+    """A tensor between two segments, or between a program and its user.
+
+    Parameters
+    ----------
+    address : int or None
+        Of its first byte in external memory, in the layout of `accel.machine.layout`; None if only the host has it.
+    """
+
+    address: int | None = None
 
     def __post_init__(self) -> None:
-        self.tensor.check()
-        check_integer(f"tensor {self.name!r} address", self.address)
+        self.check()
+        if self.address is not None:
+            check_integer(f"tensor {self.name!r} address", self.address)
+            if self.dtype != "int8":
+                raise ProgramError(f"tensor {self.name!r} at an address must be int8, got {self.dtype}")
 
     @property
     def tensor(self) -> Tensor:
-        """The activation."""
-        return Tensor(self.name, self.shape, self.scale, self.zero_point, self.unsigned, self.source)
+        """The tensor without its place."""
+        return Tensor(**{field.name: getattr(self, field.name) for field in fields(Tensor)})
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the tensor."""
+        """Bytes of an int8 tensor."""
         return layout.tensor_bytes(self.shape)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a program that machine or host computes without a break.
+
+    Parameters
+    ----------
+    unit : str
+        `MACHINE` or `HOST`.
+    first, count : int
+        Instructions of the program, or nodes of its host graph.
+    inputs, outputs : tuple of str
+        Tensors that it reads and that it writes for others or the user.
+    """
+
+    unit: str
+    first: int
+    count: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.unit not in (MACHINE, HOST):
+            raise ProgramError(f"segment unit must be {MACHINE!r} or {HOST!r}, got {self.unit!r}")
+        for key in ("first", "count"):
+            check_integer(f"segment {key}", getattr(self, key))
+        if not all(isinstance(name, str) for name in (*self.inputs, *self.outputs)):
+            raise ProgramError(f"segment inputs and outputs must be names, got {self.inputs} and {self.outputs}")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,11 @@ from accel.machine.numerics import RequantMode, requant_mode
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph, Tensor
 from accel.network.graph_file import dump_graph, parse_graph
-from accel.program.parts import LayerInfo, OperatorInfo, TensorSlot, check_integer
+from accel.program.consistency import MEMORY_LIMIT_BYTES, check_program_parts
+from accel.program.parts import MACHINE, LayerInfo, OperatorInfo, Segment, TensorSlot
 from accel.program.sections import join_sections, split_sections
 
-__all__ = ["MEMORY_LIMIT_BYTES", "LayerInfo", "OperatorInfo", "Program", "TensorSlot"]
-
-MEMORY_LIMIT_BYTES = 1 << 30
-"""Largest image of external memory, so that no program file makes its reader allocate more; addresses reach 4 GiB."""
+__all__ = ["MEMORY_LIMIT_BYTES", "LayerInfo", "OperatorInfo", "Program", "Segment", "TensorSlot"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +51,17 @@ class Program:
         Where they lie in external memory.
     memory_bytes : int
         Size of the external memory's image.
-    inputs, outputs : tuple of TensorSlot
-        Activations that the machine reads and writes.
+    tensors : tuple of TensorSlot
+        All that crosses the border of a segment.
+    input_names, output_names : tuple of str
+        Those that the user gives and gets, in the model's order.
+    segments : tuple of Segment
+        What machine and host compute, in order. Each of the machine's is a program of its own.
     layers : tuple of LayerInfo
     instruction_layers : tuple of int
         For each instruction the index of its layer.
     host : Graph or None
-        What remains for the host after the machine is done; its inputs are the machine's outputs.
+        All nodes that the host computes, those of its first segment first.
     operators : tuple of OperatorInfo
         Where each operator of the graph runs.
 
@@ -76,8 +78,10 @@ class Program:
     code_address: int
     constants_address: int
     memory_bytes: int
-    inputs: tuple[TensorSlot, ...]
-    outputs: tuple[TensorSlot, ...]
+    tensors: tuple[TensorSlot, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    segments: tuple[Segment, ...]
     layers: tuple[LayerInfo, ...]
     instruction_layers: tuple[int, ...]
     host: Graph | None = None
@@ -85,52 +89,7 @@ class Program:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", requant_mode(self.mode))
-        for key in ("memory_bytes", "code_address", "constants_address"):
-            check_integer(key, getattr(self, key))
-        if not 0 < self.memory_bytes <= MEMORY_LIMIT_BYTES:
-            raise ProgramError(f"memory_bytes must be in 1..{MEMORY_LIMIT_BYTES}, got {self.memory_bytes}")
-        size = isa.INSTRUCTION_BYTES
-        if not self.code or len(self.code) % size:
-            raise ProgramError(f"code must be one or more instructions of {size} bytes, got {len(self.code)} bytes")
-        if self.code_address % size:
-            raise ProgramError(f"code_address must be a multiple of {size}, got {self.code_address}")
-        if not self.inputs or not self.outputs:
-            raise ProgramError("a program must have at least one input and one output tensor")
-        layers = range(len(self.layers))
-        owners = self.instruction_layers
-        if len(owners) != self.instruction_count or any(type(i) is not int or i not in layers for i in owners):
-            raise ProgramError("instruction_layers must give the layer of each instruction")
-        self._check_places()
-        self._check_host()
-
-    def _check_places(self) -> None:
-        """Names are distinct, all is inside of the memory, and nothing that is given overlaps."""
-        for what, slots in (("input", self.inputs), ("output", self.outputs)):
-            names = [slot.name for slot in slots]
-            if len(set(names)) < len(names):
-                raise ProgramError(f"{what} names must be distinct, got {', '.join(names)}")
-        given = [
-            ("code", self.code_address, len(self.code)),
-            ("constants", self.constants_address, len(self.constants)),
-            *_places(self.inputs),
-        ]
-        for what, address, size in (*given, *_places(self.outputs)):
-            if address + size > self.memory_bytes:
-                raise ProgramError(
-                    f"{what} must lie inside the memory of {self.memory_bytes} bytes, got {address}..{address + size}"
-                )
-        exclusive = [*combinations(given, 2), *((a, b) for a in given[:2] for b in _places(self.outputs))]
-        for (what, address, size), (other, other_address, other_size) in exclusive:
-            if address < other_address + other_size and other_address < address + size:
-                raise ProgramError(f"{what} and {other} must not overlap in memory")
-
-    def _check_host(self) -> None:
-        """What the host reads is what the machine delivers."""
-        delivered = {slot.name: (slot.shape, slot.scale, slot.zero_point) for slot in self.outputs}
-        needed = [self.host.tensors[name] for name in self.host.inputs] if self.host else []
-        for tensor in needed:
-            if delivered.get(tensor.name) != (tensor.shape, tensor.scale, tensor.zero_point):
-                raise ProgramError(f"input {tensor.name!r} of the host graph must be an output tensor of the machine")
+        check_program_parts(self)
 
     @property
     def instruction_count(self) -> int:
@@ -138,9 +97,33 @@ class Program:
         return len(self.code) // isa.INSTRUCTION_BYTES
 
     @property
-    def output_names(self) -> list[str]:
-        """Names of what a run returns: the host's outputs, or the machine's."""
-        return list(self.host.outputs) if self.host else [slot.name for slot in self.outputs]
+    def machine_segments(self) -> tuple[Segment, ...]:
+        """What the machine computes, in order."""
+        return tuple(segment for segment in self.segments if segment.unit == MACHINE)
+
+    def code_of(self, segment: Segment) -> bytes:
+        """Instructions of a segment of the machine."""
+        first, size = segment.first * isa.INSTRUCTION_BYTES, segment.count * isa.INSTRUCTION_BYTES
+        return self.code[first : first + size]
+
+    def address_of(self, segment: Segment) -> int:
+        """Address in external memory of a machine segment's first instruction."""
+        return self.code_address + segment.first * isa.INSTRUCTION_BYTES
+
+    @cached_property
+    def slots(self) -> Mapping[str, TensorSlot]:
+        """`tensors` by name."""
+        return {slot.name: slot for slot in self.tensors}
+
+    @property
+    def inputs(self) -> tuple[TensorSlot, ...]:
+        """What the user gives."""
+        return tuple(self.slots[name] for name in self.input_names)
+
+    @property
+    def outputs(self) -> tuple[TensorSlot, ...]:
+        """What a run returns."""
+        return tuple(self.slots[name] for name in self.output_names)
 
     @property
     def input_tensors(self) -> tuple[Tensor, ...]:
@@ -150,16 +133,15 @@ class Program:
     @property
     def output_tensors(self) -> tuple[Tensor, ...]:
         """What a run returns."""
-        tensors = self.host.tensors if self.host else {slot.name: slot.tensor for slot in self.outputs}
-        return tuple(tensors[name] for name in self.output_names)
+        return tuple(slot.tensor for slot in self.outputs)
 
-    def memory_image(self, inputs: Mapping[str, NDArray[np.int8]] | NDArray[np.int8]) -> NDArray[np.uint8]:
+    def memory_image(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> NDArray[np.uint8]:
         """External memory before the run.
 
         Parameters
         ----------
-        inputs : ndarray of int8, or mapping of input name to ndarray of int8
-            One array is enough if there is one input; shapes are those of the graph, (1, h, w, c) or (1, features).
+        inputs : ndarray, or mapping of input name to ndarray
+            One array is enough if there is one input; shapes and types are those of `inputs`.
 
         Returns
         -------
@@ -175,11 +157,22 @@ class Program:
         for start, section in ((self.code_address, self.code), (self.constants_address, self.constants)):
             memory[start : start + len(section)] = np.frombuffer(section, np.uint8)
         for slot in self.inputs:
-            packed = layout.pack(arrays[slot.name], self.config.rows)
-            memory[slot.address : slot.address + slot.size_bytes] = np.frombuffer(packed, np.uint8)
+            self.write_tensor(memory, slot, arrays[slot.name])
         return memory
 
-    def check_inputs(self, inputs: Mapping[str, NDArray[np.int8]] | NDArray[np.int8]) -> dict[str, NDArray[np.int8]]:
+    def write_tensor(self, memory: NDArray[np.uint8], slot: TensorSlot, value: NDArray[Any]) -> None:
+        """Put a tensor to its place in external memory, if it has one."""
+        if slot.address is not None:
+            packed = layout.pack(value, self.config.rows)
+            memory[slot.address : slot.address + slot.size_bytes] = np.frombuffer(packed, np.uint8)
+
+    def read_tensor(self, memory: NDArray[np.uint8], slot: TensorSlot) -> NDArray[np.int8] | None:
+        """A tensor from its place in external memory; None if it has none."""
+        if slot.address is None:
+            return None
+        return layout.unpack(memory[slot.address : slot.address + slot.size_bytes], slot.shape, self.config.rows)
+
+    def check_inputs(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> dict[str, NDArray[Any]]:
         """The inputs by name; InputError names the one that does not fit."""
         if not isinstance(inputs, Mapping):
             if len(self.inputs) != 1:
@@ -191,26 +184,10 @@ class Program:
             raise InputError(f"inputs must be named {', '.join(expected)}, got {', '.join(sorted(inputs))}")
         for slot in self.inputs:
             array = inputs[slot.name]
-            if not isinstance(array, np.ndarray) or array.dtype != np.int8 or array.shape != slot.shape:
+            if not isinstance(array, np.ndarray) or array.dtype != slot.dtype or array.shape != slot.shape:
                 got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-                raise InputError(f"input {slot.name!r} must be int8 of shape {slot.shape}, got {got}")
+                raise InputError(f"input {slot.name!r} must be {slot.dtype} of shape {slot.shape}, got {got}")
         return dict(inputs)
-
-    def read_outputs(self, memory: NDArray[np.uint8]) -> dict[str, NDArray[np.int8]]:
-        """The graph's outputs from the memory after the run: the machine's tensors, then the host's part."""
-        from accel.network import reference
-
-        arrays = {
-            slot.name: layout.unpack(
-                memory[slot.address : slot.address + slot.size_bytes], slot.shape, self.config.rows
-            )
-            for slot in self.outputs
-        }
-        if self.host is None:
-            return arrays
-        needed = {name: arrays[name] for name in self.host.inputs}
-        computed = reference.run(self.host, needed)
-        return {name: computed[name] for name in self.output_names}
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -224,8 +201,10 @@ class Program:
             "code_address": self.code_address,
             "constants_address": self.constants_address,
             "memory_bytes": self.memory_bytes,
-            "inputs": [asdict(slot) for slot in self.inputs],
-            "outputs": [asdict(slot) for slot in self.outputs],
+            "tensors": [asdict(slot) for slot in self.tensors],
+            "inputs": list(self.input_names),
+            "outputs": list(self.output_names),
+            "segments": [asdict(segment) for segment in self.segments],
             "layers": [asdict(layer) for layer in self.layers],
             "instruction_layers": list(self.instruction_layers),
             "operators": [asdict(operator) for operator in self.operators],
@@ -264,8 +243,10 @@ class Program:
             code_address=header["code_address"],
             constants_address=header["constants_address"],
             memory_bytes=header["memory_bytes"],
-            inputs=_slots(header["inputs"]),
-            outputs=_slots(header["outputs"]),
+            tensors=_slots(header["tensors"]),
+            input_names=tuple(header["inputs"]),
+            output_names=tuple(header["outputs"]),
+            segments=_segments(header["segments"]),
             layers=tuple(LayerInfo(**layer) for layer in header["layers"]),
             instruction_layers=tuple(header["instruction_layers"]),
             host=parse_graph(host) if host else None,
@@ -286,11 +267,11 @@ class Program:
         return cls.from_bytes(data, str(path))
 
 
-def _places(slots: tuple[TensorSlot, ...]) -> Iterator[tuple[str, int, int]]:
-    return ((f"tensor {slot.name!r}", slot.address, slot.size_bytes) for slot in slots)
-
-
 def _slots(rows: list[dict[str, Any]]) -> tuple[TensorSlot, ...]:
     return tuple(
         TensorSlot(**{**row, "shape": tuple(row["shape"]), "source": ArrayLayout.parse(row["source"])}) for row in rows
     )
+
+
+def _segments(rows: list[dict[str, Any]]) -> tuple[Segment, ...]:
+    return tuple(Segment(**{**row, "inputs": tuple(row["inputs"]), "outputs": tuple(row["outputs"])}) for row in rows)

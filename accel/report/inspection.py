@@ -116,7 +116,7 @@ def _operator(graph: Graph, node: Node) -> OperatorRow:
 def inspect_program(program: Program) -> ProgramSummary:
     """Every layer of a program, in order."""
     read, written = traffic(program)
-    owner, opcodes = np.array(program.instruction_layers), isa.decode_table(program.code)[:, 0]
+    owner, opcodes = np.array(program.instruction_layers, np.int64), isa.decode_table(program.code)[:, 0]
     rows = []
     for i, layer in enumerate(program.layers):
         mine = owner == i

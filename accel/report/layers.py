@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -35,6 +37,26 @@ class Timed(Protocol):
     def complete(self) -> NDArray[np.int64]:
         """Completion cycle of every instruction, in program order."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Runs one after the other, in cycles from the start of the first."""
+
+    total_cycles: int
+    issue: NDArray[np.int64]
+    occupied: NDArray[np.int64]
+    complete: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, runs: Sequence[Timed]) -> Timeline:
+        """The instructions of all runs, those of each behind the end of the one before."""
+        starts = [0, *accumulate(run.total_cycles for run in runs)]
+        stamps = (
+            [np.zeros(0, np.int64), *(getattr(run, kind) + start for run, start in zip(runs, starts, strict=False))]
+            for kind in ("issue", "occupied", "complete")
+        )
+        return cls(starts[-1], *map(np.concatenate, stamps))
 
 
 @dataclass(frozen=True)
@@ -144,7 +166,7 @@ def layer_periods(program: Program, run: Timed) -> list[Periods]:
     A cycle belongs to the layer whose EXEC holds the array; if none does, to the layer whose DEPTHWISE holds the
     engine; if none does, to the layer of the oldest instruction that is not complete.
     """
-    layers, opcodes = np.array(program.instruction_layers), _opcodes(program)
+    layers, opcodes = np.array(program.instruction_layers, np.int64), _opcodes(program)
     count = len(program.layers)
     ends = np.zeros(count, np.int64)
     np.maximum.at(ends, layers, run.complete + 1)
@@ -183,8 +205,8 @@ _GROUPS = {
 
 
 def bounds_of(program: Program, run: Timed, periods: list[Periods]) -> list[str]:
-    """The unit that holds each layer back: see `LayerRow.bound`."""
-    opcodes, layers = _opcodes(program), np.array(program.instruction_layers)
+    """What holds each layer back: see `LayerRow.bound`."""
+    opcodes, layers = _opcodes(program), np.array(program.instruction_layers, np.int64)
     return [
         _bound(run, mine, {name: np.flatnonzero((opcodes == o) & (layers == i)) for name, o in _GROUPS.items()})
         for i, mine in enumerate(periods)
@@ -206,7 +228,7 @@ def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
     """One row per layer, in order; the cycles sum to `run.total_cycles`."""
     config = program.config
     read, written = traffic(program)
-    owner = np.array(program.instruction_layers)
+    owner = np.array(program.instruction_layers, np.int64)
     periods = layer_periods(program, run)
     bounds = bounds_of(program, run, periods)
     in_engine = _opcodes(program) == Opcode.DEPTHWISE

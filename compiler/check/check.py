@@ -20,6 +20,7 @@ from accel.machine.isa import Instruction, Unit, decode, decode_table, table_of
 from accel.machine.memories import BANKED, DRAM_BYTES, Space
 from accel.machine.rules.check import check_rules
 from accel.machine.tokens import pair_tokens
+from accel.program.parts import MACHINE
 from accel.program.program import Program
 from compiler.check.order import Indices, Order, bound_tokens, check_leftover, name
 from compiler.schedule.footprint import Access, Footprint, Intervals, footprint, overlap
@@ -45,6 +46,13 @@ class Report:
     instructions: Mapping[str, int]
     pairs: int
     tokens: Mapping[str, int]
+
+    def __add__(self, other: Report) -> Report:
+        """What was proven of two programs that run one after the other."""
+        names = self.tokens.keys() | other.tokens.keys()
+        tokens = {name: max(self.tokens.get(name, 0), other.tokens.get(name, 0)) for name in sorted(names)}
+        counts = {name: count + other.instructions[name] for name, count in self.instructions.items()}
+        return Report(counts, self.pairs + other.pairs, tokens)
 
     def __str__(self) -> str:
         return (
@@ -108,10 +116,22 @@ def check(
 
 
 def check_program(program: Program) -> Report:
-    """`check` a compiled program: its memory is all there is, its code and constants must not be written."""
+    """`check` every machine segment of a program as the program of its own that it is.
+
+    The program's memory is all there is. No segment may write code, constants, or a tensor that the user or an earlier
+    segment left.
+    """
     sections = ((program.code_address, program.code), (program.constants_address, program.constants))
-    read_only = [(address, address + len(section)) for address, section in sections]
-    return check(program.config, program.code, dram_bytes=program.memory_bytes, read_only=read_only)
+    fixed = [(address, address + len(section)) for address, section in sections]
+    report, left = Report({unit.name: 0 for unit in Unit}, 0, {}), list(program.input_names)
+    for segment in program.segments:
+        if segment.unit == MACHINE:
+            slots = [program.slots[name] for name in left]
+            kept = [(slot.address, slot.address + slot.size_bytes) for slot in slots if slot.address is not None]
+            code = program.code_of(segment)
+            report += check(program.config, code, dram_bytes=program.memory_bytes, read_only=[*fixed, *kept])
+        left += segment.outputs
+    return report
 
 
 def _check_read_only(who: str, touched: Footprint, read_only: Sequence[tuple[int, int]]) -> None:

@@ -12,22 +12,16 @@ from compiler.lower.layers import Network
 from compiler.plan.plan import Plan
 
 
-def emit_network(network: Network, plan: Plan, config: ArchConfig) -> Emission:
-    """Steps and loads of a network, and the constants that they read; equal arguments give equal results."""
-    build = Build(network, plan, config, ExternalMemory(network, plan, config), Progress(), Turns())
+def emit_network(network: Network, plan: Plan, config: ArchConfig, memory: ExternalMemory) -> Emission:
+    """Steps and loads of a network; the constants that they read are placed in `memory`."""
+    build = Build(network, plan, config, memory, Progress(), Turns())
     for index, items in enumerate(work_order(plan, config)):
         for item in items:
             _emit_item(build, item)
             if item.layer < index:  # the tail of a layer before this one
                 build.progress.note_layer(item.layer)
         build.progress.note_layer(index)
-    return Emission(
-        steps=tuple(build.progress.steps),
-        loads=build.progress.loads,
-        addresses=build.memory.addresses,
-        constants=bytes(build.memory.constants),
-        constants_address=build.memory.constants_address,
-    )
+    return Emission(tuple(build.progress.steps), build.progress.loads, memory.addresses)
 
 
 def _emit_item(build: Build, item: Item) -> None:

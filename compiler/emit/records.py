@@ -234,12 +234,8 @@ class Emission:
     loads : mapping of Key to Load
     addresses : mapping of str to int
         Of all values that external memory holds.
-    constants : bytes
-        They lie from `constants_address` on, behind all values.
     """
 
     steps: tuple[Step, ...]
     loads: Mapping[Key, Load]
     addresses: Mapping[str, int]
-    constants: bytes
-    constants_address: int

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from accel.machine.isa import Reduce
 from accel.machine.layout import Hwc
 from accel.machine.numerics import RequantMode
-from accel.network.graph import Graph
 from accel.program.program import OperatorInfo
 from compiler.lower.geometry import Place, Span, Tile, Window
 
@@ -245,8 +244,6 @@ class Network:
         Values given to the machine, read by a layer or not, and constants that layers read; their shapes.
     outputs : tuple of str
         Values that it delivers, possibly under an alias.
-    host : Graph or None
-        Nodes that the host computes afterwards.
     operators : tuple of OperatorInfo
         Where each node of the graph runs.
     places : mapping of str to Place
@@ -261,7 +258,6 @@ class Network:
     aliases: dict[str, str]
     inputs: dict[str, Hwc]
     outputs: tuple[str, ...]
-    host: Graph | None
     operators: tuple[OperatorInfo, ...]
     places: Mapping[str, Place] = field(default_factory=dict)
     wholes: Mapping[str, Hwc] = field(default_factory=dict)

@@ -49,9 +49,7 @@ class Movement:
     rows : int
         Channels per chunk.
     needed : set of str
-        Tensors that external memory must hold under their own name: outputs, and what the host reads.
-    host : set of str
-        Names of nodes that the host computes.
+        Tensors that external memory must hold under their own name: outputs.
     moves : function of a node
         Whether the machine runs it by moving bytes only.
 
@@ -67,9 +65,7 @@ class Movement:
         Values that are made of parts only.
     """
 
-    def __init__(
-        self, graph: Graph, rows: int, needed: set[str], host: set[str], moves: Callable[[Node], bool]
-    ) -> None:
+    def __init__(self, graph: Graph, rows: int, needed: set[str], moves: Callable[[Node], bool]) -> None:
         self.graph, self.rows, self.needed, self.mode, self._moves = graph, rows, needed, graph.mode, moves
         self.aliases: dict[str, str] = {}
         self.constants: dict[str, NDArray[np.int8]] = {}
@@ -78,14 +74,13 @@ class Movement:
         self._copies: dict[str, list[VectorLayer]] = {}
         self._maps: dict[str, Ints] = {}
         self._sources: list[str] = []
-        self._host = host
         self._gathered = {n.output for n in graph.nodes if moves(n)}
         self._wanted = set(needed)
         for node in graph.nodes:
-            if node.name not in host and moves(node):
+            if moves(node):
                 if self._settle(node):
                     self._gathered.remove(node.output)
-            elif node.name not in host:
+            else:
                 self._wanted.update(node.inputs)
 
     def lower(self, node: Node) -> tuple[Sequence[VectorLayer | MoveLayer], str, str]:

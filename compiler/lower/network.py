@@ -1,26 +1,81 @@
-"""Graph to layers: choose the unit of every node, and leave to the host what has none."""
+"""Graph to layers: choose the unit of every node."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from accel.errors import CompileError
 from accel.machine.config import ArchConfig
 from accel.machine.layout import hwc
-from accel.network.graph import Graph
-from accel.program.program import OperatorInfo
+from accel.network.graph import Graph, Node
+from accel.program.parts import HOST, MACHINE, OperatorInfo
 from compiler.lower.fold_pads import fold_pads
-from compiler.lower.host import boundary, host_graph, host_nodes
-from compiler.lower.layers import Network
+from compiler.lower.layers import AnyLayer, Network
 from compiler.lower.movement import Movement
+from compiler.lower.partition import NOTHING_TO_DO, Part, host_reasons, partition
 from compiler.lower.registry import LOWERINGS, is_movement
 from compiler.lower.scope import Scope
 
 
+class LoweredPart(NamedTuple):
+    """A part of a network, and its layers if the machine computes it."""
+
+    part: Part
+    network: Network | None
+
+
+class LoweredGraph(NamedTuple):
+    """The parts of a network in order, and where each of its operators runs."""
+
+    parts: tuple[LoweredPart, ...]
+    operators: tuple[OperatorInfo, ...]
+
+    @property
+    def networks(self) -> list[Network]:
+        """What the machine computes, in order."""
+        return [network for _, network in self.parts if network is not None]
+
+    @property
+    def layers(self) -> list[AnyLayer]:
+        """Those of all networks."""
+        return [layer for network in self.networks for layer in network.layers]
+
+
+def lower_graph(graph: Graph, config: ArchConfig) -> LoweredGraph:
+    """Cut a network into what machine and host compute by turns, and lower the machine's parts.
+
+    Raises
+    ------
+    CompileError
+        The machine lacks the graph's requantization mode.
+    """
+    why = host_reasons(graph)
+    while True:
+        parts = [
+            LoweredPart(part, lower(part.graph, config) if part.unit == MACHINE else None)
+            for part in partition(graph, why)
+        ]
+        idle = [part for part, network in parts if network is not None and not network.layers]
+        if not idle:
+            break
+        why |= {node.name: NOTHING_TO_DO for part in idle for node in part.graph.nodes}
+    known = {operator.name: operator for _, network in parts if network for operator in network.operators}
+    operators = (known.get(node.name) or _on_host(graph, node, why) for node in graph.nodes)
+    return LoweredGraph(tuple(parts), tuple(operators))
+
+
+def _on_host(graph: Graph, node: Node, why: Mapping[str, str]) -> OperatorInfo:
+    return OperatorInfo(node.name, node.label, HOST, why.get(node.name, "only the host reads it"), graph.macs(node))
+
+
 def lower(graph: Graph, config: ArchConfig) -> Network:
-    """Lower a graph for a machine.
+    """Lower a graph of which the machine computes every node.
 
     Parameters
     ----------
     graph : Graph
+        A part of a network (`compiler.lower.partition`).
     config : ArchConfig
 
     Returns
@@ -38,30 +93,23 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
             f"got {', '.join(config.requant_modes)}"
         )
     whole, graph = graph, fold_pads(graph)
-    host = host_nodes(graph)
-    outputs = boundary(graph, host)
-    movement = Movement(graph, config.rows, set(outputs), set(host), is_movement)
+    movement = Movement(graph, config.rows, set(graph.outputs), is_movement)
     scope, operators = Scope(graph, config, movement), list[OperatorInfo]()
     nodes = {node.name: node for node in graph.nodes}
     for original in whole.nodes:
         node = nodes.get(original.name)
         if node is None:
             unit, why = "none", "the padding of the convolutions that follow"
-        elif node.name in host:
-            unit, why = "host", host[node.name]
         else:
             layers, unit, why = LOWERINGS[type(node)](scope, node)
             scope.layers += layers
-        operators.append(OperatorInfo(original.name, original.op, unit, why, whole.macs(original)))
-    if not scope.layers:
-        raise CompileError(f"graph {graph.name!r} must have at least one node that runs on the machine")
+        operators.append(OperatorInfo(original.name, original.label, unit, why, whole.macs(original)))
     inputs = {name: hwc(graph.tensors[name].shape) for name in graph.inputs}
     return Network(
         layers=tuple(scope.layers),
         aliases=movement.aliases,
         inputs=inputs | {name: hwc(value.shape) for name, value in movement.constants.items()},
-        outputs=outputs,
-        host=host_graph(graph, host, outputs),
+        outputs=graph.outputs,
         operators=tuple(operators),
         places=movement.places,
         wholes=movement.wholes,

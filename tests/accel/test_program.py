@@ -70,7 +70,7 @@ def test_round_trip(make: Callable[[], Program], tmp_path: Path) -> None:
     assert path.read_bytes() == data
     loaded = Program.load(path)
     assert loaded.mode is program.mode
-    for name in ("config", "code", "constants", "inputs", "outputs", "layers", "instruction_layers", "memory_bytes"):
+    for name in ("config", "code", "constants", "tensors", "segments", "layers", "instruction_layers", "memory_bytes"):
         assert getattr(loaded, name) == getattr(program, name)
 
 
@@ -114,7 +114,7 @@ def test_each_kind_of_damage_has_its_sentence(tmp_path: Path) -> None:
     assert refusal(b"") == "x: must be a program file (magic ACCELPRG), got something else"
     assert refusal(data[: PREFIX.size - 1]) == "x: must be a program file (magic ACCELPRG), got something else"
     assert refusal(b"PK" + data[2:]) == "x: must be a program file (magic ACCELPRG), got something else"
-    assert refusal(data[:8] + b"\x01" + data[9:]) == "x: format version must be 2, got 1; compile the graph again"
+    assert refusal(data[:8] + b"\x02" + data[9:]) == "x: format version must be 3, got 2; compile the graph again"
     assert refusal(data[:-1]) == f"x: must be {size} bytes long, got {size - 1}; the file is damaged"
     assert refusal(data + b"\0") == f"x: must be {size} bytes long, got {size + 1}; the file is damaged"
     assert refusal(bytes(altered)) == "x: the checksum does not match; the file is damaged"
@@ -163,22 +163,37 @@ HEADER_DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "code_address must be a multiple of 64, got 4097": set_key("code_address", to=4097),
     "code and constants must not overlap in memory": set_key("code_address", to=0),
     "constants and tensor 't0' must not overlap in memory": set_key("constants_address", to=0),
-    "constants and tensor 't6' must not overlap in memory": lambda header: set_key("outputs", 0, "address", to=header[
+    "constants and tensor 't6' must not overlap in memory": lambda header: set_key("tensors", 1, "address", to=header[
         "constants_address"])(header),
     "code must lie inside the memory of 64 bytes, got {code}": set_key("memory_bytes", to=64),
     "tensor 't0': shape must be (1, height, width, channels) or (1, features), got (1, 9, 8)": set_key(
-        "inputs", 0, "shape", to=[1, 9, 8]
+        "tensors", 0, "shape", to=[1, 9, 8]
     ),
-    "tensor 't0': scale must be a positive float32 value, got inf": set_key("inputs", 0, "scale", to=float("inf")),
-    "tensor 't0': scale must be a positive float32 value, got 1e+308": set_key("inputs", 0, "scale", to=1e308),
-    "tensor 't0': scale must be a positive float32 value, got nan": set_key("inputs", 0, "scale", to=float("nan")),
+    "tensor 't0': scale must be a positive float32 value, got inf": set_key("tensors", 0, "scale", to=float("inf")),
+    "tensor 't0': scale must be a positive float32 value, got 1e+308": set_key("tensors", 0, "scale", to=1e308),
+    "tensor 't0': scale must be a positive float32 value, got nan": set_key("tensors", 0, "scale", to=float("nan")),
     "tensor 't0': zero_point must be an integer in [-128, 127], got 300": set_key(
-        "inputs", 0, "zero_point", to=300
+        "tensors", 0, "zero_point", to=300
     ),
-    "tensor name must be a text that is not empty, got 7": set_key("inputs", 0, "name", to=7),
+    "tensor name must be a text that is not empty, got 7": set_key("tensors", 0, "name", to=7),
     "a program must have at least one input and one output tensor": set_key("inputs", to=[]),
     "input names must be distinct, got t0, t0": lambda header: header["inputs"].append(header["inputs"][0]),
-    "input 't6' of the host graph must be an output tensor of the machine": set_key("outputs", 0, "name", to="j"),
+    "segment 0: tensor 't6' must be one of the program's tensors, in memory for the machine": set_key(
+        "tensors", 1, "address", to=None
+    ),
+    "segment 1: tensor 't6' must be the same in the host graph": set_key("tensors", 1, "zero_point", to=4),
+    "output 't6' must be one of the program's tensors": set_key("tensors", 1, "name", to="j"),
+    "tensor names must be distinct, got t0, t0, t7": set_key("tensors", 1, "name", to="t0"),
+    "segment unit must be 'machine' or 'host', got 'dsp'": set_key("segments", 0, "unit", to="dsp"),
+    "segment 1 must read inputs or outputs of earlier segments, got 't6'": set_key("segments", 0, "outputs", to=[]),
+    "segment 1 must list tensor 't6', which its nodes read": set_key("segments", 1, "inputs", to=[]),
+    "segment 1: output 't6' must be made by its nodes": set_key("segments", 1, "outputs", to=["t6", "t7"]),
+    "output 't7' must be an input or an output of a segment": set_key("segments", 1, "outputs", to=[]),
+    "segment 0 must begin at number 0 of the machine's and have one or more, got {count} from 1": set_key(
+        "segments", 0, "first", to=1
+    ),
+    "segments must hold all {count} instructions and 1 nodes of the host, got {count} and 0": lambda header: (
+        header["segments"].pop(), header["outputs"].pop(), None)[-1],
     "instruction_layers must give the layer of each instruction": set_key("instruction_layers", 0, to=99),
     f"layer 'n0' macs must be an integer in 0..{2**63 - 1}, got '1'": set_key("layers", 0, "macs", to="1"),
     "layer name and op must be texts, got None and 'Conv2d'": set_key("layers", 0, "name", to=None),
@@ -192,6 +207,7 @@ HEADER_DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_headers_that_contradict_are_refused(message: str) -> None:
     code = original().code_address
     expected = message.replace("{code}", f"{code}..{code + len(original().code)}")
+    expected = expected.replace("{count}", str(original().instruction_count))
     assert refusal(with_header(HEADER_DAMAGE[message])) == f"x: {expected}"
 
 
@@ -202,7 +218,7 @@ def test_other_sections_are_checked() -> None:
         "x: instruction 0: opcode must be one of 1..5, got 0"
     )
     assert refusal(join_sections((text, b"", constants, host))) == (
-        "x: code must be one or more instructions of 64 bytes, got 0 bytes"
+        "x: instruction_layers must give the layer of each instruction"
     )
     assert refusal(join_sections((text, code[64:], constants, host))) == (
         "x: instruction_layers must give the layer of each instruction"
@@ -259,7 +275,8 @@ def test_wrong_names_are_refused() -> None:
         plain().memory_image({"x": good})
     with pytest.raises(InputError, match=r"^inputs must be named t0, got t0, x$"):
         plain().memory_image({"t0": good, "x": good})
-    several = replace(plain(), inputs=(*plain().inputs, TensorSlot("u", plain().memory_bytes, (1, 1), 1.0, 0)),
+    unread = TensorSlot("u", (1, 1), 1.0, 0, address=plain().memory_bytes)
+    several = replace(plain(), tensors=(*plain().tensors, unread), input_names=("t0", "u"),
                       memory_bytes=plain().memory_bytes + 64)  # fmt: skip
     with pytest.raises(InputError, match=r"^the program has several inputs: give a mapping with the names t0, u$"):
         several.memory_image(good)
@@ -270,8 +287,10 @@ def test_parts_are_checked_when_made() -> None:
         LayerInfo("a", "Conv2d", 1, 1, -1, 1)
     with pytest.raises(ProgramError, match=r"^layer 'a' must have at least one group, got 0$"):
         LayerInfo("a", "Conv2d", 1, 1, 1, 1, 1, 0)
+    with pytest.raises(ProgramError, match=r"^tensor 'a' at an address must be int8, got float32$"):
+        TensorSlot("a", (1, 1), 1.0, 0, dtype="float32", address=64)
     with pytest.raises(ProgramError, match=r"^tensor 'a' address must be an integer in 0\.\.\d+, got -1$"):
-        TensorSlot("a", -1, (1, 1), 1.0, 0)
+        TensorSlot("a", (1, 1), 1.0, 0, address=-1)
 
 
 # Fuzzing --------------------------------------------------------------------------------------------------------------

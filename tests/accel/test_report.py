@@ -88,7 +88,10 @@ def test_layers_are_computed_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     result = accel.run(program, np.zeros((1, 3, 5, 2), np.int8))
     assert made == []
     assert (result.layers, result.layers) == ([ROW], [ROW])
-    assert made == [(program, result.simulation)]
+    ((made_of, timeline),) = made
+    assert made_of is program
+    assert timeline.total_cycles == result.cycles
+    np.testing.assert_array_equal(timeline.issue, result.simulation.issue)
 
 
 def test_traffic_by_hand() -> None:
@@ -184,9 +187,9 @@ def test_bound_by_hand(occupied: tuple[int, ...], bound: str) -> None:
     """Instructions of one layer, one per unit, that are issued together and complete in cycle 9."""
     opcodes = (Opcode.EXEC, Opcode.DEPTHWISE, Opcode.POST, Opcode.LOAD, Opcode.STORE)
     code = encode([Instruction(opcode, {}) for opcode in opcodes])
-    program = replace(
-        accel.compile(network((1, 12), fully_connected(4)), "tiny"), code=code, instruction_layers=(0,) * 5
-    )
+    whole = accel.compile(network((1, 12), fully_connected(4)), "tiny")
+    segments = (replace(whole.segments[0], count=5),)
+    program = replace(whole, code=code, instruction_layers=(0,) * 5, segments=segments)
     stamps = {"issue": np.zeros(5, np.int64), "occupied": np.array(occupied), "complete": np.full(5, 9)}
     (row,) = layer_rows(program, SimpleNamespace(total_cycles=10, **stamps))
     assert (row.cycles, row.bound) == (10, bound)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.cli.invoke import success
+from support.cli.verification import verification
 from support.networks.small_graphs import every_operation
 
 import accel
 from accel.cli import console
-from accel.coverify import Verification
 from accel.demo.run import DemoResult
 from accel.report.layers import LayerRow
 
@@ -65,8 +65,8 @@ def test_demo(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command prints the counts in the result, not a fixed 0."""
 
     def fake(*args: Any) -> DemoResult:
-        verification = Verification(1_015_808, 123_456, 123_456_789, {}, 12_345, 67, 8)
-        return DemoResult(360, 0.98889, 0.9777, 1_015_808, [BIG], verification, "build/demo/edge.v")
+        found = verification(1_015_808, 123_456, 123_456_789, 12_345, 67, 8)
+        return DemoResult(360, 0.98889, 0.9777, 1_015_808, [BIG], found, "build/demo/edge.v")
 
     monkeypatch.setattr("accel.demo.run.run_demo", fake)
     text = success("demo")

@@ -15,8 +15,10 @@ from accel.machine.config import ArchConfig, preset
 from accel.machine.isa import Unit
 from accel.network.graph import Graph
 from compiler import compile_phases
+from compiler.compile import SegmentPhases
 from compiler.emit.emit import emit_network
 from compiler.emit.keys import Key
+from compiler.emit.memory import Constants, ExternalMemory, place_values
 from compiler.emit.records import Step
 from compiler.plan.plan import LayerPlan, MovePlan, Plan
 
@@ -52,6 +54,11 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig]] = {
 }
 
 
+def phases_of(graph: Graph, config: ArchConfig) -> SegmentPhases:
+    (phases,) = compile_phases(graph, config).segments
+    return phases
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_schedules_are_as_before(case: str, request: pytest.FixtureRequest) -> None:
     make, config = CASES[case]
@@ -65,7 +72,7 @@ def test_schedules_are_as_before(case: str, request: pytest.FixtureRequest) -> N
 @pytest.mark.parametrize("case", CASES)
 def test_networks_show_what_they_are_named_after(case: str) -> None:
     make, config = CASES[case]
-    plan = compile_phases(make(), config).plan
+    plan = phases_of(make(), config).plan
     shown = {
         "chain": not any(layer.folded or layer.input_areas[0] for layer in _computing(plan)),
         "folded": _computing(plan)[0].folded,
@@ -84,7 +91,7 @@ def _computing(plan: Plan) -> list[LayerPlan]:
 @pytest.mark.parametrize("case", CASES)
 def test_schedules_hold_every_instruction_once_and_loads_before_their_steps(case: str) -> None:
     make, config = CASES[case]
-    phases = compile_phases(make(), config)
+    phases = phases_of(make(), config)
     placed, loaded = phases.schedule.placed, set[Key]()
     assert [number for item in placed for number in item.instructions] == list(range(len(phases.schedule.instructions)))
     assert [item.record for item in placed if isinstance(item.record, Step)] == list(phases.emission.steps)
@@ -98,8 +105,8 @@ def test_schedules_hold_every_instruction_once_and_loads_before_their_steps(case
 def test_the_text_names_every_token() -> None:
     """Every wait and signal of the program stands in the text, under its unit's name."""
     for make, config in CASES.values():
-        phases = compile_phases(make(), config)
-        text = phases.schedule_text()
+        phases = phases_of(make(), config)
+        text = compile_phases(make(), config).schedule_text()
         for name in ("wait", "signal"):
             wanted = Counter(u.name for i in phases.schedule.instructions for u in Unit if i[name] >> u & 1)
             named = re.findall(rf" {name} ([A-Z+]+)", text)
@@ -108,6 +115,8 @@ def test_the_text_names_every_token() -> None:
 
 def test_emission_is_a_pure_function() -> None:
     make, config = CASES["pair_by_bands"]
-    phases = compile_phases(make(), config)
-    again = emit_network(phases.network, phases.plan, config)
+    phases = phases_of(make(), config)
+    addresses, end = place_values([(phases.network, phases.plan)])
+    memory = ExternalMemory(phases.network, addresses[0], Constants(end), config.rows)
+    again = emit_network(phases.network, phases.plan, config, memory)
     assert again == phases.emission

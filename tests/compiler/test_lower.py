@@ -18,7 +18,6 @@ from support.networks.small_networks import (
     table,
 )
 
-from accel.errors import CompileError
 from accel.machine.config import preset
 from accel.machine.numerics import RequantMode, requantize
 from accel.network.nodes import (
@@ -31,9 +30,11 @@ from accel.network.nodes import (
     Quantize,
     Softmax,
 )
-from compiler.lower import host
+from accel.program.parts import HOST, MACHINE
+from compiler.lower import partition
 from compiler.lower.layers import IDENTITY, ArrayLayer, VectorLayer, product_shape
-from compiler.lower.network import lower
+from compiler.lower.network import lower, lower_graph
+from compiler.lower.partition import NOTHING_TO_DO
 from compiler.lower.registry import LOWERINGS
 from compiler.lower.vector import mean_record
 
@@ -110,15 +111,19 @@ def test_folded_biases_wrap_like_accumulators() -> None:
 
 
 def test_the_host_gets_the_tail() -> None:
-    lowered = lower(every_compiled_operation(), TINY)
+    (machine, lowered), (host, nothing) = lower_graph(every_compiled_operation(), TINY).parts
+    assert lowered is not None
+    assert nothing is None
     assert [layer.name for layer in lowered.layers] == ["n0", "n1", "n2", "n3", "n5"]
     assert lowered.aliases == {"t5": "t4"}
     assert lowered.outputs == ("t6",)
-    assert lowered.host is not None
-    assert (lowered.host.inputs, lowered.host.outputs) == (("t6",), ("t6", "t7"))
-    assert [node.name for node in lowered.host.nodes] == ["n6"]
-    everything = lower(network((1, 3, 3, 2), conv(2, (1, 1))), TINY)
-    assert (everything.host, everything.outputs, dict(everything.inputs)) == (None, ("t1",), {"t0": (3, 3, 2)})
+    assert (machine.unit, host.unit) == (MACHINE, HOST)
+    assert (host.graph.inputs, host.graph.outputs) == (("t6",), ("t7",))
+    assert [node.name for node in host.graph.nodes] == ["n6"]
+    (everything, network_), *rest = lower_graph(network((1, 3, 3, 2), conv(2, (1, 1))), TINY).parts
+    assert (everything.unit, rest) == (MACHINE, [])
+    assert network_ is not None
+    assert (network_.outputs, dict(network_.inputs)) == (("t1",), {"t0": (3, 3, 2)})
 
 
 def test_a_fully_connected_layer_of_an_image_is_a_convolution() -> None:
@@ -150,17 +155,17 @@ def test_means_prefer_single_rounding() -> None:
     assert lower(graph, replace(TINY, requant_modes=("tflite",))).layers[0].mode is RequantMode.TFLITE
 
 
-def test_what_follows_a_host_operation_runs_there_too_and_says_why() -> None:
-    lowered = lower(network((1, 1, 1, 9), conv(4, (1, 1)), softmax(), fully_connected(3), reshape((1, 3, 1, 1))), TINY)
-    assert [layer.name for layer in lowered.layers] == ["n0"]
+def test_the_machine_takes_over_again_after_a_host_operation() -> None:
+    graph = network((1, 1, 1, 9), conv(4, (1, 1)), softmax(), fully_connected(3), reshape((1, 3, 1, 1)))
+    lowered = lower_graph(graph, TINY)
+    assert [[layer.name for layer in one.layers] for one in lowered.networks] == [["n0"], ["n2"]]
     assert [(o.name, o.unit, o.why) for o in lowered.operators] == [
         ("n0", "array", "sums of products"),
         ("n1", "host", "no unit computes Softmax"),
-        ("n2", "host", "follows n1 on the host"),
-        ("n3", "host", "follows n2 on the host"),
+        ("n2", "array", "sums of products"),
+        ("n3", "host", NOTHING_TO_DO),
     ]
-    with pytest.raises(CompileError, match="must have at least one node that runs on the machine"):
-        lower(network((1, 9), softmax()), TINY)
+    assert [part.unit for part, _ in lower_graph(network((1, 9), softmax()), TINY).parts] == [HOST]
 
 
 def test_tables_and_clamps_join_the_layer_that_makes_their_input() -> None:
@@ -187,9 +192,8 @@ def test_a_value_that_somebody_else_reads_is_kept() -> None:
 
 def test_what_the_table_lacks_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = network((1, 4, 4, 2), conv(2, (1, 1)), pool(AveragePool2d, (2, 2), (2, 2)), softmax())
-    monkeypatch.setattr(host, "LOWERINGS", {k: v for k, v in LOWERINGS.items() if k is not AveragePool2d})
-    lowered = lower(graph, TINY)
-    assert [(o.name, o.unit, o.why) for o in lowered.operators][1:] == [
+    monkeypatch.setattr(partition, "LOWERINGS", {k: v for k, v in LOWERINGS.items() if k is not AveragePool2d})
+    assert [(o.name, o.unit, o.why) for o in lower_graph(graph, TINY).operators][1:] == [
         ("n1", "host", "no unit computes AveragePool2d"),
         ("n2", "host", "no unit computes Softmax"),
     ]

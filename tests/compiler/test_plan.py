@@ -19,7 +19,7 @@ from accel.errors import CompileError
 from accel.machine.config import ArchConfig, preset
 from compiler.lower.geometry import Span, Tile, Window
 from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Network
-from compiler.lower.network import lower
+from compiler.lower.network import lower, lower_graph
 from compiler.plan.allocate import Area
 from compiler.plan.plan import Band, LayerPlan, MovePlan, Plan
 from compiler.plan.planner import plan_network
@@ -83,8 +83,8 @@ def plans(seeds: range) -> Iterator[tuple[ArchConfig, Network, Plan]]:
         mode = str(rng.choice(config.requant_modes))
         graph = random_movement_graph(rng, mode, str(rng.choice(list(MOVES)))) if seed % 3 else random_graph(rng, mode)
         with suppress(CompileError):
-            lowered = lower(graph, config)
-            yield config, lowered, plan_network(lowered, config)
+            for lowered in lower_graph(graph, config).networks:
+                yield config, lowered, plan_network(lowered, config)
 
 
 def covers_once(tiles: Sequence[Tile], shape: tuple[int, int, int]) -> bool:

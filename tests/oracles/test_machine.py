@@ -104,7 +104,7 @@ def test_suite_catches_a_wrong_simulator(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_suite_catches_a_wrong_compiler(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every layer's zero point is off by one."""
-    module = import_module("compiler.compile")
+    module = import_module("compiler.lower.network")
     right = module.lower
 
     def wrong(*arguments: Any) -> Any:

@@ -52,6 +52,11 @@ class Node:
         return type(self).__name__
 
     @property
+    def label(self) -> str:
+        """What reports call the operation."""
+        return self.op
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """All outputs, the first of which is `output`."""
         return (self.output,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -72,8 +73,20 @@ class HostOperator(Node):
     output_dtype = None
 
     @property
+    def label(self) -> str:
+        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         return self.output, *self.more_outputs
+
+    def macs(self, *shapes: Shape) -> int:
+        """Products of a matrix product; other operators count as none."""
+        known = dict(zip(self.inputs, shapes, strict=True)) | {n: v.shape for n, v in self.constants.items()}
+        if self.op_type != "MatMul" or any(len(known[name]) < 2 for name in self.arguments):
+            return 0
+        (*left, rows, depth), (*right, _, columns) = (known[name] for name in self.arguments)
+        return math.prod(np.broadcast_shapes(tuple(left), tuple(right))) * rows * depth * columns
 
     def check(self) -> None:
         if not all(isinstance(text, str) for text in (self.domain, self.op_type, *self.arguments, *self.more_outputs)):

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-import sim
+import accel
 from accel.errors import AccelError, CompileError
 from accel.machine.config import ArchConfig
 from accel.network import reference
@@ -21,11 +21,9 @@ def assert_equal(graph: Graph, config: ArchConfig, rng: np.random.Generator, eng
     program = compile_graph(graph, config)
     inputs = random_inputs(rng, graph)
     expected = reference.run(graph, inputs)
-    image = program.memory_image(inputs)
     for engine in engines:
-        result = sim.execute(config, program.code, program.code_address, image, engine=engine)
-        outputs = program.read_outputs(result.memory)
-        assert sorted(outputs) == sorted(graph.outputs)
+        outputs = accel.run(program, inputs, engine=engine).outputs
+        assert tuple(outputs) == graph.outputs
         for name, values in outputs.items():
             np.testing.assert_array_equal(values, expected[name], err_msg=f"{name} ({engine})")
     return program

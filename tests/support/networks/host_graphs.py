@@ -10,6 +10,7 @@ import numpy as np
 from accel.machine.numerics import requant_mode
 from accel.network.graph import Graph, Tensor
 from accel.network.nodes import Dequantize, HostOperator, Node, Quantize
+from support.networks.random_graphs import GraphBuilder
 
 OPSET = 17
 
@@ -79,3 +80,32 @@ def float_head(shape: tuple[int, ...], mode: str) -> Graph:
     tensors = {"x": real("x", shape), "q": Tensor("q", shape, 0.5, 0)}
     node = Quantize(name="quantize", inputs=("x",), output="q")
     return Graph("float_head", requant_mode(mode), tensors, (node,), ("x",), ("q",))
+
+
+def random_segments(rng: np.random.Generator, mode: str) -> Graph:
+    """Layers of the machine with host operators between them, some of whose inputs the machine reads again later."""
+    builder = GraphBuilder(rng, mode)
+    size, channels = builder.pick(1, 5), builder.pick(1, 9)
+    current = builder.given((1, size, builder.pick(1, 5), channels))
+    seen = [current]
+    for _ in range(builder.pick(2, 4)):
+        current = builder.conv(current, channels)
+        seen.append(current)
+        if rng.random() < 0.6:
+            current = builder.softmax(current)
+        else:
+            output = builder.tensor(current.shape)
+            count = math.prod(current.shape)
+            rows = builder.pick(1, count)
+            while count % rows:
+                rows -= 1
+            prefix = f"host{len(builder.nodes)}_"
+            nodes, tensors = softmax_in_real_numbers(prefix, current, (rows, count // rows), output)
+            builder.nodes += nodes
+            builder.tensors |= {tensor.name: tensor for tensor in tensors}
+            current = output
+        seen.append(current)
+        partners = [tensor for tensor in seen if tensor.shape == current.shape]
+        current = builder.combined(current, partners[builder.pick(0, len(partners) - 1)])
+        seen.append(current)
+    return builder.graph(current)
