@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
@@ -84,12 +85,12 @@ class Turns:
         self._banks[banks] += 1
         return banks[self._banks[banks] % len(banks)]
 
-    def next_output(self, areas: list[Area]) -> Area:
+    def next_output(self, areas: Sequence[Area]) -> Area:
         """One of a layer's output buffers."""
         self._outputs += 1
         return areas[self._outputs % len(areas)]
 
-    def input_turn(self, layer: int, operand: int, key: Key, areas: list[Area]) -> tuple[Area, Key | None]:
+    def input_turn(self, layer: int, operand: int, key: Key, areas: Sequence[Area]) -> tuple[Area, Key | None]:
         """The input buffer that a load fills, and the load that filled it before."""
         keys = self._inputs[layer, operand]
         if key not in keys:

@@ -23,8 +23,7 @@ class Span(NamedTuple):
         return self.last - self.first
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """Rows [y0, y1) and columns [x0, x1) of an image."""
 
     y0: int

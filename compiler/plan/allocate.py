@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
 
@@ -24,20 +26,54 @@ class Area:
         """Whether there is a layer in which both are owned."""
         return self.first <= other.last and other.first <= self.last
 
+    def divided(self, count: int) -> tuple[Area, ...]:
+        """Equal parts."""
+        words = self.words // count
+        return tuple(Area(self.base + i * words, words, self.first, self.last) for i in range(count))
 
+
+class Request(NamedTuple):
+    """Words that are wanted from layer `first` to layer `last`."""
+
+    words: int
+    first: int
+    last: int
+
+
+class Grant(NamedTuple):
+    """An area, and the scratchpad in which it is taken."""
+
+    area: Area
+    scratchpad: Scratchpad
+
+
+class Grants(NamedTuple):
+    """One area for each request, and the scratchpad in which they are taken."""
+
+    areas: tuple[Area, ...]
+    scratchpad: Scratchpad
+
+
+@dataclass(frozen=True)
 class Scratchpad:
-    """First fit by time and place; prefers banks that nothing alive at the same time uses.
+    """Which words are taken when. It never changes: an allocation gives another scratchpad.
 
-    Two units that use the same port of a bank must take turns, so tensors that are used together are kept apart.
+    First fit by time and place; prefers banks that nothing alive at the same time uses: two units that use the same
+    port of a bank must take turns, so tensors that are used together are kept apart.
     """
 
-    def __init__(self, config: ArchConfig) -> None:
-        self.words = config.spad_words
-        self.bank_words = config.spad_bank_words
-        self.areas: list[Area] = []
+    words: int
+    bank_words: int
+    areas: tuple[Area, ...] = ()
 
-    def allocate(self, words: int, first: int, last: int) -> Area | None:
-        """An area for layers `first` .. `last`, or None if there is no room."""
+    @classmethod
+    def empty(cls, config: ArchConfig) -> Scratchpad:
+        """The scratchpad of a machine, nothing taken."""
+        return cls(config.spad_words, config.spad_bank_words)
+
+    def allocate(self, request: Request) -> Grant | None:
+        """An area as requested, or None if there is no room."""
+        words, first, last = request
         rivals = [area for area in self.areas if area.first <= last and first <= area.last]
         taken = sorted((area.base, area.base + area.words) for area in rivals)
         gaps, end = [], 0
@@ -47,25 +83,34 @@ class Scratchpad:
             end = max(end, high)
         busy = {bank for low, high in taken for bank in self.banks(low, high - low)}
         best = min(
-            ((len(busy & self.banks(base, words)), base) for gap in gaps for base in self._places(gap, words)),
+            ((len(busy & self.banks(base, words)), base) for gap in gaps for base in self._places(*gap, words)),
             default=None,
         )
         if best is None:
             return None
         area = Area(best[1], words, first, last)
-        self.areas.append(area)
-        return area
+        return Grant(area, replace(self, areas=(*self.areas, area)))
 
-    def release(self, area: Area) -> None:
-        """Take an area back as if it had never been given."""
-        self.areas.remove(area)
+    def allocate_all(self, requests: Iterable[Request]) -> Grants | None:
+        """An area for each request, in order; None if one of them has no room."""
+        areas, scratchpad = list[Area](), self
+        for request in requests:
+            grant = scratchpad.allocate(request)
+            if grant is None:
+                return None
+            areas.append(grant.area)
+            scratchpad = grant.scratchpad
+        return Grants(tuple(areas), scratchpad)
+
+    def since(self, layer: int) -> Scratchpad:
+        """Without the areas that nobody owns from `layer` on."""
+        return replace(self, areas=tuple(area for area in self.areas if area.last >= layer))
 
     def banks(self, base: int, words: int) -> set[int]:
         """Banks that hold some of these words."""
         return set(range(base // self.bank_words, (base + words - 1) // self.bank_words + 1))
 
-    def _places(self, gap: tuple[int, int], words: int) -> set[int]:
-        """Start of the gap, its end, and every bank's start within it."""
-        low, high = gap
+    def _places(self, low: int, high: int, words: int) -> set[int]:
+        """Bases in a gap [low, high) that are tried: its start, its end, and every bank's start within it."""
         starts = range(-(-low // self.bank_words) * self.bank_words, high - words + 1, self.bank_words)
         return {low, high - words, *starts}

@@ -11,181 +11,167 @@ are kept in banks of their own if that is possible.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations, pairwise
+from itertools import chain, combinations
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
 from compiler.lower.geometry import Tile
-from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Network
-from compiler.plan.allocate import Area, Scratchpad
+from compiler.lower.layers import ArrayLayer, DepthwiseLayer
+from compiler.plan.allocate import Area, Request, Scratchpad
 from compiler.plan.folding import can_fold
-from compiler.plan.plan import Band, LayerPlan
-from compiler.plan.tiles import input_tile, split, tile_pixels, tile_size
-from compiler.plan.weights import Chunk, channel_chunks, contraction_words
+from compiler.plan.plan import Band, LayerPlan, Tiling, input_part
+from compiler.plan.tiles import band_tile_pixels, even_spans, group_chunks, input_tile, split, tile_size
+from compiler.plan.tilings import BUFFERS
+from compiler.plan.weights import Chunk, channel_chunks
+
+ROOMS = 2
+"""Rooms for what the array makes and the engine uses, and for what the engine makes and STORE takes away."""
 
 
-def may_pair(network: Network, index: int) -> bool:
-    """Whether layer `index` is a depthwise layer and alone reads what the array layer before it makes."""
-    before, layer = network.layers[index - 1 : index + 1]
-    if not isinstance(layer, DepthwiseLayer) or not isinstance(before, ArrayLayer) or before.unit != "array":
-        return False
-    value = before.output
-    kept = {network.aliases.get(name, name) for name in network.outputs} | network.gathered
-    alone = network.users(value) == ((index - 1,), (index,))
-    return alone and layer.inputs == (value,) and network.place(value).whole == value and value not in kept
+class Cut(NamedTuple):
+    """The output of a pair cut into bands of rows, and what they need of the tensor between."""
+
+    rows: tuple[Tile, ...]
+    parts: tuple[Tile, ...]
 
 
-def may_trail(network: Network, index: int) -> bool:
-    """Whether layer `index` is the depthwise layer of a pair, and the next, on the array, reads what it makes."""
-    if not 0 < index < len(network.layers) - 1 or not may_pair(network, index):
-        return False
-    value, after = network.layers[index].output, network.layers[index + 1]
-    on_array = isinstance(after, ArrayLayer) and after.unit == "array" and after.inputs == (value,)
-    return on_array and network.place(value).whole == value and network.users(value).writers == (index,)
+class Pairing(NamedTuple):
+    """The layers of a pair, and contraction chunks of the array layer."""
 
-
-def suits_tiles(network: Network, config: ArchConfig, index: int) -> bool:
-    """Whether a pair had better go tile by tile, with all of the tensor between in the scratchpad.
-
-    Then the next layer can start early, but every tile needs all weights, and more tiles than groups of channels are
-    needed for the two units to work at the same time.
-    """
-    before, layer = network.layers[index - 1 : index + 1]
-    assert isinstance(before, ArrayLayer)
-    assert isinstance(layer, DepthwiseLayer)
-    height, width, channels = before.output_shape
-    groups = -(-channels // max(config.rows, config.cols))
-    tiles = split(before.output_shape, *tile_size(height, width, tile_pixels(config, before.output_shape, False)))
-    lanes = -(-channels // config.depthwise_lanes)
-    words = contraction_words(before, channel_chunks(before.input_shape[2], config.rows), config)
-    fits = words <= config.wbuf_words // 2 and layer.weight[0].size * lanes <= config.depthwise_words // 2
-    return fits and len(tiles) >= groups
+    config: ArchConfig
+    array: ArrayLayer
+    depthwise: DepthwiseLayer
+    chunks: tuple[Chunk, ...]
 
 
 class PairPlan(NamedTuple):
-    """How both layers of a pair run, by bands."""
+    """How both layers of a pair run, and the scratchpad in which their areas are taken."""
 
     array: LayerPlan
     depthwise: LayerPlan
     bands: tuple[Band, ...]
+    scratchpad: Scratchpad
 
 
 @dataclass(frozen=True)
-class PairPlanner:
-    """Plans a pair of layers.
+class PairSite:
+    """What surrounds a pair.
 
     Parameters
     ----------
-    layers : (ArrayLayer, DepthwiseLayer)
-    chunks : choices of contraction chunks of the array layer, the best first
     source : Area or None
         The array layer's input if it is resident.
-    period : (int, int)
-        Layers that the areas live with.
-    may_trail : bool
-        What is between lives with the layer after them, too, if the output is resident.
-    pixels : int
-        Most pixels of a tile.
+    output : Area or None
+        The depthwise layer's output if it is resident.
+    first, last : int
+        Layers that the areas of the pair live with.
+    trails : bool
+        If the output is resident, what is between lives with the layer after them, too.
     """
 
-    config: ArchConfig
-    scratchpad: Scratchpad
-    layers: tuple[ArrayLayer, DepthwiseLayer]
-    chunks: tuple[tuple[Chunk, ...], ...]
     source: Area | None
-    period: tuple[int, int]
-    may_trail: bool
-    pixels: int
-
-    def plan(self, output: Area | None, apart: bool) -> PairPlan | None:
-        """The plan with the highest bands that have room; None if there is none.
-
-        Parameters
-        ----------
-        output : Area or None
-            The depthwise layer's output if it is resident.
-        apart : bool
-            Input, output and what is between must not share a bank.
-        """
-        for chunks in self.chunks:
-            for copies in (2, 1) if self.source is None else (0,):
-                for plan in self._bandings(chunks):
-                    if self._allocate(plan, output, copies, apart):
-                        return plan
-        return None
-
-    def _bandings(self, chunks: tuple[Chunk, ...]) -> Iterator[PairPlan]:
-        """Plans without areas, high bands first, as long as making rows twice costs less than half of what is won."""
-        array, depthwise = self.layers
-        height = depthwise.output_shape[0]
-        for count in range(1, height + 1):
-            edges = [height * i // count for i in range(count + 1)]
-            plan = self._cut(chunks, edges)
-            once = input_tile(depthwise, _rows(depthwise, 0, height)).pixels
-            twice = sum(band.part.pixels for band in plan.bands) - once
-            window = (1, 1) if chunks[0].by_position else array.window.kernel
-            passes = len(chunks) * window[0] * (1 if chunks[0].folded else window[1])
-            if 2 * twice * passes > height * depthwise.output_shape[1] * depthwise.window.kernel[0]:
-                return
-            tiles = (*plan.array.tiles, *(band.part for band in plan.bands))
-            if not plan.array.folded or can_fold(array, chunks, tiles):
-                yield plan
-
-    def _cut(self, chunks: tuple[Chunk, ...], edges: list[int]) -> PairPlan:
-        """Bands between rows `edges`, and their tiles."""
-        array, depthwise = self.layers
-        rows = [_rows(depthwise, y0, y1) for y0, y1 in pairwise(edges)]
-        parts = [input_tile(depthwise, tile) for tile in rows]
-        bands = tuple(Band(p, self._tiles(p), self._tiles(r)) for p, r in zip(parts, rows, strict=True))
-        made, tiles = (chain.from_iterable(several) for several in ((b.made for b in bands), (b.tiles for b in bands)))
-        plain = channel_chunks(depthwise.input_shape[2], self.config.rows)
-        return PairPlan(LayerPlan(array, chunks, tuple(made)), LayerPlan(depthwise, plain, tuple(tiles)), bands)
-
-    def _tiles(self, part: Tile) -> tuple[Tile, ...]:
-        size = (part.height, part.width)
-        tiles = split((*size, 1), *tile_size(*size, self.pixels))
-        return tuple(Tile(t.y0 + part.y0, t.y1 + part.y0, t.x0 + part.x0, t.x1 + part.x0) for t in tiles)
-
-    def _allocate(self, plan: PairPlan, output: Area | None, copies: int, apart: bool) -> bool:
-        """Give the layers their areas if there is room."""
-        first, second, bands = plan
-        words = -(-max(self.config.rows, self.config.cols) // self.config.rows)
-        groups = -(-first.layer.output_shape[2] // (words * self.config.rows))
-        wanted = [
-            (min(copies, len(bands)), max(first.input_part(band.part).pixels for band in bands) * len(first.chunks)),
-            (min(2, len(bands) * groups), max(band.part.pixels for band in bands) * words),
-            (0 if output else min(2, len(second.tiles) * groups), max(tile.pixels for tile in second.tiles) * words),
-        ]
-        first_layer, last_layer = self.period
-        ends = (last_layer, last_layer + (self.may_trail and output is not None), last_layer)
-        areas = [
-            self.scratchpad.allocate(count * size, first_layer, end)
-            for (count, size), end in zip(wanted, ends, strict=True)
-            if count
-        ]
-        present = [area for area in areas if area is not None]
-        if len(present) < len(areas) or (apart and self._share_banks([*present, self.source, output])):
-            for area in present:
-                self.scratchpad.release(area)
-            return False
-        rooms = [_divide(present.pop(0), count) if count else None for count, _ in wanted]
-        first.input_areas, first.output_areas = [rooms[0]], rooms[1]
-        second.input_areas, second.output_areas = [rooms[1]], rooms[2]
-        return True
-
-    def _share_banks(self, areas: list[Area | None]) -> bool:
-        banks = [self.scratchpad.banks(area.base, area.words) for area in areas if area is not None]
-        return any(a & b for a, b in combinations(banks, 2))
+    output: Area | None
+    first: int
+    last: int
+    trails: bool
 
 
-def _rows(layer: DepthwiseLayer, y0: int, y1: int) -> Tile:
-    """Rows of the output."""
-    return Tile(y0, y1, 0, layer.output_shape[1])
+def place_pair(
+    scratchpad: Scratchpad, pairing: Pairing, cuts: Sequence[Cut], site: PairSite, apart: bool
+) -> PairPlan | None:
+    """The plan with the first of these cuts that has room; None if there is none.
+
+    Parameters
+    ----------
+    apart : bool
+        Input, output and what is between must not share a bank.
+    """
+    for buffers in BUFFERS if site.source is None else (0,):
+        for cut in cuts:
+            rooms = _rooms(pairing, cut, site, buffers)
+            grants = scratchpad.allocate_all(Request(r.copies * r.words, site.first, r.last) for r in rooms if r.copies)
+            if grants is None or (apart and _share_banks(scratchpad, [*grants.areas, site.source, site.output])):
+                continue
+            areas = iter(grants.areas)
+            source, between, output = (next(areas).divided(room.copies) if room.copies else None for room in rooms)
+            array, depthwise, bands = _tilings(pairing, cut)
+            plans = LayerPlan.of(array, (source,), between), LayerPlan.of(depthwise, (between,), output)
+            return PairPlan(*plans, bands, grants.scratchpad)
+    return None
 
 
-def _divide(area: Area, count: int) -> list[Area]:
-    """Equal parts of an area."""
-    words = area.words // count
-    return [Area(area.base + i * words, words, area.first, area.last) for i in range(count)]
+def cuts_of(pairing: Pairing) -> Iterator[Cut]:
+    """Ways to cut a pair, high bands first, as long as they pay."""
+    config, array, depthwise, chunks = pairing
+    height, width, _ = depthwise.output_shape
+    for count in range(1, height + 1):
+        rows = tuple(Tile(*span, 0, width) for span in even_spans(height, count))
+        cut = Cut(rows, tuple(input_tile(depthwise, tile) for tile in rows))
+        if not _pays(pairing, cut):
+            return
+        made = chain.from_iterable(_tiles(part, config) for part in cut.parts)
+        if not chunks[0].folded or can_fold(array, chunks, (*made, *cut.parts)):
+            yield cut
+
+
+def _pays(pairing: Pairing, cut: Cut) -> bool:
+    """Whether making rows twice costs the array at most half of the cycles that the engine then works beside it."""
+    _, array, depthwise, chunks = pairing
+    height, width, _ = depthwise.output_shape
+    once = input_tile(depthwise, Tile(0, height, 0, width)).pixels
+    twice = sum(part.pixels for part in cut.parts) - once
+    kernel = (1, 1) if chunks[0].by_position else array.window.kernel
+    passes = len(chunks) * kernel[0] * (1 if chunks[0].folded else kernel[1])
+    return 2 * twice * passes <= height * width * depthwise.window.kernel[0]
+
+
+def _tilings(pairing: Pairing, cut: Cut) -> tuple[Tiling, Tiling, tuple[Band, ...]]:
+    """The tiles of both layers, band by band."""
+    config, array, depthwise, chunks = pairing
+    bands = tuple(Band(part, _tiles(part, config), _tiles(rows, config)) for rows, part in zip(*cut, strict=True))
+    made = tuple(tile for band in bands for tile in band.made)
+    tiles = tuple(tile for band in bands for tile in band.tiles)
+    plain = channel_chunks(depthwise.input_shape[2], config.rows)
+    return Tiling(array, chunks, made), Tiling(depthwise, plain, tiles), bands
+
+
+def _tiles(part: Tile, config: ArchConfig) -> tuple[Tile, ...]:
+    """Tiles that make up a part."""
+    tiles = split((part.height, part.width, 1), *tile_size(part.height, part.width, band_tile_pixels(config)))
+    return tuple(Tile(t.y0 + part.y0, t.y1 + part.y0, t.x0 + part.x0, t.x1 + part.x0) for t in tiles)
+
+
+class _Rooms(NamedTuple):
+    """Equal rooms side by side that live until layer `last`."""
+
+    copies: int
+    words: int
+    last: int
+
+
+def _rooms(pairing: Pairing, cut: Cut, site: PairSite, buffers: int) -> tuple[_Rooms, _Rooms, _Rooms]:
+    """What the layers need: for bands of the source, for one group of what is between, for one of the output."""
+    config, array, _, chunks = pairing
+    group = group_chunks(config)
+    groups = -(-array.output_shape[2] // (group * config.rows))
+    source = max(input_part(array, chunks, part).pixels for part in cut.parts) * len(chunks)
+    between = max(part.pixels for part in cut.parts) * group
+    heights = Counter(tile.height for tile in cut.rows)
+    tiles = {height: _tiles(Tile(0, height, *cut.rows[0][2:]), config) for height in heights}
+    output = max(tile.pixels for several in tiles.values() for tile in several) * group
+    made = sum(len(tiles[height]) * many for height, many in heights.items()) * groups
+    trailing = site.last + (site.trails and site.output is not None)
+    return (
+        _Rooms(min(buffers, len(cut.rows)), source, site.last),
+        _Rooms(min(ROOMS, len(cut.rows) * groups), between, trailing),
+        _Rooms(0 if site.output else min(ROOMS, made), output, site.last),
+    )
+
+
+def _share_banks(scratchpad: Scratchpad, areas: Sequence[Area | None]) -> bool:
+    """Whether two of these areas lie in one bank."""
+    banks = [scratchpad.banks(area.base, area.words) for area in areas if area is not None]
+    return any(a & b for a, b in combinations(banks, 2))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from accel.machine.layout import Hwc
 from compiler.lower.geometry import Tile
 from compiler.lower.layers import ComputeLayer, MoveLayer, Network
 from compiler.plan.allocate import Area
+from compiler.plan.choices import Choices
 from compiler.plan.tiles import View, input_tile, whole
 from compiler.plan.weights import Chunk
 
 
-@dataclass
-class LayerPlan:
-    """How one layer runs.
+@dataclass(frozen=True)
+class Tiling:
+    """How a layer is cut.
 
     Parameters
     ----------
@@ -22,20 +25,11 @@ class LayerPlan:
         Contraction chunks of an array layer (folded or not); channel chunks of a vector layer.
     tiles : tuple of Tile
         Tiles of the output, in order.
-    input_areas : list of (list of Area or None)
-        Per input: tile buffers used in turn, None if the tensor is resident.
-    output_areas : list of Area or None
-        Tile buffers of the output, None if it is resident.
-    group_outer : bool
-        Output channel groups are the outer loop (weights are loaded once), tiles the inner.
     """
 
     layer: ComputeLayer
     chunks: tuple[Chunk, ...]
     tiles: tuple[Tile, ...]
-    input_areas: list[list[Area] | None] = field(default_factory=list)
-    output_areas: list[Area] | None = None
-    group_outer: bool = False
 
     @property
     def folded(self) -> bool:
@@ -43,25 +37,64 @@ class LayerPlan:
         return self.chunks[0].folded
 
     def input_part(self, tile: Tile) -> Tile:
-        """Tile of the input in its buffer for an output tile (folded by columns: input rows, output columns)."""
-        if self.chunks[0].by_position:
-            return tile
-        part = input_tile(self.layer, tile)
-        return Tile(part.y0, part.y1, tile.x0, tile.x1) if self.folded else part
+        """What a tile buffer of the input holds for an output tile."""
+        return input_part(self.layer, self.chunks, tile)
+
+
+def input_part(layer: ComputeLayer, chunks: tuple[Chunk, ...], tile: Tile) -> Tile:
+    """What a tile buffer of the input holds for an output tile (folded by columns: input rows, output columns)."""
+    if chunks[0].by_position:
+        return tile
+    part = input_tile(layer, tile)
+    return Tile(part.y0, part.y1, tile.x0, tile.x1) if chunks[0].folded else part
+
+
+@dataclass(frozen=True)
+class LayerPlan(Tiling):
+    """How one layer runs: its tiling, and where its tiles lie.
+
+    Parameters
+    ----------
+    input_areas : tuple of (tuple of Area or None)
+        Per input: tile buffers used in turn, None if the tensor is resident.
+    output_areas : tuple of Area or None
+        Tile buffers of the output, None if it is resident.
+    group_outer : bool
+        Output channel groups are the outer loop (weights are loaded once), tiles the inner.
+    """
+
+    input_areas: tuple[tuple[Area, ...] | None, ...]
+    output_areas: tuple[Area, ...] | None
+    group_outer: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        tiling: Tiling,
+        inputs: tuple[tuple[Area, ...] | None, ...],
+        output: tuple[Area, ...] | None,
+        group_outer: bool = False,
+    ) -> LayerPlan:
+        """The plan of a tiling whose tiles have these buffers."""
+        return cls(tiling.layer, tiling.chunks, tiling.tiles, inputs, output, group_outer)
 
     @property
-    def areas(self) -> list[Area]:
+    def areas(self) -> tuple[Area, ...]:
         """All tile buffers."""
-        return [area for areas in (*self.input_areas, self.output_areas) for area in areas or ()]
+        return tuple(area for areas in (*self.input_areas, self.output_areas) for area in areas or ())
 
 
-@dataclass
+@dataclass(frozen=True)
 class MovePlan:
     """How a gather runs: `words` at a time, into `areas` used in turn; straight to its place if it is resident."""
 
     layer: MoveLayer
     words: int
-    areas: list[Area]
+    areas: tuple[Area, ...] = ()
+
+
+AnyPlan: TypeAlias = LayerPlan | MovePlan
+"""The plan of a layer."""
 
 
 @dataclass(frozen=True)
@@ -83,31 +116,38 @@ class Band:
     tiles: tuple[Tile, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
     """Placement of a network.
 
     Parameters
     ----------
-    residents : dict of str to Area
+    choices : Choices
+        What gave the plan.
+    residents : mapping of str to Area
         By name of values that are no parts.
-    layers : list of LayerPlan or MovePlan
-    followers : set of int
-        Layers whose tiles run between those of the array layer before them, as soon as their inputs are there: vector
-        layers, and depthwise layers in a pair.
-    pairs : dict of int to tuple of Band
+    layers : tuple of LayerPlan or MovePlan
+    pairs : mapping of int to tuple of Band
         By index of the array layer of a pair (`compiler.plan.pairs`). Its output areas, which are the depthwise layer's
         input areas, hold one group of channels of a band each; its input areas hold what a band needs.
-    trailing : set of int
+    trailing : frozenset of int
         Depthwise layers whose last tiles run beside the array layer after them.
     """
 
-    residents: dict[str, Area]
-    layers: list[LayerPlan | MovePlan]
     network: Network
-    followers: set[int]
-    pairs: dict[int, tuple[Band, ...]]
-    trailing: set[int]
+    choices: Choices
+    residents: Mapping[str, Area]
+    layers: tuple[AnyPlan, ...]
+    pairs: Mapping[int, tuple[Band, ...]]
+    trailing: frozenset[int]
+
+    @property
+    def followers(self) -> frozenset[int]:
+        """Layers whose tiles run between those of the array layer before them, as soon as their inputs are there.
+
+        Vector layers, and depthwise layers in a pair.
+        """
+        return self.choices.beside
 
     def view(self, value: str, shape: Hwc) -> View:
         """All of a value that is resident, or a part of a resident value."""

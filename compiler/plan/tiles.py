@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
 from accel.machine.layout import Hwc
 from accel.network.nodes import Pair
 from compiler.lower.geometry import Place, Span, Tile
 from compiler.lower.layers import Layer
+
+STREAMED_TILES = 4
+"""Tiles of a streamed image at least, if they are not too small: transfers and work of different tiles overlap."""
+
+SMALLEST_TILE = 2
+"""Pixels of a tile for each row of the array, below which an image is not cut just to have more tiles.
+
+The array loads `rows` words of weights while it works on the tile before; shorter tiles would wait for them.
+"""
+
+FOLLOWED_TILE = 16
+"""Pixels of a tile for each row of the array at most where nothing is streamed.
+
+Larger tiles would be hardly faster, and what follows between the tiles of a layer would start later.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +59,8 @@ def whole(shape: Hwc) -> Tile:
 
 def split(shape: Hwc, height: int, width: int) -> tuple[Tile, ...]:
     """Tiles of at most `height` x `width` pixels that cover an image once, row by row, sizes balanced."""
-    return tuple(Tile(y0, y1, x0, x1) for y0, y1 in _parts(shape[0], height) for x0, x1 in _parts(shape[1], width))
+    rows, columns = _parts(shape[0], height), _parts(shape[1], width)
+    return tuple(Tile(y0, y1, x0, x1) for y0, y1 in rows for x0, x1 in columns)
 
 
 def is_covered(part: Tile, tiles: Sequence[Tile]) -> bool:
@@ -51,16 +68,42 @@ def is_covered(part: Tile, tiles: Sequence[Tile]) -> bool:
     return sum(part.shared_pixels(tile) for tile in tiles) == part.pixels
 
 
-def tile_pixels(config: ArchConfig, shape: Hwc, streams: bool) -> int:
-    """Most pixels of a tile of an output; few where all is resident, so that the next layer can follow closely."""
-    target = min(config.acc_bank_words, max(2 * config.rows, shape[0] * shape[1] // 4))
-    return target if streams else min(target, 16 * config.rows)
+def streamed_tile_pixels(config: ArchConfig, shape: Hwc) -> int:
+    """Most pixels of a tile of an output that passes, or whose input passes, through the scratchpad in tiles."""
+    return min(config.acc_bank_words, max(SMALLEST_TILE * config.rows, shape[0] * shape[1] // STREAMED_TILES))
 
 
-def tile_size(height: int, width: int, pixels: int) -> Pair:
-    """Rows and columns of the largest tiles of at most `pixels` pixels: whole rows if they are not longer."""
+def resident_tile_pixels(config: ArchConfig, shape: Hwc) -> int:
+    """Most pixels of a tile where inputs and output are resident."""
+    return min(streamed_tile_pixels(config, shape), FOLLOWED_TILE * config.rows)
+
+
+def band_tile_pixels(config: ArchConfig) -> int:
+    """Most pixels of a tile of a band."""
+    return min(config.acc_bank_words, FOLLOWED_TILE * config.rows)
+
+
+class Size(NamedTuple):
+    """Rows and columns."""
+
+    height: int
+    width: int
+
+
+def tile_size(height: int, width: int, pixels: int) -> Size:
+    """The largest tiles of at most `pixels` pixels: whole rows if they are not longer."""
     columns = -(-width // -(-width // pixels))
-    return max(1, min(height, pixels // columns)), columns
+    return Size(max(1, min(height, pixels // columns)), columns)
+
+
+def channel_group(config: ArchConfig) -> int:
+    """Output channels that are made at a time: whole scratchpad words, one or more column tiles of the array."""
+    return max(config.rows, config.cols)
+
+
+def group_chunks(config: ArchConfig) -> int:
+    """Channel chunks of a group of channels."""
+    return -(-channel_group(config) // config.rows)
 
 
 def _parts(size: int, largest: int) -> list[Span]:

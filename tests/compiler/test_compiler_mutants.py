@@ -30,11 +30,10 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 def _always_at_zero(patch: pytest.MonkeyPatch) -> None:
-    def careless(self: allocate.Scratchpad, words: int, first: int, last: int) -> allocate.Area | None:
-        return allocate.Area(0, words, first, last) if words <= self.words else None
+    def careless(self: allocate.Scratchpad, request: allocate.Request) -> allocate.Grant | None:
+        return allocate.Grant(allocate.Area(0, *request), self) if request.words <= self.words else None
 
     patch.setattr(allocate.Scratchpad, "allocate", careless)
-    patch.setattr(allocate.Scratchpad, "release", lambda self, area: None)
 
 
 def _weights_of_other_channels(patch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from compiler.emit import order, progress
 from compiler.lower.geometry import Tile
 from compiler.lower.network import lower
 from compiler.plan import pairs, planner
+from compiler.plan.allocate import Area
 from compiler.plan.plan import LayerPlan
 
 EDGE = preset("edge")
@@ -194,7 +195,7 @@ def test_an_output_is_not_between_a_pair() -> None:
 
 
 def _one_room(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(pairs, "_divide", lambda area, count: [area] * count)
+    patch.setattr(Area, "divided", lambda area, count: (area,) * count)
 
 
 def _nothing_awaited(patch: pytest.MonkeyPatch) -> None:
@@ -212,8 +213,8 @@ def _short_bands(patch: pytest.MonkeyPatch) -> None:
 
 
 def _rooms_given_away_early(patch: pytest.MonkeyPatch) -> None:
-    original = pairs.PairPlanner
-    patch.setattr(planner, "PairPlanner", lambda *fields: replace(original(*fields), may_trail=False))
+    original = pairs.PairSite
+    patch.setattr(planner, "PairSite", lambda *fields: replace(original(*fields), trails=False))
 
 
 def _sources_overwritten(patch: pytest.MonkeyPatch) -> None:

@@ -110,35 +110,40 @@ def check_bands(config: ArchConfig, plan: Plan, index: int, bands: tuple[Band, .
         assert all(area.words >= band.part.pixels * words for area in first.output_areas or ())
 
 
+def check_plan(config: ArchConfig, lowered: Network, plan: Plan) -> None:
+    """Tiles cover outputs, buffers hold what they need, living areas are disjoint, residents live long enough."""
+    for index, (layer, made) in enumerate(zip(lowered.layers, plan.layers, strict=True)):
+        if isinstance(made, MovePlan):
+            assert (layer.output in plan.residents) == (not made.areas)
+            continue
+        assert all(tile.pixels <= config.acc_bank_words for tile in made.tiles)
+        held = len(made.chunks)
+        if isinstance(layer, DepthwiseLayer):
+            held = min(held, -(-max(config.rows, config.cols) // config.rows))
+        parts = [made.input_part(tile) for tile in made.tiles]
+        if index in plan.pairs:
+            parts = [made.input_part(band.part) for band in plan.pairs[index]]
+        assert all(
+            area.words >= part.pixels * held for part in parts for areas in made.input_areas for area in areas or ()
+        )
+        assert covers_once(made.tiles, layer.output_shape) or index in plan.pairs
+        for value, areas in zip(layer.inputs, made.input_areas, strict=True):
+            inside = index - 1 in plan.pairs or lowered.place(value).whole not in plan.residents
+            assert (areas is not None) == inside
+    for index, bands in plan.pairs.items():
+        check_bands(config, plan, index, bands)
+    for a, b in combinations(living_areas(plan), 2):
+        assert a is b or not (a.lives_with(b) and a.overlaps(b))
+    for value, area in plan.residents.items():
+        assert area.last >= max(lowered.users(value).readers)
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_random_plans_keep_their_promises(part: int) -> None:
     count = 0
     for config, lowered, plan in plans(range(part * 60, part * 60 + 60)):
         count += 1
-        for index, (layer, made) in enumerate(zip(lowered.layers, plan.layers, strict=True)):
-            if isinstance(made, MovePlan):
-                assert (layer.output in plan.residents) == (not made.areas)
-                continue
-            assert all(tile.pixels <= config.acc_bank_words for tile in made.tiles)
-            held = len(made.chunks)
-            if isinstance(layer, DepthwiseLayer):
-                held = min(held, -(-max(config.rows, config.cols) // config.rows))
-            parts = [made.input_part(tile) for tile in made.tiles]
-            if index in plan.pairs:
-                parts = [made.input_part(band.part) for band in plan.pairs[index]]
-            assert all(
-                area.words >= part.pixels * held for part in parts for areas in made.input_areas for area in areas or ()
-            )
-            assert covers_once(made.tiles, layer.output_shape) or index in plan.pairs
-            for value, areas in zip(layer.inputs, made.input_areas, strict=True):
-                inside = index - 1 in plan.pairs or lowered.place(value).whole not in plan.residents
-                assert (areas is not None) == inside
-        for index, bands in plan.pairs.items():
-            check_bands(config, plan, index, bands)
-        for a, b in combinations(living_areas(plan), 2):
-            assert a is b or not (a.lives_with(b) and a.overlaps(b))
-        for value, area in plan.residents.items():
-            assert area.last >= max(lowered.users(value).readers)
+        check_plan(config, lowered, plan)
     assert count > 30
 
 
