@@ -24,6 +24,7 @@ from accel.network.nodes import (
     Conv2d,
     FullyConnected,
     HostOperator,
+    LogSoftmax,
     MaxPool2d,
     Multiplier,
     Node,
@@ -230,7 +231,7 @@ class Graph:
                     f"and {result.parameters!r}"
                 )
         free = self.mode is RequantMode.FP32
-        if isinstance(node, Softmax) and not free and result.parameters != node.output_parameters:
+        if isinstance(node, (LogSoftmax, Softmax)) and not free and result.parameters != node.output_parameters:
             raise node.error(
                 f"output (scale, zero_point) must be {node.output_parameters!r}, got {result.parameters!r}"
             )

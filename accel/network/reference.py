@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from accel.errors import InputError
 from accel.machine.numerics import requantize, requantize_clamp, saturate, wrap_int32
+from accel.network.fixed_point import quotient
 from accel.network.graph import Graph
 from accel.network.host_operator import evaluate
 from accel.network.nodes import (
@@ -19,8 +20,11 @@ from accel.network.nodes import (
     Clamped,
     Conv2d,
     Dequantize,
+    Div,
     FullyConnected,
     HostOperator,
+    LogSoftmax,
+    Maximum,
     MaxPool2d,
     Mean,
     Mul,
@@ -30,6 +34,7 @@ from accel.network.nodes import (
     Requantized,
     Rescaled,
     Softmax,
+    SquaredDifference,
     Sub,
     Table,
     TransposeConv2d,
@@ -37,7 +42,7 @@ from accel.network.nodes import (
 )
 from accel.network.real import dequantize, quantize_real
 from accel.network.reference_movement import MOVERS
-from accel.network.softmax import softmax
+from accel.network.softmax import log_softmax, softmax
 
 Int8Array: TypeAlias = NDArray[np.int8]
 Array: TypeAlias = NDArray[Any]
@@ -198,6 +203,21 @@ def _sub(graph: Graph, node: Sub, x0: Int8Array, x1: Int8Array) -> Int8Array:
     return _requantized(graph, node, y0 - y1)
 
 
+def _squared_difference(graph: Graph, node: SquaredDifference, x0: Int8Array, x1: Int8Array) -> Int8Array:
+    y0, y1 = _rescaled(graph, node, x0, x1)
+    return _requantized(graph, node, (y0 - y1) ** 2)
+
+
+def _maximum(graph: Graph, node: Maximum, x0: Int8Array, x1: Int8Array) -> Int8Array:
+    return np.maximum(x0, x1)
+
+
+def _div(graph: Graph, node: Div, x0: Int8Array, x1: Int8Array) -> Int8Array:
+    dividend, divisor = _centred(graph, node.inputs[0], x0), _centred(graph, node.inputs[1], x1)
+    result = quotient(dividend, divisor, node.multiplier, node.shift) + graph.tensors[node.output].zero_point
+    return _clamped(node, result)
+
+
 def _mul(graph: Graph, node: Mul, x0: Int8Array, x1: Int8Array) -> Int8Array:
     return _requantized(graph, node, _centred(graph, node.inputs[0], x0) * _centred(graph, node.inputs[1], x1))
 
@@ -220,6 +240,11 @@ def _softmax(graph: Graph, node: Softmax, x: Int8Array) -> Int8Array:
     )
 
 
+def _log_softmax(graph: Graph, node: LogSoftmax, x: Int8Array) -> Int8Array:
+    source, result = graph.tensors[node.inputs[0]], graph.tensors[node.output]
+    return log_softmax(x, source.scale, graph.mode, result.parameters)
+
+
 def _quantize(graph: Graph, node: Quantize, x: Array) -> Int8Array:
     return quantize_real(x, graph.tensors[node.output], graph.mode)
 
@@ -234,12 +259,16 @@ _EXECUTORS: dict[type[Node], Callable[..., Array]] = {
     Clamp: _clamp,
     Conv2d: _conv2d,
     Dequantize: _dequantize,
+    Div: _div,
     FullyConnected: _fully_connected,
+    LogSoftmax: _log_softmax,
     MaxPool2d: _max_pool2d,
+    Maximum: _maximum,
     Mean: _mean,
     Mul: _mul,
     Quantize: _quantize,
     Softmax: _softmax,
+    SquaredDifference: _squared_difference,
     Sub: _sub,
     Table: _table,
     TransposeConv2d: _transpose_conv2d,

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.machine.numerics import INT32_MAX, RequantMode, quantize_multiplier, requantize, saturate
-from accel.network.fixed_point import divide_by_power, exp_negative, multiply, reciprocal_of_one_plus
+from accel.machine.numerics import INT32_MAX, INT32_MIN, RequantMode, quantize_multiplier, requantize, saturate
+from accel.network.fixed_point import (
+    Fixed,
+    divide_by_power,
+    exp_negative,
+    leading_zeros,
+    logarithm,
+    multiply,
+    reciprocal_of_one_plus,
+)
 
 INPUT_INTEGER_BITS = 5
 SUM_INTEGER_BITS = 12
+LOG_INTEGER_BITS = 4
 
 
 def softmax(
@@ -43,13 +54,66 @@ def _softmax_real(x: NDArray[np.int8], scale: float, output: tuple[float, int]) 
 
 def _softmax_fixed(x: NDArray[np.int8], scale: float, mode: RequantMode) -> NDArray[np.int8]:
     """Differences to the maximum in Q5, their exponentials in Q0, the sum in Q12; `mode` rounds the first step."""
-    q, e = quantize_multiplier(min(scale * 2 ** (31 - INPUT_INTEGER_BITS), float(INT32_MAX)))
-    difference = x.astype(np.int64) - x.max(axis=-1, keepdims=True)
-    radius = ((1 << INPUT_INTEGER_BITS) - 1) * 2 ** (31 - INPUT_INTEGER_BITS) // 2 ** max(e, 0)
-    near = difference >= -radius
-    exponentials = exp_negative(requantize(np.where(near, difference, 0), q, e, mode), INPUT_INTEGER_BITS)
-    total = np.where(near, divide_by_power(exponentials, SUM_INTEGER_BITS), 0).sum(axis=-1, keepdims=True)
-    leading_zeros = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
-    reciprocal = reciprocal_of_one_plus((total << leading_zeros) - (1 << 31))
-    share = divide_by_power(multiply(reciprocal, exponentials), SUM_INTEGER_BITS - leading_zeros + 31 - 8)
+    rescaled = _Rescaled.of(x, scale, mode)
+    exponentials = exp_negative(rescaled.difference, INPUT_INTEGER_BITS)
+    near, total = rescaled.near, _sum(rescaled.near, exponentials)
+    zeros = leading_zeros(total)
+    reciprocal = reciprocal_of_one_plus((total << zeros) - (1 << 31))
+    share = divide_by_power(multiply(reciprocal, exponentials), SUM_INTEGER_BITS - zeros + 31 - 8)
     return np.asarray(np.where(near, saturate(share - 128, -128, 127), -128), dtype=np.int8)
+
+
+def log_softmax(
+    x: NDArray[np.int8], scale: float, mode: RequantMode, output: tuple[float, int] = (1 / 16, 127)
+) -> NDArray[np.int8]:
+    """Logarithm of the softmax over the last axis.
+
+    Parameters
+    ----------
+    x : ndarray of int8, shape (..., classes)
+        The zero point cancels out.
+    scale : float
+        Scale of `x`.
+    mode, output
+        As for `softmax`.
+
+    Returns
+    -------
+    ndarray of int8, shape of `x`
+    """
+    if mode is RequantMode.FP32:
+        real = (x.astype(np.float64) - x.max(axis=-1, keepdims=True)) * scale
+        real -= np.log(np.exp(real).sum(axis=-1, keepdims=True))
+        return np.asarray(np.clip(np.rint(real / output[0]) + output[1], -128, 127), dtype=np.int8)
+    rescaled = _Rescaled.of(x, scale, mode)
+    total = _sum(rescaled.near, exp_negative(rescaled.difference, INPUT_INTEGER_BITS))
+    log_total = logarithm(total, SUM_INTEGER_BITS, INPUT_INTEGER_BITS)
+    q, e = quantize_multiplier(2.0**31 / (rescaled.multiplier * 2.0**rescaled.shift))
+    least = np.maximum(-rescaled.radius - 1, requantize(log_total + INT32_MIN, q, e, mode))
+    far = x.astype(np.int64) - x.max(axis=-1, keepdims=True) <= least
+    result = divide_by_power(rescaled.difference - log_total, 31 - INPUT_INTEGER_BITS - LOG_INTEGER_BITS) + 127
+    return np.asarray(np.where(far, -128, saturate(result, -128, 127)), dtype=np.int8)
+
+
+class _Rescaled(NamedTuple):
+    """Differences to the maximum in Q5, 0 where they are too far to be held; where they are near; how it was done."""
+
+    difference: Fixed
+    near: NDArray[np.bool_]
+    radius: int
+    multiplier: int
+    shift: int
+
+    @classmethod
+    def of(cls, x: NDArray[np.int8], scale: float, mode: RequantMode) -> _Rescaled:
+        q, e = quantize_multiplier(min(scale * 2 ** (31 - INPUT_INTEGER_BITS), float(INT32_MAX)))
+        difference = x.astype(np.int64) - x.max(axis=-1, keepdims=True)
+        radius = ((1 << INPUT_INTEGER_BITS) - 1) * 2 ** (31 - INPUT_INTEGER_BITS) // 2 ** max(e, 0)
+        near = difference >= -radius
+        return cls(requantize(np.where(near, difference, 0), q, e, mode), near, radius, q, e)
+
+
+def _sum(near: NDArray[np.bool_], exponentials: Fixed) -> Fixed:
+    """Sum of the exponentials that count, in Q12."""
+    terms = np.where(near, divide_by_power(exponentials, SUM_INTEGER_BITS), 0)
+    return np.asarray(terms.sum(axis=-1, keepdims=True))

@@ -7,6 +7,7 @@ Each function takes the input's and the output's (scale, zero point) and returns
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from accel.machine.numerics import (
     activation_range,
     quantize_multiplier,
     requantize,
+    round_half_away,
     saturate,
 )
 from accel.network import fixed_point
@@ -46,6 +48,44 @@ def relu(source: Parameters, target: Parameters, low: float, high: float) -> NDA
     """RELU: rescaled, then limited to the real bounds; the ratio of the scales is formed in float32."""
     ratio = float(np.float32(source[0]) / np.float32(target[0]))
     return _int8(_rescale(STORED - source[1], ratio) + target[1], *activation_range(low, high, *target))
+
+
+def absolute(source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    """ABS: rescaled unless the scales are equal; their ratio is formed in float32."""
+    x = np.abs(STORED - source[1])
+    ratio = float(np.float32(source[0]) / np.float32(target[0]))
+    return _int8((x if source[0] == target[0] else _rescale(x, ratio)) + target[1])
+
+
+def real(
+    source: Parameters, target: Parameters, function: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> NDArray[np.int8]:
+    """A function of real numbers in float32, rounded to nearest, ties away from zero.
+
+    Notes
+    -----
+    A result beyond int32 saturates; the runtime's conversion of it is undefined in C.
+    """
+    x = np.float32(source[0]) * (STORED - source[1]).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = function(x) * (np.float32(1) / np.float32(target[0]))
+    steps = round_half_away(np.clip(scaled, np.float32(-(2**24)), np.float32(2**24)))
+    return _int8(steps.astype(np.int64) + target[1])
+
+
+def elu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``exp(x) - 1`` below zero, `x` above."""
+    return np.where(x < 0, np.exp(np.minimum(x, 0)) - np.float32(1), x)
+
+
+def reciprocal_root(source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    """RSQRT; zero and what is below (where the runtime refuses to compute) give the largest integer."""
+    x = STORED - source[1]
+    real = 1 / float(np.sqrt(np.float32(source[0])) * np.float32(target[0]))
+    q, e = quantize_multiplier(real)
+    roots = [fixed_point.reciprocal_root(int(value)) for value in np.maximum(x, 1)]
+    fine = np.array([requantize(1, root, shift + 20, RequantMode.TFLITE) for root, shift in roots])
+    return _int8(np.where(x <= 0, INT8_MAX, requantize(fine, q, e - 20, RequantMode.TFLITE) + target[1]))
 
 
 def leaky_relu(source: Parameters, target: Parameters, alpha: float) -> NDArray[np.int8]:

@@ -11,7 +11,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Reduce
 from accel.machine.layout import Hwc, hwc
 from accel.machine.numerics import RequantMode
-from accel.network.nodes import AveragePool2d, MaxPool2d, Mean, Mul, Multiplier, Node, Rescaled, Sub, Table
+from accel.network.nodes import AveragePool2d, Maximum, MaxPool2d, Mean, Mul, Multiplier, Node, Rescaled, Sub, Table
 from compiler.lower.geometry import Span, Tile, Window
 from compiler.lower.layers import IDENTITY, Operand, Record, Region, VectorLayer
 from compiler.lower.scope import Scope
@@ -95,6 +95,11 @@ def rescaled(scope: Scope, node: Rescaled) -> dict[str, Any]:
         "left_shift": node.left_shift,
         "reduce": Reduce.SUB if isinstance(node, Sub) else Reduce.SUM,
     }
+
+
+def maximum(scope: Scope, node: Maximum) -> dict[str, Any]:
+    """The larger of two operands."""
+    return {"reduce": Reduce.MAX}
 
 
 def mul(scope: Scope, node: Mul) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from accel.frontends import load_model
-from accel.frontends.tflite import arithmetic as tflite_arithmetic
 from accel.frontends.tflite import blocks as tflite_blocks
+from accel.frontends.tflite import elementwise as tflite_elementwise
+from accel.frontends.tflite import movement as tflite_movement
+from accel.frontends.tflite import operation as tflite_operation
 from accel.frontends.tflite import resize as tflite_resize
 from accel.frontends.tflite.axes import Pick, Piece
 from accel.frontends.tflite.operation import Operation
@@ -108,10 +110,10 @@ def less(function: Callable[..., Any], amount: int) -> Callable[..., Any]:
 MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
     "padding": (Operation, "same_padding", swapped_padding, ("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D")),
     "multiplier": (
-        tflite_arithmetic,
+        tflite_operation,
         "quantize_multiplier",
-        less(tflite_arithmetic.quantize_multiplier, -(2**22)),
-        ("ADD", "SUB", "MUL", "MEAN"),
+        less(tflite_operation.quantize_multiplier, -(2**22)),
+        ("ADD", "SUB", "MUL", "MEAN", "SUM", "SQUARED_DIFFERENCE", "DIV", "PRELU"),
     ),
     "reciprocal": (
         fixed_point,
@@ -124,8 +126,12 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
         tables,
         "requantize",
         lambda x, q, e, mode: reference.requantize(x, q, e, "single"),
-        ("QUANTIZE", "RELU", "LEAKY_RELU"),
+        ("QUANTIZE", "RELU", "LEAKY_RELU", "ABS"),
     ),
+    "real": (tables, "round_half_away", np.floor, ("ELU", "EXP")),
+    "root": (fixed_point, "_ROOT_HALF", 1518500250 - 2**22, ("RSQRT", "LOG_SOFTMAX")),
+    "mirror": (tflite_movement, "REFLECT", -1, ("MIRROR_PAD",)),
+    "complement": (tflite_elementwise, "COMPLEMENT", np.arange(-128, 128, dtype=np.int8), ("MINIMUM",)),
     "nearest": (
         tflite_resize,
         "_nearest",

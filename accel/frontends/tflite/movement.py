@@ -63,13 +63,9 @@ def concatenation(op: Operation) -> None:
     """CONCATENATION of tensors with equal scales and zero points."""
     if op.options.FusedActivationFunction() != 0:
         raise op.error("fused activation must be NONE")
-    count, wanted = len(op.operator.inputs), op.result().parameters()
+    count = len(op.operator.inputs)
     for position in range(count):
-        if (got := op.tensor(position).parameters()) != wanted:
-            raise op.error(
-                f"input {op.tensor(position).name!r} must have the output's scale and zero point {wanted!r}, "
-                f"got {got!r}; the runtime refuses it, too: put QUANTIZE before it"
-            )
+        op.require_equal_parameters(position)
     _join(op, [op.piece(position) for position in range(count)], op.axis(op.options.Axis(), len(op.result().shape)))
 
 

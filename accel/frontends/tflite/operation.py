@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from accel.errors import ModelError
 from accel.frontends.tflite.axes import Piece, graph_shape, keeps_axes
 from accel.frontends.tflite.file import TfliteOperator, TfliteTensor
-from accel.machine.numerics import activation_range
-from accel.network.nodes import Node
+from accel.machine.numerics import SHIFT_MAX, activation_range, quantize_multiplier
+from accel.network.nodes import Multiplier, Node, Table
 from accel.network.windows import Shape
 from accel.quantized.builder import GraphBuilder, Parameters
 
@@ -145,6 +145,36 @@ class Operation:
         if len(self.builder.shape(value)) != 4 or not keeps_axes(self.tensor(position).shape):
             raise self.error(f"input must have shape (1, height, width, channels), got {self.tensor(position).shape!r}")
         return value
+
+    def window(self, kernel: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> dict[str, Any]:
+        """Fields for stride and padding of a window over the image at input 0."""
+        stride = (self.options.StrideH(), self.options.StrideW())
+        sizes = self.builder.shape(self.image())[1:3]
+        padding = self.same_padding(kernel, stride, dilation, sizes, self.options.Padding())
+        return {"stride": stride, "padding": padding}
+
+    def check_ratio(self, real: float) -> None:
+        """Raise `ModelError` for a ratio of scales of 2**30 or more, for which the runtime's shift is undefined."""
+        if not real < 2**SHIFT_MAX:
+            raise self.error(f"ratio of the scales must be below 2**{SHIFT_MAX}, got {real!r}; quantize again")
+
+    def multiplier(self, real: float) -> Multiplier:
+        """Multiplier and shift nearest to a ratio of scales."""
+        self.check_ratio(real)
+        return quantize_multiplier(real)
+
+    def require_equal_parameters(self, position: int) -> None:
+        """Raise `ModelError` unless input number `position` has the output's scale and zero point."""
+        tensor, wanted = self.tensor(position), self.result().parameters()
+        if (got := tensor.parameters()) != wanted:
+            raise self.error(
+                f"input {tensor.name!r} must have the output's scale and zero point {wanted!r}, got {got!r}; "
+                "the runtime refuses it, too: put QUANTIZE before it"
+            )
+
+    def function(self, value: str, table: NDArray[np.int8]) -> str:
+        """A function of `value`, under the output's parameters."""
+        return self.builder.emit(Table, [value], self.result().parameters(), self.result().name, table=table)
 
     def weights(self, position: int, axes: int, scale_axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Constant int8 weights and their scales, one per index of `scale_axis`."""

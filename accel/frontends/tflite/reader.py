@@ -8,19 +8,22 @@ import numpy as np
 
 from accel.errors import AccelError, ModelError
 from accel.frontends.model_file import ModelSource, naming, read_model
-from accel.frontends.tflite.arithmetic import ARITHMETIC
 from accel.frontends.tflite.axes import graph_shape
 from accel.frontends.tflite.blocks import BLOCKS
+from accel.frontends.tflite.elementwise import ELEMENTWISE
 from accel.frontends.tflite.file import TfliteFile, parse
+from accel.frontends.tflite.functions import FUNCTIONS
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.resize import RESIZING
+from accel.frontends.tflite.weighted import WEIGHTED
+from accel.frontends.tflite.windows import WINDOWS
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph
 from accel.quantized.builder import GraphBuilder, Port
 
-TRANSLATORS = ARITHMETIC | BLOCKS | MOVEMENT | RESIZING
+TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
 _DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 

@@ -136,6 +136,37 @@ class Sub(Rescaled):
     """The first tensor minus the second."""
 
 
+class SquaredDifference(Rescaled):
+    """``clamp(R((y0 - y1)**2, multiplier, shift) + zp_out)`` with operands as in `Rescaled`, computed by the host."""
+
+
+class Maximum(Node):
+    """The larger of two stored integers, element by element."""
+
+    arity = 2
+    keeps_parameters = True
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return same_shape(self, shapes)
+
+
+class Div(Requantized):
+    """Quotient of two tensors of one shape, computed by the host: ``clamp(R((x0 - zp0) / (x1 - zp1)) + zp_out)``.
+
+    In fixed point (`accel.network.fixed_point.quotient`). A divisor of 0, for which the runtimes define nothing, counts
+    as 1; so small a quotient that the runtimes shift by 32 bits and more, which C does not define, is 0.
+    """
+
+    arity = 2
+
+    def check(self) -> None:
+        super().check()
+        check_range(f"{self.op} {self.name!r}", "shift", self.shift, -31, 22)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return same_shape(self, shapes)
+
+
 class Mul(Requantized):
     """Product of two tensors of one shape: ``clamp(R((x0 - zp0) * (x1 - zp1), multiplier, shift) + zp_out)``."""
 
@@ -188,6 +219,18 @@ class Softmax(Node):
     def check(self) -> None:
         if not (isinstance(self.beta, float) and 0 < self.beta < 2**16):
             raise self.error(f"beta must be a positive number below 65536, got {self.beta!r}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+
+class LogSoftmax(Node):
+    """Logarithm of the softmax over the last axis, computed by the host.
+
+    The output has scale 1/16 and zero point 127, except in mode `fp32`, where it may have any.
+    """
+
+    output_parameters = (1 / 16, 127)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]

@@ -16,8 +16,11 @@ from accel.network.nodes import (
     Concat,
     Constant,
     Conv2d,
+    Div,
     FullyConnected,
     Gather,
+    LogSoftmax,
+    Maximum,
     MaxPool2d,
     Mean,
     Mul,
@@ -28,6 +31,7 @@ from accel.network.nodes import (
     ResizeBilinear,
     ResizeNearest,
     Softmax,
+    SquaredDifference,
     StridedSlice,
     Sub,
     Table,
@@ -149,5 +153,13 @@ def further_operations(rng: np.random.Generator, mode: str) -> tuple[tuple[Tenso
             shape=(1, 10, 3, 3),
         ),
     )
-    more = {"w": (1, 5, 4, 6), "x": (1, 1, 1, 6), "picked": (1, 5, 3, 6), "blocks": (1, 10, 3, 3)}
+    nodes += (
+        Maximum(name="larger", inputs=("m", "n"), output="larger"),
+        Div(name="ratio", inputs=("a", "b"), output="ratio", multiplier=2**30, shift=1),
+        SquaredDifference(name="square", inputs=("a", "b"), output="square", **(rescale | {"left_shift": 7})),
+        LogSoftmax(name="log", inputs=("k",), output="log"),
+    )
+    tensors += (Tensor("log", (1, 1, 1, 6), 1 / 16, 127),)
+    more = dict.fromkeys(("larger", "ratio", "square"), (1, 5, 4, 6))
+    more |= {"w": (1, 5, 4, 6), "x": (1, 1, 1, 6), "picked": (1, 5, 3, 6), "blocks": (1, 10, 3, 3)}
     return (*tensors, *(Tensor(name, shape, 0.5, 3) for name, shape in more.items())), nodes

@@ -23,7 +23,7 @@ def on_machine(graph: Graph) -> Graph:
 def left_to_host(program: accel.Program) -> set[str]:
     """Operators that the machine does not compute, against what the compiler promises."""
     host = {node.op for node in program.host.nodes} if program.host else set()
-    return host - {"Softmax", "Reshape"}
+    return host - {"Div", "LogSoftmax", "Reshape", "Softmax", "SquaredDifference"}
 
 
 def compiled(graph: Graph, config: str) -> accel.Program:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from support.oracles import tflite_movement_models
+from support.oracles import tflite_movement_models, tflite_vector_models
 from support.oracles.single_node import same_pads
 from support.oracles.tflite_random import Rng, code, random_image, random_parameters, with_builtin
 from support.oracles.tflite_writer import ModelWriter
@@ -201,6 +201,7 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
     **{name: with_builtin(elementwise, name) for name in ("ADD", "SUB", "MUL")},
     **{name: with_builtin(pool, name) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},
     **tflite_movement_models.MODELS,
+    **tflite_vector_models.MODELS,
     **{name: with_builtin(resize, name) for name in ("RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR")},
     **{
         name: with_builtin(function, name)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from support.oracles.tflite_random import Rng, random_image, random_parameters, with_builtin
+from support.oracles.tflite_random import Rng, any_shape, random_image, random_parameters, with_builtin
 from support.oracles.tflite_writer import ModelWriter
 
 
@@ -105,13 +105,6 @@ def transpose(rng: Rng) -> bytes:
     x, y = writer.tensor(shape, *parameters), writer.tensor(tuple(shape[axis] for axis in order), *parameters)
     writer.operator("TRANSPOSE", [x, writer.integers(order)], [y], "TransposeOptions")
     return writer.finish([x], [y])
-
-
-def any_shape(rng: Rng, most: int = 4) -> tuple[int, ...]:
-    """A shape of any rank, often an image, sometimes with a batch."""
-    if rng.random() < 0.5:
-        return random_image(rng, 6)
-    return tuple(int(size) for size in rng.integers(1, 6, int(rng.integers(1, most + 1))))
 
 
 def signed(rng: Rng, axis: int, rank: int) -> int:

@@ -29,6 +29,13 @@ def code(rng: Rng) -> int:
     return int(rng.choice(ACTIVATION_CODES))
 
 
+def any_shape(rng: Rng, most: int = 4) -> tuple[int, ...]:
+    """A shape of any rank, often an image, sometimes with a batch."""
+    if rng.random() < 0.5:
+        return random_image(rng, 6)
+    return tuple(int(size) for size in rng.integers(1, 6, int(rng.integers(1, most + 1))))
+
+
 def with_builtin(make: Callable[[Rng, str], bytes], builtin: str) -> Callable[[Rng], bytes]:
     """`make` for one operator."""
     return lambda rng: make(rng, builtin)

@@ -1,0 +1,78 @@
+"""Translating TensorFlow Lite operators on one tensor: functions of one variable, and softmax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.frontends.tflite.operation import ACTIVATIONS, Operation
+from accel.machine.numerics import activation_range
+from accel.network.nodes import LogSoftmax, Softmax, Table
+from accel.quantized import tables
+from accel.quantized.builder import Parameters
+
+COMPLEMENT = np.arange(127, -129, -1).astype(np.int8)
+"""Every integer q as ``-1 - q``: what was larger is smaller."""
+
+
+def softmax(op: Operation) -> None:
+    """SOFTMAX over the last axis."""
+    op.emit(Softmax, op.value(0), beta=float(op.options.Beta()))
+
+
+def log_softmax(op: Operation) -> None:
+    """LOG_SOFTMAX over the last axis."""
+    op.emit(LogSoftmax, op.value(0))
+
+
+def _function(make: Callable[[Operation, Parameters, Parameters], NDArray[np.int8]]) -> Callable[[Operation], None]:
+    """The translator of a function of one variable."""
+
+    def translate(op: Operation) -> None:
+        value = op.value(0)
+        op.emit(Table, value, table=make(op, op.builder.parameters(value), op.result().parameters()))
+
+    return translate
+
+
+def _leaky_relu(op: Operation, source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    alpha = op.options.Alpha()
+    if not 0 <= alpha < math.inf:
+        raise op.error(f"alpha must be finite and not negative, got {alpha!r}")
+    return tables.leaky_relu(source, target, alpha)
+
+
+def _relu6(op: Operation, source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    """The runtime limits the integers without rescaling them."""
+    return np.clip(np.arange(-128, 128), *activation_range(*ACTIVATIONS[3], *source)).astype(np.int8)
+
+
+def quantize(op: Operation) -> None:
+    """QUANTIZE between integers (`accel.frontends.tflite.reader` sees those of real numbers)."""
+    value = op.value(0, types=("INT8", "UINT8"))
+    source, target = op.builder.parameters(value), op.result().parameters()
+    if source == target:
+        op.define(value)
+    else:
+        op.emit(Table, value, table=tables.quantize(source, target))
+
+
+FUNCTIONS: dict[str, Callable[[Operation], None]] = {
+    "ABS": _function(lambda op, source, target: tables.absolute(source, target)),
+    "ELU": _function(lambda op, source, target: tables.real(source, target, tables.elu)),
+    "EXP": _function(lambda op, source, target: tables.real(source, target, np.exp)),
+    "HARD_SWISH": _function(lambda op, source, target: tables.hard_swish(source, target)),
+    "LEAKY_RELU": _function(_leaky_relu),
+    "LOGISTIC": _function(lambda op, source, target: tables.logistic(source)),
+    "LOG_SOFTMAX": log_softmax,
+    "QUANTIZE": quantize,
+    "RELU": _function(lambda op, source, target: tables.relu(source, target, *ACTIVATIONS[1])),
+    "RELU6": _function(_relu6),
+    "RSQRT": _function(lambda op, source, target: tables.reciprocal_root(source, target)),
+    "SOFTMAX": softmax,
+    "TANH": _function(lambda op, source, target: tables.tanh(source)),
+}
+"""How each operator on one tensor is translated."""
