@@ -78,11 +78,16 @@ def pack(op: Operation) -> None:
 
 def strided_slice(op: Operation) -> None:
     """STRIDED_SLICE with every mask."""
+    op.finish(op.piece().select(op.builder, strided_slice_picks(op), op.result().name))
+
+
+def strided_slice_picks(op: Operation) -> list[range]:
+    """What a STRIDED_SLICE selects along every axis."""
     shape, spec = op.tensor(0).shape, list(zip(*(op.tensor(p).integers() for p in (1, 2, 3)), strict=True))
     picks = _picks(op, spec)
     if len(picks) != len(shape) or not all(pick and max(pick) < n for pick, n in zip(picks, shape, strict=True)):
         raise op.error(f"slice must select elements of every axis of {shape!r}, got {spec}")
-    op.finish(op.piece().select(op.builder, picks, op.result().name))
+    return picks
 
 
 def _picks(op: Operation, spec: list[tuple[int, int, int]]) -> list[range]:
@@ -107,13 +112,18 @@ def _picks(op: Operation, spec: list[tuple[int, int, int]]) -> list[range]:
 
 def slice_(op: Operation) -> None:
     """SLICE: begin and size of every axis, -1 for all that follow."""
+    op.finish(op.piece().select(op.builder, slice_picks(op), op.result().name))
+
+
+def slice_picks(op: Operation) -> list[range]:
+    """What a SLICE selects along every axis."""
     shape, begin, size = op.tensor(0).shape, op.tensor(1).integers(), op.tensor(2).integers()
     if not len(begin) == len(size) == len(shape):
         raise op.error(f"begin and size must have {len(shape)} numbers, got {begin} and {size}")
     picks = [range(b, n if s == -1 else b + s) for b, s, n in zip(begin, size, shape, strict=True)]
     if not all(0 <= pick.start < pick.stop <= n for pick, n in zip(picks, shape, strict=True)):
         raise op.error(f"slice must select elements of every axis of {shape!r}, got {begin} and {size}")
-    op.finish(op.piece().select(op.builder, picks, op.result().name))
+    return picks
 
 
 def _cut(op: Operation, source: int, axis: int, sizes: list[int]) -> None:

@@ -10,8 +10,10 @@ from accel.errors import AccelError, ModelError
 from accel.frontends.model_file import ModelSource, naming, read_model
 from accel.frontends.tflite.axes import graph_shape
 from accel.frontends.tflite.blocks import BLOCKS
+from accel.frontends.tflite.dilation import join_dilations
 from accel.frontends.tflite.elementwise import ELEMENTWISE
 from accel.frontends.tflite.file import TfliteFile, parse
+from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
@@ -53,7 +55,7 @@ def read_tflite(source: ModelSource) -> Graph:
 def _read(data: bytes) -> Graph:
     try:
         with np.errstate(over="raise", invalid="raise", divide="raise"):
-            return _translate(parse(data))
+            return _translate(join_dilations(fold_integers(cut_custom_tail(parse(data)))))
     except ModelError:
         raise
     except AccelError as error:
@@ -81,8 +83,7 @@ def _translate(file: TfliteFile) -> Graph:
         elif operator.builtin in TRANSLATORS:
             _translate_operator(op)
         else:
-            supported = ", ".join(sorted([*TRANSLATORS, "DEQUANTIZE"]))
-            raise op.error(f"operator is not supported; supported are {supported}")
+            raise op.error("operator is not supported; docs/importing.md lists those that are")
     for index in (*file.inputs, *file.outputs):
         if index not in values:
             raise file.tensors[index].error(

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.frontends.tflite.axes import graph_shape
+from accel.frontends.tflite.axes import Piece, graph_shape
+from accel.frontends.tflite.dilation import Dilated
 from accel.frontends.tflite.operation import Operation
 from accel.machine.numerics import RequantMode, output_multipliers
-from accel.network.nodes import Conv2d, FullyConnected, Rearrange, TransposeConv2d
+from accel.network.nodes import Conv2d, FullyConnected, Pair, Rearrange, TransposeConv2d
 from accel.network.windows import Shape
 
 
@@ -34,21 +35,44 @@ def _product(op: Operation, scales: NDArray[np.float32], source: int) -> dict[st
 
 def _convolution(op: Operation, weight: NDArray[np.int8], scales: NDArray[np.float32]) -> None:
     """A convolution with weights (oc, kh, kw, ic / groups)."""
-    kernel, dilation = weight.shape[1:3], (op.options.DilationHFactor(), op.options.DilationWFactor())
     channels = op.builder.shape(op.image())[3]
     if weight.size == 0 or channels % weight.shape[3]:
         raise op.error(f"weights of shape {weight.shape!r} must divide {channels} input channels into groups")
+    value, window, code = op.image(), _window(op, weight.shape[1:3]), op.options
+    if isinstance(op.options, Dilated):
+        code = op.options.options
+        value, window = _cut(op, value, window)
     op.emit(
         Conv2d,
-        op.image(),
+        value,
         weight=weight,
         bias=op.bias(2, len(weight)),
         **_linear(op, scales),
-        **op.window(kernel, dilation),
-        dilation=dilation,
+        **window,
         groups=channels // weight.shape[3],
-        **op.clamp(op.options.FusedActivationFunction()),
+        **op.clamp(code.FusedActivationFunction()),
     )
+
+
+def _window(op: Operation, kernel: Pair) -> dict[str, Any]:
+    """Stride, dilation and padding."""
+    if not isinstance(op.options, Dilated):
+        dilation = (op.options.DilationHFactor(), op.options.DilationWFactor())
+        return {"dilation": dilation, **op.window(kernel, dilation)}
+    block, edges = op.options.block, op.options.edges
+    same = op.same_padding(kernel, (1, 1), (1, 1), kernel, op.options.options.Padding())
+    padding = tuple(edge + pad * block[side % 2] for side, (edge, pad) in enumerate(zip(edges, same, strict=True)))
+    return {"dilation": block, "padding": padding}
+
+
+def _cut(op: Operation, value: str, window: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The image without rows and columns that no output sees: those where the padding is negative."""
+    top, left, bottom, right = (max(-edge, 0) for edge in window["padding"])
+    height, width = op.tensor(0).shape[1:3]
+    picks = [range(1), range(top, height - bottom), range(left, width - right), range(op.tensor(0).shape[3])]
+    if top or left or bottom or right:
+        value = Piece(value, op.tensor(0).shape).select(op.builder, picks, f"{value}_seen").value
+    return value, window | {"padding": tuple(max(edge, 0) for edge in window["padding"])}
 
 
 def conv_2d(op: Operation) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accel.frontends.tflite.axes import graph_shape, keeps_axes
+from accel.frontends.tflite.axes import keeps_axes
 from accel.frontends.tflite.functions import COMPLEMENT
 from accel.frontends.tflite.operation import Operation
 from accel.network.nodes import (
@@ -77,15 +77,14 @@ def total(op: Operation) -> None:
         multiplier, shift = (multiplier << extra) // count, shift - extra
     last = axes == list(range(len(shape) - len(axes), len(shape)))
     if last and count < REDUCTION_LIMIT and multiplier >= Conv2d.smallest_multiplier:
-        rows = value
-        if op.builder.shape(value)[1:] != (*graph_shape(shape)[1:3], count):
-            rows = op.builder.reshape(value, (1, 1, math.prod(shape) // count, count))
+        image = len(op.builder.shape(value)) == 4 and op.builder.shape(value)[3] == count
+        rows = value if image else op.builder.reshape(value, (1, 1, math.prod(shape) // count, count))
         fields = {"multiplier": np.array([multiplier], np.int32), "shift": np.array([shift], np.int8)}
         ones = np.ones((1, 1, 1, count), np.int8)
         op.emit(Conv2d, rows, weight=ones, bias=np.zeros(1, np.int32), **fields)
         return
-    image = _reduced(op, value)
-    op.emit(Mean, image.value, kernel=image.kernel, multiplier=multiplier, shift=shift)
+    windows = _reduced(op, value)
+    op.emit(Mean, windows.value, kernel=windows.kernel, multiplier=multiplier, shift=shift)
 
 
 def extreme(op: Operation) -> None:

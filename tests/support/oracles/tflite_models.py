@@ -63,6 +63,43 @@ def depthwise(rng: Rng) -> bytes:
     return writer.finish([x], [y])
 
 
+def random_edges(rng: Rng, grid: list[int], block: list[int]) -> list[list[int]]:
+    """Elements before and after each axis of an image of blocks, which leave something of it."""
+    most = [min(3, (g * b - 1) // 2) for g, b in zip(grid, block, strict=True)]
+    return [[int(n) for n in rng.integers(0, limit + 1, 2)] for limit in most]
+
+
+def blocked(rng: Rng, builtin: str) -> bytes:
+    """CONV_2D or DEPTHWISE_CONV_2D between SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND: a dilated convolution."""
+    writer, (scale, point) = ModelWriter(), random_parameters(rng)
+    kernel, block, channels = random_kernel(rng), rng.integers(1, 4, 2).tolist(), int(rng.integers(1, 9))
+    same = bool(rng.integers(2))
+    grid = [int(rng.integers(1 if same else k, k + 4)) for k in kernel]
+    edges = random_edges(rng, grid, block)
+    sizes = [g * b - sum(pair) for g, b, pair in zip(grid, block, edges, strict=True)]
+    result = grid if same else [g - k + 1 for g, k in zip(grid, kernel, strict=True)]
+    cuts = random_edges(rng, result, block)
+    images = block[0] * block[1]
+    x = writer.tensor((1, *sizes, channels), scale, point)
+    inside = writer.tensor((images, *grid, channels), scale, point)
+    shape = (channels, *kernel, channels) if builtin == "CONV_2D" else (1, *kernel, channels)
+    weights, bias, scale_out = linear(rng, writer, shape, 0 if builtin == "CONV_2D" else 3, scale, biased=1)
+    parameters = random_parameters(rng, scale_out)
+    sums = writer.tensor((images, *result, channels), *parameters)
+    y = writer.tensor(
+        (1, *(g * b - sum(pair) for g, b, pair in zip(result, block, cuts, strict=True)), channels), *parameters
+    )
+    size = writer.integers(block)
+    writer.operator("SPACE_TO_BATCH_ND", [x, size, writer.integers(edges)], [inside], "SpaceToBatchNDOptions")
+    options = {"padding": 0 if same else 1, "strideH": 1, "strideW": 1, "fusedActivationFunction": code(rng)}
+    options |= {"dilationHFactor": 1, "dilationWFactor": 1}
+    kind = "Conv2DOptions" if builtin == "CONV_2D" else "DepthwiseConv2DOptions"
+    options |= {} if builtin == "CONV_2D" else {"depthMultiplier": 1}
+    writer.operator(builtin, [inside, weights, bias], [sums], kind, **options)
+    writer.operator("BATCH_TO_SPACE_ND", [sums, size, writer.integers(cuts)], [y], "BatchToSpaceNDOptions")
+    return writer.finish([x], [y])
+
+
 def transpose_conv(rng: Rng) -> bytes:
     """TRANSPOSE_CONV."""
     writer, shape, (scale, point) = ModelWriter(), random_image(rng, 6), random_parameters(rng)
@@ -197,6 +234,7 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
     "DEPTHWISE_CONV_2D": depthwise,
     "FULLY_CONNECTED": fully_connected,
     "TRANSPOSE_CONV": transpose_conv,
+    **{f"{name}, dilated by blocks": with_builtin(blocked, name) for name in ("CONV_2D", "DEPTHWISE_CONV_2D")},
     "MEAN": mean,
     **{name: with_builtin(elementwise, name) for name in ("ADD", "SUB", "MUL")},
     **{name: with_builtin(pool, name) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},

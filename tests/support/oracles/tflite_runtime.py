@@ -16,6 +16,8 @@ ARENA_BYTES = 2**24
 
 
 LITERT = {
+    "CONV_2D, dilated by blocks": "tflite-micro pads with 0 instead of the zero point",
+    "DEPTHWISE_CONV_2D, dilated by blocks": "tflite-micro pads with 0 instead of the zero point",
     "EXP": "tflite-micro computes it with real numbers only",
     "SPACE_TO_BATCH_ND": "tflite-micro pads with 0 instead of the zero point",
     "STRIDED_SLICE, all masks": "tflite-micro ignores the masks of ellipsis and new axes",

@@ -1,0 +1,129 @@
+"""What a TensorFlow Lite file says beyond its operators: shapes computed from shapes, custom ends, what is refused."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from accel.errors import ModelError
+from accel.frontends.tflite.reader import read_tflite
+from accel.network import reference
+
+pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
+pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
+
+from support.oracles import tflite_models
+from support.oracles.tflite_runtime import LiteRt, outputs
+from support.oracles.tflite_writer import ModelWriter
+
+
+@pytest.mark.parametrize("builtin", ["CONV_2D", "DEPTHWISE_CONV_2D"])
+def test_blocks_around_a_convolution_are_its_dilation(builtin: str) -> None:
+    for seed in range(20):
+        model = tflite_models.MODELS[f"{builtin}, dilated by blocks"](np.random.default_rng(seed))
+        nodes = [node.op for node in read_tflite(model).nodes]
+        assert nodes in (["Conv2d"], ["StridedSlice", "Conv2d"]), seed
+
+
+def integers(writer: ModelWriter, shape: tuple[int, ...]) -> int:
+    return writer.tensor(shape, kind="INT32")
+
+
+def flattening(writer: ModelWriter) -> tuple[int, int]:
+    """A RESHAPE to (first axis, product of the others) as exporters write it; input and output."""
+    x, y = writer.tensor((1, 4, 5, 3), 0.03, 5), writer.tensor((1, 60), 0.03, 5)
+    shape, first, rest, product, target = (integers(writer, s) for s in ((4,), (), (3,), (), (2,)))
+    writer.operator("SHAPE", [x], [shape], "ShapeOptions", outType=2)
+    bounds = [writer.integers([n]) for n in (0, 1, 1)]
+    writer.operator("STRIDED_SLICE", [shape, *bounds], [first], "StridedSliceOptions", shrinkAxisMask=1)
+    bounds = [writer.integers([n]) for n in (1, 4, 1)]
+    writer.operator("STRIDED_SLICE", [shape, *bounds], [rest], "StridedSliceOptions")
+    writer.operator("REDUCE_PROD", [rest, writer.integers([0])], [product], "ReducerOptions")
+    writer.operator("PACK", [first, product], [target], "PackOptions", valuesCount=2, axis=0)
+    writer.operator("RESHAPE", [x, target], [y], "ReshapeOptions")
+    return x, y
+
+
+def test_shapes_of_shapes_are_folded() -> None:
+    writer = ModelWriter()
+    x, y = flattening(writer)
+    padded = writer.tensor((1, 66), 0.03, 5)
+    target, sizes = integers(writer, (2,)), integers(writer, (2, 2))
+    writer.operator("SHAPE", [x], [integers(writer, (4,))], "ShapeOptions", outType=2)
+    shape = len(writer.tensors) - 1
+    writer.operator("GATHER", [shape, writer.integers([0, 2])], [target], "GatherOptions", axis=0)
+    zero = writer.integers([0, 1])
+    scaled = integers(writer, (2,))
+    writer.operator("MUL", [target, zero], [scaled], "MulOptions")
+    writer.operator("PACK", [writer.integers([0, 0]), scaled], [sizes], "PackOptions", valuesCount=2, axis=0)
+    one = writer.tensor((2, 2), kind="INT32")
+    writer.operator("ADD", [sizes, writer.integers([[0, 0], [1, 0]])], [one], "AddOptions")
+    writer.operator("PAD", [y, one], [padded], "PadOptions")
+    model = writer.finish([x], [padded])
+    graph = read_tflite(model)
+    assert {node.op for node in graph.nodes} <= {"Reshape", "Pad"}
+    sample = np.random.default_rng(1).integers(-128, 128, (1, 4, 5, 3)).astype(np.int8)
+    (expected,) = outputs(LiteRt(model), [sample], 1)
+    assert np.array_equal(reference.run(graph, sample)[graph.outputs[0]], expected)
+
+
+def custom_end() -> bytes:
+    """RELU, then an operator that nobody knows on its result, a second input, and a constant."""
+    writer = ModelWriter()
+    x, extra = writer.tensor((1, 4, 5, 3), 0.03, 5), writer.tensor((1, 6), 0.5, 0)
+    y, boxes, scores = (writer.tensor(shape, 0.03, -128) for shape in ((1, 4, 5, 3), (1, 7), (1, 7)))
+    writer.operator("RELU", [x], [y])
+    anchors = writer.tensor((2,), None, 0, np.array([1, 2], np.float32))
+    writer.operator("CUSTOM", [y, extra, anchors], [boxes, scores])
+    return writer.finish([x, extra], [boxes, scores])
+
+
+def test_custom_end_becomes_outputs(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        graph = read_tflite(custom_end())
+    assert [graph.tensors[name].shape for name in graph.outputs] == [(1, 4, 5, 3), (1, 6)]
+    assert caplog.messages == ["CUSTOM 1 is left to you: the outputs are what it reads, 't2', 't1'"]
+
+
+def test_custom_operator_inside_is_refused() -> None:
+    writer = ModelWriter()
+    x, y, z = (writer.tensor((1, 4, 5, 3), 0.03, 5) for _ in range(3))
+    writer.operator("CUSTOM", [x], [y])
+    writer.operator("RELU", [y], [z])
+    message = "^CUSTOM 0: operator is not supported; docs/importing.md lists those that are$"
+    with pytest.raises(ModelError, match=message):
+        read_tflite(writer.finish([x], [z]))
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(0.06, 5), (0.03, 4)])
+def test_concatenation_of_unequal_parameters_is_refused(scale: float, zero_point: int) -> None:
+    writer = ModelWriter()
+    x0, x1 = writer.tensor((1, 2, 2, 3), 0.03, 5), writer.tensor((1, 2, 2, 3), scale, zero_point)
+    y = writer.tensor((1, 2, 2, 6), 0.03, 5)
+    writer.operator("CONCATENATION", [x0, x1], [y], "ConcatenationOptions", axis=3)
+    message = "^CONCATENATION 0: input 't1' must have the output's scale and zero point .*put QUANTIZE before it$"
+    with pytest.raises(ModelError, match=message):
+        read_tflite(writer.finish([x0, x1], [y]))
+
+
+@pytest.mark.parametrize("builtin", ["MUL", "DIV", "ADD", "SUM"])
+@pytest.mark.parametrize(("scale", "fits"), [(2.0**29, True), (2.0**32, False)])
+def test_ratio_beyond_the_runtime_is_refused(builtin: str, scale: float, fits: bool) -> None:
+    factor = {"MUL": 1.0, "DIV": 1.0, "SUM": 1.0, "ADD": 2.0**19}[builtin]
+    if builtin == "DIV" and fits:
+        factor = 2.0**-8
+    writer = ModelWriter()
+    x0, x1 = writer.tensor((1, 2, 2, 3), scale * factor, 5), writer.tensor((1, 2, 2, 3), 1.0, 0)
+    y = writer.tensor((1, 1, 2, 3) if builtin == "SUM" else (1, 2, 2, 3), 1.0, 0)
+    if builtin == "SUM":
+        writer.operator("SUM", [x0, writer.integers([1])], [y], "ReducerOptions", keepDims=True)
+    else:
+        writer.operator(builtin, [x0, x1], [y], f"{builtin.capitalize()}Options")
+    model = writer.finish([x0] if builtin == "SUM" else [x0, x1], [y])
+    if fits:
+        read_tflite(model)
+    else:
+        with pytest.raises(ModelError, match=rf"^{builtin} 0: ratio of the scales must be below 2\*\*30, got "):
+            read_tflite(model)
