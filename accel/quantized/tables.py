@@ -25,6 +25,7 @@ from accel.machine.numerics import (
 )
 from accel.network import fixed_point
 from accel.network.fixed_point import Fixed
+from accel.quantized import recipes
 from accel.quantized.builder import Parameters
 
 INT16_MIN, INT16_MAX = -(2**15), 2**15 - 1
@@ -36,7 +37,7 @@ def _int8(values: Fixed, low: int = INT8_MIN, high: int = INT8_MAX) -> NDArray[n
 
 
 def _rescale(x: Fixed, real: float) -> Fixed:
-    return requantize(x, *quantize_multiplier(real), RequantMode.TFLITE)
+    return requantize(x, *recipes.multiplier(real, RequantMode.TFLITE), RequantMode.TFLITE)
 
 
 def quantize(source: Parameters, target: Parameters) -> NDArray[np.int8]:

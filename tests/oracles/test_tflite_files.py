@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from accel.errors import ModelError
-from accel.frontends.tflite.reader import read_tflite
+from accel.frontends.tflite.folding import FOLDERS
+from accel.frontends.tflite.reader import TRANSLATORS, read_tflite
 from accel.network import reference
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
@@ -25,6 +28,12 @@ def test_blocks_around_a_convolution_are_its_dilation(builtin: str) -> None:
         model = tflite_models.MODELS[f"{builtin}, dilated by blocks"](np.random.default_rng(seed))
         nodes = [node.op for node in read_tflite(model).nodes]
         assert nodes in (["Conv2d"], ["StridedSlice", "Conv2d"]), seed
+
+
+def test_page_lists_every_operator() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "importing.md").read_text()
+    listed = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", page.split("## TensorFlow Lite")[1].split("## ONNX")[0]))
+    assert {*TRANSLATORS, *FOLDERS, "DEQUANTIZE"} <= listed
 
 
 def integers(writer: ModelWriter, shape: tuple[int, ...]) -> int:
@@ -108,20 +117,22 @@ def test_concatenation_of_unequal_parameters_is_refused(scale: float, zero_point
         read_tflite(writer.finish([x0, x1], [y]))
 
 
-@pytest.mark.parametrize("builtin", ["MUL", "DIV", "ADD", "SUM"])
+@pytest.mark.parametrize("builtin", ["MUL", "DIV", "ADD", "SUM", "RELU", "QUANTIZE"])
 @pytest.mark.parametrize(("scale", "fits"), [(2.0**29, True), (2.0**32, False)])
 def test_ratio_beyond_the_runtime_is_refused(builtin: str, scale: float, fits: bool) -> None:
-    factor = {"MUL": 1.0, "DIV": 1.0, "SUM": 1.0, "ADD": 2.0**19}[builtin]
+    factor = 2.0**19 if builtin == "ADD" else 1.0
     if builtin == "DIV" and fits:
         factor = 2.0**-8
     writer = ModelWriter()
     x0, x1 = writer.tensor((1, 2, 2, 3), scale * factor, 5), writer.tensor((1, 2, 2, 3), 1.0, 0)
     y = writer.tensor((1, 1, 2, 3) if builtin == "SUM" else (1, 2, 2, 3), 1.0, 0)
-    if builtin == "SUM":
+    if builtin in ("RELU", "QUANTIZE"):
+        writer.operator(builtin, [x0], [y])
+    elif builtin == "SUM":
         writer.operator("SUM", [x0, writer.integers([1])], [y], "ReducerOptions", keepDims=True)
     else:
         writer.operator(builtin, [x0, x1], [y], f"{builtin.capitalize()}Options")
-    model = writer.finish([x0] if builtin == "SUM" else [x0, x1], [y])
+    model = writer.finish([x0, x1] if builtin in ("MUL", "DIV", "ADD") else [x0], [y])
     if fits:
         read_tflite(model)
     else:

@@ -14,14 +14,13 @@ from accel.frontends import load_model
 from accel.frontends.tflite import blocks as tflite_blocks
 from accel.frontends.tflite import elementwise as tflite_elementwise
 from accel.frontends.tflite import movement as tflite_movement
-from accel.frontends.tflite import operation as tflite_operation
 from accel.frontends.tflite import resize as tflite_resize
 from accel.frontends.tflite.axes import Pick, Piece
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.reader import read_tflite
 from accel.network import fixed_point, reference
 from accel.network.real import dequantize_output, quantize_input
-from accel.quantized import tables
+from accel.quantized import recipes, tables
 from accel.quantized.builder import GraphBuilder
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
@@ -110,9 +109,9 @@ def less(function: Callable[..., Any], amount: int) -> Callable[..., Any]:
 MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
     "padding": (Operation, "same_padding", swapped_padding, ("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D")),
     "multiplier": (
-        tflite_operation,
+        recipes,
         "quantize_multiplier",
-        less(tflite_operation.quantize_multiplier, -(2**22)),
+        less(recipes.quantize_multiplier, -(2**22)),
         ("ADD", "SUB", "MUL", "MEAN", "SUM", "SQUARED_DIFFERENCE", "DIV", "PRELU"),
     ),
     "reciprocal": (

@@ -26,6 +26,7 @@ from accel.network.nodes import (
     Sub,
     Table,
 )
+from accel.quantized import recipes
 from accel.quantized.builder import Parameters, image_shape
 
 IDENTITY = (2**30, 1)
@@ -42,44 +43,31 @@ def _operands(op: Operation) -> tuple[str, str]:
     return op.builder.broadcast(first, shape), op.builder.broadcast(second, shape)
 
 
-Recipe = Callable[[Operation, float, float, float], dict[str, Any]]
+Recipe = Callable[[tuple[float, float], float, RequantMode], dict[str, Any]]
 """Multipliers of a node for the scales of its inputs and its output."""
 
 
-def _rescaled(op: Operation, first: float, second: float, target: float) -> dict[str, Any]:
-    """Those of ADD and SUB."""
-    twice = 2 * max(first, second)
-    multiplier, shift = op.multiplier(twice / (2**20 * target))
-    operands = {"operand0": op.multiplier(first / twice), "operand1": op.multiplier(second / twice)}
-    return {**operands, "multiplier": multiplier, "shift": shift, "left_shift": 20}
+def _squared(scales: tuple[float, float], target: float, mode: RequantMode) -> dict[str, Any]:
+    """Those of SQUARED_DIFFERENCE: operands of 15 bits, whose square fits int32."""
+    twice = 2 * max(scales)
+    first, second = (recipes.multiplier(scale / twice, mode) for scale in scales)
+    multiplier, shift = recipes.multiplier(twice * twice / (2**14 * target), mode)
+    return {"operand0": first, "operand1": second, "multiplier": multiplier, "shift": shift, "left_shift": 7}
 
 
-def _squared(op: Operation, first: float, second: float, target: float) -> dict[str, Any]:
-    """Those of SQUARED_DIFFERENCE."""
-    twice = 2 * max(first, second)
-    multiplier, shift = op.multiplier(twice * twice / (2**14 * target))
-    operands = {"operand0": op.multiplier(first / twice), "operand1": op.multiplier(second / twice)}
-    return {**operands, "multiplier": multiplier, "shift": shift, "left_shift": 7}
-
-
-def _product(op: Operation, first: float, second: float, target: float) -> dict[str, Any]:
-    """That of MUL."""
-    multiplier, shift = op.multiplier(first * second / target)
-    return {"multiplier": multiplier, "shift": shift}
-
-
-def _quotient(op: Operation, first: float, second: float, target: float) -> dict[str, Any]:
+def _quotient(scales: tuple[float, float], target: float, mode: RequantMode) -> dict[str, Any]:
     """That of DIV, formed in float32."""
-    multiplier, shift = op.multiplier(float(np.float32(first) / (np.float32(second) * np.float32(target))))
+    first, second = map(np.float32, scales)
+    multiplier, shift = recipes.multiplier(first / (second * np.float32(target)), mode)
     return {"multiplier": multiplier, "shift": shift}
 
 
 RECIPES: dict[str, tuple[type[Node], Recipe]] = {
-    "ADD": (Add, _rescaled),
+    "ADD": (Add, recipes.rescaled),
     "DIV": (Div, _quotient),
-    "MUL": (Mul, _product),
+    "MUL": (Mul, recipes.product),
     "SQUARED_DIFFERENCE": (SquaredDifference, _squared),
-    "SUB": (Sub, _rescaled),
+    "SUB": (Sub, recipes.rescaled),
 }
 
 
@@ -87,7 +75,8 @@ def elementwise(op: Operation) -> None:
     """Arithmetic of two tensors; with one number it is a table."""
     kind, recipe = RECIPES[op.operator.builtin]
     parameters = op.tensor(0).parameters(), op.tensor(1).parameters()
-    fields = recipe(op, parameters[0][0], parameters[1][0], op.result().parameters()[0])
+    scales = (parameters[0][0], parameters[1][0])
+    fields = recipe(scales, op.result().parameters()[0], RequantMode.TFLITE)
     if op.operator.builtin != "SQUARED_DIFFERENCE":
         fields |= op.clamp(op.options.FusedActivationFunction())
     for position in (0, 1):
@@ -146,7 +135,8 @@ def prelu(op: Operation) -> None:
     if op.tensor(1).data is None:
         raise op.error("slopes must be constant")
     slope_scale, slope_zero = op.tensor(1).parameters()
-    straight, sloped = op.multiplier(source[0] / target[0]), op.multiplier(source[0] * slope_scale / target[0])
+    ratios = source[0] / target[0], source[0] * slope_scale / target[0]
+    straight, sloped = (recipes.multiplier(ratio, RequantMode.TFLITE) for ratio in ratios)
     slopes = op.tensor(1).array().astype(np.int64) - slope_zero
     x = np.arange(-128, 128) - source[1]
     positive = requantize(np.maximum(x, 0), *straight, RequantMode.TFLITE) + target[1]

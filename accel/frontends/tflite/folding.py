@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.frontends.builder import GraphBuilder
 from accel.frontends.tflite.file import MOST_OPERANDS, TfliteFile, TfliteOperator
 from accel.frontends.tflite.movement import slice_picks, strided_slice_picks
 from accel.frontends.tflite.operation import Operation
 from accel.machine.numerics import RequantMode
+from accel.quantized.builder import GraphBuilder
 
 Integers = NDArray[Any]
 LOGGER = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from accel.errors import ModelError
 from accel.frontends.tflite.axes import Piece, graph_shape, keeps_axes
 from accel.frontends.tflite.file import TfliteOperator, TfliteTensor
-from accel.machine.numerics import SHIFT_MAX, activation_range, quantize_multiplier
-from accel.network.nodes import Multiplier, Node, Table
+from accel.machine.numerics import activation_range
+from accel.network.nodes import Node, Table
 from accel.network.windows import Shape
 from accel.quantized.builder import GraphBuilder, Parameters
 
@@ -152,16 +152,6 @@ class Operation:
         sizes = self.builder.shape(self.image())[1:3]
         padding = self.same_padding(kernel, stride, dilation, sizes, self.options.Padding())
         return {"stride": stride, "padding": padding}
-
-    def check_ratio(self, real: float) -> None:
-        """Raise `ModelError` for a ratio of scales of 2**30 or more, for which the runtime's shift is undefined."""
-        if not real < 2**SHIFT_MAX:
-            raise self.error(f"ratio of the scales must be below 2**{SHIFT_MAX}, got {real!r}; quantize again")
-
-    def multiplier(self, real: float) -> Multiplier:
-        """Multiplier and shift nearest to a ratio of scales."""
-        self.check_ratio(real)
-        return quantize_multiplier(real)
 
     def require_equal_parameters(self, position: int) -> None:
         """Raise `ModelError` unless input number `position` has the output's scale and zero point."""

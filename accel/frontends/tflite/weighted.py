@@ -12,25 +12,21 @@ from numpy.typing import NDArray
 from accel.frontends.tflite.axes import Piece, graph_shape
 from accel.frontends.tflite.dilation import Dilated
 from accel.frontends.tflite.operation import Operation
-from accel.machine.numerics import RequantMode, output_multipliers
+from accel.machine.numerics import RequantMode
 from accel.network.nodes import Conv2d, FullyConnected, Pair, Rearrange, TransposeConv2d
 from accel.network.windows import Shape
+from accel.quantized import recipes
 
 
 def _linear(op: Operation, scales: NDArray[np.float32], source: int = 0) -> dict[str, Any]:
     """Multipliers and shifts of an operator with weights."""
-    scale_in, scale_out = op.input_parameters(source)[0], op.result().parameters()[0]
-    op.check_ratio(scale_in * float(scales.max(initial=0)) / scale_out)
-    multiplier, shift = output_multipliers(scale_in, scales, scale_out, RequantMode.TFLITE)
-    return {"multiplier": multiplier, "shift": shift}
+    return recipes.weighted(op.input_parameters(source)[0], scales, op.result().parameters()[0], RequantMode.TFLITE)
 
 
 def _product(op: Operation, scales: NDArray[np.float32], source: int) -> dict[str, Any]:
     """Multipliers and shifts of a matrix product with one scale, which the runtime multiplies in float32."""
-    product, scale_out = np.float32(op.input_parameters(source)[0]) * scales, op.result().parameters()[0]
-    op.check_ratio(float(product.max(initial=0)) / scale_out)
-    multiplier, shift = output_multipliers(1.0, product, scale_out, RequantMode.TFLITE)
-    return {"multiplier": multiplier, "shift": shift}
+    product = np.float32(op.input_parameters(source)[0]) * scales
+    return recipes.weighted(1.0, product, op.result().parameters()[0], RequantMode.TFLITE)
 
 
 def _convolution(op: Operation, weight: NDArray[np.int8], scales: NDArray[np.float32]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from accel.frontends.tflite.axes import keeps_axes
 from accel.frontends.tflite.functions import COMPLEMENT
 from accel.frontends.tflite.operation import Operation
+from accel.machine.numerics import RequantMode
 from accel.network.nodes import (
     REDUCTION_LIMIT,
     AveragePool2d,
@@ -21,6 +22,7 @@ from accel.network.nodes import (
     Rearrange,
     Table,
 )
+from accel.quantized import recipes
 
 
 def pool(op: Operation) -> None:
@@ -71,10 +73,13 @@ def total(op: Operation) -> None:
     """SUM and MEAN over any axes; over the last ones they are products with ones where the multiplier suits that."""
     value, shape, axes = op.value(0), op.tensor(0).shape, _axes(op)
     count = math.prod(shape[axis] for axis in axes)
-    multiplier, shift = op.multiplier(op.input_parameters()[0] / op.result().parameters()[0])
-    if op.operator.builtin == "MEAN" and multiplier:
-        extra = min(count.bit_length() - 1, 32, 31 + shift)
-        multiplier, shift = (multiplier << extra) // count, shift - extra
+    fields = recipes.mean(
+        op.input_parameters()[0],
+        op.result().parameters()[0],
+        count if op.operator.builtin == "MEAN" else 1,
+        RequantMode.TFLITE,
+    )
+    multiplier, shift = fields["multiplier"], fields["shift"]
     last = axes == list(range(len(shape) - len(axes), len(shape)))
     if last and count < REDUCTION_LIMIT and multiplier >= Conv2d.smallest_multiplier:
         image = len(op.builder.shape(value)) == 4 and op.builder.shape(value)[3] == count
@@ -84,7 +89,7 @@ def total(op: Operation) -> None:
         op.emit(Conv2d, rows, weight=ones, bias=np.zeros(1, np.int32), **fields)
         return
     windows = _reduced(op, value)
-    op.emit(Mean, windows.value, kernel=windows.kernel, multiplier=multiplier, shift=shift)
+    op.emit(Mean, windows.value, kernel=windows.kernel, **fields)
 
 
 def extreme(op: Operation) -> None:
