@@ -38,6 +38,7 @@ from accel.network.nodes import (
     Sub,
     Table,
     TransposeConv2d,
+    UnsignedAveragePool2d,
     Weighted,
 )
 from accel.network.real import dequantize, quantize_real
@@ -173,12 +174,16 @@ def _max_pool2d(graph: Graph, node: MaxPool2d, x: Int8Array) -> Int8Array:
     return _clamped(node, windows(image, node.kernel, node.stride).max(axis=(2, 3)))[None]
 
 
-def _average_pool2d(graph: Graph, node: AveragePool2d, x: Int8Array) -> Int8Array:
-    image = x[0].astype(np.int64)
+def _average_pool2d(graph: Graph, node: AveragePool2d, x: Int8Array, offset: int = 0) -> Int8Array:
+    image = x[0].astype(np.int64) + offset
     total = windows(pad(image, node.padding, 0), node.kernel, node.stride).sum(axis=(2, 3))
     count = windows(pad(np.ones_like(image), node.padding, 0), node.kernel, node.stride).sum(axis=(2, 3))
     mean = np.sign(total) * ((np.abs(total) + count // 2) // count)
-    return _clamped(node, mean)[None]
+    return _clamped(node, mean - offset)[None]
+
+
+def _unsigned_average_pool2d(graph: Graph, node: UnsignedAveragePool2d, x: Int8Array) -> Int8Array:
+    return _average_pool2d(graph, node, x, offset=128)
 
 
 def _mean(graph: Graph, node: Mean, x: Int8Array) -> Int8Array:
@@ -272,4 +277,5 @@ _EXECUTORS: dict[type[Node], Callable[..., Array]] = {
     Sub: _sub,
     Table: _table,
     TransposeConv2d: _transpose_conv2d,
+    UnsignedAveragePool2d: _unsigned_average_pool2d,
 }

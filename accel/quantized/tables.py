@@ -51,6 +51,14 @@ def relu(source: Parameters, target: Parameters, low: float, high: float) -> NDA
     return _int8(_rescale(STORED - source[1], ratio) + target[1], *activation_range(low, high, *target))
 
 
+def concatenated(source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    """An input of a CONCATENATION of uint8 under the output's parameters, in float32, zero points from 0 to 255."""
+    ratio = np.float32(source[0]) * (np.float32(1) / np.float32(target[0]))
+    offset = np.float32(-(source[1] + 128)) * ratio
+    scaled = (STORED + 128).astype(np.float32) * ratio + offset
+    return _int8(round_half_away(scaled).astype(np.int64) + target[1])
+
+
 def absolute(source: Parameters, target: Parameters) -> NDArray[np.int8]:
     """ABS: rescaled unless the scales are equal; their ratio is formed in float32."""
     x = np.abs(STORED - source[1])

@@ -34,6 +34,7 @@ from accel.network.nodes import (
     Table,
     Transpose,
     TransposeConv2d,
+    UnsignedAveragePool2d,
 )
 from compiler.lower import vector
 from compiler.lower.interpolation import lower_interpolation
@@ -144,6 +145,7 @@ LOWERINGS: Mapping[type[Node], Lowering] = MappingProxyType(
         Table: _join(_vector(vector.table)),
         Transpose: _move,
         TransposeConv2d: _transpose_conv,
+        UnsignedAveragePool2d: _vector(vector.unsigned_average_pool),
     }
 )
 """How each operation runs on the machine."""

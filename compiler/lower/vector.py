@@ -11,7 +11,19 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Reduce
 from accel.machine.layout import Hwc, hwc
 from accel.machine.numerics import RequantMode
-from accel.network.nodes import AveragePool2d, Maximum, MaxPool2d, Mean, Mul, Multiplier, Node, Rescaled, Sub, Table
+from accel.network.nodes import (
+    AveragePool2d,
+    Maximum,
+    MaxPool2d,
+    Mean,
+    Mul,
+    Multiplier,
+    Node,
+    Rescaled,
+    Sub,
+    Table,
+    UnsignedAveragePool2d,
+)
 from compiler.lower.geometry import Span, Tile, Window
 from compiler.lower.layers import IDENTITY, Operand, Record, Region, VectorLayer
 from compiler.lower.scope import Scope
@@ -76,6 +88,11 @@ def average_pool(scope: Scope, node: AveragePool2d) -> dict[str, Any]:
     mode, regions = _mean_regions(node, scope.config, shape, output_shape)
     window = Window(node.kernel, node.stride, node.padding[:2])
     return clamp(scope, node) | {"window": window, "mode": mode, "regions": regions}
+
+
+def unsigned_average_pool(scope: Scope, node: UnsignedAveragePool2d) -> dict[str, Any]:
+    """The mean of each window of integers from 0 on, whose ties round up because they round away from zero."""
+    return average_pool(scope, node) | {"operands": (_operand(-128), _operand(-128)), "zero_point": -128}
 
 
 def mean(scope: Scope, node: Mean) -> dict[str, Any]:

@@ -23,6 +23,7 @@ pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
 from support.oracles import tflite_models, tflite_runtime
 from support.oracles.tflite_runtime import REAL_MODELS
+from support.oracles.tflite_unsigned import WEIGHTED
 
 FEW, MANY = 4, 200
 CONFIGS = ("tiny", "tiny", "tiny", "edge")
@@ -30,7 +31,7 @@ CONFIGS = ("tiny", "tiny", "tiny", "edge")
 
 def tflite_difference(name: str, rng: np.random.Generator, config: str) -> Any:
     """Absolute differences of the outputs of one random model on three inputs."""
-    model = tflite_models.MODELS[name](rng)
+    model = (tflite_models.MODELS | tflite_models.UNSIGNED)[name](rng)
     graph = read_tflite(model)
     program, runtime = compiled(graph, config), tflite_runtime.interpreter(model, name)
     found = []
@@ -56,8 +57,11 @@ def onnx_difference(name: str, rng: np.random.Generator, config: str) -> Any:
     return np.abs(np.concatenate(found))
 
 
+UNSIGNED = tuple(f"uint8 {name}" for name in (*WEIGHTED, "AVERAGE_POOL_2D", "CONCATENATION"))
+"""Operators whose uint8 form has nodes of its own."""
+
 SUITES: dict[str, tuple[Callable[[str, np.random.Generator, str], Any], str]] = {
-    **{f"tflite {name}": (tflite_difference, name) for name in tflite_models.MODELS},
+    **{f"tflite {name}": (tflite_difference, name) for name in (*tflite_models.MODELS, *UNSIGNED)},
     **{f"onnx {name}": (onnx_difference, name) for name in onnx_models.EXACT | onnx_models.NEAR},
 }
 

@@ -15,10 +15,12 @@ from accel.frontends.tflite import blocks as tflite_blocks
 from accel.frontends.tflite import elementwise as tflite_elementwise
 from accel.frontends.tflite import movement as tflite_movement
 from accel.frontends.tflite import resize as tflite_resize
+from accel.frontends.tflite import windows as tflite_windows
 from accel.frontends.tflite.axes import Pick, Piece
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.reader import read_tflite
 from accel.network import fixed_point, reference
+from accel.network.nodes import AveragePool2d
 from accel.network.real import dequantize_output, quantize_input
 from accel.quantized import recipes, tables
 from accel.quantized.builder import GraphBuilder
@@ -52,7 +54,7 @@ def count_differences(builtin: str, count: int, seed: int = 7) -> tuple[int, int
     compared = differing = 0
     for index in range(count):
         rng = np.random.default_rng([seed, index])
-        model = models.MODELS[builtin](rng)
+        model = (models.MODELS | models.UNSIGNED)[builtin](rng)
         found = differences(model, random_samples(read_tflite(model), rng, 3), builtin)
         compared, differing = compared + found[0], differing + found[1]
     return compared, differing
@@ -63,6 +65,14 @@ def count_differences(builtin: str, count: int, seed: int = 7) -> tuple[int, int
 def test_operator_equals_tflite_micro(builtin: str, count: int) -> None:
     compared, differing = count_differences(builtin, count)
     print(f"tflite-micro, {count} models of {builtin}: {differing} of {compared} outputs differ")
+    assert (compared > 0, differing) == (True, 0)
+
+
+@pytest.mark.parametrize("builtin", models.UNSIGNED)
+@pytest.mark.parametrize("count", [FEW // 2, pytest.param(MANY, marks=pytest.mark.marathon)])
+def test_unsigned_operator_equals_litert(builtin: str, count: int) -> None:
+    compared, differing = count_differences(builtin, count)
+    print(f"LiteRT, {count} models of {builtin}: {differing} of {compared} outputs differ")
     assert (compared > 0, differing) == (True, 0)
 
 
@@ -131,6 +141,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
     "root": (fixed_point, "_ROOT_HALF", 1518500250 - 2**22, ("RSQRT", "LOG_SOFTMAX")),
     "mirror": (tflite_movement, "REFLECT", -1, ("MIRROR_PAD",)),
     "complement": (tflite_elementwise, "COMPLEMENT", np.arange(-128, 128, dtype=np.int8), ("MINIMUM",)),
+    "unsigned": (tflite_windows, "UnsignedAveragePool2d", AveragePool2d, ("uint8 AVERAGE_POOL_2D",)),
     "nearest": (
         tflite_resize,
         "_nearest",

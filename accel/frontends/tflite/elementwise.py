@@ -91,9 +91,9 @@ def elementwise(op: Operation) -> None:
 def _only(op: Operation, position: int) -> int | None:
     """The number that a constant input consists of, or None."""
     tensor = op.tensor(position)
-    if tensor.data is None or tensor.type != "INT8" or math.prod(tensor.shape) != 1:
+    if tensor.data is None or tensor.type not in ("INT8", "UINT8") or math.prod(tensor.shape) != 1:
         return None
-    return int(tensor.array().reshape(-1)[0])
+    return int(tensor.stored().reshape(-1)[0])
 
 
 def _tabulate(
@@ -137,7 +137,7 @@ def prelu(op: Operation) -> None:
     slope_scale, slope_zero = op.tensor(1).parameters()
     ratios = source[0] / target[0], source[0] * slope_scale / target[0]
     straight, sloped = (recipes.multiplier(ratio, RequantMode.TFLITE) for ratio in ratios)
-    slopes = op.tensor(1).array().astype(np.int64) - slope_zero
+    slopes = op.tensor(1).stored().astype(np.int64) - slope_zero
     x = np.arange(-128, 128) - source[1]
     positive = requantize(np.maximum(x, 0), *straight, RequantMode.TFLITE) + target[1]
     if slopes.size == 1:

@@ -92,6 +92,11 @@ class TfliteTensor:
             )
         return self.data.view(dtype).reshape(self.shape)
 
+    def stored(self) -> NDArray[np.int8]:
+        """The constant's values as int8: those of uint8 are shifted by 128."""
+        value = self.array()
+        return value if value.dtype == np.int8 else (value.astype(np.int16) - 128).astype(np.int8)
+
     def integers(self) -> list[int]:
         """A short constant of integers, flattened."""
         value = self.array()
@@ -102,7 +107,7 @@ class TfliteTensor:
     def parameters(self) -> tuple[float, int]:
         """Scale and zero point of an activation as int8: those of uint8 are shifted by 128."""
         if self.type not in ("INT8", "UINT8"):
-            raise self.error(f"type must be INT8 (or UINT8 at an end of the network), got {self.type}")
+            raise self.error(f"type must be INT8 or UINT8, got {self.type}")
         if self.scale.size != 1 or self.zero_point.size != 1:
             raise self.error(f"must have one scale and zero point, got {self.scale.size} and {self.zero_point.size}")
         if not np.isfinite(self.scale[0]) or self.scale[0] <= 0:

@@ -14,6 +14,7 @@ from accel.frontends.tflite.axes import Pick, Piece, as_pick, graph_shape, keeps
 from accel.frontends.tflite.operation import Operation
 from accel.network.nodes import Concat, Rearrange, Transpose
 from accel.network.windows import Shape
+from accel.quantized import tables
 from accel.quantized.builder import LARGEST_AXIS
 
 REFLECT, SYMMETRIC = 0, 1
@@ -35,7 +36,9 @@ def _paddings(op: Operation) -> tuple[list[int], list[int]]:
 
 def pad(op: Operation) -> None:
     """PAD with the zero point, PADV2 with a constant."""
-    number = op.result().parameters()[1] if op.optional(2) is None else op.number(2)
+    number = op.result().parameters()[1]
+    if op.optional(2) is not None:
+        number = int(op.tensor(2).stored().reshape(1)[0])
     op.finish(op.piece().pad(op.builder, *_paddings(op), number, op.result().name))
 
 
@@ -60,13 +63,20 @@ def _join(op: Operation, pieces: list[Piece], axis: int) -> None:
 
 
 def concatenation(op: Operation) -> None:
-    """CONCATENATION of tensors with equal scales and zero points."""
+    """CONCATENATION of tensors with equal scales and zero points; those of uint8 may differ."""
     if op.options.FusedActivationFunction() != 0:
         raise op.error("fused activation must be NONE")
     count = len(op.operator.inputs)
+    pieces = []
     for position in range(count):
-        op.require_equal_parameters(position)
-    _join(op, [op.piece(position) for position in range(count)], op.axis(op.options.Axis(), len(op.result().shape)))
+        if not op.is_unsigned:
+            op.require_equal_parameters(position)
+        source, target = op.input_parameters(position), op.result().parameters()
+        value = op.value(position)
+        if source != target:
+            value = op.function(value, tables.concatenated(source, target))
+        pieces.append(Piece(value, op.tensor(position).shape))
+    _join(op, pieces, op.axis(op.options.Axis(), len(op.result().shape)))
 
 
 def pack(op: Operation) -> None:

@@ -57,7 +57,7 @@ class Operation:
         """Output number `position`."""
         return self.tensors[self.operator.outputs[position]]
 
-    def value(self, position: int, types: tuple[str, ...] = ("INT8",)) -> str:
+    def value(self, position: int, types: tuple[str, ...] = ("INT8", "UINT8")) -> str:
         """The activation, or constant int8 tensor, at input number `position`, under its canonical shape."""
         tensor = self.tensor(position)
         if tensor.type not in types:
@@ -68,7 +68,7 @@ class Operation:
         index = self.operator.inputs[position]
         if index not in self.values:
             shape = graph_shape(tensor.shape)
-            constant = self.builder.constant(tensor.array().reshape(shape), tensor.parameters(), tensor.name)
+            constant = self.builder.constant(tensor.stored().reshape(shape), tensor.parameters(), tensor.name)
             self.values[index] = self.builder.reshape(constant, shape)
         return self.values[index]
 
@@ -166,23 +166,29 @@ class Operation:
         """A function of `value`, under the output's parameters."""
         return self.builder.emit(Table, [value], self.result().parameters(), self.result().name, table=table)
 
-    def weights(self, position: int, axes: int, scale_axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Constant int8 weights and their scales, one per index of `scale_axis`."""
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether the operator is of the old scheme: uint8, weights with a zero point."""
+        return self.result().type == "UINT8"
+
+    def weights(self, position: int, axes: int, scale_axis: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Constant weights less their zero point, and their scales, one per index of `scale_axis`."""
         tensor = self.tensor(position)
-        if tensor.type != "INT8" or len(tensor.shape) != axes:
+        if tensor.type not in ("INT8", "UINT8") or len(tensor.shape) != axes:
             raise self.error(
                 f"weights must be INT8 with {axes} axes, got {tensor.type} {tensor.shape!r}; "
                 "quantize the whole model to int8"
             )
-        if tensor.zero_point.size and np.any(tensor.zero_point != 0):
-            raise self.error("weights must have zero point 0; quantize the model to int8 with symmetric weights")
         channels = tensor.shape[scale_axis]
         if tensor.scale.size not in (1, channels) or (tensor.scale.size > 1 and tensor.axis != scale_axis):
             raise self.error(
                 f"weights must have 1 or {channels} scales along axis {scale_axis}, got {tensor.scale.size} "
                 f"along {tensor.axis}"
             )
-        return tensor.array(), np.broadcast_to(tensor.scale, (channels,))
+        if np.any(tensor.zero_point != 0) and (tensor.type == "INT8" or tensor.zero_point.size != 1):
+            raise self.error("weights must have zero point 0; quantize the model to int8 with symmetric weights")
+        zero_point = int(tensor.zero_point[0]) if tensor.zero_point.size else 0
+        return tensor.array().astype(np.int64) - zero_point, np.broadcast_to(tensor.scale, (channels,))
 
     def bias(self, position: int, channels: int) -> NDArray[np.int32]:
         """A constant bias, or zeros."""

@@ -26,6 +26,8 @@ from accel.network.graph import Graph
 from accel.quantized.builder import GraphBuilder, Port
 
 TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
+SIGNED_ONLY = {"ABS", "BATCH_MATMUL", "ELU", "EXP", "RESIZE_BILINEAR", "RSQRT", "SQUARED_DIFFERENCE"}
+"""Operators that no runtime computes with integers if they are uint8."""
 _DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -102,6 +104,8 @@ def _translate_operator(op: Operation) -> None:
     """Translate one operator; problems that its node finds name the operator of the file."""
     if not op.operator.outputs:
         raise op.error("must have an output")
+    if op.is_unsigned and op.operator.builtin in SIGNED_ONLY:
+        raise op.error("must have an int8 output: the runtime has no integer arithmetic for uint8; quantize to int8")
     if any(index in op.values for index in op.operator.outputs):
         raise op.error("must write tensors that nothing else writes")
     try:

@@ -13,23 +13,25 @@ from accel.frontends.tflite.axes import Piece, graph_shape
 from accel.frontends.tflite.dilation import Dilated
 from accel.frontends.tflite.operation import Operation
 from accel.machine.numerics import RequantMode
-from accel.network.nodes import Conv2d, FullyConnected, Pair, Rearrange, TransposeConv2d
+from accel.network.nodes import Conv2d, FullyConnected, Gather, Pair, Rearrange, TransposeConv2d
 from accel.network.windows import Shape
 from accel.quantized import recipes
 
 
 def _linear(op: Operation, scales: NDArray[np.float32], source: int = 0) -> dict[str, Any]:
     """Multipliers and shifts of an operator with weights."""
+    if op.is_unsigned:
+        return _product(op, scales, source)
     return recipes.weighted(op.input_parameters(source)[0], scales, op.result().parameters()[0], RequantMode.TFLITE)
 
 
 def _product(op: Operation, scales: NDArray[np.float32], source: int) -> dict[str, Any]:
-    """Multipliers and shifts of a matrix product with one scale, which the runtime multiplies in float32."""
+    """Multipliers and shifts where the runtime multiplies scales in float32: matrix products with one, and uint8."""
     product = np.float32(op.input_parameters(source)[0]) * scales
     return recipes.weighted(1.0, product, op.result().parameters()[0], RequantMode.TFLITE)
 
 
-def _convolution(op: Operation, weight: NDArray[np.int8], scales: NDArray[np.float32]) -> None:
+def _convolution(op: Operation, weight: NDArray[np.int64], scales: NDArray[np.float32]) -> None:
     """A convolution with weights (oc, kh, kw, ic / groups)."""
     channels = op.builder.shape(op.image())[3]
     if weight.size == 0 or channels % weight.shape[3]:
@@ -38,16 +40,33 @@ def _convolution(op: Operation, weight: NDArray[np.int8], scales: NDArray[np.flo
     if isinstance(op.options, Dilated):
         code = op.options.options
         value, window = _cut(op, value, window)
+    groups = channels // weight.shape[3]
+    value, parts = _split(op, value, weight, groups)
     op.emit(
         Conv2d,
         value,
-        weight=weight,
+        weight=parts,
         bias=op.bias(2, len(weight)),
         **_linear(op, scales),
         **window,
-        groups=channels // weight.shape[3],
+        groups=groups,
         **op.clamp(code.FusedActivationFunction()),
     )
+
+
+def _split(op: Operation, value: str, weight: NDArray[np.int64], groups: int = 1) -> tuple[str, NDArray[np.int8]]:
+    """Weights that fit int8: where those less their zero point do not, the input's channels are read several times."""
+    parts, rest = list[NDArray[np.int8]](), weight
+    while not parts or np.any(rest):
+        parts.append(rest.clip(-128, 127).astype(np.int8))
+        rest = rest - parts[-1]
+    if len(parts) > 1:
+        shape, parameters = op.builder.shape(value), op.builder.parameters(value)
+        blocks = np.arange(shape[-1], dtype=np.int32).reshape(groups, 1, -1)
+        indices = np.broadcast_to(blocks, (groups, len(parts), blocks.shape[2])).reshape(-1)
+        axis, name = len(shape) - 1, f"{value}_repeated"
+        value = op.builder.emit(Gather, [value], parameters, name, axis=axis, indices=indices)
+    return value, np.concatenate(parts, axis=-1)
 
 
 def _window(op: Operation, kernel: Pair) -> dict[str, Any]:
@@ -87,10 +106,11 @@ def transpose_conv(op: Operation) -> None:
     weight, scales = op.weights(1, axes=4, scale_axis=0)
     stride, size = (op.options.StrideH(), op.options.StrideW()), op.result().shape[1:3]
     padding = op.same_padding(weight.shape[1:3], stride, (1, 1), size, op.options.Padding())
+    value, parts = _split(op, op.image(2), weight)
     op.emit(
         TransposeConv2d,
-        op.image(2),
-        weight=weight,
+        value,
+        weight=parts,
         bias=op.bias(3, len(weight)),
         **_linear(op, scales, source=2),
         stride=stride,
@@ -110,12 +130,14 @@ def fully_connected(op: Operation) -> None:
     fields |= _product(op, scales, 0) if op.tensor(1).scale.size == 1 else _linear(op, scales)
     features = math.prod(op.builder.shape(value))
     if features == weight.shape[1]:
-        op.emit(FullyConnected, op.builder.reshape(value, (1, features)), weight=weight, **fields)
+        value, parts = _split(op, op.builder.reshape(value, (1, features)), weight)
+        op.emit(FullyConnected, value, weight=parts, **fields)
         return
     if weight.size == 0 or features % weight.shape[1]:
         raise op.error(f"input must hold rows of {weight.shape[1]} features, got shape {op.tensor(0).shape!r}")
     rows = op.builder.reshape(value, (1, 1, features // weight.shape[1], weight.shape[1]))
-    op.emit(Conv2d, rows, weight=weight[:, None, None], **fields)
+    rows, parts = _split(op, rows, weight)
+    op.emit(Conv2d, rows, weight=parts[:, None, None], **fields)
 
 
 def batch_matmul(op: Operation) -> None:

@@ -21,6 +21,7 @@ from accel.network.nodes import (
     Pair,
     Rearrange,
     Table,
+    UnsignedAveragePool2d,
 )
 from accel.quantized import recipes
 
@@ -28,7 +29,8 @@ from accel.quantized import recipes
 def pool(op: Operation) -> None:
     """AVERAGE_POOL_2D and MAX_POOL_2D."""
     kernel = (op.options.FilterHeight(), op.options.FilterWidth())
-    kind = AveragePool2d if op.operator.builtin == "AVERAGE_POOL_2D" else MaxPool2d
+    average = UnsignedAveragePool2d if op.is_unsigned else AveragePool2d
+    kind = average if op.operator.builtin == "AVERAGE_POOL_2D" else MaxPool2d
     clamp = op.clamp(op.options.FusedActivationFunction())
     if min(kernel) < 1:
         raise op.error(f"window must be positive, got {kernel!r}")

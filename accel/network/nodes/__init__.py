@@ -36,6 +36,7 @@ from accel.network.nodes.vector import (
     SquaredDifference,
     Sub,
     Table,
+    UnsignedAveragePool2d,
 )
 from accel.network.nodes.weighted import REDUCTION_LIMIT, Conv2d, FullyConnected, TransposeConv2d, Weighted
 
@@ -79,6 +80,7 @@ __all__ = [
     "Table",
     "Transpose",
     "TransposeConv2d",
+    "UnsignedAveragePool2d",
     "Weighted",
 ]
 
@@ -116,6 +118,7 @@ NODE_TYPES: Mapping[str, type[Node]] = MappingProxyType(
             Table,
             Transpose,
             TransposeConv2d,
+            UnsignedAveragePool2d,
         )
     }
 )

@@ -53,6 +53,10 @@ class AveragePool2d(Pool2d):
     """Mean of each window's taps inside the image, rounded to nearest, ties away from zero, on the stored integers."""
 
 
+class UnsignedAveragePool2d(AveragePool2d):
+    """The same on integers that are larger by 128: ties towards plus infinity."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Mean(Requantized):
     """Sums of ``x - zp_in`` over a sliding window, requantized: the multiplier holds the division by the taps.

@@ -37,6 +37,7 @@ from accel.network.nodes import (
     Table,
     Transpose,
     TransposeConv2d,
+    UnsignedAveragePool2d,
 )
 
 
@@ -157,9 +158,10 @@ def further_operations(rng: np.random.Generator, mode: str) -> tuple[tuple[Tenso
         Maximum(name="larger", inputs=("m", "n"), output="larger"),
         Div(name="ratio", inputs=("a", "b"), output="ratio", multiplier=2**30, shift=1),
         SquaredDifference(name="square", inputs=("a", "b"), output="square", **(rescale | {"left_shift": 7})),
+        UnsignedAveragePool2d(name="up", inputs=("a",), output="up", kernel=(3, 2), stride=(2, 1)),
         LogSoftmax(name="log", inputs=("k",), output="log"),
     )
-    tensors += (Tensor("log", (1, 1, 1, 6), 1 / 16, 127),)
+    tensors += (Tensor("up", (1, 2, 3, 6), 0.25, 4), Tensor("log", (1, 1, 1, 6), 1 / 16, 127))
     more = dict.fromkeys(("larger", "ratio", "square"), (1, 5, 4, 6))
     more |= {"w": (1, 5, 4, 6), "x": (1, 1, 1, 6), "picked": (1, 5, 3, 6), "blocks": (1, 10, 3, 3)}
     return (*tensors, *(Tensor(name, shape, 0.5, 3) for name, shape in more.items())), nodes

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from accel.frontends.tflite.reader import SIGNED_ONLY
 from support.oracles import tflite_movement_models, tflite_vector_models
 from support.oracles.single_node import same_pads
 from support.oracles.tflite_random import Rng, code, random_image, random_parameters, with_builtin
+from support.oracles.tflite_unsigned import with_unsigned
 from support.oracles.tflite_writer import ModelWriter
 
 
@@ -247,3 +249,8 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
     },
 }
 """How to make a random model of each operator."""
+
+UNSIGNED: dict[str, Callable[[Rng], bytes]] = {
+    f"uint8 {name}": with_unsigned(make) for name, make in MODELS.items() if name not in SIGNED_ONLY
+}
+"""The same in the old scheme, which LiteRT's reference kernels define."""

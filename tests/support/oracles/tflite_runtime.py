@@ -22,7 +22,7 @@ LITERT = {
     "SPACE_TO_BATCH_ND": "tflite-micro pads with 0 instead of the zero point",
     "STRIDED_SLICE, all masks": "tflite-micro ignores the masks of ellipsis and new axes",
 }
-"""Models whose runtime is LiteRT's reference kernels, and why."""
+"""Models whose runtime is LiteRT's reference kernels, and why; so are those of uint8."""
 
 
 class LiteRt:
@@ -53,7 +53,11 @@ class LiteRt:
 
 def interpreter(model: bytes, name: str = "") -> Any:
     """The runtime that defines the models called `name`, with one of them."""
-    return LiteRt(model) if name in LITERT else runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
+    return (
+        LiteRt(model)
+        if name in LITERT or name.startswith("uint8 ")
+        else runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
+    )
 
 
 def outputs(interpreter: Any, inputs: list[NDArray[np.int8]], count: int) -> list[NDArray[Any]]:
