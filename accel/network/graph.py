@@ -30,6 +30,7 @@ from accel.network.nodes import (
     Node,
     Reshape,
     Softmax,
+    Weighted,
 )
 from accel.network.windows import Shape, check_range
 
@@ -257,5 +258,7 @@ class Graph:
                 )
             if not np.all((e >= lowest) & (e <= SHIFT_MAX)):
                 raise node.error(f"shifts of mode {self.mode} must lie in [{lowest}, {SHIFT_MAX}], got {shifts!r}")
+            if self.mode is RequantMode.FP32 and isinstance(node, Weighted) and node.single_rounding:
+                raise node.error("single_rounding must be false in mode fp32")
             if self.mode is RequantMode.FP32 and np.any(q & 127):
                 raise node.error(f"multipliers of mode fp32 must be multiples of 128, got {multipliers!r}")

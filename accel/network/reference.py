@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import InputError
-from accel.machine.numerics import requantize, requantize_clamp, saturate, wrap_int32
+from accel.machine.numerics import RequantMode, requantize, requantize_clamp, saturate, wrap_int32
 from accel.network.fixed_point import quotient
 from accel.network.graph import Graph
 from accel.network.host_operator import evaluate
@@ -135,7 +135,8 @@ def _requantized(graph: Graph, node: Weighted | Requantized, acc: NDArray[np.int
     """The int8 output of a node with the sums `acc`, which the machine holds in 32 bits."""
     zero_point = graph.tensors[node.output].zero_point
     sums = wrap_int32(acc)
-    return requantize_clamp(sums, node.multiplier, node.shift, zero_point, node.act_min, node.act_max, graph.mode)
+    mode = RequantMode.SINGLE if isinstance(node, Weighted) and node.single_rounding else graph.mode
+    return requantize_clamp(sums, node.multiplier, node.shift, zero_point, node.act_min, node.act_max, mode)
 
 
 def _centred(graph: Graph, name: str, x: Int8Array) -> NDArray[np.int64]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from accel.errors import CompileError
 from accel.machine.config import ArchConfig
 from accel.machine.layout import Hwc, hwc
 from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph, Tensor
+from accel.network.nodes import Weighted
 from compiler.lower.layers import AnyLayer
 from compiler.lower.movement import Movement
 
@@ -33,6 +35,15 @@ class Scope:
     def mode(self) -> RequantMode:
         """The graph's requantization mode."""
         return self.graph.mode
+
+    def mode_of(self, node: Weighted) -> RequantMode:
+        """The mode in which a node with weights requantizes; CompileError if the machine lacks it."""
+        mode = RequantMode.SINGLE if node.single_rounding else self.mode
+        if mode not in self.config.requant_modes:
+            raise CompileError(
+                f"{node.op} {node.name!r} needs requantization mode {str(mode)!r} in requant_modes of the config"
+            )
+        return mode
 
     def tensor(self, name: str) -> Tensor:
         """A tensor of the graph."""

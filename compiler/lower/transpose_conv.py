@@ -50,7 +50,7 @@ def lower_transpose_conv(scope: Scope, node: TransposeConv2d) -> tuple[list[Arra
                 input_shape=shape,
                 output_shape=size,
                 window=Window(weight.shape[1:3], padding=(top, left)),
-                mode=scope.mode,
+                mode=scope.mode_of(node),
                 zero_point=target.zero_point,
                 act_min=node.act_min,
                 act_max=node.act_max,

@@ -37,7 +37,7 @@ def lower_weighted(scope: Scope, node: Conv2d | FullyConnected) -> ArrayLayer:
         input_shape=shape,
         output_shape=hwc(output.shape),
         window=window,
-        mode=scope.mode,
+        mode=scope.mode_of(node),
         zero_point=output.zero_point,
         act_min=node.act_min,
         act_max=node.act_max,

@@ -60,19 +60,31 @@ def quantize(op: Operation) -> None:
         op.emit(Table, value, table=tables.quantize(source, target))
 
 
+def _logistic(op: Operation, source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    """In fixed point, for uint8 with real numbers."""
+    if op.is_unsigned:
+        return tables.real(source, target, lambda x: np.float32(1) / (np.float32(1) + np.exp(-x)))
+    return tables.logistic(source)
+
+
+def _tanh(op: Operation, source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    """In fixed point, for uint8 with real numbers."""
+    return tables.real(source, target, np.tanh) if op.is_unsigned else tables.tanh(source)
+
+
 FUNCTIONS: dict[str, Callable[[Operation], None]] = {
     "ABS": _function(lambda op, source, target: tables.absolute(source, target)),
     "ELU": _function(lambda op, source, target: tables.real(source, target, tables.elu)),
     "EXP": _function(lambda op, source, target: tables.real(source, target, np.exp)),
     "HARD_SWISH": _function(lambda op, source, target: tables.hard_swish(source, target)),
     "LEAKY_RELU": _function(_leaky_relu),
-    "LOGISTIC": _function(lambda op, source, target: tables.logistic(source)),
+    "LOGISTIC": _function(_logistic),
     "LOG_SOFTMAX": log_softmax,
     "QUANTIZE": quantize,
     "RELU": _function(lambda op, source, target: tables.relu(source, target, *ACTIVATIONS[1])),
     "RELU6": _function(_relu6),
     "RSQRT": _function(lambda op, source, target: tables.reciprocal_root(source, target)),
     "SOFTMAX": softmax,
-    "TANH": _function(lambda op, source, target: tables.tanh(source)),
+    "TANH": _function(_tanh),
 }
 """How each operator on one tensor is translated."""

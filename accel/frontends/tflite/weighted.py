@@ -127,6 +127,7 @@ def fully_connected(op: Operation) -> None:
     if op.options.WeightsFormat() != 0:
         raise op.error(f"weights format must be 0 (default), got {op.options.WeightsFormat()}")
     fields = {"bias": op.bias(2, len(weight)), **op.clamp(op.options.FusedActivationFunction())}
+    fields["single_rounding"] = op.is_unsigned  # LiteRT's matrix product, unlike its convolutions
     fields |= _product(op, scales, 0) if op.tensor(1).scale.size == 1 else _linear(op, scales)
     features = math.prod(op.builder.shape(value))
     if features == weight.shape[1]:

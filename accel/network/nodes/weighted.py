@@ -27,12 +27,15 @@ class Weighted(Clamped):
     bias : ndarray of int32, shape (channels,)
     multiplier : ndarray of int32, shape (channels,)
     shift : ndarray of int8, shape (channels,)
+    single_rounding : bool
+        Requantize as mode `single` does, whatever the graph's mode, which must not be `fp32` then.
     """
 
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
     multiplier: NDArray[np.int32]
     shift: NDArray[np.int8]
+    single_rounding: bool = False
 
     weight_axes: ClassVar[tuple[str, ...]]
 
@@ -50,6 +53,9 @@ class Weighted(Clamped):
                 raise self.error(
                     f"{field} must have shape ({self.weight.shape[0]},), got {getattr(self, field).shape!r}"
                 )
+
+        if type(self.single_rounding) is not bool:
+            raise self.error(f"single_rounding must be true or false, got {self.single_rounding!r}")
 
     def macs(self, *shapes: Shape) -> int:
         return math.prod(self.output_shape(*shapes)[:-1]) * self.weight.size
