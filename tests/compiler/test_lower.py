@@ -25,10 +25,13 @@ from accel.network.nodes import (
     AveragePool2d,
     Conv2d,
     Dequantize,
+    Div,
     FullyConnected,
     HostOperator,
+    LogSoftmax,
     Quantize,
     Softmax,
+    SquaredDifference,
 )
 from accel.program.parts import HOST, MACHINE
 from compiler.lower import partition
@@ -200,4 +203,5 @@ def test_what_the_table_lacks_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_operation_is_the_machines_or_known_as_the_hosts() -> None:
-    assert set(NODE_TYPES.values()) - set(LOWERINGS) == {Dequantize, HostOperator, Quantize, Softmax}
+    hosts = {Dequantize, Div, HostOperator, LogSoftmax, Quantize, Softmax, SquaredDifference}
+    assert set(NODE_TYPES.values()) - set(LOWERINGS) == hosts

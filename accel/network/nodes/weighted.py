@@ -53,7 +53,6 @@ class Weighted(Clamped):
                 raise self.error(
                     f"{field} must have shape ({self.weight.shape[0]},), got {getattr(self, field).shape!r}"
                 )
-
         if type(self.single_rounding) is not bool:
             raise self.error(f"single_rounding must be true or false, got {self.single_rounding!r}")
 
