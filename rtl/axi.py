@@ -11,12 +11,6 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 ADDRESS_BITS = 32
-PAGE_BYTES = 4096
-"""No burst crosses a multiple of this."""
-
-MAX_BEATS = 256
-"""Longest burst."""
-
 BURST_INCREMENTING = 1
 CACHE_MODIFIABLE_BUFFERABLE = 0b0011
 

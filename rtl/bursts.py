@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine import isa
 from accel.machine.isa import Opcode
-from rtl.axi import ADDRESS_BITS, BURST, MAX_BEATS, PAGE_BYTES
+from accel.machine.timing import BURST_BEATS, BURST_BOUNDARY_BYTES
+from rtl.axi import ADDRESS_BITS, BURST
 
 COUNT_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "row_count")].width
 
@@ -184,7 +185,7 @@ class BurstGenerator(wiring.Component):
             m.d.sync += row_span.eq(self.row_bytes - 1)
         sent = Signal(self._row_bytes_bits)
         beat, left = Signal(ADDRESS_BITS - beat_shift), Signal(ADDRESS_BITS - beat_shift)
-        page_left = Signal((PAGE_BYTES // self._bus_bytes - 1).bit_length())
+        page_left = Signal((BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length())
         fits = Signal(ADDRESS_BITS - beat_shift)
         m.d.comb += [
             beat.eq((walker.address >> beat_shift) + sent),
@@ -192,6 +193,6 @@ class BurstGenerator(wiring.Component):
             page_left.eq(~beat),
             fits.eq(Mux(left < page_left, left, page_left)),
             self.burst.payload.address.eq(Cat(Const(0, beat_shift), beat)),
-            self.burst.payload.length.eq(Mux(fits < MAX_BEATS, fits, MAX_BEATS - 1)),
+            self.burst.payload.length.eq(Mux(fits < BURST_BEATS, fits, BURST_BEATS - 1)),
         ]
         return sent, left

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from accel.errors import InputError, ProgramError
 from accel.machine import timing
+from accel.machine.causes import COMPLETE, DISPATCH, EMPTY, ISSUE, OCCUPIED, WORK
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Table, decode_table
 from accel.machine.registers import CAUSES, COUNTED_UNITS
@@ -87,10 +88,10 @@ def execute(
         memory=memories.dram,
         total_cycles=int(causes[0].sum()),
         units=table[:, 0] - 1,
-        dispatch=stamps[timing.DISPATCH],
-        issue=stamps[timing.ISSUE],
-        occupied=stamps[timing.OCCUPIED],
-        complete=stamps[timing.COMPLETE],
+        dispatch=stamps[DISPATCH],
+        issue=stamps[ISSUE],
+        occupied=stamps[OCCUPIED],
+        complete=stamps[COMPLETE],
         causes=causes,
         spad=memories.spad[: config.spad_words, : config.rows].astype(np.int8),
         wbuf=memories.wbuf.astype(np.int8),
@@ -132,14 +133,14 @@ def _check_arguments(code: bytes, program_address: int, memory: npt.NDArray[np.u
 def _run_time(config: ArchConfig, table: Table, producers: Table, address: int, stepped: bool) -> tuple[Table, Table]:
     """Stamps, shape (6, instructions), and causes, shape (6, 8)."""
     machine, state = timing.Machine.of(config), timeline.State.of(config)
-    stamps = np.zeros((timing.WORK + 1, len(table)), np.int64)
+    stamps = np.zeros((WORK + 1, len(table)), np.int64)
     causes = np.zeros((len(COUNTED_UNITS), len(CAUSES)), np.int64)
     covered = np.full(len(COUNTED_UNITS), -1, np.int64)
     for first in range(0, len(table), CHUNK):
         last = min(first + CHUNK, len(table))
         timeline.schedule(machine, state, table, producers, address, stepped, stamps, first, last)
         timeline.count_causes(table[:, 0] - 1, producers, stamps, covered, causes, first, last)
-    causes[:, timing.EMPTY] = stamps[timing.COMPLETE].max() + 2 - causes.sum(axis=1)
+    causes[:, EMPTY] = stamps[COMPLETE].max() + 2 - causes.sum(axis=1)
     return stamps, causes
 
 
@@ -181,8 +182,8 @@ def _execute_range(
 
 def _run_stepped(config: ArchConfig, table: Table, stamps: Table, memories: Memories, progress: Progress) -> None:
     """Values in the order of time: array and depthwise engine are stepped to the issue of each instruction."""
-    units, scratch, issues = stepped.Units.of(config), matmul.Scratch.of(config, table[:0]), stamps[timing.ISSUE]
-    written = np.where(np.isin(table[:, 0], (_EXEC, _DEPTHWISE)), -1, stamps[timing.COMPLETE])
+    units, scratch, issues = stepped.Units.of(config), matmul.Scratch.of(config, table[:0]), stamps[ISSUE]
+    written = np.where(np.isin(table[:, 0], (_EXEC, _DEPTHWISE)), -1, stamps[COMPLETE])
     for done, i in enumerate(np.argsort(issues, kind="stable"), 1):
         stepped.run(units, memories, table, written, issues[i])
         if table[i, 0] == _EXEC:
@@ -193,10 +194,10 @@ def _run_stepped(config: ArchConfig, table: Table, stamps: Table, memories: Memo
             _check_done(_execute_range(table, memories, scratch, config.rows, config.post_lanes, i, i + 1))
         if done % CHUNK == 0 or done == len(table):
             progress(done, len(table))
-    stepped.run(units, memories, table, written, int(stamps[timing.COMPLETE].max()))
-    late = np.flatnonzero(written != stamps[timing.COMPLETE])
+    stepped.run(units, memories, table, written, int(stamps[COMPLETE].max()))
+    late = np.flatnonzero(written != stamps[COMPLETE])
     if len(late):
         raise ProgramError(
             f"instruction {late[0]}: its last accumulator write was in cycle {written[late[0]]} and not, "
-            f"as its sequencer said, in {stamps[timing.COMPLETE, late[0]]}"
+            f"as its sequencer said, in {stamps[COMPLETE, late[0]]}"
         )

@@ -37,8 +37,8 @@ class SimulationResult:
     taps : ndarray of int8, shape (depthwise_words, depthwise_lanes)
         Empty without a depthwise engine.
     acc : ndarray of int32, shape (acc_words, cols)
-    param : ndarray of int8, shape (param_channels, 9)
-    table : ndarray of int8, shape (512, 1)
+    param : ndarray of int8, shape (param_channels, PARAM_RECORD_BYTES)
+    table : ndarray of int8, shape (TABLE_WORDS, 1)
     macs : int
         Multiplications of the weight words that were loaded, padding included.
     fetch_bytes, load_bytes, store_bytes : int

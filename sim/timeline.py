@@ -7,18 +7,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accel.machine import timing
+from accel.machine import causes, timing
+from accel.machine.causes import COMPLETE, DISPATCH, FULL, ISSUE, OCCUPIED, WORK
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
-from accel.machine.timing import COMPLETE, DISPATCH, FULL, HANDSHAKE, ISSUE, OCCUPIED, WORK, Machine
-from sim.fields import LOAD, POST
+from accel.machine.timing import HANDSHAKE, Machine
+from sim.fields import LOAD
 from sim.jit import jit, jit_group, kernel
 from sim.stepped import depthwise_sequencer, sequencer
 
-_, _, _, fetch_time, load_time, exec_time, depthwise_time, store_time, count_causes = jit_group(
+(
+    _, _, _, fetch_time, load_time, load_completion, exec_time, exec_completion, depthwise_time, depthwise_completion,
+    post_time, post_completion, store_time,
+) = jit_group(
     timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time, timing.load_time,
-    timing.exec_time, timing.depthwise_time, timing.store_time, timing.count_causes,
+    timing.load_completion, timing.exec_time, timing.exec_completion, timing.depthwise_time,
+    timing.depthwise_completion, timing.post_time, timing.post_completion, timing.store_time,
 )  # fmt: skip
+(count_causes,) = jit_group(causes.count_causes)
 _LOAD, _EXEC, _POST, _STORE, _DEPTHWISE = (int(opcode) for opcode in Opcode)
 
 Ints = npt.NDArray[np.int64]
@@ -106,7 +112,7 @@ def _time_load(machine: Machine, state: State, row: Any, ordinal: int, stamp: An
     emission = load_time(machine, state.load, state.load_ends, row, stamp[ISSUE])
     state.emissions[ordinal % machine.load_in_flight] = emission
     state.free[_LOAD - 1] = state.load[HANDSHAKE] + 1
-    stamp[OCCUPIED] = stamp[COMPLETE] = emission + machine.load_write_latency
+    stamp[OCCUPIED] = stamp[COMPLETE] = load_completion(machine, emission)
     stamp[WORK] = row[LOAD.outer_count] * row[LOAD.row_count] * row[LOAD.row_words]
 
 
@@ -117,7 +123,7 @@ def _time_exec(machine: Machine, state: State, row: Any, stepped: bool, stamp: A
     else:
         free, end = exec_time(machine, row, state.ends[_EXEC - 1], stamp[ISSUE])
     state.free[_EXEC - 1], state.ends[_EXEC - 1] = free, end
-    stamp[OCCUPIED], stamp[COMPLETE] = end - 1, end - 1 + machine.rows + machine.cols
+    stamp[OCCUPIED], stamp[COMPLETE] = end - 1, exec_completion(machine, end)
 
 
 @kernel
@@ -129,15 +135,14 @@ def _time_depthwise(machine: Machine, state: State, row: Any, stepped: bool, sta
     else:
         free, end = depthwise_time(machine, row, state.ends[_DEPTHWISE - 1], stamp[ISSUE])
     state.free[_DEPTHWISE - 1], state.ends[_DEPTHWISE - 1] = free, end
-    stamp[OCCUPIED], stamp[COMPLETE] = end - 1, end - 1 + machine.depthwise_latency
+    stamp[OCCUPIED], stamp[COMPLETE] = end - 1, depthwise_completion(machine, end)
 
 
 @kernel
 def _time_post(machine: Machine, state: State, row: Any, stamp: Any) -> None:
-    steps = row[POST.word_count] * row[POST.oy_count] * row[POST.ox_count] * row[POST.group_count]
-    steps *= row[POST.ky_count] * row[POST.kx_count]
-    stamp[OCCUPIED] = state.free[_POST - 1] = stamp[ISSUE] + steps
-    stamp[COMPLETE] = stamp[ISSUE] + steps + machine.post_latency
+    last_step = post_time(row, stamp[ISSUE])
+    stamp[OCCUPIED] = state.free[_POST - 1] = last_step
+    stamp[COMPLETE] = post_completion(machine, last_step)
 
 
 @kernel

@@ -56,16 +56,7 @@ beat, data beats; beats left in the open burst and the cycle its first one is va
 CHANNEL_START = (0, 0, -1, 0, 0, 0, -1)
 """State of a channel in which nothing happened."""
 
-FULL, DISPATCH, ISSUE, OCCUPIED, COMPLETE, WORK = range(6)
-"""Rows of stamps: the instruction register is full, dispatch, issue, last occupied cycle, completion; number of the
-occupied cycles with work (-1: all)."""
-
-BUSY, MEMORY, WAIT, EMPTY = 0, 1, 2, 2 + len(isa.Unit)
-"""Places of the causes in `accel.machine.registers.CAUSES`; WAIT is that of the first unit."""
-
-LOAD, EXEC, STORE, DEPTHWISE = (
-    isa.columns(opcode) for opcode in (Opcode.LOAD, Opcode.EXEC, Opcode.STORE, Opcode.DEPTHWISE)
-)
+LOAD, EXEC, POST, STORE, DEPTHWISE = (isa.columns(opcode) for opcode in Opcode)
 
 
 def store_buffer_bytes(config: ArchConfig) -> int:
@@ -90,6 +81,7 @@ class Machine(NamedTuple):
     write_latency: int
     load_word_bytes: int
     store_buffer_bytes: int
+    exec_latency: int
     load_in_flight: int = LOAD_IN_FLIGHT
     load_write_latency: int = LOAD_WRITE_LATENCY
     post_latency: int = POST_LATENCY
@@ -101,7 +93,7 @@ class Machine(NamedTuple):
         return cls(
             config.rows, config.cols, config.queue_depth, config.bus_bytes, config.outstanding_bursts,
             config.read_latency_cycles, config.write_latency_cycles, config.load_word_bytes,
-            store_buffer_bytes(config),
+            store_buffer_bytes(config), exec_latency(config),
         )  # fmt: skip
 
 
@@ -200,11 +192,27 @@ def load_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int) 
     return int(state[LAST])
 
 
-def exec_time(machine: Machine, row: Ints, previous_end: int, issue: int) -> tuple[int, int]:
-    """Steps of the last weight tile of an EXEC that issues in cycle `issue`: the first, and the cycle after the last.
+def load_completion(machine: Machine, emission: int) -> int:
+    """Completion of a LOAD: its last word, emitted in cycle `emission`, is written."""
+    return emission + machine.load_write_latency
 
-    From the former on the unit is free. `previous_end` is the latter of the EXEC before, 0 if there is none. The last
-    accumulator write, the completion, is `exec_latency` after the last step.
+
+def exec_time(machine: Machine, row: Ints, previous_end: int, issue: int) -> tuple[int, int]:
+    """When the last weight tile of an EXEC that issues in cycle `issue` takes its steps.
+
+    Parameters
+    ----------
+    machine : Machine
+    row : int64 array
+        The decoded instruction.
+    previous_end : int
+        `end` of the EXEC before, 0 if there is none.
+    issue : int
+
+    Returns
+    -------
+    free, end : int
+        Cycle of the tile's first step, in which the next EXEC may issue, and the cycle after its last step.
     """
     pixels = row[EXEC.oy_count] * row[EXEC.ox_count]
     tiles = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
@@ -213,12 +221,33 @@ def exec_time(machine: Machine, row: Ints, previous_end: int, issue: int) -> tup
     return int(start), int(start + pixels)
 
 
+def exec_completion(machine: Machine, end: int) -> int:
+    """Completion of an EXEC, its last accumulator write; `end` is the cycle after its last step."""
+    return end - 1 + machine.exec_latency
+
+
 def depthwise_time(machine: Machine, row: Ints, previous_end: int, issue: int) -> tuple[int, int]:
-    """`exec_time` of a DEPTHWISE: steps of the outputs under its last tap row; completion after `depthwise_latency`."""
+    """`exec_time` of a DEPTHWISE: the steps of its outputs under the last tap row."""
     row_steps, further_rows = row[DEPTHWISE.row_steps], row[DEPTHWISE.oy_count] - 1
     first = row[DEPTHWISE.lead_steps] + max(issue + 1 + row[DEPTHWISE.kx_count], previous_end)
     start = first + (row[DEPTHWISE.ky_count] - 1) * row[DEPTHWISE.oy_count] * row_steps
     return int(start), int(start + further_rows * row_steps + row[DEPTHWISE.ox_count])
+
+
+def depthwise_completion(machine: Machine, end: int) -> int:
+    """`exec_completion` of a DEPTHWISE."""
+    return end - 1 + machine.depthwise_latency
+
+
+def post_time(row: Ints, issue: int) -> int:
+    """Cycle in which a POST that issues in cycle `issue` takes its last step; the next POST may issue then."""
+    outputs = row[POST.word_count] * row[POST.oy_count] * row[POST.ox_count] * row[POST.group_count]
+    return int(issue + outputs * row[POST.ky_count] * row[POST.kx_count])
+
+
+def post_completion(machine: Machine, last_step: int) -> int:
+    """Completion of a POST, its last scratchpad write."""
+    return last_step + machine.post_latency
 
 
 def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int, sent: Ints) -> int:
@@ -260,38 +289,3 @@ def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int,
                     completion = state[BEAT] + machine.write_latency
                     close_burst(state, ends, completion)
     return int(completion)
-
-
-def count_causes(
-    units: Ints, producers: Ints, stamps: Ints, covered: Ints, causes: Ints, first: int, last: int
-) -> None:
-    """Attribute the cycles that instructions `first` .. `last - 1` use or wait for; EMPTY is what remains.
-
-    Parameters
-    ----------
-    units : shape (instructions,)
-    producers : shape (instructions, 5)
-        For each unit p the instruction whose token is waited for, or -1.
-    stamps : shape (6, instructions)
-        FULL .. WORK.
-    covered : shape (6,)
-        Last cycle of each unit (and FETCH) that was attributed, -1 at first; updated.
-    causes : shape (6, 8)
-        Cycles; updated.
-    """
-    fetch = len(covered) - 1
-    for i in range(first, last):
-        unit, cycle = units[i], max(stamps[DISPATCH, i], covered[units[i]]) + 1
-        for p in range(producers.shape[1]):
-            if producers[i, p] >= 0 and stamps[COMPLETE, producers[i, p]] >= cycle:
-                causes[unit, WAIT + p] += stamps[COMPLETE, producers[i, p]] + 1 - cycle
-                cycle = stamps[COMPLETE, producers[i, p]] + 1
-        occupied = stamps[OCCUPIED, i] - max(stamps[ISSUE, i] - 1, covered[unit])
-        work = stamps[WORK, i] if stamps[WORK, i] >= 0 else occupied
-        causes[unit, BUSY] += work
-        causes[unit, MEMORY] += occupied - work
-        covered[unit] = stamps[OCCUPIED, i]
-        causes[fetch, MEMORY] += stamps[FULL, i] - covered[fetch] - 1
-        causes[fetch, WAIT + unit] += stamps[DISPATCH, i] - stamps[FULL, i]
-        causes[fetch, BUSY] += 1
-        covered[fetch] = stamps[DISPATCH, i]

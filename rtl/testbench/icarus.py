@@ -14,9 +14,9 @@ import numpy.typing as npt
 from accel.errors import DivergenceError, ToolError
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Unit
-from accel.machine.registers import REGISTERS
 from rtl.registers import ADDRESS_WIDTH
 from rtl.testbench.cache import cached_verilog
+from rtl.testbench.macros import bench_macros, defines
 from rtl.testbench.result import (
     SimulationResult,
     instructions_per_unit,
@@ -41,7 +41,7 @@ def run(
     counts = instructions_per_unit(code)
     work = prepared_memory(code, program_address, memory)
     macros = {
-        "BUS_BYTES": config.bus_bytes,
+        **bench_macros(config),
         "MEMORY_BYTES": len(work),
         "PROGRAM_ADDRESS": program_address,
         "PROGRAM_COUNT": len(code) // INSTRUCTION_BYTES,
@@ -49,10 +49,7 @@ def run(
         "WRITE_LATENCY": config.write_latency_cycles,
         "MAX_CYCLES": max_cycles,
         "STALLS_SEED": 0 if stalls_seed is None else stalls_seed + 1,
-        "UNITS": len(Unit),
-        "REGISTERS": len(REGISTERS),
         "REGISTER_BITS": ADDRESS_WIDTH,
-        **{f"REGISTER_{name}": REGISTERS[name].address for name in ("CONTROL", "PROGRAM_ADDRESS", "PROGRAM_COUNT")},
     }
     with tempfile.TemporaryDirectory(prefix="accel-icarus-") as name:
         folder = Path(name)
@@ -60,8 +57,7 @@ def run(
         main = resources.files("rtl.testbench").joinpath("icarus_main.v").read_text(encoding="utf-8")
         (folder / "main.v").write_text(main, encoding="utf-8")
         np.savetxt(folder / "memory.hex", work, fmt="%02x")
-        defines = [f"-D{key}={value}" for key, value in macros.items()]
-        _run(folder, "iverilog", "-g2005", "-s", "testbench", "-o", "testbench", *defines, "main.v", f"{TOP}.v")
+        _run(folder, "iverilog", "-g2005", "-s", "testbench", "-o", "testbench", *defines(macros), "main.v", f"{TOP}.v")
         _run(folder, "vvp", "-n", "testbench")
         stamps, registers, (end, value) = _parse((folder / "events.txt").read_text())
         if end == "watchdog":

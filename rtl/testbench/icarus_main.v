@@ -2,7 +2,7 @@
 //
 // Files in the working folder: memory.hex (in), memory_out.hex, events.txt (out). Macros: BUS_BYTES, MEMORY_BYTES,
 // PROGRAM_ADDRESS, PROGRAM_COUNT, READ_LATENCY, WRITE_LATENCY, MAX_CYCLES, STALLS_SEED (0: no stalls), UNITS, REGISTERS,
-// REGISTER_CONTROL, REGISTER_PROGRAM_ADDRESS, REGISTER_PROGRAM_COUNT, REGISTER_BITS.
+// REGISTER_CONTROL, REGISTER_PROGRAM_ADDRESS, REGISTER_PROGRAM_COUNT, REGISTER_BITS, BURST_BOUNDARY_BYTES, CONTROL_RUN.
 `timescale 1ns / 1ns
 module testbench;
   localparam BEAT = 8 * `BUS_BYTES;
@@ -77,7 +77,8 @@ module testbench;
 
   task check_burst(input integer address, input integer beats);
     begin
-      if (address % `BUS_BYTES != 0 || address / 4096 != (address + beats * `BUS_BYTES - 1) / 4096)
+      if (address % `BUS_BYTES != 0
+          || address / `BURST_BOUNDARY_BYTES != (address + beats * `BUS_BYTES - 1) / `BURST_BOUNDARY_BYTES)
         stop("protocol", address);
       if (address + beats * `BUS_BYTES > `MEMORY_BYTES) stop("outside", address);
     end
@@ -230,7 +231,7 @@ module testbench;
     rst = 0;
     write_register(`REGISTER_PROGRAM_ADDRESS, `PROGRAM_ADDRESS);
     write_register(`REGISTER_PROGRAM_COUNT, `PROGRAM_COUNT);
-    write_register(`REGISTER_CONTROL, 3);  // start, interrupt enable
+    write_register(`REGISTER_CONTROL, `CONTROL_RUN);
     while (!irq) begin
       if (cycles >= `MAX_CYCLES) stop("watchdog", 0);
       cycle;

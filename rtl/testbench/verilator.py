@@ -18,6 +18,7 @@ from accel.machine.isa import INSTRUCTION_BYTES, Unit
 from accel.machine.registers import REGISTERS
 from rtl.testbench import cxx
 from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked
+from rtl.testbench.macros import bench_macros, defines
 from rtl.testbench.result import (
     SimulationResult,
     instructions_per_unit,
@@ -29,7 +30,8 @@ from rtl.testbench.result import (
 from rtl.verilog import TOP
 
 FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
-RUNNING, FINISHED, WATCHDOG, OUTSIDE_MEMORY, BUS_PROTOCOL, TOO_MANY_EVENTS = range(6)
+STATUSES = ("RUNNING", "FINISHED", "WATCHDOG", "OUTSIDE_MEMORY", "BUS_PROTOCOL", "TOO_MANY_EVENTS")
+RUNNING, FINISHED, WATCHDOG, OUTSIDE_MEMORY, BUS_PROTOCOL, TOO_MANY_EVENTS = range(len(STATUSES))
 UNITS = len(Unit)
 
 
@@ -78,7 +80,7 @@ def build(config: ArchConfig) -> Path:
     verilog = cached_verilog(config)
     main = resources.files("rtl.testbench").joinpath("verilator_main.cpp").read_bytes()
     version = _verilator(["--version"], cache_folder())
-    key = digest(verilog, main, version, *FLAGS, *cxx.FLAGS, cxx.FAST, cxx.SLOW, str(config.bus_bytes))
+    key = digest(verilog, main, version, *FLAGS, *cxx.FLAGS, cxx.FAST, cxx.SLOW, *_defines(config))
     library = cache_folder() / f"{key}.so"
     if not library.is_file():
         with locked(library.with_suffix(".lock")):
@@ -87,19 +89,19 @@ def build(config: ArchConfig) -> Path:
     return library
 
 
+def _defines(config: ArchConfig) -> list[str]:
+    return [*defines(bench_macros(config)), f"-DSTATUSES={','.join(STATUSES)}"]
+
+
 def _compile(config: ArchConfig, verilog: str, main: bytes, version: str, library: Path) -> None:
     """Build in a temporary folder beside `library`, then move the result into place in one step."""
     cxx.compiler()
-    defines = [f"-DBUS_BYTES={config.bus_bytes}", f"-DUNITS={UNITS}", f"-DREGISTERS={len(REGISTERS)}"]
-    defines += [
-        f"-DREGISTER_{name}={REGISTERS[name].address}" for name in ("CONTROL", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
-    ]
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as name:
         folder = Path(name)
         (folder / f"{TOP}.v").write_text(verilog, encoding="utf-8")
         (folder / "main.cpp").write_bytes(main)
         _verilator(["--cc", "--top-module", TOP, "--Mdir", ".", *FLAGS, f"{TOP}.v"], folder)
-        built = cxx.link_library(folder, folder / "main.cpp", defines, verilator_root(), version)
+        built = cxx.link_library(folder, folder / "main.cpp", _defines(config), verilator_root(), version)
         os.replace(built, library)
 
 

@@ -1,7 +1,8 @@
 // Runs one program on the Verilated machine, with the external memory of docs/timing.md.
 //
 // A shared library with a C interface: testbench_create, testbench_advance (until it returns something other than
-// RUNNING), testbench_destroy. BUS_BYTES, UNITS, REGISTERS and the REGISTER_* addresses come from the command line.
+// RUNNING), testbench_destroy. Macros come from macros.py and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS,
+// REGISTERS, REGISTER_*, CONTROL_RUN, STATUSES.
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -15,9 +16,8 @@ namespace {
 
 constexpr int SLICE_CYCLES = 1024;
 constexpr auto SLICE_TIME = std::chrono::milliseconds(200);
-constexpr uint64_t PAGE_BYTES = 4096;
 
-enum Status : int { RUNNING = 0, FINISHED = 1, WATCHDOG = 2, OUTSIDE_MEMORY = 3, BUS_PROTOCOL = 4, TOO_MANY_EVENTS = 5 };
+enum Status : int { STATUSES };
 
 // Mirrors `Job` in verilator.py.
 struct Job {
@@ -61,7 +61,8 @@ struct Fault {
 
 void check_burst(const Job& job, uint64_t address, uint64_t beats) {
   const uint64_t end = address + beats * BUS_BYTES;
-  if (address % BUS_BYTES || address / PAGE_BYTES != (end - 1) / PAGE_BYTES) throw Fault{BUS_PROTOCOL, address};
+  if (address % BUS_BYTES || address / BURST_BOUNDARY_BYTES != (end - 1) / BURST_BOUNDARY_BYTES)
+    throw Fault{BUS_PROTOCOL, address};
   if (end > job.memory_bytes) throw Fault{OUTSIDE_MEMORY, address};
 }
 
@@ -179,7 +180,7 @@ class Testbench {
     top_.rst = 0;
     write(REGISTER_PROGRAM_ADDRESS, job.program_address);
     write(REGISTER_PROGRAM_COUNT, job.program_count);
-    write(REGISTER_CONTROL, 3);  // start, interrupt enable
+    write(REGISTER_CONTROL, CONTROL_RUN);
   }
 
   Status advance() {

@@ -81,7 +81,7 @@ def test_addresses_and_cycles(bus_bytes: int, bound: int) -> None:
     check(bus_bytes, bound, seed=bus_bytes)
 
 
-@pytest.mark.parametrize(("name", "value", "bus_bytes"), [("PAGE_BYTES", 8192, 64), ("MAX_BEATS", 255, 4)])
+@pytest.mark.parametrize(("name", "value", "bus_bytes"), [("BURST_BOUNDARY_BYTES", 8192, 64), ("BURST_BEATS", 255, 4)])
 def test_catches_a_wrong_cut(monkeypatch: pytest.MonkeyPatch, name: str, value: int, bus_bytes: int) -> None:
     monkeypatch.setattr(rtl.bursts, name, value)
     with pytest.raises(AssertionError):

@@ -124,7 +124,7 @@ def test_one_instruction_per_cycle_over_a_wide_bus() -> None:
 
 
 def test_catches_bursts_that_are_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rtl.bursts, "PAGE_BYTES", INSTRUCTION_BYTES)
+    monkeypatch.setattr(rtl.bursts, "BURST_BOUNDARY_BYTES", INSTRUCTION_BYTES)
     with pytest.raises(AssertionError):
         check(MACHINES[0], seed=0)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 import sim
 from accel.errors import ProgramError
-from accel.machine import timing
+from accel.machine import causes, timing
 from accel.machine.config import ArchConfig, preset
 from accel.machine.isa import Instruction, Opcode, Reduce, encode
 from sim import timeline
@@ -42,6 +42,11 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timing, "depthwise_time", ", previous_end)", ", 0)"),
     (timing, "depthwise_time", "further_rows * row_steps", "further_rows * row[DEPTHWISE.ox_count]"),
     (timing, "depthwise_time", "first = row[DEPTHWISE.lead_steps] + ", "first = "),
+    (timing, "exec_completion", "end - 1", "end"),
+    (timing, "depthwise_completion", "end - 1", "end"),
+    (timing, "post_time", " * row[POST.group_count]", ""),
+    (timing, "post_completion", "last_step + machine.post_latency", "last_step"),
+    (timing, "load_completion", "emission + machine.load_write_latency", "emission"),
     (timing, "load_time", "max(word, step)", "word"),
     (timing, "load_time", "filled <= machine.load_word_bytes", "filled < machine.load_word_bytes"),
     (timing, "load_time", "max(issue, state[LAST]) + 1", "issue + 1"),
@@ -49,7 +54,7 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timing, "burst_beats", "min(BURST_BEATS, to_boundary,", "min(BURST_BEATS,"),
     (timing, "open_burst", "max(state[HANDSHAKE], ends[state[BURSTS] % len(ends)])", "state[HANDSHAKE]"),
     (timing, "fetch_time", ", first)", ")"),
-    (timing, "count_causes", ">= cycle", "> cycle"),
+    (causes, "count_causes", ">= cycle", "> cycle"),
     (timeline, "schedule", "state.issues[unit, ordinal % machine.queue_depth] + 1", "0"),
     (timeline, "schedule", "state.emissions[ordinal % machine.load_in_flight] + 1", "0"),
     (timeline, "schedule", "stamps[COMPLETE, producers[i, p]] + 1", "stamps[COMPLETE, producers[i, p]]"),
@@ -174,8 +179,9 @@ def caught(mutant: tuple[ModuleType, str, str, str]) -> bool:
 if __name__ == "__main__":
     warnings.simplefilter("error")
     print("digest", digest())
-    for name in [name for name in vars(timeline) if hasattr(timing, name)]:
-        setattr(timeline, name, getattr(timing, name))
+    for module in (timing, causes):
+        for name in [name for name in vars(timeline) if hasattr(module, name)]:
+            setattr(timeline, name, getattr(module, name))
     for mutant in MUTANTS[:: int(sys.argv[1])]:
         name = f"{mutant[1]}: {mutant[2].strip()} -> {mutant[3].strip()}"
         print(name, "caught" if caught(mutant) else "missed", flush=True)

@@ -1,0 +1,27 @@
+"""Numbers of the machine that both compiled test benches take from the command line."""
+
+from __future__ import annotations
+
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Unit
+from accel.machine.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, REGISTERS
+from accel.machine.timing import BURST_BOUNDARY_BYTES
+
+_WRITTEN = ("CONTROL", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
+
+
+def bench_macros(config: ArchConfig) -> dict[str, int]:
+    """Macros by name: sizes, the addresses of the registers that are written, and what starts a run."""
+    return {
+        "BUS_BYTES": config.bus_bytes,
+        "BURST_BOUNDARY_BYTES": BURST_BOUNDARY_BYTES,
+        "UNITS": len(Unit),
+        "REGISTERS": len(REGISTERS),
+        **{f"REGISTER_{name}": REGISTERS[name].address for name in _WRITTEN},
+        "CONTROL_RUN": CONTROL_START | CONTROL_INTERRUPT_ENABLE,
+    }
+
+
+def defines(macros: dict[str, int]) -> list[str]:
+    """Arguments of a compiler that define `macros`."""
+    return [f"-D{name}={value}" for name, value in macros.items()]

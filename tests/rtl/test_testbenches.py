@@ -1,0 +1,36 @@
+"""Both compiled test benches take the machine's numbers from Python, and see a burst that crosses a boundary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from support.rtl.bench import small
+
+from accel.errors import DivergenceError
+from accel.machine.isa import Instruction, Opcode
+from accel.machine.timing import BURST_BOUNDARY_BYTES
+from rtl.testbench import icarus, macros, verilator
+
+pytestmark = pytest.mark.rtl
+CONFIG = small(rows=1, cols=1, post_lanes=1, bus_bytes=4)
+BYTES = 32
+CODE = Instruction(Opcode.LOAD, {"dram_address": BYTES // 2, "row_bytes": BYTES, "row_words": BYTES}).encode()
+
+
+@pytest.mark.parametrize("bench", [icarus, verilator], ids=["icarus", "verilator"])
+def test_a_burst_that_crosses_a_boundary_is_a_violation(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = np.zeros(4 * BYTES, np.uint8)
+    assert bench.run(CONFIG, CODE, 2 * BYTES, memory, max_cycles=1000).error == 0
+    monkeypatch.setattr(macros, "BURST_BOUNDARY_BYTES", BYTES)
+    with pytest.raises(DivergenceError, match="the RTL must obey the AXI protocol, got a violation"):
+        bench.run(CONFIG, CODE, 2 * BYTES, memory, max_cycles=1000)
+
+
+@pytest.mark.parametrize("name", ["verilator_main.cpp", "icarus_main.v"])
+def test_no_bench_types_the_boundary_itself(name: str) -> None:
+    text = Path(macros.__file__).with_name(name).read_text(encoding="utf-8")
+    assert "BURST_BOUNDARY_BYTES" in text
+    assert str(BURST_BOUNDARY_BYTES) not in text
