@@ -21,9 +21,9 @@ def on_machine(graph: Graph) -> Graph:
 
 
 def left_to_host(program: accel.Program) -> set[str]:
-    """Operators that the machine does not compute, against what the compiler promises."""
+    """Operators that the host computes though the machine could; constants that only the host reads are its own."""
     host = {node.op for node in program.host.nodes} if program.host else set()
-    return host - {"Div", "LogSoftmax", "Reshape", "Softmax", "SquaredDifference"}
+    return host - {"Constant", "Div", "LogSoftmax", "Reshape", "Softmax", "SquaredDifference"}
 
 
 def compiled(graph: Graph, config: str) -> accel.Program:
