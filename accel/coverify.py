@@ -187,10 +187,13 @@ def _unequal(mine: NDArray[Any], theirs: NDArray[Any]) -> int:
     return int(np.count_nonzero(mine[:common] != theirs[:common])) + abs(len(mine) - len(theirs))
 
 
-def random_inputs(program: Program, seed: int) -> dict[str, NDArray[np.int8]]:
-    """Uniform int8 for every input."""
+def random_inputs(program: Program, seed: int) -> dict[str, NDArray[Any]]:
+    """Uniform int8 for every input; integers from 0 to 127 for those that only the host reads, whatever their type."""
     rng = np.random.default_rng(seed)
-    return {slot.name: rng.integers(-128, 128, slot.shape, dtype=np.int8) for slot in program.inputs}
+    return {
+        slot.name: rng.integers(-128 if slot.dtype == "int8" else 0, 128, slot.shape, dtype=np.int8).astype(slot.dtype)
+        for slot in program.inputs
+    }
 
 
 def execute_both(

@@ -109,15 +109,17 @@ def join_samples(
 
 def _as_int8(array: NDArray[Any], tensor: Tensor, mode: RequantMode, layout: str | None) -> list[NDArray[np.int8]]:
     """A batch for one input as the integers that the machine reads, sample by sample."""
-    kinds = [np.dtype(np.int8), *([np.dtype(np.uint8)] if tensor.unsigned else [])]
+    kinds = [np.dtype(tensor.dtype), *([np.dtype(np.uint8)] if tensor.unsigned else [])]
     if layout is None and array.dtype in kinds and tensor.source is None:
         layout = "NHWC"
     source = find_layout(tensor, array.shape[1:], layout, of_samples=True) if array.ndim else None
     if source is None or not (array.dtype in kinds or array.dtype.kind == "f"):
-        names = ", ".join(str(kind) for kind in kinds) + " or float32"
+        names = " or ".join(dict.fromkeys([", ".join(map(str, kinds)), "float32"]))
         shape = ", ".join(["samples", *map(str, layouts(tensor, layout)[0].samples_shape)])
         raise InputError(f"input {tensor.name!r} must be {names} of shape ({shape}), got {array.dtype} {array.shape}")
-    if array.dtype.kind == "f":
+    if tensor.dtype != "int8":
+        array = array.astype(tensor.dtype)
+    elif array.dtype.kind == "f":
         array = quantize_real(array, tensor, mode)
     elif array.dtype == np.uint8:
         array = (array ^ 0x80).view(np.int8)

@@ -35,7 +35,7 @@ class Network(Protocol):
 
 def quantize_input(
     network: Network, x: NDArray[Any], name: str | None = None, *, layout: str | None = None
-) -> NDArray[np.int8]:
+) -> NDArray[Any]:
     """Quantize one real sample for an input of a graph or program.
 
     Parameters
@@ -51,7 +51,7 @@ def quantize_input(
     Returns
     -------
     ndarray of int8
-        In the shape of the network's input.
+        In the shape of the network's input; of the input's own type if that is not int8, for the host quantizes it.
 
     Raises
     ------
@@ -68,12 +68,14 @@ def quantize_input(
     if found is None:
         shapes = " or ".join(dict.fromkeys(str(known.shape) for known in layouts(tensor, layout)))
         raise InputError(f"input {tensor.name!r} must have shape {shapes}, got {real.shape}")
+    if tensor.dtype != "int8":
+        return found.to_graph(np.asarray(x, tensor.dtype), tensor.shape)
     return quantize_real(found.to_graph(real, tensor.shape), tensor, network.mode)
 
 
 def dequantize_output(
-    network: Network, q: NDArray[np.int8], name: str | None = None, *, layout: str | None = None
-) -> NDArray[np.float32]:
+    network: Network, q: NDArray[Any], name: str | None = None, *, layout: str | None = None
+) -> NDArray[Any]:
     """The real values of one sample of an output of a graph or program.
 
     Parameters
@@ -112,8 +114,13 @@ def quantize_real(x: NDArray[Any], tensor: Tensor, mode: RequantMode) -> NDArray
     return np.ascontiguousarray(np.clip(steps, -128, 127).astype(np.int8))
 
 
-def dequantize(q: NDArray[np.int8], tensor: Tensor) -> NDArray[np.float32]:
-    """``(q - zero_point) * scale`` in float32, with the scale and zero point of `tensor`; any shape."""
+def dequantize(q: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """``(q - zero_point) * scale`` in float32, with the scale and zero point of `tensor`; any shape.
+
+    A tensor of the host, which is not int8, stays as it is.
+    """
+    if tensor.dtype != "int8":
+        return q
     return np.asarray((q.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale))
 
 
@@ -133,7 +140,7 @@ def layouts(tensor: Tensor, layout: str | None) -> list[ArrayLayout]:
     if layout not in (None, *LAYOUTS):
         raise InputError(f"layout must be {' or '.join(map(repr, LAYOUTS))}, got {layout!r}")
     own = [tensor.source] if tensor.source else []
-    if len(tensor.shape) != 4:
+    if len(tensor.shape) != 4 or tensor.dtype != "int8":
         return [*own, ArrayLayout.row_major(tensor.shape)]
     images = image_layouts(tensor.shape)
     if layout is None:

@@ -15,6 +15,8 @@ from support.networks.small_networks import conv, every_compiled_operation, netw
 from support.oracles import tflite_runtime
 
 import accel
+from accel.cli.arrays import join_samples, split_samples
+from accel.coverify import verify
 from accel.errors import InputError, ProgramError
 from accel.machine.config import preset
 from accel.network import reference
@@ -213,3 +215,23 @@ def test_mutants_are_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> Non
     MUTANTS[mutant](monkeypatch)
     with pytest.raises((AssertionError, ProgramError)):
         run_random(range(8))
+
+
+# Users' arrays --------------------------------------------------------------------------------------------------------
+
+
+def test_real_inputs_and_outputs_of_the_host_pass_as_they_are(tmp_path: Path) -> None:
+    program = compile_graph(float_head((1, 5), "fp32"), TINY)
+    x = np.linspace(-3, 3, 10, dtype=np.float32).reshape(2, 5)
+    first, second = split_samples(program, x)
+    np.testing.assert_array_equal(np.concatenate([first["x"], second["x"]]), x)
+    np.testing.assert_array_equal(accel.quantize_input(program, x[:1]), x[:1])
+    top = compile_graph(top_k(9, 4), TINY)
+    outputs = accel.run(top, np.arange(-4, 5, dtype=np.int8)[None]).outputs
+    joined = join_samples(top, [outputs], None, real=True)
+    assert {name: (array.dtype.name, array.shape) for name, array in joined.items()} == {
+        "values": ("float32", (1, 4)),
+        "indices": ("int64", (1, 4)),
+    }
+    assert joined["indices"].tolist() == [[8, 7, 6, 5]]
+    assert verify(program).outputs["q"].shape == (1, 5)
