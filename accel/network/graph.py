@@ -10,8 +10,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel.errors import GraphError
 from accel.machine.numerics import INT8_MAX, INT8_MIN, SHIFT_MAX, RequantMode, requant_mode
@@ -48,6 +50,7 @@ __all__ = [
     "Reshape",
     "Shape",
     "Softmax",
+    "State",
     "Tensor",
 ]
 DTYPES = ("int8", "float32", "int64", "int32", "bool")
@@ -118,6 +121,22 @@ class Tensor:
         return self.scale, self.zero_point
 
 
+class State(NamedTuple):
+    """What a streaming network carries from run to run: an output that is an input of the next run.
+
+    Parameters
+    ----------
+    input, output : str
+        Names of tensors of one shape, scale and zero point.
+    initial : int
+        The stored integer that fills the input of the first run.
+    """
+
+    input: str
+    output: str
+    initial: int
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A quantized network, valid by construction.
@@ -133,6 +152,8 @@ class Graph:
         In an order in which each node's inputs come before it.
     inputs, outputs : tuple of str
         Tensors given by and returned to the user.
+    states : tuple of State
+        Pairs of inputs and outputs that the user carries from run to run, with `initial_state` and `next_state`.
 
     Raises
     ------
@@ -146,6 +167,7 @@ class Graph:
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    states: tuple[State, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", requant_mode(self.mode))
@@ -161,6 +183,7 @@ class Graph:
                 raise GraphError(f"tensor name must be its key {name!r}, got {tensor.name!r}")
             tensor.check()
         self._check_order()
+        self._check_states()
         for node in self.nodes:
             node.check()
             self._check_multipliers(node)
@@ -179,6 +202,14 @@ class Graph:
     def macs(self, node: Node) -> int:
         """Products of a weight and an input that `node` sums, padding included."""
         return node.macs(*(self.tensors[name].shape for name in node.inputs))
+
+    def initial_state(self) -> dict[str, NDArray[np.int8]]:
+        """Inputs of the first run, besides the model's own."""
+        return {s.input: np.full(self.tensors[s.input].shape, s.initial, np.int8) for s in self.states}
+
+    def next_state(self, outputs: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8]]:
+        """Inputs of the run that follows the one that gave `outputs`."""
+        return {state.input: outputs[state.output] for state in self.states}
 
     def producer(self, tensor: str) -> Node | None:
         """The node that writes `tensor`; None for an input of the graph."""
@@ -215,6 +246,18 @@ class Graph:
                 known.add(name)
         if unwritten := sorted(set(self.tensors) - known):
             raise GraphError(f"every tensor must be an input or written by a node, got {unwritten!r}")
+
+    def _check_states(self) -> None:
+        """States are distinct pairs of an input and an output alike."""
+        for state in self.states:
+            if state.input not in self.inputs or state.output not in self.outputs:
+                raise GraphError(f"a state must be an input and an output of the graph, got {state!r}")
+            before, after = self.tensors[state.input], self.tensors[state.output]
+            if (before.shape, before.parameters) != (after.shape, after.parameters):
+                raise GraphError(f"state {state.input!r} must have the shape and parameters of {state.output!r}")
+            check_range(f"state {state.input!r}", "initial", state.initial, INT8_MIN, INT8_MAX)
+        if len({s.input for s in self.states}) != len(self.states):
+            raise GraphError(f"states must have distinct inputs, got {self.states!r}")
 
     def _check_tensors(self, node: Node) -> None:
         """Shapes and quantization parameters around one node."""

@@ -1,8 +1,8 @@
 """Graphs on disk: one deterministic file, a zip of `graph.json` and one .npy member per array.
 
-The JSON object has the keys `format`, `version`, `name`, `mode`, `inputs`, `outputs`, `tensors` and `nodes`; a node
-lists its fields by name, and an array field names its member. Equal graphs give equal bytes. Nothing in a file is
-executed. Members are stored without compression, so that no file can unpack to more than its own size.
+The JSON object has the keys `format`, `version`, `name`, `mode`, `inputs`, `outputs`, `states`, `tensors` and `nodes`;
+a node lists its fields by name, and an array field names its member. Equal graphs give equal bytes. Nothing in a file
+is executed. Members are stored without compression, so that no file can unpack to more than its own size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from accel.errors import GraphError
 from accel.files import write_atomic
 from accel.network.array_layout import ArrayLayout
-from accel.network.graph import NODE_TYPES, Graph, Node, Tensor
+from accel.network.graph import NODE_TYPES, Graph, Node, State, Tensor
 from accel.network.nodes.host import ARRAY_DTYPES
 
 FORMAT, VERSION = "accel-graph", 2
@@ -75,6 +75,7 @@ def dump_graph(graph: Graph) -> bytes:
         "mode": str(graph.mode),
         "inputs": graph.inputs,
         "outputs": graph.outputs,
+        "states": graph.states,
         "tensors": [dataclasses.asdict(graph.tensors[name]) for name in sorted(graph.tensors)],
         "nodes": [_dump_node(index, node, members) for index, node in enumerate(graph.nodes)],
     }
@@ -132,7 +133,7 @@ def parse_graph(data: bytes) -> Graph:
 
 
 def _parse_header(header: dict[str, Any], members: dict[str, bytes]) -> Graph:
-    expected = {"format", "version", "name", "mode", "inputs", "outputs", "tensors", "nodes"}
+    expected = {"format", "version", "name", "mode", "inputs", "outputs", "states", "tensors", "nodes"}
     if not isinstance(header, dict) or set(header) != expected:
         raise GraphError(f"description must have exactly the keys {sorted(expected)!r}")
     if (header["format"], header["version"]) != (FORMAT, VERSION):
@@ -151,6 +152,7 @@ def _parse_header(header: dict[str, Any], members: dict[str, bytes]) -> Graph:
         nodes=tuple(_parse_node(fields, members) for fields in header["nodes"]),
         inputs=tuple(header["inputs"]),
         outputs=tuple(header["outputs"]),
+        states=tuple(State(*state) for state in header["states"]),
     )
 
 

@@ -165,9 +165,8 @@ class GraphBuilder:
             replace(node, inputs=tuple(names[key] for key in node.inputs), output=names[node.output])
             for node in reversed(nodes)
         )
-        return Graph(
-            name, self.mode, tensors, tuple(renamed), *(tuple(names[key] for key in keys) for keys in (given, returned))
-        )
+        inputs_named, outputs_named = (tuple(names[key] for key in keys) for keys in (given, returned))
+        return Graph(name, self.mode, tensors, tuple(renamed), inputs_named, outputs_named)
 
     def _names(self, ports: Sequence[Port], needed: Collection[str]) -> dict[str, str]:
         """The name of every tensor in the finished graph: the model's for its inputs and outputs, distinct for all."""

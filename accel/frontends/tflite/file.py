@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ from accel.network.windows import Shape
 IDENTIFIER = b"TFL3"
 MOST_TENSORS = 2**14
 MOST_OPERANDS = 2**10
+MOST_SUBGRAPHS = 2**4
 MOST_AXES = 8
 SMALLEST_FILE = 16
 DTYPES = {"INT8": np.int8, "UINT8": np.uint8, "INT32": np.int32, "INT64": np.int64, "FLOAT32": np.float32}
 OPTIONS = {
+    "CALL_ONCE": "CallOnceOptions",
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
@@ -48,6 +50,7 @@ OPTIONS = {
     "SPLIT": "SplitOptions",
     "PACK": "PackOptions",
     "UNPACK": "UnpackOptions",
+    "VAR_HANDLE": "VarHandleOptions",
     "GATHER": "GatherOptions",
     "MIRROR_PAD": "MirrorPadOptions",
     "DEPTH_TO_SPACE": "DepthToSpaceOptions",
@@ -128,13 +131,14 @@ class TfliteOperator:
 
 @dataclass(frozen=True, eq=False)
 class TfliteFile:
-    """The only subgraph of a file."""
+    """The first subgraph of a file, and the further ones."""
 
     name: str
     tensors: tuple[TfliteTensor, ...]
     operators: tuple[TfliteOperator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    subgraphs: tuple[TfliteFile, ...] = ()
 
 
 def parse(data: bytes) -> TfliteFile:
@@ -143,7 +147,7 @@ def parse(data: bytes) -> TfliteFile:
     Raises
     ------
     ModelError
-        It is no TensorFlow Lite file, or has several subgraphs or data elsewhere.
+        It is no TensorFlow Lite file, or has data elsewhere.
     struct.error, IndexError, TypeError, ValueError
         An offset leads out of the file; the caller reports it.
     """
@@ -152,23 +156,26 @@ def parse(data: bytes) -> TfliteFile:
     if len(data) < SMALLEST_FILE or data[4:8] != IDENTIFIER:
         raise ModelError(f"model must be a TensorFlow Lite flatbuffer with the identifier {IDENTIFIER.decode()!r}")
     model = tflite.Model.GetRootAs(data)
-    if model.Version() != 3 or model.SubgraphsLength() != 1:
-        raise ModelError(
-            f"model must have version 3 and one subgraph, got {model.Version()} and {model.SubgraphsLength()}"
-        )
-    graph = model.Subgraphs(0)
-    count = _bounded("tensors", graph.TensorsLength(), MOST_TENSORS)
-    tensors = tuple(_tensor(model, graph.Tensors(index)) for index in range(count))
+    if model.Version() != 3 or not model.SubgraphsLength():
+        raise ModelError(f"model must have version 3 and a subgraph, got {model.Version()}")
     names = {value: key for key, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
     codes = [
         _builtin(model.OperatorCodes(index), names)
         for index in range(_bounded("operator codes", model.OperatorCodesLength(), MOST_OPERANDS))
     ]
+    count = _bounded("subgraphs", model.SubgraphsLength(), MOST_SUBGRAPHS)
+    first, *others = (_subgraph(model, model.Subgraphs(index), codes) for index in range(count))
+    if min((*first.inputs, *first.outputs), default=-1) < 0:
+        raise ModelError(f"model must have inputs and outputs that exist, got {first.inputs!r} and {first.outputs!r}")
+    return replace(first, subgraphs=tuple(others))
+
+
+def _subgraph(model: Any, graph: Any, codes: list[str]) -> TfliteFile:
+    count = _bounded("tensors", graph.TensorsLength(), MOST_TENSORS)
+    tensors = tuple(_tensor(model, graph.Tensors(index)) for index in range(count))
     count = _bounded("operators", graph.OperatorsLength(), MOST_TENSORS)
     operators = tuple(_operator(index, graph.Operators(index), codes, len(tensors)) for index in range(count))
     inputs, outputs = (_indices(graph, field, len(tensors)) for field in ("Inputs", "Outputs"))
-    if min((*inputs, *outputs), default=-1) < 0:
-        raise ModelError(f"model must have inputs and outputs that exist, got {inputs!r} and {outputs!r}")
     return TfliteFile(_text(graph.Name()) or "model", tensors, operators, inputs, outputs)
 
 
@@ -254,6 +261,6 @@ def _operator(index: int, table: Any, codes: list[str], tensors: int) -> TfliteO
         options = getattr(kind, OPTIONS[builtin])()
         options.Init(source.Bytes, source.Pos)
     inputs, outputs = (_indices(table, field, tensors) for field in ("Inputs", "Outputs"))
-    if min(outputs, default=-1) < 0:
+    if min(outputs, default=0) < 0:
         raise ModelError(f"{builtin} {index} must have outputs that exist, got {outputs!r}")
     return TfliteOperator(index, builtin, inputs, outputs, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,11 +19,12 @@ from accel.frontends.tflite.functions import FUNCTIONS
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.resize import RESIZING
+from accel.frontends.tflite.states import carry_states
 from accel.frontends.tflite.weighted import WEIGHTED
 from accel.frontends.tflite.windows import WINDOWS
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
-from accel.network.graph import Graph
+from accel.network.graph import Graph, State
 from accel.quantized.builder import GraphBuilder, Port
 
 TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
@@ -57,13 +59,23 @@ def read_tflite(source: ModelSource) -> Graph:
 def _read(data: bytes) -> Graph:
     try:
         with np.errstate(over="raise", invalid="raise", divide="raise"):
-            return _translate(join_dilations(fold_integers(cut_custom_tail(parse(data)))))
+            file, states = carry_states(parse(data))
+            graph = _translate(join_dilations(fold_integers(cut_custom_tail(file))))
+            return _with_states(graph, len(states), [state.initial for state in states])
     except ModelError:
         raise
     except AccelError as error:
         raise ModelError(f"model must be consistent: {error}") from error
     except _DAMAGE as error:
         raise ModelError(f"model must be an undamaged flatbuffer: {type(error).__name__}: {error}") from error
+
+
+def _with_states(graph: Graph, count: int, initial: list[int]) -> Graph:
+    """The graph whose last `count` inputs and outputs are states."""
+    if not count:
+        return graph
+    pairs = zip(graph.inputs[-count:], graph.outputs[-count:], initial, strict=True)
+    return replace(graph, states=tuple(State(*pair) for pair in pairs))
 
 
 def _translate(file: TfliteFile) -> Graph:

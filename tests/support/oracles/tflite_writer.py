@@ -18,6 +18,7 @@ class ModelWriter:
         self.buffers = [schema.BufferT()]
         self.operators: list[schema.OperatorT] = []
         self.codes: list[schema.OperatorCodeT] = []
+        self.subgraphs: list[schema.SubGraphT] = []
 
     def tensor(
         self,
@@ -61,10 +62,17 @@ class ModelWriter:
             operator.builtinOptions = getattr(schema, f"{kind}T")(**options)
         self.operators.append(operator)
 
+    def next_subgraph(self, inputs: list[int], outputs: list[int]) -> None:
+        """End a subgraph; tensors and operators that follow belong to the next one."""
+        self.subgraphs.append(
+            schema.SubGraphT(tensors=self.tensors, inputs=inputs, outputs=outputs, operators=self.operators)
+        )
+        self.tensors, self.operators = [], []
+
     def finish(self, inputs: list[int], outputs: list[int]) -> bytes:
         """The file."""
-        subgraph = schema.SubGraphT(tensors=self.tensors, inputs=inputs, outputs=outputs, operators=self.operators)
-        model = schema.ModelT(version=3, operatorCodes=self.codes, subgraphs=[subgraph], buffers=self.buffers)
+        self.next_subgraph(inputs, outputs)
+        model = schema.ModelT(version=3, operatorCodes=self.codes, subgraphs=self.subgraphs, buffers=self.buffers)
         packer = flatbuffers.Builder(1024)
         packer.Finish(model.Pack(packer), b"TFL3")
         return bytes(packer.Output())
