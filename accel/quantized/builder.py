@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from accel.errors import ModelError
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph, Tensor
-from accel.network.nodes import Broadcast, Constant, Node, Reshape, Table
+from accel.network.nodes import Broadcast, Constant, HostOperator, Node, Reshape, Table
 from accel.network.windows import Shape
 
 LARGEST_TENSOR = 2**27
@@ -89,13 +89,31 @@ class GraphBuilder:
         if len(self.nodes) >= MOST_NODES:
             raise ModelError(f"model must have at most {MOST_NODES} operations; split it")
         output = free_name(name, self.tensors)
-        node = kind(name=self._node_name(kind), inputs=tuple(inputs), output=output, **fields)
+        node = kind(name=self.node_name(kind), inputs=tuple(inputs), output=output, **fields)
         node.check()
         self.declare(output, node.output_shape(*(self.shape(value) for value in inputs)), parameters)
         self.nodes.append(node)
         return output
 
-    def _node_name(self, kind: type[Node]) -> str:
+    def free(self, name: str) -> str:
+        """`name`, or a similar name if that is taken."""
+        return free_name(name, self.tensors)
+
+    def add(self, node: Node, results: Sequence[Tensor]) -> None:
+        """Add a node of the host with its results."""
+        node.check()
+        for tensor in results:
+            tensor.check()
+            self.tensors[tensor.name] = tensor
+        self.nodes.append(node)
+
+    def host(self, kind: type[Node], source: str, name: str, shape: Shape) -> str:
+        """Add a node that makes real numbers of a tensor; returns their name."""
+        result = Tensor(self.free(name), shape, 1.0, 0, dtype="float32")
+        self.add(kind(name=self.node_name(kind), inputs=(source,), output=result.name), [result])
+        return result.name
+
+    def node_name(self, kind: type[Node]) -> str:
         """The operator's name, with a number where it has several nodes."""
         name = self.operator
         if not name or name in self.node_names:
@@ -152,8 +170,8 @@ class GraphBuilder:
         needed = {*given, *returned}
         nodes: list[Node] = []
         for node in reversed(self.nodes):
-            if node.output in needed:
-                needed.update(node.inputs)
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs, node.outputs)
                 nodes.append(node)
         names = self._names(ports, needed)
         tensors = {
@@ -161,10 +179,7 @@ class GraphBuilder:
         }
         for port in ports:
             tensors[names[port.value]] = replace(tensors[names[port.value]], source=port.layout)
-        renamed = (
-            replace(node, inputs=tuple(names[key] for key in node.inputs), output=names[node.output])
-            for node in reversed(nodes)
-        )
+        renamed = (_renamed(node, names) for node in reversed(nodes))
         inputs_named, outputs_named = (tuple(names[key] for key in keys) for keys in (given, returned))
         return Graph(name, self.mode, tensors, tuple(renamed), inputs_named, outputs_named)
 
@@ -176,6 +191,15 @@ class GraphBuilder:
                 names[value] = free_name(name, taken)
                 taken.add(names[value])
         return names
+
+
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
+    """A node with its tensors under other names."""
+    inputs, outputs = (tuple(names[key] for key in keys) for keys in (node.inputs, node.outputs))
+    if not isinstance(node, HostOperator):
+        return replace(node, inputs=inputs, output=outputs[0])
+    arguments = tuple(names[key] if key in node.inputs else key for key in node.arguments)
+    return replace(node, inputs=inputs, output=outputs[0], more_outputs=outputs[1:], arguments=arguments)
 
 
 def free_name(name: str, taken: Collection[str]) -> str:

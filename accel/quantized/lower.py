@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from accel.errors import ModelError
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
-from accel.network.graph import Graph
-from accel.network.windows import Shape
+from accel.network.graph import Graph, Tensor
+from accel.quantized import recipes
 from accel.quantized.builder import LARGEST_TENSOR, GraphBuilder, Port
-from accel.quantized.lowering import Lowering, graph_shape
+from accel.quantized.host import on_host
+from accel.quantized.lowering import Lowering, NeedsHostError, graph_shape, usual_order
 from accel.quantized.network import Network, Operator
 from accel.quantized.operators import NOT_SUPPORTED, OPERATORS, Layout
-from accel.quantized.values import Integers, OfOne, Real, Target, Value
+from accel.quantized.values import Integers, OfOne, OnHost, Real, Target, Value
 from accel.quantized.view import View
 
 Order = tuple[int, ...]
@@ -40,32 +42,47 @@ def lower(network: Network, mode: RequantMode) -> Graph:
     ModelError
         An operator, or a combination of its attributes, has no integer form; the message names it.
     """
+    hosted: dict[str, ModelError] = {}
+    while True:
+        try:
+            return _lower(network, mode, hosted)
+        except NeedsHostError as need:
+            if need.operator in hosted or not need.operator:
+                raise hosted.get(need.operator, need.cause) from need
+            hosted[need.operator] = need.cause
+
+
+def _lower(network: Network, mode: RequantMode, hosted: Mapping[str, ModelError]) -> Graph:
+    """The graph of a network some of whose operators are the host's."""
     low = Lowering(network, GraphBuilder(mode))
     readers = network.readers()
-    inputs = []
-    for name in network.inputs:
-        if readers.get(name) or name in network.outputs:
-            inputs.append(_input(low, name, readers))
-        else:
-            raise ModelError(f"model input {name!r} must be read by a quantized operator")
+    inputs = [_input(low, name, readers) for name in network.inputs]
     for operator in network.operators:
-        _translate(low, operator)
+        _translate(low, operator, hosted.get(operator.name))
     outputs = [_output(low, name) for name in network.outputs]
     return low.builder.finish(network.name, inputs, outputs)
 
 
-def _translate(low: Lowering, operator: Operator) -> None:
-    """Lower one operator; what its nodes complain about names it."""
-    if operator.kind not in OPERATORS:
-        raise operator.error(NOT_SUPPORTED)
+def _translate(low: Lowering, operator: Operator, on_machine: ModelError | None) -> None:
+    """Lower one operator, or leave it to the host; what its nodes complain about names it."""
     low.builder.operator = operator.name
     try:
-        result = OPERATORS[operator.kind].lower(low, operator)
+        if on_machine is not None:
+            result: Value | Sequence[Value] = on_host(low, operator)
+        elif operator.kind not in OPERATORS:
+            raise operator.error(NOT_SUPPORTED)
+        else:
+            result = OPERATORS[operator.kind].lower(low, operator)
+    except NeedsHostError:
+        raise
     except ModelError as error:
-        raise error if str(error).startswith(f"{operator.kind} ") else operator.error(str(error)) from error
+        named = error if str(error).startswith(f"{operator.kind} ") else operator.error(str(error))
+        if on_machine is not None or isinstance(error, recipes.UndefinedError):
+            raise on_machine or named from error
+        raise NeedsHostError(operator.name, named) from error
     values = [result] if isinstance(result, Value) else result
     for name, value in zip(operator.outputs, values, strict=False):
-        if isinstance(value, Real) and not value.operator:
+        if isinstance(value, Real | OfOne) and not value.operator:
             value = replace(value, operator=operator.name)
         if name:
             low.settle(operator, name, value)
@@ -74,10 +91,12 @@ def _translate(low: Lowering, operator: Operator) -> None:
 def _input(low: Lowering, name: str, readers: dict[str, list[Operator]]) -> Port:
     """Declare an input of the graph in the order in memory that its readers want."""
     info, found = low.network.tensors[name], low.network.parameters.get(name)
-    if found is None:
-        raise ModelError(f"model input {name!r} must be read by a quantized operator")
     if math.prod(info.shape) > LARGEST_TENSOR:
         raise ModelError(f"tensor {name!r} must have at most {LARGEST_TENSOR} elements, got shape {info.shape!r}")
+    if found is None:
+        low.builder.tensors[name] = Tensor(name, info.shape, 1.0, 0, dtype=info.dtype)
+        low.values[name] = OnHost(name, info.shape, info.dtype)
+        return Port(name, name, ArrayLayout.row_major(info.shape))
     order = _wanted_order(low.network, name, readers) or usual_order(info.shape)
     try:
         parameters = found.parameters
@@ -86,12 +105,6 @@ def _input(low: Lowering, name: str, readers: dict[str, list[Operator]]) -> Port
     declared = low.builder.declare(name, graph_shape(info.shape, order), parameters, unsigned=info.dtype == "uint8")
     low.values[name] = Integers(declared, View.of(info.shape, order))
     return Port(declared, name, ArrayLayout(info.shape, order))
-
-
-def usual_order(shape: Shape) -> Order:
-    """Images with the channels last; other tensors in row-major order."""
-    rank = len(shape)
-    return (0, 2, 3, 1) if rank == 4 else tuple(range(rank))
 
 
 def _wanted_order(network: Network, name: str, readers: dict[str, list[Operator]]) -> Order | None:
@@ -124,8 +137,13 @@ def _output(low: Lowering, name: str) -> Port:
         value = low.finished(value, Target(name, value.default))
     if isinstance(value, OfOne):
         value = low.of_its_range(value, name)
+    if isinstance(value, OnHost):
+        return Port(value.name, name, ArrayLayout.row_major(value.shape))
+    problem = ModelError(f"model output {name!r} must be quantized, or come from DequantizeLinear or Softmax")
+    if isinstance(value, Real):
+        raise NeedsHostError(value.operator, problem)
     if not isinstance(value, Integers):
-        raise ModelError(f"model output {name!r} must be quantized, or come from DequantizeLinear or Softmax")
+        raise problem
     order = value.view.axes
     if order is None:
         order = usual_order(value.shape)

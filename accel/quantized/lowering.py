@@ -17,8 +17,24 @@ from accel.network.windows import Shape
 from accel.quantized import recipes
 from accel.quantized.builder import GraphBuilder, Parameters
 from accel.quantized.network import Network, Operator, Quantization
-from accel.quantized.values import EVERYTHING, Integers, Known, OfOne, Real, Target, Value
+from accel.quantized.values import EVERYTHING, Integers, Known, OfOne, OnHost, Real, Target, Value
 from accel.quantized.view import View
+
+
+class NeedsHostError(ModelError):
+    """An operator has no integer form where it stands.
+
+    Parameters
+    ----------
+    operator : str
+        Its name.
+    cause : ModelError
+        Why, for the message if it cannot run on the host.
+    """
+
+    def __init__(self, operator: str, cause: ModelError) -> None:
+        super().__init__(str(cause))
+        self.operator, self.cause = operator, cause
 
 
 @dataclass
@@ -28,6 +44,7 @@ class Lowering:
     network: Network
     builder: GraphBuilder
     values: dict[str, Value] = field(default_factory=dict)
+    reals: dict[str, OnHost] = field(default_factory=dict)
 
     @property
     def mode(self) -> RequantMode:
@@ -64,9 +81,11 @@ class Lowering:
             return self.embedded(value, op.input(position))
         if isinstance(value, OfOne):
             return self.of_its_range(value, op.input(position))
+        if isinstance(value, OnHost):
+            raise NeedsHostError(op.name, op.error(f"input {op.input(position)!r} must be quantized"))
         if isinstance(value, Real):
             if value.default is None:
-                raise op.error(f"input {op.input(position)!r} must be quantized")
+                raise NeedsHostError(value.operator, op.error(f"input {op.input(position)!r} must be quantized"))
             value = self.finished(value, Target(op.input(position), value.default))
             self.values[op.input(position)] = value
         return value
@@ -165,6 +184,10 @@ class Lowering:
             result = value.finish(target._replace(limits=value.limits))
             self.builder.operator = current
             return result
+        if isinstance(value, OnHost):
+            from accel.quantized.host import to_machine
+
+            return to_machine(self, value, target)
         if isinstance(value, Known):
             value = self.embedded(value, target.name)
         if isinstance(value, Integers):
@@ -193,9 +216,17 @@ class Lowering:
         if found is not None:
             try:
                 value = self.finished(value, Target(name, found.parameters))
+            except NeedsHostError:
+                raise
             except ModelError as error:
                 raise error if str(error).startswith(op.kind) else op.error(str(error)) from error
         self.values[name] = value
+
+
+def usual_order(shape: Shape) -> tuple[int, ...]:
+    """Images with the channels last; other tensors in row-major order."""
+    rank = len(shape)
+    return (0, 2, 3, 1) if rank == 4 else tuple(range(rank))
 
 
 def graph_shape(shape: Sequence[int], axes: Sequence[int]) -> Shape:

@@ -102,12 +102,11 @@ OPERATORS: Mapping[str, Row] = MappingProxyType(
 """Every operator that a graph can compute, by its ONNX name."""
 
 
-def check_supported(network: Network) -> None:
-    """Raise `ModelError` for the first operator that is not in the table, or has weights that are no numbers."""
+def check_weights(network: Network) -> None:
+    """Raise `ModelError` for the first operator whose weights are no numbers."""
     for op in network.operators:
-        if op.kind not in OPERATORS:
-            raise op.error(NOT_SUPPORTED)
-        for name in op.inputs[1:] if OPERATORS[op.kind].lower in _WEIGHTED else ():
+        weighted_kind = op.kind in OPERATORS and OPERATORS[op.kind].lower in _WEIGHTED
+        for name in op.inputs[1:] if weighted_kind else ():
             value = network.value(name)
             if value is not None and not np.all(np.isfinite(value)):
                 raise op.error(f"constant {name!r} must be finite")

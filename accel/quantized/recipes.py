@@ -37,10 +37,14 @@ Function = Callable[[NDArray[np.float32]], NDArray[Any]]
 Limits = tuple[float, float]
 
 
+class UndefinedError(ModelError):
+    """Parameters that no runtime gives a meaning."""
+
+
 def check_ratio(real: float) -> None:
-    """Raise `ModelError` unless a ratio of scales is below 2**30: from there on no runtime defines the result."""
+    """Raise `UndefinedError` unless a ratio of scales is below 2**30: from there on no runtime defines the result."""
     if not real < 2**SHIFT_MAX:
-        raise ModelError(f"ratio of the scales must be below 2**{SHIFT_MAX}, got {real!r}; check the model's scales")
+        raise UndefinedError(f"ratio of the scales must be below 2**{SHIFT_MAX}, got {real!r}; check the scales")
 
 
 def multiplier(real: float | np.floating, mode: RequantMode) -> Multiplier:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.machine.numerics import INTERPOLATION_ONE
+from accel.machine.numerics import INTERPOLATION_ONE, RequantMode
 from accel.network.nodes import Concat, Conv2d, ResizeBilinear, ResizeNearest
 from accel.quantized import recipes
 from accel.quantized.builder import LARGEST_AXIS
@@ -40,6 +40,8 @@ def resize(low: Lowering, op: Operator) -> Value:
         indices = [nearest(op, shape[a], sizes[a], factors[a]) for a in axes]
         rows, columns = ((0,), *indices)[-2:]
         return moved(low, op, lambda x: _of_pixels(low, op, x, rows, columns))
+    if low.mode is RequantMode.FP32:
+        raise op.error("linear interpolation in mode fp32 rounds sums of real numbers; integers may be one step off")
     positions = [coordinates(op, shape[a], sizes[a], factors[a]) for a in axes]
     if len(axes) == 1:
         positions = [np.zeros(1, np.float32), *positions]

@@ -92,6 +92,7 @@ class OfOne:
 
     source: Integers
     function: Function
+    operator: str = ""
 
     @property
     def shape(self) -> Shape:
@@ -118,4 +119,13 @@ class Known:
         return self.real.shape
 
 
-Value: TypeAlias = Integers | Real | OfOne | Known
+@dataclass(frozen=True)
+class OnHost:
+    """A tensor of the host, in the source's order: real numbers, or integers of 32 or 64 bits."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+
+Value: TypeAlias = Integers | Real | OfOne | Known | OnHost

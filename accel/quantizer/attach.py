@@ -43,7 +43,7 @@ def attach(network: Network, ranges: Mapping[str, Range], mode: RequantMode) -> 
     """
     parameters: dict[str, Quantization] = {}
     wanted = quantized_tensors(network)
-    for name in network.inputs:
+    for name in set(network.inputs) & wanted:
         parameters[name] = Quantization.of(affine_parameters(ranges[name], mode))
     inherited = _from_readers(network)
     for op in network.operators:
@@ -69,7 +69,7 @@ def quantized_tensors(network: Network) -> set[str]:
     """Inputs and results that become integers."""
     inside = real_tensors(network)
     results = {name for op in network.operators for name in op.outputs if name and name not in inside}
-    return results | set(network.inputs)
+    return results | {name for name in network.inputs if network.tensors[name].dtype == "float32"}
 
 
 def _kept_input(op: Operator, parameters: Mapping[str, Quantization]) -> str | None:

@@ -132,7 +132,8 @@ def calibrate(
     """
     inside = real_tensors(network)
     results = [name for op in network.operators for name in op.outputs if name and name not in inside]
-    names = list(dict.fromkeys([*network.inputs, *results]))
+    inputs = [name for name in network.inputs if network.tensors[name].dtype == "float32"]
+    names = list(dict.fromkeys([*inputs, *results]))
     observers = {name: make_observer(calibrator, percentile) for name in names}
     counts = dict.fromkeys(names, 0)
     feeds = _feeds(network, samples)
@@ -144,7 +145,7 @@ def calibrate(
             counts[name] += values[name].size
     ranges = {name: observer.range() for name, observer in observers.items()}
     if calibrator == "minmax":
-        ranges |= {name: widened(ranges[name], counts[name]) for name in network.outputs}
+        ranges |= {name: widened(ranges[name], counts[name]) for name in network.outputs if name in ranges}
     return ranges
 
 
@@ -173,7 +174,7 @@ def _feeds(network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any])
         samples = {network.inputs[0]: next(iter(samples.values()))}
     if set(samples) != set(network.inputs):
         raise InputError(f"calibration must have the inputs {network.inputs!r}, got {tuple(samples)!r}")
-    feeds = {name: np.asarray(array, dtype=np.float32) for name, array in samples.items()}
+    feeds = {name: np.asarray(array, dtype=network.tensors[name].dtype) for name, array in samples.items()}
     for name, array in feeds.items():
         shape = _of_sample(network, name)
         if array.shape[1:] != shape or len(array) == 0:
@@ -198,7 +199,9 @@ def _activations(
     import onnxruntime
 
     written = [name for name in names if name not in network.inputs]
-    model = to_onnx(network, tuple(written))
+    # A model has an output at least, though nothing asks for its range.
+    outputs = written or list(network.outputs[:1])
+    model = to_onnx(network, tuple(outputs))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -207,6 +210,6 @@ def _activations(
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         for index in range(len(feeds[network.inputs[0]])):
             feed = {name: array[index].reshape(network.tensors[name].shape) for name, array in feeds.items()}
-            yield {**feed, **dict(zip(written, session.run(written, feed), strict=True))}
+            yield {**feed, **dict(zip(outputs, session.run(None, feed), strict=True))}
     except Exception as error:
         raise ModelError(f"model must run in ONNX Runtime for calibration: {error}") from error

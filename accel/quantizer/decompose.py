@@ -28,12 +28,6 @@ class Parts:
         self.constants[full] = TensorInfo.constant(full, np.asarray(value, dtype=np.float32))
         return full
 
-    def axes(self, axes: list[int]) -> str:
-        """Add a constant of axes."""
-        full = f"{self.source.name}_axes"
-        self.constants[full] = TensorInfo.constant(full, np.array(axes, dtype=np.int64))
-        return full
-
     def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Add an operator; returns its result."""
         name = f"{self.source.name}_{len(self.operators)}"
@@ -81,43 +75,5 @@ def _lrn(parts: Parts) -> None:
     parts.add("Mul", x, parts.add("Pow", shifted, parts.constant("beta", -beta)))
 
 
-def _instance_normalization(parts: Parts) -> None:
-    """``(x - mean) / sqrt(variance + epsilon) * scale + bias`` over height and width."""
-    op, x = parts.source, parts.source.inputs[0]
-    rank = len(parts.network.shape(op, x))
-    scale, bias = (np.asarray(parts.network.value(name)).reshape(1, -1, *(1,) * (rank - 2)) for name in op.inputs[1:3])
-    centred, gain = _normalized(parts, x, list(range(2, rank)), float(op.attributes.get("epsilon", 1e-5)))
-    factor = parts.add("Mul", gain, parts.constant("scale", scale))
-    parts.add("Add", parts.add("Mul", centred, factor), parts.constant("offset", bias))
-
-
-def _layer_normalization(parts: Parts) -> None:
-    """The same over the last axes."""
-    op, x = parts.source, parts.source.inputs[0]
-    rank = len(parts.network.shape(op, x))
-    axis = int(op.attributes.get("axis", -1)) % rank
-    centred, gain = _normalized(parts, x, list(range(axis, rank)), float(op.attributes.get("epsilon", 1e-5)))
-    result = parts.add("Mul", centred, gain)
-    if op.input(1):
-        result = parts.add("Mul", result, op.inputs[1])
-    if op.input(2):
-        parts.add("Add", result, op.inputs[2])
-
-
-def _normalized(parts: Parts, x: str, axes: list[int], epsilon: float) -> tuple[str, str]:
-    """``x - mean`` and ``1 / sqrt(variance + epsilon)`` over some axes."""
-    opset18 = max(parts.source.opset, 13) >= 18
-    reduced: dict[str, Any] = {"keepdims": 1} | ({} if opset18 else {"axes": axes})
-    extra = (parts.axes(axes),) if opset18 else ()
-    centred = parts.add("Sub", x, parts.add("ReduceMean", x, *extra, **reduced))
-    variance = parts.add("ReduceMean", parts.add("Mul", centred, centred), *extra, **reduced)
-    shifted = parts.add("Add", variance, parts.constant("epsilon", epsilon))
-    return centred, parts.add("Pow", shifted, parts.constant("power", -0.5))
-
-
-DECOMPOSED: dict[str, Callable[[Parts], None]] = {
-    "InstanceNormalization": _instance_normalization,
-    "LRN": _lrn,
-    "LayerNormalization": _layer_normalization,
-}
-"""How each normalization is taken apart."""
+DECOMPOSED: dict[str, Callable[[Parts], None]] = {"LRN": _lrn}
+"""How each normalization is taken apart; those that center are the host's: their parts need more bits."""

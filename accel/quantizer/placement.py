@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from accel.quantized.functions import BINARY, FUNCTIONS
 from accel.quantized.network import Network, Operator
+from accel.quantized.operators import OPERATORS
 
 SUMS = (
     "Conv",
@@ -35,12 +36,23 @@ def real_tensors(network: Network) -> set[str]:
             roots[op.outputs[0]] = root
     for op in network.operators:
         name = op.outputs[0]
+        if _stays_on_host(network, op, readers):
+            inside.update(filter(None, op.outputs))
         if name in network.outputs or not readers.get(name):
             continue
         same_table = name in roots and all(_root(network, reader, roots) == roots[name] for reader in readers[name])
         if same_table or (op.kind in SUMS and _is_limited(readers[name])):
             inside.add(name)
     return inside
+
+
+def _stays_on_host(network: Network, op: Operator, readers: dict[str, list[Operator]]) -> bool:
+    """Whether no result of an operator has to become integers: others of the host's read it, or the user."""
+    if any(name in network.tensors and network.tensors[name].dtype != "float32" for name in op.outputs):
+        return True
+    return op.kind not in OPERATORS and all(
+        reader.kind not in OPERATORS for name in op.outputs for reader in readers.get(name, [])
+    )
 
 
 def _root(network: Network, op: Operator, roots: dict[str, str]) -> str | None:

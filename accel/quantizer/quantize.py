@@ -16,7 +16,7 @@ from accel.machine.numerics import RequantMode, requant_mode
 from accel.network.graph import Graph
 from accel.quantized.lower import lower
 from accel.quantized.network import Network
-from accel.quantized.operators import check_supported
+from accel.quantized.operators import check_weights
 from accel.quantizer.attach import attach
 from accel.quantizer.calibrate import calibrate
 from accel.quantizer.decompose import decompose
@@ -91,7 +91,7 @@ def quantize_network(
     if network.parameters:
         raise ModelError("model must be a float model, got a quantized one: it needs no calibration, compile it")
     network = checked(lambda: decompose(network))
-    check_supported(network)
+    check_weights(network)
     folded = checked(lambda: fold(network))
     ranges = calibrate(folded, calibration, calibrator, percentile)
     return checked(lambda: attach(folded, ranges, mode))

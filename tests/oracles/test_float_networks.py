@@ -11,8 +11,9 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from support.networks.float_networks import NETWORKS, model_of, samples_of
-from support.oracles.on_machine import compiled, simulated
+from support.oracles.on_machine import simulated
 
+import accel
 from accel.frontends.onnx.reader import read_onnx, read_quantized_onnx
 from accel.frontends.onnx.write import to_onnx
 from accel.machine.numerics import RequantMode
@@ -25,8 +26,8 @@ from accel.quantizer import quantize, quantize_network
 KINDS = {make.__name__: make for make in NETWORKS}
 
 
-ALLOWED = {"squeezenet": 2.5, "speech": 10}
-"""Noise beyond that of ONNX Runtime, in dB, where its quantizer leaves the last mean or the normalizations real."""
+ALLOWED = {"squeezenet": 2.5, "speech": 1}
+"""Noise beyond that of ONNX Runtime, in dB, where its quantizer leaves the last mean real."""
 
 
 def real_outputs(model: bytes, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -55,7 +56,7 @@ def test_network_follows_its_float_model(kind: str, mode: str) -> None:
     found = decibels(real_outputs(model, samples), np.stack(computed))
     print(f"{kind} in mode {mode}: {found:.1f} dB")
     assert found > least
-    (simulated_output,) = simulated(compiled(graph, "edge"), [quantize_input(graph, samples[-1:])])
+    (simulated_output,) = simulated(accel.compile(graph, "edge"), [quantize_input(graph, samples[-1:])])
     assert np.array_equal(simulated_output, values["y"])
 
 

@@ -54,7 +54,12 @@ def fold(model: onnx.ModelProto) -> tuple[Arrays, dict[str, Shape]]:
 
 
 def infer_shapes(model: onnx.ModelProto, *, strict: bool) -> dict[str, Shape]:
-    """Every shape that can be known from those of the inputs; shapes that the file states are not trusted.
+    """The shapes of `infer`."""
+    return {name: shape for name, (shape, _) in infer(model, strict=strict).items()}
+
+
+def infer(model: onnx.ModelProto, *, strict: bool) -> dict[str, tuple[Shape, str]]:
+    """Every shape that can be known from those of the inputs, and types; what the file states is not trusted.
 
     Raises
     ------
@@ -65,16 +70,18 @@ def infer_shapes(model: onnx.ModelProto, *, strict: bool) -> dict[str, Shape]:
 
     del model.graph.value_info[:]
     for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
+        output.type.Clear()
     try:
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:
         raise ModelError(f"model must have consistent shapes: {error}") from error
-    shapes = {}
+    shapes: dict[str, tuple[Shape, str]] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         dims = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
-            shapes[value.name] = tuple(dim.dim_value for dim in dims)
+            kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+            sizes = tuple(dim.dim_value for dim in dims)
+            shapes[value.name] = sizes, {"float": "float32", "double": "float32"}.get(kind, kind)
     return shapes
 
 

@@ -141,10 +141,10 @@ def _input_type(value: onnx.ValueInfoProto) -> str:
 
     kind = value.type.tensor_type.elem_type
     known = {getattr(onnx.TensorProto, name): "float32" for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")}
-    known |= {onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
+    known |= {getattr(onnx.TensorProto, name.upper()): name for name in ("int8", "uint8", "int32", "int64", "bool")}
     if kind not in known:
         name = onnx.TensorProto.DataType.Name(kind).lower() if kind in onnx.TensorProto.DataType.values() else kind
-        raise ModelError(f"model input {value.name!r} must be float32, int8 or uint8, got {name}")
+        raise ModelError(f"model input {value.name!r} must be of real numbers, integers or bool, got {name}")
     return known[kind]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.errors import ModelError
-from accel.frontends.onnx.folding import infer_shapes
+from accel.frontends.onnx.folding import infer
 from accel.quantized.network import Network, Operator, Quantization, TensorInfo
 
 if TYPE_CHECKING:
@@ -21,12 +21,11 @@ _AS_REAL = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "accel.Reinterpret
 
 def with_shapes(network: Network) -> Network:
     """The network with the shapes of all results that can be inferred."""
-    shapes = infer_shapes(_skeleton(network), strict=True)
-    tensors = {name: TensorInfo(name, shape) for name, shape in shapes.items() if name not in network.tensors}
+    found = infer(_skeleton(network), strict=True)
+    tensors = {name: TensorInfo(name, *known) for name, known in found.items()}
     tensors |= {name: info for name, info in network.tensors.items() if info.value is not None}
     tensors |= {name: network.tensors[name] for name in network.inputs}
-    known = {name: TensorInfo(name, shapes[name]) for name in shapes if name not in tensors}
-    return replace(network, tensors=tensors | known)
+    return replace(network, tensors=tensors)
 
 
 def _skeleton(network: Network) -> onnx.ModelProto:
@@ -62,7 +61,7 @@ def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.Mo
     onnx.ModelProto
         Names of tensors and operators are the network's.
     """
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
     writer = _Writer(network)
     for name in network.inputs:
@@ -75,15 +74,28 @@ def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.Mo
         for name, info in network.tensors.items()
         if info.value is not None and name in used and name not in writer.written
     ]
-    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, network.tensors[n].shape) for n in network.inputs]
-    names = [writer.output(name) for name in outputs or network.outputs]
-    shapes = [network.tensors[name].shape if name in network.tensors else None for name in outputs or network.outputs]
-    results = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(names, shapes, strict=True)]
+    outputs = network.outputs if outputs is None else outputs
+    kinds = {name: _kind(network, name) for name in (*network.inputs, *outputs)}
+    inputs = [helper.make_tensor_value_info(n, kinds[n], network.tensors[n].shape) for n in network.inputs]
+    shapes = [network.tensors[name].shape if name in network.tensors else None for name in outputs]
+    results = [
+        helper.make_tensor_value_info(writer.output(name), kinds[name], shape)
+        for name, shape in zip(outputs, shapes, strict=True)
+    ]
     graph = helper.make_graph(writer.nodes, network.name, inputs, results, constants + writer.constants)
     opset = max((operator.opset for operator in network.operators), default=21)
     domains = {op.kind.rpartition(".")[0] for op in network.operators if "." in op.kind and op.kind not in _AS_REAL}
     imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in sorted(domains))]
     return helper.make_model(graph, opset_imports=imports, ir_version=8 if opset < 21 else 10)
+
+
+def _kind(network: Network, name: str) -> int:
+    """ONNX's code for the type of a tensor; integers of 8 bits are real numbers with parameters."""
+    from onnx import TensorProto, helper
+
+    dtype = network.tensors[name].dtype if name in network.tensors else "float32"
+    known = dtype in ("int32", "int64", "bool")
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) if known else TensorProto.FLOAT)
 
 
 class _Writer:

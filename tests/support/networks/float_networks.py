@@ -292,10 +292,10 @@ NETWORKS: dict[Callable[[FloatWriter, str], str], tuple[tuple[int, ...], int, fl
     googlenet: ((1, 3, 16, 16), 2, 25),
     densenet: ((1, 3, 16, 16), 2, 25),
     regnet: ((1, 3, 16, 16), 2, 25),
-    convnext: ((1, 3, 32, 32), 2, 22),
+    convnext: ((1, 3, 32, 32), 2, 25),
     unet: ((1, 3, 16, 16), 4, 25),
     detector: ((1, 3, 16, 16), 5, 22),
-    speech: ((1, 8, 40), 2, 18),
+    speech: ((1, 8, 40), 2, 25),
 }
 """Shape of the input, axes of the output, and the least ratio of signal to noise in dB."""
 

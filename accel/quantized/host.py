@@ -1,0 +1,156 @@
+"""Operators that the host computes, in real numbers: what has no integer form, and what lies between such operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import ModelError
+from accel.network.graph import DTYPES, Tensor
+from accel.network.nodes import Dequantize, HostOperator, Quantize
+from accel.network.windows import Shape
+from accel.quantized.lowering import Lowering, NeedsHostError, graph_shape, usual_order
+from accel.quantized.network import Operator
+from accel.quantized.values import Integers, OfOne, OnHost, Real, Target, Value
+from accel.quantized.view import View
+
+OPSET = 13
+"""Version of the operators that only bring axes into another order."""
+INTERNAL = ("ConvInteger", "MatMulInteger")
+"""Operators of the network that are not ONNX's on real numbers."""
+
+
+def on_host(low: Lowering, op: Operator) -> list[Value]:
+    """The results of an operator that the host computes.
+
+    Raises
+    ------
+    NeedsHostError
+        An input comes from an operator whose real result the machine does not have either.
+    ModelError
+        The operator is not ONNX's, or types or shapes of its results are not known.
+    """
+    if op.kind in INTERNAL or op.kind.startswith("accel."):
+        raise op.error("operator has no real form")
+    arguments, inputs, constants = [], [], dict[str, NDArray[Any]]()
+    for position, name in enumerate(op.inputs):
+        value = low.network.value(name)
+        if not name:
+            arguments.append("")
+        elif value is not None and name not in low.values:
+            constants[f"{name}:constant"] = _plain(value)
+            arguments.append(f"{name}:constant")
+        else:
+            source = to_host(low, op, low.value(op, position), name)
+            arguments.append(source.name)
+            inputs.append(source.name)
+    results = [_declared(low, op, name, index) for index, name in enumerate(op.outputs)]
+    domain, _, op_type = op.kind.rpartition(".")
+    node = HostOperator(
+        name=low.builder.node_name(HostOperator),
+        inputs=tuple(dict.fromkeys(inputs)),
+        output=results[0].name,
+        more_outputs=tuple(result.name for result in results[1:]),
+        domain=domain,
+        op_type=op_type,
+        opset=1 if domain else op.opset,
+        arguments=tuple(arguments),
+        constants=constants,
+        attributes={key: _attribute(value) for key, value in op.attributes.items()},
+    )
+    low.builder.add(node, results)
+    return [OnHost(result.name, result.shape, result.dtype) for result in results]
+
+
+def _attribute(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain(value: NDArray[Any]) -> NDArray[Any]:
+    """A constant in a type of the host's."""
+    return value.astype(np.float32) if value.dtype.kind == "f" else value
+
+
+def _declared(low: Lowering, op: Operator, name: str, index: int) -> Tensor:
+    """The tensor of a result."""
+    info = low.network.tensors.get(name or f"{op.outputs[0]}_{index}")
+    if info is None:
+        raise op.error(f"operator is for the host, but the shape of its result {name!r} is not known")
+    if info.dtype not in DTYPES or info.dtype == "int8":
+        raise op.error(f"operator is for the host, but its result {name!r} is of type {info.dtype}")
+    return Tensor(
+        low.builder.free(f"{name}_real" if name in low.network.parameters else name),
+        info.shape,
+        1.0,
+        0,
+        dtype=info.dtype,
+    )
+
+
+def to_host(low: Lowering, op: Operator, value: Value, name: str) -> OnHost:
+    """The real numbers of a value, in the source's order."""
+    if isinstance(value, OnHost):
+        return value
+    if isinstance(value, OfOne) or (isinstance(value, Real) and value.default is None):
+        raise NeedsHostError(value.operator, op.error(f"input {name!r} must be quantized"))
+    if isinstance(value, Real):
+        value = low.finished(value, Target(name, value.default or (1.0, 0)))
+    assert isinstance(value, Integers)
+    if value.name in low.reals:
+        return low.reals[value.name]
+    x = value if value.view.axes is not None else low.row_major(value)
+    axes = x.view.axes or tuple(range(len(x.shape)))
+    stored = low.builder.shape(x.name)
+    result = low.builder.host(Dequantize, x.name, f"{name}_real", stored)
+    result = _reshaped(low, result, tuple(x.shape[axis] for axis in axes))
+    result = _transposed(low, result, tuple(int(axis) for axis in np.argsort(axes)))
+    found = OnHost(result, x.shape, "float32")
+    low.reals[value.name] = found
+    return found
+
+
+def to_machine(low: Lowering, value: OnHost, target: Target) -> Integers:
+    """Real numbers of the host as integers."""
+    if value.dtype != "float32":
+        raise ModelError(f"tensor {target.name!r} must be of real numbers to be quantized, got {value.dtype}")
+    order = usual_order(value.shape)
+    stored = graph_shape(value.shape, order)
+    name = _reshaped(low, _transposed(low, value.name, order), stored)
+    result = low.builder.emit(Quantize, [name], target.parameters, target.name)
+    return Integers(result, View.of(value.shape, order))
+
+
+def _reshaped(low: Lowering, name: str, shape: Shape) -> str:
+    """A tensor of the host under another shape."""
+    if low.builder.shape(name) == shape:
+        return name
+    return _moved(low, name, shape, "Reshape", {"shape": np.array(shape, np.int64)}, {})
+
+
+def _transposed(low: Lowering, name: str, order: tuple[int, ...]) -> str:
+    """A tensor of the host with its axes in another order."""
+    shape = low.builder.shape(name)
+    after = tuple(shape[axis] for axis in order)
+    if View.of(shape, order).is_row_major:
+        return _reshaped(low, name, after)
+    return _moved(low, name, after, "Transpose", {}, {"perm": order})
+
+
+def _moved(
+    low: Lowering, name: str, shape: Shape, kind: str, constants: dict[str, NDArray[Any]], attributes: dict[str, Any]
+) -> str:
+    result = Tensor(low.builder.free(f"{name}_{kind.lower()}d"), shape, 1.0, 0, dtype=low.builder.tensors[name].dtype)
+    node = HostOperator(
+        name=low.builder.node_name(HostOperator),
+        inputs=(name,),
+        output=result.name,
+        op_type=kind,
+        opset=OPSET,
+        arguments=(name, *constants),
+        constants=constants,
+        attributes=attributes,
+    )
+    low.builder.add(node, [result])
+    return result.name
