@@ -64,28 +64,38 @@ def _lower(network: Network, mode: RequantMode, hosted: Mapping[str, ModelError]
 
 
 def _translate(low: Lowering, operator: Operator, on_machine: ModelError | None) -> None:
-    """Lower one operator, or leave it to the host; what its nodes complain about names it."""
+    """Lower one operator, or leave it to the host; `on_machine` says why the machine cannot, if that is known."""
     low.builder.operator = operator.name
-    try:
-        if on_machine is not None:
-            result: Value | Sequence[Value] = on_host(low, operator)
-        elif operator.kind not in OPERATORS:
-            raise operator.error(NOT_SUPPORTED)
-        else:
+    result: Value | Sequence[Value] = []
+    if operator.kind not in OPERATORS:
+        on_machine = operator.error(NOT_SUPPORTED)
+    if on_machine is None:
+        try:
             result = OPERATORS[operator.kind].lower(low, operator)
-    except NeedsHostError:
-        raise
-    except ModelError as error:
-        named = error if str(error).startswith(f"{operator.kind} ") else operator.error(str(error))
-        if on_machine is not None or isinstance(error, recipes.UndefinedError):
-            raise on_machine or named from error
-        raise NeedsHostError(operator.name, named) from error
+        except recipes.UndefinedError as error:
+            raise _named(operator, error) from error
+        except ModelError as error:
+            if isinstance(error, NeedsHostError) and error.operator != operator.name:
+                raise
+            on_machine = _named(operator, error)
+    if on_machine is not None:
+        try:
+            result = on_host(low, operator)
+        except NeedsHostError:
+            raise
+        except ModelError as error:
+            raise on_machine from error
     values = [result] if isinstance(result, Value) else result
     for name, value in zip(operator.outputs, values, strict=False):
         if isinstance(value, Real | OfOne) and not value.operator:
             value = replace(value, operator=operator.name)
         if name:
             low.settle(operator, name, value)
+
+
+def _named(operator: Operator, error: ModelError) -> ModelError:
+    """An error that names the operator."""
+    return error if str(error).startswith(f"{operator.kind} ") else operator.error(str(error))
 
 
 def _input(low: Lowering, name: str, readers: dict[str, list[Operator]]) -> Port:

@@ -17,11 +17,9 @@ from accel.quantizer.parameters import quantize_bias, quantize_weights, weight_s
 from accel.quantizer.placement import real_tensors
 
 FIXED: dict[str, Parameters] = {
-    "Sigmoid": (1 / 256, -128),
     "Softmax": (1 / 256, -128),
-    "Tanh": (1 / 128, 0),
 }
-"""Results whose range is known; in mode `fp32` a measured one may be smaller."""
+"""Results whose parameters the integer modes prescribe; functions that are tables have measured ones."""
 
 
 def attach(network: Network, ranges: Mapping[str, Range], mode: RequantMode) -> Network:
