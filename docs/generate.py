@@ -94,8 +94,9 @@ def operators_page() -> str:
     lines = [
         "# Operators of ONNX networks\n",
         NOTE,
-        "What float, QDQ and QOperator models may consist of, beside the operators of quantization below. Names with a",
-        "domain are not ONNX's own. Images may have one or two dimensions.\n",
+        "What the machine computes of float, QDQ and QOperator models, beside the operators of quantization below. Names",
+        "with a domain are not ONNX's own; images may have one or two dimensions. Every other operator that ONNX Runtime",
+        "knows, and every attribute that is not named here, is the host's.\n",
         "| operator | supported |",
         "|---|---|",
     ]
