@@ -94,9 +94,9 @@ def operators_page() -> str:
     lines = [
         "# Operators of ONNX networks\n",
         NOTE,
-        "What the machine computes of float, QDQ and QOperator models, beside the operators of quantization below. Names",
-        "with a domain are not ONNX's own; images may have one or two dimensions. Every other operator that ONNX Runtime",
-        "knows, and every attribute that is not named here, is the host's.\n",
+        "What the machine computes of float, QDQ and QOperator models, beside the operators of quantization below.",
+        "Names with a domain are not ONNX's own; images may have one or two dimensions. Every other operator that ONNX",
+        "Runtime knows, and every attribute that is not named here, is the host's.\n",
         "| operator | supported |",
         "|---|---|",
     ]

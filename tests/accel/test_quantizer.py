@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 from support.networks.float_models import FloatArray, Node, load, onnx_model, run_float, sqnr
 
 from accel.errors import AccelError, InputError, ModelError
@@ -319,6 +320,36 @@ def test_unknown_sizes_are_refused(shape: tuple[int | str, ...], message: str) -
     model = onnx_model([("Relu", ["x"], "y", {})], {}, shape)
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
         quantize(model, normal(2, 4, 6, 9))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE])
+def test_weights_of_other_precisions(kind: int) -> None:
+    """Stored in half or double precision, cast where they are used."""
+    weight = np.round(W["w"] * 32) / np.float32(32)
+    nodes: list[Node] = [("Cast", ["h"], "w", {"to": TensorProto.FLOAT}), conv(["x", "w"], "y")]
+    model = load(onnx_model(nodes, {"h": weight}, IMAGE))
+    (stored,) = model.graph.initializer
+    stored.CopyFrom(helper.make_tensor("h", kind, weight.shape, weight.reshape(-1).tolist()))
+    samples = normal(4, 4, 6, 9)
+    expected = quantize(onnx_model([conv(["x", "w"], "y")], {"w": weight}, IMAGE), samples)
+    assert dump_graph(quantize(model.SerializeToString(), samples)) == dump_graph(expected)
+
+
+def test_arithmetic_on_shapes_is_folded() -> None:
+    """What exporters write for a flattening: sizes read from the tensor, at a free batch."""
+    nodes: list[Node] = [
+        ("Shape", ["x"], "s", {}),
+        ("Gather", ["s", "first"], "n", {"axis": 0}),
+        ("Unsqueeze", ["n", "axis"], "u", {}),
+        ("Concat", ["u", "rest"], "t", {"axis": 0}),
+        ("Reshape", ["x", "t"], "f", {}),
+        ("Gemm", ["f", "m"], "y", {}),
+    ]
+    constants = {"first": np.int64(0), "axis": np.array([0]), "rest": np.array([-1]), "m": normal(4 * 6 * 9, 5)}
+    samples = normal(4, 4, 6, 9)
+    graph = quantize(onnx_model(nodes, constants, IMAGE), samples)
+    plain = onnx_model([("Flatten", ["x"], "f", {}), nodes[-1]], {"m": constants["m"]}, IMAGE)
+    assert dump_graph(graph) == dump_graph(quantize(plain, samples))
 
 
 def test_free_sizes_are_fixed_by_an_option() -> None:
