@@ -17,6 +17,8 @@ from accel.network import reference
 from accel.quantized import elementwise, movement, pools, view
 
 FEW, MANY = 4, 200
+SHARES = {"PRelu": 0.02}
+"""Outputs that may differ by one step: slopes per channel have 7 bits."""
 MODELS = qdq_models.EXACT | qdq_models.NEAR
 
 
@@ -50,7 +52,7 @@ def test_operator(operator: str, count: int) -> None:
     print(f"onnxruntime, {count} models of {operator}: {np.count_nonzero(found)} of {found.size} outputs differ")
     exact = operator in qdq_models.EXACT
     assert found.max(initial=0) <= (0 if exact else 1)
-    assert np.count_nonzero(found) <= found.size * 2e-3
+    assert np.count_nonzero(found) <= found.size * SHARES.get(operator, 2e-3)
 
 
 def first_of_each(low: Any, x: Any, axis: int, wanted: Any, name: str) -> Any:

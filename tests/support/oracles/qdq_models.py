@@ -219,6 +219,33 @@ def convolutions(rng: Rng) -> bytes:
     return _finish(writer, result, quantization(rng, float(x.scale * scale * 73 * 73 * terms / 60), x.kind), rank)
 
 
+def slopes(rng: Rng) -> bytes:
+    """PRelu with one slope, or one per channel."""
+    writer, shape = OnnxWriter(), image(rng)
+    names, x = _inputs(writer, rng, shape)
+    form = (shape[1], 1, 1) if rng.integers(2) else (1,)
+    names.append(writer.constant(rng.uniform(-0.3, 1.2, form).astype(np.float32)))
+    return _finish(writer, writer.node("PRelu", names), quantization(rng, x.scale * 1.5, x.kind), 4)
+
+
+def interpolations(rng: Rng) -> bytes:
+    """Linear Resize."""
+    modes = ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"]
+    factors = np.array([1, 1, *rng.choice([0.5, 1, 2, 3], 2)], np.float32)
+    mode = str(rng.choice(modes))
+    return _same(
+        rng, "Resize", 4, [None, factors], shape=image(rng), mode="linear", coordinate_transformation_mode=mode
+    )
+
+
+def shares(rng: Rng) -> bytes:
+    """Softmax over any axis."""
+    writer, shape = OnnxWriter(), image(rng)
+    names, _ = _inputs(writer, rng, shape)
+    y = Quantization("uint8", float(np.float32(1 / 255)), 0)
+    return _finish(writer, writer.node("Softmax", names, axis=int(rng.integers(-3, 4))), y, 4)
+
+
 def _of(make: Callable[[Rng, str], bytes], operator: str) -> Callable[[Rng], bytes]:
     return lambda rng: make(rng, operator)
 
@@ -231,6 +258,7 @@ EXACT: dict[str, Callable[[Rng], bytes]] = {
     "channel shuffle": shuffles,
     "MaxPool": max_pools,
     "Concat": joins,
+    "Resize": interpolations,
     **{kind: _of(reductions, kind) for kind in ("ReduceMax", "ReduceMin")},
     **{kind: _of(extremes, kind) for kind in ("Max", "Min")},
 }
@@ -238,6 +266,8 @@ EXACT: dict[str, Callable[[Rng], bytes]] = {
 
 NEAR: dict[str, Callable[[Rng], bytes]] = {
     "Conv": convolutions,
+    "PRelu": slopes,
+    "Softmax": shares,
     "BatchNormalization": normalizations,
     **{kind: _of(reductions, kind) for kind in ("ReduceMean", "ReduceSum")},
     **{kind: _of(constants, kind) for kind in ("Add", "Sub", "Mul", "Div")},
