@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from accel.files import write_atomic
-from accel.frontends.onnx.strip import STRIPPED
+from accel.frontends.onnx.quantization import STRIPPED
 from accel.machine import isa, registers
 from accel.machine.config import PRESETS, ArchConfig
 from accel.quantized.operators import OPERATORS

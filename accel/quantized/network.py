@@ -129,10 +129,15 @@ class Quantization:
     @property
     def real(self) -> NDArray[np.float32]:
         """The numbers that the integers of a constant stand for, as DequantizeLinear computes them."""
+        centred = self.centred
+        return np.asarray(centred.astype(np.float32) * self.along_axis(self.scale, centred.ndim))
+
+    @property
+    def centred(self) -> NDArray[np.int64]:
+        """The integers of a constant without their zero points."""
         if self.integers is None:
             raise ModelError("integers must be known; only a constant has them")
-        centred = self.integers - self.along_axis(self.zero_point, self.integers.ndim)
-        return np.asarray(centred.astype(np.float32) * self.along_axis(self.scale, self.integers.ndim))
+        return np.asarray(self.integers - self.along_axis(self.zero_point, self.integers.ndim))
 
 
 @dataclass(frozen=True, eq=False)

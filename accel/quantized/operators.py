@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accel.quantized import elementwise, movement, pools, resize, weighted
+from accel.quantized import elementwise, movement, pools, products, resize, slices, weighted
 from accel.quantized.functions import FUNCTIONS, clip, function
 from accel.quantized.lowering import Lowering
 from accel.quantized.network import Network, Operator
@@ -66,9 +66,9 @@ OPERATORS: Mapping[str, Row] = MappingProxyType(
         "ConvTranspose": Row(
             weighted.conv_transpose, "1-D and 2-D; groups, strides, pads, output_padding, output_shape", _LAST
         ),
-        "Gemm": Row(weighted.gemm, "alpha, beta, transB; constant weights", Layout.ROW_MAJOR),
-        "MatMul": Row(weighted.matmul, "constant second operand", Layout.ROW_MAJOR),
-        "MatMulInteger": Row(weighted.matmul, "followed by Mul with constant scales", Layout.ROW_MAJOR),
+        "Gemm": Row(products.gemm, "alpha, beta, transB; constant weights", Layout.ROW_MAJOR),
+        "MatMul": Row(products.matmul, "constant second operand", Layout.ROW_MAJOR),
+        "MatMulInteger": Row(products.matmul, "followed by Mul with constant scales", Layout.ROW_MAJOR),
         "AveragePool": Row(pools.average, "1-D and 2-D; pads, ceil_mode, count_include_pad", _LAST),
         "GlobalAveragePool": Row(pools.average, layout=_LAST),
         "MaxPool": Row(pools.max_pool, "1-D and 2-D; pads, dilations, ceil_mode", _LAST, keeps_range=True),
@@ -82,13 +82,13 @@ OPERATORS: Mapping[str, Row] = MappingProxyType(
         "DepthToSpace": Row(movement.depth_to_space, "blocksize, mode", _LAST, keeps_range=True),
         "Expand": Row(movement.expand, keeps_range=True),
         "Flatten": Row(movement.reshaped, "axis", keeps_range=True),
-        "Gather": Row(movement.gather, "constant indices, axis", keeps_range=True),
-        "Pad": Row(movement.pad, "constant, edge, reflect, wrap; axes", keeps_range=True),
+        "Gather": Row(slices.gather, "constant indices, axis", keeps_range=True),
+        "Pad": Row(slices.pad, "constant, edge, reflect, wrap; axes", keeps_range=True),
         "Reshape": Row(movement.reshaped, "any constant shape", keeps_range=True),
         "Resize": Row(resize.resize, "nearest and linear; scales or sizes; all common coordinates", _LAST, True),
-        "Slice": Row(movement.sliced, "constant bounds, axes, steps of either sign", keeps_range=True),
+        "Slice": Row(slices.sliced, "constant bounds, axes, steps of either sign", keeps_range=True),
         "SpaceToDepth": Row(movement.depth_to_space, "blocksize", _LAST, keeps_range=True),
-        "Split": Row(movement.split, "axis, sizes", keeps_range=True),
+        "Split": Row(slices.split, "axis, sizes", keeps_range=True),
         "Squeeze": Row(movement.reshaped, "axes", keeps_range=True),
         "Transpose": Row(movement.transposed, "perm", keeps_range=True),
         "Unsqueeze": Row(movement.reshaped, "axes", keeps_range=True),
@@ -112,4 +112,4 @@ def check_weights(network: Network) -> None:
                 raise op.error(f"constant {name!r} must be finite")
 
 
-_WEIGHTED = (weighted.conv, weighted.conv_transpose, weighted.gemm, weighted.matmul, elementwise.batch_normalization)
+_WEIGHTED = (weighted.conv, weighted.conv_transpose, products.gemm, products.matmul, elementwise.batch_normalization)

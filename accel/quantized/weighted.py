@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.network.nodes import Concat, Conv2d, FullyConnected, TransposeConv2d
+from accel.network.nodes import Concat, Conv2d, TransposeConv2d
 from accel.network.windows import Shape
 from accel.quantized import recipes
 from accel.quantized.lowering import Lowering
 from accel.quantized.network import Operator, Quantization
 from accel.quantized.values import Integers, Sums, Target, Value
-from accel.quantized.view import View
 from accel.quantized.window import window_of
 
 Weights = NDArray[np.int64]
@@ -87,14 +86,7 @@ def sums(low: Lowering, shape: Shape, axis: int, linear: Linear) -> Sums:
     )
 
 
-def effective(weight: Quantization) -> Weights:
-    """Integers without their zero points."""
-    if weight.integers is None:
-        raise ModelError("weights must be constant")
-    return np.asarray(weight.integers - weight.along_axis(weight.zero_point, weight.integers.ndim))
-
-
-def _channel_scales(op: Operator, weight: Quantization, axis: int, channels: int) -> NDArray[np.float32]:
+def channel_scales(op: Operator, weight: Quantization, axis: int, channels: int) -> NDArray[np.float32]:
     """One scale per output channel."""
     rank = 0 if weight.integers is None else weight.integers.ndim
     if weight.scale.size > 1 and (weight.axis % max(rank, 1) != axis or weight.scale.size != channels):
@@ -102,7 +94,7 @@ def _channel_scales(op: Operator, weight: Quantization, axis: int, channels: int
     return np.broadcast_to(weight.scale.reshape(-1), (channels,))
 
 
-def _bias(
+def real_bias(
     low: Lowering, op: Operator, position: int, scales: NDArray[np.float32], beta: float = 1.0
 ) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
     """The real bias per output channel, and its integers where the network has them at the scale of the sums."""
@@ -129,7 +121,7 @@ def _fits_int32(integers: NDArray[np.int64]) -> bool:
     return bool(np.all(np.abs(integers) < 2**31))
 
 
-def _twice(low: Lowering, name: str, twice: bool) -> str:
+def read_twice(low: Lowering, name: str, twice: bool) -> str:
     """The input, its channels given twice if the weights are in two parts."""
     if not twice:
         return name
@@ -137,7 +129,7 @@ def _twice(low: Lowering, name: str, twice: bool) -> str:
     return low.builder.emit(Concat, [name, name], low.builder.parameters(name), f"{name}_twice", axis=axis)
 
 
-def _factor(low: Lowering, op: Operator, x: Integers) -> float:
+def scale_of_sums(low: Lowering, op: Operator, x: Integers) -> float:
     """Factor of the weights' scales: the input's, or 1 for ConvInteger and MatMulInteger, whose sums are integers."""
     return 1.0 if op.kind.endswith("Integer") else low.parameters(x)[0]
 
@@ -145,7 +137,7 @@ def _factor(low: Lowering, op: Operator, x: Integers) -> float:
 def conv(low: Lowering, op: Operator) -> Value:
     """Conv, ConvInteger."""
     weight = low.quantization(op, 1, "weights")
-    integers = effective(weight)
+    integers = weight.centred
     x = low.integers(op, 0)
     if integers.ndim not in (3, 4) or len(x.shape) != integers.ndim:
         raise op.error(f"only 1-D and 2-D convolutions are supported, got weights of shape {integers.shape!r}")
@@ -155,14 +147,14 @@ def conv(low: Lowering, op: Operator) -> Value:
         raise op.error(f"weights of shape {integers.shape!r} must fit {x.shape[1]} channels in {groups} groups")
     rank, source = len(x.shape), low.image(op, x)
     kernels = np.moveaxis(integers, 1, -1).reshape(channels, *window.kernel, integers.shape[1])
-    factor = _factor(low, op, x)
-    scales = _channel_scales(op, weight, 0, channels)
-    bias, exact = _bias(low, op, 2, np.float32(factor) * scales)
+    factor = scale_of_sums(low, op, x)
+    scales = channel_scales(op, weight, 0, channels)
+    bias, exact = real_bias(low, op, 2, np.float32(factor) * scales)
 
     def emit(target: Target, values: NDArray[np.int8], twice: bool, fields: recipes.Fields) -> Integers:
         name = low.builder.emit(
             Conv2d,
-            [_twice(low, source, twice)],
+            [read_twice(low, source, twice)],
             target.parameters,
             target.name,
             weight=values,
@@ -181,7 +173,7 @@ def conv(low: Lowering, op: Operator) -> Value:
 def conv_transpose(low: Lowering, op: Operator) -> Value:
     """ConvTranspose; the weights of groups become one array with zeros between them."""
     weight = low.quantization(op, 1, "weights")
-    integers, x = effective(weight), low.integers(op, 0)
+    integers, x = weight.centred, low.integers(op, 0)
     if integers.ndim not in (3, 4) or len(x.shape) != integers.ndim:
         raise op.error(f"only 1-D and 2-D convolutions are supported, got weights of shape {integers.shape!r}")
     window = window_of(op, x.shape, integers.shape[2:])
@@ -198,15 +190,15 @@ def conv_transpose(low: Lowering, op: Operator) -> Value:
         part = np.moveaxis(part, 0, -1).reshape(per_group, *window.kernel, columns)
         dense[rows, :, :, group * columns : (group + 1) * columns] = part
     size, padding = _transposed_size(op, window, x.shape)
-    factor, source = _factor(low, op, x), low.image(op, x)
-    scales = _channel_scales(op, weight, 1, channels)
-    bias, exact = _bias(low, op, 2, np.float32(factor) * scales)
+    factor, source = scale_of_sums(low, op, x), low.image(op, x)
+    scales = channel_scales(op, weight, 1, channels)
+    bias, exact = real_bias(low, op, 2, np.float32(factor) * scales)
 
     def emit(target: Target, values: NDArray[np.int8], twice: bool, fields: recipes.Fields) -> Integers:
         geometry = {"stride": window.stride, "padding": padding, "size": size}
         name = low.builder.emit(
             TransposeConv2d,
-            [_twice(low, source, twice)],
+            [read_twice(low, source, twice)],
             target.parameters,
             target.name,
             weight=values,
@@ -235,71 +227,6 @@ def _transposed_size(op: Operator, window: Any, shape: Shape) -> tuple[tuple[int
         return (padded[0], padded[1]), (before[0], before[1])
     top, left, bottom, right = window.padding
     return (full[0] - top - bottom, full[1] - left - right), (top, left)
-
-
-def gemm(low: Lowering, op: Operator) -> Value:
-    """Gemm with constant weights."""
-    op.require("transA", 0, 0)
-    return _product(low, op, transposed=bool(op.attributes.get("transB", 0)))
-
-
-def matmul(low: Lowering, op: Operator) -> Value:
-    """MatMul and MatMulInteger with constant weights."""
-    return _product(low, op, transposed=False)
-
-
-def _product(low: Lowering, op: Operator, *, transposed: bool) -> Value:
-    """A product of rows of features with weights (features, channels); several rows are a convolution of one pixel."""
-    weight = low.quantization(op, 1, "weights")
-    integers = effective(weight)
-    while integers.ndim > 2 and len(integers) == 1:
-        integers = integers[0]
-    x = low.integers(op, 0)
-    if integers.ndim != 2 or not x.shape:
-        raise op.error(f"weights must be constant (features, channels), got shape {integers.shape!r}")
-    values = integers if transposed else integers.T
-    channels, features = values.shape
-    if x.shape[-1] != features:
-        raise op.error(f"operands must agree, got {x.shape!r} and {integers.shape!r}")
-    scales = _channel_scales(op, weight, (0 if transposed else 1) + _rank(weight) - 2, channels)
-    alpha, beta = (np.float32(op.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
-    factor = float(alpha * np.float32(_factor(low, op, x)))
-    bias, exact = _bias(low, op, 2, np.float32(factor) * scales, float(beta)) if op.kind == "Gemm" else (None, None)
-    bias = np.zeros(channels) if bias is None else bias
-    last = len(x.shape) - 1
-    columns, rows = x.view.numbers(last), math.prod(x.shape[:-1])
-    inner = [number for number in x.view.order if number in columns]
-    x = low.arranged(x, [number for number in x.view.order if number not in columns] + inner)
-    values = _in_memory_order(values, x.view, last)
-    source = low.builder.reshape(x.name, (1, features) if rows == 1 else (1, 1, rows, features))
-    shape = (*x.shape[:-1], channels)
-    outer = len(x.view.order) - len(columns)
-    view = View((*x.view.factors[:-1], (channels,) if channels > 1 else ()), (*x.view.order[:outer],))
-    view = View(view.factors, (*view.order, outer) if channels > 1 else view.order)
-
-    def emit(target: Target, values: NDArray[np.int8], twice: bool, fields: recipes.Fields) -> Integers:
-        name = _twice(low, source, twice)
-        if rows == 1:
-            return Integers(
-                low.builder.emit(FullyConnected, [name], target.parameters, target.name, weight=values, **fields),
-                view,
-            )
-        pixels = values.reshape(channels, 1, 1, -1)
-        return Integers(low.builder.emit(Conv2d, [name], target.parameters, target.name, weight=pixels, **fields), view)
-
-    return sums(low, shape, last, Linear(values, scales, bias, exact, factor, 1, emit))
-
-
-def _rank(weight: Quantization) -> int:
-    return 2 if weight.integers is None else weight.integers.ndim
-
-
-def _in_memory_order(values: Weights, view: View, axis: int) -> Weights:
-    """Weights (channels, features) with the features in the order in which memory holds `axis`."""
-    numbers = view.numbers(axis)
-    order = [numbers.index(number) for number in view.order if number in numbers]
-    split = values.reshape(len(values), *view.factors[axis])
-    return split.transpose(0, *(position + 1 for position in order)).reshape(len(values), -1)
 
 
 def channel_affine(

@@ -18,7 +18,7 @@ from accel.network.graph_file import dump_graph
 from accel.network.nodes import HostOperator, Mean
 from accel.network.real import dequantize_output, quantize_input
 from accel.network.reference import run
-from accel.quantized import weighted
+from accel.quantized import products
 from accel.quantizer import quantize
 
 RNG_SEED = 1
@@ -117,7 +117,7 @@ def test_operator_follows_its_float_model(name: str, mode: str) -> None:
 def test_flattened_weights_are_reordered(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes, constants = MODELS["flatten and Gemm"]
     model, samples = onnx_model(nodes, constants, IMAGE), normal(8, 4, 6, 9)
-    monkeypatch.setattr(weighted, "_in_memory_order", lambda values, view, axis: values)
+    monkeypatch.setattr(products, "_in_memory_order", lambda values, view, axis: values)
     assert sqnr(model, quantize(model, samples), samples) < 5
 
 

@@ -88,7 +88,7 @@ def without_padding(op: Any, shape: Any, kernel: Any) -> Any:
 
 
 MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
-    "zero point": (weighted, "effective", off_by_one, ("QLinearConv", "QLinearMatMul")),
+    "zero point": (Quantization, "centred", property(off_by_one), ("QLinearConv", "QLinearMatMul")),
     "padding": (weighted, "window_of", without_padding, ("QLinearConv", "QDQ Conv")),
     "rounding": (recipes, "quantize", truncated, ("QLinearLeakyRelu",)),
     "divisor": (

@@ -14,7 +14,7 @@ from support.oracles.ort_session import as_graph, random_samples
 
 from accel.frontends.onnx.reader import read_quantized_onnx
 from accel.network import reference
-from accel.quantized import elementwise, movement, pools, view
+from accel.quantized import elementwise, pools, slices, view
 
 FEW, MANY = 4, 200
 SHARES = {"PRelu": 0.02}
@@ -60,9 +60,9 @@ def first_of_each(low: Any, x: Any, axis: int, wanted: Any, name: str) -> Any:
     return RIGHT_PICK(low, x, axis, tuple(range(len(wanted))), name)
 
 
-RIGHT_PICK = movement._picked
+RIGHT_PICK = slices._picked
 MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
-    "indices": (movement, "_picked", first_of_each, "Gather"),
+    "indices": (slices, "_picked", first_of_each, "Gather"),
     "order": (view.View, "transposed", lambda self, permutation: self, "channel shuffle"),
     "negation": (elementwise, "NEGATED", np.arange(-128, 128, dtype=np.int8), "Min"),
     "rows beyond": (pools, "_with_beyond", lambda window: window.padding, "MaxPool"),

@@ -1,0 +1,75 @@
+"""Parameters to the tensors that are quantized as they stand, and outputs under the names of the file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from accel.frontends.onnx.parameters import is_same
+from accel.quantized.network import Network, Operator, Quantization
+from accel.quantized.operators import OPERATORS
+
+
+def absorbed(network: Network) -> Network:
+    """Tensors that are quantized as they stand get the parameters; what quantizes them again is left out."""
+    parameters, aliases, kept = dict(network.parameters), dict[str, str](), []
+
+    def resolved(name: str) -> str:
+        while name in aliases:
+            name = aliases[name]
+        return name
+
+    for op in network.operators:
+        op = replace(op, inputs=tuple(map(resolved, op.inputs)))
+        if op.kind != "Identity" or op.outputs[0] not in parameters:
+            kept.append(op)
+            continue
+        source, wanted = op.inputs[0], parameters[op.outputs[0]]
+        if source in network.inputs and not is_same(parameters.setdefault(source, wanted), wanted):
+            raise op.error(f"model input {source!r} must be quantized in one way only")
+        if is_same(parameters.setdefault(source, wanted), wanted):
+            aliases[op.outputs[0]] = source
+        else:
+            kept.append(op)
+    outputs = tuple(map(resolved, network.outputs))
+    for op in reversed(kept):
+        _quantize_before(network, op, kept, parameters)
+    return replace(network, operators=tuple(kept), outputs=outputs, parameters=parameters)
+
+
+def _quantize_before(
+    network: Network, op: Operator, operators: list[Operator], parameters: dict[str, Quantization]
+) -> None:
+    """Let a movement whose result is quantized move integers: an input of the network is quantized first."""
+    row, found = OPERATORS.get(op.kind), parameters.get(op.outputs[0])
+    source = op.inputs[0] if op.inputs else ""
+    if row is None or not row.keeps_range or found is None or source in parameters or network.value(source) is not None:
+        return
+    readers = [other for other in operators if source in other.inputs]
+    results = [parameters.get(other.outputs[0]) for other in readers]
+    moves = all(OPERATORS[other.kind].keeps_range for other in readers if other.kind in OPERATORS)
+    if moves and "linear" not in {other.attributes.get("mode") for other in readers}:
+        same = [result for result in results if result is not None and is_same(result, found)]
+        if len(same) == len(results) and (source in network.inputs or op.kind not in ("Clip", "Relu")):
+            parameters[source] = found
+
+
+def with_outputs_named(network: Network, names: tuple[str, ...]) -> Network:
+    """Outputs under the names that the file gives them, unless an input or another output has the tensor too."""
+    renamed: dict[str, str] = {}
+    for tensor, name in zip(network.outputs, names, strict=True):
+        if tensor not in network.inputs and network.value(tensor) is None:
+            renamed.setdefault(tensor, name)
+    rename = {old: new for old, new in renamed.items() if old != new}
+    taken = {new: old for old, new in rename.items()}
+
+    def after(name: str) -> str:
+        return rename.get(name, f"{name}_inner" if name in taken else name)
+
+    operators = tuple(
+        replace(op, inputs=tuple(map(after, op.inputs)), outputs=tuple(map(after, op.outputs)))
+        for op in network.operators
+    )
+    tensors = {after(name): replace(info, name=after(name)) for name, info in network.tensors.items()}
+    parameters = {after(name): found for name, found in network.parameters.items()}
+    outputs = tuple(map(after, network.outputs))
+    return replace(network, operators=operators, tensors=tensors, outputs=outputs, parameters=parameters)
