@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from accel.errors import ModelError
+from accel.errors import InputError, ModelError
 from accel.frontends.model_file import naming, read_model
+from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import read_quantized_onnx
 from accel.frontends.tflite.reader import read_tflite
 from accel.network.graph import Graph
@@ -18,18 +19,19 @@ __all__ = ["load_model", "read_quantized_onnx", "read_tflite"]
 _READERS: dict[str, Callable[[str | os.PathLike[str]], Graph]] = {
     ".accel": load_graph,
     ".graph": load_graph,
-    ".onnx": read_quantized_onnx,
     ".tflite": read_tflite,
 }
 
 
-def load_model(path: str | os.PathLike[str]) -> Graph:
+def load_model(path: str | os.PathLike[str], *, shapes: Shapes | None = None) -> Graph:
     """Read a quantized network: .tflite and .onnx files by their suffix, graph files by their content.
 
     Parameters
     ----------
     path : path
         ``.tflite``, quantized ``.onnx``, or a graph file.
+    shapes : mapping of str to tuple of int, optional
+        Sizes of inputs that an ``.onnx`` file leaves free, by name.
 
     Returns
     -------
@@ -40,7 +42,13 @@ def load_model(path: str | os.PathLike[str]) -> Graph:
     ------
     ModelError, GraphError
         The file cannot be read, is damaged, or uses something that is not supported.
+    InputError
+        `shapes` does not fit the model.
     """
+    if Path(path).suffix.lower() == ".onnx":
+        return read_quantized_onnx(path, shapes)
+    if shapes:
+        raise InputError("shapes must be given for .onnx files only; other files have their sizes")
     reader = _READERS.get(Path(path).suffix.lower())
     if reader is None:
         with naming(path):

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.networks.small_graphs import every_operation
 
-from accel.errors import ModelError
+from accel.errors import InputError, ModelError
 from accel.frontends import load_model, read_quantized_onnx, read_tflite
 from accel.network.graph_file import dump_graph, save_graph
 
@@ -41,6 +41,20 @@ def test_reader_is_chosen_by_suffix(tmp_path: Path) -> None:
         ModelError, match=r"net\.pb: model must be a graph, \.tflite or quantized \.onnx file, got something else$"
     ):
         load_model(tmp_path / "net.pb")
+
+
+def test_free_sizes_of_quantized_models(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    model = onnx.load_model_from_string(onnx_model(nodes, {"s": np.float32(1), "z": np.int8(0)}))
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "W"
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert load_model(path, shapes={"x": (1, 2, 3, 7)}).tensors["x"].shape == (1, 3, 7, 2)
+    with pytest.raises(InputError, match=r"^shapes must be given for \.onnx files only; other files have their sizes$"):
+        load_model(tmp_path / "m.graph", shapes={"x": (1, 2)})
 
 
 @pytest.mark.parametrize("suffix", ["tflite", "onnx"])

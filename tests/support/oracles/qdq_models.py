@@ -131,9 +131,8 @@ def constants(rng: Rng, operator: str) -> bytes:
     low = np.iinfo(x.kind).min
     integers = np.asarray(rng.integers(low, low + 256, form)).astype(x.kind)
     if operator == "Div":
-        zero = np.array(c.zero_point, dtype=x.kind)
-        integers = np.asarray(np.where(integers == zero, zero + (1 if c.zero_point < low + 255 else -1), integers))
-        integers = integers.astype(x.kind)
+        other = c.zero_point + (1 if c.zero_point < low + 255 else -1)
+        integers = np.where(integers == c.zero_point, other, integers).astype(x.kind)
     constant = dequantized(writer, writer.constant(integers), c.constants(writer))
     scale = {"Mul": x.scale * c.scale * 64, "Div": x.scale / (c.scale * 32)}.get(operator, x.scale + c.scale)
     y = quantization(rng, float(np.float32(scale * 2 ** rng.uniform(-1, 1))), x.kind)
