@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from accel.cli.console import counted
-from accel.cli.tables import Column, make_table
+from accel.cli.tables import make_table
 from accel.machine.isa import Unit
 from accel.network.graph import Tensor
 from accel.program.program import TensorSlot
 from accel.report.inspection import GraphSummary, OperatorRow, ProgramLayerRow, ProgramSummary
+from accel.report.layers import Column
 from accel.report.placement import operator_lines
 
 if TYPE_CHECKING:

@@ -10,12 +10,23 @@ from accel.cli.console import echo_json, echo_lines
 from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, SHAPES, in_folder, output
 
 
+class CalibratorOption(click.Option):
+    """An option whose help lists the observers, which are imported only when the help is printed."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option and its help text."""
+        from accel.quantizer.observers import OBSERVERS
+
+        self.help = f"Observer of the activations' ranges: {', '.join(OBSERVERS)}."
+        return super().get_help_record(ctx)
+
+
 @click.command()
 @click.argument("model", type=FILE)
 @click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
 @output("Graph file to write.")
 @click.option("--mode", default="tflite", show_default=True, help="Requantization mode: tflite, single or fp32.")
-@click.option("--calibrator", default="minmax", show_default=True, help="Activation ranges: minmax or percentile.")
+@click.option("--calibrator", cls=CalibratorOption, default="minmax", show_default=True)
 @click.option("--percentile", default=99.99, show_default=True, help="Share of values in a percentile range.")
 @SHAPES
 @JSON

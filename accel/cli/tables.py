@@ -5,46 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from accel.program.program import OperatorInfo
-from accel.report.layers import LayerRow
+from accel.report.layers import Column, LayerRow
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _NAME_WIDTH = 22
-
-
-class Column(NamedTuple):
-    """A column of a table.
-
-    Parameters
-    ----------
-    heading : str
-    is_text : bool
-        Left-aligned, and folded where the table is too wide; numbers are never cut.
-    only_wide : bool
-        Left out unless the table may be wider than 80 columns.
-    """
-
-    heading: str
-    is_text: bool = False
-    only_wide: bool = False
-
-
-_LAYERS = (
-    Column("layer", is_text=True),
-    Column("operator", is_text=True),
-    Column("MACs"),
-    Column("cycles"),
-    Column("hidden", only_wide=True),
-    Column("utilization"),
-    Column("bound", is_text=True),
-    Column("read B", only_wide=True),
-    Column("written B", only_wide=True),
-    Column("SCALE-Sim", only_wide=True),
-)
 
 
 def make_table(
@@ -70,43 +39,28 @@ def make_table(
 
 def layer_table(rows: list[LayerRow], title: str, *, host: Sequence[OperatorInfo] = (), wide: bool) -> Table:
     """A rich table of a run's layers with their sum, then of the operators on the host, which the sum leaves out."""
-    total = _total(rows, "total on the machine" if host else "total")
+    total = LayerRow.total(rows, "total on the machine" if host else "total")
     sections = [map(_cells, rows), [_cells(total)]]
     if host:
         macs = sum(operator.macs for operator in host)
         sections += [map(_host_cells, host), [_host_cells(OperatorInfo("total on the host", "", "", "", macs))]]
-    return make_table(title, _LAYERS, sections, wide=wide)
+    return make_table(title, LayerRow.columns(), sections, wide=wide)
 
 
 def _host_cells(operator: OperatorInfo) -> list[str]:
-    return [operator.name, operator.op, f"{operator.macs:,}", "-", "-", "-", operator.unit, "-", "-", "-"]
+    known = {"name": operator.name, "op": operator.op, "macs": f"{operator.macs:,}", "bound": operator.unit}
+    return [known.get(one.name, "-") for one in dataclasses.fields(LayerRow)]
 
 
 def _cells(row: LayerRow) -> list[str]:
-    return [
-        *(row.name, row.op, f"{row.macs:,}", f"{row.cycles:,}", f"{row.hidden_cycles:,}"),
-        *(f"{row.utilization:.1%}", row.bound),
-        *(f"{number:,}" for number in (row.read_bytes, row.written_bytes, row.scalesim_cycles)),
-    ]
+    return [_cell(value) for value in dataclasses.astuple(row)]
 
 
-def _total(rows: list[LayerRow], name: str) -> LayerRow:
-    def total(field: str) -> int:
-        return sum(getattr(row, field) for row in rows)
-
-    peak = max((row.macs / row.utilization / (row.cycles + row.hidden_cycles) for row in rows if row.macs), default=0)
-    return LayerRow(
-        name,
-        "",
-        total("macs"),
-        total("cycles"),
-        total("hidden_cycles"),
-        total("macs") / (peak * total("cycles")) if peak else 0.0,
-        total("read_bytes"),
-        total("written_bytes"),
-        total("scalesim_cycles"),
-        "",
-    )
+def _cell(value: str | int | float) -> str:
+    """A share as a percentage, an integer with separators."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.1%}" if isinstance(value, float) else f"{value:,}"
 
 
 def to_json(value: Any) -> str:

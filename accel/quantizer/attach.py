@@ -12,7 +12,7 @@ from accel.quantized.builder import Parameters
 from accel.quantized.network import Network, Operator, Quantization, TensorInfo
 from accel.quantized.operators import OPERATORS
 from accel.quantized.recipes import affine_parameters
-from accel.quantizer.calibrate import Range
+from accel.quantizer.observers import Range
 from accel.quantizer.parameters import quantize_bias, quantize_weights, weight_scales
 from accel.quantizer.placement import real_tensors
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,96 +12,8 @@ from accel.errors import InputError, ModelError
 from accel.frontends.onnx.write import to_onnx
 from accel.network.windows import Shape
 from accel.quantized.network import Network
+from accel.quantizer.observers import Range, make_observer
 from accel.quantizer.placement import real_tensors
-
-Range = tuple[float, float]
-
-HISTOGRAM_BINS = 2**13
-
-
-class Observer(Protocol):
-    """Sees the values of one tensor, sample after sample, in constant memory."""
-
-    def update(self, values: NDArray[np.float32]) -> None:
-        """Take the values of one sample into account."""
-
-    def range(self) -> Range:
-        """Lower and upper limit to represent."""
-
-
-class MinMaxObserver:
-    """The smallest and largest value seen."""
-
-    def __init__(self) -> None:
-        self.low, self.high = np.inf, -np.inf
-
-    def update(self, values: NDArray[np.float32]) -> None:
-        """Widen the range to `values`."""
-        self.low = min(self.low, float(values.min()))
-        self.high = max(self.high, float(values.max()))
-
-    def range(self) -> Range:
-        """The smallest and largest value."""
-        return self.low, self.high
-
-
-class PercentileObserver(MinMaxObserver):
-    """The range that holds a percentage of all values, with the rest cut off in equal parts at both ends.
-
-    Parameters
-    ----------
-    percentile : float
-        In (50, 100].
-
-    Notes
-    -----
-    A histogram over ``[-limit, limit]``; when a value lies outside, `limit` doubles and pairs of bins merge, so that
-    counts stay exact. The resolution is ``2 * limit / HISTOGRAM_BINS``.
-    """
-
-    def __init__(self, percentile: float) -> None:
-        super().__init__()
-        if not 50 < percentile <= 100:
-            raise InputError(f"percentile must be in (50, 100], got {percentile!r}")
-        self.tail = (100 - percentile) / 200
-        self.limit = 0.0
-        self.counts = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
-
-    def update(self, values: NDArray[np.float32]) -> None:
-        """Count `values`, widening the histogram first if needed."""
-        super().update(values)
-        largest = float(np.abs(values).max())
-        if self.limit == 0:
-            self.limit = largest
-        while self.limit < largest:
-            self._double()
-        if self.limit > 0:
-            self.counts += np.histogram(values, HISTOGRAM_BINS, (-self.limit, self.limit))[0]
-        else:
-            self.counts[HISTOGRAM_BINS // 2] += values.size
-
-    def range(self) -> Range:
-        """Edges of the bins in which the tails end, never beyond the values seen."""
-        cumulative = np.cumsum(self.counts)
-        total = cumulative[-1]
-        edges = np.linspace(-self.limit, self.limit, HISTOGRAM_BINS + 1)
-        low = edges[np.searchsorted(cumulative, self.tail * total, side="right")]
-        high = edges[np.searchsorted(cumulative, (1 - self.tail) * total, side="left") + 1]
-        return max(float(low), self.low), min(float(high), self.high)
-
-    def _double(self) -> None:
-        pairs = self.counts.reshape(-1, 2).sum(axis=1)
-        self.counts = np.pad(pairs, HISTOGRAM_BINS // 4)
-        self.limit *= 2
-
-
-def make_observer(calibrator: str, percentile: float) -> Observer:
-    """The observer named `calibrator`: `minmax` or `percentile`."""
-    if calibrator == "minmax":
-        return MinMaxObserver()
-    if calibrator == "percentile":
-        return PercentileObserver(percentile)
-    raise InputError(f"calibrator must be 'minmax' or 'percentile', got {calibrator!r}")
 
 
 def calibrate(
@@ -115,7 +27,8 @@ def calibrate(
     samples : mapping of str to ndarray, or ndarray
         Real inputs by name, where there are several; the first axis counts samples, the others are the model's. They
         run one at a time.
-    calibrator : {"minmax", "percentile"}
+    calibrator : str
+        A name in `accel.quantizer.observers.OBSERVERS`.
     percentile : float
         For the calibrator of that name.
 

@@ -43,7 +43,8 @@ def quantize(
         Real samples of each input, first axis the sample; a single array if there is one input.
     mode : RequantMode or str
         Rounding of the integer network.
-    calibrator : {"minmax", "percentile"}
+    calibrator : str
+        A name in `accel.quantizer.observers.OBSERVERS`.
     percentile : float
         Share of the values that the range of a tensor holds, in (50, 100], for the calibrator of that name.
     name : str, optional

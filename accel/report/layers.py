@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +59,31 @@ class Timeline:
         return cls(starts[-1], *map(np.concatenate, stamps))
 
 
+class Column(NamedTuple):
+    """A column of a table.
+
+    Parameters
+    ----------
+    heading : str
+    is_text : bool
+        Left-aligned, and folded where the table is too wide; numbers are never cut.
+    only_wide : bool
+        Left out unless the table may be wider than 80 columns.
+    """
+
+    heading: str
+    is_text: bool = False
+    only_wide: bool = False
+
+
+def _column(heading: str, *, is_text: bool = False, only_wide: bool = False) -> Any:
+    """A field that reports show under `heading`."""
+    return field(metadata={"column": Column(heading, is_text, only_wide)})
+
+
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer of a run.
+    """One layer of a run; every field is a column of the table, in this order.
 
     Parameters
     ----------
@@ -72,25 +94,39 @@ class LayerRow:
         Cycles in which the depthwise engine worked for the layer while the array worked for another.
     utilization : float
         MACs per cycle, hidden or not, over the array's peak; 0 for layers without weights.
+    bound : str
+        Unit that the layer's own instructions occupy for most of its cycles: "array", "depthwise", "post", "load" or
+        "store"; "latency" if nothing is occupied for longer than any of them.
     read_bytes, written_bytes : int
         External memory traffic of its LOADs and STOREs.
     scalesim_cycles : int
         Weight-stationary cycles of SCALE-Sim (`scalesim_cycles`), 0 for layers without weights.
-    bound : str
-        Unit that the layer's own instructions occupy for most of its cycles: "array", "depthwise", "post", "load" or
-        "store"; "latency" if nothing is occupied for longer than any of them.
     """
 
-    name: str
-    op: str
-    macs: int
-    cycles: int
-    hidden_cycles: int
-    utilization: float
-    read_bytes: int
-    written_bytes: int
-    scalesim_cycles: int
-    bound: str
+    name: str = _column("layer", is_text=True)
+    op: str = _column("operator", is_text=True)
+    macs: int = _column("MACs")
+    cycles: int = _column("cycles")
+    hidden_cycles: int = _column("hidden", only_wide=True)
+    utilization: float = _column("utilization")
+    bound: str = _column("bound", is_text=True)
+    read_bytes: int = _column("read B", only_wide=True)
+    written_bytes: int = _column("written B", only_wide=True)
+    scalesim_cycles: int = _column("SCALE-Sim", only_wide=True)
+
+    @classmethod
+    def columns(cls) -> list[Column]:
+        """The columns of a table of layers."""
+        return [one.metadata["column"] for one in fields(cls)]
+
+    @classmethod
+    def total(cls, rows: Sequence[LayerRow], name: str) -> LayerRow:
+        """Sums of the numbers; the utilization is that of all cycles, texts but the name are empty."""
+        values = {one.name: sum(getattr(row, one.name) for row in rows) for one in fields(cls) if one.type == "int"}
+        peaks = (row.macs / row.utilization / (row.cycles + row.hidden_cycles) for row in rows if row.macs)
+        peak = max(peaks, default=0)
+        utilization = values["macs"] / (peak * values["cycles"]) if peak else 0.0
+        return cls(name=name, op="", bound="", utilization=utilization, **values)
 
 
 def scalesim_cycles(layer: LayerInfo, rows: int, cols: int) -> int:
@@ -245,10 +281,10 @@ def layer_rows(program: Program, run: Timed) -> list[LayerRow]:
                 cycles,
                 hidden,
                 layer.macs / ((cycles + hidden) * config.rows * config.cols) if cycles + hidden else 0.0,
+                bounds[i],
                 int(read[mine].sum()),
                 int(written[mine].sum()),
                 scalesim_cycles(layer, config.rows, config.cols),
-                bounds[i],
             )
         )
     return rows

@@ -378,7 +378,7 @@ def test_free_sizes_are_fixed_by_an_option() -> None:
             {},
             "calibration must have the inputs ('x',), got ('x', 'z')",
         ),
-        (normal(2, 4, 6, 9), {"calibrator": "kl"}, "calibrator must be 'minmax' or 'percentile', got 'kl'"),
+        (normal(2, 4, 6, 9), {"calibrator": "kl"}, "calibrator must be one of minmax, percentile, got 'kl'"),
         (
             normal(2, 4, 6, 9),
             {"calibrator": "percentile", "percentile": 0.99},

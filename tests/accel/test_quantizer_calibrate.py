@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from accel.quantizer.calibrate import HISTOGRAM_BINS, MinMaxObserver, PercentileObserver
+from accel.quantizer.observers import HISTOGRAM_BINS, MinMaxObserver, PercentileObserver
 
 
 def test_minmax_sees_everything() -> None:

@@ -195,7 +195,7 @@ def test_bound_by_hand(occupied: tuple[int, ...], bound: str) -> None:
     assert (row.cycles, row.bound) == (10, bound)
 
 
-ROW = LayerRow("conv[1/2] :smile:", "Conv2d", 1600, 150, 50, 0.5, 1000, 2000, 3000, "array")
+ROW = LayerRow("conv[1/2] :smile:", "Conv2d", 1600, 150, 50, 0.5, "array", 1000, 2000, 3000)
 
 
 def rendered(rows: list[LayerRow]) -> str:
@@ -205,7 +205,7 @@ def rendered(rows: list[LayerRow]) -> str:
 
 
 def test_table_has_totals_and_literal_names() -> None:
-    rows = [ROW, LayerRow("pool", "MaxPool2d", 0, 250, 0, 0.0, 0, 0, 0, "post")]
+    rows = [ROW, LayerRow("pool", "MaxPool2d", 0, 250, 0, 0.0, "post", 0, 0, 0)]
     assert [line.split() for line in rendered(rows).splitlines() if "%" in line] == [
         ["conv[1/2]", ":smile:", "Conv2d", "1,600", "150", "50", "50.0%", "array", "1,000", "2,000", "3,000"],
         ["pool", "MaxPool2d", "0", "250", "0", "0.0%", "post", "0", "0", "0"],

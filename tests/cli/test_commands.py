@@ -235,7 +235,7 @@ def test_verify_reports_what_was_compared(files: Path, monkeypatch: pytest.Monke
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     from accel.report.layers import LayerRow
 
-    console.print_layers([LayerRow("a[/b] :smile:", "Add", 0, 1, 0, 0.0, 0, 0, 0, "post")], "[bold]", wide=False)
+    console.print_layers([LayerRow("a[/b] :smile:", "Add", 0, 1, 0, 0.0, "post", 0, 0, 0)], "[bold]", wide=False)
     out = capsys.readouterr().out
     assert "a[/b] :smile:" in out
     assert "[bold]" in out

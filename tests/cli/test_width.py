@@ -17,8 +17,8 @@ from accel.demo.run import DemoResult
 from accel.report.layers import LayerRow
 
 LONG = "features/stage_3/block_2/expand/Conv2D;features/stage_3/block_2/expand/BiasAdd"
-BIG = LayerRow(LONG, "TransposeConv2d", 4_089_184_256_000, 1_015_808_123_456, 98_765_432, 0.999, 10**9, 10**9, 10**12,
-               "depthwise")  # fmt: skip
+BIG = LayerRow(LONG, "TransposeConv2d", 4_089_184_256_000, 1_015_808_123_456, 98_765_432, 0.999, "depthwise",
+               10**9, 10**9, 10**12)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
