@@ -17,11 +17,11 @@ from accel.quantized.weighted import (
     Linear,
     Weights,
     channel_scales,
-    read_twice,
     real_bias,
     scale_of_sums,
     sums,
 )
+from accel.quantized.wide_weights import repeat_channels
 
 
 def gemm(low: Lowering, op: Operator) -> Value:
@@ -64,8 +64,8 @@ def _product(low: Lowering, op: Operator, *, transposed: bool) -> Value:
     view = View((*x.view.factors[:-1], (channels,) if channels > 1 else ()), (*x.view.order[:outer],))
     view = View(view.factors, (*view.order, outer) if channels > 1 else view.order)
 
-    def emit(target: Target, values: NDArray[np.int8], twice: bool, fields: recipes.Fields) -> Integers:
-        name = read_twice(low, source, twice)
+    def emit(target: Target, values: NDArray[np.int8], count: int, fields: recipes.Fields) -> Integers:
+        name = repeat_channels(low.builder, source, count)
         if rows == 1:
             return Integers(
                 low.builder.emit(FullyConnected, [name], target.parameters, target.name, weight=values, **fields),

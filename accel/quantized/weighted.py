@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import ModelError
-from accel.network.nodes import Concat, Conv2d, TransposeConv2d
+from accel.network.nodes import Conv2d, TransposeConv2d
 from accel.network.windows import Shape
 from accel.quantized import recipes
 from accel.quantized.lowering import Lowering
 from accel.quantized.network import Operator, Quantization
 from accel.quantized.values import Integers, Sums, Target, Value
+from accel.quantized.wide_weights import int8_parts, repeat_channels
 from accel.quantized.window import window_of
 
 Weights = NDArray[np.int64]
-Emit = Callable[[Target, NDArray[np.int8], bool, recipes.Fields], Integers]
+Emit = Callable[[Target, NDArray[np.int8], int, recipes.Fields], Integers]
 LARGEST_WEIGHT = 127
 
 
@@ -41,7 +41,7 @@ class Linear:
         Scale of the input.
     groups : int
     emit : callable
-        Makes the node from the target, int8 weights, whether the input's channels are to be read twice, and the
+        Makes the node from the target, int8 weights, how often they read the input's channels (`int8_parts`), and the
         fields of the requantization.
     """
 
@@ -63,16 +63,12 @@ class Linear:
 
     def finish(self, target: Target, low: Lowering) -> Integers:
         """The node."""
-        first = np.clip(self.weight, -128, 127)
-        twice = not np.array_equal(first, self.weight)
-        if twice and self.groups != 1:
-            raise ModelError("weights minus their zero point must fit int8 in a grouped convolution")
-        values = np.concatenate([first, self.weight - first], axis=-1) if twice else first
+        values, count = int8_parts(self.weight)
         scales = np.float64(self.factor) * self.scale.astype(np.float64)
         exact = recipes.bias(self.bias, scales, low.mode) if self.exact is None else self.exact
         fields = recipes.weighted(self.factor, self.scale, target.parameters[0], low.mode)
         fields |= {"bias": exact} | recipes.clamp(target.limits, target.parameters, low.mode)
-        return self.emit(target, values.astype(np.int8), twice, fields)
+        return self.emit(target, values, count, fields)
 
 
 def sums(low: Lowering, shape: Shape, axis: int, linear: Linear) -> Sums:
@@ -121,14 +117,6 @@ def _fits_int32(integers: NDArray[np.int64]) -> bool:
     return bool(np.all(np.abs(integers) < 2**31))
 
 
-def read_twice(low: Lowering, name: str, twice: bool) -> str:
-    """The input, its channels given twice if the weights are in two parts."""
-    if not twice:
-        return name
-    axis = len(low.builder.shape(name)) - 1
-    return low.builder.emit(Concat, [name, name], low.builder.parameters(name), f"{name}_twice", axis=axis)
-
-
 def scale_of_sums(low: Lowering, op: Operator, x: Integers) -> float:
     """Factor of the weights' scales: the input's, or 1 for ConvInteger and MatMulInteger, whose sums are integers."""
     return 1.0 if op.kind.endswith("Integer") else low.parameters(x)[0]
@@ -151,10 +139,10 @@ def conv(low: Lowering, op: Operator) -> Value:
     scales = channel_scales(op, weight, 0, channels)
     bias, exact = real_bias(low, op, 2, np.float32(factor) * scales)
 
-    def emit(target: Target, values: NDArray[np.int8], twice: bool, fields: recipes.Fields) -> Integers:
+    def emit(target: Target, values: NDArray[np.int8], count: int, fields: recipes.Fields) -> Integers:
         name = low.builder.emit(
             Conv2d,
-            [read_twice(low, source, twice)],
+            [repeat_channels(low.builder, source, count, groups)],
             target.parameters,
             target.name,
             weight=values,
@@ -194,11 +182,11 @@ def conv_transpose(low: Lowering, op: Operator) -> Value:
     scales = channel_scales(op, weight, 1, channels)
     bias, exact = real_bias(low, op, 2, np.float32(factor) * scales)
 
-    def emit(target: Target, values: NDArray[np.int8], twice: bool, fields: recipes.Fields) -> Integers:
+    def emit(target: Target, values: NDArray[np.int8], count: int, fields: recipes.Fields) -> Integers:
         geometry = {"stride": window.stride, "padding": padding, "size": size}
         name = low.builder.emit(
             TransposeConv2d,
-            [read_twice(low, source, twice)],
+            [repeat_channels(low.builder, source, count)],
             target.parameters,
             target.name,
             weight=values,
@@ -249,7 +237,7 @@ def channel_affine(
     x = low.arranged(x, [*(n for n in x.view.order if n not in numbers), *numbers])
     source = low.builder.reshape(x.name, (1, 1, math.prod(x.shape) // channels, channels))
 
-    def emit(target: Target, values: NDArray[np.int8], twice: bool, fields: recipes.Fields) -> Integers:
+    def emit(target: Target, values: NDArray[np.int8], count: int, fields: recipes.Fields) -> Integers:
         name = low.builder.emit(
             Conv2d, [source], target.parameters, target.name, weight=values, groups=channels, **fields
         )

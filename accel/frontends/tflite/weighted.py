@@ -13,9 +13,10 @@ from accel.frontends.tflite.axes import Piece, graph_shape
 from accel.frontends.tflite.dilation import Dilated
 from accel.frontends.tflite.operation import Operation
 from accel.machine.numerics import RequantMode
-from accel.network.nodes import Conv2d, FullyConnected, Gather, Pair, Rearrange, TransposeConv2d
+from accel.network.nodes import Conv2d, FullyConnected, Pair, Rearrange, TransposeConv2d
 from accel.network.windows import Shape
 from accel.quantized import recipes
+from accel.quantized.wide_weights import int8_parts, repeat_channels
 
 
 def _linear(op: Operation, scales: NDArray[np.float32], source: int = 0) -> dict[str, Any]:
@@ -55,18 +56,9 @@ def _convolution(op: Operation, weight: NDArray[np.int64], scales: NDArray[np.fl
 
 
 def _split(op: Operation, value: str, weight: NDArray[np.int64], groups: int = 1) -> tuple[str, NDArray[np.int8]]:
-    """Weights that fit int8: where those less their zero point do not, the input's channels are read several times."""
-    parts, rest = list[NDArray[np.int8]](), weight
-    while not parts or np.any(rest):
-        parts.append(rest.clip(-128, 127).astype(np.int8))
-        rest = rest - parts[-1]
-    if len(parts) > 1:
-        shape, parameters = op.builder.shape(value), op.builder.parameters(value)
-        blocks = np.arange(shape[-1], dtype=np.int32).reshape(groups, 1, -1)
-        indices = np.broadcast_to(blocks, (groups, len(parts), blocks.shape[2])).reshape(-1)
-        axis, name = len(shape) - 1, f"{value}_repeated"
-        value = op.builder.emit(Gather, [value], parameters, name, axis=axis, indices=indices)
-    return value, np.concatenate(parts, axis=-1)
+    """Weights that fit int8, and the input whose channels they read, several times if needed."""
+    parts, count = int8_parts(weight)
+    return repeat_channels(op.builder, value, count, groups), parts
 
 
 def _window(op: Operation, kernel: Pair) -> dict[str, Any]:
