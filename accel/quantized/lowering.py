@@ -201,13 +201,12 @@ class Lowering:
         source = self.parameters(value.source)
         table = recipes.table(value.function, source, target.parameters, self.mode)
         name, view = value.source.name, value.source.view
-        if source == target.parameters and not np.any(np.diff(table.astype(np.int16)) < 0):
-            low, high = int(table[0]), int(table[-1])
+        low, high = int(table[0]), int(table[-1])
+        if source == target.parameters and np.array_equal(table, np.arange(-128, 128).clip(low, high)):
             if (low, high) == (-128, 127):
                 return value.source
-            if np.array_equal(table, np.clip(np.arange(-128, 128), low, high)):
-                fields = {"act_min": low, "act_max": high}
-                return Integers(self.builder.emit(Clamp, [name], target.parameters, target.name, **fields), view)
+            fields = {"act_min": low, "act_max": high}
+            return Integers(self.builder.emit(Clamp, [name], target.parameters, target.name, **fields), view)
         return Integers(self.builder.emit(Table, [name], target.parameters, target.name, table=table), view)
 
     def settle(self, op: Operator, name: str, value: Value) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 
 from accel.network.nodes import Gather, Pad, StridedSlice
 from accel.quantized import recipes
+from accel.quantized.builder import Parameters
 from accel.quantized.lowering import Lowering
 from accel.quantized.movement import in_order, in_shape, moved, spread, whole_axes
 from accel.quantized.network import Operator
-from accel.quantized.values import Integers, Value
+from accel.quantized.values import Integers, Real, Target, Value
 
 
 def _cut(low: Lowering, x: Integers, bounds: Sequence[tuple[int, int, int]], name: str) -> Integers:
@@ -123,8 +124,28 @@ def pad(low: Lowering, op: Operator) -> Value:
     number = low.constant(op, 2)
     value = float(op.attributes.get("value", 0.0) if number is None or not number.size else number.reshape(-1)[0])
     if mode == "constant":
-        return moved(low, op, lambda x: _bordered(low, x, ends, value, op.outputs[0]))
+        return _with_constant(low, op, ends, value)
     return moved(low, op, lambda x: _mirrored(low, op, x, ends, mode))
+
+
+def _with_constant(low: Lowering, op: Operator, ends: dict[int, tuple[int, int]], number: float) -> Value:
+    """A border of one number: at once if the input's integers hold it, else under the parameters of the result."""
+    x = low.value(op, 0)
+    if isinstance(x, Integers) and _holds(low.parameters(x), number, low):
+        return _bordered(low, x, ends, number, op.outputs[0])
+
+    def finish(target: Target) -> Integers:
+        inner = low.finished(x, target._replace(name=op.input(0)))
+        return _bordered(low, inner, ends, min(max(number, target.limits[0]), target.limits[1]), op.outputs[0])
+
+    return Real(low.network.shape(op, op.outputs[0]), finish)
+
+
+def _holds(parameters: Parameters, number: float, low: Lowering) -> bool:
+    """Whether integers of these parameters stand for a number, to the precision of float32."""
+    stored = recipes.quantize(np.array([number]), parameters, low.mode)
+    real = np.float32(parameters[0]) * np.float32(int(stored[0]) - parameters[1])
+    return bool(real == np.float32(number))
 
 
 def _bordered(low: Lowering, x: Integers, ends: dict[int, tuple[int, int]], value: float, name: str) -> Integers:

@@ -48,7 +48,7 @@ def attach(network: Network, ranges: Mapping[str, Range], mode: RequantMode) -> 
         for name in op.outputs:
             if name not in wanted:
                 continue
-            source = _kept_input(op, parameters)
+            source = _kept_input(network, op, parameters)
             if source is not None:
                 parameters[name] = parameters[source]
             elif op.kind in FIXED and mode is not RequantMode.FP32:
@@ -70,10 +70,12 @@ def quantized_tensors(network: Network) -> set[str]:
     return results | {name for name in network.inputs if network.tensors[name].dtype == "float32"}
 
 
-def _kept_input(op: Operator, parameters: Mapping[str, Quantization]) -> str | None:
-    """The input whose parameters the result of an operator takes over."""
+def _kept_input(network: Network, op: Operator, parameters: Mapping[str, Quantization]) -> str | None:
+    """The input whose parameters the result of an operator takes over; a border of a number has a range of its own."""
     row = OPERATORS.get(op.kind)
-    kept = row is not None and row.keeps_range and op.inputs[0] in parameters
+    border = network.value(op.input(2)) if op.kind == "Pad" else None
+    widens = bool(np.any(border)) if border is not None else bool(op.attributes.get("value", 0.0))
+    kept = row is not None and row.keeps_range and op.inputs[0] in parameters and not (op.kind == "Pad" and widens)
     return op.inputs[0] if kept else None
 
 
