@@ -75,11 +75,13 @@ def compile(model: Graph | str | os.PathLike[str], config: ArchConfig | str = "e
 
     Raises
     ------
-    CompileError, ConfigError, GraphError, ModelError
+    CompileError, ConfigError, GraphError, InputError, ModelError
         See `compiler.compile_graph`, `accel.load_config` and `accel.load_model`.
     """
     from compiler import compile_graph
 
+    if isinstance(model, Program):
+        raise InputError("model must be a graph or a path, got a program, which is compiled already")
     machine = as_config(config)
     return compile_graph(model if isinstance(model, Graph) else load_model(model), machine)
 

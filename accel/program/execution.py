@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.errors import InputError
 from accel.network.reference import run_node
 from accel.program.parts import Segment
 from accel.program.program import Program
@@ -35,10 +36,15 @@ class Execution:
     Raises
     ------
     InputError
-        A name, shape or type is not the program's.
+        `program` is none, or a name, shape or type is not the program's.
     """
 
     def __init__(self, program: Program, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> None:
+        if not isinstance(program, Program):
+            raise InputError(
+                f"program must be a Program, got {type(program).__name__}: "
+                "make one with `accel.compile` or `accel.load_program`"
+            )
         self.program = program
         self.memory: NDArray[np.uint8] = program.memory_image(inputs)
         self.host_seconds = 0.0

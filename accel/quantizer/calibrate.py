@@ -52,6 +52,8 @@ def calibrate(
     feeds = _feeds(network, samples)
     for values in _activations(network, feeds, names):
         for name, observer in observers.items():
+            if not values[name].size:
+                raise ModelError(f"activation {name!r} must hold numbers, got shape {values[name].shape}")
             if not np.all(np.isfinite(values[name])):
                 raise ModelError(f"activation {name!r} must be finite on every calibration sample")
             observer.update(values[name])
@@ -87,7 +89,7 @@ def _feeds(network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any])
         samples = {network.inputs[0]: next(iter(samples.values()))}
     if set(samples) != set(network.inputs):
         raise InputError(f"calibration must have the inputs {network.inputs!r}, got {tuple(samples)!r}")
-    feeds = {name: np.asarray(array, dtype=network.tensors[name].dtype) for name, array in samples.items()}
+    feeds = {name: _numbers(name, array, network.tensors[name].dtype) for name, array in samples.items()}
     for name, array in feeds.items():
         shape = _of_sample(network, name)
         if array.shape[1:] != shape or len(array) == 0:
@@ -97,6 +99,15 @@ def _feeds(network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any])
     if len({len(array) for array in feeds.values()}) != 1:
         raise InputError("calibration must have equally many samples of every input")
     return feeds
+
+
+def _numbers(name: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Samples as numbers of the input's type; infinite where they are too large for it."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"calibration of {name!r} must be real numbers, got {array.dtype}")
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, copy=False)
 
 
 def _of_sample(network: Network, name: str) -> Shape:

@@ -373,6 +373,9 @@ def test_free_sizes_are_fixed_by_an_option() -> None:
         (normal(2, 4, 6, 8), {}, "calibration of 'x' must have shape (samples, 4, 6, 9), got (2, 4, 6, 8)"),
         (normal(0, 4, 6, 9), {}, "calibration of 'x' must have shape (samples, 4, 6, 9), got (0, 4, 6, 9)"),
         (normal(2, 4, 6, 9) * np.nan, {}, "calibration of 'x' must be finite"),
+        (np.full((2, 4, 6, 9), 1e300), {}, "calibration of 'x' must be finite"),
+        (np.full((2, 4, 6, 9), "1"), {}, "calibration of 'x' must be real numbers, got <U1"),
+        (np.full((2, 4, 6, 9), 1j), {}, "calibration of 'x' must be real numbers, got complex128"),
         (
             {"x": normal(2, 4, 6, 9), "z": normal(2, 4, 6, 9)},
             {},
