@@ -1,7 +1,8 @@
 """A co-verification test as plain pytest: `python -m pytest examples/test_my_network.py`.
 
 `accel.verify` runs a program in the simulator and in the Verilog (compiled by Verilator) and raises an error at the
-first byte, cycle or stamp that differs. It needs pytest (`pip install -c constraints.txt -e '.[test]'`). Put a network of your own in place of the demo's.
+first byte, cycle or stamp that differs. Put a network of your own in place of the demo's. The test needs pytest:
+`pip install -c constraints.txt -e '.[test]'`.
 """
 
 from __future__ import annotations
