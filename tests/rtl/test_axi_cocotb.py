@@ -38,18 +38,18 @@ def run_cocotb(verilog: str, folder: Path) -> dict[str, bool]:
         sources=[folder / f"{TOP}.v"], hdl_toplevel=TOP, build_dir=folder / "build", build_args=["-g2005"],
         timescale=("1ns", "1ps"),
     )  # fmt: skip
-    here = Path(__file__).resolve().parent
+    tests = Path(__file__).resolve().parents[1]
     results = folder / "results.xml"
     with contextlib.suppress(SystemExit):  # the runner's way to say that a test failed
         simulator.test(
             hdl_toplevel=TOP,
-            test_module="cocotb_accelerator",
+            test_module="support.rtl.cocotb_accelerator",
             build_dir=folder / "build",
             test_dir=folder,
             results_xml=str(results),
             extra_env={
                 "ACCEL_COCOTB_FOLDER": str(folder),
-                "PYTHONPATH": os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")]),
+                "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]),
                 "COCOTB_LOG_LEVEL": "ERROR",
             },
         )
