@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,44 +11,40 @@ from accel.cli.console import echo_json, echo_lines
 from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, SHAPES, in_folder, output
 
 
-class CalibratorOption(click.Option):
-    """An option whose help lists the observers, which are imported only when the help is printed."""
+class QuantizeCommand(click.Command):
+    """A command whose options are the quantizer's settings; they are imported when it runs or prints its help."""
 
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The option and its help text."""
-        from accel.quantizer.observers import OBSERVERS
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Own parameters, and one for each setting."""
+        from accel.cli.settings import setting_options
 
-        self.help = f"Observer of the activations' ranges: {', '.join(OBSERVERS)}."
-        return super().get_help_record(ctx)
+        own = super().get_params(ctx)
+        return [*own[:-1], *setting_options(), own[-1]]
 
 
-@click.command()
+@click.command(cls=QuantizeCommand)
 @click.argument("model", type=FILE)
 @click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
 @output("Graph file to write.")
-@click.option("--mode", default="tflite", show_default=True, help="Requantization mode: tflite, single or fp32.")
-@click.option("--calibrator", cls=CalibratorOption, default="minmax", show_default=True)
-@click.option("--percentile", default=99.99, show_default=True, help="Share of values in a percentile range.")
+@click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
 @SHAPES
 @JSON
 def quantize(
     model: Path,
     calibration: Path,
     output: Path,
-    mode: str,
-    calibrator: str,
-    percentile: float,
+    settings_file: Path | None,
     shapes: dict[str, tuple[int, ...]],
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Quantize a float ONNX MODEL to an integer graph."""
     from accel.cli.arrays import read_arrays
+    from accel.cli.settings import merged
     from accel.network.graph_file import save_graph
     from accel.quantizer import quantize as quantize_model
 
-    graph = quantize_model(
-        model, read_arrays(calibration), mode=mode, calibrator=calibrator, percentile=percentile, shapes=shapes
-    )
+    graph = quantize_model(model, read_arrays(calibration), shapes=shapes, **merged(settings_file, options))
     save_graph(graph, output)
     tensors = (*graph.input_tensors, *graph.output_tensors)
     if as_json:

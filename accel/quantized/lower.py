@@ -69,6 +69,8 @@ def _translate(low: Lowering, operator: Operator, on_machine: ModelError | None)
     result: Value | Sequence[Value] = []
     if operator.kind not in OPERATORS:
         on_machine = operator.error(NOT_SUPPORTED)
+    elif operator.name in low.network.host:
+        on_machine = operator.error("operator is kept real")
     if on_machine is None:
         try:
             result = OPERATORS[operator.kind].lower(low, operator)

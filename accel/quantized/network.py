@@ -154,6 +154,8 @@ class Network:
         In the source's order.
     parameters : mapping of str to Quantization
         Of the tensors that are integers: none in a float network.
+    host : frozenset of str
+        Names of operators that the host computes, in real numbers, whatever the machine could do.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Network:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     parameters: Mapping[str, Quantization] = field(default_factory=dict)
+    host: frozenset[str] = frozenset()
 
     def value(self, name: str) -> NDArray[Any] | None:
         """The value of a constant; None for anything else."""

@@ -58,7 +58,7 @@ def attach(network: Network, ranges: Mapping[str, Range], mode: RequantMode) -> 
                 parameters[name] = Quantization.of(affine_parameters(limits, mode))
     result = replace(network, parameters=parameters)
     for op in network.operators:
-        if op.kind in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        if op.kind in ("Conv", "ConvTranspose", "Gemm", "MatMul") and op.name not in network.host:
             result = _with_weights(result, op, mode)
     return result
 

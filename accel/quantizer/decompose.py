@@ -50,7 +50,7 @@ def decompose(network: Network) -> Network:
     operators: list[Operator] = []
     constants: dict[str, TensorInfo] = {}
     for op in network.operators:
-        if op.kind not in DECOMPOSED:
+        if op.kind not in DECOMPOSED or op.name in network.host:
             operators.append(op)
             continue
         parts = Parts(network, op)

@@ -37,6 +37,9 @@ def fold(network: Network) -> Network:
     readers = network.readers()
     writers: dict[str, int] = {}
     for op in network.operators:
+        if op.name in network.host:
+            operators.append(op)
+            continue
         op = _as_normalization(network, _as_gemm(network, op), tensors)
         network = replace(network, tensors=tensors)
         place = next((writers[name] for name in op.inputs if name in writers), None)

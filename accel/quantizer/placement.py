@@ -41,7 +41,8 @@ def real_tensors(network: Network) -> set[str]:
         if name in network.outputs or not readers.get(name):
             continue
         same_table = name in roots and all(_root(network, reader, roots) == roots[name] for reader in readers[name])
-        if same_table or (op.kind in SUMS and _is_limited(readers[name])):
+        limited = op.kind in SUMS and op.name not in network.host and _is_limited(network, readers[name])
+        if same_table or limited:
             inside.add(name)
     return inside
 
@@ -50,13 +51,19 @@ def _stays_on_host(network: Network, op: Operator, readers: dict[str, list[Opera
     """Whether no result of an operator has to become integers: others of the host's read it, or the user."""
     if any(name in network.tensors and network.tensors[name].dtype != "float32" for name in op.outputs):
         return True
-    return op.kind not in OPERATORS and all(
-        reader.kind not in OPERATORS for name in op.outputs for reader in readers.get(name, [])
-    )
+    found = (reader for name in op.outputs for reader in readers.get(name, []))
+    return _is_host(network, op) and all(_is_host(network, reader) for reader in found)
+
+
+def _is_host(network: Network, op: Operator) -> bool:
+    """Whether the host computes an operator."""
+    return op.kind not in OPERATORS or op.name in network.host
 
 
 def _root(network: Network, op: Operator, roots: dict[str, str]) -> str | None:
     """The one tensor that the result of an operator is a function of."""
+    if op.name in network.host:
+        return None
     if op.kind in FUNCTIONS or op.kind in ("Relu", "Clip"):
         return roots.get(op.inputs[0], op.inputs[0])
     if op.kind == "PRelu":
@@ -70,6 +77,6 @@ def _root(network: Network, op: Operator, roots: dict[str, str]) -> str | None:
     return sources.pop() if len(sources) == 1 and numbers else None
 
 
-def _is_limited(readers: list[Operator]) -> bool:
-    """Whether the only reader of a result is a Relu or a Clip."""
-    return len(readers) == 1 and readers[0].kind in ("Relu", "Clip")
+def _is_limited(network: Network, readers: list[Operator]) -> bool:
+    """Whether the only reader of a result is a Relu or a Clip of the machine."""
+    return len(readers) == 1 and readers[0].kind in ("Relu", "Clip") and readers[0].name not in network.host

@@ -12,13 +12,14 @@ from accel.errors import ModelError
 from accel.frontends.model_file import ModelSource, naming
 from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import checked, read_onnx
-from accel.machine.numerics import RequantMode, requant_mode
+from accel.machine.numerics import requant_mode
 from accel.network.graph import Graph
 from accel.quantized.lower import lower
 from accel.quantized.network import Network
 from accel.quantized.operators import check_weights
 from accel.quantizer.attach import attach
 from accel.quantizer.calibrate import calibrate
+from accel.quantizer.config import QuantizationConfig, make_config
 from accel.quantizer.decompose import decompose
 from accel.quantizer.fold import fold
 
@@ -27,11 +28,9 @@ def quantize(
     model: ModelSource,
     calibration: Mapping[str, NDArray[Any]] | NDArray[Any],
     *,
-    mode: RequantMode | str = RequantMode.TFLITE,
-    calibrator: str = "minmax",
-    percentile: float = 99.99,
     name: str | None = None,
     shapes: Shapes | None = None,
+    **settings: Any,
 ) -> Graph:
     """Quantize a float ONNX model to int8.
 
@@ -41,44 +40,32 @@ def quantize(
         Float ONNX model, batch size free or 1.
     calibration : mapping of str to ndarray, or ndarray
         Real samples of each input, first axis the sample; a single array if there is one input.
-    mode : RequantMode or str
-        Rounding of the integer network.
-    calibrator : str
-        A name in `accel.quantizer.observers.OBSERVERS`.
-    percentile : float
-        Share of the values that the range of a tensor holds, in (50, 100], for the calibrator of that name.
     name : str, optional
         Name of the graph; that of the model by default.
     shapes : mapping of str to tuple of int, optional
         Sizes of inputs that the model leaves free, by name.
+    **settings
+        Fields of `accel.quantizer.config.QuantizationConfig`, as ``mode="fp32"`` or ``per_channel=False``.
 
     Returns
     -------
     Graph
-        Weights symmetric per output channel, activations affine per tensor.
 
     Raises
     ------
     ModelError
         The model is damaged or uses something that is not supported; the message names node and operator.
     InputError
-        The calibration data or an option does not fit.
+        The calibration data or a setting does not fit.
     """
-    rounding = requant_mode(mode)
+    config = make_config(settings)
     with naming(model):
-        network = quantize_network(
-            read_onnx(model, shapes), calibration, mode=rounding, calibrator=calibrator, percentile=percentile
-        )
-        return checked(lambda: lower(replace(network, name=name or network.name), rounding))
+        network = quantize_network(read_onnx(model, shapes), calibration, config)
+        return checked(lambda: lower(replace(network, name=name or network.name), requant_mode(config.mode)))
 
 
 def quantize_network(
-    network: Network,
-    calibration: Mapping[str, NDArray[Any]] | NDArray[Any],
-    *,
-    mode: RequantMode,
-    calibrator: str = "minmax",
-    percentile: float = 99.99,
+    network: Network, calibration: Mapping[str, NDArray[Any]] | NDArray[Any], config: QuantizationConfig
 ) -> Network:
     """The network with parameters; what `quantize` lowers, and `accel.frontends.onnx.write.to_onnx` writes as QDQ.
 
@@ -87,12 +74,14 @@ def quantize_network(
     ModelError
         The network has parameters already, or an operator that is not supported.
     InputError
-        The calibration data or an option does not fit.
+        The calibration data or a setting does not fit.
     """
     if network.parameters:
         raise ModelError("model must be a float model, got a quantized one: it needs no calibration, compile it")
-    network = checked(lambda: decompose(network))
+    config.check_used({op.name: op.kind for op in network.operators} | dict.fromkeys(network.inputs, "Input"))
+    real = frozenset(op.name for op in network.operators if config.keeps_float(op.name, op.kind))
+    network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
     folded = checked(lambda: fold(network))
-    ranges = calibrate(folded, calibration, calibrator, percentile)
-    return checked(lambda: attach(folded, ranges, mode))
+    ranges = calibrate(folded, calibration, config.calibrate_method, config.percentile)
+    return checked(lambda: attach(folded, ranges, requant_mode(config.mode)))

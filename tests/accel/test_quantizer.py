@@ -196,7 +196,7 @@ def test_calibration_of_one_input_may_have_any_name() -> None:
 def test_quantizing_twice_gives_equal_bytes() -> None:
     nodes, constants = MODELS["batch normalization"]
     model = onnx_model(nodes, constants, IMAGE)
-    first, second = (dump_graph(quantize(model, normal(8, 4, 6, 9), calibrator="percentile")) for _ in range(2))
+    first, second = (dump_graph(quantize(model, normal(8, 4, 6, 9), calibrate_method="percentile")) for _ in range(2))
     assert first == second
 
 
@@ -381,16 +381,20 @@ def test_free_sizes_are_fixed_by_an_option() -> None:
             {},
             "calibration must have the inputs ('x',), got ('x', 'z')",
         ),
-        (normal(2, 4, 6, 9), {"calibrator": "kl"}, "calibrator must be one of minmax, percentile, got 'kl'"),
         (
             normal(2, 4, 6, 9),
-            {"calibrator": "percentile", "percentile": 0.99},
+            {"calibrate_method": "mean"},
+            "calibrate_method must be one of minmax, percentile, got 'mean'",
+        ),
+        (
+            normal(2, 4, 6, 9),
+            {"calibrate_method": "percentile", "percentile": 0.99},
             "percentile must be in (50, 100], got 0.99",
         ),
         (
             normal(2, 4, 6, 9),
             {"mode": "exact"},
-            "requantization mode must be one of 'tflite', 'single', 'fp32', got 'exact'",
+            "mode must be one of tflite, single, fp32, got 'exact'",
         ),
     ],
 )

@@ -179,7 +179,7 @@ def test_quantize(files: Path) -> None:
     assert lines[0] == f"d.graph: {len(graph.nodes)} nodes, mode single"
     assert lines[1].startswith("  image: int8 (1, 8, 8, 1), scale ")
     arguments = ["quantize", str(data.model_path), "--calibration", "c.npy", "-o", "d.graph", "--json"]
-    facts = json.loads(success(*arguments, "--calibrator", "percentile", "--percentile", "99.9"))
+    facts = json.loads(success(*arguments, "--calibrate-method", "percentile", "--percentile", "99.9"))
     assert facts["nodes"] == len(graph.nodes)
     assert facts["tensors"]["image"]["shape"] == [1, 8, 8, 1]
 

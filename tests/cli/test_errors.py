@@ -166,10 +166,10 @@ def test_models_that_cannot_be_quantized_are_refused(files: Path) -> None:
         assert message.startswith(f"Error: {name}.onnx: model must be {problem}")
     assert error("quantize", model, "--calibration", "odd.npy", "-o", "g").startswith("Error: ")
     assert error("quantize", model, "--calibration", "none.npy", "-o", "g").startswith("Error: none.npy: ")
-    for option, value in (("--mode", "double"), ("--calibrator", "mean"), ("--percentile", "400")):
-        extra = ["--calibrator", "percentile"] if option == "--percentile" else []
+    for option, value in (("--mode", "double"), ("--calibrate-method", "mean"), ("--percentile", "400")):
+        extra = ["--calibrate-method", "percentile"] if option == "--percentile" else []
         message = error("quantize", model, "--calibration", "c.npy", "-o", "g", option, value, *extra)
-        assert f"{option[2:]} must be " in message
+        assert f"{option[2:].replace('-', '_')} must be " in message
         assert message.endswith((value, f"'{value}'", f"{value}.0"))
 
 

@@ -21,7 +21,7 @@ from accel.network.graph_file import dump_graph
 from accel.network.real import dequantize_output, quantize_input
 from accel.network.reference import run
 from accel.quantized.lower import lower
-from accel.quantizer import quantize, quantize_network
+from accel.quantizer import QuantizationConfig, quantize, quantize_network
 
 KINDS = {make.__name__: make for make in NETWORKS}
 
@@ -65,7 +65,7 @@ def test_quantized_network_is_written_and_read_back(kind: str) -> None:
     """A QDQ model of the quantized network gives the same graph, names included."""
     shape, rank, _ = NETWORKS[KINDS[kind]]
     network = read_onnx(model_of(KINDS[kind], shape, rank))
-    quantized = quantize_network(network, samples_of(shape, 4), mode=RequantMode.FP32)
+    quantized = quantize_network(network, samples_of(shape, 4), QuantizationConfig(mode="fp32"))
     data = to_onnx(quantized).SerializeToString()
     assert dump_graph(read_quantized_onnx(data)) == dump_graph(lower(quantized, RequantMode.FP32))
 

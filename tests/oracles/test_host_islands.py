@@ -16,12 +16,11 @@ from support.oracles.on_machine import simulated
 import accel
 from accel.frontends.onnx.reader import read_onnx, read_quantized_onnx
 from accel.frontends.onnx.write import to_onnx
-from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph
 from accel.network.nodes import HostOperator
 from accel.network.real import dequantize_output, quantize_input
 from accel.network.reference import run
-from accel.quantizer import quantize, quantize_network
+from accel.quantizer import QuantizationConfig, quantize, quantize_network
 
 SHAPE = (1, 4, 6, 6)
 
@@ -116,7 +115,7 @@ def test_network_with_an_island(kind: str, mode: str) -> None:
 def test_written_network_with_an_island_gives_what_the_runtime_gives(kind: str) -> None:
     w = writer()
     network = read_onnx(finished(w, NETWORKS[kind](w)))
-    data = to_onnx(quantize_network(network, samples(), mode=RequantMode.FP32)).SerializeToString()
+    data = to_onnx(quantize_network(network, samples(), QuantizationConfig(mode="fp32"))).SerializeToString()
     graph, x = read_quantized_onnx(data), samples()[:1]
     (computed,) = outputs_of(graph, x).values()
     expected = plain_session(data).run(None, {"x": x})[0]

@@ -1,0 +1,35 @@
+"""The quantizer's settings as options of the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from accel.quantizer.config import QuantizationConfig, read_settings
+
+
+def setting_options() -> list[click.Option]:
+    """An option for each setting but the overrides, which only a file holds; one that is not given is None or empty."""
+    return [_option(item) for item in dataclasses.fields(QuantizationConfig) if item.name != "overrides"]
+
+
+def merged(file: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a file, replaced by those that the command line gives."""
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    return (read_settings(file) if file else {}) | given
+
+
+def _option(item: dataclasses.Field[Any]) -> click.Option:
+    """The option for a field of the settings."""
+    flag, default = item.name.replace("_", "-"), item.default
+    help = item.metadata["help"]
+    if item.metadata["choices"]:
+        help += f": {', '.join(map(str, item.metadata['choices']))}"
+    if isinstance(default, tuple):
+        return click.Option([f"--{flag}"], multiple=True, help=f"{help}; repeat the option for several.")
+    shown = str(default).lower() if isinstance(default, bool) else default
+    name = f"--{flag}/--no-{flag}" if isinstance(default, bool) else f"--{flag}"
+    return click.Option([name], type=type(default), default=None, help=f"{help} (default: {shown}).")

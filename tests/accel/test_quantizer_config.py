@@ -1,0 +1,141 @@
+"""Settings of the quantizer: one record for the API, the command line and TOML files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.networks.float_models import onnx_model, run_float, run_graph
+
+from accel.errors import InputError
+from accel.network.nodes import Conv2d, HostOperator
+from accel.quantizer import QuantizationConfig, make_config, quantize
+from accel.quantizer.config import LayerConfig, read_settings
+from accel.quantizer.observers import OBSERVERS
+
+RNG = np.random.default_rng(1)
+W = RNG.normal(0, 0.4, (4, 4, 3, 3)).astype(np.float32)
+
+
+def test_defaults_hold_for_every_layer_and_later_overrides_win() -> None:
+    config = make_config(
+        {
+            "calibrate_method": "percentile",
+            "overrides": [
+                {"op_type": "Conv", "weight_bits": 4},
+                {"layer": "head/.*", "weight_bits": 8, "per_channel": False},
+            ],
+        }
+    )
+    assert config.layer("body/1", "Relu") == LayerConfig(calibrate_method="percentile")
+    assert config.layer("body/2", "Conv") == LayerConfig(calibrate_method="percentile", weight_bits=4)
+    assert config.layer("head/2", "Conv").weight_bits == 8
+    assert not config.layer("head/2", "Conv").per_channel
+    assert config.layer("ahead/2", "Conv").per_channel
+
+
+def test_file_holds_the_same_as_arguments(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'mode = "fp32"\nper_channel = false\nnodes_to_exclude = ["a[0-9]"]\n'
+        '[[overrides]]\nop_type = "Gemm"\nkeep_float = true\n'
+    )
+    config = make_config(read_settings(path))
+    assert config == QuantizationConfig(
+        mode="fp32",
+        per_channel=False,
+        nodes_to_exclude=("a[0-9]",),
+        overrides=({"op_type": "Gemm", "keep_float": True},),  # type: ignore[arg-type]
+    )
+    kept = [("a1", "Conv"), ("b", "Gemm"), ("a", "Conv"), ("a[0-9]", "Conv")]
+    assert [config.keeps_float(*layer) for layer in kept] == [True, True, False, True]
+
+
+def test_every_observer_can_be_chosen() -> None:
+    for name in OBSERVERS:
+        assert QuantizationConfig(calibrate_method=name).calibrate_method == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"calibrator": "minmax"}, "option must be one of calibrate_method, "),
+        ({"weight_bits": 5}, "weight_bits must be one of 4, 8, got 5"),
+        ({"weight_bits": True}, "weight_bits must be an integer, got True"),
+        ({"per_channel": 1}, "per_channel must be true or false, got 1"),
+        ({"mode": ["fp32"]}, "mode must be a string, got ['fp32']"),
+        ({"percentile": "99"}, "percentile must be a number, got '99'"),
+        ({"nodes_to_exclude": "conv"}, "nodes_to_exclude must be a list of strings, got 'conv'"),
+        ({"nodes_to_exclude": ["("]}, "layer '(' must be a name or a regular expression, got an error: "),
+        ({"prepare": ["magic"]}, "prepare must be one of equalize, bias_correction, adaround, got 'magic'"),
+        ({"overrides": {"layer": "a"}}, "overrides must be a list of tables, got {'layer': 'a'}"),
+        ({"overrides": ["a"]}, "override must be a table such as "),
+        ({"overrides": [{"weight_bits": 4}]}, "override must have the key 'layer' or 'op_type', got neither"),
+        ({"overrides": [{"layer": "a", "bits": 4}]}, "override must be one of calibrate_method, "),
+        ({"overrides": [{"layer": "a", "weight_bits": 3}]}, "weight_bits must be one of 4, 8, got 3"),
+        ({"overrides": [{"layer": 1}]}, "override's layer must be a string, got 1"),
+        ({"overrides": [{"layer": "a", "keep_float": 0}]}, "override's keep_float must be true or false, got 0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        make_config(settings)
+
+
+def test_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    with pytest.raises(InputError, match="must be a readable TOML file, got No such file"):
+        read_settings(path)
+    path.write_bytes(b"\xff= 1")
+    with pytest.raises(InputError, match="must be TOML, got "):
+        read_settings(path)
+
+
+def three_convolutions() -> bytes:
+    """CONV A, RELU B, CONV C, RELU D, CONV Y: each node is named after its output."""
+    pads = {"pads": [1, 1, 1, 1]}
+    nodes = [
+        ("Conv", ["x", "w"], "a", pads),
+        ("Relu", ["a"], "b", {}),
+        ("Conv", ["b", "w"], "c", pads),
+        ("Relu", ["c"], "d", {}),
+        ("Conv", ["d", "w"], "y", pads),
+    ]
+    return onnx_model(nodes, {"w": W}, (1, 4, 6, 6))
+
+
+@pytest.mark.parametrize(
+    ("settings", "host"),
+    [
+        ({"nodes_to_exclude": ["C"]}, ["Conv"]),
+        ({"nodes_to_exclude": ["[CD]"]}, ["Conv", "Relu"]),
+        ({"overrides": [{"layer": "C", "keep_float": True}]}, ["Conv"]),
+        ({"nodes_to_exclude": ["D"]}, ["Relu"]),
+        ({"op_types_to_exclude": ["Relu"]}, ["Relu", "Relu"]),
+    ],
+)
+def test_layer_that_stays_real_is_the_hosts(settings: dict[str, Any], host: list[str]) -> None:
+    model = three_convolutions()
+    samples = RNG.normal(size=(16, 4, 6, 6)).astype(np.float32)
+    graph = quantize(model, samples, **settings)
+    found = [node.op_type for node in graph.nodes if isinstance(node, HostOperator)]
+    assert [kind for kind in found if kind != "Transpose"] == host
+    assert sum(isinstance(node, Conv2d) for node in graph.nodes) == 3 - host.count("Conv")
+    expected, computed = run_float(model, samples[:1]), run_graph(graph, samples[:1])
+    assert np.linalg.norm(expected - computed) < 0.05 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nodes_to_exclude": ["no"]}, "nodes_to_exclude: 'no' must be the name of a layer"),
+        ({"op_types_to_exclude": ["Gemm"]}, "op_types_to_exclude: the network has no 'Gemm'"),
+        ({"overrides": [{"op_type": "Gemm", "weight_bits": 4}]}, "override of layer None, op_type 'Gemm' must select"),
+    ],
+)
+def test_choice_of_no_layer_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        quantize(three_convolutions(), np.ones((2, 4, 6, 6), np.float32), **settings)
