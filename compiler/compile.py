@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -19,6 +19,7 @@ from compiler.emit.records import Emission
 from compiler.lower.layers import Network, product_shape
 from compiler.lower.network import LoweredGraph, LoweredPart, lower_graph
 from compiler.lower.partition import Part, subgraph
+from compiler.lower.refusal import NoPlaceError
 from compiler.plan.plan import Plan
 from compiler.plan.planner import plan_network
 from compiler.schedule.listing import schedule_text
@@ -67,14 +68,28 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
     Raises
     ------
     CompileError
-        The machine lacks the graph's mode, or a layer fits in no tiling; the message names it, with the numbers.
+        The machine lacks the graph's mode, or external memory is too small.
+
+    Notes
+    -----
+    What fits in no tiling or in no instruction is the host's: `Program.operators` names it, with the numbers.
     """
     return compile_phases(graph, config).program
 
 
 def compile_phases(graph: Graph, config: ArchConfig) -> Compilation:
     """The same, with what each phase made."""
-    lowered = lower_graph(graph, config)
+    refused = dict[str, str]()
+    while True:
+        try:
+            return _compiled(graph, config, refused)
+        except NoPlaceError as error:
+            refused[error.operator] = error.reason
+
+
+def _compiled(graph: Graph, config: ArchConfig, refused: Mapping[str, str]) -> Compilation:
+    """All phases; NoPlaceError if the machine cannot compute another node than those of `refused`."""
+    lowered = lower_graph(graph, config, refused)
     plans = [plan_network(network, config) for network in lowered.networks]
     placement = place_values(zip(lowered.networks, plans, strict=True))
     constants, segments = Constants(placement.end), list[SegmentPhases]()

@@ -68,18 +68,21 @@ def compile_command(model: Path, config: str | None, output: Path, schedule: Pat
     from accel import api
     from accel.cli.phases import compiled_phases
     from accel.files import write_atomic
+    from accel.report.placement import host_share, operator_lines
 
     if schedule:
         phases = compiled_phases(model, config)
         write_atomic(schedule, phases.schedule_text().encode())
     program = phases.program if schedule else api.load_program(model, config)
     program.save(output)
+    host = host_share(program.operators)
     facts = {
         "program": str(output),
         "instructions": program.instruction_count,
         "constant_bytes": len(program.constants),
         "memory_bytes": program.memory_bytes,
         "fingerprint": program.config.fingerprint(),
+        "host": host,
     }
     if as_json:
         echo_json(facts)
@@ -88,7 +91,7 @@ def compile_command(model: Path, config: str | None, output: Path, schedule: Pat
         f"{output}: {program.instruction_count} instructions, {len(program.constants)} constant bytes, "
         f"{program.memory_bytes} bytes of memory, for {program.config.name}"
     )
-    echo_lines([text])
+    echo_lines([text, *([str(host), *operator_lines(host.operators)] if host.operators else [])])
 
 
 @click.command()

@@ -201,7 +201,8 @@ class Graph:
 
     def macs(self, node: Node) -> int:
         """Products of a weight and an input that `node` sums, padding included."""
-        return node.macs(*(self.tensors[name].shape for name in node.inputs))
+        names = (*node.inputs, *node.outputs) if isinstance(node, HostOperator) else node.inputs
+        return node.macs(*(self.tensors[name].shape for name in names))
 
     def initial_state(self) -> dict[str, NDArray[np.int8]]:
         """Inputs of the first run, besides the model's own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from accel.errors import CompileError
@@ -42,15 +43,24 @@ class LoweredGraph(NamedTuple):
         return [layer for network in self.networks for layer in network.layers]
 
 
-def lower_graph(graph: Graph, config: ArchConfig) -> LoweredGraph:
+def lower_graph(graph: Graph, config: ArchConfig, refused: Mapping[str, str] = MappingProxyType({})) -> LoweredGraph:
     """Cut a network into what machine and host compute by turns, and lower the machine's parts.
+
+    Parameters
+    ----------
+    graph : Graph
+    config : ArchConfig
+    refused : mapping of str to str
+        Names of nodes that were refused with a `NoPlaceError` before, and why: the host computes them.
 
     Raises
     ------
     CompileError
         The machine lacks the graph's requantization mode.
+    NoPlaceError
+        The machine cannot compute a node.
     """
-    why = host_reasons(graph)
+    why = host_reasons(graph, refused)
     while True:
         parts = [
             LoweredPart(part, lower(part.graph, config) if part.unit == MACHINE else None)
@@ -86,6 +96,8 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
     ------
     CompileError
         The machine lacks the graph's requantization mode.
+    NoPlaceError
+        It cannot compute a node.
     """
     if graph.mode not in config.requant_modes:
         raise CompileError(

@@ -31,9 +31,10 @@ class Part:
     graph: Graph
 
 
-def host_reasons(graph: Graph) -> dict[str, str]:
-    """Names of the nodes that the host computes, and why it does."""
+def host_reasons(graph: Graph, refused: Mapping[str, str]) -> dict[str, str]:
+    """Names of the nodes that the host computes, and why it does; `refused` are known to have no place elsewhere."""
     why = {node.name: f"no unit computes {node.label}" for node in graph.nodes if type(node) not in LOWERINGS}
+    why |= refused
     sources = {name: node.name for node in graph.nodes for name in node.outputs}
     for node in graph.nodes:
         if isinstance(node, Reshape) and sources.get(node.inputs[0]) in why:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from accel.errors import CompileError
 from accel.machine.config import ArchConfig
 from accel.machine.layout import Hwc, hwc
 from accel.machine.numerics import RequantMode
@@ -12,6 +11,7 @@ from accel.network.graph import Graph, Tensor
 from accel.network.nodes import Weighted
 from compiler.lower.layers import AnyLayer
 from compiler.lower.movement import Movement
+from compiler.lower.refusal import NoPlaceError
 
 
 @dataclass
@@ -37,12 +37,10 @@ class Scope:
         return self.graph.mode
 
     def mode_of(self, node: Weighted) -> RequantMode:
-        """The mode in which a node with weights requantizes; CompileError if the machine lacks it."""
+        """The mode in which a node with weights requantizes; NoPlaceError if the machine lacks it."""
         mode = RequantMode.SINGLE if node.single_rounding else self.mode
         if mode not in self.config.requant_modes:
-            raise CompileError(
-                f"{node.op} {node.name!r} needs requantization mode {str(mode)!r} in requant_modes of the config"
-            )
+            raise NoPlaceError(node.name, f"it needs {str(mode)!r} in requant_modes of the config")
         return mode
 
     def tensor(self, name: str) -> Tensor:

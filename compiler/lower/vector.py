@@ -6,7 +6,6 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from accel.errors import CompileError
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Reduce
 from accel.machine.layout import Hwc, hwc
@@ -26,7 +25,11 @@ from accel.network.nodes import (
 )
 from compiler.lower.geometry import Span, Tile, Window
 from compiler.lower.layers import IDENTITY, Operand, Record, Region, VectorLayer
+from compiler.lower.refusal import NoPlaceError
 from compiler.lower.scope import Scope
+
+LARGEST_MEAN = 2895
+"""Values of a mean in mode `tflite`."""
 
 Fields: TypeAlias = Callable[[Scope, Any], dict[str, Any]]
 """Fields that an operation sets in its layer."""
@@ -142,7 +145,9 @@ def _mean_regions(
         runs.append([(first, last, counts[first]) for first, last in pairwise(edges)])
     mode = integer_mode(node, config)
     return mode, tuple(
-        Region(Tile(y0, y1, x0, x1), mean_record(ny * nx, mode)) for y0, y1, ny in runs[0] for x0, x1, nx in runs[1]
+        Region(Tile(y0, y1, x0, x1), _mean_record(node, ny * nx, mode))
+        for y0, y1, ny in runs[0]
+        for x0, x1, nx in runs[1]
     )
 
 
@@ -151,16 +156,21 @@ def integer_mode(node: Node, config: ArchConfig, *preferred: RequantMode) -> Req
 
     Raises
     ------
-    CompileError
+    NoPlaceError
         The machine has neither.
     """
     integer = (RequantMode.SINGLE, RequantMode.TFLITE)
     for mode in (*(mode for mode in preferred if mode in integer), *integer):
         if mode in config.requant_modes:
             return mode
-    raise CompileError(
-        f"{node.op} {node.name!r} needs requantization mode 'single' or 'tflite' in requant_modes of the config"
-    )
+    raise NoPlaceError(node.name, "it needs 'single' or 'tflite' in requant_modes of the config")
+
+
+def _mean_record(node: Node, count: int, mode: RequantMode) -> Record:
+    """`mean_record` of a pool; NoPlaceError if windows of `count` taps are too large for the mode."""
+    if mode is RequantMode.TFLITE and count > LARGEST_MEAN:
+        raise NoPlaceError(node.name, f"an average over {count} taps needs 'single' in requant_modes of the config")
+    return mean_record(count, mode)
 
 
 def mean_record(count: int, mode: RequantMode) -> Record:
@@ -171,19 +181,11 @@ def mean_record(count: int, mode: RequantMode) -> Record:
     The multiplier is the smallest above 1 / count, so that a tie, positive or negative, falls just beyond one half and
     rounds away from zero; every other sum is at least 1 / (2 count) away from a tie, more than the excess (at most
     count^2 * 2^-24 with shift 0, 2^-23 with a normalised multiplier).
-
-    Raises
-    ------
-    CompileError
-        `tflite` rounds twice unless the shift is 0, which is exact up to a count of 2,895 only.
+    `tflite` rounds twice unless the shift is 0, which is exact up to a count of `LARGEST_MEAN` only.
     """
     if count == 1:
         return IDENTITY
     if mode is RequantMode.TFLITE:
-        if count > 2895:
-            raise CompileError(
-                f"average over {count} taps needs requantization mode 'single' in the config's requant_modes"
-            )
         return Record(0, (1 << 31) // count + 1, 0)
     exponent = (count - 1).bit_length() - 1
     return Record(0, (1 << (31 + exponent)) // count + 1, -exponent)

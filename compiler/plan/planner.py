@@ -16,9 +16,9 @@ from itertools import islice, product
 from types import MappingProxyType
 from typing import NamedTuple
 
-from accel.errors import CompileError
 from accel.machine.config import ArchConfig
 from compiler.lower.layers import ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network
+from compiler.lower.refusal import NoPlaceError
 from compiler.plan.allocate import Request, Scratchpad
 from compiler.plan.choices import NoRoom, NotBeside, Refusal, first_choices, may_trail
 from compiler.plan.pairs import Pairing, PairSite, cuts_of, place_pair
@@ -48,16 +48,16 @@ def plan_network(network: Network, config: ArchConfig) -> Plan:
 
     Raises
     ------
-    CompileError
+    NoPlaceError
         A layer does not fit even with nothing resident beside it; the message has the numbers.
     """
     path, refusal = walk(State(Task(network, config, first_choices(network, config)), Scratchpad.empty(config)))
     while refusal is not None:
         if isinstance(refusal, NoRoom) and not refusal.residents:
-            layer = network.layers[refusal.layer]
-            raise CompileError(
-                f"layer {layer.name!r} ({layer.op}): no tiling fits config {config.name!r}: the smallest needs "
-                f"{refusal.words} scratchpad words of {config.rows} bytes, the scratchpad has {config.spad_words}"
+            raise NoPlaceError(
+                network.layers[refusal.layer].name,
+                f"no tiling fits config {config.name!r}: the smallest needs {refusal.words} scratchpad words of "
+                f"{config.rows} bytes, the scratchpad has {config.spad_words}",
             )
         choices = path[-1].task.choices.without(refusal)
         settled = [state for state in path if len(state.plans) <= refusal.cause]

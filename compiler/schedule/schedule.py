@@ -11,12 +11,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from accel.errors import CompileError, EncodingError
+from accel.errors import EncodingError
 from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.isa import Instruction, Memory
 from compiler.emit.instructions import load_instructions, work_instructions
 from compiler.emit.keys import Key
 from compiler.emit.records import Emission, Load, Step
+from compiler.lower.refusal import NoPlaceError
 from compiler.schedule.block_cache import BlockCache
 from compiler.schedule.synchronize import Synchronizer
 
@@ -82,7 +83,7 @@ def schedule(emission: Emission, config: ArchConfig, names: Sequence[str]) -> Sc
 
     Raises
     ------
-    CompileError
+    NoPlaceError
         A block is larger than its memory, or a field of an instruction is too small; the message names the layer.
     """
     scheduler = _Scheduler(emission, config, names)
@@ -119,9 +120,8 @@ class _Scheduler:
         for key in step.needs:
             if not self._present(key) and not self._load(key, index, index, index):
                 load = self._loads[key]
-                raise CompileError(
-                    f"layer {self._names[step.layer]!r} needs {load.words} words of {load.memory.name} at once; "
-                    f"choose a config with more"
+                raise NoPlaceError(
+                    self._names[step.layer], f"it needs {load.words} words of {load.memory.name} at once"
                 )
         self._place(step, index, {key: self._address(key, index) for key in step.needs})
 
@@ -168,7 +168,7 @@ class _Scheduler:
                 else load_instructions(self._config, record, addresses[record.key])
             )
         except EncodingError as error:
-            raise CompileError(f"layer {self._names[layer]!r} is beyond the instruction set: {error}") from None
+            raise NoPlaceError(self._names[layer], f"it is beyond the instruction set: {error}") from None
         for instruction in instructions:
             self._synchronizer.add(instruction)
             self._layers.append(layer)

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from support.networks.host_graphs import float_head, float_softmax, top_k
 
 from accel.errors import GraphError, InputError
+from accel.machine.config import preset
 from accel.network.graph import Graph, Tensor
 from accel.network.graph_file import dump_graph, parse_graph
 from accel.network.nodes import Dequantize, HostOperator, Quantize
 from accel.network.reference import run
+from accel.report.placement import host_share
+from compiler import compile_graph
 
 RNG = np.random.default_rng(5)
 
@@ -168,3 +171,48 @@ def test_inputs_have_the_types_of_their_tensors() -> None:
     message = "input 'x' must be float32 of shape (1, 2), got int8 (1, 2); see quantize_input"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         run(float_head((1, 2), "tflite"), int8((1, 2)))
+
+
+# Products -------------------------------------------------------------------------------------------------------------
+
+PRODUCTS: dict[str, tuple[str, list[tuple[int, ...]], tuple[int, ...], dict[str, Any], int]] = {
+    "rows": ("MatMul", [(2, 3, 4), (4, 5)], (2, 3, 5), {}, 2 * 3 * 4 * 5),
+    "broadcast": ("MatMul", [(2, 1, 3, 4), (6, 4, 5)], (2, 6, 3, 5), {}, 12 * 3 * 4 * 5),
+    "vector": ("MatMul", [(4,), (4, 5)], (5,), {}, 4 * 5),
+    "gemm": ("Gemm", [(3, 4), (4, 5), (5,)], (3, 5), {}, 3 * 4 * 5),
+    "transposed": ("Gemm", [(4, 3), (5, 4)], (3, 5), {"transA": 1, "transB": 1}, 3 * 4 * 5),
+    "conv": ("Conv", [(1, 6, 9, 9), (8, 3, 3, 3)], (1, 8, 4, 4), {"group": 2}, 16 * 8 * 3 * 9),
+    "conv of a volume": ("Conv", [(1, 2, 5, 5, 5), (3, 2, 3, 3, 3)], (1, 3, 3, 3, 3), {}, 27 * 3 * 2 * 27),
+    "transposed conv": ("ConvTranspose", [(1, 6, 4, 4), (6, 5, 2, 2)], (1, 5, 8, 8), {}, 16 * 6 * 5 * 4),
+    "lstm": ("LSTM", [(7, 1, 5), (1, 24, 5), (1, 24, 6)], (7, 1, 1, 6), {}, 7 * 24 * (5 + 6)),
+    "both ways": ("GRU", [(7, 2, 5), (2, 18, 5), (2, 18, 6)], (7, 2, 2, 6), {}, 7 * 2 * 2 * 18 * (5 + 6)),
+    "einsum": ("Einsum", [(2, 3, 4), (2, 5, 4)], (2, 3, 5), {"equation": "bij, bkj -> bik"}, 2 * 3 * 4 * 5),
+    "attention": ("Attention", [(1, 2, 7, 4), (1, 2, 9, 4), (1, 2, 9, 3)], (1, 2, 7, 3), {}, 2 * 7 * 9 * (4 + 3)),
+    "no weights": ("Softmax", [(3, 4)], (3, 4), {}, 0),
+    "no matrix": ("MatMul", [(), ()], (), {}, 0),
+}
+"""Shapes of arguments, shape of the result, attributes, products counted by hand."""
+
+
+@pytest.mark.parametrize("case", PRODUCTS)
+def test_products_are_counted(case: str) -> None:
+    kind, given, result, attributes, expected = PRODUCTS[case]
+    names = [f"a{i}" for i in range(len(given))]
+    fields: dict[str, Any] = {"name": "n", "output": "y", "op_type": kind, "opset": 23, "attributes": attributes}
+    node = HostOperator(inputs=tuple(names), arguments=tuple(names), **fields)
+    assert node.macs(*given, result) == expected
+    weight = {"a1": np.zeros(given[1], np.float32)} if len(given) > 1 and kind != "Attention" else {}
+    rest = [name for name in names if name not in weight]
+    node = HostOperator(inputs=tuple(rest), arguments=tuple(names), constants=weight, **fields)
+    assert node.macs(*(s for name, s in zip(names, given, strict=True) if name in rest), result) == expected
+
+
+def test_the_share_of_the_host_counts_its_products() -> None:
+    x, y = Tensor("x", (1, 6), 1.0, 0, dtype="float32"), Tensor("y", (1, 5), 1.0, 0, dtype="float32")
+    node = HostOperator(
+        name="n", inputs=("x",), output="y", op_type="Gemm", opset=13, arguments=("x", "w"),
+        constants={"w": np.zeros((6, 5), np.float32)},
+    )  # fmt: skip
+    program = compile_graph(Graph("g", "tflite", {"x": x, "y": y}, (node,), ("x",), ("y",)), preset("tiny"))
+    share = host_share(program.operators)
+    assert (share.macs, share.share) == (30, 1.0)

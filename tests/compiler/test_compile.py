@@ -12,7 +12,7 @@ import pytest
 from support.machine.random_programs import random_config
 from support.networks.equality import assert_equal, is_equal
 from support.networks.random_graphs import random_graph
-from support.networks.small_networks import add, conv, fully_connected, network, pool, reshape, softmax, table
+from support.networks.small_networks import Layer, add, conv, fully_connected, network, pool, reshape, softmax, table
 
 from accel.errors import CompileError
 from accel.machine.config import ArchConfig, preset
@@ -279,38 +279,52 @@ def test_equal_graphs_give_equal_bytes() -> None:
 
 # Errors ---------------------------------------------------------------------------------------------------------------
 
-ERRORS: dict[str, tuple[Callable[[], Graph], ArchConfig]] = {
-    "config 'tiny' must have 'tflite' in requant_modes to run this graph, got single, fp32": (
-        lambda: network((1, 3, 3, 2), conv(2, (1, 1))),
-        replace(TINY, requant_modes=("single", "fp32")),
-    ),
-    "layer 'n0' (FullyConnected): no tiling fits config 'tiny': the smallest needs 15001 scratchpad words of 4 bytes, "
-    "the scratchpad has 8192": (lambda: network((1, 60000), fully_connected(2)), TINY),
-    "AveragePool2d 'n0' needs requantization mode 'single' or 'tflite' in requant_modes of the config": (
-        lambda: network((1, 3, 3, 2), pool(AveragePool2d, (2, 2), (1, 1)), mode="fp32"),
-        replace(TINY, requant_modes=("fp32",)),
-    ),
-    "average over 2896 taps needs requantization mode 'single' in the config's requant_modes": (
-        lambda: network((1, 181, 16, 2), pool(AveragePool2d, (181, 16), (1, 1))),
-        replace(TINY, requant_modes=("tflite",)),
-    ),
-    "layer 'n0' is beyond the instruction set: POST field ky_count must be an integer in 1..255, got 300": (
-        lambda: network((1, 300, 1, 2), pool(AveragePool2d, (300, 1), (1, 1))),
-        TINY,
-    ),
-    "layer 'n0' is beyond the instruction set: EXEC field x_start must be an integer in -128..127, got -200": (
-        lambda: network((1, 5, 6, 3), conv(2, (1, 1), padding=(0, 200, 0, 0))),
-        TINY,
-    ),
-}
 
-
-@pytest.mark.parametrize("message", ERRORS)
-def test_graphs_without_a_place_are_refused_with_numbers(message: str) -> None:
-    make, config = ERRORS[message]
+def test_machines_without_the_mode_are_refused() -> None:
     with pytest.raises(CompileError) as caught:
-        compile_graph(make(), config)
+        compile_graph(network((1, 3, 3, 2), conv(2, (1, 1))), replace(TINY, requant_modes=("single", "fp32")))
+    message = "config 'tiny' must have 'tflite' in requant_modes to run this graph, got single, fp32"
     assert str(caught.value) == message
+
+
+WITHOUT_A_PLACE: dict[str, tuple[Layer, tuple[int, ...], str, ArchConfig]] = {
+    "no tiling fits config 'tiny': the smallest needs 15001 scratchpad words of 4 bytes, the scratchpad has 8192": (
+        fully_connected(2), (1, 60000), "tflite", TINY,
+    ),
+    "it needs 'single' or 'tflite' in requant_modes of the config": (
+        pool(AveragePool2d, (2, 2), (1, 1)), (1, 3, 3, 2), "fp32", replace(TINY, requant_modes=("fp32",)),
+    ),
+    "it needs 'single' in requant_modes of the config": (
+        conv(2, (1, 1), single_rounding=True), (1, 3, 3, 2), "tflite", replace(TINY, requant_modes=("tflite",)),
+    ),
+    "an average over 2896 taps needs 'single' in requant_modes of the config": (
+        pool(AveragePool2d, (181, 16), (1, 1)), (1, 181, 16, 2), "tflite", replace(TINY, requant_modes=("tflite",)),
+    ),
+    "it is beyond the instruction set: POST field ky_count must be an integer in 1..255, got 300": (
+        pool(AveragePool2d, (300, 1), (1, 1)), (1, 300, 1, 2), "tflite", TINY,
+    ),
+    "it is beyond the instruction set: EXEC field x_start must be an integer in -128..127, got -200": (
+        conv(2, (1, 1), padding=(0, 200, 0, 0)), (1, 5, 6, 3), "tflite", TINY,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", WITHOUT_A_PLACE)
+def test_what_has_no_place_is_the_hosts_in_the_middle(reason: str) -> None:
+    layer, shape, mode, config = WITHOUT_A_PLACE[reason]
+    around = table() if len(shape) == 2 else conv(shape[-1], (1, 1))
+    graph = network(shape, around, layer, table(), mode=mode)
+    program = assert_equal(graph, config, np.random.default_rng(2), ("fast",))
+    assert {o.name: (o.unit, o.why) for o in program.operators}["n1"] == ("host", reason)
+    assert [segment.unit for segment in program.segments][-2:] == ["host", "machine"]
+
+
+def test_several_layers_may_have_no_place() -> None:
+    tall = pool(AveragePool2d, (300, 1), (1, 1), padding=(150, 0, 150, 0))
+    graph = network((1, 300, 1, 2), tall, conv(3, (1, 1)), tall, conv(2, (1, 1)))
+    program = assert_equal(graph, TINY, np.random.default_rng(2), ("fast", "stepped"))
+    assert [operator.unit for operator in program.operators] == ["host", "array", "host", "array"]
+    assert compile_graph(graph, TINY).to_bytes() == program.to_bytes()
 
 
 def test_memories_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.network.nodes.base import Node
+from accel.network.nodes.host_macs import COUNTS
 from accel.network.windows import Shape
 
 Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | NDArray[Any]
@@ -81,12 +81,14 @@ class HostOperator(Node):
         return self.output, *self.more_outputs
 
     def macs(self, *shapes: Shape) -> int:
-        """Products of a matrix product; other operators count as none."""
-        known = dict(zip(self.inputs, shapes, strict=True)) | {n: v.shape for n, v in self.constants.items()}
-        if self.op_type != "MatMul" or any(len(known[name]) < 2 for name in self.arguments):
+        """Products for the shapes of the inputs and outputs (`accel.network.nodes.host_macs`)."""
+        known = dict(zip((*self.inputs, *self.outputs), shapes, strict=True))
+        known |= {name: value.shape for name, value in self.constants.items()}
+        given = [known.get(name, ()) for name in self.arguments]
+        try:
+            return COUNTS[self.label](self.attributes, given, known[self.output]) if self.label in COUNTS else 0
+        except IndexError:
             return 0
-        (*left, rows, depth), (*right, _, columns) = (known[name] for name in self.arguments)
-        return math.prod(np.broadcast_shapes(tuple(left), tuple(right))) * rows * depth * columns
 
     def check(self) -> None:
         if not all(isinstance(text, str) for text in (self.domain, self.op_type, *self.arguments, *self.more_outputs)):
