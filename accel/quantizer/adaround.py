@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.quantized.network import Network, Operator, Quantization
-from accel.quantizer.reconstruct import LayerInputs, Stage, improve_layers, is_integer_layer, silent
+from accel.quantizer.reconstruct import LayerInputs, Stage, improve_layers, silent
 from accel.quantizer.rounding import Problem, Schedule, learn_rounding
 from accel.quantizer.rows import positions, rows_of, weight_matrices
 from accel.quantizer.runner import Values, in_parallel
@@ -35,13 +35,9 @@ def adaround(
 
     Parameters
     ----------
-    network : Network
-        With parameters.
-    samples : sequence of mapping of str to ndarray
-        Calibration inputs in the network's shapes.
+    network, samples, stage
+        As `improve_layers` takes them.
     schedule : Schedule, optional
-    stage : callable, optional
-        Announces progress.
 
     Returns
     -------
@@ -55,13 +51,12 @@ def adaround(
     nearest integers.
     Nagel et al. 2020, Up or Down? Adaptive Rounding for Post-Training Quantization, sections 3.3 and 4.
     """
-    layers = [op for op in network.operators if is_integer_layer(network, op)]
     plan = schedule or Schedule()
 
     def improve(network: Network, op: Operator, inputs: LayerInputs) -> Network:
         return _rounded(network, op, inputs, plan)
 
-    return improve_layers(network, samples, improve, stage("AdaRound", len(layers)))
+    return improve_layers(network, samples, improve, "AdaRound", stage)
 
 
 def _rounded(network: Network, op: Operator, inputs: LayerInputs, schedule: Schedule) -> Network:

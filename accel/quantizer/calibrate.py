@@ -49,7 +49,7 @@ def calibrate(
     names = list(dict.fromkeys([*inputs, *results]))
     observers = {name: make_observer(calibrator, percentile) for name in names}
     counts = dict.fromkeys(names, 0)
-    feeds = _feeds(network, samples)
+    feeds = checked_arrays(network, samples)
     for values in _activations(network, feeds, names):
         for name, observer in observers.items():
             if not values[name].size:
@@ -79,7 +79,9 @@ def widened(limits: Range, count: int) -> Range:
     return low - margin * (low < 0), high + margin * (high > 0)
 
 
-def _feeds(network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+def checked_arrays(
+    network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any]
+) -> dict[str, NDArray[np.float32]]:
     """The samples of every input by name, checked."""
     if not isinstance(samples, Mapping):
         if len(network.inputs) != 1:

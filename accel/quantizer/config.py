@@ -119,6 +119,7 @@ class QuantizationConfig(LayerConfig):
 
     mode: str = _option("tflite", "How sums are rounded to int8", REQUANT_MODES)
     prepare: tuple[str, ...] = _option((), "Steps that change weights and biases before their rounding", PREPARATION)
+    adaround_steps: int = _option(1000, "steps of AdaRound for each layer")
     seed: int = _option(0, "Seed of what is drawn at random")
     nodes_to_exclude: tuple[str, ...] = _option((), "Layers that stay real, by name or regular expression")
     op_types_to_exclude: tuple[str, ...] = _option((), "Kinds of operators that stay real")
@@ -126,6 +127,8 @@ class QuantizationConfig(LayerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.adaround_steps < 1:
+            raise InputError(f"adaround_steps must be at least 1, got {self.adaround_steps!r}")
         for pattern in self.nodes_to_exclude:
             _check_pattern(pattern)
 

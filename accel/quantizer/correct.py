@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accel.machine.numerics import RequantMode
 from accel.quantized.network import Network, Operator, TensorInfo
 from accel.quantizer.parameters import quantize_bias
-from accel.quantizer.reconstruct import LayerInputs, Stage, improve_layers, is_integer_layer, silent
+from accel.quantizer.reconstruct import LayerInputs, Stage, improve_layers, silent
 from accel.quantizer.runner import Runner, Values, in_parallel
 
 
@@ -20,14 +20,10 @@ def correct_biases(network: Network, samples: Sequence[Values], mode: RequantMod
 
     Parameters
     ----------
-    network : Network
-        With parameters.
-    samples : sequence of mapping of str to ndarray
-        Calibration inputs in the network's shapes.
+    network, samples, stage
+        As `improve_layers` takes them.
     mode : RequantMode
         Rounding of the biases.
-    stage : callable, optional
-        Announces progress.
 
     Notes
     -----
@@ -36,12 +32,11 @@ def correct_biases(network: Network, samples: Sequence[Values], mode: RequantMod
     Nagel et al. 2019, Data-Free Quantization Through Weight Equalization and Bias Correction, section 4.2 and
     appendix D: the empirical form. A layer without a bias gets one.
     """
-    layers = [op for op in network.operators if is_integer_layer(network, op)]
 
     def improve(network: Network, op: Operator, inputs: LayerInputs) -> Network:
         return _corrected(network, op, inputs, mode)
 
-    return improve_layers(network, samples, improve, stage("bias correction", len(layers)))
+    return improve_layers(network, samples, improve, "bias correction", stage)
 
 
 def _corrected(network: Network, op: Operator, inputs: LayerInputs, mode: RequantMode) -> Network:

@@ -18,10 +18,11 @@ from accel.quantized.lower import lower
 from accel.quantized.network import Network
 from accel.quantized.operators import check_weights
 from accel.quantizer.attach import attach
-from accel.quantizer.calibrate import calibrate
+from accel.quantizer.calibrate import calibrate, checked_arrays
 from accel.quantizer.config import QuantizationConfig, make_config
 from accel.quantizer.decompose import decompose
 from accel.quantizer.fold import fold
+from accel.quantizer.prepare import after_weights, before_ranges, feeds_of
 
 
 def quantize(
@@ -82,6 +83,9 @@ def quantize_network(
     real = frozenset(op.name for op in network.operators if config.keeps_float(op.name, op.kind))
     network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
-    folded = checked(lambda: fold(network))
+    folded = checked(lambda: before_ranges(fold(network), config))
     ranges = calibrate(folded, calibration, config.calibrate_method, config.percentile)
-    return checked(lambda: attach(folded, ranges, requant_mode(config.mode)))
+    quantized = checked(lambda: attach(folded, ranges, requant_mode(config.mode)))
+    if not {"adaround", "bias_correction"} & set(config.prepare):
+        return quantized
+    return after_weights(quantized, feeds_of(quantized, checked_arrays(folded, calibration)), config)

@@ -36,7 +36,7 @@ Improve: TypeAlias = Callable[[Network, Operator, LayerInputs], Network]
 
 
 def improve_layers(
-    network: Network, samples: Sequence[Values], improve: Improve, advance: Callable[[], None]
+    network: Network, samples: Sequence[Values], improve: Improve, task: str, stage: Stage = silent
 ) -> Network:
     """Improve every layer with integer weights in order.
 
@@ -47,8 +47,9 @@ def improve_layers(
     samples : sequence of mapping of str to ndarray
         Calibration inputs in the network's shapes; only as many are used as `STATE_BYTES` hold.
     improve : callable
-    advance : callable
-        Called after each layer.
+    task : str
+        What `stage` announces.
+    stage : callable, optional
 
     Notes
     -----
@@ -57,6 +58,7 @@ def improve_layers(
     samples = samples[: held_samples(network)]
     real, quantized = Prefix(samples), Prefix(samples)
     floating = replace(network, parameters={})
+    advance = stage(task, sum(is_integer_layer(network, op) for op in network.operators))
     for place, op in enumerate(network.operators):
         if not is_integer_layer(network, op):
             continue

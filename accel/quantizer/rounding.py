@@ -23,8 +23,8 @@ class Schedule(NamedTuple):
         Steps of Adam for each layer.
     batch : int
         Rows of a layer's input for each step.
-    rate : float
-        Adam's rate.
+    travel : float
+        How far all steps together may move a free variable: Adam's rate is ``travel / steps``.
     pull : float
         Weight of the term that pulls each decision to 0 or 1; 1 is the whole error of rounding to nearest, shared
         evenly by the weights.
@@ -38,7 +38,7 @@ class Schedule(NamedTuple):
 
     steps: int = 1000
     batch: int = 256
-    rate: float = 1e-2
+    travel: float = 10.0
     pull: float = 30.0
     start: float = 20.0
     end: float = 2.0
@@ -122,7 +122,7 @@ def learn_rounding(problem: Problem, schedule: Schedule) -> NDArray[np.int64]:
         rows, target = batches[step % len(batches)]
         gradient = _gradient(problem, down + up, rows, target) * np.float32(unit / rows.shape[1])
         gradient += _pull(up, step / schedule.steps, schedule)
-        decisions.move(gradient * slope, schedule.rate)
+        decisions.move(gradient * slope, schedule.travel / schedule.steps)
     up, _ = decisions.values()
     learned = np.clip(down + (up >= 0.5), -problem.largest, problem.largest)
     best = learned if _error(problem, learned) < error else nearest

@@ -52,7 +52,9 @@ class Runner:
         options.log_severity_level = 3
         model = _of_any_opset(to_onnx(_with_real_constants(replace(network, outputs=self.outputs))))
         try:
-            self._session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:
             raise ModelError(f"model must run in ONNX Runtime: {error}") from error
 
