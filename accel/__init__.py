@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from accel.analysis import Analysis, analyze
     from accel.api import RunResult, compile, load, load_program, run, verilog
     from accel.coverify import Verification, VerificationError, verify
     from accel.errors import AccelError
@@ -24,12 +25,14 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "AccelError": "accel.errors",
+    "Analysis": "accel.analysis",
     "ArchConfig": "accel.machine.config",
     "Graph": "accel.network.graph",
     "Program": "accel.program.program",
     "RunResult": "accel.api",
     "Verification": "accel.coverify",
     "VerificationError": "accel.coverify",
+    "analyze": "accel.analysis",
     "compile": "accel.api",
     "dequantize_output": "accel.network.real",
     "load": "accel.api",
@@ -48,12 +51,14 @@ _EXPORTS = {
 
 __all__ = [
     "AccelError",
+    "Analysis",
     "ArchConfig",
     "Graph",
     "Program",
     "RunResult",
     "Verification",
     "VerificationError",
+    "analyze",
     "compile",
     "dequantize_output",
     "load",

@@ -8,21 +8,21 @@ from typing import Any
 import click
 
 from accel.cli.console import echo_json, echo_lines
-from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL, MODEL_CONFIG, SHAPES, in_folder, output
+from accel.cli.options import (
+    CONFIG,
+    FILE,
+    FOLDER,
+    JSON,
+    MODEL,
+    MODEL_CONFIG,
+    SHAPES,
+    SettingsCommand,
+    in_folder,
+    output,
+)
 
 
-class QuantizeCommand(click.Command):
-    """A command whose options are the quantizer's settings; they are imported when it runs or prints its help."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Own parameters, and one for each setting."""
-        from accel.cli.settings import setting_options
-
-        own = super().get_params(ctx)
-        return [*own[:-1], *setting_options(), own[-1]]
-
-
-@click.command(cls=QuantizeCommand)
+@click.command(cls=SettingsCommand)
 @click.argument("model", type=FILE)
 @click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
 @output("Graph file to write.")

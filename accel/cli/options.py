@@ -49,3 +49,14 @@ def in_folder(ctx: click.Context, parameter: click.Parameter, path: Path | None)
     if path and not path.parent.is_dir():
         raise InputError(f"{path}: its folder does not exist")
     return path
+
+
+class SettingsCommand(click.Command):
+    """A command whose options are the quantizer's settings; they are imported when it runs or prints its help."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Own parameters, and one for each setting."""
+        from accel.cli.settings import setting_options
+
+        own = super().get_params(ctx)
+        return [*own[:-1], *setting_options(), own[-1]]

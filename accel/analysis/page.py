@@ -1,0 +1,171 @@
+"""The analysis as one HTML page that needs nothing else: tables, advice, and a histogram of every range."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accel.analysis.analyze import Analysis, LayerAnalysis
+from accel.analysis.statistics import SMALL, Histogram
+from accel.errors import ToolError
+from accel.quantizer.reconstruct import Stage, silent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; color: #222; }
+table { border-collapse: collapse; font-size: 13px; } th, td { padding: 2px 8px; text-align: right; }
+th { border-bottom: 1px solid #999; } td:first-child, th:first-child { text-align: left; }
+tr.bad { background: #fdecea; }
+svg { width: 100%; height: auto; } h2 { margin-top: 2em; } h3 { margin-bottom: 0; } .note { color: #666; }
+"""
+VALUES, RANGE = "#4c72b0", "#55a868"
+
+
+def to_html(analysis: Analysis, stage: Stage = silent) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    stage : callable, optional
+        Announces progress.
+
+    Raises
+    ------
+    ToolError
+        matplotlib is not installed.
+    """
+    check_library()
+    title = f"{escape(analysis.name)}: {analysis.sqnr:.1f} dB end to end"
+    advance, parts = stage("draw", len(analysis.layers)), []
+    for layer in analysis.layers:
+        parts.append(_section(layer))
+        advance()
+    claim = (
+        f"{analysis.small_weights:.1%} of the weights lie within {SMALL:g}; "
+        f"in every layer, 99 % lie within {analysis.percentile_99:.3g}."
+    )
+    return "\n".join(
+        [
+            f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
+            f"<style>{STYLE}</style></head><body><h1>{title}</h1>",
+            f"<p>Signal to quantization noise at the outputs, on {analysis.samples} samples. {claim}</p>",
+            _advice(analysis),
+            _svg(_overview(analysis.layers)),
+            _table(analysis.layers),
+            "<h2>Histograms and ranges</h2>",
+            '<p class="note">Counts are logarithmic. The green band is the range that the integers hold. '
+            "With a weight scale per channel it is the widest channel's; dotted lines are the narrowest channel's.</p>",
+            *parts,
+            "</body></html>\n",
+        ]
+    )
+
+
+def check_library() -> None:
+    """Raise `ToolError` unless pages can be drawn."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise ToolError("the HTML page needs matplotlib, which is not installed: pip install 'accel[plot]'")
+
+
+def _advice(analysis: Analysis) -> str:
+    if not analysis.suspicious:
+        return "<p>No layer stands out.</p>"
+    lines = [f"<li><b>{escape(one.name)}</b>: {escape('; '.join(one.advice))}</li>" for one in analysis.suspicious]
+    return f"<h2>Suspicious layers</h2><ul>{''.join(lines)}</ul>"
+
+
+def _table(layers: Sequence[LayerAnalysis]) -> str:
+    """All figures."""
+    heads = (
+        "layer", "operator", "weights dB", "values dB", "so far dB", "only this quantized dB", "only this float dB",
+        "clipped", "unused integers", "weight spread", "value spread",
+    )  # fmt: skip
+    rows = []
+    for one in layers:
+        w, a = one.weights, one.activations
+        cells = [
+            escape(one.name), escape(one.kind), f"{w.sqnr:.1f}" if w else "", f"{a.sqnr:.1f}" if a else "",
+            f"{a.sqnr_so_far:.1f}" if a else "", f"{one.only_quantized:.1f}", f"{one.only_float:.1f}",
+            f"{a.clipped:.2%}" if a else "", f"{a.dead_codes:.0%}" if a else "", f"{w.spread:.1f}" if w else "",
+            f"{a.spread:.1f}" if a else "",
+        ]  # fmt: skip
+        style = ' class="bad"' if one.advice else ""
+        rows.append(f"<tr{style}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    return f"<h2>Layers</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
+
+
+def _section(layer: LayerAnalysis) -> str:
+    """Histograms of one layer."""
+    figure = _figure(10, 2.0)
+    figure.subplots_adjust(left=0.05, right=0.98, top=0.88, bottom=0.12, wspace=0.12)
+    places = figure.subplots(1, 2)
+    if layer.weights is not None:
+        w = layer.weights
+        _histogram(places[0], f"weights, {w.bits} bits, {w.sqnr:.1f} dB", w.histogram, (-w.high, w.high))
+        for limit in (-w.low, w.low) if w.scales > 1 else ():
+            places[0].axvline(limit, color=RANGE, linestyle=":")
+    else:
+        places[0].axis("off")
+    if layer.activations is not None:
+        a = layer.activations
+        text = f"values {a.seen_low:.3g} to {a.seen_high:.3g}, {a.sqnr:.1f} dB, {a.clipped:.2%} clipped"
+        _histogram(places[1], text, a.histogram, (a.low, a.high))
+    else:
+        places[1].axis("off")
+    return f"<h3>{escape(layer.name)} <span class='note'>{escape(layer.kind)}</span></h3>{_svg(figure)}"
+
+
+def _histogram(axes: Axes, title: str, histogram: Histogram, limits: tuple[float, float]) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    edges = np.linspace(histogram.low, histogram.high, len(histogram.counts) + 1)
+    axes.axvspan(*limits, color=RANGE, alpha=0.2, linewidth=0)
+    axes.stairs(np.maximum(histogram.counts, 0.5), edges, baseline=0.5, fill=True, color=VALUES)
+    axes.set_yscale("log")
+    axes.minorticks_off()
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(LogLocator(numticks=4))
+    axes.set_title(title, fontsize=9)
+    axes.tick_params(labelsize=7)
+
+
+def _overview(layers: Sequence[LayerAnalysis]) -> Figure:
+    """The noise of every layer alone."""
+    height = 1.2 + 0.18 * len(layers)
+    figure = _figure(10, height)
+    figure.subplots_adjust(left=0.3, right=0.98, top=1 - 0.1 / height, bottom=0.6 / height)
+    axes = figure.subplots()
+    names = [one.name if len(one.name) <= 40 else f"...{one.name[-37:]}" for one in layers]
+    axes.barh(range(len(layers)), [one.noise for one in layers], color=VALUES)
+    axes.set_yticks(range(len(layers)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("noise at the outputs with only this layer quantized, over that of the average layer", fontsize=8)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+def _svg(figure: Any) -> str:
+    """A figure as SVG, the same bytes each time."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "accel", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,75 @@
+"""Commands that measure quantization: analyze."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from accel.cli.console import echo_json, echo_lines, print_table, progress
+from accel.cli.options import FILE, JSON, SHAPES, WIDE, SettingsCommand, output
+
+if TYPE_CHECKING:
+    from accel.analysis import Analysis
+
+
+@click.command(cls=SettingsCommand)
+@click.argument("model", type=FILE)
+@click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
+@output("Page to write: HTML with histograms and ranges.", required=False)
+@click.option("--samples", default=16, show_default=True, help="Calibration samples to measure on.")
+@click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
+@SHAPES
+@WIDE
+@JSON
+def analyze(
+    model: Path,
+    calibration: Path,
+    output: Path | None,
+    samples: int,
+    settings_file: Path | None,
+    shapes: dict[str, tuple[int, ...]],
+    wide: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say what quantizing each layer of a float ONNX MODEL costs, and what to do about it."""
+    from accel.analysis import analyze as analyze_model
+    from accel.analysis.page import check_library, to_html
+    from accel.cli.arrays import read_arrays
+    from accel.cli.settings import merged
+    from accel.files import write_atomic
+
+    if output:
+        check_library()
+    settings = merged(settings_file, options)
+    data = read_arrays(calibration)
+    with progress() as stage:
+        analysis = analyze_model(model, data, samples=samples, shapes=shapes, stage=stage, **settings)
+        if output:
+            write_atomic(output, to_html(analysis, stage).encode())
+    if as_json:
+        echo_json(analysis)
+        return
+    _print_analysis(analysis, model.name, wide=wide)
+    if output:
+        echo_lines([f"{output}: histograms of {len(analysis.layers)} layers"])
+
+
+def _print_analysis(analysis: Analysis, name: str, *, wide: bool) -> None:
+    """The table, the claim about small weights, and the advice."""
+    from accel.cli.analysis_tables import analysis_table
+
+    print_table(analysis_table(analysis, name, wide=wide), wide=wide)
+    echo_lines(
+        [
+            f"{analysis.small_weights:.1%} of all weights lie within 0.1; in every layer, 99 % of them lie within "
+            f"{analysis.percentile_99:.3g}"
+        ]
+    )
+    advice = [f"{one.name}: {text}" for one in analysis.suspicious for text in one.advice]
+    echo_lines(advice or ["no layer stands out"])
+
+
+COMMANDS = (analyze,)

@@ -1,0 +1,53 @@
+"""Commands that measure: analyze."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.cli.invoke import error, success
+from support.networks.float_networks import samples_of
+from support.networks.spread import SHAPE, spread_network
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A float network and samples of it, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("m.onnx").write_bytes(spread_network())
+    np.save("x.npy", samples_of(SHAPE, 4))
+    return "m.onnx"
+
+
+def test_analyze(model: str) -> None:
+    text = success("analyze", model, "--calibration", "x.npy")
+    assert "m.onnx: " in text
+    assert "dB end to end on 4 samples" in text
+    assert "of all weights lie within 0.1; in every layer, 99 %" in text
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert "weight spread" in success("analyze", model, "--calibration", "x.npy", "--wide")
+    facts = json.loads(success("analyze", model, "--calibration", "x.npy", "--json", "--samples", "2"))
+    assert facts["samples"] == 2
+    assert {"only_quantized", "only_float", "weights", "activations", "advice"} <= set(facts["layers"][1])
+
+
+def test_the_page_is_one_file_and_the_same_each_time(model: str) -> None:
+    for name in ("a.html", "b.html"):
+        assert f"{name}: histograms of " in success("analyze", model, "--calibration", "x.npy", "-o", name)
+    page = Path("a.html").read_text()
+    assert page == Path("b.html").read_text()
+    assert page.count("<svg") == 1 + page.count("<h3>")
+    for outside in ("<script", "<link", "<img", "src=", "@import"):
+        assert outside not in page
+
+
+def test_bad_files_are_refused_before_any_work(model: str) -> None:
+    assert error("analyze", model, "--calibration", "x.npy", "-o", "none/a.html") == (
+        "Error: none/a.html: its folder does not exist"
+    )
+    assert error("analyze", model, "--calibration", "x.npy", "--samples", "0") == (
+        "Error: samples must be at least 1, got 0"
+    )
