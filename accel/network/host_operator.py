@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from accel.network.graph import Tensor
 from accel.network.nodes import HostOperator
+from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
 
 IR_VERSION = 8
 
@@ -63,7 +64,7 @@ def _session(node: HostOperator, sources: tuple[Tensor, ...], results: tuple[Ten
 
 def _model(node: HostOperator, sources: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> bytes:
     """A serialized model of the one operator."""
-    from onnx import helper, numpy_helper
+    from onnx import FunctionProto, helper, numpy_helper
 
     def declare(tensor: Tensor) -> Any:
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
@@ -72,12 +73,17 @@ def _model(node: HostOperator, sources: tuple[Tensor, ...], results: tuple[Tenso
     attributes = {
         name: numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
         for name, value in node.attributes.items()
+        if node.domain != FUNCTION_DOMAIN
     }
     names = [tensor.name for tensor in results]
     operator = helper.make_node(node.op_type, node.arguments, names, domain=node.domain, **attributes)
     constants = [numpy_helper.from_array(value, name) for name, value in node.constants.items()]
     given = [declare(tensor) for tensor in dict.fromkeys(sources)]
     graph = helper.make_graph([operator], node.op_type, given, [declare(tensor) for tensor in results], constants)
-    opset = helper.make_opsetid(node.domain, node.opset)
-    data: bytes = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION).SerializeToString()
+    opsets, functions = [helper.make_opsetid(node.domain, node.opset)], []
+    if node.domain == FUNCTION_DOMAIN:
+        functions.append(FunctionProto.FromString(np.asarray(node.attributes[FUNCTION_BODY]).tobytes()))
+        opsets += functions[0].opset_import
+    model = helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=IR_VERSION)
+    data: bytes = model.SerializeToString()
     return data

@@ -18,7 +18,9 @@ from accel.quantized.view import View
 
 OPSET = 13
 """Version of the operators that only bring axes into another order."""
-INTERNAL = ("ConvInteger", "MatMulInteger")
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own operators: they have one version, and stand in models as of ONNX's."""
+INTERNAL = ("ConvInteger", "MatMulInteger", "accel.Reinterpret")
 """Operators of the network that are not ONNX's on real numbers."""
 
 
@@ -32,7 +34,7 @@ def on_host(low: Lowering, op: Operator) -> list[Value]:
     ModelError
         The operator is not ONNX's, or types or shapes of its results are not known.
     """
-    if op.kind in INTERNAL or op.kind.startswith("accel."):
+    if op.kind in INTERNAL:
         raise op.error("operator has no real form")
     arguments, inputs, constants = [], [], dict[str, NDArray[Any]]()
     for position, name in enumerate(op.inputs):
@@ -55,7 +57,7 @@ def on_host(low: Lowering, op: Operator) -> list[Value]:
         more_outputs=tuple(result.name for result in results[1:]),
         domain=domain,
         op_type=op_type,
-        opset=1 if domain else op.opset,
+        opset=1 if domain == MICROSOFT else op.opset,
         arguments=tuple(arguments),
         constants=constants,
         attributes={key: _attribute(value) for key, value in op.attributes.items()},

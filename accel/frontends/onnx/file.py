@@ -35,7 +35,7 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> onnx.ModelPr
     InputError
         `shapes` names no input of the model, or contradicts it.
     """
-    import onnx
+    import onnx.inliner
     from google.protobuf.message import DecodeError
 
     try:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
+from accel.frontends.onnx.control_flow import as_functions, inline_known_branches
 from accel.network.windows import Shape
 from accel.quantized.builder import LARGEST_TENSOR
 
@@ -30,7 +31,9 @@ UNBOUNDED = {"ConstantOfShape", "Expand", "Range", "Tile", "Resize", "Upsample",
 
 
 def fold(model: onnx.ModelProto) -> tuple[Arrays, dict[str, Shape]]:
-    """Evaluate all constant nodes of `model` and remove them.
+    """Evaluate all constant nodes of `model` and remove them, and choose branches whose condition is constant.
+
+    What is left of control flow becomes functions.
 
     Returns
     -------
@@ -48,8 +51,10 @@ def fold(model: onnx.ModelProto) -> tuple[Arrays, dict[str, Shape]]:
     shapes: dict[str, Shape] = {}
     for _ in range(MOST_ROUNDS):
         shapes = infer_shapes(model, strict=False)
-        if not _fold_once(model, constants, shapes):
+        folded, inlined = _fold_once(model, constants, shapes), inline_known_branches(model, constants)
+        if not folded and not inlined:
             break
+    as_functions(model)
     return constants, shapes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,8 @@ from accel.frontends.model_file import ModelSource, naming
 from accel.frontends.onnx.file import Shapes, load_onnx
 from accel.frontends.onnx.folding import Arrays, fold
 from accel.frontends.onnx.strip import is_quantized, strip
+from accel.frontends.onnx.stripper import MICROSOFT
+from accel.frontends.onnx.tail import cut_tail
 from accel.frontends.onnx.write import with_shapes
 from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph
@@ -119,11 +121,13 @@ def _read(model: onnx.ModelProto) -> Network:
     inputs = [value for value in model.graph.input if value.name not in constants]
     tensors = {value.name: TensorInfo(value.name, shapes[value.name], _input_type(value)) for value in inputs}
     tensors |= {name: TensorInfo.constant(name, value) for name, value in _as_float32(constants).items()}
-    operators = tuple(_operator(proto, index, opset) for index, proto in enumerate(model.graph.node))
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    versions |= dict.fromkeys(("", "ai.onnx", MICROSOFT.rstrip(".")), opset)
+    operators = tuple(_operator(proto, index, versions) for index, proto in enumerate(model.graph.node))
     names = tuple(value.name for value in inputs)
     outputs = tuple(value.name for value in model.graph.output)
     network = Network(model.graph.name or "model", _distinct(operators), tensors, names, outputs)
-    return with_shapes(strip(network))
+    return with_shapes(strip(cut_tail(network)))
 
 
 def _as_float32(constants: Arrays) -> Arrays:
@@ -148,10 +152,11 @@ def _input_type(value: onnx.ValueInfoProto) -> str:
     return known[kind]
 
 
-def _operator(proto: onnx.NodeProto, index: int, opset: int) -> Operator:
+def _operator(proto: onnx.NodeProto, index: int, versions: Mapping[str, int]) -> Operator:
     kind = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
     attributes = {entry.name: _attribute(entry) for entry in proto.attribute}
-    return Operator(proto.name or f"{kind}_{index}", kind, tuple(proto.input), tuple(proto.output), attributes, opset)
+    name, opset = proto.name or f"{kind}_{index}", versions.get(proto.domain, 1)
+    return Operator(name, kind, tuple(proto.input), tuple(proto.output), attributes, opset)
 
 
 def _attribute(entry: onnx.AttributeProto) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from accel.errors import ModelError
 from accel.frontends.onnx.folding import infer
+from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
+from accel.quantized.host import MICROSOFT
 from accel.quantized.network import Network, Operator, Quantization, TensorInfo
 
 if TYPE_CHECKING:
@@ -23,9 +26,33 @@ def with_shapes(network: Network) -> Network:
     """The network with the shapes of all results that can be inferred."""
     found = infer(_skeleton(network), strict=True)
     tensors = {name: TensorInfo(name, *known) for name, known in found.items()}
+    tensors |= _measured(network, tensors)
     tensors |= {name: info for name, info in network.tensors.items() if info.value is not None}
     tensors |= {name: network.tensors[name] for name in network.inputs}
     return replace(network, tensors=tensors)
+
+
+def _measured(network: Network, known: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """Shapes that ONNX cannot infer, those of functions and of the runtime's own operators, from a run with zeros."""
+    unknown = [name for op in network.operators for name in op.outputs if name and name not in known]
+    domains = {op.kind.rpartition(".")[0] for op in network.operators}
+    if not unknown or domains.isdisjoint((FUNCTION_DOMAIN, MICROSOFT)):
+        return {}
+    import onnxruntime
+
+    feeds = {name: np.zeros(network.tensors[name].shape, network.tensors[name].dtype) for name in network.inputs}
+    feeds = {name: x.astype(np.float32) if name in network.parameters else x for name, x in feeds.items()}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        model = to_onnx(replace(network, parameters={}), tuple(unknown)).SerializeToString()
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        values = session.run(None, feeds)
+    except Exception:
+        # The runtime raises a dozen types; the operators that it refuses are named where they are lowered.
+        return {}
+    sized = [(name, value) for name, value in zip(unknown, values, strict=True) if isinstance(value, np.ndarray)]
+    return {name: TensorInfo(name, value.shape, value.dtype.name) for name, value in sized}
 
 
 def _skeleton(network: Network) -> onnx.ModelProto:
@@ -83,10 +110,19 @@ def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.Mo
         for name, shape in zip(outputs, shapes, strict=True)
     ]
     graph = helper.make_graph(writer.nodes, network.name, inputs, results, constants + writer.constants)
-    opset = max((operator.opset for operator in network.operators), default=21)
-    domains = {op.kind.rpartition(".")[0] for op in network.operators if "." in op.kind and op.kind not in _AS_REAL}
-    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in sorted(domains))]
-    return helper.make_model(graph, opset_imports=imports, ir_version=8 if opset < 21 else 10)
+    versions = _versions(network)
+    imports = [helper.make_opsetid(domain, version) for domain, version in sorted(versions.items())]
+    ir_version = 8 if versions[""] < 21 else 10
+    return helper.make_model(graph, opset_imports=imports, functions=writer.functions, ir_version=ir_version)
+
+
+def _versions(network: Network) -> dict[str, int]:
+    """The newest version of every domain."""
+    versions: dict[str, int] = {}
+    for op in network.operators:
+        domain = _AS_REAL.get(op.kind, op.kind).rpartition(".")[0]
+        versions[domain] = max(versions.get(domain, 1), op.opset)
+    return {"": 21, **versions} | ({MICROSOFT: 1} if MICROSOFT in versions else {})
 
 
 def _kind(network: Network, name: str) -> int:
@@ -105,12 +141,13 @@ class _Writer:
         self.network = network
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self.functions: list[onnx.FunctionProto] = []
         self.written: set[str] = set()
         self.names: dict[str, str] = {}
 
     def operator(self, op: Operator) -> None:
         """Add an operator and what its constants and results need."""
-        from onnx import helper
+        from onnx import FunctionProto, helper
 
         for name in op.inputs:
             found = self.network.parameters.get(name)
@@ -119,7 +156,11 @@ class _Writer:
         domain, _, kind = _AS_REAL.get(op.kind, op.kind).rpartition(".")
         inputs = [self.names.get(name, name) for name in op.inputs]
         outputs = [self._raw(name) for name in op.outputs]
-        self.nodes.append(helper.make_node(kind, inputs, outputs, name=op.name, domain=domain, **op.attributes))
+        attributes = op.attributes
+        if domain == FUNCTION_DOMAIN:
+            self.functions.append(FunctionProto.FromString(attributes[FUNCTION_BODY].tobytes()))
+            attributes = {}
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=op.name, domain=domain, **attributes))
         for name in op.outputs:
             self.activation(name)
 

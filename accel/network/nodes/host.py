@@ -17,6 +17,9 @@ from accel.network.windows import Shape
 Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | NDArray[Any]
 """Value of an attribute of an ONNX operator."""
 
+FUNCTION_DOMAIN, FUNCTION_BODY = "accel.function", "body"
+"""The domain of operators that are functions of ONNX, and the attribute that holds one, serialized."""
+
 ARRAY_DTYPES = ("bool", "float32", "int8", "int32", "int64", "uint8")
 """Types of constant arrays."""
 
@@ -50,7 +53,7 @@ class HostOperator(Node):
     more_outputs : tuple of str
         The others.
     domain, op_type : str
-        The operator: domain "" is ONNX's own.
+        The operator: domain "" is ONNX's own, in `FUNCTION_DOMAIN` the attribute `FUNCTION_BODY` defines it.
     opset : int
         Version of the domain's operator set.
     arguments : tuple of str
@@ -74,7 +77,7 @@ class HostOperator(Node):
 
     @property
     def label(self) -> str:
-        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
+        return f"{self.domain}.{self.op_type}" if self.domain not in ("", FUNCTION_DOMAIN) else self.op_type
 
     @property
     def outputs(self) -> tuple[str, ...]:
