@@ -18,25 +18,28 @@ from accel.network.graph import Graph
 from accel.program.execution import Execution
 from accel.program.parts import HOST
 from accel.program.program import Program
+from accel.program.samples import Arrays, join_own, program_samples
 from accel.program.sections import MAGIC
 from accel.report.layers import LayerRow, Timeline, layer_rows
 
 
 @dataclass(frozen=True, eq=False)
 class RunResult:
-    """One inference in the simulator.
+    """Inferences in the simulator.
 
     Parameters
     ----------
     program : Program
     outputs : dict of str to ndarray
-        In the shapes of the graph, under the model's names and in its order.
+        In the shapes of the graph, under the model's names and in its order; several samples along the first axis.
     cycles : int
-        Of the machine, over all of its segments.
+        Of the machine, over all of its segments, for one sample: they do not depend on values.
     simulations : tuple of sim.SimulationResult
-        Everything else of each machine segment: stamps, stall causes, memories.
+        Everything else of each machine segment, for the last sample: stamps, stall causes, memories.
     host_seconds : float
-        Time that the host's segments took here; no part of the cycles.
+        Time that the host's segments took here, for all samples; no part of the cycles.
+    state : dict of str to ndarray
+        For the next run of a program with states (`Program.states`).
     """
 
     program: Program
@@ -44,6 +47,7 @@ class RunResult:
     cycles: int
     simulations: tuple[Any, ...]
     host_seconds: float
+    state: dict[str, NDArray[Any]]
 
     @property
     def simulation(self) -> Any:
@@ -125,14 +129,28 @@ def _is_program(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def run(program: Program, inputs: Mapping[str, NDArray[Any]] | NDArray[Any], *, engine: str = "fast") -> RunResult:
-    """Run a program in the simulator.
+def run(
+    program: Program,
+    inputs: Arrays,
+    *,
+    state: Mapping[str, NDArray[Any]] | None = None,
+    layout: str | None = None,
+    engine: str = "fast",
+) -> RunResult:
+    """Run a program in the simulator, once for each sample.
 
     Parameters
     ----------
     program : Program
     inputs : ndarray, or mapping of input name to ndarray
-        int8, except for inputs that only the host reads (`Program.inputs` tells the types).
+        One array is enough if there is one input. One sample or more along the first axis: int8 in the shapes of
+        `Program.inputs`; or real numbers, which are quantized, or the model's own integers, in the model's shapes.
+        Inputs that only the host reads have types of their own.
+    state : mapping of input name to ndarray, optional
+        Where a program with states starts: what the last run left (`RunResult.state`), by default what the model says.
+        Each sample starts from what the one before left.
+    layout : {"NCHW", "NHWC"}, optional
+        Order of images' axes in `inputs`; needed if their shape fits both.
     engine : str
         "fast" or "stepped"; both give the same values and cycles.
 
@@ -141,9 +159,21 @@ def run(program: Program, inputs: Mapping[str, NDArray[Any]] | NDArray[Any], *, 
     InputError
         A name, shape, type or the engine is not valid.
     """
+    outputs, seconds = list[dict[str, NDArray[Any]]](), 0.0
+    for sample in program_samples(program, inputs, layout):
+        execution = Execution(program, sample, state)
+        simulations = _simulate(execution, engine)
+        outputs.append(execution.outputs())
+        seconds, state = seconds + execution.host_seconds, execution.state()
+    cycles = sum(result.total_cycles for result in simulations)
+    return RunResult(program, join_own(program, outputs), cycles, simulations, seconds, dict(state or {}))
+
+
+def _simulate(execution: Execution, engine: str) -> tuple[Any, ...]:
+    """Run all segments; the simulator's results for the machine's."""
     import sim
 
-    execution, simulations = Execution(program, inputs), list[Any]()
+    program, simulations = execution.program, list[Any]()
     for segment in program.segments:
         if segment.unit == HOST:
             execution.run_host(segment)
@@ -152,8 +182,7 @@ def run(program: Program, inputs: Mapping[str, NDArray[Any]] | NDArray[Any], *, 
         result = sim.execute(program.config, code, address, execution.memory, engine=engine)
         execution.memory = result.memory
         simulations.append(result)
-    cycles = sum(result.total_cycles for result in simulations)
-    return RunResult(program, execution.outputs(), cycles, tuple(simulations), execution.host_seconds)
+    return tuple(simulations)
 
 
 def verilog(config: ArchConfig | str, *, verification: bool = False) -> str:

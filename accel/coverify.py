@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import partial
+from importlib import import_module
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,7 @@ from accel.machine.registers import CAUSES, COUNTED_UNITS
 from accel.program.execution import Execution
 from accel.program.parts import HOST
 from accel.program.program import Program
+from accel.program.samples import Arrays, program_samples
 
 SIMULATORS = ("verilator", "icarus", "amaranth")
 """Outside simulators of the Verilog, and Amaranth's own (which runs the RTL without Verilog)."""
@@ -107,27 +111,33 @@ class Verification(Comparison):
     segments : int
         Machine segments compared, each from the memory that the one before left; the host computed what is between.
     outputs : dict of str to ndarray
-        The network's outputs, from the Verilog's memory.
+        The network's outputs of the last sample, from the Verilog's memory.
+    samples : int
+        Runs of the network; everything else counts all of them.
     """
 
     segments: int
     outputs: dict[str, NDArray[Any]]
+    samples: int = 1
 
 
 def verify(
     program: Program,
-    inputs: Mapping[str, NDArray[np.int8]] | NDArray[np.int8] | None = None,
+    inputs: Arrays | Sequence[Arrays] | None = None,
     *,
     simulator: str = "verilator",
     seed: int = 0,
 ) -> Verification:
     """Run a program in the simulator and in the Verilog and compare everything.
 
+    In Verilator the machine is reset once: samples and segments follow each other as under a driver.
+
     Parameters
     ----------
     program : Program
-    inputs : as in `Program.memory_image`, or None
-        None: random int8 from `seed`.
+    inputs : as in `accel.run`, or a sequence of such samples, or None
+        None: random int8 from `seed`. The samples of a program with states are one stream of two runs or more: a single
+        one is given twice.
     simulator : str
         One of `SIMULATORS`.
     seed : int
@@ -145,22 +155,40 @@ def verify(
     ToolError
         The outside simulator is missing or failed.
     """
+    samples, state, comparisons = _samples(program, inputs, seed), None, list[Comparison]()
+    with power_up(program.config, simulator) as machine:
+        for sample in samples:
+            execution = Execution(program, sample, state)
+            comparisons += _compare_segments(execution, machine)
+            state = execution.state()
+    sums = {field.name: sum(getattr(one, field.name) for one in comparisons) for field in fields(Comparison)}
+    return Verification(**sums, segments=len(comparisons), outputs=execution.outputs(), samples=len(samples))
+
+
+def _samples(program: Program, inputs: Arrays | Sequence[Arrays] | None, seed: int) -> list[dict[str, NDArray[Any]]]:
+    """One sample or more, two or more of a program with states."""
+    fewest = 2 if program.states else 1
     if inputs is None:
-        inputs = random_inputs(program, seed)
-    execution, comparisons = Execution(program, inputs), list[Comparison]()
+        return [random_inputs(program, seed + number) for number in range(fewest)]
+    batches = [inputs] if isinstance(inputs, (np.ndarray, Mapping)) else inputs
+    samples = [sample for batch in batches for sample in program_samples(program, batch)]
+    return samples * (fewest if len(samples) == 1 else 1)
+
+
+def _compare_segments(execution: Execution, machine: Machine) -> Iterator[Comparison]:
+    """Run all segments, in both machines those that are the machine's; VerificationError at the first difference."""
+    program = execution.program
     for number, segment in enumerate(program.segments):
         if segment.unit == HOST:
             execution.run_host(segment)
             continue
         code, address = program.code_of(segment), program.address_of(segment)
-        simulated, emulated = execute_both(program.config, code, address, execution.memory, simulator)
+        simulated, emulated = execute_both(program.config, code, address, execution.memory, machine)
         divergence = first_divergence(code, simulated, emulated)
         if divergence is not None:
             raise VerificationError(divergence.within(program, number))
-        comparisons.append(compare(code, simulated, emulated))
+        yield compare(code, simulated, emulated)
         execution.memory = emulated.memory
-    sums = {field.name: sum(getattr(one, field.name) for one in comparisons) for field in fields(Comparison)}
-    return Verification(**sums, segments=len(comparisons), outputs=execution.outputs())
 
 
 def compare(code: bytes, simulated: Any, emulated: Any) -> Comparison:
@@ -196,20 +224,37 @@ def random_inputs(program: Program, seed: int) -> dict[str, NDArray[Any]]:
     }
 
 
-def execute_both(
-    config: ArchConfig, code: bytes, code_address: int, memory: NDArray[np.uint8], simulator: str = "verilator"
-) -> tuple[Any, Any]:
-    """Results for one memory image: of the simulator (`sim.SimulationResult`) and of the Verilog (the test bench's)."""
-    from importlib import import_module
+Machine: TypeAlias = Callable[..., Any]
+"""Runs a program on the Verilog: ``machine(code, code_address, memory, max_cycles=...)`` gives the bench's result."""
 
-    import sim
 
+@contextmanager
+def power_up(config: ArchConfig, simulator: str) -> Iterator[Machine]:
+    """The Verilog in one of `SIMULATORS`: Verilator resets it once, the others before every program."""
     if simulator not in SIMULATORS:
         raise InputError(f"simulator must be one of {', '.join(SIMULATORS)}, got {simulator!r}")
-    simulated = sim.execute(config, code, code_address, memory)
     bench = import_module(f"rtl.testbench.{simulator}")
-    limit = simulated.total_cycles + 10_000
-    return simulated, bench.run(config, code, code_address, memory, max_cycles=limit)
+    if simulator != "verilator":
+        yield partial(bench.run, config)
+        return
+    with bench.Powered(config) as powered:
+        yield powered.run
+
+
+def execute_both(
+    config: ArchConfig, code: bytes, code_address: int, memory: NDArray[np.uint8], machine: Machine | str = "verilator"
+) -> tuple[Any, Any]:
+    """Results for one memory image: of the simulator (`sim.SimulationResult`) and of the Verilog (the test bench's).
+
+    `machine` comes from `power_up`, or is one of `SIMULATORS`, reset for this run.
+    """
+    import sim
+
+    if isinstance(machine, str):
+        with power_up(config, machine) as powered:
+            return execute_both(config, code, code_address, memory, powered)
+    simulated = sim.execute(config, code, code_address, memory)
+    return simulated, machine(code, code_address, memory, max_cycles=simulated.total_cycles + 10_000)
 
 
 def first_divergence(code: bytes, simulated: Any, emulated: Any) -> Divergence | None:

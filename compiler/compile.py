@@ -129,6 +129,7 @@ def _program(
         instruction_layers=_instruction_layers(phases),
         host=_host_graph(graph, [part for part, _ in lowered.parts if part.unit == HOST]),
         operators=lowered.operators,
+        states=graph.states,
     )
 
 

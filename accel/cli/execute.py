@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -63,33 +63,40 @@ def run(
 ) -> None:  # fmt: skip
     """Run a MODEL in the simulator: exact values and cycles.
 
-    Each sample of the input is a run of its own; the table shows the first.
+    Each sample of the input is a run, which starts from the states that the one before left, if the network has states;
+    the table shows the first.
     """
     from accel import api
-    from accel.cli.arrays import check_target, join_samples, read_arrays, split_samples, write_arrays
+    from accel.cli.arrays import check_target, naming_file, read_arrays, write_arrays
+    from accel.program.samples import join_samples, split_samples
     from accel.report.placement import host_share, operator_lines
 
     data = read_arrays(input_path)
     program = api.load_program(model, config)
     if output:
-        check_target(output, list(program.output_names))
-    samples = split_samples(program, data, layout)
-    results = []
+        check_target(output, [slot.name for slot in program.outputs])
+    with naming_file(input_path):
+        samples = split_samples(program, data, layout)
+    results, state = list[api.RunResult](), None
     with progress() as stage:
         advance = stage("simulate", len(samples))
         for sample in samples:
-            results.append(api.run(program, sample, engine=engine))
+            results.append(api.run(program, sample, state=state, engine=engine))
+            state = results[-1].state
             advance()
     if output:
         write_arrays(output, join_samples(program, [result.outputs for result in results], layout, real=dequantize))
     first, host = results[0], host_share(program.operators)
     if as_json:
-        facts = {"samples": len(results), "cycles": first.cycles, "outputs": program.output_names}
+        names = [slot.name for slot in program.outputs]
+        facts = {"samples": len(results), "cycles": first.cycles, "outputs": names, "states": program.states}
         echo_json({**facts, "layers": first.layers, "operators": program.operators, "host": host})
         return
     title = f"{model.name} on {program.config.name}: {first.cycles:,} cycles a sample"
     print_layers(first.layers, f"{title}; {host}" if host.operators else title, host=host.operators, wide=wide)
     echo_lines(operator_lines(program.operators))
+    if program.states:
+        echo_lines([f"{counted(len(program.states), 'state')}, carried from each sample to the next"])
     if output:
         echo_lines([f"{output}: {counted(len(results), 'sample')}"])
 
@@ -109,25 +116,31 @@ def verify(
     """Compare a MODEL in the simulator and in the Verilog.
 
     Every byte of memory, the number of cycles, and the issue and completion cycle of every instruction must be equal.
+    A network with states runs at least twice.
     """
     from accel import api, coverify
-    from accel.cli.arrays import read_arrays, split_samples
+    from accel.cli.arrays import naming_file, read_arrays
+    from accel.program.samples import split_samples
 
     data = None if input_path is None else read_arrays(input_path)
     program = api.load_program(model, config)
-    samples = [None] if data is None else split_samples(program, data, layout)
+    with naming_file(input_path or model):
+        samples = None if data is None else split_samples(program, data, layout)
+    # Samples of a network with states belong together.
+    batches: list[Any] = [samples] if samples is None or program.states else list(samples)
     results = []
     with progress() as stage:
-        advance = stage(f"co-verify in {simulator} (the first run of a machine compiles its model)", len(samples))
-        for sample in samples:
-            results.append(coverify.verify(program, sample, simulator=simulator, seed=seed))
+        advance = stage(f"co-verify in {simulator} (the first run of a machine compiles its model)", len(batches))
+        for batch in batches:
+            results.append(coverify.verify(program, batch, simulator=simulator, seed=seed))
             advance()
+    samples_run = _total(results, "samples")
     if as_json:
         sizes = {name: getattr(results[0], name) for name in ("cycles", "instructions", "memory_bytes")}
         differing = ("differing_bytes", "differing_cycles", "differing_stamps")
-        echo_json({"samples": len(results), **sizes, **{name: _total(results, name) for name in differing}})
+        echo_json({"samples": samples_run, **sizes, **{name: _total(results, name) for name in differing}})
     else:
-        echo_lines([f"{_comparison(results)} ({counted(len(results), 'sample')} in {simulator})"])
+        echo_lines([f"{_comparison(results)} ({counted(samples_run, 'sample')} in {simulator})"])
 
 
 def _comparison(results: Sequence[Verification]) -> str:

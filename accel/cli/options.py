@@ -20,7 +20,7 @@ MODEL_CONFIG = click.option(
     help="Machine to compile for: preset or TOML file (default: edge). A program must be compiled for it.",
 )  # fmt: skip
 LAYOUT = click.option(
-    "--layout", default=None,
+    "--layout", default=None, callback=lambda ctx, parameter, value: _layout(value),
     help="Order of images' axes, NCHW or NHWC (default: the model's); needed if the shape fits both.",
 )  # fmt: skip
 SHAPES = click.option(
@@ -42,6 +42,14 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
         return name, tuple(int(size) for size in sizes.split(","))
     except ValueError:
         raise InputError(f"shape must be NAME=SIZE,SIZE,..., got {text!r}") from None
+
+
+def _layout(name: str | None) -> str | None:
+    """Refuse an order of axes that nobody knows."""
+    from accel.network.array_layout import check_layout
+
+    check_layout(name)
+    return name
 
 
 def in_folder(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:

@@ -8,9 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.errors import InputError
 from accel.network.windows import Shape
 
 LAYOUTS = ("NCHW", "NHWC")
+
+
+def check_layout(name: str | None) -> None:
+    """Raise InputError unless `name` is one of `LAYOUTS`, or none."""
+    if name not in (None, *LAYOUTS):
+        raise InputError(f"layout must be {' or '.join(map(repr, LAYOUTS))}, got {name!r}")
 
 
 class ArrayLayout(NamedTuple):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from accel.network.nodes import (
     Softmax,
     Weighted,
 )
+from accel.network.states import State, check_states, initial_state, next_state
 from accel.network.windows import Shape, check_range
 
 __all__ = [
@@ -121,22 +122,6 @@ class Tensor:
         return self.scale, self.zero_point
 
 
-class State(NamedTuple):
-    """What a streaming network carries from run to run: an output that is an input of the next run.
-
-    Parameters
-    ----------
-    input, output : str
-        Names of tensors of one shape, scale and zero point.
-    initial : int
-        The stored integer that fills the input of the first run.
-    """
-
-    input: str
-    output: str
-    initial: int
-
-
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A quantized network, valid by construction.
@@ -183,7 +168,7 @@ class Graph:
                 raise GraphError(f"tensor name must be its key {name!r}, got {tensor.name!r}")
             tensor.check()
         self._check_order()
-        self._check_states()
+        check_states(self.states, self.tensors, self.inputs, self.outputs)
         for node in self.nodes:
             node.check()
             self._check_multipliers(node)
@@ -191,13 +176,15 @@ class Graph:
 
     @property
     def input_tensors(self) -> tuple[Tensor, ...]:
-        """What the user gives."""
-        return tuple(self.tensors[name] for name in self.inputs)
+        """What the user gives, states aside."""
+        carried = {state.input for state in self.states}
+        return tuple(self.tensors[name] for name in self.inputs if name not in carried)
 
     @property
     def output_tensors(self) -> tuple[Tensor, ...]:
-        """What the user gets."""
-        return tuple(self.tensors[name] for name in self.outputs)
+        """What the user gets, states aside."""
+        carried = {state.output for state in self.states}
+        return tuple(self.tensors[name] for name in self.outputs if name not in carried)
 
     def macs(self, node: Node) -> int:
         """Products of a weight and an input that `node` sums, padding included."""
@@ -206,11 +193,11 @@ class Graph:
 
     def initial_state(self) -> dict[str, NDArray[np.int8]]:
         """Inputs of the first run, besides the model's own."""
-        return {s.input: np.full(self.tensors[s.input].shape, s.initial, np.int8) for s in self.states}
+        return initial_state(self.states, self.tensors)
 
-    def next_state(self, outputs: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int8]]:
-        """Inputs of the run that follows the one that gave `outputs`."""
-        return {state.input: outputs[state.output] for state in self.states}
+    def next_state(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Inputs of the run that follows the one that gave `outputs`, besides the model's own."""
+        return next_state(self.states, outputs)
 
     def producer(self, tensor: str) -> Node | None:
         """The node that writes `tensor`; None for an input of the graph."""
@@ -247,18 +234,6 @@ class Graph:
                 known.add(name)
         if unwritten := sorted(set(self.tensors) - known):
             raise GraphError(f"every tensor must be an input or written by a node, got {unwritten!r}")
-
-    def _check_states(self) -> None:
-        """States are distinct pairs of an input and an output alike."""
-        for state in self.states:
-            if state.input not in self.inputs or state.output not in self.outputs:
-                raise GraphError(f"a state must be an input and an output of the graph, got {state!r}")
-            before, after = self.tensors[state.input], self.tensors[state.output]
-            if (before.shape, before.parameters) != (after.shape, after.parameters):
-                raise GraphError(f"state {state.input!r} must have the shape and parameters of {state.output!r}")
-            check_range(f"state {state.input!r}", "initial", state.initial, INT8_MIN, INT8_MAX)
-        if len({s.input for s in self.states}) != len(self.states):
-            raise GraphError(f"states must have distinct inputs, got {self.states!r}")
 
     def _check_tensors(self, node: Node) -> None:
         """Shapes and quantization parameters around one node."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from accel.errors import InputError
 from accel.machine.numerics import RequantMode, round_half_away
-from accel.network.array_layout import LAYOUTS, ArrayLayout, image_layouts
+from accel.network.array_layout import ArrayLayout, check_layout, image_layouts
 from accel.network.graph import Tensor
 from accel.network.windows import Shape
 
@@ -137,8 +137,7 @@ def layouts(tensor: Tensor, layout: str | None) -> list[ArrayLayout]:
     InputError
         `layout` is not known.
     """
-    if layout not in (None, *LAYOUTS):
-        raise InputError(f"layout must be {' or '.join(map(repr, LAYOUTS))}, got {layout!r}")
+    check_layout(layout)
     own = [tensor.source] if tensor.source else []
     if len(tensor.shape) != 4 or tensor.dtype != "int8":
         return [*own, ArrayLayout.row_major(tensor.shape)]

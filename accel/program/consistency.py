@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from accel.errors import ProgramError
 from accel.machine import isa
+from accel.network.states import check_states
 from accel.program.parts import HOST, MACHINE, Segment, TensorSlot, check_integer
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ MEMORY_LIMIT_BYTES = 1 << 30
 
 
 def check_program_parts(program: Program) -> None:
-    """Raise ProgramError unless code, memory, tensors, segments and host graph fit together."""
+    """Raise ProgramError, or GraphError, unless code, memory, tensors, states, segments and host graph fit together."""
     for key in ("memory_bytes", "code_address", "constants_address"):
         check_integer(key, getattr(program, key))
     if not 0 < program.memory_bytes <= MEMORY_LIMIT_BYTES:
@@ -33,6 +34,7 @@ def check_program_parts(program: Program) -> None:
     if len(owners) != program.instruction_count or any(type(i) is not int or i not in layers for i in owners):
         raise ProgramError("instruction_layers must give the layer of each instruction")
     _check_names(program)
+    check_states(program.states, program.slots, program.input_names, program.output_names)
     _check_places(program)
     _check_segments(program)
 
@@ -63,7 +65,8 @@ def _check_places(program: Program) -> None:
         _Place("code", program.code_address, len(program.code)),
         _Place("constants", program.constants_address, len(program.constants)),
     ]
-    every, given = list(_places(program.tensors)), list(_places(program.inputs))
+    every = list(_places(program.tensors))
+    given = list(_places(tuple(program.slots[name] for name in program.input_names)))
     for what, address, size in (*fixed, *every):
         if address + size > program.memory_bytes:
             raise ProgramError(

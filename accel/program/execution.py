@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import InputError
 from accel.network.reference import run_node
 from accel.program.parts import Segment
 from accel.program.program import Program
@@ -24,7 +23,7 @@ class Execution:
     Parameters
     ----------
     program : Program
-    inputs : as in `Program.memory_image`
+    inputs, state : as in `Program.memory_image`
 
     Attributes
     ----------
@@ -36,19 +35,19 @@ class Execution:
     Raises
     ------
     InputError
-        `program` is none, or a name, shape or type is not the program's.
+        A name, shape or type is not the program's.
     """
 
-    def __init__(self, program: Program, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> None:
-        if not isinstance(program, Program):
-            raise InputError(
-                f"program must be a Program, got {type(program).__name__}: "
-                "make one with `accel.compile` or `accel.load_program`"
-            )
+    def __init__(
+        self,
+        program: Program,
+        inputs: Mapping[str, NDArray[Any]] | NDArray[Any],
+        state: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         self.program = program
-        self.memory: NDArray[np.uint8] = program.memory_image(inputs)
+        self.memory: NDArray[np.uint8] = program.memory_image(inputs, state)
         self.host_seconds = 0.0
-        self._values = program.check_inputs(inputs)
+        self._values = program.check_inputs(inputs, state)
 
     def run_host(self, segment: Segment) -> None:
         """Compute a segment of the host."""
@@ -64,7 +63,11 @@ class Execution:
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """The program's outputs after its last segment, in the model's order."""
-        return {name: self._value(name) for name in self.program.output_names}
+        return {slot.name: self._value(slot.name) for slot in self.program.outputs}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The state for the next run, after the last segment."""
+        return {state.input: self._value(state.output) for state in self.program.states}
 
     def _value(self, name: str) -> NDArray[Any]:
         """A tensor as memory has it, or as the host keeps it."""

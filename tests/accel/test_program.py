@@ -114,7 +114,7 @@ def test_each_kind_of_damage_has_its_sentence(tmp_path: Path) -> None:
     assert refusal(b"") == "x: must be a program file (magic ACCELPRG), got something else"
     assert refusal(data[: PREFIX.size - 1]) == "x: must be a program file (magic ACCELPRG), got something else"
     assert refusal(b"PK" + data[2:]) == "x: must be a program file (magic ACCELPRG), got something else"
-    assert refusal(data[:8] + b"\x02" + data[9:]) == "x: format version must be 3, got 2; compile the graph again"
+    assert refusal(data[:8] + b"\x02" + data[9:]) == "x: format version must be 4, got 2; compile the graph again"
     assert refusal(data[:-1]) == f"x: must be {size} bytes long, got {size - 1}; the file is damaged"
     assert refusal(data + b"\0") == f"x: must be {size} bytes long, got {size + 1}; the file is damaged"
     assert refusal(bytes(altered)) == "x: the checksum does not match; the file is damaged"

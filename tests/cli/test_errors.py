@@ -55,15 +55,17 @@ def test_wrong_inputs_are_one_sentence(files: Path) -> None:
     np.save("objects.npy", np.array([{}], object), allow_pickle=True)
     Path("text.npy").write_text("hello")
     Path("short.npy").write_bytes(Path("x.npy").read_bytes()[:-1])
-    must = "Error: input 't0' must be int8 or float32 of shape (samples, 4, 5, 3), got"
-    assert error(*RUN, "wide.npy") == f"{must} int8 (2, 4, 6, 3)"
-    assert error(*RUN, "single.npy") == f"{must} int8 (4, 5, 3)"
-    assert error(*RUN, "float.npy") == f"{must} float32 (1, 5, 4, 3)"
-    assert error(*RUN, "unsigned.npy") == f"{must} uint8 (1, 4, 5, 3)"
-    assert error(*RUN, "nan.npy") == "Error: input 't0' must be finite"
-    assert error(*RUN, "scalar.npy") == f"{must} int8 ()"
-    assert error(*RUN, "none.npy") == "Error: inputs must hold one number of samples along their first axis, got [0]"
-    assert error(*RUN, "named.npz") == "Error: inputs must be named t0, got image, mask"
+    must = "input 't0' must be int8 or float32 of shape (samples, 4, 5, 3), got"
+    assert error(*RUN, "wide.npy") == f"Error: wide.npy: {must} int8 (2, 4, 6, 3)"
+    assert error(*RUN, "single.npy") == f"Error: single.npy: {must} int8 (4, 5, 3)"
+    assert error(*RUN, "float.npy") == f"Error: float.npy: {must} float32 (1, 5, 4, 3)"
+    assert error(*RUN, "unsigned.npy") == f"Error: unsigned.npy: {must} uint8 (1, 4, 5, 3)"
+    assert error(*RUN, "nan.npy") == "Error: nan.npy: input 't0' must be finite, got nan in sample 0"
+    assert error(*RUN, "scalar.npy") == f"Error: scalar.npy: {must} int8 ()"
+    assert error(*RUN, "none.npy") == (
+        "Error: none.npy: inputs must hold at least one sample along their first axis, got none"
+    )
+    assert error(*RUN, "named.npz") == "Error: named.npz: inputs must be named t0, got image, mask: t0 is missing"
     assert error(*RUN, "missing.npy") == (
         "Error: missing.npy: must be a readable .npy or .npz file, got No such file or directory"
     )

@@ -98,7 +98,7 @@ def test_integers_of_onnx(files: Path, kind: int) -> None:
         assert Path("z.npy").read_bytes() == Path("y.npy").read_bytes()
     else:
         assert error("run", "pool.onnx", *unsigned) == (
-            "Error: input 'x' must be int8 or float32 of shape (samples, 3, 4, 5), got uint8 (2, 4, 5, 3)"
+            "Error: u.npy: input 'x' must be int8 or float32 of shape (samples, 3, 4, 5), got uint8 (2, 4, 5, 3)"
         )
 
 
@@ -114,7 +114,8 @@ def test_real_inputs_in_both_orders(files: Path, dtype: Any) -> None:
         success("run", "pool.onnx", "--config", "tiny", "--input", f"{name}.npy", "-o", "y.npy")
         np.testing.assert_array_equal(np.load("y.npy"), expected_output("pool.onnx", integers))
     assert error("run", "pool.onnx", "--config", "tiny", "--input", "nchw.npy", "--layout", "NHWC") == (
-        f"Error: input 'x' must be int8 or float32 of shape (samples, 4, 5, 3), got {np.dtype(dtype)} (2, 3, 4, 5)"
+        f"Error: nchw.npy: input 'x' must be int8 or float32 of shape (samples, 4, 5, 3), "
+        f"got {np.dtype(dtype)} (2, 3, 4, 5)"
     )
 
 
@@ -167,7 +168,7 @@ def test_images_that_fit_in_both_orders_need_the_option_where_no_model_says(file
     real = np.random.default_rng(1).normal(0, 3, (1, 3, 3, 3)).astype(np.float32)
     np.save("r.npy", real)
     arguments = ["run", "b.graph", "--config", "tiny", "--input", "r.npy"]
-    assert error(*arguments) == "Error: input 't0' of shape (3, 3, 3) may be NCHW or NHWC: give the layout"
+    assert error(*arguments) == "Error: r.npy: input 't0' of shape (3, 3, 3) may be NCHW or NHWC: give the layout"
     for layout in ("NCHW", "NHWC"):
         success(*arguments, "--layout", layout, "-o", "y.npy")
         integers = accel.quantize_input(graph, real, layout=layout)

@@ -15,7 +15,6 @@ from support.networks.small_networks import conv, every_compiled_operation, netw
 from support.oracles import tflite_runtime
 
 import accel
-from accel.cli.arrays import join_samples, split_samples
 from accel.coverify import verify
 from accel.errors import InputError, ProgramError
 from accel.machine.config import preset
@@ -23,6 +22,7 @@ from accel.network import reference
 from accel.program.execution import Execution
 from accel.program.parts import HOST, MACHINE
 from accel.program.program import Program
+from accel.program.samples import join_samples, split_samples
 from compiler import check_program, compile_graph
 from compiler.emit import memory as emit_memory
 
@@ -84,7 +84,7 @@ def test_real_inputs_are_the_hosts() -> None:
     program = compile_graph(graph, TINY)
     x = np.linspace(-3, 3, 5, dtype=np.float32)[None]
     np.testing.assert_array_equal(accel.run(program, x).outputs["q"], reference.run(graph, x)["q"])
-    with pytest.raises(InputError, match=r"^input 'x' must be float32 of shape \(1, 5\), got int8 \(1, 5\)$"):
+    with pytest.raises(InputError, match=r"^input 'x' must be float32 of shape \(samples, 5\), got int8 \(1, 5\)$"):
         accel.run(program, np.zeros((1, 5), np.int8))
 
 

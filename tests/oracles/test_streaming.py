@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import accel
-from accel.errors import ModelError
+from accel.cli.main import main
+from accel.errors import InputError, ModelError
 from accel.frontends.tflite.reader import read_tflite
 from accel.network import reference
-from accel.network.graph import Graph
 from accel.network.graph_file import dump_graph, parse_graph
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
@@ -22,8 +23,7 @@ from support.oracles.tflite_models import linear
 from support.oracles.tflite_runtime import interpreter, outputs
 from support.oracles.tflite_writer import ModelWriter
 
-Samples = dict[str, NDArray[np.int8]]
-Engine = Callable[[Graph], Callable[[Samples], Samples]]
+Samples = NDArray[np.int8]
 PARAMETERS = (0.05, 7)
 
 
@@ -56,28 +56,90 @@ def streaming(initial: NDArray[np.int8], *, read_again: bool = False) -> bytes:
     return writer.finish([], [])
 
 
-def on_reference(graph: Graph) -> Callable[[Samples], Samples]:
-    return lambda sample: reference.run(graph, sample)
+def expected(model: bytes, frames: Samples, count: int) -> list[NDArray[np.int8]]:
+    """Outputs of TensorFlow Lite Micro, which is given frame after frame; frames along the first axis."""
+    runtime = interpreter(model)
+    rows = [outputs(runtime, [frame[None]], count) for frame in frames]
+    return [np.concatenate(values) for values in zip(*rows, strict=True)]
 
 
-def on_machine(graph: Graph) -> Callable[[Samples], Samples]:
-    program = accel.compile(graph, "tiny")
-    return lambda sample: accel.run(program, sample).outputs
+def random_frames(count: int) -> Samples:
+    return np.random.default_rng(1).integers(-128, 128, (count, 1, 5, 6)).astype(np.int8)
 
 
-@pytest.mark.parametrize("engine", [on_reference, on_machine])
-@pytest.mark.parametrize(("fill", "read_again"), [(7, False), (-20, True)])
-def test_states_are_carried(engine: Engine, fill: int, read_again: bool) -> None:
-    model = streaming(np.full((1, 3, 5, 6), fill, np.int8), read_again=read_again)
-    graph, runtime, rng = read_tflite(model), interpreter(model), np.random.default_rng(1)
-    run, state = engine(graph), graph.initial_state()
-    count = 1 + read_again
-    for _ in range(6):
-        frame = rng.integers(-128, 128, (1, 1, 5, 6)).astype(np.int8)
-        found = run({graph.inputs[0]: frame, **state})
-        for name, expected in zip(graph.outputs[:count], outputs(runtime, [frame], count), strict=True):
-            assert np.array_equal(found[name].reshape(-1), expected.reshape(-1))
-        state = graph.next_state(found)
+CASES = pytest.mark.parametrize(("fill", "read_again"), [(7, False), (-20, True)])
+
+
+@CASES
+def test_states_are_carried(fill: int, read_again: bool) -> None:
+    model, frames = streaming(np.full((1, 3, 5, 6), fill, np.int8), read_again=read_again), random_frames(6)
+    graph = read_tflite(model)
+    assert len(graph.states) == 1
+    names, state, found = [t.name for t in graph.output_tensors], graph.initial_state(), []
+    for frame in frames:
+        values = reference.run(graph, {graph.input_tensors[0].name: frame[None], **state})
+        state = graph.next_state(values)
+        found.append([values[name] for name in names])
+    for mine, theirs in zip(zip(*found, strict=True), expected(model, frames, len(names)), strict=True):
+        np.testing.assert_array_equal(np.concatenate(mine), theirs)
+
+
+@CASES
+def test_programs_run_streams(fill: int, read_again: bool, tmp_path: Path) -> None:
+    """Whole, cut in two with the state in between, and after a file; a fresh state for each frame would be wrong."""
+    model, frames = streaming(np.full((1, 3, 5, 6), fill, np.int8), read_again=read_again), random_frames(6)
+    accel.compile(read_tflite(model), "tiny").save(tmp_path / "a.program")
+    program = accel.load_program(tmp_path / "a.program")
+    right = expected(model, frames, len(program.outputs))
+    whole, first = accel.run(program, frames), accel.run(program, frames[:2])
+    second = accel.run(program, frames[2:], state=first.state, engine="stepped")
+    forgetful = [accel.run(program, frame[None]) for frame in frames]
+    for slot, truth in zip(program.outputs, right, strict=True):
+        np.testing.assert_array_equal(whole.outputs[slot.name], truth)
+        np.testing.assert_array_equal(np.concatenate([one.outputs[slot.name] for one in (first, second)]), truth)
+        assert np.any(np.concatenate([one.outputs[slot.name] for one in forgetful]) != truth)
+    assert {name: array.shape for name, array in whole.state.items()} == {program.states[0].input: (1, 3, 5, 6)}
+    np.testing.assert_array_equal(next(iter(whole.state.values())), next(iter(second.state.values())))
+
+
+def test_states_of_other_names_and_shapes_are_refused() -> None:
+    program = accel.compile(read_tflite(streaming(np.full((1, 3, 5, 6), 7, np.int8))), "tiny")
+    frame, name = random_frames(1), program.states[0].input
+    with pytest.raises(InputError, match=rf"^states must be named {name}, got x$"):
+        accel.run(program, frame, state={"x": frame})
+    with pytest.raises(
+        InputError, match=rf"^state '{name}' must be int8 of shape \(1, 3, 5, 6\), got int8 \(1, 1, 5, 6\)$"
+    ):
+        accel.run(program, frame, state={name: frame})
+    with pytest.raises(InputError, match=r"^inputs must be named t1, got t1, t2: t2 is none of them$"):
+        accel.run(program, {"t1": frame, "t2": frame})
+
+
+def test_the_command_line_runs_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, frames = streaming(np.full((1, 3, 5, 6), 7, np.int8)), random_frames(5)
+    Path("a.tflite").write_bytes(model)
+    np.save("x.npy", frames)
+    result = CliRunner().invoke(main, ["run", "a.tflite", "--config", "tiny", "--input", "x.npy", "-o", "y.npy"])
+    assert result.exit_code == 0, result.output
+    assert "1 state, carried from each sample to the next" in result.output
+    np.testing.assert_array_equal(np.load("y.npy"), expected(model, frames, 1)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
+@pytest.mark.parametrize("frames", [None, 1, 3])
+def test_streams_in_the_verilog(frames: int | None) -> None:
+    """Two runs at least, of one power-up."""
+    model = streaming(np.full((1, 3, 5, 6), 7, np.int8))
+    program = accel.compile(read_tflite(model), "tiny")
+    given = None if frames is None else random_frames(frames)
+    found = accel.verify(program, given)
+    runs = max(2, frames or 0)
+    assert (found.samples, found.segments) == (runs, runs * len(program.machine_segments))
+    if given is not None:
+        stream = given if frames != 1 else np.repeat(given, 2, axis=0)
+        np.testing.assert_array_equal(found.outputs[program.outputs[0].name], expected(model, stream, 1)[0][-1:])
 
 
 def test_graph_file_keeps_states() -> None:

@@ -88,7 +88,7 @@ def _with_odd_value(rng: Rng, text: bytes) -> bytes:
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))
         if not keys:
-            node["colour"] = 1
+            node.update(colour=1) if isinstance(node, dict) else node.append(1)
             return _dump(header)
         key = keys[int(rng.integers(len(keys)))]
         if isinstance(node[key], dict | list) and rng.random() < 0.9:
