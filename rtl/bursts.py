@@ -60,8 +60,8 @@ class RowWalker(wiring.Component):
         Pattern; in a cycle with `start` it is captured and its first row is current from the next cycle on.
     step : In
         Go to the next row; `start` takes precedence.
-    address : Out
-        Address of the current row.
+    address, next_address : Out
+        Address of the current row; of the one that is current after a `start` or `step` in this cycle.
     active, last : Out
         There is a current row; it is the last one.
     """
@@ -74,6 +74,7 @@ class RowWalker(wiring.Component):
                 "start": In(1),
                 "step": In(1),
                 "address": Out(address_bits),
+                "next_address": Out(address_bits),
                 "active": Out(1),
                 "last": Out(1),
             }
@@ -82,33 +83,40 @@ class RowWalker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         held = Signal(self._layout)
-        outer_address = Signal.like(self.address)
-        row, outer = Signal(COUNT_BITS), Signal(COUNT_BITS)
-        last_row = Signal()
+        outer_address, following = Signal.like(self.address), Signal.like(self.address)
+        rows_left, outer_left = Signal(COUNT_BITS), Signal(COUNT_BITS)
+        last_row, last_outer = Signal(), Signal()
         m.d.comb += [
-            last_row.eq(row + 1 == held.row_count),
-            self.last.eq(last_row & (outer + 1 == held.outer_count)),
+            self.last.eq(last_row & last_outer),
+            following.eq(
+                Mux(last_row, outer_address, self.address) + Mux(last_row, held.outer_stride, held.row_stride)
+            ),
+            self.next_address.eq(Mux(self.start, self.rows.address, following)),
         ]
+        with m.If(self.start | self.step):
+            m.d.sync += self.address.eq(self.next_address)
         with m.If(self.start):
             m.d.sync += [
                 held.eq(self.rows),
-                self.address.eq(self.rows.address),
                 outer_address.eq(self.rows.address),
-                row.eq(0),
-                outer.eq(0),
+                rows_left.eq(self.rows.row_count),
+                last_row.eq(self.rows.row_count == 1),
+                outer_left.eq(self.rows.outer_count),
+                last_outer.eq(self.rows.outer_count == 1),
                 self.active.eq(1),
             ]
         with m.Elif(self.step):
             m.d.sync += self.active.eq(~self.last)
             with m.If(last_row):
                 m.d.sync += [
-                    row.eq(0),
-                    outer.eq(outer + 1),
-                    outer_address.eq(outer_address + held.outer_stride),
-                    self.address.eq(outer_address + held.outer_stride),
+                    outer_address.eq(following),
+                    rows_left.eq(held.row_count),
+                    last_row.eq(held.row_count == 1),
+                    outer_left.eq(outer_left - 1),
+                    last_outer.eq(outer_left == 2),
                 ]
             with m.Else():
-                m.d.sync += [row.eq(row + 1), self.address.eq(self.address + held.row_stride)]
+                m.d.sync += [rows_left.eq(rows_left - 1), last_row.eq(rows_left == 2)]
         return m
 
 
@@ -156,43 +164,42 @@ class BurstGenerator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = RowWalker(ADDRESS_BITS)
-        sent, left = self._cut(m, walker)
-        row_done = Signal()
-        accepted = Signal()
+        row_done, accepted = Signal(), Signal()
         open_bursts = Signal(range(self._outstanding_bursts + 1))
+        burst = self.burst.payload
         m.d.comb += [
             walker.rows.eq(self.rows),
             walker.start.eq(self.start),
             self.free.eq(~walker.active),
             self.burst.valid.eq(walker.active & (open_bursts != self._outstanding_bursts)),
             accepted.eq(self.burst.valid & self.burst.ready),
-            row_done.eq(self.burst.payload.length == left),
-            self.burst.payload.final.eq(row_done & walker.last),
+            burst.final.eq(row_done & walker.last),
             walker.step.eq(accepted & row_done),
         ]
         m.d.sync += open_bursts.eq(open_bursts + accepted - self.ended)
-        with m.If(self.start | walker.step):
-            m.d.sync += sent.eq(0)
-        with m.Elif(accepted):
-            m.d.sync += sent.eq(sent + self.burst.payload.length + 1)
+        self._cut(m, walker, accepted, row_done)
         return m
 
-    def _cut(self, m: Module, walker: RowWalker) -> tuple[Signal, Signal]:
-        """Next burst of the current row; returns (beats sent, beats left - 1) of that row."""
-        beat_shift = self._bus_bytes.bit_length() - 1
-        row_span = Signal(self._row_bytes_bits)
-        with m.If(self.start):
-            m.d.sync += row_span.eq(self.row_bytes - 1)
-        sent = Signal(self._row_bytes_bits)
-        beat, left = Signal(ADDRESS_BITS - beat_shift), Signal(ADDRESS_BITS - beat_shift)
-        page_left = Signal((BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length())
-        fits = Signal(ADDRESS_BITS - beat_shift)
+    def _cut(self, m: Module, walker: RowWalker, accepted: Signal, row_done: Signal) -> None:
+        """The current row's next beat and how many follow it; a burst has them all, or the most that it may have."""
+        shift = self._bus_bytes.bit_length() - 1
+        span = Signal(self._row_bytes_bits)
+        beat, left = Signal(ADDRESS_BITS - shift), Signal(self._row_bytes_bits + 1 - shift)
+        page_left = (~beat)[: (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()]
+        longest = Signal(8)
         m.d.comb += [
-            beat.eq((walker.address >> beat_shift) + sent),
-            left.eq(((walker.address + row_span) >> beat_shift) - beat),
-            page_left.eq(~beat),
-            fits.eq(Mux(left < page_left, left, page_left)),
-            self.burst.payload.address.eq(Cat(Const(0, beat_shift), beat)),
-            self.burst.payload.length.eq(Mux(fits < BURST_BEATS, fits, BURST_BEATS - 1)),
+            longest.eq(Mux(page_left < BURST_BEATS, page_left, BURST_BEATS - 1)),
+            row_done.eq(left <= longest),
+            self.burst.payload.address.eq(Cat(Const(0, shift), beat)),
+            self.burst.payload.length.eq(Mux(row_done, left, longest)),
         ]
-        return sent, left
+        with m.If(self.start):
+            m.d.sync += span.eq(self.row_bytes - 1)
+        with m.If(self.start | walker.step):
+            row_span = Mux(self.start, self.row_bytes - 1, span)[: self._row_bytes_bits]
+            m.d.sync += [
+                beat.eq(walker.next_address >> shift),
+                left.eq((walker.next_address[:shift] + row_span) >> shift),
+            ]
+        with m.Elif(accepted):
+            m.d.sync += [beat.eq(beat + longest + 1), left.eq(left - longest - 1)]

@@ -15,9 +15,14 @@ from rtl.interfaces import INSTRUCTION_BITS, MASK_BITS, layout
 
 COUNTER_BITS = 32
 
+MIN_DEPTH = 2
+"""Smallest queue whose pointers have at least one bit, for Verilog's sake."""
+
 
 class InstructionQueue(wiring.Component):
     """First in, first out queue of the instructions with one opcode; stores the bits of its fields only.
+
+    The head is a register, from which units decide without the way through the queue's memory.
 
     Members
     -------
@@ -34,15 +39,22 @@ class InstructionQueue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.fifo = fifo = SyncFIFO(width=self._width, depth=self._depth)
+        behind = self._depth - 1
+        m.submodules.fifo = fifo = SyncFIFO(width=self._width, depth=max(behind, MIN_DEPTH))
+        head, taken = Signal(self._width), Signal()
         m.d.comb += [
+            taken.eq(~self.head.valid | self.head.ready),
+            self.pushed.ready.eq(fifo.w_level != behind),
+            self.head.payload.eq(head),
             fifo.w_data.eq(self.pushed.payload),
-            fifo.w_en.eq(self.pushed.valid),
-            self.pushed.ready.eq(fifo.w_rdy),
-            self.head.payload.eq(fifo.r_data),
-            self.head.valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(self.head.ready),
+            fifo.w_en.eq(self.pushed.valid & self.pushed.ready & (~taken | fifo.r_rdy)),
+            fifo.r_en.eq(taken),
         ]
+        with m.If(taken):
+            m.d.sync += [
+                head.eq(Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload)),
+                self.head.valid.eq(fifo.r_rdy | (self.pushed.valid & self.pushed.ready)),
+            ]
         return m
 
 
@@ -120,7 +132,7 @@ def fetch_cause(fetch: wiring.PureInterface) -> Value:
 
 
 class StallCounters(wiring.Component):
-    """Counts the cycles of each cause for each of `COUNTED_UNITS`.
+    """Counts the cycles of each cause for each of `COUNTED_UNITS`; a cycle is in `counts` two cycles later.
 
     Members
     -------
@@ -144,7 +156,8 @@ class StallCounters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for index, count in enumerate(self.counts):
-            unit, cause = divmod(index, len(CAUSES))
-            m.d.sync += count.eq(Mux(self.clear, 0, count + (self.causes[unit][cause] & self.running)))
+        running, causes = Signal(), Signal(len(self.counts))
+        m.d.sync += [running.eq(self.running & ~self.clear), causes.eq(Cat(self.causes))]
+        for count, happens in zip(self.counts, causes, strict=True):
+            m.d.sync += count.eq(Mux(self.clear, 0, count + (happens & running)))
         return m

@@ -86,18 +86,16 @@ class LoopNest(wiring.Component):
     def _count(self, m: Module, level: str, count, inner_done):
         """Count a level's remaining iterations down and reload them when it wraps; returns when it does not wrap."""
         left = Signal.like(count, name=f"{level}_left")
+        first, last = Signal(name=f"{level}_first"), Signal(name=f"{level}_last")
         advance = Signal(name=f"{level}_advance")
-        m.d.comb += [
-            self.first[level].eq(left == count),
-            self.last[level].eq(left == 1),
-            advance.eq(inner_done & ~self.last[level]),
-        ]
+        wraps = inner_done & last
+        m.d.comb += [self.first[level].eq(first), self.last[level].eq(last), advance.eq(inner_done & ~last)]
         with m.If(self.load):
-            m.d.sync += left.eq(self.counts[level])
-        with m.Elif(inner_done & self.last[level]):
-            m.d.sync += left.eq(count)
+            m.d.sync += [left.eq(self.counts[level]), first.eq(1), last.eq(self.counts[level] == 1)]
+        with m.Elif(wraps):
+            m.d.sync += [left.eq(count), first.eq(1), last.eq(count == 1)]
         with m.Elif(advance):
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += [left.eq(left - 1), first.eq(0), last.eq(left == 2)]
         return advance
 
     def _variable(self, m: Module, name: str, strides, advances: Mapping[str, Signal]) -> None:

@@ -26,9 +26,10 @@ COUNTERS = len(COUNTED_UNITS) * len(CAUSES)
 
 
 class RegisterBlock(wiring.Component):
-    """Control, status and counters; one write and one read at a time, answered one cycle after they are accepted.
+    """Control, status and counters; one write and one read at a time, answered two cycles after they are accepted.
 
-    Addresses without a register answer with an error; writes to read-only registers are ignored.
+    Every output to the bus comes from registers alone: AXI4-Lite forbids a way through from its inputs. Addresses
+    without a register answer with an error; writes to read-only registers are ignored.
 
     Members
     -------
@@ -63,34 +64,39 @@ class RegisterBlock(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        write = self._write_channel(m)
-        values = self._state(m, write)
+        data, write = self._write_channel(m)
+        values = self._state(m, data, write)
         self._read_channel(m, values)
         return m
 
-    def _write_channel(self, m: Module) -> dict[str, Value]:
-        """Answer writes; returns for each writable register the bits that are written 1 and a byte-enable mask."""
+    def _write_channel(self, m: Module) -> tuple[Value, dict[str, Value]]:
+        """Answer writes; returns the data, and for each writable register a mask of the bits that are written."""
         bus = self.bus
-        accept = Signal()
+        address, data, strobe = Signal(ADDRESS_WIDTH), Signal(32), Signal(4)
+        addressed, supplied, accept = Signal(), Signal(), Signal()
         m.d.comb += [
-            accept.eq(bus.awvalid & bus.wvalid & (~bus.bvalid | bus.bready)),
-            bus.awready.eq(accept),
-            bus.wready.eq(accept),
+            bus.awready.eq(~(addressed | bus.bvalid)),
+            bus.wready.eq(~(supplied | bus.bvalid)),
+            accept.eq(addressed & supplied),
         ]
+        with m.If(bus.awvalid & bus.awready):
+            m.d.sync += [addressed.eq(1), address.eq(bus.awaddr)]
+        with m.If(bus.wvalid & bus.wready):
+            m.d.sync += [supplied.eq(1), data.eq(bus.wdata), strobe.eq(bus.wstrb)]
         with m.If(accept):
-            m.d.sync += [bus.bvalid.eq(1), bus.bresp.eq(Mux(_mapped(bus.awaddr), 0, RESPONSE_ERROR))]
+            m.d.sync += [addressed.eq(0), supplied.eq(0), bus.bvalid.eq(1)]
+            m.d.sync += bus.bresp.eq(Mux(_mapped(address), 0, RESPONSE_ERROR))
         with m.Elif(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
-        enable = Cat(bit.replicate(8) for bit in bus.wstrb)
-        return {
-            name: enable & (accept & (bus.awaddr[2:] == register.address >> 2)).replicate(32)
+        enable = Cat(bit.replicate(8) for bit in strobe)
+        return data, {
+            name: enable & (accept & (address[2:] == register.address >> 2)).replicate(32)
             for name, register in REGISTERS.items()
             if register.access != "ro"
         }
 
-    def _state(self, m: Module, write: dict[str, Value]) -> dict[str, Value]:
+    def _state(self, m: Module, data: Value, write: dict[str, Value]) -> dict[str, Value]:
         """Registers and what changes them; returns each one's value by name."""
-        data = self.bus.wdata
         interrupt_enable, done, cycles = Signal(), Signal(), Signal(32)
         errors = Signal(len(ERRORS))
         for name, register in (("PROGRAM_ADDRESS", self.program_address), ("PROGRAM_COUNT", self.program_count)):
@@ -126,10 +132,14 @@ class RegisterBlock(wiring.Component):
 
     def _read_channel(self, m: Module, values: dict[str, Value]) -> None:
         bus = self.bus
-        m.d.comb += bus.arready.eq(~bus.rvalid | bus.rready)
+        address, addressed = Signal(ADDRESS_WIDTH), Signal()
+        m.d.comb += bus.arready.eq(~(addressed | bus.rvalid))
+        m.d.sync += addressed.eq(bus.arvalid & bus.arready)
         with m.If(bus.arvalid & bus.arready):
-            m.d.sync += [bus.rvalid.eq(1), bus.rresp.eq(Mux(_mapped(bus.araddr), 0, RESPONSE_ERROR))]
-            with m.Switch(bus.araddr[2:]):
+            m.d.sync += address.eq(bus.araddr)
+        with m.If(addressed):
+            m.d.sync += [bus.rvalid.eq(1), bus.rresp.eq(Mux(_mapped(address), 0, RESPONSE_ERROR))]
+            with m.Switch(address[2:]):
                 for name, register in REGISTERS.items():
                     with m.Case(register.address >> 2):
                         m.d.sync += bus.rdata.eq(values[name])

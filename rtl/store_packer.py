@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from typing import NamedTuple
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from accel.machine import isa, timing
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
-from rtl.bursts import RowWalker, connect_rows, low_bytes, shift_bytes_left
+from rtl.bursts import RowWalker, connect_rows
 from rtl.interfaces import ReadPort, layout
 
 STORE_LAYOUT = layout(Opcode.STORE)
@@ -29,7 +32,7 @@ class StoreReader(wiring.Component):
         Bytes that leave the byte buffer in this cycle.
     spad_read : Out(ReadPort)
     bytes, count : Out
-        The bytes that enter the byte buffer in this cycle (beyond them zero) and how many they are.
+        The bytes that enter the byte buffer in this cycle, from the lowest on, and how many they are.
     """
 
     def __init__(self, config: ArchConfig):
@@ -53,8 +56,7 @@ class StoreReader(wiring.Component):
         with m.If(self.start):
             m.d.sync += held.eq(self.instruction)
         word, reserved = Signal(WORD_ADDRESS_BITS), Signal(range(capacity + 1))
-        read, answered = Signal(), Signal()
-        last_word = word + 1 == held.row_words
+        read, answered, last_word = Signal(), Signal(), Signal()
         m.d.comb += [
             rows.start.eq(self.start),
             connect_rows(rows, self.instruction),
@@ -63,17 +65,28 @@ class StoreReader(wiring.Component):
             self.spad_read.en.eq(read),
             self.spad_read.addr.eq(rows.address + word),
             self.count.eq(Mux(answered, held.word_bytes, 0)),
-            self.bytes.eq((self.spad_read.data >> (held.byte_offset << 3)) & low_bytes(self.count, self._config.rows)),
+            self.bytes.eq(self.spad_read.data >> (held.byte_offset << 3)),
         ]
         m.d.sync += [
             answered.eq(read),
             reserved.eq(reserved + Mux(read, held.word_bytes, 0) - self.freed),
         ]
-        with m.If(self.start | rows.step):
-            m.d.sync += word.eq(0)
+        with m.If(self.start):
+            m.d.sync += [word.eq(0), last_word.eq(self.instruction.row_words == 1)]
+        with m.Elif(rows.step):
+            m.d.sync += [word.eq(0), last_word.eq(held.row_words == 1)]
         with m.Elif(read):
-            m.d.sync += word.eq(word + 1)
+            m.d.sync += [word.eq(word + 1), last_word.eq(word + 2 == held.row_words)]
         return m
+
+
+class Rows(NamedTuple):
+    """The current beat: its first byte lane and its number of bytes, whether they are all there, whether it is sent."""
+
+    low: Signal
+    count: Signal
+    complete: Signal
+    send: Signal
 
 
 class StorePacker(wiring.Component):
@@ -115,51 +128,63 @@ class StorePacker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         capacity = timing.store_buffer_bytes(self._config)
-        buffer, level = Signal(8 * capacity), Signal(range(capacity + 1))
-        low, count = self._rows(m)
-        bus_bytes = self._config.bus_bytes
-        beat = self.beat.payload
-        beats_sent = Signal(8)
-        send, kept = Signal(), Signal.like(level)
+        level = Signal(range(capacity + 1))
+        rows = self._rows(m, level)
+        beat, count = self.beat.payload, rows.count
+        beats_sent, send = Signal(8), Signal()
         m.d.comb += [
-            self.beat.valid.eq(self.active & (level >= count) & self.burst_length.valid),
+            self.beat.valid.eq(rows.complete & self.burst_length.valid),
             send.eq(self.beat.valid & self.beat.ready),
+            rows.send.eq(send),
             beat.last.eq(beats_sent == self.burst_length.payload),
-            beat.data.eq(shift_bytes_left(buffer, low, 8 * bus_bytes)),
-            beat.strobe.eq(((1 << count) - 1) << low),
+            beat.strobe.eq(((1 << count) - 1) << rows.low),
+            beat.data.eq(self._ring(m, rows) & Cat(bit.replicate(8) for bit in beat.strobe)),
             self.burst_length.ready.eq(send & beat.last),
             self.freed.eq(Mux(send, count, 0)),
-            kept.eq(level - self.freed),
         ]
         with m.If(send):
             m.d.sync += beats_sent.eq(Mux(beat.last, 0, beats_sent + 1))
-        m.d.sync += [
-            buffer.eq((buffer >> (self.freed << 3)) | shift_bytes_left(self.bytes, kept, len(buffer))),
-            level.eq(kept + self.count),
-        ]
+        m.d.sync += level.eq(level - self.freed + self.count)
         return m
 
-    def _rows(self, m: Module) -> tuple[Signal, Signal]:
-        """Walk the rows beat by beat; returns the current beat's first byte lane and its number of bytes."""
+    def _ring(self, m: Module, rows: Rows) -> Value:
+        """The byte buffer, a ring; returns the bytes of the beat, whatever the ring holds in its other lanes."""
+        places = 1 << (timing.store_buffer_bytes(self._config) - 1).bit_length()
+        buffer = [Signal(8, name=f"byte{place}", reset_less=True) for place in range(places)]
+        written, sent = Signal(range(places)), Signal(range(places))
+        m.d.sync += [written.eq(written + self.count), sent.eq(sent + self.freed)]
+        for place, byte in enumerate(buffer):
+            index = Signal(range(places), name=f"index{place}")
+            m.d.comb += index.eq(place - written)
+            with m.If(index < self.count):
+                m.d.sync += byte.eq(self.bytes.word_select(index[: bits_for(self._config.rows - 1)], 8))
+        ring = Array(buffer)
+        lanes = range(self._config.bus_bytes)
+        return Cat(ring[(sent + lane - rows.low)[: len(sent)]] for lane in lanes)
+
+    def _rows(self, m: Module, level: Signal) -> Rows:
+        """Walk the rows beat by beat."""
         bus_bytes = self._config.bus_bytes
         low_bits = bus_bytes.bit_length() - 1
-        m.submodules.rows = rows = RowWalker(low_bits)
+        m.submodules.rows = walker = RowWalker(low_bits)
         row_bytes, left = Signal(ROW_BYTES_BITS), Signal(ROW_BYTES_BITS)
-        row_begins = Signal()
-        low, count = Signal(low_bits), Signal(range(bus_bytes + 1))
-        available = bus_bytes - low
+        rows = Rows(Signal(low_bits), Signal(range(bus_bytes + 1)), Signal(), Signal())
+        row_begins, ends = Signal(), Signal()
+        available = bus_bytes - rows.low
         m.d.comb += [
-            rows.start.eq(self.start),
-            connect_rows(rows, self.instruction, "dram_"),
-            self.active.eq(rows.active),
-            low.eq(Mux(row_begins, rows.address, 0)),
-            count.eq(Mux(left < available, left, available)),
-            rows.step.eq((self.freed != 0) & (left == count)),
+            walker.start.eq(self.start),
+            connect_rows(walker, self.instruction, "dram_"),
+            self.active.eq(walker.active),
+            rows.low.eq(Mux(row_begins, walker.address, 0)),
+            ends.eq(left <= available),
+            rows.count.eq(Mux(ends, left, available)),
+            rows.complete.eq(walker.active & Mux(ends, level >= left, level >= available)),
+            walker.step.eq(rows.send & ends),
         ]
         with m.If(self.start):
             m.d.sync += [row_bytes.eq(self.row_bytes), left.eq(self.row_bytes), row_begins.eq(1)]
-        with m.Elif(rows.step):
+        with m.Elif(walker.step):
             m.d.sync += [left.eq(row_bytes), row_begins.eq(1)]
-        with m.Elif(self.freed != 0):
-            m.d.sync += [left.eq(left - count), row_begins.eq(0)]
-        return low, count
+        with m.Elif(rows.send):
+            m.d.sync += [left.eq(left - available), row_begins.eq(0)]
+        return rows

@@ -10,11 +10,9 @@ from amaranth.lib.wiring import Out
 from accel.machine.config import ArchConfig
 from rtl.axi import Axi4Write, drive_address
 from rtl.bursts import BurstGenerator, connect_rows
+from rtl.control import MIN_DEPTH
 from rtl.interfaces import MASK_BITS, ReadPort, UnitControl
 from rtl.store_packer import ROW_BYTES_BITS, STORE_LAYOUT, StorePacker, StoreReader
-
-MIN_DEPTH = 2
-"""Smallest queue whose pointers have at least one bit, for Verilog's sake."""
 
 RESPONSE = data.StructLayout({"final": 1, "signal": MASK_BITS})
 """Meaning of an expected write response: `final` ends a STORE, which posts `signal`."""

@@ -74,7 +74,7 @@ MUTANTS = [
      "Mux(update.write.overwrite, 0, old)", "old"),
     ("a semaphore keeps what is taken", control, "Semaphores", "elaborate", "count + post - take", "count + post"),
     ("rows of a DMA pattern use the outer stride", bursts, "RowWalker", "elaborate",
-     "self.address + held.row_stride", "self.address + held.outer_stride"),
+     "Mux(last_row, held.outer_stride, held.row_stride)", "held.outer_stride"),
     ("the last word of a row leaves too much in the buffer", load_writer, "LoadWriter", "_emit",
      "Mux(last_word, held.word_bytes, held.step_bytes)", "held.step_bytes"),
     ("negative ties of tflite go up", requantize, "Requantizer", "_round", "(rest | ~number[-1])", "1"),

@@ -81,16 +81,17 @@ class Bus:
         ctx.set(bus.awaddr, address)
         ctx.set(bus.awvalid, 1)
         for _ in range(data_delay):
-            assert not ctx.get(bus.awready)
-            await ctx.tick()
+            await self._tick(bus.awvalid, bus.awready)
         ctx.set(bus.wdata, value)
         ctx.set(bus.wstrb, strobe)
         ctx.set(bus.wvalid, 1)
-        await ctx.tick().until(bus.awready & bus.wready)
-        ctx.set(bus.awvalid, 0)
-        ctx.set(bus.wvalid, 0)
+        while ctx.get(bus.awvalid) or ctx.get(bus.wvalid):
+            assert not ctx.get(bus.bvalid)
+            await self._tick(bus.awvalid, bus.awready, bus.wvalid, bus.wready)
+        await ctx.tick().until(bus.bvalid)
         for _ in range(3):
             assert ctx.get(bus.bvalid)
+            assert not ctx.get(bus.awready) | ctx.get(bus.wready)
             await ctx.tick()
         response = ctx.get(bus.bresp)
         ctx.set(bus.bready, 1)
@@ -99,12 +100,20 @@ class Bus:
         assert not ctx.get(bus.bvalid)
         return response
 
+    async def _tick(self, *channels) -> None:
+        """One cycle; of pairs of valid and ready, valid ends with the handshake."""
+        done = [v for v, r in zip(channels[::2], channels[1::2], strict=True) if self.ctx.get(v) & self.ctx.get(r)]
+        await self.ctx.tick()
+        for valid in done:
+            self.ctx.set(valid, 0)
+
     async def read(self, address: int) -> tuple[int, int]:
         bus, ctx = self.bus, self.ctx
         ctx.set(bus.araddr, address)
         ctx.set(bus.arvalid, 1)
         await ctx.tick().until(bus.arready)
         ctx.set(bus.arvalid, 0)
+        await ctx.tick().until(bus.rvalid)
         for _ in range(2):
             assert ctx.get(bus.rvalid)
             await ctx.tick()
@@ -136,6 +145,25 @@ def test_register_map() -> None:
         assert await bus.write(4 * len(REGISTERS), 0) == RESPONSE_ERROR
         assert await bus.read(4 * len(REGISTERS)) == (0, RESPONSE_ERROR)
         assert await bus.read(4 * (len(REGISTERS) - 1)) == (1000 + len(dut.counts) - 1, 0)
+
+    simulate(dut, testbench)
+
+
+def test_ready_does_not_look_at_inputs() -> None:
+    dut = RegisterBlock(small())
+    inputs = ("awvalid", "wvalid", "bready", "arvalid", "rready", "awaddr", "wdata", "wstrb", "araddr")
+    outputs = ("awready", "wready", "bvalid", "bresp", "arready", "rvalid", "rdata", "rresp")
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        rng = np.random.default_rng(0)
+        for _ in range(200):
+            answers = set()
+            for _ in range(4):
+                for name in inputs:
+                    ctx.set(getattr(dut.bus, name), int(rng.integers(1 << len(getattr(dut.bus, name)))))
+                answers.add(tuple(ctx.get(getattr(dut.bus, name)) for name in outputs))
+            assert len(answers) == 1
+            await ctx.tick()
 
     simulate(dut, testbench)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from amaranth.sim import SimulatorContext
 from support.machine.naive_timing import Store, beats_of, rows_of
+from support.mutants.rtl_mutation import mutate
 from support.rtl.bench import MACHINES, simulate
 
 import accel.machine.timing
@@ -132,7 +133,17 @@ def test_catches_a_smaller_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
         check(MACHINES[2], seed=2)
 
 
-def test_catches_bytes_beside_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rtl.store_packer, "low_bytes", lambda count, width: ~0)
+@pytest.mark.parametrize(
+    ("owner", "method", "old", "new"),
+    [
+        ("StoreReader", "elaborate", "held.byte_offset << 3", "held.byte_offset << 2"),
+        ("StorePacker", "_ring", "index < self.count", "index + 1 < self.count"),
+        ("StorePacker", "_ring", "sent + lane - rows.low", "sent + lane"),
+    ],
+)
+def test_catches_bytes_beside_the_word(
+    monkeypatch: pytest.MonkeyPatch, owner: str, method: str, old: str, new: str
+) -> None:
+    mutate(monkeypatch, rtl.store_packer, owner, method, old, new)
     with pytest.raises(AssertionError):
         check(MACHINES[2], seed=2)

