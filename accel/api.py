@@ -12,7 +12,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from accel.errors import InputError, ProgramError
-from accel.frontends import load_model
+from accel.frontends import check_no_shapes, load_model
+from accel.frontends.onnx.file import Shapes
 from accel.machine.config import ArchConfig, load_config
 from accel.network.graph import Graph
 from accel.program.execution import Execution
@@ -67,7 +68,9 @@ def as_config(config: ArchConfig | str) -> ArchConfig:
     return config if isinstance(config, ArchConfig) else load_config(config)
 
 
-def compile(model: Graph | str | os.PathLike[str], config: ArchConfig | str = "edge") -> Program:
+def compile(
+    model: Graph | str | os.PathLike[str], config: ArchConfig | str = "edge", *, shapes: Shapes | None = None
+) -> Program:
     """Compile a quantized network for a machine.
 
     Parameters
@@ -76,6 +79,8 @@ def compile(model: Graph | str | os.PathLike[str], config: ArchConfig | str = "e
         A path is read by `accel.load_model`.
     config : ArchConfig or str
         A configuration, a preset's name, or a TOML file.
+    shapes : mapping of str to tuple of int, optional
+        Sizes of inputs that a model file leaves free, by name.
 
     Raises
     ------
@@ -86,16 +91,23 @@ def compile(model: Graph | str | os.PathLike[str], config: ArchConfig | str = "e
 
     if isinstance(model, Program):
         raise InputError("model must be a graph or a path, got a program, which is compiled already")
+    if isinstance(model, Graph):
+        check_no_shapes(shapes)
     machine = as_config(config)
-    return compile_graph(model if isinstance(model, Graph) else load_model(model), machine)
+    return compile_graph(model if isinstance(model, Graph) else load_model(model, shapes=shapes), machine)
 
 
-def load(path: str | os.PathLike[str]) -> Program | Graph:
+def load(path: str | os.PathLike[str], *, shapes: Shapes | None = None) -> Program | Graph:
     """The program in a program file, or the network in any other (`accel.load_model`)."""
-    return Program.load(path) if _is_program(Path(path)) else load_model(path)
+    if not _is_program(Path(path)):
+        return load_model(path, shapes=shapes)
+    check_no_shapes(shapes)
+    return Program.load(path)
 
 
-def load_program(path: str | os.PathLike[str], config: ArchConfig | str | None = None) -> Program:
+def load_program(
+    path: str | os.PathLike[str], config: ArchConfig | str | None = None, *, shapes: Shapes | None = None
+) -> Program:
     """The program in a program file, or that of any other model file (`compile`).
 
     Parameters
@@ -103,6 +115,8 @@ def load_program(path: str | os.PathLike[str], config: ArchConfig | str | None =
     path : path
     config : ArchConfig or str, optional
         The machine; for a program file its own, otherwise `edge` unless it is given.
+    shapes : mapping of str to tuple of int, optional
+        As for `compile`.
 
     Raises
     ------
@@ -111,7 +125,7 @@ def load_program(path: str | os.PathLike[str], config: ArchConfig | str | None =
     CompileError, ConfigError, GraphError, ModelError
         As `compile` raises them.
     """
-    program = load(path)
+    program = load(path, shapes=shapes)
     if isinstance(program, Graph):
         return compile(program, "edge" if config is None else config)
     if config is not None and as_config(config).fingerprint() != program.config.fingerprint():

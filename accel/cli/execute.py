@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.console import counted, echo_json, echo_lines, print_layers, progress
-from accel.cli.options import CONFIG, FILE, FOLDER, JSON, LAYOUT, MODEL, MODEL_CONFIG, WIDE, output
+from accel.cli.options import CONFIG, FILE, FOLDER, JSON, LAYOUT, MODEL_CONFIG, WIDE, output, with_model
 
 if TYPE_CHECKING:
     from accel.coverify import Verification
+    from accel.frontends.onnx.file import Shapes
 
 
 @click.command()
@@ -48,7 +49,7 @@ def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
 
 
 @click.command()
-@MODEL
+@with_model
 @MODEL_CONFIG
 @click.option("--input", "input_path", type=FILE, required=True, help="Inputs: .npy (.npz for several), samples first.")
 @LAYOUT
@@ -58,8 +59,8 @@ def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
 @WIDE
 @JSON
 def run(
-    model: Path, config: str | None, input_path: Path, layout: str | None, output: Path | None, dequantize: bool,
-    engine: str, wide: bool, as_json: bool,
+    model: Path, shapes: Shapes, config: str | None, input_path: Path, layout: str | None, output: Path | None,
+    dequantize: bool, engine: str, wide: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a MODEL in the simulator: exact values and cycles.
 
@@ -72,7 +73,7 @@ def run(
     from accel.report.placement import host_share, operator_lines
 
     data = read_arrays(input_path)
-    program = api.load_program(model, config)
+    program = api.load_program(model, config, shapes=shapes)
     if output:
         check_target(output, [slot.name for slot in program.outputs])
     with naming_file(input_path):
@@ -102,7 +103,7 @@ def run(
 
 
 @click.command()
-@MODEL
+@with_model
 @MODEL_CONFIG
 @click.option("--input", "input_path", type=FILE, default=None, help="As for `accel run`; default: one random sample.")
 @LAYOUT
@@ -110,8 +111,8 @@ def run(
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random sample.")
 @JSON
 def verify(
-    model: Path, config: str | None, input_path: Path | None, layout: str | None, simulator: str, seed: int,
-    as_json: bool,
+    model: Path, shapes: Shapes, config: str | None, input_path: Path | None, layout: str | None, simulator: str,
+    seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare a MODEL in the simulator and in the Verilog.
 
@@ -123,7 +124,7 @@ def verify(
     from accel.program.samples import split_samples
 
     data = None if input_path is None else read_arrays(input_path)
-    program = api.load_program(model, config)
+    program = api.load_program(model, config, shapes=shapes)
     with naming_file(input_path or model):
         samples = None if data is None else split_samples(program, data, layout)
     # Samples of a network with states belong together.

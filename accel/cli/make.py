@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from accel.cli.console import echo_json, echo_lines
-from accel.cli.options import (
-    CONFIG,
-    FILE,
-    FOLDER,
-    JSON,
-    MODEL,
-    MODEL_CONFIG,
-    SHAPES,
-    SettingsCommand,
-    in_folder,
-    output,
-)
+from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL_CONFIG, SettingsCommand, in_folder, output, with_model
+
+if TYPE_CHECKING:
+    from accel.frontends.onnx.file import Shapes
 
 
 @click.command(cls=SettingsCommand)
-@click.argument("model", type=FILE)
+@with_model
 @click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
 @output("Graph file to write.")
 @click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
-@SHAPES
 @JSON
 def quantize(
     model: Path,
     calibration: Path,
     output: Path,
     settings_file: Path | None,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Shapes,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -55,7 +46,7 @@ def quantize(
 
 
 @click.command("compile")
-@MODEL
+@with_model
 @MODEL_CONFIG
 @output("Program file to write.")
 @click.option(
@@ -63,7 +54,9 @@ def quantize(
     help="Also write the schedule as text: what each step loads, computes and stores.",
 )  # fmt: skip
 @JSON
-def compile_command(model: Path, config: str | None, output: Path, schedule: Path | None, as_json: bool) -> None:
+def compile_command(
+    model: Path, shapes: Shapes, config: str | None, output: Path, schedule: Path | None, as_json: bool
+) -> None:
     """Compile a quantized MODEL to a program."""
     from accel import api
     from accel.cli.phases import compiled_phases
@@ -71,9 +64,9 @@ def compile_command(model: Path, config: str | None, output: Path, schedule: Pat
     from accel.report.placement import host_share, operator_lines
 
     if schedule:
-        phases = compiled_phases(model, config)
+        phases = compiled_phases(model, config, shapes)
         write_atomic(schedule, phases.schedule_text().encode())
-    program = phases.program if schedule else api.load_program(model, config)
+    program = phases.program if schedule else api.load_program(model, config, shapes=shapes)
     program.save(output)
     host = host_share(program.operators)
     facts = {

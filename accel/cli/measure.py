@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.console import echo_json, echo_lines, print_table, progress
-from accel.cli.options import FILE, JSON, SHAPES, WIDE, SettingsCommand, output
+from accel.cli.options import FILE, JSON, WIDE, SettingsCommand, output, with_model
 
 if TYPE_CHECKING:
     from accel.analysis import Analysis
+    from accel.frontends.onnx.file import Shapes
 
 
 @click.command(cls=SettingsCommand)
-@click.argument("model", type=FILE)
+@with_model
 @click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
 @output("Page to write: HTML with histograms and ranges.", required=False)
 @click.option("--samples", default=16, show_default=True, help="Calibration samples to measure on.")
 @click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
-@SHAPES
 @WIDE
 @JSON
 def analyze(
@@ -29,7 +29,7 @@ def analyze(
     output: Path | None,
     samples: int,
     settings_file: Path | None,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Shapes,
     wide: bool,
     as_json: bool,
     **options: Any,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 CONFIG = click.option("--config", default="edge", show_default=True, help="Preset or TOML file.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-MODEL = click.argument("model", type=FILE)
 MODEL_CONFIG = click.option(
     "--config", default=None,
     help="Machine to compile for: preset or TOML file (default: edge). A program must be compiled for it.",
@@ -24,9 +23,16 @@ LAYOUT = click.option(
     help="Order of images' axes, NCHW or NHWC (default: the model's); needed if the shape fits both.",
 )  # fmt: skip
 SHAPES = click.option(
-    "--shape", "shapes", multiple=True, callback=lambda ctx, parameter, values: dict(map(_shape, values)),
-    help="Sizes that the model leaves free: NAME=1,3,224,224; repeat the option for each input.",
+    "--shape", "shapes", multiple=True, callback=lambda ctx, parameter, values: _shapes(values),
+    help="Sizes that an .onnx file leaves free: NAME=1,3,224,224; repeat the option for each input.",
 )  # fmt: skip
+
+
+def with_model(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument MODEL and the sizes that its file may leave free."""
+    return click.argument("model", type=FILE)(SHAPES(command))
+
+
 WIDE = click.option("--wide", is_flag=True, help="Print all columns, even beyond the width of the terminal.")
 
 
@@ -35,13 +41,18 @@ def output(what: str, *, required: bool = True) -> Callable[[Any], Any]:
     return click.option("-o", "--output", type=FILE, required=required, callback=in_folder, help=what)
 
 
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Name and sizes from ``name=1,3,224,224``."""
-    name, _, sizes = text.rpartition("=")
-    try:
-        return name, tuple(int(size) for size in sizes.split(","))
-    except ValueError:
-        raise InputError(f"shape must be NAME=SIZE,SIZE,..., got {text!r}") from None
+def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Sizes by name from ``name=1,3,224,224``."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        numbers = sizes.split(",")
+        if not name or not all(number.strip().isdecimal() and int(number) > 0 for number in numbers):
+            raise InputError(f"--shape must be NAME=SIZE,SIZE,... with positive integers, got {text!r}")
+        if name in shapes:
+            raise InputError(f"--shape must be given once for each input, got {name!r} twice")
+        shapes[name] = tuple(int(number) for number in numbers)
+    return shapes
 
 
 def _layout(name: str | None) -> str | None:

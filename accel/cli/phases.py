@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from accel.errors import InputError
 
 if TYPE_CHECKING:
+    from accel.frontends.onnx.file import Shapes
     from compiler import Compilation
 
 
-def compiled_phases(model: Path, config: str | None) -> Compilation:
+def compiled_phases(model: Path, config: str | None, shapes: Shapes) -> Compilation:
     """All phases of compiling a network file for a machine (default: edge); a program file is refused."""
     from accel import api
     from accel.network.graph import Graph
     from compiler import compile_phases
 
-    network = api.load(model)
+    network = api.load(model, shapes=shapes)
     if not isinstance(network, Graph):
         raise InputError(
             f"{model}: must be a network to show its schedule, got a program, which holds instructions only; "

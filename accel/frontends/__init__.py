@@ -47,8 +47,7 @@ def load_model(path: str | os.PathLike[str], *, shapes: Shapes | None = None) ->
     """
     if Path(path).suffix.lower() == ".onnx":
         return read_quantized_onnx(path, shapes)
-    if shapes:
-        raise InputError("shapes must be given for .onnx files only; other files have their sizes")
+    check_no_shapes(shapes)
     reader = _READERS.get(Path(path).suffix.lower())
     if reader is None:
         with naming(path):
@@ -56,3 +55,9 @@ def load_model(path: str | os.PathLike[str], *, shapes: Shapes | None = None) ->
                 raise ModelError("model must be a graph, .tflite or quantized .onnx file, got something else")
         reader = load_graph
     return reader(path)
+
+
+def check_no_shapes(shapes: Shapes | None) -> None:
+    """Raise `InputError` if sizes are given for what has its own."""
+    if shapes:
+        raise InputError("shapes must be given for .onnx files only; other files have their sizes")

@@ -160,8 +160,15 @@ def test_models_that_cannot_be_quantized_are_refused(files: Path) -> None:
     np.save("c.npy", data.calibration[:4])
     np.save("odd.npy", np.zeros((4, 7), np.float32))
     model = str(data.model_path)
+    Path("lite.onnx").write_bytes(b"....TFL3" + bytes(range(200)))
+    Path("graph.onnx").write_bytes(Path("a.graph").read_bytes())
     for name, problem in (
-        ("bad", "a valid ONNX file: "),
+        ("bad", "an ONNX file, got a damaged file or one of another kind: export the model again"),
+        ("lite", "an ONNX file, got a TensorFlow Lite file: if it is quantized, give it to `accel compile` or "),
+        (
+            "graph",
+            "an ONNX file, got an archive: if it is a graph, it is quantized already, give it to `accel compile`",
+        ),
         ("missing", "a readable file, got No such file or directory"),
     ):
         message = error("quantize", f"{name}.onnx", "--calibration", "c.npy", "-o", "g")

@@ -185,3 +185,60 @@ def test_compile_of_the_api_reads_files(files: Path) -> None:
     assert accel.compile("a.graph", "tiny").to_bytes() == Path("a.program").read_bytes()
     Path("pool.onnx").write_bytes(onnx_pool(TensorProto.FLOAT))
     assert accel.compile(files / "pool.onnx").config == accel.preset("edge")
+
+
+COMMANDS = {
+    "inspect": [],
+    "compile": ["-o", "p.program"],
+    "run": ["--input", "x.npy", "-o", "y.npy"],
+    "verify": ["--input", "x.npy"],
+    "check": [],
+    "disassemble": [],
+    "disassemble --steps": [],
+}
+
+
+@pytest.fixture
+def free_sizes(files: Path) -> Path:
+    """A model whose image has no sizes, and an input for it."""
+    model = onnx.load_model_from_string(onnx_pool(TensorProto.FLOAT))
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = "n"
+    del model.graph.output[0].type.tensor_type.shape.dim[2:]
+    onnx.save(model, "free.onnx")
+    np.save("x.npy", np.random.default_rng(1).normal(0, 3, (2, 3, 4, 6)).astype(np.float32))
+    return files
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_sizes_of_inputs(
+    free_sizes: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accel.coverify.verify", lambda *args, **options: verification(9, 5, 64))
+    rest = [*command.split()[1:], *COMMANDS[command]]
+    message = error(command.split()[0], "free.onnx", *rest)
+    assert "give them: --shape x=1,3,N,N, or shapes={'x': (...)}" in message
+    success(command.split()[0], "free.onnx", "--shape", "x=1,3,4,6", *rest)
+    if command == "run":
+        assert np.load("y.npy").shape == (2, 3, 3, 5)
+    message = error(command.split()[0], "a.program", "--shape", "x=1,3,4,6", *rest)
+    assert message == "Error: shapes must be given for .onnx files only; other files have their sizes"
+
+
+WRONG_SIZES = {
+    "--shape must be NAME=SIZE,SIZE,... with positive integers, got 'x=1,3,0,6'": ["x=1,3,0,6"],
+    "--shape must be NAME=SIZE,SIZE,... with positive integers, got 'x=1,3,-4,6'": ["x=1,3,-4,6"],
+    "--shape must be NAME=SIZE,SIZE,... with positive integers, got 'x=1,3,n,6'": ["x=1,3,n,6"],
+    "--shape must be NAME=SIZE,SIZE,... with positive integers, got 'x=1,,4,6'": ["x=1,,4,6"],
+    "--shape must be NAME=SIZE,SIZE,... with positive integers, got '1,3,4,6'": ["1,3,4,6"],
+    "--shape must be given once for each input, got 'x' twice": ["x=1,3,4,6", "x=1,3,4,7"],
+    "shape must be of an input of the model ('x'), got 'y'": ["y=1,3,4,6"],
+    "shape of 'x' must have 4 sizes, got (3, 4, 6)": ["x=3,4,6"],
+    "shape of 'x' must fit (1, 3, 0, 0) with 0 for free, got (1, 2, 4, 6)": ["x=1,2,4,6"],
+}
+
+
+@pytest.mark.parametrize("message", WRONG_SIZES)
+def test_wrong_sizes_of_inputs(free_sizes: Path, message: str) -> None:
+    options = [word for text in WRONG_SIZES[message] for word in ("--shape", text)]
+    assert error("check", "free.onnx", *options) == f"Error: {message}"

@@ -14,6 +14,7 @@ from accel.network.windows import Shape
 if TYPE_CHECKING:
     import onnx
 
+ZIP = b"PK\x03\x04"
 Shapes = Mapping[str, Shape]
 """Sizes of inputs by name, where the file leaves some free."""
 
@@ -38,16 +39,28 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> onnx.ModelPr
     import onnx.inliner
     from google.protobuf.message import DecodeError
 
+    data = read_model(source)
     try:
-        model = onnx.load_model_from_string(read_model(source))
+        model = onnx.load_model_from_string(data)
         _load_external_data(model, source)
         onnx.checker.check_model(model)
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
-    except (DecodeError, onnx.checker.ValidationError, UnicodeDecodeError) as error:
+    except DecodeError as error:
+        raise ModelError(f"model must be an ONNX file, got {_kind(data)}") from error
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
         raise ModelError(f"model must be a valid ONNX file: {error}") from error
     _fix_sizes(model, shapes or {})
     return model
+
+
+def _kind(data: bytes) -> str:
+    """What a file that is none of ONNX's seems to be, and what to do with it."""
+    if data[4:8] == b"TFL3":
+        return "a TensorFlow Lite file: if it is quantized, give it to `accel compile` or `accel run` as it is"
+    if data.startswith(ZIP):
+        return "an archive: if it is a graph, it is quantized already, give it to `accel compile` or `accel run`"
+    return "a damaged file or one of another kind: export the model again"
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
