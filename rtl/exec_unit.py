@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
+from accel.machine.weight_words import tile_words
 from rtl.activation_sequencer import ActivationSequencer
 from rtl.array import SystolicArray
 from rtl.interfaces import AccumulatePort, ReadPort, UnitControl
@@ -48,9 +49,9 @@ class ExecUnit(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        rows = self.config.rows
+        config, rows = self.config, self.config.rows
         m.submodules.weights = weights = WeightSequencer(
-            Opcode.EXEC, ("chunk", "ky", "kx"), self.config.wbuf_words, self.config.cols, rows
+            Opcode.EXEC, ("chunk", "ky", "kx"), config.wbuf_words, config.cols, rows, config.int4_weights
         )
         m.submodules.activations = activations = ActivationSequencer(self.config)
         m.submodules.array = array = SystolicArray(self.config)
@@ -60,8 +61,6 @@ class ExecUnit(wiring.Component):
         start = weights.loaded & activations.free
         m.d.comb += [
             weights.address.eq(weights.head.wbuf_address),
-            weights.cycles.eq(rows),
-            weights.present.eq(weights.instruction.k_rows),
             weights.start.eq(start),
             activations.start.eq(start),
             activations.fresh.eq(weights.fresh),
@@ -75,5 +74,19 @@ class ExecUnit(wiring.Component):
             self.accumulate.addr.eq(delayed(m, activations.addr, rows, "accumulate_addr")),
             self.accumulate.overwrite.eq(delayed(m, activations.overwrite, rows, "accumulate_overwrite")),
             self.accumulate.psums.eq(array.psums),
+            *self._tile_words(m, weights, array),
         ]
         return m
+
+    def _tile_words(self, m: Module, weights: WeightSequencer, array: SystolicArray) -> list:
+        """Statements for the words of a tile: a row in each, or two rows of int4."""
+        rows, k_rows = self.config.rows, weights.instruction.k_rows
+        if not self.config.int4_weights:
+            return [weights.cycles.eq(rows), weights.present.eq(k_rows)]
+        int4 = weights.instruction.int4
+        return [
+            weights.cycles.eq(Mux(int4, tile_words(rows, 1), rows)),
+            weights.present.eq(Mux(int4, tile_words(k_rows, 1), k_rows)),
+            weights.half.eq(int4 & k_rows[0]),
+            array.int4.eq(delayed(m, int4, 1, "int4")),
+        ]

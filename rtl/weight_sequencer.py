@@ -25,6 +25,8 @@ class WeightSequencer(wiring.Component):
         The weight memory's.
     tile_words : int
         Most words of a tile.
+    int4 : bool
+        The high nibbles of a tile's last word may be no weights.
 
     Members
     -------
@@ -40,6 +42,8 @@ class WeightSequencer(wiring.Component):
         The instruction of that tile.
     cycles, present : In
         Words of a tile of `instruction`, one per cycle, and how many of them are read; the others are zero.
+    half : In(1)
+        The high nibbles of the last word that is read are zero, too (`int4` only).
     read : Out(ReadPort)
     weights : Out
         A word, one cycle after it was due.
@@ -47,9 +51,11 @@ class WeightSequencer(wiring.Component):
         There is a word; it is its tile's first if there is one.
     """
 
-    def __init__(self, opcode: Opcode, tile_levels: tuple[str, ...], words: int, lanes: int, tile_words: int):
+    def __init__(
+        self, opcode: Opcode, tile_levels: tuple[str, ...], words: int, lanes: int, tile_words: int, int4: bool = False
+    ):
         self._levels = {level: width for level, width in loop_levels(opcode).items() if level in tile_levels}
-        self._tile_words = tile_words
+        self._tile_words, self._lanes, self._int4 = tile_words, lanes, int4
         fields = layout(opcode)
         super().__init__(
             {
@@ -63,6 +69,7 @@ class WeightSequencer(wiring.Component):
                 "instruction": Out(fields),
                 "cycles": In(range(tile_words + 1)),
                 "present": In(range(tile_words + 1)),
+                **({"half": In(1)} if int4 else {}),
                 "read": Out(ReadPort(words, lanes)),
                 "weights": Out(8 * lanes),
                 "arrives": Out(1),
@@ -96,8 +103,12 @@ class WeightSequencer(wiring.Component):
         with m.If(self.issue):
             m.d.sync += [self.instruction.eq(self.head), self.fresh.eq(1), loading.eq(1), address.eq(self.address)]
         present = delayed(m, self.read.en, 1, "present")
+        weights = Mux(present, self.read.data, 0)
+        if self._int4:
+            low_only = delayed(m, self.half & (word + 1 == self.present), 1, "low_only")
+            weights &= ~low_only.replicate(4).shift_left(4).replicate(self._lanes)
         m.d.comb += [
-            self.weights.eq(Mux(present, self.read.data, 0)),
+            self.weights.eq(weights),
             self.arrives.eq(delayed(m, loading, 1, "arrives", reset_less=False)),
             self.first.eq(delayed(m, word == 0, 1, "first")),
         ]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accel.machine import causes, timing
+from accel.machine import causes, timing, weight_words
 from accel.machine.causes import COMPLETE, DISPATCH, FULL, ISSUE, OCCUPIED, WORK
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
@@ -17,11 +17,11 @@ from sim.jit import jit, jit_group, kernel
 from sim.stepped import depthwise_sequencer, sequencer
 
 (
-    _, _, _, fetch_time, load_time, load_completion, exec_time, exec_completion, depthwise_time, depthwise_completion,
-    post_time, post_completion, store_time,
+    _, _, _, _, fetch_time, load_time, load_completion, exec_time, exec_completion, depthwise_time,
+    depthwise_completion, post_time, post_completion, store_time,
 ) = jit_group(
-    timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time, timing.load_time,
-    timing.load_completion, timing.exec_time, timing.exec_completion, timing.depthwise_time,
+    weight_words.tile_words, timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time,
+    timing.load_time, timing.load_completion, timing.exec_time, timing.exec_completion, timing.depthwise_time,
     timing.depthwise_completion, timing.post_time, timing.post_completion, timing.store_time,
 )  # fmt: skip
 (count_causes,) = jit_group(causes.count_causes)

@@ -64,6 +64,8 @@ class ArchConfig:
         External memory: address handshake to first data beat; last data beat to response (1..4095).
     requant_modes : tuple of str
         Requantization modes built into the post unit: some of "tflite", "single", "fp32".
+    int4_weights : bool
+        The array takes weights of 4 bits, too, two rows from each word of the weight buffer.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class ArchConfig:
     read_latency_cycles: int
     write_latency_cycles: int
     requant_modes: tuple[str, ...]
+    int4_weights: bool
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.name, re.ASCII):
@@ -117,6 +120,8 @@ class ArchConfig:
         if self.bus_bytes & (self.bus_bytes - 1):
             raise ConfigError(f"bus_bytes must be 4, 8, 16, 32 or 64, got {self.bus_bytes}")
         self._check_modes()
+        if type(self.int4_weights) is not bool:
+            raise ConfigError(f"int4_weights must be true or false, got {_short(self.int4_weights)}")
 
     def _check_modes(self) -> None:
         modes = self.requant_modes
@@ -240,6 +245,8 @@ def _short(value: object) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
@@ -250,25 +257,25 @@ PRESETS: dict[str, ArchConfig] = {
             name="tiny", rows=4, cols=4, spad_banks=4, spad_bank_words=2048, wbuf_words=2048, acc_banks=4,
             acc_bank_words=128, param_channels=256, post_lanes=4, depthwise_taps=3, depthwise_words=128, bus_bytes=8,
             outstanding_bursts=4, read_latency_cycles=16, write_latency_cycles=8, queue_depth=8,
-            requant_modes=REQUANT_MODES,
+            requant_modes=REQUANT_MODES, int4_weights=True,
         ),
         ArchConfig(
             name="edge", rows=16, cols=16, spad_banks=8, spad_bank_words=2048, wbuf_words=4096, acc_banks=4,
             acc_bank_words=256, param_channels=512, post_lanes=16, depthwise_taps=5, depthwise_words=256, bus_bytes=16,
             outstanding_bursts=8, read_latency_cycles=32, write_latency_cycles=16, queue_depth=8,
-            requant_modes=REQUANT_MODES,
+            requant_modes=REQUANT_MODES, int4_weights=True,
         ),
         ArchConfig(
             name="large", rows=32, cols=32, spad_banks=8, spad_bank_words=4096, wbuf_words=8192, acc_banks=4,
             acc_bank_words=512, param_channels=1024, post_lanes=32, depthwise_taps=5, depthwise_words=512, bus_bytes=32,
             outstanding_bursts=16, read_latency_cycles=64, write_latency_cycles=32, queue_depth=8,
-            requant_modes=REQUANT_MODES,
+            requant_modes=REQUANT_MODES, int4_weights=True,
         ),
         ArchConfig(
             name="datacenter", rows=128, cols=128, spad_banks=16, spad_bank_words=8192, wbuf_words=16384, acc_banks=4,
             acc_bank_words=2048, param_channels=4096, post_lanes=128, depthwise_taps=5, depthwise_words=1024,
             bus_bytes=64, outstanding_bursts=32, read_latency_cycles=128, write_latency_cycles=64, queue_depth=16,
-            requant_modes=REQUANT_MODES,
+            requant_modes=REQUANT_MODES, int4_weights=True,
         ),
     )
 }  # fmt: skip

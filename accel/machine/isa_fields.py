@@ -152,10 +152,11 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
         *_SUM_COUNTS,
         _stride("chunk_stride", "scratchpad words per chunk"),
         *_SUM_STRIDES,
-        _count("k_rows", 8, "weight words per tile; array rows beyond them hold zero weights"),
+        _count("k_rows", 8, "rows of a weight tile; array rows beyond them hold zero weights"),
         Field("wbuf_address", 18, "first weight word; tiles follow each other"),
         Field("acc_address", 18, "accumulator word of output (0, 0); outputs follow each other"),
         Field("accumulate", 1, "1: add to the accumulators, 0: the first weight tile overwrites them"),
+        Field("int4", 1, "1: weights are int4, two rows of a tile in each word; 0: int8, one row in each"),
     ),
     Opcode.POST: (
         *_HEADER,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 from accel.machine import isa
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
+from accel.machine.weight_words import tile_words
 
 LOAD_IN_FLIGHT = 4
 """LOAD instructions whose addresses may be issued before the first of them has written its last word."""
@@ -216,8 +217,9 @@ def exec_time(machine: Machine, row: Ints, previous_end: int, issue: int) -> tup
     """
     pixels = row[EXEC.oy_count] * row[EXEC.ox_count]
     tiles = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
-    first = max(issue + 1 + machine.rows, previous_end)
-    start = first + (tiles - 1) * max(pixels, machine.rows)
+    words = tile_words(machine.rows, row[EXEC.int4])
+    first = max(issue + 1 + words, previous_end)
+    start = first + (tiles - 1) * max(pixels, words)
     return int(start), int(start + pixels)
 
 

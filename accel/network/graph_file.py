@@ -26,7 +26,7 @@ from accel.network.array_layout import ArrayLayout
 from accel.network.graph import NODE_TYPES, Graph, Node, State, Tensor
 from accel.network.nodes.host import ARRAY_DTYPES
 
-FORMAT, VERSION = "accel-graph", 3
+FORMAT, VERSION = "accel-graph", 4
 _MAGIC = b"PK\x03\x04"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

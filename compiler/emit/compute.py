@@ -84,6 +84,7 @@ def exec_piece(work: ArrayWork, piece: Piece, wbuf_address: int, accumulate: boo
             "wbuf_address": wbuf_address,
             "acc_address": work.accumulators,
             "accumulate": int(accumulate),
+            "int4": int(piece.int4),
         },
     )
 

@@ -102,12 +102,15 @@ class ArrayLayer(Layer):
         The input's zero point.
     groups : int
         Output channels of one group see the input channels of that group only.
+    int4 : bool
+        The weight buffer holds two rows of weights in each word.
     """
 
     weight: NDArray[np.int8]
     records: tuple[Record, ...]
     pad_value: int
     groups: int = 1
+    int4: bool = False
 
     unit = "array"
 

@@ -43,6 +43,10 @@ class Scope:
             raise NoPlaceError(node.name, f"it needs {str(mode)!r} in requant_modes of the config")
         return mode
 
+    def is_int4(self, node: Weighted) -> bool:
+        """Whether the array takes a node's weights as int4; other machines hold the same values as int8."""
+        return node.weight_bits == 4 and self.config.int4_weights
+
     def tensor(self, name: str) -> Tensor:
         """A tensor of the graph."""
         return self.graph.tensors[name]

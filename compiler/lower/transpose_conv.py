@@ -57,6 +57,7 @@ def lower_transpose_conv(scope: Scope, node: TransposeConv2d) -> tuple[list[Arra
                 weight=np.ascontiguousarray(weight),
                 records=tuple(Record(*columns) for columns in zip(*fields, strict=True)),
                 pad_value=zero_point,
+                int4=scope.is_int4(node),
             )
         )
     return layers, places

@@ -45,6 +45,7 @@ def lower_weighted(scope: Scope, node: Conv2d | FullyConnected) -> ArrayLayer:
         records=tuple(Record(*fields) for fields in zip(*columns, strict=True)),
         pad_value=zero_point,
         groups=groups,
+        int4=scope.is_int4(node) and not depthwise,
     )
 
 

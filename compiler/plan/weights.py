@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import FIELDS, Opcode
+from accel.machine.weight_words import pack_int4, tile_words
 from compiler.lower.geometry import Span
 from compiler.lower.layers import ArrayLayer
 
@@ -40,23 +41,25 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Piece:
-    """Weight tiles of one EXEC: chunks of equal `rows`, kernel rows [ky0, ky1) and columns [kx0, kx1)."""
+    """Weight tiles of one EXEC: chunks of equal `rows`, kernel rows [ky0, ky1) and columns [kx0, kx1); int4 or int8."""
 
     chunks: tuple[Chunk, ...]
     ky0: int
     ky1: int
     kx0: int
     kx1: int
+    int4: bool = False
 
     @property
     def k_rows(self) -> int:
-        """Weight words per tile."""
+        """Rows of a tile."""
         return self.chunks[0].rows
 
     @property
     def words(self) -> int:
         """Weight words in all."""
-        return len(self.chunks) * (self.ky1 - self.ky0) * (self.kx1 - self.kx0) * self.k_rows
+        tiles = len(self.chunks) * (self.ky1 - self.ky0) * (self.kx1 - self.kx0)
+        return tiles * int(tile_words(self.k_rows, int(self.int4)))
 
 
 def channel_chunks(channels: int, rows: int) -> tuple[Chunk, ...]:
@@ -94,7 +97,8 @@ def contraction_words(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: Arch
     starts = range(0, layer.output_shape[2], config.cols)
     parts = [Span(first, min(first + config.cols, layer.output_shape[2])) for first in starts]
     taps = 1 if chunks[0].by_position else layer.window.kernel[0] * layer.window.kernel[1]
-    return sum(chunk.rows * taps for part in parts for chunk in _used_chunks(layer, chunks, part))
+    used = (chunk for part in parts for chunk in _used_chunks(layer, chunks, part))
+    return sum(int(tile_words(chunk.rows, int(layer.int4))) * taps for chunk in used)
 
 
 def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Piece]:
@@ -102,18 +106,18 @@ def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Pi
     kw = 1 if chunks[0].folded else layer.window.kernel[1]
     pieces = []
     for group in _equal_runs(chunks):
-        rows = group[0].rows
+        rows = tile_words(group[0].rows, int(layer.int4))
         per_chunk, per_line = rows * kh * kw, rows * kw
         if per_chunk <= limit:
             many = limit // per_chunk
-            pieces += [Piece(group[i : i + many], 0, kh, 0, kw) for i in range(0, len(group), many)]
+            pieces += [Piece(group[i : i + many], 0, kh, 0, kw, layer.int4) for i in range(0, len(group), many)]
         elif per_line <= limit:
             many = limit // per_line
-            pieces += [Piece((c,), y, min(y + many, kh), 0, kw) for c in group for y in range(0, kh, many)]
+            pieces += [Piece((c,), y, min(y + many, kh), 0, kw, layer.int4) for c in group for y in range(0, kh, many)]
         else:
             many = limit // rows
             pieces += [
-                Piece((c,), y, y + 1, x, min(x + many, kw))
+                Piece((c,), y, y + 1, x, min(x + many, kw), layer.int4)
                 for c in group
                 for y in range(kh)
                 for x in range(0, kw, many)
@@ -144,7 +148,8 @@ def pack_block(layer: ArrayLayer, pieces: Sequence[Piece], channels: Span) -> by
                         part = weight[:, ky, chunk.first : chunk.first + chunk.taps, :depth]
                     else:
                         part = _plain_part(layer, chunk, ky, kx, channels)
-                    parts.append(part.reshape(channels.size, -1).T)
+                    rows = part.reshape(channels.size, -1).T
+                    parts.append(pack_int4(rows) if piece.int4 else rows)
     return np.ascontiguousarray(np.concatenate(parts)).tobytes()
 
 

@@ -21,6 +21,7 @@ from accel.machine.config import TABLE_ENTRIES, ArchConfig
 from accel.machine.isa import Instruction, Opcode, Source
 from accel.machine.memories import BANKED, Space, memories, space_words
 from accel.machine.rules.ranges import outside
+from accel.machine.weight_words import tile_words
 
 Intervals: TypeAlias = npt.NDArray[np.int64]
 """Half-open intervals [start, stop), shape (n, 2), sorted, disjoint and not adjacent."""
@@ -106,7 +107,7 @@ def _touch_load(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]
 
 
 def _touch_exec(config: ArchConfig, i: Instruction) -> tuple[_Touched, _Touched]:
-    words = i["chunk_count"] * i["ky_count"] * i["kx_count"] * i["k_rows"]
+    words = i["chunk_count"] * i["ky_count"] * i["kx_count"] * tile_words(i["k_rows"], i["int4"])
     wbuf = _place(config, i, Space.WBUF, "wbuf_address", i["wbuf_address"], _run(words))
     return _touch_sums(config, i, {Space.WBUF: wbuf}, _offsets(i["chunk_count"], i["chunk_stride"]))
 

@@ -18,6 +18,7 @@ from sim.fast.vectors import BLOCK, PANEL, sum_block_vectors
 from sim.fields import EXEC
 from sim.jit import DISABLED, index, jit, kernel
 from sim.memories import Memories
+from sim.weight_words import high_nibble, low_nibble, tile_words
 
 
 class Scratch(NamedTuple):
@@ -68,18 +69,21 @@ def execute(row: Row, memories: Memories, scratch: Scratch) -> None:
 
 @kernel
 def _pack_weights(row: Row, wbuf: Any, tiles: int, pairs: int, weights: Any) -> None:
-    """Interleave two weight words each; an odd last one is paired with zeros."""
-    cols, k_rows, address = wbuf.shape[1], row[EXEC.k_rows], row[EXEC.wbuf_address]
+    """Interleave two weight rows each, two words or the halves of one; an odd last one is paired with zeros."""
+    cols, k_rows, address, int4 = wbuf.shape[1], row[EXEC.k_rows], row[EXEC.wbuf_address], row[EXEC.int4]
+    words = tile_words(k_rows, int4)
     for panel in range((cols + PANEL - 1) // PANEL):
         base, columns = panel * PANEL, min(PANEL, cols - panel * PANEL)
         for tile in range(tiles):
             for pair in range(pairs):
-                low = address + tile * k_rows + 2 * pair
+                low = address + tile * words + (2 * pair >> int4)
                 paired = 2 * pair + 1 < k_rows
-                high = low + paired
+                high = low + (0 if int4 else paired)
                 for c in range(columns):
                     at = index(base + c)
                     first, second = np.int64(wbuf[index(low), at]), np.int64(wbuf[index(high), at])
+                    if int4:
+                        first, second = low_nibble(first), high_nibble(second)
                     weights[panel, tile * pairs + pair, c] = (second * paired << 16) | (first & 0xFFFF)
 
 

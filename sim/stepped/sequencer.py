@@ -10,17 +10,18 @@ import numpy.typing as npt
 from sim.fast.dma import Row
 from sim.fields import EXEC
 from sim.jit import jit, kernel
+from sim.weight_words import tile_words
 
-LOADING, NEXT, TILE, TILES, WORD, NEXT_PIXELS = range(6)
-"""Registers of the instruction NEXT, whose tile TILE of TILES is being read from WBUF (LOADING; WORD words read)."""
+LOADING, NEXT, TILE, TILES, WORD, WORDS, NEXT_PIXELS = range(7)
+"""Registers of the instruction NEXT, whose tile TILE of TILES is being read from WBUF (LOADING; WORD of WORDS read)."""
 
-NOW, NOW_TILE, PIXEL, PIXELS = range(6, 10)
+NOW, NOW_TILE, PIXEL, PIXELS = range(7, 11)
 """The tile NOW_TILE of instruction NOW, of whose PIXELS some were read."""
 
-STARTED, READ_WORD, READ_PIXEL = range(10, 13)
+STARTED, READ_WORD, READ_PIXEL = range(11, 14)
 """Actions of this cycle: a tile started; a weight word, a pixel (-1: none)."""
 
-REGISTERS = 13
+REGISTERS = 14
 
 
 def registers() -> npt.NDArray[np.int64]:
@@ -29,24 +30,25 @@ def registers() -> npt.NDArray[np.int64]:
 
 
 @jit
-def issue(s: Any, instruction: int, row: Row) -> None:
-    """Hand an EXEC to the sequencers; it has an effect from the next cycle on."""
+def issue(s: Any, instruction: int, rows: int, row: Row) -> None:
+    """Hand an EXEC to the sequencers of an array with `rows` rows; it has an effect from the next cycle on."""
     s[LOADING], s[NEXT], s[TILE], s[WORD] = 1, instruction, 0, 0
+    s[WORDS] = tile_words(rows, row[EXEC.int4])
     s[TILES] = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
     s[NEXT_PIXELS] = row[EXEC.oy_count] * row[EXEC.ox_count]
 
 
 @kernel
-def sequence(s: Any, rows: int) -> None:
-    """One cycle of the sequencers of an array with `rows` rows."""
-    s[STARTED] = s[LOADING] == 1 and s[WORD] == rows and s[PIXEL] == s[PIXELS]
+def sequence(s: Any) -> None:
+    """One cycle of the sequencers."""
+    s[STARTED] = s[LOADING] == 1 and s[WORD] == s[WORDS] and s[PIXEL] == s[PIXELS]
     if s[STARTED]:
         s[NOW], s[NOW_TILE], s[PIXEL], s[PIXELS] = s[NEXT], s[TILE], 0, s[NEXT_PIXELS]
         s[TILE] += 1
         s[WORD] = 0
         s[LOADING] = s[TILE] < s[TILES]
     s[READ_WORD] = s[READ_PIXEL] = -1
-    if s[LOADING] and s[WORD] < rows:
+    if s[LOADING] and s[WORD] < s[WORDS]:
         s[READ_WORD] = s[WORD]
         s[WORD] += 1
     if s[PIXEL] < s[PIXELS]:
@@ -77,13 +79,13 @@ def sequence_exec(s: Any, clock: Any, rows: int, row: Row, cycle: int) -> tuple[
     """
     while clock[0] < cycle:
         clock[0] += 1
-        sequence(s, rows)
-    issue(s, 0, row)
+        sequence(s)
+    issue(s, 0, rows, row)
     while s[LOADING]:
         clock[0] += 1
-        sequence(s, rows)
+        sequence(s)
     ahead, end = s.copy(), clock[0] + 1
     while ahead[PIXEL] < ahead[PIXELS]:
         end += 1
-        sequence(ahead, rows)
+        sequence(ahead)
     return clock[0], end

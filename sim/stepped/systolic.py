@@ -20,6 +20,7 @@ from sim.fields import EXEC
 from sim.jit import DISABLED, jit, kernel
 from sim.memories import Memories
 from sim.stepped import sequencer
+from sim.weight_words import high_nibble, low_nibble, tile_words
 
 IDLE, SWAPS_FROM, SWAPS_TO, LOADS_FROM, LOADS_TO = range(5)
 """Counters of `Array`: cycles since the last read, and the waves in flight."""
@@ -38,7 +39,8 @@ class Array(NamedTuple):
 
     Rings are as deep as a power of two beyond the array's latency and a batch. `activations` (a stream per row) and
     `commands` (accumulator address or -1, whether to add, instruction) hold everything twice, newest first, so that the
-    registers of a row are contiguous. Columns are padded to whole vectors, whose weights stay zero.
+    registers of a row are contiguous. `loads` has the cycle in which a tile's first word was read, and whether its
+    words hold int4. Columns are padded to whole vectors, whose weights stay zero.
     """
 
     sequencer: npt.NDArray[np.int64]
@@ -64,14 +66,14 @@ class Array(NamedTuple):
             sequencer.registers(), counters, np.zeros((rows, 2 * depth), np.int32),
             np.zeros((depth, config.cols), np.int32), np.zeros((rows, cols), np.int32),
             np.zeros((rows, cols), np.int32), np.zeros((lines, cols), np.int32), np.full((3, 2 * depth), -1, np.int64),
-            np.zeros(depth, np.int64), np.zeros(depth, np.int64), np.zeros((len(TRACED), BATCH), np.int64),
+            np.zeros(depth, np.int64), np.zeros((2, depth), np.int64), np.zeros((len(TRACED), BATCH), np.int64),
         )  # fmt: skip
 
 
 @jit
 def issue(array: Array, instruction: int, row: Row) -> None:
     """Hand an EXEC to the array."""
-    sequencer.issue(array.sequencer, instruction, row)
+    sequencer.issue(array.sequencer, instruction, array.weights.shape[0], row)
     array.counters[IDLE] = 0
 
 
@@ -86,7 +88,7 @@ def step(array: Array, memories: Memories, table: Any, first: int, last: int) ->
     """All registers of the array in cycles `first` .. `last - 1`, at most `BATCH`; the accumulators follow."""
     counters, activations, words = array.counters, array.activations, array.words
     weights, shadows, trace = array.weights, array.shadows, array.trace
-    _sequence(array.sequencer, counters, trace, array.swaps, array.loads, weights.shape[0], first, last)
+    _sequence(array.sequencer, table, counters, trace, array.swaps, array.loads, first, last)
     _read_activations(trace, activations, array.commands, memories.spad, table, first, last)
     _read_weights(trace, words, memories.wbuf, table, first, last)
     for cycle in range(first, last):
@@ -96,14 +98,15 @@ def step(array: Array, memories: Memories, table: Any, first: int, last: int) ->
 
 
 @kernel
-def _sequence(s: Any, counters: Any, trace: Any, swaps: Any, loads: Any, rows: int, first: int, last: int) -> None:
+def _sequence(s: Any, table: Any, counters: Any, trace: Any, swaps: Any, loads: Any, first: int, last: int) -> None:
     """Step the sequencers; note what they read, and where waves of captures and swaps begin."""
     for cycle in range(first, last):
-        sequencer.sequence(s, rows)
+        sequencer.sequence(s)
         for line, register in enumerate(TRACED):
             trace[line, cycle - first] = s[register]
         if s[sequencer.READ_WORD] == 0:
-            loads[counters[LOADS_TO] & (len(loads) - 1)] = cycle
+            wave = counters[LOADS_TO] & (loads.shape[1] - 1)
+            loads[0, wave], loads[1, wave] = cycle, table[s[sequencer.NEXT], EXEC.int4]
             counters[LOADS_TO] += 1
         if s[sequencer.STARTED]:
             swaps[counters[SWAPS_TO] & (len(swaps) - 1)] = cycle
@@ -153,14 +156,17 @@ def _address(table: Any, i: int, tile: int, pixel: int) -> int:
 
 @kernel
 def _read_weights(trace: Any, words: Any, wbuf: Any, table: Any, first: int, last: int) -> None:
-    """WBUF reads: a word enters the columns' delay lines; beyond the tile's last word it is zero."""
+    """WBUF reads: a word enters the columns' delay lines; beyond the tile's last row it is zero."""
     for cycle in range(first, last):
-        following, tile, row = trace[3:6, cycle - first]
+        following, tile, word = trace[3:6, cycle - first]
         slot, k_rows = cycle & (words.shape[0] - 1), table[following, EXEC.k_rows]
-        if row >= 0:
-            address = table[following, EXEC.wbuf_address] + tile * k_rows + row
+        if word >= 0:
+            int4 = table[following, EXEC.int4]
+            per_tile = tile_words(k_rows, int4)
+            address = table[following, EXEC.wbuf_address] + tile * per_tile + word
+            bits = 15 if int4 and 2 * word + 1 == k_rows else -1
             for c in range(words.shape[1]):
-                words[slot, c] = wbuf[address, c] if row < k_rows else 0
+                words[slot, c] = wbuf[address, c] & bits if word < per_tile else 0
 
 
 @kernel
@@ -209,14 +215,21 @@ _multiply_rows = _multiply_rows_plain if DISABLED else _multiply_rows_compiled
 
 @kernel
 def _capture(counters: Any, loads: Any, words: Any, shadows: Any, cycle: int) -> None:
-    """Row r's shadows take word r, column c one cycle after column c - 1."""
+    """Row r's shadows take word r, or their half of word r // 2; column c one cycle after column c - 1.
+
+    A word meets row r after r cycles, so that row r's word is there after 2 r cycles, or after r + r // 2.
+    """
     rows, cols, mask = shadows.shape[0], words.shape[1], words.shape[0] - 1
     for wave in range(counters[LOADS_FROM], counters[LOADS_TO]):
-        place = cycle - loads[wave & mask] - 1
-        for r in range(max(0, (place - cols + 2) // 2), min(rows, place // 2 + 1)):
-            c = place - 2 * r
-            shadows[r, c] = words[(cycle - 1 - r - c) & mask, c]
-        if place == 2 * rows + cols - 3:
+        place, int4 = cycle - loads[0, wave & mask] - 1, loads[1, wave & mask]
+        twice = 4 - int4
+        for r in range(max(0, (2 * (place - cols) + 1 + twice) // twice), min(rows, (2 * place + 1) // twice + 1)):
+            c = place - (r * twice >> 1)
+            word = words[(cycle - 1 - r - c) & mask, c]
+            if int4:
+                word = high_nibble(word) if r & 1 else low_nibble(word)
+            shadows[r, c] = word
+        if place == ((rows - 1) * twice >> 1) + cols - 1:
             counters[LOADS_FROM] += 1
 
 

@@ -43,7 +43,7 @@ def test_toml_of_a_preset() -> None:
         'name = "tiny"\nrows = 4\ncols = 4\nspad_banks = 4\nspad_bank_words = 2048\nwbuf_words = 2048\nacc_banks = 4\n'
         "acc_bank_words = 128\nparam_channels = 256\npost_lanes = 4\ndepthwise_taps = 3\ndepthwise_words = 128\n"
         "queue_depth = 8\nbus_bytes = 8\noutstanding_bursts = 4\nread_latency_cycles = 16\nwrite_latency_cycles = 8\n"
-        'requant_modes = ["tflite", "single", "fp32"]\n'
+        'requant_modes = ["tflite", "single", "fp32"]\nint4_weights = true\n'
     )
 
 
@@ -58,10 +58,10 @@ def test_fingerprints_are_stable() -> None:
 
 
 FINGERPRINTS = {
-    "tiny": "78c54ca12edaf7da",
-    "edge": "d9d0f06acb42ae40",
-    "large": "ad408bbbe55634bb",
-    "datacenter": "d5d843c561b93df3",
+    "tiny": "1cada23403225bfc",
+    "edge": "a9869721902a0945",
+    "large": "99b5ce4fb047be34",
+    "datacenter": "3e2569d218255493",
 }
 
 
@@ -72,7 +72,7 @@ def test_fingerprint_covers_everything_but_the_name() -> None:
         "rows": 32, "cols": 32, "spad_banks": 9, "spad_bank_words": 4096, "wbuf_words": 8192, "acc_banks": 3,
         "acc_bank_words": 512, "param_channels": 1024, "post_lanes": 8, "depthwise_taps": 4, "depthwise_words": 512,
         "queue_depth": 9, "bus_bytes": 32, "outstanding_bursts": 9, "read_latency_cycles": 33,
-        "write_latency_cycles": 17, "requant_modes": ("fp32",),
+        "write_latency_cycles": 17, "requant_modes": ("fp32",), "int4_weights": False,
     }  # fmt: skip
     assert ["name", *changes] == KEYS
     prints = {replace(EDGE, **{key: value}).fingerprint() for key, value in changes.items()}
@@ -150,6 +150,8 @@ def test_every_range_ends_where_it_says(key: str) -> None:
         ({"requant_modes": "tflite"}, "requant_modes must be some of tflite, single, fp32, each once, got 'tflite'"),
         ({"requant_modes": (["tflite"],)},
          "requant_modes must be some of tflite, single, fp32, each once, got (['tflite'],)"),
+        ({"int4_weights": 1}, "int4_weights must be true or false, got 1"),
+        ({"int4_weights": "true"}, "int4_weights must be true or false, got 'true'"),
         ({"name": "4x4"}, "name must be ASCII letters, digits and underscores, got '4x4'"),
         ({"name": "é"}, "name must be ASCII letters, digits and underscores, got 'é'"),
         ({"name": "a\n"}, "name must be ASCII letters, digits and underscores, got 'a\\n'"),

@@ -54,6 +54,13 @@ def test_arrays_are_read_only_copies() -> None:
             "Conv2d 'stem': input must be a graph input or the output of an earlier node, got 'b'",
         ),
         ("stem", {"name": "mix"}, "node names must be distinct texts that are not empty, got 'mix'"),
+        ("stem", {"weight_bits": 5}, "Conv2d 'stem': weight_bits must be 4 or 8, got 5"),
+        ("stem", {"weight_bits": True}, "Conv2d 'stem': weight_bits must be 4 or 8, got True"),
+        (
+            "stem",
+            {"weight_bits": 4, "weight": np.full((6, 3, 3, 4), -9, np.int8)},
+            "Conv2d 'stem': weights of 4 bits must lie in -8 .. 7, got -9 .. -9",
+        ),
         ("stem", {"groups": 4}, "Conv2d 'stem': groups must divide the 6 output channels, got 4"),
         (
             "pick",

@@ -59,7 +59,7 @@ def replace_member(name: str, data: bytes) -> Callable[[Header, dict[str, bytes]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h, m: h.update(version=1), "format and version must be 'accel-graph' 3, got 'accel-graph' 1; "),
+        (lambda h, m: h.update(version=1), "format and version must be 'accel-graph' 4, got 'accel-graph' 1; "),
         (lambda h, m: h.update(extra=2), "description must have exactly the keys "),
         (lambda h, m: h["nodes"][0].update(extra=2), "Conv2d must have exactly the fields "),
         (lambda h, m: h["nodes"][0].pop("bias"), "Conv2d must have exactly the fields "),

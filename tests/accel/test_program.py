@@ -152,7 +152,7 @@ HEADER_DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "config: unknown key 'colour'; known keys are name, rows, cols, spad_banks, spad_bank_words, wbuf_words, "
     "acc_banks, acc_bank_words, param_channels, post_lanes, depthwise_taps, depthwise_words, queue_depth, "
-    "bus_bytes, outstanding_bursts, read_latency_cycles, write_latency_cycles, requant_modes": set_key(
+    "bus_bytes, outstanding_bursts, read_latency_cycles, write_latency_cycles, requant_modes, int4_weights": set_key(
         "config", to="colour = 1"
     ),
     "requantization mode must be one of 'tflite', 'single', 'fp32', got 'double'": set_key("mode", to="double"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.machine.random_programs import random_config
 from support.networks.equality import assert_equal, is_equal
+from support.networks.int4 import with_int4
 from support.networks.random_graphs import random_graph
 from support.networks.small_networks import Layer, add, conv, fully_connected, network, pool, reshape, softmax, table
 
@@ -55,6 +56,8 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
                 yield "depthwise engine"
             elif layer.layer.groups > 1:
                 yield "groups"
+            if layer.layer.int4:
+                yield "int4 weights"
             if len(weights.weight_blocks(layer.layer, layer.chunks, config, channels)) > 1:
                 yield "contraction in several blocks"
             if layer.layer.output_shape[2] > max(config.rows, config.cols):
@@ -73,7 +76,7 @@ ALL_FEATURES = {
     "tiles", "streamed input", "folded columns", "folded positions", "groups outside of tiles",
     "contraction in several blocks", "several groups of channels", "rows < cols", "rows > cols", "square", "one PE",
     "host part", "several inputs",
-    "groups", "depthwise engine", "tflite", "single", "fp32",
+    "groups", "depthwise engine", "int4 weights", "tflite", "single", "fp32",
 }  # fmt: skip
 
 
@@ -85,7 +88,7 @@ def run_random(seeds: range, limits: dict[str, int], stepped_every: int) -> Coun
         config = random_config(rng)
         if seed % 30 == 0:
             config = replace(config, rows=1, cols=1, post_lanes=1, depthwise_taps=0)
-        graph = random_graph(rng, str(rng.choice(config.requant_modes)), **limits)
+        graph = with_int4(random_graph(rng, str(rng.choice(config.requant_modes)), **limits), rng)
         engines = ("fast", "stepped") if seed % stepped_every == 0 else ("fast",)
         if not is_equal(seed, graph, config, rng, engines):
             seen["refused"] += 1

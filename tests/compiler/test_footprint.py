@@ -58,7 +58,8 @@ def taps(i: Instruction) -> Iterator[tuple[int, int, int, int]]:
 
 def naive_exec(config: ArchConfig, i: Instruction) -> Iterator[Touch]:
     for tile, r in product(range(i["chunk_count"] * i["ky_count"] * i["kx_count"]), range(i["k_rows"])):
-        yield R, Space.WBUF, i["wbuf_address"] + tile * i["k_rows"] + r
+        per_word = 1 + i["int4"]
+        yield R, Space.WBUF, i["wbuf_address"] + tile * -(-i["k_rows"] // per_word) + r // per_word
     for chunk, (oy, ox, ky, kx) in product(range(i["chunk_count"]), list(taps(i))):
         spad = i["spad_address"] + chunk * i["chunk_stride"] + ky * i["ky_stride"] + kx * i["kx_stride"]
         yield R, Space.SPAD, spad + oy * i["oy_stride"] + ox * i["ox_stride"]

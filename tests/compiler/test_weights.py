@@ -76,6 +76,33 @@ def test_every_weight_is_packed_once(
     assert (seen == 1).all()
 
 
+@case
+def test_int4_weights_lie_two_in_each_byte(
+    channels: int, kernel: tuple[int, int], outputs: int, wbuf: int, folded: bool
+) -> None:
+    """Words of a tile hold an even row in their low nibbles and the next row in the high ones."""
+    layer = replace(layer_of(channels, kernel, outputs), int4=True)
+    layer = replace(layer, weight=layer.weight >> 4)
+    config = replace(EDGE, wbuf_words=wbuf)
+    chunks = folded_chunks(layer, config) if folded else channel_chunks(channels, config.rows)
+    assert chunks
+    seen = np.zeros((*kernel, channels), int)
+    for block in weight_blocks(layer, chunks, config, Span(1, 3)):
+        assert 0 < sum(piece.words for piece in block) <= wbuf // 2
+        data = np.frombuffer(pack_block(layer, block, Span(1, 3)), np.uint8).reshape(-1, 2).tolist()
+        for piece in block:
+            rows = list(rows_of(layer, piece))
+            for start in range(0, len(rows), piece.k_rows):
+                for r, (ky, kx, ic) in enumerate(rows[start : start + piece.k_rows]):
+                    word = data[r // 2]
+                    nibbles = [byte >> 4 if r % 2 else byte & 15 for byte in word]
+                    assert nibbles == [weight % 16 for weight in layer.weight[1:3, ky, kx, ic].tolist()]
+                    seen[ky, kx, ic] += 1
+                data = data[-(-piece.k_rows // 2) :]
+        assert data == []
+    assert (seen == 1).all()
+
+
 @pytest.mark.parametrize(("channels", "groups", "outputs"), [(40, 40, 40), (40, 2, 40), (18, 6, 36), (33, 3, 9)])
 def test_grouped_weights_lie_on_the_channels_that_they_see(channels: int, groups: int, outputs: int) -> None:
     layer = layer_of(channels, (2, 3), outputs, groups=groups)

@@ -29,10 +29,12 @@ from rtl import (
     control,
     depthwise_lane,
     depthwise_sequencer,
+    exec_unit,
     load_writer,
     post_lane,
     post_unit,
     requantize,
+    weight_sequencer,
     window,
 )
 
@@ -57,6 +59,7 @@ MACHINE = ArchConfig(
     read_latency_cycles=3,
     write_latency_cycles=2,
     requant_modes=("tflite", "fp32"),
+    int4_weights=True,
 )
 ENGINE = replace(MACHINE, name="engine", depthwise_taps=2)
 """The same with a depthwise engine, for its faults."""
@@ -67,6 +70,12 @@ INSTRUCTIONS = 64
 MUTANTS = [
     ("shadow weights swap a pixel late", array, None, "build_pe", "Mux(left.swap, shadow", "Mux(swap, shadow"),
     ("a row captures its neighbour's weight", array, "SystolicArray", "elaborate", "capture, 2,", "capture, 1,"),
+    ("even and odd rows of int4 change places", array, None, "row_weight", "row % 2", "1 - row % 2"),
+    ("int4 weights are unsigned", array, None, "row_weight", ".as_signed()", ""),
+    ("rows of int4 are captured one cycle late", array, "SystolicArray", "_captures", "1 + r % 2", "2"),
+    ("a row too many of int4 is read", weight_sequencer, "WeightSequencer", "elaborate", "self.half & (", "0 & ("),
+    ("int4 tiles take as long as int8", exec_unit, "ExecUnit", "_tile_words", "Mux(int4, tile_words(rows, 1), rows)",
+     "rows"),
     ("sums are not passed down", array, None, "build_pe", "above.psum + product", "product"),
     ("padding is read one row too late", window, None, "is_inside", "(y < height)", "(y <= height)"),
     ("the first tile accumulates", activation_sequencer, "ActivationSequencer", "_control", "first.chunk & ", "0 & "),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.networks.host_graphs import random_segments
+from support.networks.int4 import with_int4
 from support.networks.random_graphs import random_graph
 from support.networks.random_graphs import random_inputs as random_graph_inputs
 from support.networks.random_movement import MOVES, random_movement_graph
@@ -100,7 +101,7 @@ def test_random_networks_of_every_operation(kind: str, config: ArchConfig) -> No
     for seed in range(8):
         rng = np.random.default_rng([seed, 0xBEEF])
         mode = str(rng.choice(config.requant_modes))
-        graph = random_network(rng, mode, kind)
+        graph = with_int4(random_network(rng, mode, kind), rng)
         program = accel.compile(graph, config)
         if not program.machine_segments:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,12 +21,21 @@ SHAPES = [(1, 1), (1, 5), (5, 1), (3, 3), (3, 6), (4, 2)]
 
 @dataclasses.dataclass
 class Tile:
-    """Weights (rows, cols) that enter from cycle `load` on, pixels (count, rows) from cycle `start` on."""
+    """Weights (rows, cols) whose words enter from cycle `load` on, pixels (count, rows) from cycle `start` on."""
 
     load: int
     start: int
     weights: np.ndarray
     pixels: np.ndarray
+    int4: bool
+
+    @property
+    def words(self) -> np.ndarray:
+        """Weight words as docs/architecture.md packs them."""
+        if not self.int4:
+            return self.weights
+        even = np.vstack([self.weights, np.zeros((len(self.weights) % 2, self.weights.shape[1]), np.int64)])
+        return even[0::2] % 16 + 16 * (even[1::2] % 16)
 
 
 def random_tiles(rng: np.random.Generator, rows: int, cols: int, count: int) -> list[Tile]:
@@ -33,10 +43,12 @@ def random_tiles(rng: np.random.Generator, rows: int, cols: int, count: int) -> 
     tiles, load, end = [], 0, 0
     for _ in range(count):
         pixels = int(rng.choice([1, 2, rows, 2 * rows]))
-        low = int(rng.choice([-128, 127]))
-        start = max(load + rows, end) + int(rng.choice([0, 0, 0, 1, 5]))
+        low, int4 = int(rng.choice([-128, 127])), bool(rng.integers(2))
+        start = max(load + (-(-rows // 2) if int4 else rows), end) + int(rng.choice([0, 0, 0, 1, 5]))
         weights = rng.integers(-128, low + 1 if low < 0 else 128, (rows, cols))
-        tiles.append(Tile(load, start, weights, rng.integers(-128, 128 if low > 0 else -127, (pixels, rows))))
+        if int4:
+            weights = rng.integers(-8, 8, (rows, cols))
+        tiles.append(Tile(load, start, weights, rng.integers(-128, 128 if low > 0 else -127, (pixels, rows)), int4))
         load, end = start, start + pixels
     return tiles
 
@@ -50,12 +62,13 @@ def simulate(rows: int, cols: int, tiles: list[Tile]) -> list[np.ndarray]:
     words["activations"][:] = np.random.default_rng(0).integers(-128, 128, words["activations"].shape)
     seen = np.zeros((cycles, cols), np.int64)
     for tile in tiles:
-        words["weights"][tile.load : tile.load + rows] = tile.weights
+        words["weights"][tile.load : tile.load + len(tile.words)] = tile.words
         words["activations"][tile.start : tile.start + len(tile.pixels)] = tile.pixels
 
     async def bench(ctx):
         for cycle in range(cycles):
             ctx.set(dut.capture, any(cycle == tile.load for tile in tiles))
+            ctx.set(dut.int4, any(cycle == tile.load and tile.int4 for tile in tiles))
             ctx.set(dut.swap, any(cycle == tile.start for tile in tiles))
             for name, values in words.items():
                 ctx.set(getattr(dut, name), int.from_bytes(values[cycle].astype(np.int8).tobytes(), "little"))
@@ -91,16 +104,16 @@ def test_products_are_where_the_contract_puts_them_at_length(rows, cols):
 
 
 def test_a_shadow_that_follows_the_transit_is_seen(monkeypatch):
-    def leaky(m, name, left, above, build=array.build_pe):
-        return build(m, name, left._replace(capture=Const(1)) if name == "pe_1_0" else left, above)
+    def leaky(m, name, row, left, above, build=array.build_pe):
+        return build(m, name, row, left._replace(capture=Const(1)) if name == "pe_1_0" else left, above)
 
     monkeypatch.setattr(array, "build_pe", leaky)
     assert wrong_tiles(3, 3, 16)
 
 
 def test_a_swap_that_stays_behind_is_seen(monkeypatch):
-    def stuck(m, name, left, above, build=array.build_pe):
-        right, below = build(m, name, left, above)
+    def stuck(m, name, row, left, above, build=array.build_pe):
+        right, below = build(m, name, row, left, above)
         return (right._replace(swap=left.swap) if name == "pe_2_0" else right), below
 
     monkeypatch.setattr(array, "build_pe", stuck)
@@ -110,4 +123,6 @@ def test_a_swap_that_stays_behind_is_seen(monkeypatch):
 def test_random_tiles_reach_the_extremes():
     tiles = random_tiles(np.random.default_rng(1), 3, 3, 16)
     assert any((tile.weights == -128).all() and (tile.pixels == -128).all() for tile in tiles)
-    assert any(a.start == a.load + 3 for a in tiles)
+    assert {a.int4 for a in tiles if a.start == a.load + len(a.words)} == {False, True}
+    assert any(a.int4 and not b.int4 for a, b in pairwise(tiles))
+    assert any(b.int4 and not a.int4 for a, b in pairwise(tiles))

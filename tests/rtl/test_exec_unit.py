@@ -53,7 +53,7 @@ def random_exec(rng: random.Random, config: ArchConfig) -> Instruction:
             "y_dilation": rng.randrange(3), "x_dilation": rng.randrange(3), "height": rng.choice((2, 9)),
             "width": rng.choice((2, 9)), "pad_value": rng.randrange(-128, 128),
             "k_rows": rng.randrange(1, config.rows + 1), "wbuf_address": rng.randrange(32),
-            "acc_address": rng.randrange(16), "accumulate": rng.getrandbits(1),
+            "acc_address": rng.randrange(16), "accumulate": rng.getrandbits(1), "int4": rng.getrandbits(1),
         },
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ class Expected:
         pixels = f["oy_count"] * f["ox_count"]
         load = issue + 1
         for k, (chunk, ky, kx) in enumerate(tiles):
-            start = max(load + R, self.stream_end)
+            start = max(load + (-(-R // 2) if f["int4"] else R), self.stream_end)
             weights = self.read_weights(f, k, load)
             base = f["spad_address"] + chunk * f["chunk_stride"] + ky * f["ky_stride"] + kx * f["kx_stride"]
             for p, (oy, ox) in enumerate(itertools.product(range(f["oy_count"]), range(f["ox_count"]))):
@@ -102,12 +102,25 @@ class Expected:
         return start
 
     def read_weights(self, f: Instruction, k: int, load: int) -> list[list[int]]:
+        if f["int4"]:
+            return self.read_int4(f, k, load)
         weights = []
         for r in range(self.config.rows):
             address = (f["wbuf_address"] + k * f["k_rows"] + r) % self.config.wbuf_words
             if r < f["k_rows"]:
                 self.record.reads["wbuf_read"].append((load + r, address))
             weights.append(self.wbuf[address] if r < f["k_rows"] else [0] * self.config.cols)
+        return weights
+
+    def read_int4(self, f: Instruction, k: int, load: int) -> list[list[int]]:
+        weights, words = [], -(-f["k_rows"] // 2)
+        for r in range(self.config.rows):
+            address = (f["wbuf_address"] + k * words + r // 2) % self.config.wbuf_words
+            if r % 2 == 0 and r < f["k_rows"]:
+                self.record.reads["wbuf_read"].append((load + r // 2, address))
+            nibbles = [byte % 256 // (16 if r % 2 else 1) % 16 for byte in self.wbuf[address]]
+            row = [nibble - 16 * (nibble >= 8) for nibble in nibbles]
+            weights.append(row if r < f["k_rows"] else [0] * self.config.cols)
         return weights
 
 
@@ -150,8 +163,8 @@ def test_every_read_sum_and_cycle_at_length(rows, cols):
 
 
 def test_a_lost_swap_is_seen(monkeypatch):
-    def lossy(m: Module, name: str, left: array.Right, above: array.Down, build=array.build_pe):
-        return build(m, name, left._replace(swap=Const(0)) if name == "pe_1_1" else left, above)
+    def lossy(m: Module, name: str, row: int, left: array.Right, above: array.Down, build=array.build_pe):
+        return build(m, name, row, left._replace(swap=Const(0)) if name == "pe_1_1" else left, above)
 
     monkeypatch.setattr(array, "build_pe", lossy)
     assert differences(2, 6, seed=1) == ["writes"]

@@ -38,7 +38,8 @@ ODD = (
     small(
         rows=4, cols=16, param_channels=64, bus_bytes=32, spad_banks=8, requant_modes=REQUANT_MODES, depthwise_taps=7,
     ),
-    small(rows=16, cols=4, post_lanes=2, acc_banks=8, outstanding_bursts=64, depthwise_taps=3),
+    small(rows=16, cols=4, post_lanes=2, acc_banks=8, outstanding_bursts=64, depthwise_taps=3, int4_weights=True),
+    small(rows=1, **SMALLEST, int4_weights=True),
 )  # fmt: skip
 WAIVED = ("DECLFILENAME", "UNUSEDSIGNAL", "WIDTHEXPAND", "WIDTHTRUNC", "PROCASSINIT")
 """Amaranth extends and truncates by its own rules and leaves it to Verilog's assignments."""

@@ -51,6 +51,10 @@ REFUSED = [
     ),
     (EXEC.replace(k_rows=5), "EXEC k_rows must be at most 4, got 5"),
     (
+        EXEC.replace(wbuf_address=2047, int4=1),
+        "EXEC wbuf_address and its strides must stay within WBUF 0..2047, got 2047..2048",
+    ),
+    (
         EXEC.replace(wbuf_address=2046),
         "EXEC wbuf_address and its strides must stay within WBUF 0..2047, got 2046..2049",
     ),
@@ -113,6 +117,12 @@ def test_each_escape_is_named(instruction: Instruction, message: str) -> None:
     code = LOAD.encode() + instruction.encode()
     with pytest.raises(ProgramError, match=re.escape(f"instruction 1: {message}")):
         sim.execute(TINY, code, 0, MEMORY)
+
+
+def test_int4_weights_need_a_machine_that_has_them() -> None:
+    message = "instruction 0: EXEC int4 must be 0 on a machine without int4 weights (int4_weights = false), got 1"
+    with pytest.raises(ProgramError, match=re.escape(message)):
+        sim.execute(dataclasses.replace(TINY, int4_weights=False), EXEC.replace(int4=1).encode(), 0, MEMORY)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,18 @@ from accel.machine.depthwise import row_streams
 from accel.machine.memories import Space, memories
 from accel.machine.rules.ranges import Range, inside, loop, run, window
 from accel.machine.rules.rows import Broken, Rows
+from accel.machine.weight_words import tile_words
 
 
 def exec_rules(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
     """Rules of EXEC."""
     yield from rows.most("k_rows", rows["k_rows"], config.rows)
-    weights = run(rows["wbuf_address"], rows.product("chunk_count", "ky_count", "kx_count", "k_rows"))
+    yield from rows.refuse(
+        (rows["int4"] == 1) & (not config.int4_weights),
+        lambda i: "int4 must be 0 on a machine without int4 weights (int4_weights = false), got 1",
+    )
+    tiles = rows.product("chunk_count", "ky_count", "kx_count")
+    weights = run(rows["wbuf_address"], tiles * tile_words(rows["k_rows"], rows["int4"]))
     yield from inside(rows, "wbuf_address", Space.WBUF, memories(config)[Space.WBUF].words, weights)
     yield from _sum_rules(config, rows, window(rows) + loop(rows, "chunk_count", "chunk_stride"))
 

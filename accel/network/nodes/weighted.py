@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.machine.weight_words import INT4_MAX, INT4_MIN
 from accel.network.nodes.base import Clamped, Pair
 from accel.network.windows import Shape, check_window, window_output
 
@@ -27,6 +28,8 @@ class Weighted(Clamped):
     bias : ndarray of int32, shape (channels,)
     multiplier : ndarray of int32, shape (channels,)
     shift : ndarray of int8, shape (channels,)
+    weight_bits : int
+        8, or 4 if all weights lie in -8 .. 7.
     single_rounding : bool
         Requantize as mode `single` does, whatever the graph's mode, which must not be `fp32` then.
     """
@@ -35,6 +38,7 @@ class Weighted(Clamped):
     bias: NDArray[np.int32]
     multiplier: NDArray[np.int32]
     shift: NDArray[np.int8]
+    weight_bits: int = 8
     single_rounding: bool = False
 
     weight_axes: ClassVar[tuple[str, ...]]
@@ -53,8 +57,21 @@ class Weighted(Clamped):
                 raise self.error(
                     f"{field} must have shape ({self.weight.shape[0]},), got {getattr(self, field).shape!r}"
                 )
+        self._check_bits()
         if type(self.single_rounding) is not bool:
             raise self.error(f"single_rounding must be true or false, got {self.single_rounding!r}")
+
+    def _check_bits(self) -> None:
+        if type(self.weight_bits) is not int or self.weight_bits not in (4, 8):
+            raise self.error(f"weight_bits must be 4 or 8, got {self.weight_bits!r}")
+        low, high = int(self.weight.min()), int(self.weight.max())
+        if self.weight_bits == 4 and (low < INT4_MIN or high > INT4_MAX):
+            raise self.error(f"weights of 4 bits must lie in {INT4_MIN} .. {INT4_MAX}, got {low} .. {high}")
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights, two of 4 bits in each."""
+        return -(-self.weight.size * self.weight_bits // 8)
 
     def macs(self, *shapes: Shape) -> int:
         return math.prod(self.output_shape(*shapes)[:-1]) * self.weight.size

@@ -78,8 +78,8 @@ class Values:
         tiles = product(range(i["chunk_count"]), range(i["ky_count"]), range(i["kx_count"]))
         for k, (chunk, ky, kx) in enumerate(tiles):
             weights = np.zeros((self.config.rows, self.config.cols), np.int64)
-            first = i["wbuf_address"] + k * i["k_rows"]
-            weights[: i["k_rows"]] = self.wbuf[first : first + i["k_rows"]]
+            for r in range(i["k_rows"]):
+                weights[r] = self._weights(i, k, r)
             for p, (oy, ox) in enumerate(product(range(i["oy_count"]), range(i["ox_count"]))):
                 if self._exists(i, oy, ox, ky, kx):
                     address = i["spad_address"] + chunk * i["chunk_stride"] + ky * i["ky_stride"] + kx * i["kx_stride"]
@@ -90,6 +90,14 @@ class Values:
                 if i["accumulate"] or k > 0:
                     total = total + self.acc[i["acc_address"] + p]
                 self.acc[i["acc_address"] + p] = wrap_int32(total)
+
+    def _weights(self, i: Instruction, k: int, r: int) -> npt.NDArray[np.int8]:
+        """Row r of weight tile k."""
+        if not i["int4"]:
+            return self.wbuf[i["wbuf_address"] + k * i["k_rows"] + r]
+        word = self.wbuf[i["wbuf_address"] + k * -(-i["k_rows"] // 2) + r // 2].astype(np.int64) % 256
+        nibble = word // 16 if r % 2 else word % 16
+        return np.where(nibble < 8, nibble, nibble - 16).astype(np.int8)
 
     @staticmethod
     def _exists(i: Instruction, oy: int, ox: int, ky: int, kx: int) -> bool:

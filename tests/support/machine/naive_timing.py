@@ -227,7 +227,8 @@ class Exec:
         """Returns the completion cycle."""
         pixels, weights = i["oy_count"] * i["ox_count"], t + 1
         for _ in range(i["chunk_count"] * i["ky_count"] * i["kx_count"]):
-            start = max(weights + self.config.rows, self.last_step + 1)
+            words = -(-self.config.rows // 2) if i["int4"] else self.config.rows
+            start = max(weights + words, self.last_step + 1)
             weights, self.last_step = start, start + pixels - 1
         self.free_from = start
         return self.last_step + self.config.rows + self.config.cols

@@ -242,6 +242,7 @@ class InstructionDraw:
             "wbuf_address": self._often(0, 0, config.wbuf_words - 1),
             "acc_address": self._often(0, 0, config.acc_words - 1),
             "accumulate": self._int(0, 1),
+            "int4": self._int(0, config.int4_weights),
         }
 
     def _post(self) -> dict[str, int]:

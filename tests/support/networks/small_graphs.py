@@ -69,10 +69,11 @@ def every_operation(mode: str = "tflite", seed: int = 1) -> Graph:
     ]
     conv = weights(rng, (6, 3, 3, 3), (0.5, 2**-9, 0.25), mode)
     pointwise = weights(rng, (6, 1, 1, 6), (0.25, 2**-9, 0.125), mode)
+    pointwise["weight"] >>= 4
     dense = weights(rng, (5, 12), (0.5, 2**-9, 0.0625), mode)
     nodes = (
         Conv2d(name="stem", inputs=("image",), output="a", **conv, stride=(2, 2), padding=(1, 1, 1, 0), act_min=4),
-        Conv2d(name="mix", inputs=("a",), output="b", **pointwise),
+        Conv2d(name="mix", inputs=("a",), output="b", weight_bits=4, **pointwise),
         Add(
             name="sum",
             inputs=("a", "b"),

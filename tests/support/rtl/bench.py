@@ -38,6 +38,7 @@ def small(**changes: object) -> ArchConfig:
         "read_latency_cycles": 9,
         "write_latency_cycles": 5,
         "requant_modes": ("single",),
+        "int4_weights": False,
     }
     return ArchConfig(**(parameters | changes))
 
@@ -45,7 +46,12 @@ def small(**changes: object) -> ArchConfig:
 MACHINES = (
     small(),
     small(rows=1, cols=1, post_lanes=1, bus_bytes=4, spad_banks=1, outstanding_bursts=1, read_latency_cycles=1),
-    small(rows=7, cols=14, post_lanes=1, param_channels=64, bus_bytes=4, write_latency_cycles=1, depthwise_taps=3),
-    small(rows=16, cols=4, bus_bytes=32, outstanding_bursts=8, read_latency_cycles=3, depthwise_taps=1),
-)
+    small(
+        rows=7, cols=14, post_lanes=1, param_channels=64, bus_bytes=4, write_latency_cycles=1, depthwise_taps=3,
+        int4_weights=True,
+    ),
+    small(
+        rows=16, cols=4, bus_bytes=32, outstanding_bursts=8, read_latency_cycles=3, depthwise_taps=1, int4_weights=True,
+    ),
+)  # fmt: skip
 """Machines whose words are narrower than, as wide as and wider than a beat."""
