@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from accel.api import RunResult, compile, load, load_program, run, verilog
     from accel.coverify import Verification, VerificationError, verify
     from accel.errors import AccelError
+    from accel.evaluation import Evaluation, evaluate
     from accel.frontends import load_model
     from accel.machine.config import ArchConfig, load_config, preset
     from accel.network.graph import Graph
@@ -27,6 +28,7 @@ _EXPORTS = {
     "AccelError": "accel.errors",
     "Analysis": "accel.analysis",
     "ArchConfig": "accel.machine.config",
+    "Evaluation": "accel.evaluation",
     "Graph": "accel.network.graph",
     "Program": "accel.program.program",
     "RunResult": "accel.api",
@@ -35,6 +37,7 @@ _EXPORTS = {
     "analyze": "accel.analysis",
     "compile": "accel.api",
     "dequantize_output": "accel.network.real",
+    "evaluate": "accel.evaluation",
     "load": "accel.api",
     "load_config": "accel.machine.config",
     "load_graph": "accel.network.graph_file",
@@ -53,6 +56,7 @@ __all__ = [
     "AccelError",
     "Analysis",
     "ArchConfig",
+    "Evaluation",
     "Graph",
     "Program",
     "RunResult",
@@ -61,6 +65,7 @@ __all__ = [
     "analyze",
     "compile",
     "dequantize_output",
+    "evaluate",
     "load",
     "load_config",
     "load_graph",

@@ -1,4 +1,4 @@
-"""The table that `accel analyze` prints."""
+"""The tables that `accel analyze` and `accel evaluate` print."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from accel.report.layers import Column
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from accel.evaluation import Evaluation
 
 COLUMNS = (
     Column("layer", is_text=True),
@@ -55,3 +57,19 @@ def _cells(row: LayerAnalysis) -> list[str]:
         f"{a.spread:.1f}x" if a else "-",
         f"{w.small:.1%}" if w else "-",
     ]
+
+
+def evaluation_table(evaluation: Evaluation, name: str) -> Table:
+    """A rich table: a row for each way to compute the network."""
+    metrics = list(evaluation.rows[0].metrics)
+    columns = [Column("network", is_text=True), *map(Column, metrics), Column("SQNR (dB)"), Column("seconds")]
+    rows = [
+        [
+            row.network,
+            *(f"{row.metrics[metric]:.2%}" for metric in metrics),
+            "-" if row.sqnr is None else f"{row.sqnr:.2f}",
+            f"{row.seconds:.1f}",
+        ]
+        for row in evaluation.rows
+    ]
+    return make_table(f"{name}: {evaluation.samples:,} samples", columns, [rows], wide=False)

@@ -49,6 +49,14 @@ def naming_file(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from None
 
 
+def read_array(path: Path) -> NDArray[Any]:
+    """The only array of a file; InputError if it holds several."""
+    found = read_arrays(path)
+    if isinstance(found, dict):
+        raise InputError(f"{path}: must hold one array, got {', '.join(found)}")
+    return found
+
+
 def check_target(path: Path, names: list[str]) -> None:
     """Raise InputError unless `write_arrays` can hold arrays of these names in `path`."""
     if path.suffix not in (".npy", ".npz"):

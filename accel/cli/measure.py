@@ -1,4 +1,4 @@
-"""Commands that measure quantization: analyze."""
+"""Commands that measure quantization: analyze, evaluate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.console import echo_json, echo_lines, print_table, progress
-from accel.cli.options import FILE, JSON, WIDE, SettingsCommand, output, with_model
+from accel.cli.options import CONFIG, FILE, JSON, WIDE, SettingsCommand, output, with_model
 
 if TYPE_CHECKING:
     from accel.analysis import Analysis
@@ -72,4 +72,49 @@ def _print_analysis(analysis: Analysis, name: str, *, wide: bool) -> None:
     echo_lines(advice or ["no layer stands out"])
 
 
-COMMANDS = (analyze,)
+@click.command(cls=SettingsCommand)
+@with_model
+@click.option("--data", type=FILE, required=True, help=".npy or .npz of inputs, samples first.")
+@click.option("--labels", type=FILE, help=".npy of the class of each sample.")
+@click.option("--calibration", type=FILE, help="Samples to quantize a float .onnx MODEL with, samples first.")
+@click.option("--top", default=5, show_default=True, help="The k of top-k.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes that simulate (default: one for each core).")
+@CONFIG
+@click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
+@JSON
+def evaluate(
+    model: Path,
+    data: Path,
+    labels: Path | None,
+    calibration: Path | None,
+    top: int,
+    workers: int | None,
+    config: str,
+    settings_file: Path | None,
+    shapes: Shapes,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare a MODEL as float, fake-quantized and simulated network.
+
+    The simulated values are those of the hardware, bit for bit. A float .onnx file is quantized with --calibration
+    first; what is quantized already has no float row.
+    """
+    from accel.cli.analysis_tables import evaluation_table
+    from accel.cli.arrays import read_array, read_arrays
+    from accel.cli.settings import merged
+    from accel.evaluation import evaluate as evaluate_model
+
+    with progress() as stage:
+        evaluation = evaluate_model(
+            model, read_arrays(data), labels=None if labels is None else read_array(labels),
+            calibration=None if calibration is None else read_arrays(calibration), top=top, workers=workers,
+            config=config, shapes=shapes or None, stage=stage, **merged(settings_file, options),
+        )  # fmt: skip
+    if as_json:
+        echo_json(evaluation)
+        return
+    print_table(evaluation_table(evaluation, model.name), wide=False)
+
+
+COMMANDS = (analyze, evaluate)

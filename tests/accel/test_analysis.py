@@ -150,6 +150,14 @@ def test_bad_arguments() -> None:
         accel.analyze(spread_network(), samples_of(SHAPE, 2), samples=0)
 
 
+def test_the_page_is_the_same_each_time() -> None:
+    from accel.analysis.page import to_html
+
+    analysis = accel.analyze(spread_network(), samples_of(SHAPE, 2))
+    first, second = (to_html(replace(analysis, layers=analysis.layers[1:2])) for _ in range(2))
+    assert first == second
+
+
 def test_page_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     from accel.analysis import page
 
