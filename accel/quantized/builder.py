@@ -158,13 +158,13 @@ class GraphBuilder:
 
         Notes
         -----
-        An output that is an input, or listed twice, is copied by a table, because a graph's outputs are distinct.
+        An output that is an input, or listed twice, is copied, because a graph's outputs are distinct.
         """
         ports = list(inputs)
         for port in outputs:
             value = port.value
             if any(value == other.value for other in ports):
-                value = self.emit(Table, [value], self.parameters(value), f"{value}_copy", table=IDENTITY_TABLE)
+                value = self._copy(value)
             ports.append(port._replace(value=value))
         given, returned = [port.value for port in inputs], [port.value for port in ports[len(inputs) :]]
         needed = {*given, *returned}
@@ -182,6 +182,16 @@ class GraphBuilder:
         renamed = (_renamed(node, names) for node in reversed(nodes))
         inputs_named, outputs_named = (tuple(names[key] for key in keys) for keys in (given, returned))
         return Graph(name, self.mode, tensors, tuple(renamed), inputs_named, outputs_named)
+
+    def _copy(self, value: str) -> str:
+        """The same elements under another name."""
+        name = f"{value}_copy"
+        if (tensor := self.tensors[value]).dtype == "int8":
+            return self.emit(Table, [value], tensor.parameters, name, table=IDENTITY_TABLE)
+        copy = replace(tensor, name=self.free(name))
+        fields: dict[str, Any] = {"op_type": "Identity", "opset": 13, "arguments": (value,)}
+        self.add(HostOperator(name=self.node_name(HostOperator), inputs=(value,), output=copy.name, **fields), [copy])
+        return copy.name
 
     def _names(self, ports: Sequence[Port], needed: Collection[str]) -> dict[str, str]:
         """The name of every tensor in the finished graph: the model's for its inputs and outputs, distinct for all."""

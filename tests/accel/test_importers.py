@@ -70,7 +70,7 @@ def test_no_flatbuffer_is_refused(data: bytes) -> None:
 
 
 def test_float_tflite_is_refused(shared_models: Path) -> None:
-    message = r"_float\.tflite: CONV_2D 0: weights must be INT8 with 4 axes, got FLOAT32 .*; quantize the whole model"
+    message = r"_float\.tflite: model must be quantized to int8, got real numbers; convert it with full integer "
     with pytest.raises(ModelError, match=message):
         load_model(shared_models / "mlperf_tiny" / "resnet8_float.tflite")
 

@@ -12,6 +12,7 @@ import pytest
 from accel.errors import ModelError
 from accel.frontends.tflite.folding import FOLDERS
 from accel.frontends.tflite.reader import TRANSLATORS, read_tflite
+from accel.frontends.tflite.real import REAL
 from accel.network import reference
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
@@ -33,7 +34,7 @@ def test_blocks_around_a_convolution_are_its_dilation(builtin: str) -> None:
 def test_page_lists_every_operator() -> None:
     page = (Path(__file__).parents[2] / "docs" / "importing.md").read_text()
     listed = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", page.split("## TensorFlow Lite")[1].split("## ONNX")[0]))
-    assert {*TRANSLATORS, *FOLDERS, "DEQUANTIZE"} <= listed
+    assert {*TRANSLATORS, *FOLDERS, *REAL, "DEQUANTIZE"} <= listed
 
 
 def integers(writer: ModelWriter, shape: tuple[int, ...]) -> int:

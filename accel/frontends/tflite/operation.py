@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,16 @@ ACTIVATIONS = {0: (-np.inf, np.inf), 1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """An operator with access to its tensors; `values` maps tensors of the file to those of the graph."""
+    """An operator with access to its tensors.
+
+    `values` maps tensors of the file to those of the graph, `reals` quantized ones to the host's real numbers of them.
+    """
 
     operator: TfliteOperator
     tensors: tuple[TfliteTensor, ...]
     builder: GraphBuilder
     values: dict[int, str]
+    reals: dict[int, str] = field(default_factory=dict)
 
     @property
     def options(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,15 +17,17 @@ from accel.frontends.tflite.elementwise import ELEMENTWISE
 from accel.frontends.tflite.file import TfliteFile, parse
 from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
+from accel.frontends.tflite.host import HOST_TYPES, INTEGER_TYPES, quantize
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
+from accel.frontends.tflite.real import REAL
 from accel.frontends.tflite.resize import RESIZING
 from accel.frontends.tflite.states import carry_states
 from accel.frontends.tflite.weighted import WEIGHTED
 from accel.frontends.tflite.windows import WINDOWS
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
-from accel.network.graph import Graph, State
+from accel.network.graph import Graph, State, Tensor
 from accel.quantized.builder import GraphBuilder, Port
 
 TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
@@ -81,28 +84,17 @@ def _with_states(graph: Graph, count: int, initial: list[int]) -> Graph:
 def _translate(file: TfliteFile) -> Graph:
     """The graph of a file."""
     builder = GraphBuilder(RequantMode.TFLITE)
-    values: dict[int, str] = {}
-    for index in file.inputs:
-        if file.tensors[index].type in ("INT8", "UINT8"):
-            tensor = file.tensors[index]
-            values[index] = builder.declare(
-                tensor.name, graph_shape(tensor.shape), tensor.parameters(), unsigned=tensor.type == "UINT8"
-            )
+    values: dict[int, str] = {index: _declare_input(builder, file, index) for index in file.inputs}
+    reals: dict[int, str] = {}
+    types = {file.tensors[index].type for operator in file.operators for index in operator.outputs}
+    types |= {file.tensors[index].type for index in file.inputs}
+    if "FLOAT32" in types and not types & set(INTEGER_TYPES):
+        raise ModelError("model must be quantized to int8, got real numbers; convert it with full integer quantization")
     for operator in file.operators:
-        op = Operation(operator, file.tensors, builder, values)
-        if operator.builtin == "QUANTIZE" and op.tensor(0).type == "FLOAT32":
-            _quantize_input(op, file.inputs)
-        elif operator.builtin == "DEQUANTIZE":
-            _dequantize_output(op, file.outputs)
-        elif operator.builtin in TRANSLATORS:
-            _translate_operator(op)
-        else:
-            raise op.error("operator is not supported; docs/importing.md lists those that are")
-    for index in (*file.inputs, *file.outputs):
+        _translate_operator(Operation(operator, file.tensors, builder, values, reals))
+    for index in file.outputs:
         if index not in values:
-            raise file.tensors[index].error(
-                "must be int8, or real and quantized by the model, to be an input or output"
-            )
+            raise file.tensors[index].error("must be an input or made by an operator, to be an output")
     return builder.finish(file.name, _ports(file, file.inputs, values), _ports(file, file.outputs, values))
 
 
@@ -112,35 +104,67 @@ def _ports(file: TfliteFile, indices: tuple[int, ...], values: dict[int, str]) -
     return [Port(value, tensor.name, ArrayLayout.row_major(tensor.shape)) for value, tensor in tensors]
 
 
+def _declare_input(builder: GraphBuilder, file: TfliteFile, index: int) -> str:
+    """A model's input: int8, or what the host alone has. Real numbers that the model quantizes in one way are int8."""
+    tensor = file.tensors[index]
+    readers = [operator for operator in file.operators if index in operator.inputs]
+    if tensor.type == "FLOAT32" and readers and all(operator.builtin == "QUANTIZE" for operator in readers):
+        results = [file.tensors[operator.outputs[0]] for operator in readers if operator.outputs]
+        found = {result.parameters() for result in results}
+        if len(found) == 1:
+            return builder.declare(tensor.name, graph_shape(tensor.shape), found.pop())
+    if tensor.type in HOST_TYPES:
+        name = builder.free(tensor.name)
+        builder.tensors[name] = Tensor(name, tensor.shape, 1.0, 0, dtype=HOST_TYPES[tensor.type])
+        return name
+    return builder.declare(tensor.name, graph_shape(tensor.shape), tensor.parameters(), unsigned=tensor.type == "UINT8")
+
+
+def _translator(op: Operation) -> Callable[[Operation], None]:
+    """How an operator is translated, by its name and by who has its result."""
+    builtin, kind = op.operator.builtin, op.result().type
+    if builtin == "DEQUANTIZE":
+        return _dequantize
+    if builtin == "QUANTIZE" and op.tensor(0).type == "FLOAT32":
+        return _quantize
+    if kind in HOST_TYPES and builtin in REAL:
+        return REAL[builtin]
+    if kind in HOST_TYPES and builtin in TRANSLATORS:
+        raise op.error(f"operator is supported with an int8 result, got {kind}; quantize the whole model to int8")
+    if builtin not in TRANSLATORS:
+        raise op.error("operator is not supported; docs/importing.md lists those that are")
+    return TRANSLATORS[builtin]
+
+
 def _translate_operator(op: Operation) -> None:
     """Translate one operator; problems that its node finds name the operator of the file."""
     if not op.operator.outputs:
         raise op.error("must have an output")
+    translate = _translator(op)
     if op.is_unsigned and op.operator.builtin in SIGNED_ONLY:
         raise op.error("must have an int8 output: the runtime has no integer arithmetic for uint8; quantize to int8")
     if any(index in op.values for index in op.operator.outputs):
         raise op.error("must write tensors that nothing else writes")
     try:
-        TRANSLATORS[op.operator.builtin](op)
+        translate(op)
     except ModelError as error:
         prefix = f"{op.operator.builtin} {op.operator.index}: "
         raise error if str(error).startswith(prefix) else op.error(str(error)) from error
 
 
-def _quantize_input(op: Operation, inputs: tuple[int, ...]) -> None:
-    """A real input of the model: its int8 form is the graph's input, under the model's name."""
-    index, result = op.operator.inputs[0], op.result()
-    if index not in inputs:
-        raise op.error(f"real input {op.tensor(0).name!r} must be an input of the model")
-    if index not in op.values:
-        op.values[index] = op.builder.declare(op.tensor(0).name, graph_shape(result.shape), result.parameters())
-    if op.builder.parameters(op.values[index]) != result.parameters():
-        raise op.error(f"model input {op.tensor(0).name!r} must be quantized in one way only")
-    op.define(op.values[index])
+def _quantize(op: Operation) -> None:
+    """Real numbers become integers: those of an input, or of integers alike, are so already."""
+    value = op.values.get(op.operator.inputs[0])
+    if (
+        value is not None
+        and op.builder.tensors[value].dtype == "int8"
+        and (op.builder.parameters(value) == op.result().parameters())
+    ):
+        op.define(value)
+    else:
+        quantize(op)
 
 
-def _dequantize_output(op: Operation, outputs: tuple[int, ...]) -> None:
-    """A real output of the model: the graph's output is what DEQUANTIZE reads."""
-    if op.operator.outputs[0] not in outputs:
-        raise op.error(f"real tensor {op.result().name!r} must be an output of the model; quantize the whole model")
-    op.values[op.operator.outputs[0]] = op.value(0, types=("INT8", "UINT8"))
+def _dequantize(op: Operation) -> None:
+    """Real numbers of integers: an output is given as the integers, the host asks for what it needs."""
+    op.values[op.operator.outputs[0]] = op.value(0)

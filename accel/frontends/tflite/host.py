@@ -1,0 +1,118 @@
+"""Tensors of TensorFlow Lite that only the host has, in the model's own shapes, and ONNX operators on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.frontends.tflite.axes import graph_shape
+from accel.frontends.tflite.operation import ACTIVATIONS, Operation
+from accel.network.graph import Tensor
+from accel.network.nodes import Dequantize, HostOperator, Quantize
+from accel.network.windows import Shape
+
+OPSET = 14
+HOST_TYPES = {"FLOAT32": "float32", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
+"""Types of tensors that only the host has, and their names in a graph."""
+INTEGER_TYPES = ("INT8", "UINT8")
+Argument: TypeAlias = str | NDArray[Any]
+"""A tensor of the graph, or a constant."""
+
+
+def real(op: Operation, position: int = 0) -> Argument:
+    """Input number `position` as the host has it, in the model's shape: real numbers for what is quantized."""
+    tensor, index = op.tensor(position), op.operator.inputs[position]
+    if index not in op.values and tensor.data is not None:
+        if tensor.type in INTEGER_TYPES:
+            raise op.error(f"constant {tensor.name!r} of an operator on real numbers must be real, got {tensor.type}")
+        return tensor.array()
+    value = op.values.get(index)
+    if value is None:
+        raise op.error(f"input {tensor.name!r} of type {tensor.type} must be made by an operator that is supported")
+    if op.builder.tensors[value].dtype != "int8":
+        return value
+    if index not in op.reals:
+        found = op.builder.host(Dequantize, value, f"{tensor.name}_real", op.builder.shape(value))
+        op.reals[index] = reshaped(op, found, tensor.shape)
+    return op.reals[index]
+
+
+def emit(
+    op: Operation,
+    kind: str,
+    arguments: Sequence[Argument],
+    shape: Shape,
+    dtype: str = "float32",
+    name: str = "",
+    **attributes: Any,
+) -> str:
+    """Add an ONNX operator; the name of its result."""
+    result = Tensor(op.builder.free(name or f"{op.result().name}_{kind.lower()}"), shape, 1.0, 0, dtype=dtype)
+    constants = {f"constant_{i}": value for i, value in enumerate(arguments) if not isinstance(value, str)}
+    names = tuple(value if isinstance(value, str) else f"constant_{i}" for i, value in enumerate(arguments))
+    node = HostOperator(
+        name=op.builder.node_name(HostOperator),
+        inputs=tuple(dict.fromkeys(value for value in arguments if isinstance(value, str))),
+        output=result.name,
+        op_type=kind,
+        opset=OPSET,
+        arguments=names,
+        constants=constants,
+        attributes=attributes,
+    )
+    op.builder.add(node, [result])
+    return result.name
+
+
+def reshaped(op: Operation, value: str, shape: Shape) -> str:
+    """A tensor of the host under another shape."""
+    tensor = op.builder.tensors[value]
+    if tensor.shape == shape:
+        return value
+    return emit(op, "Reshape", [value, np.array(shape, np.int64)], shape, tensor.dtype)
+
+
+def finish(op: Operation, value: Argument, position: int = 0) -> None:
+    """Make a value output number `position`, after the fused activation."""
+    result = op.result(position)
+    if not isinstance(value, str):
+        value = emit(op, "Identity", [value], value.shape, value.dtype.name)
+    code = getattr(op.operator.options, "FusedActivationFunction", lambda: 0)()
+    if code not in ACTIVATIONS:
+        raise op.error(f"fused activation must be one of {sorted(ACTIVATIONS)}, got {code}")
+    if code:
+        value = _clipped(op, value, *ACTIVATIONS[code])
+    if math.prod(op.builder.shape(value)) != math.prod(result.shape):
+        raise op.error(f"output must have shape {op.builder.shape(value)!r}, got {result.shape!r}")
+    op.values[op.operator.outputs[position]] = reshaped(op, value, result.shape)
+
+
+def _clipped(op: Operation, value: str, low: float, high: float) -> str:
+    bounds = [np.array(bound, np.float32) for bound in (low, high)]
+    return emit(op, "Clip", [value, *bounds], op.builder.shape(value))
+
+
+def dtype_of(op: Operation, value: Argument) -> str:
+    """Type of a value."""
+    return op.builder.tensors[value].dtype if isinstance(value, str) else value.dtype.name
+
+
+def shape_of(op: Operation, value: Argument) -> Shape:
+    """Shape of a value."""
+    return op.builder.shape(value) if isinstance(value, str) else value.shape
+
+
+def quantize(op: Operation) -> None:
+    """QUANTIZE of real numbers of the host."""
+    result = op.result()
+    shape = graph_shape(result.shape)
+    source = real(op)
+    if not isinstance(source, str):
+        raise op.error(f"input {op.tensor(0).name!r} must not be a constant; quantize it when the model is converted")
+    op.values[op.operator.outputs[0]] = op.builder.emit(
+        Quantize, [reshaped(op, source, shape)], result.parameters(), result.name
+    )

@@ -1,0 +1,222 @@
+"""Real heads and tails of quantized TensorFlow Lite files, and places of largest elements: the host's, as in LiteRT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import accel
+from accel.errors import ModelError
+from accel.frontends.tflite.reader import read_tflite
+from accel.frontends.tflite.real import REAL
+
+pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
+pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
+
+from support.oracles.tflite_runtime import LiteRt, interpreter
+from support.oracles.tflite_writer import ModelWriter
+
+PARAMETERS = (0.04, 5)
+SHAPE = (1, 4, 6)
+F32 = np.float32
+
+
+def constant(writer: ModelWriter, *values: Any) -> list[int]:
+    """Indices of real constants."""
+    return [writer.tensor(np.shape(v), data=np.asarray(v, F32)) for v in values]
+
+
+def random(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(7).normal(0, 1, shape).astype(F32)
+
+
+Row = tuple[str, list[Any], tuple[int, ...], str, str, dict[str, Any]]
+
+
+def _unary(kind: str = "", **options: Any) -> Row:
+    return "", [], SHAPE, "FLOAT32", kind, options
+
+
+POSITIVE = "RELU6"
+"""What makes all numbers positive before an operator that needs it."""
+ROWS: dict[str, Row] = {
+    **dict.fromkeys(("ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOGISTIC", "LOG_SOFTMAX"), _unary()),
+    **dict.fromkeys(("NEG", "RELU", "RELU6", "RELU_N1_TO_1", "ROUND", "SIN", "SQUARE", "TANH"), _unary()),
+    **dict.fromkeys(("LOG", "RSQRT", "SQRT"), (POSITIVE, [], SHAPE, "FLOAT32", "", {})),
+    "ADD": ("", [random(6)], SHAPE, "FLOAT32", "AddOptions", {"fusedActivationFunction": 1}),
+    "SUB": ("", [random(4, 1)], SHAPE, "FLOAT32", "SubOptions", {"fusedActivationFunction": 2}),
+    "MUL": ("", [random(1, 4, 6)], SHAPE, "FLOAT32", "MulOptions", {"fusedActivationFunction": 3}),
+    "DIV": ("", [F32(0.3)], SHAPE, "FLOAT32", "DivOptions", {}),
+    "POW": ("", [F32(2)], SHAPE, "FLOAT32", "", {}),
+    "MAXIMUM": ("", [random(6)], SHAPE, "FLOAT32", "", {}),
+    "MINIMUM": ("", [random(6)], SHAPE, "FLOAT32", "", {}),
+    "SQUARED_DIFFERENCE": ("", [random(6)], SHAPE, "FLOAT32", "", {}),
+    "PRELU": ("", [random(1, 1, 6)], SHAPE, "FLOAT32", "", {}),
+    "LEAKY_RELU": _unary("LeakyReluOptions", alpha=0.3),
+    "SOFTMAX": _unary("SoftmaxOptions", beta=0.7),
+    "L2_NORMALIZATION": _unary("L2NormOptions"),
+    "GREATER": ("", [F32(0.2)], SHAPE, "BOOL", "", {}),
+    "GREATER_EQUAL": ("", [F32(0.2)], SHAPE, "BOOL", "", {}),
+    "LESS": ("", [F32(0.2)], SHAPE, "BOOL", "", {}),
+    "LESS_EQUAL": ("", [F32(0.2)], SHAPE, "BOOL", "", {}),
+    "EQUAL": ("", [F32(0.2)], SHAPE, "BOOL", "", {}),
+    "CAST": ("", [], SHAPE, "INT32", "CastOptions", {"inDataType": 0, "outDataType": 2}),
+    "ARG_MAX": ("", [np.int32(2)], (1, 4), "INT64", "ArgMaxOptions", {"outputType": 4}),
+    "ARG_MIN": ("", [np.int32(-2)], (1, 6), "INT32", "ArgMinOptions", {"outputType": 2}),
+    "MEAN": ("", [np.int32([1])], (1, 1, 6), "FLOAT32", "ReducerOptions", {"keepDims": True}),
+    "SUM": ("", [np.int32([-1, 1])], (1,), "FLOAT32", "ReducerOptions", {}),
+    "REDUCE_MAX": ("", [np.int32([2])], (1, 4), "FLOAT32", "ReducerOptions", {}),
+    "REDUCE_MIN": ("", [np.int32([2])], (1, 4), "FLOAT32", "ReducerOptions", {}),
+    "REDUCE_PROD": ("", [np.int32([1])], (1, 6), "FLOAT32", "ReducerOptions", {}),
+    "RESHAPE": ("", [np.int32([2, 12])], (2, 12), "FLOAT32", "ReshapeOptions", {}),
+    "EXPAND_DIMS": ("", [np.int32(1)], (1, 1, 4, 6), "FLOAT32", "", {}),
+    "SQUEEZE": ("", [], (4, 6), "FLOAT32", "SqueezeOptions", {"squeezeDims": [0]}),
+    "TRANSPOSE": ("", [np.int32([2, 0, 1])], (6, 1, 4), "FLOAT32", "", {}),
+    "SLICE": ("", [np.int32([0, 1, 2]), np.int32([1, 2, -1])], (1, 2, 4), "FLOAT32", "", {}),
+    "STRIDED_SLICE": ("", [np.int32([0, 3, 1]), np.int32([1, 0, 6]), np.int32([1, -2, 2])], (2, 3), "FLOAT32",
+                      "StridedSliceOptions", {"shrinkAxisMask": 1}),
+    "GATHER": ("", [np.int32([3, 0, 0])], (1, 3, 6), "FLOAT32", "GatherOptions", {"axis": 1}),
+    "PAD": ("", [np.int32([[0, 0], [1, 0], [0, 2]])], (1, 5, 8), "FLOAT32", "", {}),
+    "PADV2": ("", [np.int32([[0, 0], [1, 0], [0, 2]]), F32(-3)], (1, 5, 8), "FLOAT32", "", {}),
+    "CONCATENATION": ("", [random(1, 3, 6)], (1, 7, 6), "FLOAT32", "ConcatenationOptions", {"axis": 1}),
+    "PACK": ("", [random(1, 4, 6)], (1, 2, 4, 6), "FLOAT32", "PackOptions", {"axis": 1, "valuesCount": 2}),
+    "FULLY_CONNECTED": ("", [random(5, 6), random(5)], (4, 5), "FLOAT32", "FullyConnectedOptions", {}),
+    "BATCH_MATMUL": ("", [random(1, 5, 6)], (1, 4, 5), "FLOAT32", "BatchMatMulOptions", {"adjY": True}),
+}  # fmt: skip
+
+
+MICRO = ("CEIL", "ELU", "ROUND")
+"""Operators that LiteRT's reference kernels lack: TensorFlow Lite Micro has them."""
+
+
+def tail(builtin: str) -> bytes:
+    """A function on the machine, DEQUANTIZE, and one operator on real numbers."""
+    before, constants, shape, kind, options, values = ROWS[builtin]
+    writer = ModelWriter()
+    x, q, r = writer.tensor(SHAPE, *PARAMETERS), writer.tensor(SHAPE, *PARAMETERS), writer.tensor(SHAPE, kind="FLOAT32")
+    if before:
+        writer.operator(before, [x], [q])
+    else:
+        writer.operator("LEAKY_RELU", [x], [q], "LeakyReluOptions", alpha=0.5)
+    writer.operator("DEQUANTIZE", [q], [r])
+    y = writer.tensor(shape, kind=kind)
+    given = [writer.tensor(np.shape(v), data=np.asarray(v)) for v in constants]
+    writer.operator(builtin, [r, *given], [y], options, **values)
+    return writer.finish([x], [y])
+
+
+def parts(builtin: str) -> bytes:
+    """SPLIT, SPLIT_V or UNPACK of real numbers, and their sum behind it."""
+    writer = ModelWriter()
+    x, r = writer.tensor(SHAPE, *PARAMETERS), writer.tensor(SHAPE, kind="FLOAT32")
+    writer.operator("DEQUANTIZE", [x], [r])
+    axis, sizes = writer.integers(2), writer.integers([2, -1])
+    shapes = {"SPLIT": [(1, 4, 3)] * 2, "SPLIT_V": [(1, 4, 2), (1, 4, 4)], "UNPACK": [(1, 6)] * 4}[builtin]
+    outputs = [writer.tensor(shape, kind="FLOAT32") for shape in shapes]
+    if builtin == "SPLIT":
+        writer.operator(builtin, [axis, r], outputs, "SplitOptions", numSplits=2)
+    elif builtin == "SPLIT_V":
+        writer.operator(builtin, [r, sizes, axis], outputs, "SplitVOptions", numSplits=2)
+    else:
+        writer.operator(builtin, [r], outputs, "UnpackOptions", num=4, axis=1)
+    return writer.finish([x], outputs)
+
+
+def choice() -> bytes:
+    """Real numbers chosen by a comparison of others."""
+    writer = ModelWriter()
+    x, r = writer.tensor(SHAPE, *PARAMETERS), writer.tensor(SHAPE, kind="FLOAT32")
+    masks = [writer.tensor(SHAPE, kind="BOOL") for _ in range(5)]
+    y = writer.tensor(SHAPE, kind="FLOAT32")
+    writer.operator("DEQUANTIZE", [x], [r])
+    low, high = constant(writer, -0.5, 1.0)
+    writer.operator("GREATER", [r, low], [masks[0]])
+    writer.operator("LESS", [r, high], [masks[1]])
+    writer.operator("LOGICAL_AND", masks[:2], [masks[2]])
+    writer.operator("LOGICAL_NOT", [masks[2]], [masks[3]])
+    writer.operator("LOGICAL_OR", [masks[3], masks[0]], [masks[4]])
+    writer.operator("SELECT_V2", [masks[4], r, high], [y])
+    return writer.finish([x], [y])
+
+
+def head(builtin: str) -> bytes:
+    """Real numbers scaled, clipped and shifted before they are quantized, and a function on the machine behind."""
+    writer = ModelWriter()
+    x, s, q, y = (writer.tensor(SHAPE, kind="FLOAT32"), writer.tensor(SHAPE, kind="FLOAT32"),
+                  writer.tensor(SHAPE, *PARAMETERS), writer.tensor(SHAPE, *PARAMETERS))  # fmt: skip
+    writer.operator(builtin, [x, *constant(writer, 0.37)], [s], f"{builtin.capitalize()}Options")
+    writer.operator("QUANTIZE", [s], [q])
+    writer.operator("LEAKY_RELU", [q], [y], "LeakyReluOptions", alpha=0.5)
+    return writer.finish([x], [y])
+
+
+def compare(model: bytes, *, real_input: bool = False, micro: bool = False) -> None:
+    """Every output in its own type and shape; real numbers to a few units in the last place, all else equal."""
+    runtime, rng = interpreter(model) if micro else LiteRt(model), np.random.default_rng(3)
+    program = accel.compile(read_tflite(model), "tiny")
+    for _ in range(5):
+        x = rng.normal(0, 2, SHAPE).astype(F32) if real_input else rng.integers(-128, 128, SHAPE).astype(np.int8)
+        runtime.set_input(x, 0)
+        runtime.invoke()
+        found = accel.run(program, x if real_input else x.reshape(program.inputs[0].shape))
+        for number, slot in enumerate(program.outputs):
+            mine, theirs = found.outputs[slot.name], runtime.get_output(number)
+            if theirs.dtype != np.int8:
+                assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+            if theirs.dtype == F32:
+                np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=1e-6)
+            else:
+                np.testing.assert_array_equal(mine.reshape(-1), theirs.reshape(-1))
+
+
+@pytest.mark.parametrize("builtin", sorted(ROWS))
+def test_tails(builtin: str) -> None:
+    compare(tail(builtin), micro=builtin in MICRO)
+
+
+@pytest.mark.parametrize("builtin", ["SPLIT", "SPLIT_V", "UNPACK"])
+def test_tails_of_several_outputs(builtin: str) -> None:
+    compare(parts(builtin))
+
+
+def test_choices_between_real_numbers() -> None:
+    compare(choice())
+
+
+@pytest.mark.parametrize("builtin", ["ADD", "SUB", "MUL", "DIV"])
+def test_heads(builtin: str) -> None:
+    compare(head(builtin), real_input=True)
+
+
+@pytest.mark.parametrize(("builtin", "wrong"), [("SUB", "MUL"), ("ARG_MAX", "ARG_MIN"), ("SOFTMAX", "LOG_SOFTMAX")])
+def test_mutants_are_caught(builtin: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REAL, builtin, REAL[wrong])
+    with pytest.raises(AssertionError):
+        compare(tail(builtin))
+
+
+def test_quantized_again_through_real_numbers() -> None:
+    """DEQUANTIZE and QUANTIZE under other parameters are no reinterpretation of the integers."""
+    writer = ModelWriter()
+    x, y = writer.tensor(SHAPE, *PARAMETERS), writer.tensor(SHAPE, 0.05, -20)
+    r = writer.tensor(SHAPE, kind="FLOAT32")
+    writer.operator("DEQUANTIZE", [x], [r])
+    writer.operator("QUANTIZE", [r], [y])
+    compare(writer.finish([x], [y]))
+
+
+def test_real_numbers_only_are_refused() -> None:
+    writer = ModelWriter()
+    x, y = (writer.tensor(SHAPE, kind="FLOAT32") for _ in range(2))
+    writer.operator("TANH", [x], [y])
+    message = "^model must be quantized to int8, got real numbers; convert it with full integer quantization$"
+    with pytest.raises(ModelError, match=message):
+        read_tflite(writer.finish([x], [y]))
+
+
+def test_every_operator_of_the_host_has_a_model() -> None:
+    logical = {"LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR", "SELECT_V2"}
+    assert set(REAL) == {*ROWS, *logical, "SPLIT", "SPLIT_V", "UNPACK"}
