@@ -121,7 +121,7 @@ def _combined(low: Lowering, op: Operator, first: Value, second: Value, position
     if kind == "Div" and isinstance(second, Known):
         second, kind = Known(1 / second.real.astype(np.float32)), "Mul"
     if kind == "Div":
-        second, kind = _reciprocal(low, op, second, position), "Mul"
+        raise op.error("the divisor must be a constant, or a function of the same tensor as the dividend")
     if kind not in ("Add", "Sub", "Mul", "Max", "Min"):
         raise op.error("operands must be functions of one tensor, or constants of one number")
     shape = np.broadcast_shapes(first.shape, second.shape)
@@ -139,11 +139,6 @@ def _combined(low: Lowering, op: Operator, first: Value, second: Value, position
         return Integers(low.builder.emit(node, names, target.parameters, target.name, **fields), view)
 
     return Real(shape, finish)
-
-
-def _reciprocal(low: Lowering, op: Operator, value: Value, position: int) -> Integers:
-    """One over a tensor, as a table."""
-    return low.of_its_range(of_one(low, op, value, position).then(np.reciprocal), f"{op.input(position)}_reciprocal")
 
 
 def _integers(low: Lowering, op: Operator, value: Value, position: int) -> Integers:

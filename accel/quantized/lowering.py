@@ -188,6 +188,10 @@ class Lowering:
             from accel.quantized.host import to_machine
 
             return to_machine(self, value, target)
+        if isinstance(value, Known) and value.integers is None:
+            real = np.clip(value.real.astype(np.float32), np.float32(low), np.float32(high))
+            integers = recipes.quantize(real, target.parameters, self.mode)
+            return Integers(self.builder.constant(integers, target.parameters, target.name), View.of(value.shape))
         if isinstance(value, Known):
             value = self.embedded(value, target.name)
         if isinstance(value, Integers):

@@ -57,7 +57,7 @@ OPERATORS: Mapping[str, Row] = MappingProxyType(
         "PRelu": Row(elementwise.prelu, "constant slope, one or one per channel"),
         **{kind: Row(function) for kind in FUNCTIONS},
         **{kind: Row(elementwise.elementwise, _BINARY) for kind in ("Add", "Sub", "Mul", "Sum")},
-        "Div": Row(elementwise.elementwise, f"{_BINARY}; by a tensor: by its reciprocal of 8 bits"),
+        "Div": Row(elementwise.elementwise, "by constants, or functions of the same tensor"),
         "Max": Row(elementwise.elementwise, _BINARY),
         "Min": Row(elementwise.elementwise, _BINARY),
         "Pow": Row(elementwise.elementwise, "functions of one tensor and numbers"),

@@ -9,6 +9,7 @@ import numpy as np
 from accel.machine.numerics import RequantMode
 from accel.network.nodes import AveragePool2d, Concat, MaxPool2d, Mean, Pad, Softmax, StridedSlice
 from accel.quantized import recipes
+from accel.quantized.borders import mean_of_valid_taps
 from accel.quantized.elementwise import negated
 from accel.quantized.lowering import Lowering, graph_shape
 from accel.quantized.movement import moved
@@ -37,6 +38,8 @@ def average(low: Lowering, op: Operator) -> Value:
     geometry = {"kernel": window.kernel, "stride": window.stride}
 
     def of_valid_taps(target: Target) -> Integers:
+        if low.mode is RequantMode.FP32:
+            return low.of_image(mean_of_valid_taps(low, source, window, target), rank)
         name = low.builder.emit(AveragePool2d, [source], own, target.name, **geometry, padding=padding)
         return low.finished(low.of_image(name, rank), target)
 

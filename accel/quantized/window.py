@@ -40,6 +40,8 @@ def window_of(op: Operator, shape: Shape, kernel: tuple[int, ...]) -> Window:
         count = (-(-rest // s) if rounding else rest // s) + 1
         if rounding and (count - 1) * s >= n + before:
             count -= 1
+        if count < 1:
+            raise op.error(f"window must fit the padded image, got {e} elements of {n + before + after}")
         output.append(count)
         beyond.append(max((count - 1) * s + e - n - before - after, 0))
     return Window(kernel2, stride, (top, left, bottom, right), dilation, (output[0], output[1]), (beyond[0], beyond[1]))

