@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from numpy.typing import NDArray
 
@@ -22,6 +23,9 @@ from accel.program.program import Program
 from accel.program.samples import Arrays, join_own, program_samples
 from accel.program.sections import MAGIC
 from accel.report.layers import LayerRow, Timeline, layer_rows
+
+if TYPE_CHECKING:
+    from sim import Simulator
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,18 +189,35 @@ def run(
 
 def _simulate(execution: Execution, engine: str) -> tuple[Any, ...]:
     """Run all segments; the simulator's results for the machine's."""
-    import sim
-
     program, simulations = execution.program, list[Any]()
+    simulators = iter(_simulators(program))
     for segment in program.segments:
         if segment.unit == HOST:
             execution.run_host(segment)
             continue
-        code, address = program.code_of(segment), program.address_of(segment)
-        result = sim.execute(program.config, code, address, execution.memory, engine=engine)
+        is_last = segment is program.segments[-1]
+        result = next(simulators).run(execution.memory, engine=engine, in_place=is_last)
         execution.memory = result.memory
         simulations.append(result)
     return tuple(simulations)
+
+
+_SIMULATORS: WeakKeyDictionary[Program, tuple[Simulator, ...]] = WeakKeyDictionary()
+
+
+def _simulators(program: Program) -> tuple[Simulator, ...]:
+    """A simulator for each machine segment, which serves all runs of the program."""
+    from sim import Simulator
+
+    if program not in _SIMULATORS:
+        constants = program.constants_address, program.constants_address + len(program.constants)
+        _SIMULATORS[program] = tuple(
+            Simulator(
+                program.config, program.code_of(segment), program.address_of(segment), program.memory_bytes, constants
+            )
+            for segment in program.machine_segments
+        )
+    return _SIMULATORS[program]
 
 
 def verilog(config: ArchConfig | str, *, verification: bool = False) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.engine import ENGINES, execute
+from sim.engine import ENGINES, Simulator, execute
 from sim.result import SimulationResult
 
-__all__ = ["ENGINES", "SimulationResult", "execute"]
+__all__ = ["ENGINES", "SimulationResult", "Simulator", "execute"]

@@ -1,10 +1,10 @@
-"""`execute`: one run of a program on the simulated machine."""
+"""`Simulator`: runs of a program on the simulated machine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,14 @@ from accel.errors import InputError, ProgramError
 from accel.machine import timing
 from accel.machine.causes import COMPLETE, DISPATCH, EMPTY, ISSUE, OCCUPIED, WORK
 from accel.machine.config import ArchConfig
-from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Table, decode_table
+from accel.machine.isa import INSTRUCTION_BYTES, Memory, Opcode, Table, decode_table
 from accel.machine.registers import CAUSES, COUNTED_UNITS
 from accel.machine.rules.check import check_rules
 from accel.machine.tokens import pair_tokens
 from sim import timeline, work
-from sim.fast import depthwise, dma, matmul, post
+from sim.fast import depthwise, dma, matmul, post, weights
+from sim.fast.weights import Weights
+from sim.fields import LOAD
 from sim.jit import jit
 from sim.memories import Memories
 from sim.result import SimulationResult
@@ -35,6 +37,173 @@ Progress = Callable[[int, int], None]
 _LOAD, _EXEC, _POST, _STORE, _DEPTHWISE = (int(opcode) for opcode in Opcode)
 
 
+class Timing(NamedTuple):
+    """Cycles of a run, which do not depend on values.
+
+    `stamps` has shape (6, instructions), `causes` (6, 8); see `accel.machine.causes`.
+    """
+
+    stamps: Table
+    causes: Table
+
+
+class Scratch(NamedTuple):
+    """Working arrays of one run."""
+
+    matmul: matmul.Scratch
+    post: post.Scratch
+
+    @classmethod
+    def of(cls, config: ArchConfig, table: Table) -> Scratch:
+        """Scratch for the instructions in the decoded `table`."""
+        opcodes = table[:, 0]
+        return cls(
+            matmul.Scratch.of(table[opcodes == _EXEC]), post.Scratch.of(table[opcodes == _POST], config.post_lanes)
+        )
+
+
+class Simulator:
+    """A program, decoded and checked once for all of its runs, which also share its timing and its packed weights.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    code : bytes
+        Instructions; the machine fetches them from `program_address`.
+    program_address : int
+        Byte address, a multiple of the instruction size. It matters for time only: `code` is what runs.
+    memory_bytes : int
+        Size of the external memory.
+    constants : (int, int), optional
+        First and end of bytes of external memory that are the same before every run: weights from there are packed
+        in the first run for all further ones.
+
+    Raises
+    ------
+    EncodingError
+        `code` does not decode.
+    ProgramError
+        An instruction leaves a memory, waits for a token that is never posted, or means nothing on this machine.
+    """
+
+    def __init__(
+        self,
+        config: ArchConfig,
+        code: bytes,
+        program_address: int,
+        memory_bytes: int,
+        constants: tuple[int, int] | None = None,
+    ) -> None:
+        if not code:
+            raise ProgramError("code must be at least one instruction, got none")
+        if program_address < 0 or program_address % INSTRUCTION_BYTES:
+            raise ProgramError(f"program address must be a multiple of {INSTRUCTION_BYTES}, got {program_address}")
+        self.config, self.program_address, self.memory_bytes = config, program_address, memory_bytes
+        self.table = decode_table(code)
+        check_rules(config, self.table, dram_bytes=memory_bytes, most_steps=work.MOST_STEPS)
+        self._producers = pair_tokens(self.table)
+        for array in (self.table, self._producers):
+            array.flags.writeable = False
+        self._is_constant = constants is not None and weights.are_constant(self.table, constants)
+        self._packed: tuple[Weights, npt.NDArray[np.int8]] | None = None
+
+    @cached_property
+    def timing(self) -> Timing:
+        """Cycles of every run; computed when first asked for."""
+        return self._time(stepped=False)
+
+    @cached_property
+    def work(self) -> dict[str, int]:
+        """Multiplications, and bytes that cross each channel."""
+        return work.count(self.config, self.table)
+
+    def run(
+        self,
+        memory: npt.NDArray[np.uint8],
+        *,
+        engine: str = "fast",
+        progress: Progress | None = None,
+        in_place: bool = False,
+    ) -> SimulationResult:
+        """Run the program to its end: exact values and cycles.
+
+        Parameters
+        ----------
+        memory : ndarray of uint8, shape (memory_bytes,)
+            Image of the external memory.
+        engine : {"fast", "stepped"}
+            Vectorised kernels and closed forms, or every register of array and depthwise engine in every cycle. Same
+            results.
+        progress : callable, optional
+            Called between chunks of instructions.
+        in_place : bool
+            `memory` becomes the memory after the run; otherwise it is not changed.
+
+        Raises
+        ------
+        InputError
+            An argument has the wrong type, shape or value.
+        ProgramError
+            A parameter record is not legal.
+        """
+        _check_memory(memory, self.memory_bytes)
+        _check_engine(engine)
+        memories = Memories.of(self.config, memory if in_place else memory.copy())
+        report = progress or _silent
+        if engine == "stepped":
+            timing = self._time(stepped=True)
+            _run_stepped(self.config, self.table, timing.stamps, memories, report)
+        else:
+            timing = self.timing
+            memories = self._run_fast(memories, report)
+        stamps, causes = timing
+        return SimulationResult(
+            engine=engine,
+            memory=memories.dram,
+            total_cycles=int(causes[0].sum()),
+            units=self.table[:, 0] - 1,
+            dispatch=stamps[DISPATCH],
+            issue=stamps[ISSUE],
+            occupied=stamps[OCCUPIED],
+            complete=stamps[COMPLETE],
+            causes=causes,
+            memories=memories,
+            rows=self.config.rows,
+            **self.work,
+        )
+
+    def _run_fast(self, memories: Memories, progress: Progress) -> Memories:
+        table, packed = self.table, self._packed
+        if packed is None:
+            prepared = Weights.of(self.config, table)
+        else:
+            prepared, memories = packed[0], memories._replace(wbuf=packed[1])
+        scratch, lanes = Scratch.of(self.config, table), self.config.post_lanes
+        for first in range(0, len(table), CHUNK):
+            last = min(first + CHUNK, len(table))
+            _check_done(_execute_range(table, memories, scratch, prepared, self.config.rows, lanes, first, last))
+            progress(last, len(table))
+        if packed is None and self._is_constant:
+            skipped = (table[:, 0] == _LOAD) & (table[:, LOAD.memory] == int(Memory.WBUF))
+            self._packed = prepared._replace(fresh=np.where(skipped, weights.DONE, 0)), memories.wbuf
+        return memories
+
+    def _time(self, *, stepped: bool) -> Timing:
+        config, table = self.config, self.table
+        machine, state = timing.Machine.of(config), timeline.State.of(config)
+        stamps = np.zeros((WORK + 1, len(table)), np.int64)
+        causes = np.zeros((len(COUNTED_UNITS), len(CAUSES)), np.int64)
+        covered = np.full(len(COUNTED_UNITS), -1, np.int64)
+        for first in range(0, len(table), CHUNK):
+            last = min(first + CHUNK, len(table))
+            timeline.schedule(
+                machine, state, table, self._producers, self.program_address, stepped, stamps, first, last
+            )
+            timeline.count_causes(table[:, 0] - 1, self._producers, stamps, covered, causes, first, last)
+        causes[:, EMPTY] = stamps[COMPLETE].max() + 2 - causes.sum(axis=1)
+        return Timing(stamps, causes)
+
+
 def execute(
     config: ArchConfig,
     code: bytes,
@@ -44,112 +213,33 @@ def execute(
     engine: str = "fast",
     progress: Progress | None = None,
 ) -> SimulationResult:
-    """Run `code` to its end: exact values and cycles.
-
-    Parameters
-    ----------
-    config : ArchConfig
-    code : bytes
-        Instructions; the machine fetches them from `program_address`.
-    program_address : int
-        Byte address, a multiple of the instruction size. It matters for time only: `code` is what runs.
-    memory : ndarray of uint8, shape (bytes,)
-        Image of the external memory; not changed.
-    engine : {"fast", "stepped"}
-        Vectorised kernels and closed forms, or every register of array and depthwise engine in every cycle. Same
-        results.
-    progress : callable, optional
-        Called between chunks of instructions.
-
-    Returns
-    -------
-    SimulationResult
-
-    Raises
-    ------
-    InputError
-        An argument has the wrong type, shape or value.
-    EncodingError
-        `code` does not decode.
-    ProgramError
-        An instruction leaves a memory, waits for a token that is never posted, or means nothing on this machine.
-    """
-    _check_arguments(code, program_address, memory, engine)
-    table, producers = _prepare(config, code, len(memory))
-    stamps, causes = _run_time(config, table, producers, program_address, engine == "stepped")
-    memories = Memories.of(config, memory)
-    report = progress or _silent
-    if engine == "stepped":
-        _run_stepped(config, table, stamps, memories, report)
-    else:
-        _run_fast(config, table, memories, report)
-    return SimulationResult(
-        engine=engine,
-        memory=memories.dram,
-        total_cycles=int(causes[0].sum()),
-        units=table[:, 0] - 1,
-        dispatch=stamps[DISPATCH],
-        issue=stamps[ISSUE],
-        occupied=stamps[OCCUPIED],
-        complete=stamps[COMPLETE],
-        causes=causes,
-        spad=memories.spad[: config.spad_words, : config.rows].astype(np.int8),
-        wbuf=memories.wbuf.astype(np.int8),
-        taps=memories.taps.astype(np.int8),
-        acc=memories.acc,
-        param=memories.param.astype(np.int8),
-        table=memories.table.astype(np.int8),
-        **work.count(config, table),
-    )
+    """Run `code` once on the external memory `memory`; arguments and errors as those of `Simulator` and its `run`."""
+    _check_engine(engine)
+    if not isinstance(memory, np.ndarray):
+        _check_memory(memory, 0)
+    return _simulator(config, code, program_address, len(memory)).run(memory, engine=engine, progress=progress)
 
 
 @lru_cache(maxsize=8)
-def _prepare(config: ArchConfig, code: bytes, memory_bytes: int) -> tuple[Table, Table]:
-    """Decode and check a program once, however many inputs it runs on; read-only arrays."""
-    table = decode_table(code)
-    check_rules(config, table, dram_bytes=memory_bytes, most_steps=work.MOST_STEPS)
-    producers = pair_tokens(table)
-    for array in (table, producers):
-        array.flags.writeable = False
-    return table, producers
+def _simulator(config: ArchConfig, code: bytes, program_address: int, memory_bytes: int) -> Simulator:
+    return Simulator(config, code, program_address, memory_bytes)
 
 
 def _silent(done: int, total: int) -> None:
     """No progress report."""
 
 
-def _check_arguments(code: bytes, program_address: int, memory: npt.NDArray[np.uint8], engine: str) -> None:
+def _check_engine(engine: str) -> None:
     if engine not in ENGINES:
         raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    if not code:
-        raise ProgramError("code must be at least one instruction, got none")
+
+
+def _check_memory(memory: npt.NDArray[np.uint8], size: int) -> None:
     if not isinstance(memory, np.ndarray) or memory.dtype != np.uint8 or memory.ndim != 1:
         kind = f"{memory.dtype} {memory.shape}" if isinstance(memory, np.ndarray) else type(memory).__name__
         raise InputError(f"memory must be a one-dimensional array of uint8, got {kind}")
-    if program_address < 0 or program_address % INSTRUCTION_BYTES:
-        raise ProgramError(f"program address must be a multiple of {INSTRUCTION_BYTES}, got {program_address}")
-
-
-def _run_time(config: ArchConfig, table: Table, producers: Table, address: int, stepped: bool) -> tuple[Table, Table]:
-    """Stamps, shape (6, instructions), and causes, shape (6, 8)."""
-    machine, state = timing.Machine.of(config), timeline.State.of(config)
-    stamps = np.zeros((WORK + 1, len(table)), np.int64)
-    causes = np.zeros((len(COUNTED_UNITS), len(CAUSES)), np.int64)
-    covered = np.full(len(COUNTED_UNITS), -1, np.int64)
-    for first in range(0, len(table), CHUNK):
-        last = min(first + CHUNK, len(table))
-        timeline.schedule(machine, state, table, producers, address, stepped, stamps, first, last)
-        timeline.count_causes(table[:, 0] - 1, producers, stamps, covered, causes, first, last)
-    causes[:, EMPTY] = stamps[COMPLETE].max() + 2 - causes.sum(axis=1)
-    return stamps, causes
-
-
-def _run_fast(config: ArchConfig, table: Table, memories: Memories, progress: Progress) -> None:
-    scratch = matmul.Scratch.of(config, table[table[:, 0] == _EXEC])
-    for first in range(0, len(table), CHUNK):
-        last = min(first + CHUNK, len(table))
-        _check_done(_execute_range(table, memories, scratch, config.rows, config.post_lanes, first, last))
-        progress(last, len(table))
+    if len(memory) != size or not memory.flags.c_contiguous:
+        raise InputError(f"memory must be a contiguous array of {size} bytes, got {len(memory)}")
 
 
 def _check_done(bad: int) -> None:
@@ -162,16 +252,17 @@ def _check_done(bad: int) -> None:
 
 @jit
 def _execute_range(
-    table: Any, memories: Memories, scratch: matmul.Scratch, rows: int, lanes: int, first: int, last: int
+    table: Any, memories: Memories, scratch: Scratch, prepared: Weights, rows: int, lanes: int, first: int, last: int
 ) -> int:
     """Values of some instructions in program order; the index of one that failed, or -1."""
     for i in range(first, last):
         if table[i, 0] == _LOAD:
-            dma.load(table[i], memories)
+            if prepared.fresh[i] != weights.DONE:
+                dma.load(table[i], memories)
         elif table[i, 0] == _EXEC:
-            matmul.execute(table[i], memories, scratch)
+            matmul.execute(table[i], memories, scratch.matmul, prepared.packed, prepared.slots[i], prepared.fresh[i])
         elif table[i, 0] == _POST:
-            if not post.execute(table[i], memories, rows, lanes):
+            if not post.execute(table[i], memories, scratch.post, rows, lanes):
                 return i
         elif table[i, 0] == _STORE:
             dma.store(table[i], memories)
@@ -182,7 +273,8 @@ def _execute_range(
 
 def _run_stepped(config: ArchConfig, table: Table, stamps: Table, memories: Memories, progress: Progress) -> None:
     """Values in the order of time: array and depthwise engine are stepped to the issue of each instruction."""
-    units, scratch, issues = stepped.Units.of(config), matmul.Scratch.of(config, table[:0]), stamps[ISSUE]
+    units, scratch, issues = stepped.Units.of(config), Scratch.of(config, table), stamps[ISSUE]
+    unused = Weights.none(len(table))
     written = np.where(np.isin(table[:, 0], (_EXEC, _DEPTHWISE)), -1, stamps[COMPLETE])
     for done, i in enumerate(np.argsort(issues, kind="stable"), 1):
         stepped.run(units, memories, table, written, issues[i])
@@ -191,7 +283,7 @@ def _run_stepped(config: ArchConfig, table: Table, stamps: Table, memories: Memo
         elif table[i, 0] == _DEPTHWISE:
             lanes.issue(units.lanes, i, table[i])
         else:
-            _check_done(_execute_range(table, memories, scratch, config.rows, config.post_lanes, i, i + 1))
+            _check_done(_execute_range(table, memories, scratch, unused, config.rows, config.post_lanes, i, i + 1))
         if done % CHUNK == 0 or done == len(table):
             progress(done, len(table))
     stepped.run(units, memories, table, written, int(stamps[COMPLETE].max()))

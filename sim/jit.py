@@ -17,6 +17,7 @@ import numba
 import numpy as np
 
 from accel import machine
+from sim.fast.vectors import DOT
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -28,7 +29,7 @@ def kernel_sources() -> list[Path]:
 
 
 def _digest() -> str:
-    digest = hashlib.sha256(numba.__version__.encode())
+    digest = hashlib.sha256(f"{numba.__version__} {DOT}".encode())
     for path in kernel_sources():
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from accel.machine.isa import Unit
 from accel.machine.registers import CAUSES, COUNTED_UNITS
+from sim.memories import OFFSET, Memories
 
 Stamps = npt.NDArray[np.int64]
 
@@ -32,13 +34,10 @@ class SimulationResult:
         docs/timing.md.
     causes : ndarray of int64, shape (6, 8)
         Cycles by unit (`COUNTED_UNITS` of `accel.machine.registers`) and cause (`CAUSES`); rows sum to the total.
-    spad, wbuf : ndarray of int8, shapes (spad_words, rows), (wbuf_words, cols)
-        Memories after the run.
-    taps : ndarray of int8, shape (depthwise_words, depthwise_lanes)
-        Empty without a depthwise engine.
-    acc : ndarray of int32, shape (acc_words, cols)
-    param : ndarray of int8, shape (param_channels, PARAM_RECORD_BYTES)
-    table : ndarray of int8, shape (TABLE_WORDS, 1)
+    memories : Memories
+        All memories after the run, as the kernels hold them; the properties below hold their plain values.
+    rows : int
+        Bytes of a SPAD word.
     macs : int
         Multiplications of the weight words that were loaded, padding included.
     fetch_bytes, load_bytes, store_bytes : int
@@ -54,16 +53,42 @@ class SimulationResult:
     occupied: Stamps
     complete: Stamps
     causes: Stamps
-    spad: npt.NDArray[np.int8]
-    wbuf: npt.NDArray[np.int8]
-    taps: npt.NDArray[np.int8]
-    acc: npt.NDArray[np.int32]
-    param: npt.NDArray[np.int8]
-    table: npt.NDArray[np.int8]
+    memories: Memories
+    rows: int
     macs: int
     fetch_bytes: int
     load_bytes: int
     store_bytes: int
+
+    @cached_property
+    def spad(self) -> npt.NDArray[np.int8]:
+        """Scratchpad after the run, shape (spad_words, rows)."""
+        return (self.memories.spad[:-1, : self.rows] ^ np.uint8(OFFSET)).view(np.int8)
+
+    @property
+    def wbuf(self) -> npt.NDArray[np.int8]:
+        """Weight buffer after the run, shape (wbuf_words, cols)."""
+        return self.memories.wbuf
+
+    @property
+    def taps(self) -> npt.NDArray[np.int8]:
+        """Tap memory after the run, shape (depthwise_words, depthwise_lanes); empty without a depthwise engine."""
+        return self.memories.taps
+
+    @property
+    def acc(self) -> npt.NDArray[np.int32]:
+        """Accumulators after the run, shape (acc_words, cols)."""
+        return self.memories.acc
+
+    @property
+    def param(self) -> npt.NDArray[np.int8]:
+        """Parameter memory after the run, shape (param_channels, PARAM_RECORD_BYTES)."""
+        return self.memories.param
+
+    @cached_property
+    def table(self) -> npt.NDArray[np.int8]:
+        """Look-up tables after the run, shape (TABLE_WORDS, 1)."""
+        return (self.memories.table ^ np.uint8(OFFSET)).view(np.int8)
 
     def stamps(self, unit: Unit) -> tuple[Stamps, Stamps]:
         """Issue and completion cycles of one unit's instructions, in the unit's order."""

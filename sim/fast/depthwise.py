@@ -9,7 +9,7 @@ import numpy as np
 from sim.fast.dma import Row
 from sim.fields import DEPTHWISE
 from sim.jit import index, kernel
-from sim.memories import Memories
+from sim.memories import OFFSET, Memories
 
 
 @kernel
@@ -19,7 +19,7 @@ def execute(row: Row, memories: Memories) -> None:
     sums = np.zeros(acc.shape[1], np.int32)
     places = np.zeros(row[DEPTHWISE.ky_count] * row[DEPTHWISE.kx_count], np.int64)
     for i in range(spad.shape[1]):
-        spad[-1, i] = row[DEPTHWISE.pad_value]
+        spad[-1, i] = row[DEPTHWISE.pad_value] + OFFSET
     for oy in range(row[DEPTHWISE.oy_count]):
         for ox in range(row[DEPTHWISE.ox_count]):
             _place_taps(row, len(spad) - 1, oy, ox, places)
@@ -55,4 +55,6 @@ def _sum_taps(row: Row, memories: Memories, places: Any, sums: Any) -> None:
     for tap in range(len(places)):
         word, weights = index(places[tap]), index(row[DEPTHWISE.tap_address] + tap)
         for c in range(taps.shape[1]):
-            sums[index(c)] += np.int32(spad[word, index(first + c)]) * np.int32(taps[weights, index(c)])
+            sums[index(c)] += (np.int32(spad[word, index(first + c)]) - np.int32(OFFSET)) * np.int32(
+                taps[weights, index(c)]
+            )

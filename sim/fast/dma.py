@@ -10,7 +10,7 @@ import numpy.typing as npt
 from accel.machine.isa import Memory
 from sim.fields import LOAD, STORE
 from sim.jit import index, kernel
-from sim.memories import Memories
+from sim.memories import OFFSET, Memories
 
 _SPAD, _WBUF, _PARAM, _TABLE = (int(memory) for memory in (Memory.SPAD, Memory.WBUF, Memory.PARAM, Memory.TABLE))
 Row = npt.NDArray[np.int64]
@@ -20,55 +20,63 @@ Row = npt.NDArray[np.int64]
 @kernel
 def load(row: Row, memories: Memories) -> None:
     """Copy rows of external memory, padded and cut to overlapping windows, into words on the chip."""
-    dram = memories.dram
+    offset = np.uint8(0)
     if row[LOAD.memory] == _SPAD:
-        target = memories.spad
+        target, offset = memories.spad, np.uint8(OFFSET)
     elif row[LOAD.memory] == _WBUF:
-        target = memories.wbuf
+        target = memories.wbuf.view(np.uint8)
     elif row[LOAD.memory] == _PARAM:
-        target = memories.param
+        target = memories.param.view(np.uint8)
     elif row[LOAD.memory] == _TABLE:
-        target = memories.table
+        target, offset = memories.table, np.uint8(OFFSET)
     else:
-        target = memories.taps
+        target = memories.taps.view(np.uint8)
     for outer in range(row[LOAD.outer_count]):
         for inner in range(row[LOAD.row_count]):
             source = row[LOAD.dram_address] + outer * row[LOAD.dram_outer_stride] + inner * row[LOAD.dram_row_stride]
             word = row[LOAD.address] + outer * row[LOAD.outer_stride] + inner * row[LOAD.row_stride]
-            _load_row(row, dram, source, target, word)
+            _load_row(row, memories.dram, source, target, word, offset)
 
 
 @kernel
-def _load_row(row: Row, dram: Any, source: int, target: Any, address: int) -> None:
+def _load_row(row: Row, dram: Any, source: int, target: Any, address: int, offset: Any) -> None:
+    """One row; words that are whole and follow each other in memory are one block."""
     first, count, pad, row_bytes = row[LOAD.byte_offset], row[LOAD.word_bytes], row[LOAD.pad_bytes], row[LOAD.row_bytes]
-    step, pad_value = row[LOAD.step_bytes], row[LOAD.pad_value]
-    for word in range(row[LOAD.row_words]):
-        start = word * step - pad
-        place, here = index(address + word), source + start
-        if start >= 0 and start + count <= row_bytes:
-            for i in range(count):
-                target[place, index(first + i)] = _signed(dram[index(here + i)])
-        else:
-            for i in range(count):
-                inside = 0 <= start + i < row_bytes
-                target[place, index(first + i)] = _signed(dram[index(here + i)]) if inside else pad_value
-
-
-@kernel
-def _signed(byte: Any) -> Any:
-    return ((np.int64(byte) + 128) & 255) - 128
+    step, words = row[LOAD.step_bytes], row[LOAD.row_words]
+    block = min(words, row_bytes // count) if count == target.shape[1] and (words == 1 or step == count) else 0
+    if pad:
+        block = 0
+    flat, start = target.reshape(-1), address * count
+    for i in range(block * count):
+        flat[index(start + i)] = dram[index(source + i)] ^ offset
+    for word in range(block, words):
+        place, here = index(address + word), word * step - pad
+        for i in range(count):
+            if 0 <= here + i < row_bytes:
+                target[place, index(first + i)] = dram[index(source + here + i)] ^ offset
+            else:
+                target[place, index(first + i)] = (row[LOAD.pad_value] & 255) ^ offset
 
 
 @kernel
 def store(row: Row, memories: Memories) -> None:
     """Copy words of the scratchpad to rows of external memory."""
-    first, count, words = row[STORE.byte_offset], row[STORE.word_bytes], row[STORE.row_words]
-    spad, dram = memories.spad, memories.dram
     for outer in range(row[STORE.outer_count]):
         for inner in range(row[STORE.row_count]):
             target = row[STORE.dram_address] + outer * row[STORE.dram_outer_stride]
             target += inner * row[STORE.dram_row_stride]
-            address = row[STORE.address] + outer * row[STORE.outer_stride] + inner * row[STORE.row_stride]
-            for word in range(words):
-                for i in range(count):
-                    dram[index(target + word * count + i)] = spad[index(address + word), index(first + i)] & 255
+            word = row[STORE.address] + outer * row[STORE.outer_stride] + inner * row[STORE.row_stride]
+            _store_row(row, memories.spad, word, memories.dram, target)
+
+
+@kernel
+def _store_row(row: Row, spad: Any, address: int, dram: Any, target: int) -> None:
+    """One row; whole words are one block."""
+    first, count, words, offset = row[STORE.byte_offset], row[STORE.word_bytes], row[STORE.row_words], np.uint8(OFFSET)
+    block = words if count == spad.shape[1] else 0
+    flat, start = spad.reshape(-1), address * count
+    for i in range(block * count):
+        dram[index(target + i)] = flat[index(start + i)] ^ offset
+    for word in range(block, words):
+        for i in range(count):
+            dram[index(target + word * count + i)] = spad[index(address + word), index(first + i)] ^ offset

@@ -1,8 +1,8 @@
 """Values of EXEC in the fast engine: all weight tiles of a block of pixels, summed in registers.
 
-Sixteen columns and `BLOCK` pixels at a time. Operands are int16 pairs, the form that every vector instruction set
-multiplies and adds in one step (`pmaddwd` and its relatives); LLVM picks the instruction. The input is not gathered:
-each pixel brings the place of its word for every tile, or that of the padding word.
+`PANEL` columns and `BLOCK` pixels at a time, `QUAD` rows in one step. The input is not gathered: each pixel brings the
+place of its word for every tile, or that of the padding word. The scratchpad's values have an `OFFSET`, whose products
+with all weights of a column are taken off the sums again.
 """
 
 from __future__ import annotations
@@ -12,79 +12,59 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accel.machine.config import ArchConfig
+from sim.fast import weights
 from sim.fast.dma import Row
-from sim.fast.vectors import BLOCK, PANEL, sum_block_vectors
+from sim.fast.vectors import BLOCK, DOT, PANEL, QUAD, sum_block_vectors_of
 from sim.fields import EXEC
 from sim.jit import DISABLED, index, jit, kernel
-from sim.memories import Memories
-from sim.weight_words import high_nibble, low_nibble, tile_words
+from sim.memories import OFFSET, Memories
 
 
 class Scratch(NamedTuple):
     """Working arrays of `execute`, large enough for every EXEC of a program."""
 
-    weights: npt.NDArray[np.int32]
     pixels: npt.NDArray[np.int64]
     places: npt.NDArray[np.int64]
     sums: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, config: ArchConfig, table: npt.NDArray[np.int64]) -> Scratch:
+    def of(cls, table: npt.NDArray[np.int64]) -> Scratch:
         """Scratch for the EXEC instructions in the decoded `table`."""
-        taps = table[:, EXEC.ky_count] * table[:, EXEC.kx_count]
-        pairs = int((table[:, EXEC.chunk_count] * taps * ((table[:, EXEC.k_rows] + 1) // 2)).max(initial=1))
-        panels = -(-config.cols // PANEL)
+        taps = int((table[:, EXEC.ky_count] * table[:, EXEC.kx_count]).max(initial=1))
+        pixels = int((table[:, EXEC.oy_count] * table[:, EXEC.ox_count]).max(initial=1))
         return cls(
-            np.zeros((panels, pairs, PANEL), np.int32),
-            np.zeros((3, int((table[:, EXEC.oy_count] * table[:, EXEC.ox_count]).max(initial=1)) + BLOCK), np.int64),
-            np.zeros((int(taps.max(initial=1)), 2, BLOCK), np.int64),
+            np.zeros((3, pixels + BLOCK), np.int64), np.zeros((taps, 2, BLOCK), np.int64),
             np.zeros((BLOCK, PANEL), np.int32),
-        )
+        )  # fmt: skip
 
 
 @kernel
-def execute(row: Row, memories: Memories, scratch: Scratch) -> None:
-    """Add (or store) the product of an EXEC's weights and pixels to its accumulator words, modulo 2**32."""
-    acc, spad, weights, sums = memories.acc, memories.spad, scratch.weights, scratch.sums
-    positions, places = scratch.pixels, scratch.places
+def execute(row: Row, memories: Memories, scratch: Scratch, packed: Any, slot: int, fresh: int) -> None:
+    """Add (or store) the product of an EXEC's weights and pixels to its accumulator words, modulo 2**32.
+
+    Its weights are at `slot` in `packed`; if they are `fresh`, they are put there first.
+    """
+    acc, spad, sums, positions, places = memories.acc, memories.spad, scratch.sums, scratch.pixels, scratch.places
     pixels, cols, accumulate = row[EXEC.oy_count] * row[EXEC.ox_count], acc.shape[1], row[EXEC.accumulate]
-    chunks, taps, pairs = row[EXEC.chunk_count], row[EXEC.ky_count] * row[EXEC.kx_count], (row[EXEC.k_rows] + 1) // 2
-    address = row[EXEC.acc_address]
+    chunks, taps = row[EXEC.chunk_count], row[EXEC.ky_count] * row[EXEC.kx_count]
+    quads, panels, address = (row[EXEC.k_rows] + QUAD - 1) // QUAD, (cols + PANEL - 1) // PANEL, row[EXEC.acc_address]
     for i in range(spad.shape[1]):
-        spad[-1, i] = row[EXEC.pad_value]
-    _pack_weights(row, memories.wbuf, chunks * taps, pairs, weights)
+        spad[-1, i] = row[EXEC.pad_value] + OFFSET
+    if fresh:
+        weights.pack(row, memories.wbuf, packed, slot)
     _position_pixels(row, spad.shape[1], positions)
     for first in range(0, pixels, BLOCK):
         _place_pixels(row, spad, positions, first, places)
-        for panel in range((cols + PANEL - 1) // PANEL):
-            sum_block(spad, places, taps, chunks, pairs, weights, panel, sums)
+        for panel in range(panels):
+            start = slot + panels * PANEL + panel * chunks * taps * quads * PANEL
+            sum_block(spad, places, taps, chunks, quads, packed, start, sums)
             base, columns = panel * PANEL, min(PANEL, cols - panel * PANEL)
             for i in range(min(BLOCK, pixels - first)):
                 word = index(address + first + i)
                 for c in range(columns):
-                    total = np.int64(sums[i, c]) + accumulate * np.int64(acc[word, index(base + c)])
+                    total = np.int64(sums[i, c]) + np.int64(packed[index(slot + base + c)])
+                    total += accumulate * np.int64(acc[word, index(base + c)])
                     acc[word, index(base + c)] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-
-
-@kernel
-def _pack_weights(row: Row, wbuf: Any, tiles: int, pairs: int, weights: Any) -> None:
-    """Interleave two weight rows each, two words or the halves of one; an odd last one is paired with zeros."""
-    cols, k_rows, address, int4 = wbuf.shape[1], row[EXEC.k_rows], row[EXEC.wbuf_address], row[EXEC.int4]
-    words = tile_words(k_rows, int4)
-    for panel in range((cols + PANEL - 1) // PANEL):
-        base, columns = panel * PANEL, min(PANEL, cols - panel * PANEL)
-        for tile in range(tiles):
-            for pair in range(pairs):
-                low = address + tile * words + (2 * pair >> int4)
-                paired = 2 * pair + 1 < k_rows
-                high = low + (0 if int4 else paired)
-                for c in range(columns):
-                    at = index(base + c)
-                    first, second = np.int64(wbuf[index(low), at]), np.int64(wbuf[index(high), at])
-                    if int4:
-                        first, second = low_nibble(first), high_nibble(second)
-                    weights[panel, tile * pairs + pair, c] = (second * paired << 16) | (first & 0xFFFF)
 
 
 @kernel
@@ -124,21 +104,19 @@ def _place_pixels(row: Row, spad: Any, pixels: Any, first: int, places: Any) -> 
 
 @jit
 def sum_block_plain(
-    spad: Any, places: Any, taps: int, chunks: int, pairs: int, weights: Any, panel: int, sums: Any
+    spad: Any, places: Any, taps: int, chunks: int, quads: int, packed: Any, start: int, sums: Any
 ) -> None:
     """``sums[i] = sum of word(chunk, tap, i) @ weights(chunk, tap)`` modulo 2**32, for `BLOCK` pixels.
 
     Parameters
     ----------
-    spad : int16 array, shape (words, even width)
+    spad : uint8 array, shape (words, width), width a multiple of QUAD
     places : int64 array, shape (taps, 2, BLOCK)
-        Elements of the flattened scratchpad: the word in chunk 0, and the step to the next chunk.
-    taps, chunks, pairs : int
-        Weight tiles are chunks times taps, each of `pairs` pairs of rows.
-    weights : int32 array, shape (panels, chunks * taps * pairs or more, PANEL)
-        Two int16 each, the first row in the low half.
-    panel : int
-        Which columns.
+        Bytes of the scratchpad: the word in chunk 0, and the step to the next chunk.
+    taps, chunks, quads : int
+        Weight tiles are chunks times taps, each of `quads` quads of rows.
+    packed : int32 array
+        From element `start` on chunks * taps * quads * PANEL times four int8, the first row in the lowest byte.
     sums : int32 array, shape (BLOCK, PANEL)
         The result.
     """
@@ -148,18 +126,21 @@ def sum_block_plain(
             total = np.int64(0)
             for tile in range(chunks * taps):
                 at = places[tile % taps, 0, i] + tile // taps * places[tile % taps, 1, i]
-                for pair in range(pairs):
-                    both = np.int64(weights[panel, tile * pairs + pair, column])
-                    low = ((both + 32768) & 0xFFFF) - 32768
-                    total += np.int64(flat[at + 2 * pair]) * low
-                    total += np.int64(flat[at + 2 * pair + 1]) * (both >> 16)
+                for quad in range(quads):
+                    four = np.int64(packed[start + (tile * quads + quad) * PANEL + column])
+                    for part in range(QUAD):
+                        weight = ((four >> (8 * part) & 255) ^ 128) - 128
+                        total += np.int64(flat[at + QUAD * quad + part]) * weight
             sums[i, column] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
+_sum_block_vectors = sum_block_vectors_of(DOT)
+
+
 @jit
-def _sum_block(spad: Any, places: Any, taps: int, chunks: int, pairs: int, weights: Any, panel: int, sums: Any) -> None:
-    columns = weights.ctypes.data + panel * weights.shape[1] * (4 * PANEL)
-    sum_block_vectors(spad.ctypes.data, places.ctypes.data, taps, chunks, pairs, columns, sums.ctypes.data)
+def _sum_block(spad: Any, places: Any, taps: int, chunks: int, quads: int, packed: Any, start: int, sums: Any) -> None:
+    tiles = packed.ctypes.data + 4 * start
+    _sum_block_vectors(spad.ctypes.data, places.ctypes.data, taps, chunks, quads, tiles, sums.ctypes.data)
 
 
 sum_block = sum_block_plain if DISABLED else _sum_block

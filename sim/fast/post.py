@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,11 @@ from accel.machine import numerics
 from accel.machine.config import TABLE_ENTRIES
 from accel.machine.isa import Reduce, Source
 from sim.fast.dma import Row
+from sim.fast.post_vectors import finish_fp32, finish_single, finish_tflite
+from sim.fast.vectors import PANEL
 from sim.fields import POST
-from sim.jit import index, jit_group, kernel
-from sim.memories import Memories
+from sim.jit import DISABLED, index, jit_group, kernel
+from sim.memories import OFFSET, Memories
 
 wrap_int32, requantize_tflite, requantize_single, scale_fp32, multiply_fp32 = jit_group(
     numerics.wrap_int32, numerics.requantize_tflite, numerics.requantize_single, numerics.scale_fp32,
@@ -23,12 +25,49 @@ _ACC, _MAX, _SUB, _MUL = int(Source.ACC), int(Reduce.MAX), int(Reduce.SUB), int(
 _INTERPOLATE = int(Reduce.INTERPOLATE)
 _TFLITE, _SINGLE, _FP32 = (mode.code for mode in numerics.RequantMode)
 
-Vector = npt.NDArray[np.int64]
-"""One value per byte of the words that are written."""
+_OPERAND_FIELDS = (
+    POST.source, POST.reduce, POST.mode, POST.left_shift, POST.zero_point0, POST.multiplier0, POST.shift0,
+    POST.zero_point1, POST.multiplier1, POST.shift1, POST.y_weight, POST.x_weight,
+)  # fmt: skip
+"""All that the contributions of taps depend on."""
+
+
+class Scratch(NamedTuple):
+    """Working arrays of `execute`, large enough for every POST of a program.
+
+    Parameters
+    ----------
+    records : int32 array, shape (3, channels)
+        Bias, multiplier and shift of every byte of the words that are written; words padded to whole panels.
+    scales : float32 array, shape (channels,)
+        The multiplier and shift of mode `fp32` as a number.
+    operands : int32 array, shape (4, 256)
+        `_tabulate`'s result for `tabulated`.
+    tabulated : int64 array
+        The instruction that `operands` belong to.
+    sums : int32 array, shape (ox_count, bytes)
+    """
+
+    records: npt.NDArray[np.int32]
+    scales: npt.NDArray[np.float32]
+    operands: npt.NDArray[np.int32]
+    tabulated: npt.NDArray[np.int64]
+    sums: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, table: npt.NDArray[np.int64], lanes: int) -> Scratch:
+        """Scratch for the POST instructions in the decoded `table` of a machine with `lanes` post lanes."""
+        width = -(-table[:, POST.group_count] * lanes // PANEL) * PANEL
+        channels = int((table[:, POST.word_count] * width).max(initial=PANEL))
+        sums = int((table[:, POST.ox_count] * width).max(initial=1))
+        return cls(
+            np.zeros((3, channels), np.int32), np.zeros(channels, np.float32), np.zeros((4, 256), np.int32),
+            np.zeros(table.shape[1], np.int64), np.zeros(sums, np.int32),
+        )  # fmt: skip
 
 
 @kernel
-def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
+def execute(row: Row, memories: Memories, scratch: Scratch, rows: int, lanes: int) -> bool:
     """Run a POST on a machine with `rows` bytes per SPAD word and `lanes` post lanes.
 
     Returns
@@ -37,49 +76,60 @@ def execute(row: Row, memories: Memories, rows: int, lanes: int) -> bool:
         False, with memories unchanged, if a parameter record is not a multiplier and shift of the mode.
     """
     width, words = row[POST.group_count] * lanes, row[POST.word_count]
-    records, scales, operands = (
-        np.empty((3, width), np.int64),
-        np.empty(width, np.float32),
-        np.empty((4, 256), np.int64),
-    )
-    sums = np.empty((row[POST.ox_count], width), np.int64)
+    padded = (width + PANEL - 1) // PANEL * PANEL
     for word in range(words):
-        if not _read_records(row, memories.param, word, rows, lanes, records, scales):
+        if not _read_records(row, memories.param, word, rows, lanes, width, word * padded, scratch):
             return False
+    if row[POST.source] != _ACC and not _is_tabulated(row, scratch.tabulated):
+        _tabulate(row, scratch.operands)
+    sums, stride = memories.acc.reshape(-1), memories.acc.shape[1]
     if row[POST.source] != _ACC:
-        _tabulate(row, operands)
+        sums = scratch.sums
     for word in range(words):
-        _read_records(row, memories.param, word, rows, lanes, records, scales)
         for oy in range(row[POST.oy_count]):
+            first, step = 0, width
             if row[POST.source] == _ACC:
-                _read_acc(row, memories.acc, word * rows, oy, sums)
+                first = (row[POST.src_address] + oy * row[POST.src_oy_stride]) * stride + word * rows
+                step = row[POST.src_ox_stride] * stride
             else:
-                _reduce(row, memories.spad, operands, word, oy, sums)
-            _finish(row, sums, records, scales, memories, word, oy)
+                _reduce(row, memories.spad, scratch.operands, word, oy, sums, width)
+            _finish(row, sums, first, step, width, scratch, word * padded, memories, word, oy)
     return True
 
 
 @kernel
-def _read_records(row: Row, param: Any, word: int, rows: int, lanes: int, records: Any, scales: Any) -> bool:
-    """Bias, multiplier and shift of every written byte of `word`; False if one is not legal."""
+def _read_records(
+    row: Row, param: Any, word: int, rows: int, lanes: int, width: int, first: int, scratch: Scratch
+) -> bool:
+    """Bias, multiplier and shift of every written byte of `word`, from element `first` on; False if one is illegal."""
     shift_min = numerics.SHIFT_MIN_FP32 if row[POST.mode] == _FP32 else numerics.SHIFT_MIN_INTEGER
-    for i in range(records.shape[1]):
-        channel = row[POST.param_address] * lanes + (word * rows + i if row[POST.per_channel] else i % lanes)
-        for field, first in enumerate((0, 4)):
+    legal = True
+    for i in range(width):
+        channel = index(row[POST.param_address] * lanes + (word * rows + i if row[POST.per_channel] else i % lanes))
+        for field, start in enumerate((0, 4)):
             value = np.int64(0)
             for byte in range(4):
-                value |= (np.int64(param[channel, first + byte]) & 255) << (8 * byte)
-            records[field, i] = wrap_int32(value)
-        multiplier, shift = records[1, i], np.int64(param[channel, 8])
-        records[2, i] = shift
+                value |= (np.int64(param[channel, start + byte]) & 255) << (8 * byte)
+            scratch.records[field, index(first + i)] = wrap_int32(value)
+        multiplier, shift = np.int64(scratch.records[1, index(first + i)]), np.int64(param[channel, 8])
+        scratch.records[2, index(first + i)] = shift
+        legal = legal and bool(multiplier >= 0 and shift_min <= shift <= numerics.SHIFT_MAX)
         if row[POST.mode] == _FP32:
-            scales[i] = scale_fp32(multiplier, shift)
-        legal = multiplier >= 0 and shift_min <= shift <= numerics.SHIFT_MAX
-        if row[POST.mode] == _FP32 and multiplier != 0:
-            legal &= multiplier >= numerics.MULTIPLIER_MIN and multiplier % numerics.FP32_MULTIPLIER_STEP == 0
-        if not legal:
-            return False
-    return True
+            scratch.scales[index(first + i)] = scale_fp32(multiplier, shift)
+            normal = multiplier >= numerics.MULTIPLIER_MIN and multiplier % numerics.FP32_MULTIPLIER_STEP == 0
+            legal = legal and bool(multiplier == 0 or normal)
+    return legal
+
+
+@kernel
+def _is_tabulated(row: Row, tabulated: Any) -> bool:
+    """Whether the operands of the POST before serve this one; notes `row`."""
+    same = True
+    for field in _OPERAND_FIELDS:
+        same &= tabulated[field] == row[field]
+    for field in _OPERAND_FIELDS:
+        tabulated[field] = row[field]
+    return bool(same)
 
 
 @kernel
@@ -119,24 +169,15 @@ def _weight(row: Row, tap: int) -> Any:
 
 
 @kernel
-def _read_acc(row: Row, acc: Any, column: int, oy: int, sums: Any) -> None:
-    """Accumulators of one row of outputs."""
-    source = row[POST.src_address] + oy * row[POST.src_oy_stride]
-    for ox in range(sums.shape[0]):
-        word = index(source + ox * row[POST.src_ox_stride])
-        for i in range(sums.shape[1]):
-            sums[ox, i] = acc[word, index(column + i)]
-
-
-@kernel
-def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any) -> None:
+def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any, width: int) -> None:
     """Sum (of operands that are negated or weighted), maximum or product of the valid taps of a row of outputs."""
-    reduce, width = row[POST.reduce], sums.shape[1]
+    reduce = row[POST.reduce]
     neutral = numerics.INT32_MIN if reduce == _MAX else 1 if reduce == _MUL else 0
     source = row[POST.src_address] + word * row[POST.src_word_stride] + oy * row[POST.src_oy_stride]
-    for ox in range(sums.shape[0]):
+    for ox in range(row[POST.ox_count]):
+        to = ox * width
         for i in range(width):
-            sums[ox, i] = neutral
+            sums[index(to + i)] = neutral
         for ky in range(row[POST.ky_count]):
             y = row[POST.y_start] + oy * row[POST.y_step] + ky * row[POST.y_dilation]
             for kx in range(row[POST.kx_count]):
@@ -148,42 +189,106 @@ def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any) -
                         operand = 2 * ky + kx
                     if reduce == _MAX:
                         for i in range(width):
-                            sums[ox, i] = max(sums[ox, i], operands[operand, index(spad[at, i] + 128)])
+                            value = operands[operand, index(spad[at, index(i)])]
+                            sums[index(to + i)] = max(sums[index(to + i)], value)
                     elif reduce == _MUL:
                         for i in range(width):
-                            sums[ox, i] = wrap_int32(sums[ox, i] * operands[operand, index(spad[at, i] + 128)])
+                            value = np.int64(operands[operand, index(spad[at, index(i)])])
+                            sums[index(to + i)] = wrap_int32(sums[index(to + i)] * value)
                     else:
                         for i in range(width):
-                            sums[ox, i] += operands[operand, index(spad[at, i] + 128)]
+                            value = np.int64(operands[operand, index(spad[at, index(i)])])
+                            sums[index(to + i)] = wrap_int32(sums[index(to + i)] + value)
 
 
 @kernel
-def _finish(row: Row, sums: Any, records: Any, scales: Any, memories: Memories, word: int, oy: int) -> None:
-    """Add the bias, requantize, add the zero point, clamp, look up and write a row of outputs; one loop per mode."""
+def _finish(
+    row: Row, sums: Any, first: int, step: int, width: int, scratch: Scratch, records: int, memories: Memories,
+    word: int, oy: int,
+) -> None:  # fmt: skip
+    """Add the bias, requantize, add the zero point, clamp, look up and write a row of outputs.
+
+    Output ox has its `width` sums from element ``first + ox * step`` on; its records begin at element `records`.
+    """
     spad = memories.spad
-    zero_point, low, high, byte = row[POST.zero_point], row[POST.act_min], row[POST.act_max], row[POST.dst_byte]
-    first = row[POST.dst_address] + word * row[POST.dst_word_stride] + oy * row[POST.dst_oy_stride]
-    for ox in range(sums.shape[0]):
-        target = index(first + ox * row[POST.dst_ox_stride])
-        if row[POST.mode] == _TFLITE:
-            for i in range(sums.shape[1]):
-                value = requantize_tflite(wrap_int32(sums[ox, i] + records[0, i]), records[1, i], records[2, i])
-                spad[target, index(byte + i)] = min(max(value + zero_point, low), high)
-        elif row[POST.mode] == _SINGLE:
-            for i in range(sums.shape[1]):
-                value = requantize_single(wrap_int32(sums[ox, i] + records[0, i]), records[1, i], records[2, i])
-                spad[target, index(byte + i)] = min(max(value + zero_point, low), high)
+    target = row[POST.dst_address] + word * row[POST.dst_word_stride] + oy * row[POST.dst_oy_stride]
+    bytes_, bytes_step = target * spad.shape[1] + row[POST.dst_byte], row[POST.dst_ox_stride] * spad.shape[1]
+    for channel in range(0, width, PANEL):
+        at = channel + records
+        if width - channel < PANEL:
+            _finish_lanes(row, sums, first + channel, step, width - channel, scratch, at, spad, bytes_ + channel)
         else:
-            for i in range(sums.shape[1]):
-                value = multiply_fp32(wrap_int32(sums[ox, i] + records[0, i]), scales[i])
-                spad[target, index(byte + i)] = min(max(value + zero_point, low), high)
-        if row[POST.table] > 0:
-            _look_up(row[POST.table], memories, target, byte, sums.shape[1])
+            _finish_panel(row, sums, first + channel, step, scratch, at, spad, bytes_ + channel, bytes_step)
+    if row[POST.table] > 0:
+        for ox in range(row[POST.ox_count] if row[POST.dst_ox_stride] else 1):
+            _look_up(row[POST.table], memories, index(target + ox * row[POST.dst_ox_stride]), row[POST.dst_byte], width)
+
+
+@kernel
+def _finish_lanes(
+    row: Row, sums: Any, first: int, step: int, lanes: int, scratch: Scratch, at: int, spad: Any, bytes_: int
+) -> None:
+    """The end of POST up to the clamp for `lanes` channels of a row of outputs, written from byte `bytes_` on."""
+    records, flat, zero_point, low, high = (
+        scratch.records,
+        spad.reshape(-1),
+        row[POST.zero_point],
+        row[POST.act_min],
+        row[POST.act_max],
+    )
+    for ox in range(row[POST.ox_count]):
+        source, target = first + ox * step, bytes_ + ox * row[POST.dst_ox_stride] * spad.shape[1]
+        for i in range(lanes):
+            total = wrap_int32(np.int64(sums[source + i]) + np.int64(records[0, at + i]))
+            multiplier, shift = np.int64(records[1, at + i]), np.int64(records[2, at + i])
+            if row[POST.mode] == _TFLITE:
+                value = requantize_tflite(total, multiplier, shift)
+            elif row[POST.mode] == _SINGLE:
+                value = requantize_single(total, multiplier, shift)
+            else:
+                value = multiply_fp32(total, scratch.scales[at + i])
+            flat[target + i] = min(max(value + zero_point, low), high) + OFFSET
+
+
+@kernel
+def _finish_panel_plain(
+    row: Row, sums: Any, first: int, step: int, scratch: Scratch, at: int, spad: Any, bytes_: int, bytes_step: int
+) -> None:
+    """`_finish_lanes` for `PANEL` channels."""
+    _finish_lanes(row, sums, first, step, PANEL, scratch, at, spad, bytes_)
+
+
+@kernel
+def _finish_panel_vectors(
+    row: Row, sums: Any, first: int, step: int, scratch: Scratch, at: int, spad: Any, bytes_: int, bytes_step: int
+) -> None:
+    records, bias = scratch.records, scratch.records.ctypes.data + 4 * at
+    multiplier, shift = bias + 4 * records.shape[1], bias + 8 * records.shape[1]
+    source, target, count = sums.ctypes.data + 4 * first, spad.ctypes.data + bytes_, row[POST.ox_count]
+    scale, zero_point, low, high = (
+        scratch.scales.ctypes.data + 4 * at,
+        row[POST.zero_point],
+        row[POST.act_min],
+        row[POST.act_max],
+    )
+    if row[POST.mode] == _TFLITE:
+        finish_tflite(
+            source, 4 * step, count, bias, multiplier, shift, scale, zero_point, low, high, target, bytes_step
+        )
+    elif row[POST.mode] == _SINGLE:
+        finish_single(
+            source, 4 * step, count, bias, multiplier, shift, scale, zero_point, low, high, target, bytes_step
+        )
+    else:
+        finish_fp32(source, 4 * step, count, bias, multiplier, shift, scale, zero_point, low, high, target, bytes_step)
+
+
+_finish_panel = _finish_panel_plain if DISABLED else _finish_panel_vectors
 
 
 @kernel
 def _look_up(table: int, memories: Memories, word: Any, byte: int, width: int) -> None:
     """Replace `width` bytes of a scratchpad word by their entries of a table."""
-    spad, zero = memories.spad, (table - 1) * TABLE_ENTRIES + 128
+    spad, first = memories.spad, (table - 1) * TABLE_ENTRIES
     for i in range(byte, byte + width):
-        spad[word, index(i)] = memories.table[index(zero + spad[word, index(i)]), 0]
+        spad[word, index(i)] = memories.table[index(first + spad[word, index(i)]), 0]

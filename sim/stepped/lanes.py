@@ -18,7 +18,7 @@ from accel.machine.timing import DEPTHWISE_LATENCY
 from sim.fast.dma import Row
 from sim.fields import DEPTHWISE
 from sim.jit import jit, kernel
-from sim.memories import Memories
+from sim.memories import OFFSET, Memories
 from sim.stepped import depthwise_sequencer as sequencer
 
 ADDRESS, ADD, INSTRUCTION, EXIST, PAD_VALUE, SWAP, MOVE, CAPTURE = range(8)
@@ -164,7 +164,7 @@ def _read_words(s: Any, control: Any, words: Any, spad: Any, table: Any) -> None
             if row_exists and j >= place and 0 <= x < table[i, DEPTHWISE.width]:
                 address = row + (j - place) * table[i, DEPTHWISE.kx_stride]
                 for c in range(words.shape[1]):
-                    words[place, c] = spad[address, table[i, DEPTHWISE.spad_byte] + c]
+                    words[place, c] = np.int64(spad[address, table[i, DEPTHWISE.spad_byte] + c]) - OFFSET
 
 
 @kernel

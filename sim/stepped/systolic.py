@@ -18,7 +18,7 @@ from sim.fast.dma import Row
 from sim.fast.vectors import PANEL, multiply_add_vectors
 from sim.fields import EXEC
 from sim.jit import DISABLED, jit, kernel
-from sim.memories import Memories
+from sim.memories import OFFSET, Memories
 from sim.stepped import sequencer
 from sim.weight_words import high_nibble, low_nibble, tile_words
 
@@ -133,7 +133,7 @@ def _read_activations(
             commands[0, newest] = commands[0, again] = -1
         pad_value = table[now, EXEC.pad_value] if pixel >= 0 else 0
         for r in range(rows):
-            value = np.int64(spad[address, r]) if address >= 0 else pad_value
+            value = np.int64(spad[address, r]) - OFFSET if address >= 0 else pad_value
             activations[r, newest] = activations[r, again] = value
 
 

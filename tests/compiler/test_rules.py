@@ -17,7 +17,7 @@ from accel.machine.isa import FIELDS, Instruction, Opcode, Source
 from accel.machine.numerics import RequantMode
 from compiler.check.check import check
 from compiler.schedule.footprint import footprint
-from sim import engine
+from sim import Simulator
 
 MEMORY_BYTES = 1 << 16
 
@@ -49,7 +49,7 @@ def checker_says(config: ArchConfig, instruction: Instruction) -> str:
 
 def simulator_says(config: ArchConfig, instruction: Instruction) -> str:
     try:
-        engine._prepare(config, instruction.encode(), MEMORY_BYTES)
+        Simulator(config, instruction.encode(), 0, MEMORY_BYTES)
     except ProgramError as error:
         return str(error)
     return ""

@@ -1,28 +1,47 @@
-"""The vector kernel against the plain one."""
+"""The vector kernels against the plain one."""
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
+from accel.errors import InputError
 from sim import jit
-from sim.fast import matmul
+from sim.fast import matmul, vectors
+from sim.fast.vectors import BLOCK, PANEL, QUAD
 
 
 @pytest.mark.skipif(jit.DISABLED, reason="there is no vector kernel without compilation")
-def test_vectors_equal_loops() -> None:
+@pytest.mark.parametrize("dot", vectors.available_dots())
+def test_vectors_equal_loops(dot: str) -> None:
+    kernel = vectors.sum_block_vectors_of(dot)
+
+    @numba.njit
+    def sum_block(spad, places, taps, chunks, quads, weights, sums):
+        kernel(spad.ctypes.data, places.ctypes.data, taps, chunks, quads, weights.ctypes.data, sums.ctypes.data)
+
     rng = np.random.default_rng(3)
     for _ in range(50):
-        taps, chunks, pairs = (int(n) for n in rng.integers(1, [5, 5, 9]))
-        width = 16
-        spad = rng.integers(-128, 128, (64, width)).astype(np.int16)
-        places = np.zeros((taps, 2, matmul.BLOCK), np.int64)
-        places[:, 0] = rng.integers(0, 40, (taps, matmul.BLOCK)) * width
-        places[:, 1] = rng.integers(0, 5, (taps, matmul.BLOCK)) * width
-        halves = rng.choice(np.array([-128, 127, 5, -1], np.int16), (3, chunks * taps * pairs, matmul.PANEL, 2))
-        weights = halves.view(np.int32)[..., 0].copy()
-        expected = np.zeros((matmul.BLOCK, matmul.PANEL), np.int32)
-        got = np.zeros_like(expected)
-        matmul.sum_block_plain(spad, places, taps, chunks, pairs, weights, 1, expected)
-        matmul.sum_block(spad, places, taps, chunks, pairs, weights, 1, got)
+        taps, chunks, quads = (int(n) for n in rng.integers(1, [5, 5, 9]))
+        width, words = 32, 64
+        spad = rng.choice(np.array([0, 255, 128, 77], np.uint8), (words, width))
+        places = np.zeros((taps, 2, BLOCK), np.int64)
+        places[:, 0] = rng.integers(0, 40, (taps, BLOCK)) * width
+        places[:, 1] = rng.integers(0, 5, (taps, BLOCK)) * width
+        weights = rng.choice(np.array([-128, 127, 5, -1], np.int8), (3, chunks * taps * quads, PANEL, QUAD))
+        packed = weights.reshape(-1).view(np.int32)
+        expected, got = np.zeros((2, BLOCK, PANEL), np.int32)
+        start = packed.size // 3
+        matmul.sum_block_plain(spad, places, taps, chunks, quads, packed, start, expected)
+        sum_block(spad, places, taps, chunks, quads, packed[start:], got)
         np.testing.assert_array_equal(got, expected)
+
+
+def test_a_product_that_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vectors.available_dots()[-1] == "portable"
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+sse2,+avx2")
+    assert vectors.available_dots() == ["portable"]
+    monkeypatch.setenv("ACCEL_DOT", "avx512_vnni")
+    with pytest.raises(InputError, match="ACCEL_DOT must be one of portable on this processor, got 'avx512_vnni'"):
+        vectors.chosen_dot()

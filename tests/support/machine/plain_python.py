@@ -23,7 +23,7 @@ from accel.machine import causes, timing
 from accel.machine.config import ArchConfig, preset
 from accel.machine.isa import Instruction, Opcode, Reduce, encode
 from sim import timeline
-from sim.fast import depthwise, dma, matmul, post
+from sim.fast import depthwise, dma, matmul, post, weights
 from sim.stepped import depthwise_sequencer, lanes, sequencer, systolic
 from sim.stepped import units as stepped
 from support.machine.compare import MEMORIES, TIMES, differences
@@ -78,35 +78,39 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (systolic, "_capture", "cycle - loads[wave & mask] - 1", "cycle - loads[wave & mask] - 2"),
     (systolic, "accumulate", "(cycle - rows) & mask", "(cycle - rows + 1) & mask"),
     (systolic, "_read_activations", "table[now, EXEC.pad_value] if pixel >= 0 else 0", "0"),
-    (systolic, "_read_weights", "word < per_tile", "True"),
-    (systolic, "_read_weights", "2 * word + 1 == k_rows", "False"),
-    (systolic, "_capture", "r & 1", "1 - r & 1"),
-    (systolic, "_capture", "twice = 4 - int4", "twice = 4"),
-    (sequencer, "issue", "tile_words(rows, row[EXEC.int4])", "rows"),
-    (timing, "exec_time", "tile_words(machine.rows, row[EXEC.int4])", "machine.rows"),
-    (matmul, "execute", "= row[EXEC.pad_value]", "= 0"),
+    (systolic, "_read_weights", "row < k_rows", "True"),
+    (matmul, "execute", "row[EXEC.pad_value] + OFFSET", "OFFSET"),
+    (matmul, "execute", "+ np.int64(packed[index(slot + base + c)])", ""),
     (matmul, "_place_pixels", "step if inside else 0", "step"),
-    (matmul, "_pack_weights", "second * paired", "second"),
-    (matmul, "_pack_weights", "low_nibble(first), high_nibble(second)", "high_nibble(first), low_nibble(second)"),
-    (matmul, "_pack_weights", "low_nibble(first)", "first & 15"),
-    (matmul, "_pack_weights", "tile_words(k_rows, int4)", "k_rows"),
+    (weights, "pack", "min(QUAD, k_rows - quad * QUAD)", "QUAD"),
+    (weights, "pack", "-128 * total[c]", "128 * total[c]"),
+    (weights, "_place", "packer > last and", ""),
+    (weights, "pack", "high_nibble(weight) if shift else low_nibble", "low_nibble(weight) if shift else high_nibble"),
+    (weights, "pack", "low_nibble(weight)", "weight & 15"),
+    (weights, "_place_row", "tile_words(row[EXEC.k_rows], int4)", "row[EXEC.k_rows]"),
+    (weights, "_place", "tile_words(row[EXEC.k_rows], row[EXEC.int4])", "tile_words(row[EXEC.k_rows], 1)"),
     (depthwise, "_place_taps", "(x < row[DEPTHWISE.width])", "(x <= row[DEPTHWISE.width])"),
     (depthwise, "_place_taps", "oy * row[DEPTHWISE.oy_stride]", "oy * row[DEPTHWISE.ky_stride]"),
     (depthwise, "_sum_taps", "row[DEPTHWISE.tap_address] + tap", "row[DEPTHWISE.tap_address]"),
     (depthwise, "_sum_taps", "index(first + c)", "index(c)"),
-    (depthwise, "execute", "spad[-1, i] = row[DEPTHWISE.pad_value]", "spad[-1, i] = 0"),
+    (depthwise, "execute", "row[DEPTHWISE.pad_value] + OFFSET", "OFFSET"),
     (depthwise, "execute", "for c in range(acc.shape[1])", "for c in range(memories.taps.shape[1])"),
-    (post, "_finish", "wrap_int32(sums[ox, i] + records[0, i])", "sums[ox, i] + records[0, i]"),
+    (post, "_finish_lanes", "wrap_int32(np.int64(sums[source + i]) + ", "(np.int64(sums[source + i]) + "),
+    (post, "_finish", "row[POST.ox_count] if row[POST.dst_ox_stride] else 1", "row[POST.ox_count]"),
+    (post, "_is_tabulated", "same &= tabulated", "same |= tabulated"),
     (post, "_reduce", "1 if ky or kx else 0", "0"),
     (post, "_tabulate", "+ 256) & 511) - 256", "+ 512) & 1023) - 512"),
     (post, "_tabulate", "_SUB and tap", "_SUB"),
     (post, "_weight", "y_weight if tap >> 1", "y_weight if tap & 1"),
     (post, "_reduce", "2 * ky + kx", "ky + kx"),
     (post, "_look_up", "(table - 1)", "(2 - table)"),
-    (post, "_look_up", "+ 128", "+ 127"),
+    (post, "_look_up", "first + spad", "first + 1 + spad"),
     (dma, "load", "target = memories.taps", "target = memories.wbuf"),
-    (dma, "_load_row", "else pad_value", "else 0"),
-    (dma, "_load_row", "- pad\n", "\n"),
+    (dma, "_load_row", "(row[LOAD.pad_value] & 255)", "0"),
+    (dma, "_load_row", "word * step - pad", "word * step"),
+    (dma, "_load_row", "    if pad:\n        block = 0\n", ""),
+    (dma, "_load_row", "(words == 1 or step == count)", "True"),
+    (dma, "_store_row", "if count == spad.shape[1]", "if True"),
 ]
 
 
