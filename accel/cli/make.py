@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 @with_model
 @click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
 @output("Graph file to write.")
+@click.option(
+    "--max-drop", type=float,
+    help="Points of top-1 that may be lost: other settings are tried, one after the other, until no more are.",
+)  # fmt: skip
+@click.option("--labels", type=FILE, help=".npy of the class of each sample, for --max-drop.")
+@click.option("--data", type=FILE, help="Samples that --labels belong to; those of --calibration by default.")
 @click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
 @JSON
 def quantize(
     model: Path,
     calibration: Path,
     output: Path,
+    max_drop: float | None,
+    labels: Path | None,
+    data: Path | None,
     settings_file: Path | None,
     shapes: Shapes,
     as_json: bool,
@@ -31,11 +40,16 @@ def quantize(
 ) -> None:
     """Quantize a float ONNX MODEL to an integer graph."""
     from accel.cli.arrays import read_arrays
+    from accel.cli.control import controlled
     from accel.cli.settings import merged
     from accel.network.graph_file import save_graph
     from accel.quantizer import quantize as quantize_model
 
-    graph = quantize_model(model, read_arrays(calibration), shapes=shapes, **merged(settings_file, options))
+    settings = merged(settings_file, options)
+    if max_drop is not None:
+        graph = controlled(model, calibration, labels, data, max_drop, quiet=as_json, shapes=shapes, **settings).graph
+    else:
+        graph = quantize_model(model, read_arrays(calibration), shapes=shapes, **settings)
     save_graph(graph, output)
     tensors = (*graph.input_tensors, *graph.output_tensors)
     if as_json:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from accel import api
 from accel.analysis.decibels import sqnr
 from accel.errors import InputError
 from accel.evaluation.metrics import Metric, Outputs, measured
+from accel.evaluation.runtime import run_network
 from accel.evaluation.simulation import simulate
 from accel.frontends import load_model
 from accel.frontends.model_file import naming
@@ -32,7 +34,7 @@ from accel.quantizer import make_config, quantize_network
 from accel.quantizer.calibrate import checked_arrays
 from accel.quantizer.prepare import feeds_of
 from accel.quantizer.reconstruct import Stage, silent
-from accel.quantizer.runner import Runner, Values, in_parallel
+from accel.quantizer.runner import Values
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _runs(
         arrays = checked_arrays(network, _real(data, network))
         feeds = feeds_of(network, arrays)
         found = {"float": networks.real, "fake-quantized": network}
-        rows = [(name, _runtime(net, feeds, stage, name)) for name, net in found.items() if net is not None]
+        rows = [(name, partial(_run, net, feeds, stage, name)) for name, net in found.items() if net is not None]
         data = arrays if networks.real is not None else data
     samples = split_samples(program, data)
     rows.append(("simulated", lambda: simulate(program, samples, workers, stage)))
@@ -188,23 +190,5 @@ def _dequantized(array: NDArray[Any], network: Network, name: str) -> NDArray[An
     return ((array.astype(np.float32) - shift - zero_point) * np.float32(scale)).astype(np.float32)
 
 
-def _runtime(network: Network, feeds: Sequence[Values], stage: Stage, name: str) -> Callable[[], Outputs]:
-    """A function that runs a network in ONNX Runtime on all samples."""
-
-    def run() -> Outputs:
-        runner, advance = Runner(network), stage(name, len(feeds))
-
-        def one(feed: Values) -> dict[str, NDArray[Any]]:
-            found = runner(feed)
-            advance()
-            return found
-
-        results = in_parallel(one, feeds)
-        return {key: np.stack([_of_sample(result[key]) for result in results]) for key in network.outputs}
-
-    return run
-
-
-def _of_sample(value: NDArray[Any]) -> NDArray[Any]:
-    """A value without the batch, where it has one."""
-    return value[0] if value.ndim > 1 and value.shape[0] == 1 else value
+def _run(network: Network, feeds: Sequence[Values], stage: Stage, name: str) -> Outputs:
+    return run_network(network, feeds, stage(name, len(feeds)))

@@ -15,6 +15,8 @@ from accel.program.program import Program
 from accel.program.samples import join_samples
 from accel.quantizer.reconstruct import Stage, silent
 
+FEWEST = 16
+"""Fewer samples are done here before other processes have started."""
 Sample = dict[str, NDArray[Any]]
 _program: Program | None = None
 """The program of a worker process."""
@@ -31,7 +33,7 @@ def simulate(
     samples : sequence of dict of str to ndarray
         As `accel.program.samples.split_samples` gives them.
     workers : int, optional
-        Processes; as many as cores by default. With 1, everything runs in this process.
+        Processes; as many as cores by default. With 1, or with fewer samples than `FEWEST`, all runs in this process.
     stage : callable, optional
         Announces progress.
 
@@ -41,7 +43,7 @@ def simulate(
     """
     count = min(workers or os.cpu_count() or 1, len(samples))
     advance, outputs = stage("simulate", len(samples)), list[Sample]()
-    if count == 1:
+    if count == 1 or len(samples) < FEWEST:
         for sample in samples:
             outputs.append(api.run(program, sample).outputs)
             advance()

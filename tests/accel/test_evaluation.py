@@ -86,13 +86,13 @@ def test_rows_of_quantized_models(model: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_workers_give_the_same_outputs(model: Path) -> None:
     program = accel.compile(accel.quantize(model, SAMPLES), "edge")
-    samples = split_samples(program, SAMPLES)
+    samples = split_samples(program, np.concatenate([SAMPLES, -SAMPLES, 2 * SAMPLES]))
     steps: list[str] = []
     alone, together = (
         simulate(program, samples, workers, lambda name, total: lambda: steps.append(name)) for workers in (1, 2)
     )
     np.testing.assert_array_equal(alone["y"], together["y"])
-    assert steps == ["simulate"] * 12
+    assert steps == ["simulate"] * 36
 
 
 def test_top_k_counts_ties_as_argmax_does() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.cli.invoke import error, success
+from support.cli.invoke import error, invoke, success
+from support.networks.float_models import run_float
 from support.networks.float_networks import samples_of
 from support.networks.spread import SHAPE, spread_network
 
@@ -64,3 +65,31 @@ def test_evaluate(model: str) -> None:
     assert error("evaluate", model, "--data", "x.npy", "--labels", "two.npz", "--calibration", "x.npy") == (
         "Error: two.npz: must hold one array, got a, b"
     )
+
+
+def test_quantize_within_a_limit(model: str) -> None:
+    np.save("l.npy", np.array([run_float(spread_network(), x[None]).argmax() for x in np.load("x.npy")]))
+    arguments = ["quantize", model, "--calibration", "x.npy", "--labels", "l.npy", "-o", "m.graph"]
+    text = success(*arguments, "--max-drop", "50")
+    assert text.startswith("settings as given: top-1 ")
+    assert " (simulated), " in text
+    assert Path("m.graph").exists()
+    assert error("quantize", model, "--calibration", "x.npy", "-o", "m.graph", "--max-drop", "1") == (
+        "Error: --max-drop must have the class of each sample, got no --labels"
+    )
+
+
+def test_no_file_when_the_limit_is_missed(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1, and by how much the best falls short."""
+    from accel.evaluation import control
+
+    np.save("l.npy", np.array([run_float(spread_network(), x[None]).argmax() for x in np.load("x.npy")]))
+    monkeypatch.setattr(control, "simulate", lambda *_: {"y": np.zeros((4, 10)) - np.eye(10)[np.load("l.npy")]})
+    monkeypatch.setattr(control, "_rungs", lambda ladder, first: [("settings as given", first)])
+    text = invoke("quantize", model, "--calibration", "x.npy", "--labels", "l.npy", "-o", "m.graph", "--max-drop", "50")
+    assert text.exit_code == 1
+    assert text.stderr == (
+        "Short: no settings lose at most 50 points of 100.00%; the best is 'settings as given', 50.00 points more; "
+        "no file is written\n"
+    )
+    assert not Path("m.graph").exists()
