@@ -162,6 +162,12 @@ def affine_parameters(limits: Limits, mode: RequantMode) -> Parameters:
     return scale, min(max(zero_point, INT8_MIN), INT8_MAX)
 
 
+def symmetric_parameters(limits: Limits, mode: RequantMode) -> Parameters:
+    """Scale of an int8 activation with zero point 0: ``max(-low, high) / 127`` as a float32, 1 if that is zero."""
+    scale = float(np.float32(max(-limits[0], limits[1], 0.0) / INT8_MAX))
+    return (scale, 0) if scale >= np.finfo(np.float32).tiny else (1.0, 0)
+
+
 def check_equal(parameters: Sequence[Parameters]) -> None:
     """Raise `ModelError` unless all inputs of an operator that moves integers have equal parameters."""
     if len(set(parameters)) != 1:

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from accel.machine.numerics import RequantMode
+from accel.machine.numerics import RequantMode, requant_mode
 from accel.quantized.builder import Parameters
 from accel.quantized.network import Network, Operator, Quantization, TensorInfo
 from accel.quantized.operators import OPERATORS
-from accel.quantized.recipes import affine_parameters
-from accel.quantizer.observers import Range
-from accel.quantizer.parameters import quantize_bias, quantize_weights, weight_scales
-from accel.quantizer.placement import real_tensors
+from accel.quantized.recipes import affine_parameters, symmetric_parameters
+from accel.quantizer.config import LayerConfig, QuantizationConfig
+from accel.quantizer.parameters import Steps, quantize_bias, quantize_weights, weight_scales
+from accel.quantizer.placement import quantized_tensors
+from accel.quantizer.thresholds import Range
 
-FIXED: dict[str, Parameters] = {
-    "Softmax": (1 / 256, -128),
+
+class Fixed(NamedTuple):
+    """A function whose values have bounds: the bounds, and the parameters that TensorFlow Lite prescribes."""
+
+    limits: Range
+    parameters: Parameters
+
+
+FIXED = {
+    "Softmax": Fixed((0, 1), (1 / 256, -128)),
+    "Sigmoid": Fixed((0, 1), (1 / 256, -128)),
+    "Tanh": Fixed((-1, 1), (1 / 128, 0)),
 }
-"""Results whose parameters the integer modes prescribe; functions that are tables have measured ones."""
+"""Results that need no measured range."""
 
 
-def attach(network: Network, ranges: Mapping[str, Range], mode: RequantMode) -> Network:
+def attach(network: Network, ranges: Mapping[str, Range], config: QuantizationConfig) -> Network:
     """The network with parameters of activations, weights and biases.
 
     Parameters
@@ -31,43 +43,48 @@ def attach(network: Network, ranges: Mapping[str, Range], mode: RequantMode) -> 
         Float, folded.
     ranges : mapping of str to (float, float)
         Of every tensor that `quantized_tensors` names.
-    mode : RequantMode
-        Rounding of zero points, weights and biases.
+    config : QuantizationConfig
+        Mode (rounding of zero points, weights and biases), and the settings of every layer.
 
     Notes
     -----
     Weights are symmetric per output channel, activations affine per tensor. Results that hold values of an input only
     take over its parameters; what only a Concat reads gets those of the Concat, so that it is rounded once.
     """
+    mode = requant_mode(config.mode)
     parameters: dict[str, Quantization] = {}
     wanted = quantized_tensors(network)
     for name in set(network.inputs) & wanted:
-        parameters[name] = Quantization.of(affine_parameters(ranges[name], mode))
+        parameters[name] = _measured(ranges[name], config.layer(name, "Input"), mode)
     inherited = _from_readers(network)
     for op in network.operators:
+        layer = config.layer(op.name, op.kind)
         for name in op.outputs:
             if name not in wanted:
                 continue
             source = _kept_input(network, op, parameters)
             if source is not None:
                 parameters[name] = parameters[source]
-            elif op.kind in FIXED and mode is not RequantMode.FP32:
-                parameters[name] = Quantization.of(FIXED[op.kind])
+            elif op.kind in FIXED and not layer.activation_symmetric:
+                parameters[name] = _fixed(op.kind, mode)
             else:
-                limits = ranges[inherited.get(name, name)]
-                parameters[name] = Quantization.of(affine_parameters(limits, mode))
+                parameters[name] = _measured(ranges[inherited.get(name, name)], layer, mode)
     result = replace(network, parameters=parameters)
     for op in network.operators:
         if op.kind in ("Conv", "ConvTranspose", "Gemm", "MatMul") and op.name not in network.host:
-            result = _with_weights(result, op, mode)
+            result = _with_weights(result, op, config.layer(op.name, op.kind), mode)
     return result
 
 
-def quantized_tensors(network: Network) -> set[str]:
-    """Inputs and results that become integers."""
-    inside = real_tensors(network)
-    results = {name for op in network.operators for name in op.outputs if name and name not in inside}
-    return results | {name for name in network.inputs if network.tensors[name].dtype == "float32"}
+def _measured(limits: Range, layer: LayerConfig, mode: RequantMode) -> Quantization:
+    make = symmetric_parameters if layer.activation_symmetric else affine_parameters
+    return Quantization.of(make(limits, mode))
+
+
+def _fixed(kind: str, mode: RequantMode) -> Quantization:
+    """Parameters of a function with bounded values: those of TensorFlow Lite, or its whole range in mode `fp32`."""
+    fixed = FIXED[kind]
+    return Quantization.of(affine_parameters(fixed.limits, mode) if mode is RequantMode.FP32 else fixed.parameters)
 
 
 def _kept_input(network: Network, op: Operator, parameters: Mapping[str, Quantization]) -> str | None:
@@ -92,7 +109,7 @@ def _from_readers(network: Network) -> dict[str, str]:
     return inherited
 
 
-def _with_weights(network: Network, op: Operator, mode: RequantMode) -> Network:
+def _with_weights(network: Network, op: Operator, layer: LayerConfig, mode: RequantMode) -> Network:
     """Integers of an operator's weights and bias, as constants of its own."""
     weight = network.value(op.inputs[1])
     source, result = network.parameters.get(op.inputs[0]), _result(network, op)
@@ -100,20 +117,19 @@ def _with_weights(network: Network, op: Operator, mode: RequantMode) -> Network:
         return network
     axis = 0 if op.kind == "Conv" or op.attributes.get("transB", 0) else 1 if op.kind != "MatMul" else weight.ndim - 1
     groups = int(op.attributes.get("group", 1))
-    rows = np.moveaxis(weight, axis, 0)
     bias = network.value(op.input(2)) if op.input(2) else None
     alpha, beta = (float(op.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
-    channels = len(rows) * (groups if op.kind == "ConvTranspose" else 1)
+    channels = weight.shape[axis] * (groups if op.kind == "ConvTranspose" else 1)
     offset = np.zeros(channels) if bias is None else np.broadcast_to(bias.reshape(-1) * beta, (channels,))
     scale_in, scale_out = source.parameters[0] * alpha, result.parameters[0]
     if op.kind == "ConvTranspose" and groups > 1:
-        scales = weight_scales(weight.reshape(1, -1), np.abs(offset).max(keepdims=True), scale_in, scale_out)
-    else:
-        scales = weight_scales(rows, offset, scale_in, scale_out)
+        layer = replace(layer, per_channel=False)
+    rows = np.moveaxis(weight, axis, 0)
+    scales = weight_scales(rows, offset, Steps(scale_in, scale_out), layer)
     names = [f"{op.name}_{part}" for part in ("weight", "bias")]
     tensors, parameters = dict(network.tensors), dict(network.parameters)
-    found = quantize_weights(weight, scales, axis, mode)
-    tensors[names[0]], parameters[names[0]] = TensorInfo.constant(names[0], weight), found
+    tensors[names[0]] = TensorInfo.constant(names[0], weight)
+    parameters[names[0]] = quantize_weights(weight, scales, axis, layer.weight_bits, mode)
     inputs: tuple[str, ...] = (op.inputs[0], names[0])
     if bias is not None and beta == 1:
         sums = scale_in * np.broadcast_to(scales, (channels,)).astype(np.float64)

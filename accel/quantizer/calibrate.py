@@ -12,12 +12,14 @@ from accel.errors import InputError, ModelError
 from accel.frontends.onnx.write import to_onnx
 from accel.network.windows import Shape
 from accel.quantized.network import Network
-from accel.quantizer.observers import Range, make_observer
-from accel.quantizer.placement import real_tensors
+from accel.quantizer.config import LayerConfig, QuantizationConfig
+from accel.quantizer.observers import OBSERVERS
+from accel.quantizer.placement import quantized_tensors
+from accel.quantizer.thresholds import Range
 
 
 def calibrate(
-    network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any], calibrator: str, percentile: float
+    network: Network, samples: Mapping[str, NDArray[Any]] | NDArray[Any], config: QuantizationConfig
 ) -> dict[str, Range]:
     """Measure the range of every tensor that becomes integers.
 
@@ -27,10 +29,8 @@ def calibrate(
     samples : mapping of str to ndarray, or ndarray
         Real inputs by name, where there are several; the first axis counts samples, the others are the model's. They
         run one at a time.
-    calibrator : str
-        A name in `accel.quantizer.observers.OBSERVERS`.
-    percentile : float
-        For the calibrator of that name.
+    config : QuantizationConfig
+        Names the observer of every tensor.
 
     Returns
     -------
@@ -39,44 +39,28 @@ def calibrate(
     Raises
     ------
     InputError
-        Samples have the wrong names, shapes or values, or the calibrator is unknown.
+        Samples have the wrong names, shapes or values.
     ModelError
         The runtime refuses the model, or an activation is not finite.
     """
-    inside = real_tensors(network)
-    results = [name for op in network.operators for name in op.outputs if name and name not in inside]
-    inputs = [name for name in network.inputs if network.tensors[name].dtype == "float32"]
-    names = list(dict.fromkeys([*inputs, *results]))
-    observers = {name: make_observer(calibrator, percentile) for name in names}
-    counts = dict.fromkeys(names, 0)
-    feeds = checked_arrays(network, samples)
-    for values in _activations(network, feeds, names):
+    observers = {name: OBSERVERS[layer.calibrate_method](layer) for name, layer in layers_of(network, config).items()}
+    for values in _activations(network, checked_arrays(network, samples), list(observers)):
         for name, observer in observers.items():
             if not values[name].size:
                 raise ModelError(f"activation {name!r} must hold numbers, got shape {values[name].shape}")
             if not np.all(np.isfinite(values[name])):
                 raise ModelError(f"activation {name!r} must be finite on every calibration sample")
-            observer.update(values[name])
-            counts[name] += values[name].size
-    ranges = {name: observer.range() for name, observer in observers.items()}
-    if calibrator == "minmax":
-        ranges |= {name: widened(ranges[name], counts[name]) for name in network.outputs if name in ranges}
-    return ranges
+            observer.update(values[name].reshape(1, -1))
+    return {name: observer.range() for name, observer in observers.items()}
 
 
-def widened(limits: Range, count: int) -> Range:
-    """The range of an output, with room for values that few samples have not shown: each end moves away from zero.
-
-    Notes
-    -----
-    An output of ten numbers is seen ten times a sample, other tensors thousands of times.
-    Bounded values exceed the range of `count` others by about ``1 / count`` of it, normal ones by
-    ``1 / (2 log count)``; the margin ``1 / sqrt(count)`` lies between. From 60,000 values on, it is less than one step
-    of 255.
-    """
-    low, high = limits
-    margin = (high - low) / max(count, 1) ** 0.5
-    return low - margin * (low < 0), high + margin * (high > 0)
+def layers_of(network: Network, config: QuantizationConfig) -> dict[str, LayerConfig]:
+    """The settings of every tensor that becomes integers: those of the operator that writes it."""
+    wanted = quantized_tensors(network)
+    layers = {name: config.layer(name, "Input") for name in network.inputs if name in wanted}
+    for op in network.operators:
+        layers |= {name: config.layer(op.name, op.kind) for name in op.outputs if name in wanted}
+    return layers
 
 
 def checked_arrays(

@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 from accel.errors import InputError
 from accel.machine.config import REQUANT_MODES
 
-CALIBRATE_METHODS = ("minmax", "percentile")
+CALIBRATE_METHODS = ("expected", "minmax", "moving_average", "percentile", "kl", "mse")
 """Observers of activations: the rows of `accel.quantizer.observers.OBSERVERS`, in their order."""
 ALIASES = {"entropy": "kl"}
 """Other names of observers."""
@@ -41,9 +41,9 @@ class LayerConfig:
         A value is of the wrong type or out of its range.
     """
 
-    calibrate_method: str = _option("minmax", "Observer of the activations' ranges", CALIBRATE_METHODS)
+    calibrate_method: str = _option("expected", "Observer of the activations' ranges", CALIBRATE_METHODS)
     percentile: float = _option(99.99, "Share of the values that the observer `percentile` keeps, in (50, 100]")
-    activation_symmetric: bool = _option(False, "Activations have zero point 0 and integers in [-127, 127]")
+    activation_symmetric: bool = _option(False, "Activations have zero point 0")
     per_channel: bool = _option(True, "One weight scale per output channel; otherwise one per layer")
     weight_method: str = _option(
         "minmax", "Range of the weights: all of them, or the least square error", WEIGHT_METHODS
@@ -119,7 +119,7 @@ class QuantizationConfig(LayerConfig):
 
     mode: str = _option("tflite", "How sums are rounded to int8", REQUANT_MODES)
     prepare: tuple[str, ...] = _option((), "Steps that change weights and biases before their rounding", PREPARATION)
-    adaround_steps: int = _option(1000, "steps of AdaRound for each layer")
+    adaround_steps: int = _option(1000, "Steps of AdaRound for each layer")
     seed: int = _option(0, "Seed of what is drawn at random")
     nodes_to_exclude: tuple[str, ...] = _option((), "Layers that stay real, by name or regular expression")
     op_types_to_exclude: tuple[str, ...] = _option((), "Kinds of operators that stay real")

@@ -8,16 +8,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Range = tuple[float, float]
+from accel.quantizer.config import LayerConfig
+from accel.quantizer.expected import Extremes, expected_range
+from accel.quantizer.histogram import Histogram
+from accel.quantizer.thresholds import Range, kl_range, mse_range, percentile_range
 
-HISTOGRAM_BINS = 2**13
+Rows = NDArray[np.float32]
+"""Values of one tensor, shape (samples, values of a sample)."""
 
 
 class Observer(Protocol):
     """Sees the values of one tensor, sample after sample, in constant memory."""
 
-    def update(self, values: NDArray[np.float32]) -> None:
-        """Take the values of one sample into account."""
+    def update(self, rows: Rows) -> None:
+        """Take the finite values of some samples into account."""
 
     def range(self) -> Range:
         """Lower and upper limit to represent."""
@@ -29,71 +33,69 @@ class MinMaxObserver:
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
 
-    def update(self, values: NDArray[np.float32]) -> None:
-        """Widen the range to `values`."""
-        self.low = min(self.low, float(values.min()))
-        self.high = max(self.high, float(values.max()))
+    def update(self, rows: Rows) -> None:
+        """Widen the range to `rows`."""
+        self.low, self.high = min(self.low, float(rows.min())), max(self.high, float(rows.max()))
 
     def range(self) -> Range:
         """The smallest and largest value."""
         return self.low, self.high
 
 
-class PercentileObserver(MinMaxObserver):
-    """The range that holds a percentage of all values, with the rest cut off in equal parts at both ends.
+class MovingAverageObserver:
+    """The mean, over samples, of the smallest and of the largest value of each."""
 
-    Parameters
-    ----------
-    percentile : float
-        In (50, 100].
+    def __init__(self) -> None:
+        self.low, self.high = Extremes(), Extremes()
 
-    Notes
-    -----
-    A histogram over ``[-limit, limit]``; when a value lies outside, `limit` doubles and pairs of bins merge, so that
-    counts stay exact. The resolution is ``2 * limit / HISTOGRAM_BINS``.
-    """
-
-    def __init__(self, percentile: float) -> None:
-        super().__init__()
-        self.tail = (100 - percentile) / 200
-        self.limit = 0.0
-        self.counts = np.zeros(HISTOGRAM_BINS, dtype=np.int64)
-
-    def update(self, values: NDArray[np.float32]) -> None:
-        """Count `values`, widening the histogram first if needed."""
-        super().update(values)
-        largest = float(np.abs(values).max())
-        if self.limit == 0:
-            self.limit = largest
-        while self.limit < largest:
-            self._double()
-        if self.limit > 0:
-            self.counts += np.histogram(values, HISTOGRAM_BINS, (-self.limit, self.limit))[0]
-        else:
-            self.counts[HISTOGRAM_BINS // 2] += values.size
+    def update(self, rows: Rows) -> None:
+        """Move the means towards the extremes of `rows`."""
+        self.low.update(rows.min(axis=1))
+        self.high.update(rows.max(axis=1))
 
     def range(self) -> Range:
-        """Edges of the bins in which the tails end, never beyond the values seen."""
-        cumulative = np.cumsum(self.counts)
-        total = cumulative[-1]
-        edges = np.linspace(-self.limit, self.limit, HISTOGRAM_BINS + 1)
-        low = edges[np.searchsorted(cumulative, self.tail * total, side="right")]
-        high = edges[np.searchsorted(cumulative, (1 - self.tail) * total, side="left") + 1]
-        return max(float(low), self.low), min(float(high), self.high)
-
-    def _double(self) -> None:
-        pairs = self.counts.reshape(-1, 2).sum(axis=1)
-        self.counts = np.pad(pairs, HISTOGRAM_BINS // 4)
-        self.limit *= 2
+        """The two means."""
+        return self.low.mean, self.high.mean
 
 
-OBSERVERS: dict[str, Callable[[float], Observer]] = {
-    "minmax": lambda percentile: MinMaxObserver(),
-    "percentile": PercentileObserver,
+class HistogramObserver:
+    """A range that is chosen from a histogram of all values."""
+
+    def __init__(self, choose: Callable[[Histogram], Range]) -> None:
+        self.histogram, self.choose = Histogram(), choose
+
+    def update(self, rows: Rows) -> None:
+        """Count the values."""
+        self.histogram.update(rows)
+
+    def range(self) -> Range:
+        """The chosen range; it holds values that were seen only."""
+        return self.choose(self.histogram)
+
+
+class ExpectedObserver:
+    """The range of the least error that is to be expected on other samples: `expected_range`."""
+
+    def __init__(self, symmetric: bool) -> None:
+        self.histogram, self.low, self.high, self.symmetric = Histogram(), Extremes(), Extremes(), symmetric
+
+    def update(self, rows: Rows) -> None:
+        """Count the values and note each sample's extremes."""
+        self.histogram.update(rows)
+        self.low.update(np.maximum(-rows.min(axis=1), 0))
+        self.high.update(np.maximum(rows.max(axis=1), 0))
+
+    def range(self) -> Range:
+        """The chosen range; it may be wider than the values seen."""
+        return expected_range(self.histogram, self.low, self.high, symmetric=self.symmetric)
+
+
+OBSERVERS: dict[str, Callable[[LayerConfig], Observer]] = {
+    "expected": lambda layer: ExpectedObserver(layer.activation_symmetric),
+    "minmax": lambda layer: MinMaxObserver(),
+    "moving_average": lambda layer: MovingAverageObserver(),
+    "percentile": lambda layer: HistogramObserver(lambda seen: percentile_range(seen, layer.percentile)),
+    "kl": lambda layer: HistogramObserver(kl_range),
+    "mse": lambda layer: HistogramObserver(lambda seen: mse_range(seen, symmetric=layer.activation_symmetric)),
 }
-"""Observers by the name of their calibrator; each is made from the option `percentile`, which it may ignore."""
-
-
-def make_observer(calibrator: str, percentile: float) -> Observer:
-    """A new observer of `OBSERVERS`."""
-    return OBSERVERS[calibrator](percentile)
+"""Observers by the name of their method; each is made from the settings of the layer that writes the tensor."""

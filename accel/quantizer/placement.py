@@ -22,6 +22,13 @@ SUMS = (
 """Operators whose result can be limited before it becomes integers."""
 
 
+def quantized_tensors(network: Network) -> set[str]:
+    """Inputs and results that become integers."""
+    inside = real_tensors(network)
+    results = {name for op in network.operators for name in op.outputs if name and name not in inside}
+    return results | {name for name in network.inputs if network.tensors[name].dtype == "float32"}
+
+
 def real_tensors(network: Network) -> set[str]:
     """Results that need no integers of their own.
 

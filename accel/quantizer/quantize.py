@@ -84,8 +84,8 @@ def quantize_network(
     network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
     folded = checked(lambda: before_ranges(fold(network), config))
-    ranges = calibrate(folded, calibration, config.calibrate_method, config.percentile)
-    quantized = checked(lambda: attach(folded, ranges, requant_mode(config.mode)))
+    ranges = calibrate(folded, calibration, config)
+    quantized = checked(lambda: attach(folded, ranges, config))
     if not {"adaround", "bias_correction"} & set(config.prepare):
         return quantized
     return after_weights(quantized, feeds_of(quantized, checked_arrays(folded, calibration)), config)

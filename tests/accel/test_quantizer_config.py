@@ -11,10 +11,13 @@ import pytest
 from support.networks.float_models import onnx_model, run_float, run_graph
 
 from accel.errors import InputError
+from accel.frontends.onnx.reader import read_onnx
 from accel.network.nodes import Conv2d, HostOperator
-from accel.quantizer import QuantizationConfig, make_config, quantize
+from accel.quantized.network import Network
+from accel.quantizer import QuantizationConfig, make_config, quantize, quantize_network
 from accel.quantizer.config import LayerConfig, read_settings
 from accel.quantizer.observers import OBSERVERS
+from accel.quantizer.parameters import Steps, weight_scales
 
 RNG = np.random.default_rng(1)
 W = RNG.normal(0, 0.4, (4, 4, 3, 3)).astype(np.float32)
@@ -139,3 +142,86 @@ def test_layer_that_stays_real_is_the_hosts(settings: dict[str, Any], host: list
 def test_choice_of_no_layer_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         quantize(three_convolutions(), np.ones((2, 4, 6, 6), np.float32), **settings)
+
+
+def network_of(model: bytes, samples: Any, **settings: Any) -> Network:
+    return quantize_network(read_onnx(model), samples, make_config(settings))
+
+
+def test_weights_follow_their_settings() -> None:
+    """Bits, scales per channel or per layer, and the range of the weights, layer by layer."""
+    samples = RNG.normal(size=(8, 4, 6, 6)).astype(np.float32)
+    overrides = [{"layer": "C", "weight_bits": 4, "per_channel": False}, {"layer": "Y", "weight_method": "mse"}]
+    network = network_of(three_convolutions(), samples, overrides=overrides)
+    first, second, third = (network.parameters[f"{name}_weight"] for name in "ACY")
+    limits = np.abs(W).reshape(4, -1).max(axis=1)
+    assert (first.kind, second.kind, third.kind) == ("int8", "int4", "int8")
+    assert np.allclose(first.scale, limits / 127)
+    assert np.allclose(second.scale, [limits.max() / 7])
+    assert np.all(third.scale < first.scale)
+    for found, largest in ((first, 127), (second, 7), (third, 127)):
+        assert found.integers is not None
+        assert np.abs(found.integers).max() == largest
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_mse_weights_have_less_error(bits: int) -> None:
+    """Against the range of all weights, on weights with outliers; and hardly more than the best of a grid."""
+    weight = np.random.default_rng(2).laplace(size=(8, 2000)).astype(np.float32)
+    steps, bias = Steps(1.0, 1.0), np.zeros(8, np.float32)
+
+    def errors(scales: Any) -> Any:
+        largest = 2 ** (bits - 1) - 1
+        steps = np.clip(np.rint(weight / scales[:, None]), -largest, largest)
+        return np.square(weight - steps * scales[:, None]).sum(axis=1)
+
+    minmax, mse = (
+        weight_scales(weight, bias, steps, LayerConfig(weight_bits=bits, weight_method=method))
+        for method in ("minmax", "mse")
+    )
+    best = np.min([errors(minmax * share) for share in np.linspace(0.2, 1, 81)], axis=0)
+    assert errors(mse).sum() < errors(minmax).sum() * (0.6 if bits == 4 else 0.99)
+    assert np.all(errors(mse) < best * 1.03)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("method", ["minmax", "mse"])
+def test_dead_channels_have_a_scale(per_channel: bool, method: str) -> None:
+    weight = np.zeros((3, 4, 1, 1), np.float32)
+    weight[1] = 0.5
+    for values in (weight, np.zeros_like(weight)):
+        layer = LayerConfig(weight_method=method, per_channel=per_channel)
+        scales = weight_scales(values, np.zeros(3, np.float32), Steps(1.0, 1.0), layer)
+        assert np.all(scales > 0)
+
+
+def test_symmetric_activations_have_zero_point_0() -> None:
+    samples = RNG.normal(size=(8, 4, 6, 6)).astype(np.float32)
+    overrides = [{"layer": "B", "activation_symmetric": False}]
+    graph = quantize(three_convolutions(), samples, activation_symmetric=True, overrides=overrides)
+    assert {name: tensor.zero_point for name, tensor in graph.tensors.items()} == {"x": 0, "b": -128, "d": 0, "y": 0}
+    expected = run_float(three_convolutions(), samples[:1])
+    assert np.linalg.norm(run_graph(graph, samples[:1]) - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def test_bounded_functions_have_fixed_ranges() -> None:
+    """Those of TensorFlow Lite, or the whole range of the function in mode fp32."""
+    model = onnx_model(
+        [("Conv", ["x", "w"], "a", {}), ("Sigmoid", ["a"], "s", {}), ("Tanh", ["a"], "t", {}),
+         ("Softmax", ["a"], "m", {"axis": 1})],
+        {"w": W}, (1, 4, 6, 6), outputs=("s", "t", "m"),
+    )  # fmt: skip
+    samples = RNG.normal(0, 0.1, (4, 4, 6, 6)).astype(np.float32)
+    found = network_of(model, samples).parameters
+    assert [found[name].parameters for name in "stm"] == [(1 / 256, -128), (1 / 128, 0), (1 / 256, -128)]
+    found = network_of(model, samples, mode="fp32").parameters
+    assert found["s"].parameters == (float(np.float32(1 / 255)), -128)
+    assert found["t"].parameters == (float(np.float32(2 / 255)), -1)
+
+
+def test_weights_of_4_bits_reach_the_graph() -> None:
+    samples = RNG.normal(size=(8, 4, 6, 6)).astype(np.float32)
+    graph = quantize(three_convolutions(), samples, weight_bits=4, weight_method="mse")
+    weights = [node.weight for node in graph.nodes if isinstance(node, Conv2d)]
+    assert len(weights) == 3
+    assert all(np.abs(weight).max() == 7 for weight in weights)

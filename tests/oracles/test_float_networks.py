@@ -26,8 +26,8 @@ from accel.quantizer import QuantizationConfig, quantize, quantize_network
 KINDS = {make.__name__: make for make in NETWORKS}
 
 
-ALLOWED = {"squeezenet": 2.5, "speech": 1}
-"""Noise beyond that of ONNX Runtime, in dB, where its quantizer leaves the last mean real."""
+ALLOWED = {"squeezenet": 0.8, "speech": 0.3, "resnet": 0.3}
+"""Noise beyond that of ONNX Runtime, in dB, where it is more than 0.2: its quantizer leaves the last mean real."""
 
 
 def real_outputs(model: bytes, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -72,7 +72,7 @@ def test_quantized_network_is_written_and_read_back(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_beside_the_quantizer_of_onnxruntime(kind: str, tmp_path: Path) -> None:
-    """Calibrated on the same samples, measured on others."""
+    """Calibrated on the same 16 samples, measured on 256 others."""
     quantization = pytest.importorskip("onnxruntime.quantization")
     shape, rank, _ = NETWORKS[KINDS[kind]]
     model, samples = model_of(KINDS[kind], shape, rank), samples_of(shape, 16)
@@ -92,11 +92,10 @@ def test_noise_beside_the_quantizer_of_onnxruntime(kind: str, tmp_path: Path) ->
             prepared, target, Reader(), per_channel=True, weight_type=quantization.QuantType.QInt8,
             activation_type=quantization.QuantType.QInt8,
         )  # fmt: skip
-    graph = quantize(model, samples, mode="fp32")
-    samples = samples_of(shape, 32, seed=2)
-    expected = real_outputs(model, samples)
-    theirs = decibels(expected, real_outputs(target.read_bytes(), samples))
-    values = [dequantize_output(graph, run(graph, quantize_input(graph, x[None]))["y"]).reshape(-1) for x in samples]
-    ours = decibels(expected, np.stack(values))
-    print(f"{kind}: {ours:.1f} dB, ONNX Runtime {theirs:.1f} dB")
-    assert ours > theirs - ALLOWED.get(kind, 0.4)
+    ours_model = to_onnx(quantize_network(read_onnx(model), samples, QuantizationConfig(mode="fp32")))
+    others = samples_of(shape, 256, seed=2)
+    expected = real_outputs(model, others)
+    theirs = decibels(expected, real_outputs(target.read_bytes(), others))
+    ours = decibels(expected, real_outputs(ours_model.SerializeToString(), others))
+    print(f"{kind}: {ours:.2f} dB, ONNX Runtime {theirs:.2f} dB")
+    assert ours > theirs - ALLOWED.get(kind, 0.2)

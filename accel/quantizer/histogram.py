@@ -1,0 +1,77 @@
+"""A histogram of real numbers of any size in constant memory: the first bits of a float32 are its bin."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+MANTISSA_BITS = 9
+OCTAVES = 40
+"""Powers of two below the largest magnitude that are told apart; smaller magnitudes count as zero."""
+BINS = OCTAVES << MANTISSA_BITS
+_SHIFT = 23 - MANTISSA_BITS
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+_BLOCK = 2**18
+
+
+class Histogram:
+    """Counts of positive and negative magnitudes in bins of equal relative width, 2**-9 of their power of two.
+
+    Notes
+    -----
+    A bin's number is the exponent and the first bits of the mantissa, so that an outlier widens no bin: it only moves
+    the window of `OCTAVES` powers of two, below which magnitudes become zeros. Counts stay exact.
+    """
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+        self.zeros = 0
+        self.counts = np.zeros((2, BINS), dtype=np.int64)
+        self._first = 1
+
+    def update(self, values: NDArray[np.float32]) -> None:
+        """Count finite values."""
+        flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+        low, high = float(flat.min()), float(flat.max())
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._move(abs(max(-low, high)))
+        for start in range(0, flat.size, _BLOCK):
+            self._count(flat[start : start + _BLOCK])
+
+    @property
+    def total(self) -> int:
+        """Values seen."""
+        return self.zeros + int(self.counts.sum())
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Lower edge of every bin, and the upper edge of the last: magnitudes."""
+        bits = np.arange(self._first, self._first + BINS + 1, dtype=np.int64) << _SHIFT
+        with np.errstate(over="ignore"):
+            return np.nan_to_num(bits.astype(np.uint32).view(np.float32).astype(np.float64), posinf=2.0**128)
+
+    @property
+    def centers(self) -> NDArray[np.float64]:
+        """Middle of every bin."""
+        edges = self.edges
+        return (edges[1:] + edges[:-1]) / 2
+
+    def _move(self, largest: float) -> None:
+        """Let the last bin be that of `largest` if it lies beyond it."""
+        last = int(np.array(largest, np.float32).view(np.uint32)) >> _SHIFT
+        steps = max(last + 1 - BINS, 1) - self._first
+        if steps > 0:
+            lost = min(steps, BINS)
+            self.zeros += int(self.counts[:, :lost].sum())
+            self.counts = np.pad(self.counts[:, lost:], ((0, 0), (0, lost)))
+            self._first += steps
+
+    def _count(self, flat: NDArray[np.float32]) -> None:
+        bits = flat.view(np.uint32)
+        bins = ((bits & _MAGNITUDE) >> np.uint32(_SHIFT)).astype(np.int32)
+        bins -= self._first - 1
+        np.maximum(bins, 0, out=bins)
+        bins += (bits >> np.uint32(31)).astype(np.int32) * (BINS + 1)
+        found = np.bincount(bins, minlength=2 * (BINS + 1)).reshape(2, BINS + 1)
+        self.zeros += int(found[:, 0].sum())
+        self.counts += found[:, 1:]
