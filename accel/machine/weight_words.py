@@ -15,6 +15,12 @@ def tile_words(rows: Any, int4: Any) -> Any:
     return (rows + int4) >> int4
 
 
+def unpack_int4(data: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """The two int4 of each byte, the low one first, as int8."""
+    nibbles = np.stack([data << 4, data & 0xF0], axis=-1).reshape(-1)
+    return nibbles.view(np.int8) >> 4
+
+
 def pack_int4(rows: NDArray[np.int8]) -> NDArray[np.int8]:
     """Words of a weight tile: row 2j in the low nibbles of word j, row 2j + 1 in the high ones.
 

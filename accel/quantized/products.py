@@ -74,7 +74,7 @@ def _product(low: Lowering, op: Operator, *, transposed: bool) -> Value:
         pixels = values.reshape(channels, 1, 1, -1)
         return Integers(low.builder.emit(Conv2d, [name], target.parameters, target.name, weight=pixels, **fields), view)
 
-    return sums(low, shape, last, Linear(values, scales, bias, exact, factor, 1, emit))
+    return sums(low, shape, last, Linear(values, scales, bias, exact, factor, 1, weight.kind, emit))
 
 
 def _rank(weight: Quantization) -> int:

@@ -16,7 +16,7 @@ from accel.quantized import recipes
 from accel.quantized.lowering import Lowering
 from accel.quantized.network import Operator, Quantization
 from accel.quantized.values import Integers, Sums, Target, Value
-from accel.quantized.wide_weights import int8_parts, repeat_channels
+from accel.quantized.wide_weights import bits_of, int8_parts, repeat_channels
 from accel.quantized.window import window_of
 
 Weights = NDArray[np.int64]
@@ -40,6 +40,8 @@ class Linear:
     factor : float
         Scale of the input.
     groups : int
+    kind : str
+        Type of the weights in the source.
     emit : callable
         Makes the node from the target, int8 weights, how often they read the input's channels (`int8_parts`), and the
         fields of the requantization.
@@ -51,6 +53,7 @@ class Linear:
     exact: NDArray[np.int32] | None
     factor: float
     groups: int
+    kind: str
     emit: Emit
 
     def affine(self, factor: NDArray[np.float64], offset: NDArray[np.float64]) -> Linear:
@@ -67,7 +70,9 @@ class Linear:
         scales = np.float64(self.factor) * self.scale.astype(np.float64)
         exact = recipes.bias(self.bias, scales, low.mode) if self.exact is None else self.exact
         fields = recipes.weighted(self.factor, self.scale, target.parameters[0], low.mode)
-        fields |= {"bias": exact} | recipes.clamp(target.limits, target.parameters, low.mode)
+        fields |= {"bias": exact, "weight_bits": bits_of(self.kind, values)} | recipes.clamp(
+            target.limits, target.parameters, low.mode
+        )
         return self.emit(target, values, count, fields)
 
 
@@ -155,7 +160,7 @@ def conv(low: Lowering, op: Operator) -> Value:
         return low.of_image(name, rank)
 
     shape = (1, channels, *window.output[2 - (rank - 2) :])
-    return sums(low, shape, 1, Linear(kernels, scales, bias, exact, factor, groups, emit))
+    return sums(low, shape, 1, Linear(kernels, scales, bias, exact, factor, groups, weight.kind, emit))
 
 
 def conv_transpose(low: Lowering, op: Operator) -> Value:
@@ -196,7 +201,7 @@ def conv_transpose(low: Lowering, op: Operator) -> Value:
         return low.of_image(name, rank)
 
     shape = (1, channels, *size[2 - (rank - 2) :])
-    return sums(low, shape, 1, Linear(dense, scales, bias, exact, factor, 1, emit))
+    return sums(low, shape, 1, Linear(dense, scales, bias, exact, factor, 1, weight.kind, emit))
 
 
 def _transposed_size(op: Operator, window: Any, shape: Shape) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -244,4 +249,4 @@ def channel_affine(
         return Integers(name, x.view)
 
     pixel = integers.reshape(channels, 1, 1, 1)
-    return sums(low, x.shape, axis, Linear(pixel, scales, offset, None, scale, channels, emit))
+    return sums(low, x.shape, axis, Linear(pixel, scales, offset, None, scale, channels, "int8", emit))

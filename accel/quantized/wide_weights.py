@@ -1,10 +1,11 @@
-"""Weights that do not fit int8: several int8 parts, whose products are summed by reading the input several times."""
+"""Widths of weights: int4 or int8 if they fit, else several int8 parts, for which the input is read several times."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.machine.weight_words import INT4_MAX, INT4_MIN
 from accel.network.nodes import Concat, Gather
 from accel.quantized.builder import GraphBuilder
 
@@ -19,6 +20,15 @@ def int8_parts(weight: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
         parts.append(rest.clip(-128, 127).astype(np.int8))
         rest = rest - parts[-1]
     return np.concatenate(parts, axis=-1), len(parts)
+
+
+def bits_of(kind: str, weight: NDArray[np.integer]) -> int:
+    """Bits of weights whose source holds them as `kind`: 4 if that is a type of 4 bits or fewer, and all fit an int4.
+
+    A uint4 less its zero point may not fit.
+    """
+    narrow = kind in ("int4", "uint4", "int2", "uint2") and weight.size > 0
+    return 4 if narrow and weight.min() >= INT4_MIN and weight.max() <= INT4_MAX else 8
 
 
 def repeat_channels(builder: GraphBuilder, value: str, count: int, groups: int = 1) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from accel.machine import isa
 from accel.network.graph import Graph, Tensor
-from accel.network.nodes import Node
+from accel.network.nodes import Node, Weighted
 from accel.program.program import LayerInfo, OperatorInfo, Program, TensorSlot
 from accel.report.layers import traffic
 from accel.report.placement import HostShare, host_share
@@ -29,7 +29,7 @@ class OperatorRow:
     multipliers : tuple of (ndarray of int32, ndarray of int8)
         Multipliers and shifts of everything that the operator rescales, one or one per channel.
     weight_bytes : int
-        Its arrays of constants: weights, biases, tables.
+        Its arrays of constants: weights (two of 4 bits in a byte), biases, tables.
     macs : int
         Products of a weight and an input, padding included; 0 for operators without weights.
     """
@@ -109,8 +109,10 @@ def inspect_graph(graph: Graph) -> GraphSummary:
 def _operator(graph: Graph, node: Node) -> OperatorRow:
     inputs, output = tuple(graph.tensors[name] for name in node.inputs), graph.tensors[node.output]
     arrays = {field.name: getattr(node, field.name) for field in fields(node)}
-    stored = [a.nbytes for name, a in arrays.items() if isinstance(a, np.ndarray) and name not in _NO_WEIGHTS]
-    return OperatorRow(node.name, node.op, inputs, output, node.multipliers(), sum(stored), graph.macs(node))
+    stored = sum(a.nbytes for name, a in arrays.items() if isinstance(a, np.ndarray) and name not in _NO_WEIGHTS)
+    if isinstance(node, Weighted):
+        stored += node.weight_bytes - node.weight.nbytes
+    return OperatorRow(node.name, node.op, inputs, output, node.multipliers(), stored, graph.macs(node))
 
 
 def inspect_program(program: Program) -> ProgramSummary:

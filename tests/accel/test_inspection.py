@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 from rich.console import Console
+from support.networks.int4 import with_int4
 from support.networks.small_graphs import every_operation
 from support.networks.small_networks import add, conv, every_compiled_operation, fully_connected, network
 
@@ -29,6 +30,8 @@ def rendered(summary: GraphSummary | ProgramSummary) -> list[str]:
 
 def test_graph_by_hand() -> None:
     graph = network((1, 4, 5, 3), conv(6, (2, 2)), add(), fully_connected(4))
+    narrow = inspect_graph(with_int4(graph, np.random.default_rng(0), share=1.0))
+    assert [row.weight_bytes for row in narrow.operators] == [6 * 2 * 2 * 3 // 2 + 6 * 4, 0, 4 * 72 // 2 + 4 * 4]
     summary = inspect_graph(graph)
     convolution, total, dense = summary.operators
     assert (convolution.inputs, convolution.output) == ((graph.tensors["t0"],), graph.tensors["t1"])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
+from accel.machine.weight_words import unpack_int4
 from accel.network.windows import Shape
 
 IDENTIFIER = b"TFL3"
@@ -85,14 +86,14 @@ class TfliteTensor:
         """
         if self.data is None:
             raise self.error("must be a constant")
-        if self.type not in DTYPES:
-            raise self.error(f"type of a constant must be one of {', '.join(DTYPES)}, got {self.type}")
-        dtype = np.dtype(DTYPES[self.type])
-        if len(self.data) != math.prod(self.shape) * dtype.itemsize:
-            raise self.error(
-                f"data must have {math.prod(self.shape) * dtype.itemsize} bytes for {self.type} {self.shape!r}, "
-                f"got {len(self.data)}"
-            )
+        if self.type not in (*DTYPES, "INT4"):
+            raise self.error(f"type of a constant must be one of {', '.join(DTYPES)}, INT4, got {self.type}")
+        dtype, count = np.dtype(DTYPES.get(self.type, np.int8)), math.prod(self.shape)
+        size = -(-count // 2) if self.type == "INT4" else count * dtype.itemsize
+        if len(self.data) != size:
+            raise self.error(f"data must have {size} bytes for {self.type} {self.shape!r}, got {len(self.data)}")
+        if self.type == "INT4":
+            return unpack_int4(self.data)[:count].reshape(self.shape)
         return self.data.view(dtype).reshape(self.shape)
 
     def stored(self) -> NDArray[np.int8]:

@@ -178,9 +178,9 @@ class Operation:
     def weights(self, position: int, axes: int, scale_axis: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Constant weights less their zero point, and their scales, one per index of `scale_axis`."""
         tensor = self.tensor(position)
-        if tensor.type not in ("INT8", "UINT8") or len(tensor.shape) != axes:
+        if tensor.type not in ("INT8", "UINT8", "INT4") or len(tensor.shape) != axes:
             raise self.error(
-                f"weights must be INT8 with {axes} axes, got {tensor.type} {tensor.shape!r}; "
+                f"weights must be INT8 or INT4 with {axes} axes, got {tensor.type} {tensor.shape!r}; "
                 "quantize the whole model to int8"
             )
         channels = tensor.shape[scale_axis]
@@ -189,7 +189,7 @@ class Operation:
                 f"weights must have 1 or {channels} scales along axis {scale_axis}, got {tensor.scale.size} "
                 f"along {tensor.axis}"
             )
-        if np.any(tensor.zero_point != 0) and (tensor.type == "INT8" or tensor.zero_point.size != 1):
+        if np.any(tensor.zero_point != 0) and (tensor.type != "UINT8" or tensor.zero_point.size != 1):
             raise self.error("weights must have zero point 0; quantize the model to int8 with symmetric weights")
         zero_point = int(tensor.zero_point[0]) if tensor.zero_point.size else 0
         return tensor.array().astype(np.int64) - zero_point, np.broadcast_to(tensor.scale, (channels,))

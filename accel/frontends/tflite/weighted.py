@@ -16,7 +16,7 @@ from accel.machine.numerics import RequantMode
 from accel.network.nodes import Conv2d, FullyConnected, Pair, Rearrange, TransposeConv2d
 from accel.network.windows import Shape
 from accel.quantized import recipes
-from accel.quantized.wide_weights import int8_parts, repeat_channels
+from accel.quantized.wide_weights import bits_of, int8_parts, repeat_channels
 
 
 def _linear(op: Operation, scales: NDArray[np.float32], source: int = 0) -> dict[str, Any]:
@@ -47,6 +47,7 @@ def _convolution(op: Operation, weight: NDArray[np.int64], scales: NDArray[np.fl
         Conv2d,
         value,
         weight=parts,
+        weight_bits=_bits(op, parts),
         bias=op.bias(2, len(weight)),
         **_linear(op, scales),
         **window,
@@ -59,6 +60,11 @@ def _split(op: Operation, value: str, weight: NDArray[np.int64], groups: int = 1
     """Weights that fit int8, and the input whose channels they read, several times if needed."""
     parts, count = int8_parts(weight)
     return repeat_channels(op.builder, value, count, groups), parts
+
+
+def _bits(op: Operation, weight: NDArray[np.integer]) -> int:
+    """Bits of an operator's weights."""
+    return bits_of(op.tensor(1).type.lower(), weight)
 
 
 def _window(op: Operation, kernel: Pair) -> dict[str, Any]:
@@ -103,6 +109,7 @@ def transpose_conv(op: Operation) -> None:
         TransposeConv2d,
         value,
         weight=parts,
+        weight_bits=_bits(op, parts),
         bias=op.bias(3, len(weight)),
         **_linear(op, scales, source=2),
         stride=stride,
@@ -121,6 +128,7 @@ def fully_connected(op: Operation) -> None:
     fields = {"bias": op.bias(2, len(weight)), **op.clamp(op.options.FusedActivationFunction())}
     fields["single_rounding"] = op.is_unsigned  # LiteRT's matrix product, unlike its convolutions
     fields |= _product(op, scales, 0) if op.tensor(1).scale.size == 1 else _linear(op, scales)
+    fields |= {"weight_bits": _bits(op, weight)}
     features = math.prod(op.builder.shape(value))
     if features == weight.shape[1]:
         value, parts = _split(op, op.builder.reshape(value, (1, features)), weight)

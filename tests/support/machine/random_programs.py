@@ -70,7 +70,7 @@ def random_config(rng: np.random.Generator) -> ArchConfig:
         read_latency_cycles=int(rng.integers(1, 61)),
         write_latency_cycles=int(rng.integers(1, 61)),
         requant_modes=modes,
-        int4_weights=bool(rng.random() < 0.6),
+        int4_weights=bool(rng.spawn(1)[0].random() < 0.6),  # what is drawn after it does not depend on it
     )
 
 
