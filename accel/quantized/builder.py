@@ -179,7 +179,7 @@ class GraphBuilder:
         }
         for port in ports:
             tensors[names[port.value]] = replace(tensors[names[port.value]], source=port.layout)
-        renamed = (_renamed(node, names) for node in reversed(nodes))
+        renamed = (renamed_node(node, names) for node in reversed(nodes))
         inputs_named, outputs_named = (tuple(names[key] for key in keys) for keys in (given, returned))
         return Graph(name, self.mode, tensors, tuple(renamed), inputs_named, outputs_named)
 
@@ -203,7 +203,7 @@ class GraphBuilder:
         return names
 
 
-def _renamed(node: Node, names: Mapping[str, str]) -> Node:
+def renamed_node(node: Node, names: Mapping[str, str]) -> Node:
     """A node with its tensors under other names."""
     inputs, outputs = (tuple(names[key] for key in keys) for keys in (node.inputs, node.outputs))
     if not isinstance(node, HostOperator):

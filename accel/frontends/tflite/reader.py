@@ -14,6 +14,7 @@ from accel.frontends.tflite.axes import graph_shape
 from accel.frontends.tflite.blocks import BLOCKS
 from accel.frontends.tflite.dilation import join_dilations
 from accel.frontends.tflite.elementwise import ELEMENTWISE
+from accel.frontends.tflite.ends import settle_ends
 from accel.frontends.tflite.file import TfliteFile, parse
 from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
@@ -64,7 +65,7 @@ def _read(data: bytes) -> Graph:
         with np.errstate(over="raise", invalid="raise", divide="raise"):
             file, states = carry_states(parse(data))
             graph = _translate(join_dilations(fold_integers(cut_custom_tail(file))))
-            return _with_states(graph, len(states), [state.initial for state in states])
+            return settle_ends(_with_states(graph, len(states), [state.initial for state in states]))
     except ModelError:
         raise
     except AccelError as error:
