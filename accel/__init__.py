@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accel.analysis import Analysis, analyze
-    from accel.api import RunResult, compile, load, load_program, run, verilog
+    from accel.api import Estimate, RunResult, compile, estimate, load, load_program, run, verilog
     from accel.coverify import Verification, VerificationError, verify
     from accel.errors import AccelError
     from accel.evaluation import Evaluation, evaluate
@@ -29,6 +29,7 @@ _EXPORTS = {
     "Analysis": "accel.analysis",
     "ArchConfig": "accel.machine.config",
     "Evaluation": "accel.evaluation",
+    "Estimate": "accel.api",
     "Graph": "accel.network.graph",
     "Program": "accel.program.program",
     "RunResult": "accel.api",
@@ -38,6 +39,7 @@ _EXPORTS = {
     "compile": "accel.api",
     "dequantize_output": "accel.network.real",
     "evaluate": "accel.evaluation",
+    "estimate": "accel.api",
     "load": "accel.api",
     "load_config": "accel.machine.config",
     "load_graph": "accel.network.graph_file",
@@ -56,6 +58,7 @@ __all__ = [
     "AccelError",
     "Analysis",
     "ArchConfig",
+    "Estimate",
     "Evaluation",
     "Graph",
     "Program",
@@ -65,6 +68,7 @@ __all__ = [
     "analyze",
     "compile",
     "dequantize_output",
+    "estimate",
     "evaluate",
     "load",
     "load_config",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from accel.errors import InputError, ProgramError
 from accel.frontends import check_no_shapes, load_model
 from accel.frontends.onnx.file import Shapes
 from accel.machine.config import ArchConfig, load_config
+from accel.machine.registers import CAUSES, COUNTED_UNITS
 from accel.network.graph import Graph
 from accel.program.execution import Execution
 from accel.program.parts import HOST
@@ -65,6 +67,39 @@ class RunResult:
     def layers(self) -> list[LayerRow]:
         """Where the cycles went, a row for each layer; computed when first asked for."""
         return layer_rows(self.program, Timeline.of(self.simulations))
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """The figures of a run that do not depend on values.
+
+    Parameters
+    ----------
+    program : Program
+    timings : tuple of sim.Timing
+        Of each machine segment: stamps of every instruction, and stall causes.
+    """
+
+    program: Program
+    timings: tuple[Any, ...]
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the machine, over all of its segments."""
+        return sum(timing.total_cycles for timing in self.timings)
+
+    @cached_property
+    def layers(self) -> list[LayerRow]:
+        """Where the cycles go, and the traffic of each layer; a row for each layer."""
+        return layer_rows(self.program, Timeline.of(self.timings))
+
+    @property
+    def stalls(self) -> dict[str, dict[str, int]]:
+        """Cycles by unit and cause (docs/timing.md, "Where every cycle goes"); those of a unit sum to `cycles`."""
+        causes = sum(timing.causes for timing in self.timings)
+        return {
+            unit: {cause: int(causes[i][j]) for j, cause in enumerate(CAUSES)} for i, unit in enumerate(COUNTED_UNITS)
+        }
 
 
 def as_config(config: ArchConfig | str) -> ArchConfig:
@@ -154,6 +189,7 @@ def run(
     state: Mapping[str, NDArray[Any]] | None = None,
     layout: str | None = None,
     engine: str = "fast",
+    threads: int = 1,
 ) -> RunResult:
     """Run a program in the simulator, once for each sample.
 
@@ -171,20 +207,56 @@ def run(
         Order of images' axes in `inputs`; needed if their shape fits both.
     engine : str
         "fast" or "stepped"; both give the same values and cycles.
+    threads : int
+        Threads that run samples at the same time, at most the number of cores; samples of a program with states follow
+        each other.
 
     Raises
     ------
     InputError
-        A name, shape, type or the engine is not valid.
+        A name, shape, type, the engine or the number of threads is not valid.
     """
-    outputs, seconds = list[dict[str, NDArray[Any]]](), 0.0
-    for sample in program_samples(program, inputs, layout):
-        execution = Execution(program, sample, state)
-        simulations = _simulate(execution, engine)
-        outputs.append(execution.outputs())
-        seconds, state = seconds + execution.host_seconds, execution.state()
-    cycles = sum(result.total_cycles for result in simulations)
-    return RunResult(program, join_own(program, outputs), cycles, simulations, seconds, dict(state or {}))
+    if not 1 <= threads <= (os.cpu_count() or 1):
+        raise InputError(f"threads must be an integer in 1..{os.cpu_count()}, the number of cores, got {threads!r}")
+    samples = program_samples(program, inputs, layout)
+    if threads > 1 and not program.states:
+        with ThreadPoolExecutor(threads) as pool:
+            runs = list(pool.map(lambda sample: _run_sample(program, sample, state, engine), samples))
+    else:
+        runs = []
+        for sample in samples:
+            runs.append(_run_sample(program, sample, runs[-1].state if runs else state, engine))
+    last = runs[-1]
+    outputs, seconds = join_own(program, [one.outputs for one in runs]), sum(one.host_seconds for one in runs)
+    cycles = sum(result.total_cycles for result in last.simulations)
+    return RunResult(program, outputs, cycles, last.simulations, seconds, last.state)
+
+
+class _SampleRun(NamedTuple):
+    """What one run leaves; the members of `RunResult`."""
+
+    outputs: dict[str, NDArray[Any]]
+    simulations: tuple[Any, ...]
+    host_seconds: float
+    state: dict[str, NDArray[Any]]
+
+
+def _run_sample(
+    program: Program, sample: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]] | None, engine: str
+) -> _SampleRun:
+    execution = Execution(program, sample, state)
+    simulations = _simulate(execution, engine)
+    return _SampleRun(execution.outputs(), simulations, execution.host_seconds, execution.state())
+
+
+def estimate(program: Program) -> Estimate:
+    """Cycles, traffic and stalls of a program, without values: they are the same for all inputs.
+
+    The figures are those of `run`, in a thousandth of its time for a large network.
+    """
+    if not isinstance(program, Program):
+        raise InputError(f"program must be a Program, got {type(program).__name__}")
+    return Estimate(program, tuple(simulator.timing for simulator in _simulators(program)))
 
 
 def _simulate(execution: Execution, engine: str) -> tuple[Any, ...]:

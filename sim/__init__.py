@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.engine import ENGINES, Simulator, execute
+from sim.engine import ENGINES, Simulator, Timing, execute
 from sim.result import SimulationResult
 
-__all__ = ["ENGINES", "SimulationResult", "Simulator", "execute"]
+__all__ = ["ENGINES", "SimulationResult", "Simulator", "Timing", "execute"]

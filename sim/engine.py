@@ -46,6 +46,31 @@ class Timing(NamedTuple):
     stamps: Table
     causes: Table
 
+    @property
+    def total_cycles(self) -> int:
+        """Cycles from the first in which `running` is high to the last."""
+        return int(self.causes[0].sum())
+
+    @property
+    def dispatch(self) -> Table:
+        """Dispatch cycle of every instruction."""
+        return np.asarray(self.stamps[DISPATCH])
+
+    @property
+    def issue(self) -> Table:
+        """Issue cycle of every instruction."""
+        return np.asarray(self.stamps[ISSUE])
+
+    @property
+    def occupied(self) -> Table:
+        """Last cycle in which every instruction holds its unit."""
+        return np.asarray(self.stamps[OCCUPIED])
+
+    @property
+    def complete(self) -> Table:
+        """Completion cycle of every instruction."""
+        return np.asarray(self.stamps[COMPLETE])
+
 
 class Scratch(NamedTuple):
     """Working arrays of one run."""
@@ -156,17 +181,16 @@ class Simulator:
         else:
             timing = self.timing
             memories = self._run_fast(memories, report)
-        stamps, causes = timing
         return SimulationResult(
             engine=engine,
             memory=memories.dram,
-            total_cycles=int(causes[0].sum()),
+            total_cycles=timing.total_cycles,
             units=self.table[:, 0] - 1,
-            dispatch=stamps[DISPATCH],
-            issue=stamps[ISSUE],
-            occupied=stamps[OCCUPIED],
-            complete=stamps[COMPLETE],
-            causes=causes,
+            dispatch=timing.dispatch,
+            issue=timing.issue,
+            occupied=timing.occupied,
+            complete=timing.complete,
+            causes=timing.causes,
             memories=memories,
             rows=self.config.rows,
             **self.work,

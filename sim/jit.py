@@ -69,6 +69,7 @@ def _compile(function: _Function, entry: bool) -> _Function:
             function,
             cache=True,
             error_model="numpy",
+            nogil=True,
             no_cfunc_wrapper=True,
             no_cpython_wrapper=not entry,
             forceinline=not entry,

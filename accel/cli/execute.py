@@ -1,4 +1,4 @@
-"""Commands that execute programs: demo, run, verify."""
+"""Commands that execute programs: demo, run, estimate, verify."""
 
 from __future__ import annotations
 
@@ -105,6 +105,23 @@ def run(
 @click.command()
 @with_model
 @MODEL_CONFIG
+@WIDE
+@JSON
+def estimate(model: Path, shapes: Shapes, config: str | None, wide: bool, as_json: bool) -> None:
+    """Cycles, traffic and stalls of a MODEL without values: the same as `accel run` counts, for any input."""
+    from accel import api
+
+    program = api.load_program(model, config, shapes=shapes)
+    result = api.estimate(program)
+    if as_json:
+        echo_json({"cycles": result.cycles, "layers": result.layers, "stalls": result.stalls})
+        return
+    print_layers(result.layers, f"{model.name} on {program.config.name}: {result.cycles:,} cycles", wide=wide)
+
+
+@click.command()
+@with_model
+@MODEL_CONFIG
 @click.option("--input", "input_path", type=FILE, default=None, help="As for `accel run`; default: one random sample.")
 @LAYOUT
 @click.option("--simulator", default="verilator", show_default=True, help="verilator, icarus or amaranth.")
@@ -158,4 +175,4 @@ def _total(results: Sequence[Verification], name: str) -> int:
     return sum(getattr(result, name) for result in results)
 
 
-COMMANDS = (demo, run, verify)
+COMMANDS = (demo, run, estimate, verify)

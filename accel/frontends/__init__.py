@@ -10,14 +10,16 @@ from accel.errors import InputError, ModelError
 from accel.frontends.model_file import naming, read_model
 from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import read_quantized_onnx
+from accel.frontends.scalesim import read_scalesim
 from accel.frontends.tflite.reader import read_tflite
 from accel.network.graph import Graph
 from accel.network.graph_file import is_graph, load_graph
 
-__all__ = ["load_model", "read_quantized_onnx", "read_tflite"]
+__all__ = ["load_model", "read_quantized_onnx", "read_scalesim", "read_tflite"]
 
 _READERS: dict[str, Callable[[str | os.PathLike[str]], Graph]] = {
     ".accel": load_graph,
+    ".csv": read_scalesim,
     ".graph": load_graph,
     ".tflite": read_tflite,
 }
@@ -29,14 +31,14 @@ def load_model(path: str | os.PathLike[str], *, shapes: Shapes | None = None) ->
     Parameters
     ----------
     path : path
-        ``.tflite``, quantized ``.onnx``, or a graph file.
+        ``.tflite``, quantized ``.onnx``, a graph file, or a ``.csv`` table of SCALE-Sim.
     shapes : mapping of str to tuple of int, optional
         Sizes of inputs that an ``.onnx`` file leaves free, by name.
 
     Returns
     -------
     Graph
-        Mode `tflite` for TensorFlow Lite, `fp32` for ONNX.
+        Mode `tflite` for TensorFlow Lite and tables, `fp32` for ONNX.
 
     Raises
     ------
