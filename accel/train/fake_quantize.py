@@ -1,0 +1,89 @@
+"""Fake quantization: real numbers that only take the values which integers stand for, with gradients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+class FakeQuantize(nn.Module):
+    """Rounds a tensor to ``(q - zero_point) * scale`` with `q` an integer in ``[low, high]``.
+
+    Parameters
+    ----------
+    scale : ndarray of float32, shape (1,) or (size of `axis`,)
+    zero_point : int
+    low, high : int
+        Range of the integers.
+    axis : int, optional
+        That of several scales.
+    learned : bool
+        The scale is a parameter of the training (LSQ) instead of a constant.
+
+    Notes
+    -----
+    Values inside the range have gradient 1, others 0 (clipped straight-through estimator, Jacob et al. 2018, section
+    3). The gradient of a learned scale is that of Esser et al. 2020, Learned Step Size Quantization, equation 3,
+    times ``1 / sqrt(count * high)`` (its section 2.2), with `count` the numbers that share a scale: weights, or those
+    of one sample's activation. What is trained is the logarithm of the scale's change (Jain et al. 2020, Trained
+    Quantization Thresholds, section 3.3), so that it stays positive and an optimizer's step means the same for scales
+    of any size.
+    """
+
+    start: Tensor
+
+    def __init__(
+        self,
+        scale: NDArray[np.float32],
+        zero_point: int,
+        low: int,
+        high: int,
+        axis: int | None = None,
+        *,
+        learned: bool = True,
+    ) -> None:
+        super().__init__()
+        self.zero_point, self.low, self.high, self.axis = zero_point, low, high, axis
+        self.register_buffer("start", torch.tensor(np.asarray(scale, np.float32).reshape(-1)))
+        self.growth = nn.Parameter(torch.zeros_like(self.start)) if learned else None
+        self.enabled = True
+
+    @property
+    def scale(self) -> Tensor:
+        """Of float32, shape (1,) or (size of `axis`,)."""
+        return self.start if self.growth is None else self.start * self.growth.exp()
+
+    def forward(self, values: Tensor) -> Tensor:
+        """`values`, rounded; as they are where fake quantization is switched off."""
+        if not self.enabled:
+            return values
+        scale = self.scale
+        if scale.requires_grad and torch.is_grad_enabled():
+            scale = _scaled_gradient(scale, self._gradient_scale(values))
+        if self.axis is not None and scale.numel() > 1:
+            scale = scale.reshape([-1 if axis == self.axis else 1 for axis in range(values.ndim)])
+        steps = (values / scale + self.zero_point).clamp(self.low, self.high)
+        return (_rounded(steps) - self.zero_point) * scale
+
+    def _gradient_scale(self, values: Tensor) -> float:
+        samples = 1 if self.axis is not None else values.shape[0]
+        count = values.numel() / self.start.numel() / samples
+        return 1 / math.sqrt(count * max(self.high - self.zero_point, 1))
+
+    def extra_repr(self) -> str:
+        """What a printed module shows."""
+        return f"[{self.low}, {self.high}], zero_point={self.zero_point}, scales={self.start.numel()}"
+
+
+def _rounded(steps: Tensor) -> Tensor:
+    """The nearest integers, ties to even; the gradient passes through."""
+    return steps + (steps.round() - steps).detach()
+
+
+def _scaled_gradient(value: Tensor, factor: float) -> Tensor:
+    """`value`, whose gradient is multiplied by `factor`."""
+    return (value - value * factor).detach() + value * factor

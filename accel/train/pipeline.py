@@ -1,0 +1,169 @@
+"""The whole path: float training, quantization, training with fake quantization where needed, validation."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from accel import api
+from accel.errors import InputError
+from accel.files import write_atomic
+from accel.frontends.onnx.write import to_onnx
+from accel.network.graph import Graph
+from accel.network.graph_file import save_graph
+from accel.network.real import quantize_input
+from accel.train.checkpoint import save_checkpoint
+from accel.train.convert import convert, quantized_network
+from accel.train.loop import Distillation, Samples, Schedule, fit, logits
+from accel.train.prepare import PreparedModule, prepare
+from accel.train.recipe import Recipe
+
+Stage = Callable[[str, int], Callable[[], None]]
+"""Announces a stage with its number of steps; gives what to call after each."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One row of the result: top-1 in percent.
+
+    Parameters
+    ----------
+    stage : str
+        "PTQ" or "QAT".
+    fake, simulated : float
+        Of the module with fake quantization, and of the program in the simulator.
+    same_class : float
+        Percent of the test samples for which both predict the same class.
+    """
+
+    stage: str
+    fake: float
+    simulated: float
+    same_class: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a recipe gave.
+
+    Parameters
+    ----------
+    float_accuracy : float
+        Top-1 in percent.
+    rows : tuple of Accuracy
+        Post-training quantization first.
+    files : tuple of str
+        Written: graph, program, QDQ model.
+    """
+
+    float_accuracy: float
+    rows: tuple[Accuracy, ...]
+    files: tuple[str, ...]
+
+
+def run_recipe(recipe: Recipe, folder: Path, stage: Stage) -> Outcome:
+    """Follow a recipe; a run that was interrupted goes on where it was.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    folder : Path
+        Where checkpoints and results are written; made if it does not exist.
+    stage : callable
+        Shows progress.
+
+    Raises
+    ------
+    InputError
+        The folder holds the run of another recipe, or a function of the recipe gives something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder / "recipe.sha256", recipe.fingerprint)
+    torch.set_num_threads(recipe.threads)
+    torch.use_deterministic_algorithms(True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = recipe.make_data()
+    model = recipe.make_model().to(device)
+    train = _Trainer(recipe, folder, data.train, stage)
+    train("float training", model, recipe.float_training, "float")
+    save_checkpoint(folder / "float.safetensors", model, None, {})
+    accuracy = _top1(logits(model, data.test.inputs), data.test.labels)
+    prepared = prepare(model, torch.from_numpy(data.train.inputs[: recipe.calibration]), recipe.training_config())
+    rows = [_measured("PTQ", prepared.eval().to(device), data.test, recipe, stage)]
+    if accuracy - rows[0].simulated > recipe.max_drop:
+        teacher = recipe.make_teacher() or copy.deepcopy(model)
+        settings = recipe.distillation
+        distillation = (
+            None if settings is None else Distillation(teacher.to(device).eval(), settings.alpha, settings.temperature)
+        )
+        train("quantization-aware training", prepared, recipe.training, "trained", distillation)
+        rows.append(_measured("QAT", prepared, data.test, recipe, stage))
+    outcome = Outcome(accuracy, tuple(rows), _export(prepared, recipe, folder))
+    write_atomic(folder / "result.json", json.dumps(asdict(outcome), indent=1).encode())
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    recipe: Recipe
+    folder: Path
+    data: Samples
+    stage: Stage
+
+    def __call__(
+        self, title: str, model: nn.Module, schedule: Schedule, name: str, distillation: Distillation | None = None
+    ) -> None:
+        advance = self.stage(title, schedule.epochs)
+        fit(
+            model, self.data, schedule, seed=self.recipe.seed, distillation=distillation,
+            checkpoint=self.folder / f"{name}.checkpoint", report=lambda epoch, epochs, loss: advance(),
+        )  # fmt: skip
+
+
+def _claim(path: Path, fingerprint: str) -> None:
+    """Refuse a folder in which another recipe ran."""
+    if path.exists() and path.read_text() != fingerprint:
+        raise InputError(f"{path.parent}: must be a new folder or that of the same recipe, got another recipe's run")
+    write_atomic(path, fingerprint.encode())
+
+
+def _measured(title: str, prepared: PreparedModule, data: Samples, recipe: Recipe, stage: Stage) -> Accuracy:
+    """Accuracy of a module with fake quantization, and of its program in the simulator."""
+    fake = logits(prepared, data.inputs)
+    simulated = simulate(convert(prepared), recipe.config, data.inputs, stage(f"{title}: simulation", len(data.inputs)))
+    same = float(100 * np.mean(fake.argmax(axis=1) == simulated.argmax(axis=1)))
+    return Accuracy(title, _top1(fake, data.labels), _top1(simulated, data.labels), same)
+
+
+def simulate(
+    graph: Graph, config: str, inputs: NDArray[np.float32], advance: Callable[[], None] = lambda: None
+) -> NDArray[np.int8]:
+    """The first output of a graph for samples, in the simulator, flattened: shape (samples, classes)."""
+    program = api.compile(graph, config)
+    results = list[NDArray[np.int8]]()
+    for sample in inputs:
+        outputs = api.run(program, quantize_input(graph, sample[None])).outputs
+        results.append(next(iter(outputs.values())).reshape(-1))
+        advance()
+    return np.stack(results)
+
+
+def _export(prepared: PreparedModule, recipe: Recipe, folder: Path) -> tuple[str, ...]:
+    graph = convert(prepared)
+    paths = [folder / name for name in ("model.graph", "model.program", "model_qdq.onnx")]
+    save_graph(graph, paths[0])
+    api.compile(graph, recipe.config).save(paths[1])
+    write_atomic(paths[2], to_onnx(quantized_network(prepared)).SerializeToString())
+    return tuple(path.name for path in paths)
+
+
+def _top1(scores: NDArray[np.generic], labels: NDArray[np.int64]) -> float:
+    return float(100 * np.mean(scores.argmax(axis=1) == labels))

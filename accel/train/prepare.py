@@ -1,0 +1,208 @@
+"""From a float module to one with fake quantization wherever the quantizer puts integers."""
+
+from __future__ import annotations
+
+import io
+import operator
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from accel.errors import InputError, ModelError
+from accel.frontends.onnx.reader import read_onnx
+from accel.quantized.network import Network, Operator, Quantization
+from accel.quantizer import quantize_network
+from accel.quantizer.attach import FIXED
+from accel.quantizer.config import QuantizationConfig
+from accel.train.fake_quantize import FakeQuantize
+from accel.train.layers import QuantizedLayer, output_axis
+from accel.train.settings import TrainingConfig
+from accel.train.trace import layer_of, plain, trace, values, with_values
+
+OPSET = 17
+"""Version of ONNX's operators under which the float module is exported."""
+
+
+class PreparedModule(nn.Module):
+    """A module with fake quantization, and the quantized network that it started from.
+
+    Parameters
+    ----------
+    traced : fx.GraphModule
+    network : Network
+        By post-training quantization; its tensors are named as the values of `traced`.
+    config : TrainingConfig
+    activations : mapping of (scale, zero point) to str
+        The submodule of `traced` that rounds the tensors which have these parameters in `network`.
+    layers : mapping of str to str
+        Submodule of `traced` by the name of its operator in `network`.
+    """
+
+    def __init__(
+        self,
+        traced: fx.GraphModule,
+        network: Network,
+        config: TrainingConfig,
+        activations: Mapping[tuple[float, int], str],
+        layers: Mapping[str, str],
+    ) -> None:
+        super().__init__()
+        self.traced, self.network, self.config = traced, network, config
+        self.activations, self.layers = dict(activations), dict(layers)
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """What the float module gives, under rounding."""
+        return self.traced(*inputs)
+
+    def fake_quantize(self, enabled: bool) -> None:
+        """Switch all fake quantization on or off."""
+        for module in self.modules():
+            if isinstance(module, FakeQuantize):
+                module.enabled = enabled
+
+    def layer(self, path: str) -> QuantizedLayer:
+        """The wrapped layer of that path."""
+        found = self.traced.get_submodule(path)
+        assert isinstance(found, QuantizedLayer)
+        return found
+
+    def quantizer(self, path: str) -> FakeQuantize:
+        """The fake quantization of that path."""
+        found = self.traced.get_submodule(path)
+        assert isinstance(found, FakeQuantize)
+        return found
+
+
+def prepare(model: nn.Module, example: Tensor, config: TrainingConfig | None = None) -> PreparedModule:
+    """Make an ordinary float module one with fake quantization of weights and activations.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Traceable by `torch.fx`, with one input; it stays as it is.
+    example : Tensor of float32, shape (samples, ...)
+        Samples from which the first ranges are measured, as `accel.quantize` does.
+    config : TrainingConfig, optional
+
+    Returns
+    -------
+    PreparedModule
+        In the mode (training or evaluation) of `model`.
+
+    Raises
+    ------
+    ModelError
+        The module cannot be traced, or has an operator that is not supported.
+    InputError
+        The example or a setting does not fit.
+
+    Notes
+    -----
+    BatchNormalization becomes part of its layer. The quantizer decides which tensors become integers: a Relu or Relu6
+    is fused, what a Concat joins and what a pool or a reshape keeps shares its parameters.
+    """
+    config = config or TrainingConfig()
+    samples = torch.as_tensor(example)
+    if samples.ndim < 2 or not samples.is_floating_point():
+        raise InputError(
+            f"example must be real samples of shape (samples, ...), got {samples.dtype} of shape {tuple(samples.shape)}"
+        )
+    traced = trace(model, samples[:1])
+    network = _post_training(traced, samples, config.quantization)
+    activations = _insert_activations(traced, network, config)
+    layers = _insert_weights(traced, network, config)
+    return PreparedModule(traced, network, config, activations, layers)
+
+
+def parameters_key(found: Quantization) -> tuple[float, int]:
+    """What tensors with the same parameters have in common."""
+    return float(found.scale.reshape(-1)[0]), int(found.zero_point.reshape(-1)[0])
+
+
+def _post_training(traced: fx.GraphModule, samples: Tensor, config: QuantizationConfig) -> Network:
+    """The quantized network of a traced module; tensors have the names of its values, operators those of its layers."""
+    network = read_onnx(_export(traced, samples[:1]))
+    data = samples.detach().cpu().numpy().astype("float32")
+    return quantize_network(network, {network.inputs[0]: data}, config)
+
+
+def _export(traced: fx.GraphModule, example: Tensor) -> bytes:
+    """The float module as ONNX, without the outputs that were added to name its values."""
+    import onnx
+
+    inputs = [node.name for node in traced.graph.nodes if node.op == "placeholder"]
+    result: Any = next(node for node in reversed(traced.graph.nodes) if node.op == "output").args[0]
+    outputs = [node.name for node in (result if isinstance(result, tuple | list) else (result,))]
+    inner = [node.name for node in values(traced) if node.op != "placeholder" and node.name not in outputs]
+    file: Any = io.BytesIO()
+    named = with_values(plain(traced), inner).cpu()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(
+                named,
+                (example.detach().cpu(),),
+                file,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=inputs,
+                output_names=outputs + inner,
+            )
+        except Exception as error:
+            reason = str(error).strip().splitlines()
+            raise ModelError(f"module must be exportable to ONNX, got {reason[0] if reason else error!r}") from error
+    model = onnx.load_model_from_string(file.getvalue())
+    del model.graph.output[len(outputs) :]
+    targets = {node.name: str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
+    for node in model.graph.node:
+        node.name = targets.get(node.output[0], node.output[0])
+    return bytes(model.SerializeToString())
+
+
+def _insert_activations(
+    traced: fx.GraphModule, network: Network, config: TrainingConfig
+) -> dict[tuple[float, int], str]:
+    """Round every value that has parameters; tensors with the same parameters share one module."""
+    fixed = {name for op in network.operators if op.kind in FIXED for name in op.outputs}
+    paths = dict[tuple[float, int], str]()
+    for node in values(traced):
+        found = network.parameters.get(node.name)
+        if found is None:
+            continue
+        key = parameters_key(found)
+        if key not in paths:
+            paths[key] = f"quantize_{node.name}"
+            learned = config.estimator == "lsq" and node.name not in fixed
+            traced.add_submodule(paths[key], FakeQuantize(found.scale, key[1], -128, 127, learned=learned))
+        with traced.graph.inserting_after(node):
+            rounded = traced.graph.call_module(paths[key], (node,))
+        node.replace_all_uses_with(rounded, partial(operator.is_not, rounded))
+    traced.recompile()
+    return paths
+
+
+def _insert_weights(traced: fx.GraphModule, network: Network, config: TrainingConfig) -> dict[str, str]:
+    """Round the weights of every layer that has parameters in the network."""
+    producers = {name: op for op in network.operators for name in op.outputs}
+    layers = dict[str, str]()
+    for node in values(traced):
+        layer, op = layer_of(traced, node), producers.get(node.name)
+        if layer is None or op is None or len(op.inputs) < 2 or op.inputs[1] not in network.parameters:
+            continue
+        found = network.parameters[op.inputs[1]]
+        layer.weight_quantizer = FakeQuantize(
+            found.scale, 0, -_largest(config, op), _largest(config, op), output_axis(layer.layer),
+            learned=config.estimator == "lsq",
+        )  # fmt: skip
+        layer.follows_weights = config.estimator == "ste"
+        layers[op.name] = str(node.target)
+    return layers
+
+
+def _largest(config: TrainingConfig, op: Operator) -> int:
+    """The largest integer of a layer's weights."""
+    return int(2 ** (config.quantization.layer(op.name, op.kind).weight_bits - 1)) - 1
