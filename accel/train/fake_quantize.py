@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-
 class FakeQuantize(nn.Module):
     """Rounds a tensor to ``(q - zero_point) * scale`` with `q` an integer in ``[low, high]``.
 
@@ -67,7 +66,7 @@ class FakeQuantize(nn.Module):
         if self.axis is not None and scale.numel() > 1:
             scale = scale.reshape([-1 if axis == self.axis else 1 for axis in range(values.ndim)])
         steps = (values / scale + self.zero_point).clamp(self.low, self.high)
-        return (_rounded(steps) - self.zero_point) * scale
+        return (steps + (steps.round() - steps).detach() - self.zero_point) * scale
 
     def _gradient_scale(self, values: Tensor) -> float:
         samples = 1 if self.axis is not None else values.shape[0]
@@ -77,11 +76,6 @@ class FakeQuantize(nn.Module):
     def extra_repr(self) -> str:
         """What a printed module shows."""
         return f"[{self.low}, {self.high}], zero_point={self.zero_point}, scales={self.start.numel()}"
-
-
-def _rounded(steps: Tensor) -> Tensor:
-    """The nearest integers, ties to even; the gradient passes through."""
-    return steps + (steps.round() - steps).detach()
 
 
 def _scaled_gradient(value: Tensor, factor: float) -> Tensor:

@@ -115,7 +115,7 @@ def prepare(model: nn.Module, example: Tensor, config: TrainingConfig | None = N
     network = _post_training(traced, samples, config.quantization)
     activations = _insert_activations(traced, network, config)
     layers = _insert_weights(traced, network, config)
-    return PreparedModule(traced, network, config, activations, layers)
+    return PreparedModule(traced, network, config, activations, layers).train(model.training)
 
 
 def parameters_key(found: Quantization) -> tuple[float, int]:
