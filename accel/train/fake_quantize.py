@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+
 class FakeQuantize(nn.Module):
     """Rounds a tensor to ``(q - zero_point) * scale`` with `q` an integer in ``[low, high]``.
 
