@@ -34,7 +34,10 @@ def analyze(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say what quantizing each layer of a float ONNX MODEL costs, and what to do about it."""
+    """Say what quantizing each layer costs.
+
+    MODEL is a float ONNX file; suspicious layers come with the advice that fits.
+    """
     from accel.analysis import analyze as analyze_model
     from accel.analysis.page import check_library, to_html
     from accel.cli.arrays import read_arrays
@@ -95,7 +98,7 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Compare a MODEL as float, fake-quantized and simulated network.
+    """Compare float, fake-quantized and simulated network.
 
     The simulated values are those of the hardware, bit for bit. A float .onnx file is quantized with --calibration
     first; what is quantized already has no float row.

@@ -15,7 +15,9 @@ from accel.cli.options import FILE, FOLDER, JSON
 @click.option("-o", "--output", type=FOLDER, required=True, help="Folder of the run: checkpoints and results.")
 @JSON
 def train(recipe: Path, output: Path, as_json: bool) -> None:
-    """Train, quantize and validate: float training, PTQ, and QAT with distillation where PTQ loses too much.
+    """Train and quantize a network as a recipe says.
+
+    Float training, post-training quantization, and training with fake quantization where that loses too much.
 
     A run that was interrupted goes on where it was. Needs the extra `train`.
     """
