@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from accel.analysis.decibels import decibels
 from accel.quantized.network import Quantization
+from accel.quantizer.parameters import largest_weight
 
 BINS = 128
 """Of the histograms."""
-INTEGER_LIMITS = {"int4": 7, "int8": 127}
-"""Weights lie in [-limit, limit]."""
 SMALL = 0.1
 """A common claim is that 99 % of all weights lie within this; it is measured, not assumed."""
 
@@ -113,7 +112,8 @@ def weight_statistics(weight: NDArray[np.float32], found: Quantization) -> Weigh
     """Statistics of weights, of any shape, and their integers."""
     assert found.integers is not None
     real = weight.astype(np.float64)
-    limit = INTEGER_LIMITS.get(found.kind, 127)
+    bits = int(found.kind.removeprefix("int"))
+    limit = largest_weight(bits)
     scales = found.along_axis(found.scale.astype(np.float64), weight.ndim)
     sizes = np.abs(real)
     rows = np.abs(np.moveaxis(real, found.axis, 0).reshape(weight.shape[found.axis], -1)).max(axis=1)
@@ -128,7 +128,7 @@ def weight_statistics(weight: NDArray[np.float32], found: Quantization) -> Weigh
         percentile_99=float(np.percentile(sizes, 99)),
         low=float(found.scale.min()) * limit,
         high=float(found.scale.max()) * limit,
-        bits=4 if found.kind == "int4" else 8,
+        bits=bits,
         scales=found.scale.size,
         histogram=Histogram(-largest, largest, counts),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.quantized.network import Network, Operator, Quantization
+from accel.quantizer.parameters import largest_weight
 from accel.quantizer.reconstruct import LayerInputs, Stage, improve_layers, silent
 from accel.quantizer.rounding import Problem, Schedule, learn_rounding
 from accel.quantizer.rows import positions, rows_of, weight_matrices
@@ -64,7 +65,7 @@ def _rounded(network: Network, op: Operator, inputs: LayerInputs, schedule: Sche
     matrices = None if weight is None else weight_matrices(op, weight)
     if matrices is None or found.integers is None:
         return network
-    largest = int(np.abs(found.integers).max())
+    largest = largest_weight(int(found.kind.removeprefix("int")))
     scales = _per_row(found, matrices.weight.shape)
     real, quantized = _rows(network, op, inputs, matrices.weight.shape, schedule.seed)
     bias = network.value(op.input(2)) if op.input(2) else np.zeros(1, np.float32)

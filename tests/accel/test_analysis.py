@@ -145,6 +145,12 @@ def test_the_layer_with_an_outlier_is_named() -> None:
     assert any("prepare = equalize" in text for text in analysis.suspicious[0].advice)
 
 
+def test_a_sensitive_network_per_tensor_is_told_about_channels() -> None:
+    analysis = accel.analyze(spread_network(), samples_of(SHAPE, 4), per_channel=False)
+    found = {one.name: one.advice for one in analysis.suspicious}
+    assert "share a scale: per_channel, or prepare = equalize" in found["C1"][0]
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(InputError, match=r"^samples must be at least 1, got 0$"):
         accel.analyze(spread_network(), samples_of(SHAPE, 2), samples=0)

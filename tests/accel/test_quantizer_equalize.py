@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from support.networks.float_models import onnx_model, run_float
+from support.networks.float_models import onnx_model, run_float, sqnr
 from support.networks.float_networks import densenet, mobilenet_v2, model_of, resnet, samples_of, vgg
 from support.networks.spread import SHAPE, spread_network
 
+import accel
 from accel.frontends.onnx.reader import read_onnx
 from accel.frontends.onnx.write import to_onnx
 from accel.quantized.network import Network
@@ -98,3 +99,16 @@ def test_gemm_of_both_orders() -> None:
     first, second = weight_of(equalized, "C"), weight_of(equalized, "Y")
     np.testing.assert_allclose(np.abs(first).max(axis=0), np.abs(second).max(axis=0), rtol=1e-3)
     onnx.checker.check_model(to_onnx(equalized))
+
+
+def test_spread_weights_collapse_per_tensor_and_recover() -> None:
+    """One scale for weights that differ a hundredfold; a scale per channel and equalization give 20 dB back, each."""
+    model, samples, others = spread_network(), samples_of(SHAPE, 16), samples_of(SHAPE, 8, seed=9)
+
+    def measured(**settings: object) -> float:
+        return sqnr(model, accel.quantize(model, samples, **settings), others)
+
+    collapsed = measured(per_channel=False)
+    assert collapsed < 13
+    assert measured(per_channel=True) > collapsed + 20
+    assert measured(per_channel=False, prepare=("equalize",)) > collapsed + 20
