@@ -24,6 +24,7 @@ from accel.program.parts import HOST
 from accel.program.program import Program
 from accel.program.samples import Arrays, join_own, program_samples
 from accel.program.sections import MAGIC
+from accel.report.energy import LayerEnergy, layer_energies
 from accel.report.layers import LayerRow, Timeline, layer_rows
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class Estimate:
     def layers(self) -> list[LayerRow]:
         """Where the cycles go, and the traffic of each layer; a row for each layer."""
         return layer_rows(self.program, Timeline.of(self.timings))
+
+    @cached_property
+    def energies(self) -> list[LayerEnergy]:
+        """Energy of each layer (`accel.report.energy`, which also takes another table of energies)."""
+        return layer_energies(self.program)
 
     @property
     def stalls(self) -> dict[str, dict[str, int]]:

@@ -105,18 +105,32 @@ def run(
 @click.command()
 @with_model
 @MODEL_CONFIG
+@click.option("--energy", type=FILE, default=None, help="TOML file of picojoules in place of the built-in ones.")
 @WIDE
 @JSON
-def estimate(model: Path, shapes: Shapes, config: str | None, wide: bool, as_json: bool) -> None:
-    """Cycles, traffic and stalls of a MODEL without values: the same as `accel run` counts, for any input."""
+def estimate(model: Path, shapes: Shapes, config: str | None, energy: Path | None, wide: bool, as_json: bool) -> None:
+    """Cycles, traffic, stalls, energy of a MODEL without values: the same for any input, as `accel run` counts them."""
     from accel import api
+    from accel.report.energy import EnergyTable, area, layer_energies
 
+    table = EnergyTable() if energy is None else EnergyTable.load(energy)
     program = api.load_program(model, config, shapes=shapes)
     result = api.estimate(program)
+    energies, size = layer_energies(program, table), area(program.config)
     if as_json:
-        echo_json({"cycles": result.cycles, "layers": result.layers, "stalls": result.stalls})
+        facts = {"cycles": result.cycles, "layers": result.layers, "stalls": result.stalls}
+        echo_json({**facts, "energy_pj": energies, "energy_table_pj": table, "area": size})
         return
     print_layers(result.layers, f"{model.name} on {program.config.name}: {result.cycles:,} cycles", wide=wide)
+    parts = (sum(getattr(one, part) for one in energies) / 1e6 for part in ("arithmetic", "on_chip", "external"))
+    arithmetic, on_chip, external = (f"{part:,.1f}" for part in parts)
+    total = sum(one.total for one in energies) / 1e6
+    energy_line = f"energy: {total:,.1f} uJ: arithmetic {arithmetic}, on-chip memories {on_chip}, external {external}"
+    area_line = (
+        f"area: {size.multipliers:,} multipliers of 8 x 8 bits, {size.requantizers:,} of 32 x 32, "
+        f"{size.sram_bits:,} bits of memory"
+    )
+    echo_lines([energy_line, area_line])
 
 
 @click.command()
