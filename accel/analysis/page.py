@@ -58,7 +58,7 @@ def to_html(analysis: Analysis, stage: Stage = silent) -> str:
             f"<style>{STYLE}</style></head><body><h1>{title}</h1>",
             f"<p>Signal to quantization noise at the outputs, on {analysis.samples} samples. {claim}</p>",
             _advice(analysis),
-            _svg(_overview(analysis.layers)),
+            to_svg(_overview(analysis.layers)),
             _table(analysis.layers),
             "<h2>Histograms and ranges</h2>",
             '<p class="note">Counts are logarithmic. The green band is the range that the integers hold. '
@@ -107,7 +107,7 @@ def _table(layers: Sequence[LayerAnalysis]) -> str:
 
 def _section(layer: LayerAnalysis) -> str:
     """Histograms of one layer."""
-    figure = _figure(10, 2.0)
+    figure = new_figure(10, 2.0)
     figure.subplots_adjust(left=0.05, right=0.98, top=0.88, bottom=0.12, wspace=0.12)
     places = figure.subplots(1, 2)
     if layer.weights is not None:
@@ -123,7 +123,7 @@ def _section(layer: LayerAnalysis) -> str:
         _histogram(places[1], text, a.histogram, (a.low, a.high))
     else:
         places[1].axis("off")
-    return f"<h3>{escape(layer.name)} <span class='note'>{escape(layer.kind)}</span></h3>{_svg(figure)}"
+    return f"<h3>{escape(layer.name)} <span class='note'>{escape(layer.kind)}</span></h3>{to_svg(figure)}"
 
 
 def _histogram(axes: Axes, title: str, histogram: Histogram, limits: tuple[float, float]) -> None:
@@ -143,7 +143,7 @@ def _histogram(axes: Axes, title: str, histogram: Histogram, limits: tuple[float
 def _overview(layers: Sequence[LayerAnalysis]) -> Figure:
     """The noise of every layer alone."""
     height = 1.2 + 0.18 * len(layers)
-    figure = _figure(10, height)
+    figure = new_figure(10, height)
     figure.subplots_adjust(left=0.3, right=0.98, top=1 - 0.1 / height, bottom=0.6 / height)
     axes = figure.subplots()
     names = [one.name if len(one.name) <= 40 else f"...{one.name[-37:]}" for one in layers]
@@ -154,13 +154,13 @@ def _overview(layers: Sequence[LayerAnalysis]) -> Figure:
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
 
 
-def _svg(figure: Any) -> str:
+def to_svg(figure: Any) -> str:
     """A figure as SVG, the same bytes each time."""
     import matplotlib
 

@@ -66,15 +66,15 @@ def sensitivities(
         only = {name: network.parameters[name] for name in layer.tensors}
         rest = {name: value for name, value in network.parameters.items() if name not in layer.tensors}
         pair = (
-            _rest(replace(network, parameters=only), layer.place, real.states),
-            _rest(replace(network, parameters=rest), layer.place, quantized.states),
+            outputs_from(replace(network, parameters=only), layer.place, real.states),
+            outputs_from(replace(network, parameters=rest), layer.place, quantized.states),
         )
         found.append(Sensitivity(*(sqnr(expected, values) for values in pair)))
         advance()
     return found
 
 
-def _rest(network: Network, place: int, states: Sequence[Values]) -> list[Values]:
+def outputs_from(network: Network, place: int, states: Sequence[Values]) -> list[Values]:
     """The outputs of a network whose operators before `place` have run."""
     rest = part(network, network.operators[place:], network.outputs)
     run: Callable[[Values], Values] = Runner(rest) if rest.outputs else lambda state: {}

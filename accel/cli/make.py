@@ -9,6 +9,7 @@ import click
 
 from accel.cli.console import echo_json, echo_lines
 from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL_CONFIG, SettingsCommand, in_folder, output, with_model
+from accel.errors import InputError
 
 if TYPE_CHECKING:
     from accel.frontends.onnx.file import Shapes
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--labels", type=FILE, help=".npy of the class of each sample, for --max-drop.")
 @click.option("--data", type=FILE, help="Samples that --labels belong to; those of --calibration by default.")
+@click.option("--weight-budget", type=int, help="Bytes of all weights: layers get 4 bits where that costs least.")
+@click.option("--average-bits", type=float, help="The same as bits of a weight on average, 4 to 8.")
+@click.option(
+    "--curve", type=FILE, callback=in_folder, help="Also draw the trade-off of --weight-budget or --average-bits (SVG)."
+)
 @click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
 @JSON
 def quantize(
@@ -33,6 +39,9 @@ def quantize(
     max_drop: float | None,
     labels: Path | None,
     data: Path | None,
+    weight_budget: int | None,
+    average_bits: float | None,
+    curve: Path | None,
     settings_file: Path | None,
     shapes: Shapes,
     as_json: bool,
@@ -41,12 +50,21 @@ def quantize(
     """Quantize a float ONNX MODEL to an integer graph."""
     from accel.cli.arrays import read_arrays
     from accel.cli.control import controlled
+    from accel.cli.mixed import mixed
     from accel.cli.settings import merged
     from accel.network.graph_file import save_graph
     from accel.quantizer import quantize as quantize_model
 
     settings = merged(settings_file, options)
-    if max_drop is not None:
+    limits = {"weight_budget": weight_budget, "average_bits": average_bits}
+    budgeted = any(limit is not None for limit in limits.values())
+    if budgeted and max_drop is not None:
+        raise InputError("--max-drop must not be given with --weight-budget or --average-bits")
+    if curve and not budgeted:
+        raise InputError("--curve must be given with --weight-budget or --average-bits")
+    if budgeted:
+        graph = mixed(model, calibration, curve, quiet=as_json, shapes=shapes, **limits, **settings).graph
+    elif max_drop is not None:
         graph = controlled(model, calibration, labels, data, max_drop, quiet=as_json, shapes=shapes, **settings).graph
     else:
         graph = quantize_model(model, read_arrays(calibration), shapes=shapes, **settings)

@@ -23,7 +23,7 @@ from accel.frontends import load_model
 from accel.machine.config import ArchConfig, preset
 from accel.network import reference
 from accel.network.graph import Graph, Tensor
-from accel.network.nodes import Conv2d
+from accel.network.nodes import Conv2d, Weighted
 
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
@@ -86,6 +86,36 @@ def test_networks_that_others_trained(model: str, config: ArchConfig, shared_mod
     for name, output in found.outputs.items():
         np.testing.assert_array_equal(output, truth[name])
     print(f"{model} on {config.name}: {found.cycles} cycles, equal")
+
+
+@pytest.mark.parametrize("model", ["mlperf_tiny/resnet8_int8.tflite", "onnx/dscnn_kws_float.onnx"])
+def test_networks_with_int4_weights(model: str, shared_models: Path) -> None:
+    """ResNet8 with the upper halves of its weights, the keyword network quantized to 4 bits: half the bytes."""
+    if model.endswith(".onnx"):
+        with np.load(shared_models / "samples" / "kws_1000.npz") as archive:
+            (given,) = load_model(shared_models / "mlperf_tiny" / "dscnn_kws_int8.tflite").input_tensors
+            samples = ((archive["x"][:16].astype(np.float32) - given.zero_point) * given.scale).astype(np.float32)
+        wide, narrow = (accel.quantize(shared_models / model, samples, weight_bits=bits) for bits in (8, 4))
+    else:
+        wide = load_model(shared_models / model)
+        narrow = with_int4(wide, np.random.default_rng(0), share=1.0)
+    nodes = [node for node in narrow.nodes if isinstance(node, Weighted)]
+    assert {node.weight_bits for node in nodes} == {4}
+    programs = [accel.compile(graph, "edge") for graph in (wide, narrow)]
+    inputs = random_inputs(programs[1], 0)
+    found, before = verify(programs[1], inputs), accel.run(programs[0], random_inputs(programs[0], 0))
+    truth = reference.run(narrow, inputs)
+    for name, output in found.outputs.items():
+        np.testing.assert_array_equal(output, truth[name])
+    saved = len(programs[0].constants) - len(programs[1].constants)
+    halves = sum(node.weight_bytes for node in nodes if not is_depthwise(node))
+    print(f"{model}: {found.cycles} cycles ({before.cycles} with int8), {saved} bytes less of {2 * halves}")
+    assert found.cycles < before.cycles
+    assert abs(saved - halves) <= 64 * len(nodes)
+
+
+def is_depthwise(node: Weighted) -> bool:
+    return isinstance(node, Conv2d) and node.groups == len(node.weight) > 1
 
 
 def random_network(rng: np.random.Generator, mode: str, kind: str) -> Graph:
