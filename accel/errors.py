@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+LONGEST_MESSAGE = 400
+
+
+def brief(error: object) -> str:
+    """A message without its middle if a damaged file makes it too long for a sentence."""
+    text, half = str(error), LONGEST_MESSAGE // 2
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
+
 
 class AccelError(Exception):
     """Base of all errors that a user's input can cause; the command line prints it and exits with code 2."""

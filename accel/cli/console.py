@@ -78,12 +78,10 @@ def print_table(table: Table, *, wide: bool) -> None:
 
 
 def echo_lines(lines: Iterable[str], indent: int = 2) -> None:
-    """Lines, broken between words where the terminal ends and continued after `indent` spaces."""
+    """Lines, broken where the terminal ends, between words if it holds them, and continued after `indent` spaces."""
     width = shutil.get_terminal_size().columns
     for line in lines:
-        for part in textwrap.wrap(
-            line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-        ) or [""]:
+        for part in textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False) or [""]:
             click.echo(part)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from accel.errors import ModelError
+from accel.errors import ModelError, brief
 
 ModelSource: TypeAlias = str | os.PathLike[str] | bytes
 """A model's file, or its content."""
@@ -30,4 +30,4 @@ def naming(source: ModelSource) -> Iterator[None]:
     except ModelError as error:
         if isinstance(source, bytes):
             raise
-        raise ModelError(f"{os.fspath(source)}: {error}") from error
+        raise ModelError(f"{os.fspath(source)}: {brief(error)}") from error

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import GraphError
+from accel.errors import GraphError, brief
 from accel.files import write_atomic
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import NODE_TYPES, Graph, Node, State, Tensor
@@ -57,7 +57,7 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
     try:
         return parse_graph(data)
     except GraphError as error:
-        raise GraphError(f"{os.fspath(path)}: {error}") from error
+        raise GraphError(f"{os.fspath(path)}: {brief(error)}") from error
 
 
 def is_graph(data: bytes) -> bool:
@@ -126,7 +126,7 @@ def parse_graph(data: bytes) -> Graph:
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise GraphError(f"graph file must be an undamaged zip archive: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, SyntaxError) as error:
-        raise GraphError(f"graph description is malformed: {type(error).__name__}: {error}") from error
+        raise GraphError(f"graph description is malformed: {type(error).__name__}: {brief(error)}") from error
     if members:
         raise GraphError(f"every member must belong to a node, got {sorted(members)!r}")
     return graph

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,24 +34,40 @@ class Network(Protocol):
         ...
 
 
+@overload
+def quantize_input(
+    network: Network, x: Mapping[str, NDArray[Any]], name: None = None, *, layout: str | None = None
+) -> dict[str, NDArray[Any]]: ...
+
+
+@overload
 def quantize_input(
     network: Network, x: NDArray[Any], name: str | None = None, *, layout: str | None = None
-) -> NDArray[Any]:
+) -> NDArray[Any]: ...
+
+
+def quantize_input(
+    network: Network,
+    x: NDArray[Any] | Mapping[str, NDArray[Any]],
+    name: str | None = None,
+    *,
+    layout: str | None = None,
+) -> NDArray[Any] | dict[str, NDArray[Any]]:
     """Quantize one real sample for an input of a graph or program.
 
     Parameters
     ----------
     network : Graph or Program
-    x : ndarray of real numbers
+    x : ndarray of real numbers, or mapping of input name to ndarray
         Of shape (1, channels, height, width), (1, height, width, channels) or (1, features).
     name : str, optional
-        The input; not needed if there is one.
+        The input of one array; not needed if there is one.
     layout : {"NCHW", "NHWC"}, optional
         Order of an image's axes; by default the one that fits the shape.
 
     Returns
     -------
-    ndarray of int8
+    ndarray of int8, or dict of them
         In the shape of the network's input; of the input's own type if that is not int8, for the host quantizes it.
 
     Raises
@@ -62,6 +79,8 @@ def quantize_input(
     -----
     See `quantize_real`; ties as in the network's mode.
     """
+    if isinstance(x, Mapping):
+        return {key: quantize_input(network, array, key, layout=layout) for key, array in x.items()}
     tensor = _tensor(network.input_tensors, name)
     real = np.asarray(x, dtype=np.float32)
     found = find_layout(tensor, real.shape, layout)
@@ -73,18 +92,34 @@ def quantize_input(
     return quantize_real(found.to_graph(real, tensor.shape), tensor, network.mode)
 
 
+@overload
+def dequantize_output(
+    network: Network, q: Mapping[str, NDArray[Any]], name: None = None, *, layout: str | None = None
+) -> dict[str, NDArray[Any]]: ...
+
+
+@overload
 def dequantize_output(
     network: Network, q: NDArray[Any], name: str | None = None, *, layout: str | None = None
-) -> NDArray[Any]:
-    """The real values of one sample of an output of a graph or program.
+) -> NDArray[Any]: ...
+
+
+def dequantize_output(
+    network: Network,
+    q: NDArray[Any] | Mapping[str, NDArray[Any]],
+    name: str | None = None,
+    *,
+    layout: str | None = None,
+) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    """The real values of an output of a graph or program, or of all outputs of a run.
 
     Parameters
     ----------
     network : Graph or Program
-    q : ndarray of int8
-        In the shape of the network's output.
+    q : ndarray of int8, or mapping of output name to ndarray
+        In the shape of the network's output; of several samples, one after the other along the first axis.
     name : str, optional
-        The output; not needed if there is one.
+        The output of one array; not needed if there is one.
     layout : {"NCHW", "NHWC"}, optional
         Order of an image's axes in the result; by default the graph's, NHWC.
 
@@ -93,10 +128,16 @@ def dequantize_output(
     InputError
         `q` does not have the output's shape, or the network has several outputs and `name` is none of them.
     """
+    if isinstance(q, Mapping):
+        return {key: dequantize_output(network, array, key, layout=layout) for key, array in q.items()}
     tensor = _tensor(network.output_tensors, name)
-    if np.shape(q) != tensor.shape:
+    target = layouts(tensor, layout)[0]
+    if np.shape(q) == tensor.shape:
+        return target.from_graph(dequantize(q, tensor))
+    if tensor.dtype != "int8" or np.shape(q)[1:] != tensor.shape[1:] or not len(q):
         raise InputError(f"output {tensor.name!r} must have shape {tensor.shape}, got {np.shape(q)}")
-    return layouts(tensor, layout)[0].from_graph(dequantize(q, tensor))
+    real = np.stack([target.from_graph(dequantize(sample, tensor)) for sample in q])
+    return real.reshape(len(q), *target.samples_shape)
 
 
 def quantize_real(x: NDArray[Any], tensor: Tensor, mode: RequantMode) -> NDArray[np.int8]:

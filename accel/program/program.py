@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import AccelError, InputError, ProgramError
+from accel.errors import AccelError, InputError, ProgramError, brief
 from accel.files import write_atomic
 from accel.machine import isa, layout
 from accel.machine.config import ArchConfig
@@ -234,9 +234,11 @@ class Program:
             if (program._header(), program._host_section()) != (sections[0], sections[3]):
                 raise ProgramError("header and host graph must be written as `Program.save` writes them")
         except AccelError as error:
-            raise ProgramError(f"{where}: {error}") from None
+            raise ProgramError(f"{where}: {brief(error)}") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise ProgramError(f"{where}: the header must be a program's, got {type(error).__name__} {error}") from None
+            raise ProgramError(
+                f"{where}: the header must be a program's, got {type(error).__name__} {brief(error)}"
+            ) from None
         return program
 
     @classmethod

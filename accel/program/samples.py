@@ -114,7 +114,7 @@ def _zipped(batches: Mapping[str, Sequence[NDArray[Any]]]) -> list[Sample]:
     """Batches of one length as samples."""
     counts = {name: len(batch) for name, batch in batches.items()}
     if len(set(counts.values())) > 1:
-        got = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
+        got = " and ".join(f"{count} of {name!r}" for name, count in counts.items())
         raise InputError(f"inputs must hold one number of samples along their first axis, got {got}")
     if 0 in counts.values():
         raise InputError("inputs must hold at least one sample along their first axis, got none")

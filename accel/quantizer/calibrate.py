@@ -83,7 +83,8 @@ def checked_arrays(
         if not np.all(np.isfinite(array)):
             raise InputError(f"calibration of {name!r} must be finite")
     if len({len(array) for array in feeds.values()}) != 1:
-        raise InputError("calibration must have equally many samples of every input")
+        got = ", ".join(f"{len(array)} of {name!r}" for name, array in feeds.items())
+        raise InputError(f"calibration must have equally many samples of every input, got {got}")
     return feeds
 
 

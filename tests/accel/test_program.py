@@ -23,6 +23,7 @@ from accel.network import reference
 from accel.network.nodes import AveragePool2d
 from accel.network.real import quantize_real
 from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, TensorSlot
+from accel.program.samples import split_samples
 from accel.program.sections import PREFIX, join_sections
 
 LARGEST_RUN_BYTES = 1 << 22
@@ -233,6 +234,12 @@ def test_other_sections_are_checked() -> None:
     )
 
 
+def test_long_values_of_a_damaged_header_are_not_echoed_whole() -> None:
+    message = refusal(with_header(set_key("mode", to="long " * 10_000)))
+    assert message.startswith("x: ")
+    assert len(message) < 500
+
+
 def test_huge_memories_are_refused_before_they_are_made() -> None:
     program = replace(original(), memory_bytes=MEMORY_LIMIT_BYTES)
     assert Program.from_bytes(program.to_bytes()).memory_bytes == MEMORY_LIMIT_BYTES
@@ -280,6 +287,12 @@ def test_wrong_names_are_refused() -> None:
                       memory_bytes=plain().memory_bytes + 64)  # fmt: skip
     with pytest.raises(InputError, match=r"^the program has several inputs: give a mapping with the names t0, u$"):
         several.memory_image(good)
+    with pytest.raises(InputError, match=r"^inputs must hold one number of samples .*, got 2 of 't0' and 3 of 'u'$"):
+        split_samples(several, {"t0": np.repeat(good, 2, axis=0), "u": np.zeros((3, 1), np.int8)})
+    with pytest.raises(
+        InputError, match=r"^the model has several inputs: give them by the names t0, u, got one array$"
+    ):
+        split_samples(several, good)
 
 
 def test_parts_are_checked_when_made() -> None:

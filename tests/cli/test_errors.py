@@ -75,6 +75,22 @@ def test_wrong_inputs_are_one_sentence(files: Path) -> None:
         )
 
 
+def test_results_go_to_npy_and_npz_only(files: Path) -> None:
+    assert error("run", "a.program", "--input", "x.npy", "-o", "y.txt") == (
+        "Error: y.txt: must end in .npy, or in .npz for several arrays by name"
+    )
+    assert not Path("y.txt").exists()
+
+
+def test_one_array_of_any_name_is_enough_for_one_input(files: Path) -> None:
+    np.savez("x.npz", anything=np.load("x.npy"))
+    for name in ("npy", "npz"):
+        assert invoke("run", "a.program", "--input", f"x.{name}", "-o", f"{name}.npy").exit_code == 0
+    assert Path("npy.npy").read_bytes() == Path("npz.npy").read_bytes()
+    np.savez("c.npz", anything=demo.load().calibration[:4])
+    assert invoke("quantize", str(demo.load().model_path), "--calibration", "c.npz", "-o", "g.graph").exit_code == 0
+
+
 def test_wrong_options_are_one_sentence(files: Path) -> None:
     assert error(*RUN, "x.npy", "--engine", "slow") == "Error: engine must be one of fast, stepped, got 'slow'"
     assert error("verify", "a.program", "--simulator", "modelsim") == (

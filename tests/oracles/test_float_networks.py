@@ -73,7 +73,7 @@ def test_quantized_network_is_written_and_read_back(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_beside_the_quantizer_of_onnxruntime(kind: str, tmp_path: Path) -> None:
     """Calibrated on the same 16 samples, measured on 256 others."""
-    quantization = pytest.importorskip("onnxruntime.quantization")
+    quantization = pytest.importorskip("onnxruntime.quantization", reason="needs the tools of onnxruntime")
     shape, rank, _ = NETWORKS[KINDS[kind]]
     model, samples = model_of(KINDS[kind], shape, rank), samples_of(shape, 16)
 

@@ -209,7 +209,7 @@ def quantized_sums(model: onnx.ModelProto, sums: NDArray[np.int32]) -> NDArray[n
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_network_quantized_by_onnxruntime(form: str, activation: str, per_channel: bool, tmp_path: Path) -> None:
     """A small residual network that ONNX Runtime's own tool has quantized."""
-    quantization = pytest.importorskip("onnxruntime.quantization")
+    quantization = pytest.importorskip("onnxruntime.quantization", reason="needs the tools of onnxruntime")
     rng = np.random.default_rng(5)
     source, target = tmp_path / "float.onnx", tmp_path / "quantized.onnx"
     source.write_bytes(onnx_models.float_network(rng))
