@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from accel.coverify import Verification, VerificationError, verify
     from accel.errors import AccelError
     from accel.evaluation import Evaluation, evaluate
+    from accel.exports import export
     from accel.frontends import load_model
     from accel.machine.config import ArchConfig, load_config, preset
     from accel.network.graph import Graph
@@ -40,6 +41,7 @@ _EXPORTS = {
     "dequantize_output": "accel.network.real",
     "evaluate": "accel.evaluation",
     "estimate": "accel.api",
+    "export": "accel.exports",
     "load": "accel.api",
     "load_config": "accel.machine.config",
     "load_graph": "accel.network.graph_file",
@@ -70,6 +72,7 @@ __all__ = [
     "dequantize_output",
     "estimate",
     "evaluate",
+    "export",
     "load",
     "load_config",
     "load_graph",

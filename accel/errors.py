@@ -35,6 +35,10 @@ class ModelError(AccelError):
     """A model file cannot be read or uses something that is not supported."""
 
 
+class ExportError(AccelError):
+    """A graph holds something that the format of an export cannot express, or a rule of that format is broken."""
+
+
 class CompileError(AccelError):
     """A graph cannot be mapped onto the configured machine."""
 

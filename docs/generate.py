@@ -10,10 +10,16 @@ import runpy
 from collections.abc import Callable
 from pathlib import Path
 
+from accel.exports.c.nodes import WRITERS as C_WRITERS
+from accel.exports.onnx.nodes import RAISERS
+from accel.exports.qoperator import INTEGER
+from accel.exports.tensorrt import RULES
+from accel.exports.tflite.nodes import WRITERS as TFLITE_WRITERS
 from accel.files import write_atomic
 from accel.frontends.onnx.quantization import STRIPPED
 from accel.machine import isa, registers
 from accel.machine.config import PRESETS, ArchConfig
+from accel.network.nodes import NODE_TYPES
 from accel.quantized.operators import OPERATORS
 from accel.quantizer.decompose import DECOMPOSED
 
@@ -107,11 +113,41 @@ def operators_page() -> str:
     return "\n".join(lines)
 
 
+def formats_page() -> str:
+    """The formats of exports, and what each expresses of every node."""
+    tables: dict[str, dict[str, str]] = {
+        "qdq, qoperator, tensorrt": {kind.__name__: row.notes for kind, row in RAISERS.items()},
+        "tflite": {kind.__name__: row.notes for kind, row in TFLITE_WRITERS.items()},
+        "c": {kind.__name__: row.notes for kind, row in C_WRITERS.items()},
+        "npz": dict.fromkeys(NODE_TYPES, "yes"),
+    }
+    lines = [
+        "# Formats of exports\n",
+        NOTE,
+        "What each format expresses of the nodes of a graph; [exporting.md](exporting.md) says who runs the files.\n",
+        f"| node | {' | '.join(tables)} |",
+        "|---|" + "---|" * len(tables),
+    ]
+    for kind in sorted(NODE_TYPES):
+        lines.append(f"| {kind} | {' | '.join(table.get(kind, '-') for table in tables.values())} |")
+    lines += [
+        "\n`qoperator` has integer operators for " + ", ".join(sorted(INTEGER)) + ";",
+        "others stand between DequantizeLinear and QuantizeLinear.\n",
+        "## Rules of TensorRT\n",
+        "`accel.exports.tensorrt.validate` checks them; a message begins with the rule's name.\n",
+        "| rule | asks |",
+        "|---|---|",
+        *(f"| {name} | {rule.asks} |" for name, rule in RULES.items()),
+    ]
+    return "\n".join([*lines, ""])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "isa.md": isa_page,
     "registers.md": registers_page,
     "presets.md": presets_page,
     "operators.md": operators_page,
+    "formats.md": formats_page,
     **DRAWINGS,
 }
 """Files in docs/ and the functions that make them."""

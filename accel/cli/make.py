@@ -1,4 +1,4 @@
-"""Commands that make files: quantize, compile, verilog, config."""
+"""Commands that make files: quantize, compile, export, verilog, config."""
 
 from __future__ import annotations
 
@@ -119,6 +119,39 @@ def compile_command(
     echo_lines([text, *([str(host), *operator_lines(host.operators)] if host.operators else [])])
 
 
+class FormatOption(click.Option):
+    """An option whose help lists the formats, which are imported only when the help is printed."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option and its help text."""
+        from accel.exports import FORMATS
+
+        self.help = f"One of {', '.join(FORMATS)}."
+        return super().get_help_record(ctx)
+
+
+@click.command()
+@with_model
+@click.option("--format", "format_name", cls=FormatOption, required=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, callback=in_folder,
+    help="File to write; a folder for the format c.",
+)  # fmt: skip
+@JSON
+def export(model: Path, shapes: Shapes, format_name: str, output: Path, as_json: bool) -> None:
+    """Write a quantized MODEL for other programs.
+
+    MODEL is a graph, a .tflite file or a quantized .onnx file.
+    """
+    from accel.exports import export as export_model
+
+    result = export_model(model, output, format=format_name, shapes=shapes)
+    if as_json:
+        echo_json({"files": [str(path) for path in result.files], "notes": result.notes})
+        return
+    echo_lines([*map(str, result.files), *(f"note: {note}" for note in result.notes)])
+
+
 @click.command()
 @CONFIG
 @click.option("-o", "--output", type=FOLDER, required=True, help="Folder to write to; made if it does not exist.")
@@ -145,4 +178,4 @@ def config(config: str) -> None:
     click.echo(f"# fingerprint {machine.fingerprint()}")
 
 
-COMMANDS = (quantize, compile_command, verilog, config)
+COMMANDS = (quantize, compile_command, export, verilog, config)

@@ -88,11 +88,27 @@ def log_softmax(
     rescaled = _Rescaled.of(x, scale, mode)
     total = _sum(rescaled.near, exp_negative(rescaled.difference, INPUT_INTEGER_BITS))
     log_total = logarithm(total, SUM_INTEGER_BITS, INPUT_INTEGER_BITS)
-    q, e = quantize_multiplier(2.0**31 / (rescaled.multiplier * 2.0**rescaled.shift))
-    least = np.maximum(-rescaled.radius - 1, requantize(log_total + INT32_MIN, q, e, mode))
+    fixed = rescaled.fixed
+    q, e = quantize_multiplier(2.0**31 / (fixed.multiplier * 2.0**fixed.shift))
+    least = np.maximum(-fixed.radius - 1, requantize(log_total + INT32_MIN, q, e, mode))
     far = x.astype(np.int64) - x.max(axis=-1, keepdims=True) <= least
     result = divide_by_power(rescaled.difference - log_total, 31 - INPUT_INTEGER_BITS - LOG_INTEGER_BITS) + 127
     return np.asarray(np.where(far, -128, saturate(result, -128, 127)), dtype=np.int8)
+
+
+class Rescaling(NamedTuple):
+    """How differences to the maximum are brought to Q5, and up to which difference they can be held."""
+
+    multiplier: int
+    shift: int
+    radius: int
+
+
+def rescaling(scale: float) -> Rescaling:
+    """That of integers of a scale."""
+    q, e = quantize_multiplier(min(scale * 2 ** (31 - INPUT_INTEGER_BITS), float(INT32_MAX)))
+    radius = ((1 << INPUT_INTEGER_BITS) - 1) * 2 ** (31 - INPUT_INTEGER_BITS) // 2 ** max(e, 0)
+    return Rescaling(q, e, radius)
 
 
 class _Rescaled(NamedTuple):
@@ -100,17 +116,15 @@ class _Rescaled(NamedTuple):
 
     difference: Fixed
     near: NDArray[np.bool_]
-    radius: int
-    multiplier: int
-    shift: int
+    fixed: Rescaling
 
     @classmethod
     def of(cls, x: NDArray[np.int8], scale: float, mode: RequantMode) -> _Rescaled:
-        q, e = quantize_multiplier(min(scale * 2 ** (31 - INPUT_INTEGER_BITS), float(INT32_MAX)))
+        fixed = rescaling(scale)
         difference = x.astype(np.int64) - x.max(axis=-1, keepdims=True)
-        radius = ((1 << INPUT_INTEGER_BITS) - 1) * 2 ** (31 - INPUT_INTEGER_BITS) // 2 ** max(e, 0)
-        near = difference >= -radius
-        return cls(requantize(np.where(near, difference, 0), q, e, mode), near, radius, q, e)
+        near = difference >= -fixed.radius
+        scaled = requantize(np.where(near, difference, 0), fixed.multiplier, fixed.shift, mode)
+        return cls(scaled, near, fixed)
 
 
 def _sum(near: NDArray[np.bool_], exponentials: Fixed) -> Fixed:

@@ -25,8 +25,8 @@ def test_public_names() -> None:
     assert accel.__all__ == [
         "AccelError", "Analysis", "ArchConfig", "Estimate", "Evaluation", "Graph", "Program", "RunResult",
         "Verification", "VerificationError", "analyze", "compile", "dequantize_output", "estimate", "evaluate",
-        "load", "load_config", "load_graph", "load_model", "load_program", "preset", "quantize", "quantize_input",
-        "run", "save_graph", "verify", "verilog",
+        "export", "load", "load_config", "load_graph", "load_model", "load_program", "preset", "quantize",
+        "quantize_input", "run", "save_graph", "verify", "verilog",
     ]  # fmt: skip
     assert sorted(accel._EXPORTS) == accel.__all__
     assert set(accel.__all__) <= set(dir(accel))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +134,14 @@ def _kind(network: Network, name: str) -> int:
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) if known else TensorProto.FLOAT)
 
 
+def suffixed(name: str, what: str, taken: Collection[str]) -> str:
+    """``name_what``, with underscores behind it if that is taken: always the same name for the same network."""
+    made = f"{name}_{what}"
+    while made in taken:
+        made += "_"
+    return made
+
+
 class _Writer:
     """Collects nodes and constants."""
 
@@ -164,9 +172,13 @@ class _Writer:
         for name in op.outputs:
             self.activation(name)
 
+    def _named(self, name: str, what: str) -> str:
+        """A name for what belongs to a tensor, which no tensor of the network has."""
+        return suffixed(name, what, self.network.tensors)
+
     def _raw(self, name: str) -> str:
         """The name of a result before it is quantized: its own, unless an output of the model has that."""
-        return f"{name}_real" if name in self.network.parameters and self._is_output(name) else name
+        return self._named(name, "real") if name in self.network.parameters and self._is_output(name) else name
 
     def _is_output(self, name: str) -> bool:
         return name in self.network.outputs and name not in self.network.inputs
@@ -176,9 +188,10 @@ class _Writer:
         found = self.network.parameters.get(name)
         if found is None:
             return
-        source, target = self._raw(name), name if self._is_output(name) else f"{name}_dequantized"
-        self._node("QuantizeLinear", [source, *self._parameters(name, found)], f"{name}_quantized")
-        self._node("DequantizeLinear", [f"{name}_quantized", *self._parameters(name, found)], target)
+        source, target = self._raw(name), name if self._is_output(name) else self._named(name, "dequantized")
+        integers = self._named(name, "quantized")
+        self._node("QuantizeLinear", [source, *self._parameters(name, found)], integers)
+        self._node("DequantizeLinear", [integers, *self._parameters(name, found)], target)
         if target != name:
             self.names[name] = target
 
@@ -190,14 +203,15 @@ class _Writer:
         """A constant as integers and their DequantizeLinear."""
         if found.integers is None:
             raise ModelError(f"constant {name!r} must have integers")
-        self._add(f"{name}_integers", found.integers.astype(_numpy_type(found.kind)))
+        integers = self._named(name, "integers")
+        self._add(integers, found.integers.astype(_numpy_type(found.kind)))
         axis = {"axis": found.axis} if found.scale.size > 1 else {}
-        self._node("DequantizeLinear", [f"{name}_integers", *self._parameters(name, found)], name, **axis)
+        self._node("DequantizeLinear", [integers, *self._parameters(name, found)], name, **axis)
         self.written.add(name)
 
     def _parameters(self, name: str, found: Quantization) -> list[str]:
         """Names of the scale and zero point."""
-        names = [f"{name}_scale", f"{name}_zero_point"]
+        names = [self._named(name, "scale"), self._named(name, "zero_point")]
         several = found.scale.size > 1
         points = np.broadcast_to(found.zero_point, found.scale.shape).astype(_numpy_type(found.kind))
         self._add(names[0], found.scale if several else found.scale.reshape(()))

@@ -21,6 +21,18 @@ ACTIVATIONS = {0: (-np.inf, np.inf), 1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 
 """Real bounds of NONE, RELU, RELU_N1_TO_1 and RELU6, by their codes in the file."""
 
 
+def same_edges(
+    kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], sizes: Shape
+) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right of SAME padding for an image of `sizes`, where the lesser half comes first."""
+    totals = [
+        max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)
+    ]
+    before = [total // 2 for total in totals]
+    return before[0], before[1], totals[0] - before[0], totals[1] - before[1]
+
+
 @dataclass(frozen=True, eq=False)
 class Operation:
     """An operator with access to its tensors.
@@ -131,17 +143,10 @@ class Operation:
     def same_padding(
         self, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int], sizes: Shape, code: int
     ) -> tuple[int, int, int, int]:
-        """Top, left, bottom, right for SAME (0), where the lesser half comes first, or VALID (1)."""
+        """Top, left, bottom, right for SAME (0) or VALID (1)."""
         if code not in (0, 1) or min(stride) < 1:
             raise self.error(f"padding must be 0 or 1 and strides positive, got {code} and {stride!r}")
-        if code == 1:
-            return 0, 0, 0, 0
-        totals = [
-            max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
-            for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)
-        ]
-        before = [total // 2 for total in totals]
-        return before[0], before[1], totals[0] - before[0], totals[1] - before[1]
+        return same_edges(kernel, stride, dilation, sizes) if code == 0 else (0, 0, 0, 0)
 
     def image(self, position: int = 0) -> str:
         """An activation that must have four axes."""

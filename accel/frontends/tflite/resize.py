@@ -26,12 +26,12 @@ def resize_nearest_neighbor(op: Operation) -> None:
     aligned, half = op.options.AlignCorners(), op.options.HalfPixelCenters()
     sources = op.builder.shape(op.image())[1:3]
     rows, columns = (
-        _nearest(source, target, aligned, half) for source, target in zip(sources, _target_size(op), strict=True)
+        nearest(source, target, aligned, half) for source, target in zip(sources, _target_size(op), strict=True)
     )
     op.emit(ResizeNearest, op.as_result(op.image()), rows=rows, columns=columns)
 
 
-def _nearest(source: int, target: int, aligned: bool, half: bool) -> tuple[int, ...]:
+def nearest(source: int, target: int, aligned: bool, half: bool) -> tuple[int, ...]:
     """The input index of every output index."""
     scale = np.float32((source - 1) / np.float32(target - 1) if aligned and target > 1 else source / np.float32(target))
     position = (np.arange(target, dtype=np.float32) + np.float32(0.5 if half else 0)) * scale
@@ -44,12 +44,12 @@ def resize_bilinear(op: Operation) -> None:
     aligned, half = op.options.AlignCorners(), op.options.HalfPixelCenters()
     sources = op.builder.shape(op.image())[1:3]
     rows, columns = (
-        _bilinear(source, target, aligned, half) for source, target in zip(sources, _target_size(op), strict=True)
+        bilinear(source, target, aligned, half) for source, target in zip(sources, _target_size(op), strict=True)
     )
     op.emit(ResizeBilinear, op.as_result(op.image()), rows=rows, columns=columns)
 
 
-def _bilinear(source: int, target: int, aligned: bool, half: bool) -> NDArray[np.int32]:
+def bilinear(source: int, target: int, aligned: bool, half: bool) -> NDArray[np.int32]:
     """Both neighbours of every output index and the weight of the second."""
     one = INTERPOLATION_ONE
     scale = (one * source + target // 2) // target

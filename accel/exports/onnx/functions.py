@@ -1,0 +1,77 @@
+"""From the 256 entries of a table back to the ONNX operator that makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.machine.numerics import RequantMode
+from accel.quantized import recipes
+from accel.quantized.builder import Parameters
+from accel.quantized.functions import FUNCTIONS
+from accel.quantized.network import Operator
+from accel.quantized.recipes import Function
+
+OPSETS = {"Gelu": 20, "Mish": 18}
+"""First version of those functions that are newer than the others."""
+_PLAIN = (
+    "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Elu", "Selu", "Celu", "Gelu", "Mish", "Erf", "Exp", "Log", "Sqrt",
+    "Abs", "Neg", "Reciprocal", "Softplus", "Softsign", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos",
+)  # fmt: skip
+
+
+class Found(NamedTuple):
+    """Operators, one after the other, that compute a table; `largest` is their largest difference from it, in steps.
+
+    "Silu" stands for the product of its operand and the operand's Sigmoid.
+    """
+
+    kind: str
+    attributes: dict[str, Any]
+    largest: int
+
+
+def find(table: NDArray[np.int8], source: Parameters, target: Parameters, mode: RequantMode) -> Found | None:
+    """The function of one real variable whose table under these parameters is `table`, at most one step away.
+
+    Notes
+    -----
+    Tables of TensorFlow Lite's fixed-point functions are a step away from real arithmetic here and there; the nearest
+    function is taken, of equally near ones the first.
+    """
+    best: Found | None = None
+    for kind, attributes, function in _candidates(table, source, target):
+        made = recipes.table(function, source, target, mode).astype(np.int64)
+        largest = int(np.abs(made - table).max())
+        if largest <= 1 and (best is None or largest < best.largest):
+            best = Found(kind, attributes, largest)
+        if largest == 0:
+            break
+    return best
+
+
+def _candidates(
+    table: NDArray[np.int8], source: Parameters, target: Parameters
+) -> Iterator[tuple[str, dict[str, Any], Function]]:
+    yield "Identity", {}, lambda x: x
+    yield "Relu", {}, lambda x: np.maximum(x, 0)
+    for kind in _PLAIN:
+        yield kind, {}, FUNCTIONS[kind](Operator(kind, kind, (), ()))
+    silu = FUNCTIONS["Swish"](Operator("", "Swish", (), ()))
+    yield "Silu", {}, silu
+    choices: list[tuple[str, dict[str, Any]]] = [("HardSigmoid", {"alpha": 1 / 6}), ("Gelu", {"approximate": "tanh"})]
+    choices += [("LeakyRelu", {"alpha": alpha}) for alpha in _slopes(table, source, target)]
+    for kind, attributes in choices:
+        yield kind, attributes, FUNCTIONS[kind](Operator(kind, kind, (), (), attributes))
+    low, high = recipes.reals(target)[[int(table.min()) + 128, int(table.max()) + 128]]
+    yield "Clip", {"min": float(low), "max": float(high)}, lambda x: np.clip(x, low, high)
+
+
+def _slopes(table: NDArray[np.int8], source: Parameters, target: Parameters) -> list[float]:
+    """Slopes that a function may have below zero: the usual ones, and the one of its first entry."""
+    first = float(recipes.reals(source)[0])
+    own = [float(recipes.reals(target)[int(table[0]) + 128]) / first] if first else []
+    return [0.01, 0.1, 0.2, 0.3, 0.125, 0.25, *own]

@@ -1,0 +1,1 @@
+"""From integer graphs to TensorFlow Lite files."""

@@ -1,0 +1,121 @@
+"""Exported TensorFlow Lite files give the graph's bytes in TensorFlow Lite Micro, and are read as the same graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.networks.exported import demo_graph, differing_field
+
+from accel import demo
+from accel.exports import FORMATS
+from accel.exports.inexpressible import InexpressibleError
+from accel.exports.tflite import nodes, write
+from accel.frontends.tflite.reader import read_tflite
+from accel.network import reference
+from accel.network.graph import Graph
+from accel.network.real import quantize_input
+
+pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
+pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
+
+from support.oracles import tflite_models
+from support.oracles.tflite_runtime import REAL_MODELS, LiteRt, interpreter, outputs, random_samples, real_samples
+
+PARTS = ("RELU6", "PRELU", "BATCH_MATMUL", "DIV", "MEAN", "MEAN, any axes", "RSQRT")
+"""Operators of whose models some become nodes that the format cannot express, or that the runtime refuses."""
+MODELS = {name: make for name, make in tflite_models.MODELS.items() if name not in PARTS}
+
+
+def differences(
+    graph: Graph, samples: list[list[np.ndarray]], name: str = "", *, litert: bool = False
+) -> tuple[int, int]:
+    """Bytes compared, and how many differ, between the runtime of the exported file, its reader, and the graph."""
+    notes: list[str] = []
+    data = FORMATS["tflite"].write(graph, notes)[""]
+    again = read_tflite(data)
+    runtime = LiteRt(data) if litert else interpreter(data, name.removeprefix("uint8 "))
+    compared = differing = 0
+    for sample in samples:
+        values = reference.run(graph, dict(zip(graph.inputs, sample, strict=True)))
+        shaped = {n: x.reshape(again.tensors[n].shape) for n, x in zip(again.inputs, sample, strict=True)}
+        read = reference.run(again, shaped)
+        for output, copy, found in zip(
+            graph.outputs, again.outputs, outputs(runtime, sample, len(graph.outputs)), strict=True
+        ):
+            expected = values[output].reshape(-1)
+            compared += 2 * expected.size
+            differing += np.count_nonzero(found.reshape(-1) != expected)
+            differing += np.count_nonzero(read[copy].reshape(-1) != expected)
+    assert not notes or differing
+    return compared, differing
+
+
+def count_differences(name: str, count: int, seed: int = 5) -> tuple[int, int]:
+    """Bytes compared and differing in `count` random models of one operator."""
+    compared = differing = 0
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        graph = read_tflite(MODELS[name](rng))
+        found = differences(graph, random_samples(graph, rng, 2), name)
+        compared, differing = compared + found[0], differing + found[1]
+    return compared, differing
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"LEAKY_RELU"}))
+def test_operator_equals_its_runtime(name: str, count: int) -> None:
+    try:
+        compared, differing = count_differences(name, count)
+    except InexpressibleError as error:
+        if "axes" not in error.what:
+            raise
+        return
+    print(f"{name}: {differing} of {compared} bytes differ")
+    assert (differing, compared > 0) == (0, True)
+
+
+def test_demo_equals_both_runtimes() -> None:
+    graph, data = demo_graph("tflite"), demo.load()
+    images = [[quantize_input(graph, image[None])] for image in data.test_images[:40]]
+    samples = [*images, *random_samples(graph, np.random.default_rng(3), 10)]
+    assert differences(graph, samples)[1] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL_MODELS)
+def test_real_networks_come_back_as_the_same_graph(name: str, shared_models: Path) -> None:
+    graph = read_tflite(shared_models / name)
+    data = FORMATS["tflite"].write(graph, [])[""]
+    assert differing_field(graph, read_tflite(data)) == ""
+    assert data == FORMATS["tflite"].write(read_tflite(data), [])[""]
+    real, _ = real_samples(shared_models, name)
+    samples = [[x.reshape(graph.tensors[graph.inputs[0]].shape)] for x in real[:5]]
+    samples += random_samples(graph, np.random.default_rng(9), 5)
+    for litert in (False, True):
+        compared, differing = differences(graph, samples, litert=litert)
+        print(f"{name}, {'LiteRT' if litert else 'tflite-micro'}: {differing} of {compared} bytes differ")
+        assert differing == 0
+
+
+def shifted(graph: Graph, node: object) -> object:
+    """Scales twice as large: a shift off by one."""
+    scales = RIGHT_SCALES(graph, node)
+    return None if scales is None else scales * np.float32(2)
+
+
+RIGHT_SCALES = nodes.weight_scales
+
+
+def test_suite_catches_a_shift_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "weight_scales", shifted)
+    assert count_differences("CONV_2D", 2)[1] > 0
+
+
+def test_suite_catches_zero_points_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = write.Writing.tensor
+    monkeypatch.setattr(
+        write.Writing, "tensor", lambda w, name, shape, p, kind="INT8": right(w, name, shape, (p[0], p[1] ^ 1), kind)
+    )
+    assert count_differences("ADD", 2)[1] > 0
