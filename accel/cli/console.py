@@ -54,7 +54,7 @@ def progress() -> Iterator[Stage]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
 
         def stage(description: str, total: int) -> Callable[[], None]:
-            task = bars.add_task(description, total=total)
+            task = bars.add_task(description, total=total or None)
             return lambda: bars.advance(task)
 
         yield stage

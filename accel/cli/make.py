@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from accel.cli.console import echo_json, echo_lines
+from accel.cli.console import echo_json, echo_lines, progress
 from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL_CONFIG, SettingsCommand, in_folder, output, with_model
 from accel.errors import InputError
 
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 @click.command(cls=SettingsCommand)
 @with_model
-@click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), required=True,
+    help=".npy or .npz of real inputs, samples first, or a folder of .npy files or images.",
+)  # fmt: skip
+@click.option(
+    "--image", "image_options", multiple=True, metavar="KEY=VALUE",
+    help="How images become inputs: resize=256, crop=224, mean=0.485,0.456,0.406, std=..., scale=..., layout=NHWC, "
+    "channels=1; repeat the option for several.",
+)  # fmt: skip
 @output("Graph file to write.")
 @click.option(
     "--max-drop", type=float,
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
 def quantize(
     model: Path,
     calibration: Path,
+    image_options: tuple[str, ...],
     output: Path,
     max_drop: float | None,
     labels: Path | None,
@@ -48,10 +57,9 @@ def quantize(
     **options: Any,
 ) -> None:
     """Quantize a float ONNX MODEL to an integer graph."""
-    from accel.cli.arrays import read_arrays
     from accel.cli.control import controlled
     from accel.cli.mixed import mixed
-    from accel.cli.settings import merged
+    from accel.cli.settings import images_of, merged
     from accel.network.graph_file import save_graph
     from accel.quantizer import quantize as quantize_model
 
@@ -67,7 +75,9 @@ def quantize(
     elif max_drop is not None:
         graph = controlled(model, calibration, labels, data, max_drop, quiet=as_json, shapes=shapes, **settings).graph
     else:
-        graph = quantize_model(model, read_arrays(calibration), shapes=shapes, **settings)
+        with progress() as stage:
+            samples = images_of(calibration, image_options) if image_options else calibration
+            graph = quantize_model(model, samples, shapes=shapes, stage=stage, **settings)
     save_graph(graph, output)
     tensors = (*graph.input_tensors, *graph.output_tensors)
     if as_json:

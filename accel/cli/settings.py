@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
+from accel.errors import InputError
 from accel.quantizer.config import QuantizationConfig, read_settings
+from accel.quantizer.images import ImageFolder, Preprocessing
 
 
 def setting_options() -> list[click.Option]:
@@ -20,6 +22,16 @@ def merged(file: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """The settings of a file, replaced by those that the command line gives."""
     given = {name: value for name, value in options.items() if value not in (None, ())}
     return (read_settings(file) if file else {}) | given
+
+
+def images_of(folder: Path, options: tuple[str, ...]) -> ImageFolder:
+    """The images of a folder, preprocessed as ``KEY=VALUE`` options say."""
+    texts = dict[str, str]()
+    for option in options:
+        key, equals, texts[key] = option.partition("=")
+        if not equals:
+            raise InputError(f"image option must be KEY=VALUE, got {option!r}")
+    return ImageFolder(folder, Preprocessing.of(texts))
 
 
 def _option(item: dataclasses.Field[Any]) -> click.Option:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.frontends.model_file import ModelSource, naming
@@ -18,19 +15,22 @@ from accel.quantized.lower import lower
 from accel.quantized.network import Network
 from accel.quantized.operators import check_weights
 from accel.quantizer.attach import attach
-from accel.quantizer.calibrate import calibrate, checked_arrays
+from accel.quantizer.calibrate import calibrate
 from accel.quantizer.config import QuantizationConfig, make_config
 from accel.quantizer.decompose import decompose
 from accel.quantizer.fold import fold
-from accel.quantizer.prepare import after_weights, before_ranges, feeds_of
+from accel.quantizer.prepare import after_weights, before_ranges
+from accel.quantizer.reconstruct import Stage, silent
+from accel.quantizer.samples import Calibration, samples_of
 
 
 def quantize(
     model: ModelSource,
-    calibration: Mapping[str, NDArray[Any]] | NDArray[Any],
+    calibration: Calibration,
     *,
     name: str | None = None,
     shapes: Shapes | None = None,
+    stage: Stage = silent,
     **settings: Any,
 ) -> Graph:
     """Quantize a float ONNX model to int8.
@@ -39,12 +39,15 @@ def quantize(
     ----------
     model : path or bytes
         Float ONNX model, batch size free or 1.
-    calibration : mapping of str to ndarray, or ndarray
-        Real samples of each input, first axis the sample; a single array if there is one input.
+    calibration : Calibration
+        Real samples: arrays, a path, an iterable or a reader (`accel.quantizer.samples.Calibration`).
     name : str, optional
         Name of the graph; that of the model by default.
     shapes : mapping of str to tuple of int, optional
         Sizes of inputs that the model leaves free, by name.
+    stage : callable, optional
+        Announces progress: called with a task and its number of steps (0: unknown), it returns a function to call
+        after each.
     **settings
         Fields of `accel.quantizer.config.QuantizationConfig`, as ``mode="fp32"`` or ``per_channel=False``.
 
@@ -61,12 +64,12 @@ def quantize(
     """
     config = make_config(settings)
     with naming(model):
-        network = quantize_network(read_onnx(model, shapes), calibration, config)
+        network = quantize_network(read_onnx(model, shapes), calibration, config, stage)
         return checked(lambda: lower(replace(network, name=name or network.name), requant_mode(config.mode)))
 
 
 def quantize_network(
-    network: Network, calibration: Mapping[str, NDArray[Any]] | NDArray[Any], config: QuantizationConfig
+    network: Network, calibration: Calibration, config: QuantizationConfig, stage: Stage = silent
 ) -> Network:
     """The network with parameters; what `quantize` lowers, and `accel.frontends.onnx.write.to_onnx` writes as QDQ.
 
@@ -84,8 +87,9 @@ def quantize_network(
     network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
     folded = checked(lambda: before_ranges(fold(network), config))
-    ranges = calibrate(folded, calibration, config)
+    learns = bool({"adaround", "bias_correction"} & set(config.prepare))
+    # An iterator gives its samples once: what reads them again needs them all.
+    samples = list(samples_of(folded, calibration)) if learns else calibration
+    ranges = calibrate(folded, samples, config, stage)
     quantized = checked(lambda: attach(folded, ranges, config))
-    if not {"adaround", "bias_correction"} & set(config.prepare):
-        return quantized
-    return after_weights(quantized, feeds_of(quantized, checked_arrays(folded, calibration)), config)
+    return after_weights(quantized, samples, config, stage) if learns else quantized

@@ -1,0 +1,131 @@
+"""Folders of images as calibration data; the images are read by Pillow, which is optional."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """From pixels to a network's input: ``(pixels * scale - mean) / std``.
+
+    Parameters
+    ----------
+    resize : int, optional
+        Length of the shorter side, bilinear.
+    crop : int, optional
+        Side of a square in the middle.
+    scale : float
+    mean, std : tuple of float
+        One number, or one per channel.
+    layout : str
+        "NCHW" or "NHWC".
+    channels : int
+        3 for colours (RGB), 1 for grey.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    layout: str = "NCHW"
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("NCHW", "NHWC"):
+            raise InputError(f"layout must be NCHW or NHWC, got {self.layout!r}")
+        if self.channels not in (1, 3):
+            raise InputError(f"channels must be 1 or 3, got {self.channels!r}")
+        for name in ("resize", "crop"):
+            if (size := getattr(self, name)) is not None and size < 1:
+                raise InputError(f"{name} must be at least 1, got {size!r}")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (1, self.channels):
+                raise InputError(f"{name} must be one number, or one per channel, got {getattr(self, name)!r}")
+        if 0 in self.std:
+            raise InputError(f"std must not be 0, got {self.std!r}")
+
+    @classmethod
+    def of(cls, texts: Mapping[str, str]) -> Preprocessing:
+        """From the texts of the command line: several numbers are separated by commas."""
+        kinds: dict[str, Any] = {
+            "resize": int, "crop": int, "scale": float, "layout": str, "channels": int,
+            "mean": _numbers, "std": _numbers,
+        }  # fmt: skip
+        values = {}
+        for name, text in texts.items():
+            if name not in kinds:
+                raise InputError(f"image option must be one of {', '.join(kinds)}, got {name!r}")
+            try:
+                values[name] = kinds[name](text)
+            except ValueError:
+                raise InputError(
+                    f"image option {name} must be a number, or numbers with commas, got {text!r}"
+                ) from None
+        return cls(**values)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of a folder, in the order of their names, preprocessed one by one."""
+
+    folder: str | Path
+    preprocessing: Preprocessing = Preprocessing()
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        folder = Path(self.folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: must be a folder of images")
+        files = sorted(file for file in folder.iterdir() if is_image(file))
+        return (read_image(file, self.preprocessing) for file in files)
+
+
+def is_image(path: Path) -> bool:
+    """Whether the ending is that of an image."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_image(path: Path, preprocessing: Preprocessing = Preprocessing()) -> NDArray[np.float32]:
+    """One image of shape (channels, height, width), or (height, width, channels) in layout NHWC.
+
+    Raises
+    ------
+    InputError
+        Pillow is not installed, or the file is no image.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise InputError(f"{path}: images need Pillow: pip install 'accel[images]'") from None
+    chosen = preprocessing
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB" if chosen.channels == 3 else "L")
+    except Exception as error:  # Pillow raises several types for damaged files
+        raise InputError(f"{path}: must be an image, got {error}") from None
+    if chosen.resize:
+        factor = chosen.resize / min(image.size)
+        width, height = (max(round(side * factor), chosen.resize) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    if chosen.crop:
+        left, top = ((side - chosen.crop) // 2 for side in image.size)
+        image = image.crop((left, top, left + chosen.crop, top + chosen.crop))
+    pixels = np.asarray(image, dtype=np.float32).reshape(image.height, image.width, chosen.channels)
+    mean, std = (np.array(numbers, dtype=np.float32) for numbers in (chosen.mean, chosen.std))
+    values = (pixels * np.float32(chosen.scale) - mean) / std
+    return np.ascontiguousarray(values if chosen.layout == "NHWC" else values.transpose(2, 0, 1), dtype=np.float32)
