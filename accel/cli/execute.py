@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.console import counted, echo_json, echo_lines, print_layers, progress
-from accel.cli.options import CONFIG, FILE, FOLDER, JSON, LAYOUT, MODEL_CONFIG, WIDE, output, with_model
+from accel.cli.options import CONFIG, FILE, FOLDER, JSON, LAYOUT, MODEL_CONFIG, TRACE, WIDE, output, with_model
 
 if TYPE_CHECKING:
+    from accel.api import Estimate
     from accel.coverify import Verification
     from accel.frontends.onnx.file import Shapes
 
@@ -56,11 +57,12 @@ def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
 @output("Outputs to write: .npy (.npz for several).", required=False)
 @click.option("--dequantize", is_flag=True, help="Write real outputs, not int8.")
 @click.option("--engine", default="fast", show_default=True, help="Simulator's engine: fast or stepped.")
+@TRACE
 @WIDE
 @JSON
 def run(
     model: Path, shapes: Shapes, config: str | None, input_path: Path, layout: str | None, output: Path | None,
-    dequantize: bool, engine: str, wide: bool, as_json: bool,
+    dequantize: bool, engine: str, trace: Path | None, wide: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a MODEL in the simulator: exact values and cycles.
 
@@ -87,6 +89,8 @@ def run(
             advance()
     if output:
         write_arrays(output, join_samples(program, [result.outputs for result in results], layout, real=dequantize))
+    if trace:
+        _write_trace(trace, api.estimate(program))
     first, host = results[0], host_share(program.operators)
     if as_json:
         names = [slot.name for slot in program.outputs]
@@ -106,9 +110,12 @@ def run(
 @with_model
 @MODEL_CONFIG
 @click.option("--energy", type=FILE, default=None, help="TOML file of picojoules in place of the built-in ones.")
+@TRACE
 @WIDE
 @JSON
-def estimate(model: Path, shapes: Shapes, config: str | None, energy: Path | None, wide: bool, as_json: bool) -> None:
+def estimate(
+    model: Path, shapes: Shapes, config: str | None, energy: Path | None, trace: Path | None, wide: bool, as_json: bool
+) -> None:
     """Cycles, traffic, stalls, energy of a MODEL without values: the same for any input, as `accel run` counts them."""
     from accel import api
     from accel.report.energy import EnergyTable, area, layer_energies
@@ -116,6 +123,8 @@ def estimate(model: Path, shapes: Shapes, config: str | None, energy: Path | Non
     table = EnergyTable() if energy is None else EnergyTable.load(energy)
     program = api.load_program(model, config, shapes=shapes)
     result = api.estimate(program)
+    if trace:
+        _write_trace(trace, result)
     energies, size = layer_energies(program, table), area(program.config)
     if as_json:
         facts = {"cycles": result.cycles, "layers": result.layers, "stalls": result.stalls}
@@ -173,6 +182,13 @@ def verify(
         echo_json({"samples": samples_run, **sizes, **{name: _total(results, name) for name in differing}})
     else:
         echo_lines([f"{_comparison(results)} ({counted(samples_run, 'sample')} in {simulator})"])
+
+
+def _write_trace(path: Path, result: Estimate) -> None:
+    from accel.files import write_atomic
+    from accel.report.trace import trace
+
+    write_atomic(path, trace(result.program, result.timings))
 
 
 def _comparison(results: Sequence[Verification]) -> str:

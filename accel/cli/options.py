@@ -33,6 +33,10 @@ def with_model(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("model", type=FILE)(SHAPES(command))
 
 
+TRACE = click.option(
+    "--trace", type=FILE, default=None, callback=lambda ctx, parameter, path: in_folder(ctx, parameter, path),
+    help="Also write the timeline for Chrome's or Perfetto's viewer (JSON).",
+)  # fmt: skip
 WIDE = click.option("--wide", is_flag=True, help="Print all columns, even beyond the width of the terminal.")
 
 
