@@ -14,12 +14,14 @@ from accel.frontends.tflite.folding import FOLDERS
 from accel.frontends.tflite.reader import TRANSLATORS, read_tflite
 from accel.frontends.tflite.real import REAL
 from accel.network import reference
+from accel.network.fixed_point import leading_zeros
+from accel.network.nodes import Div
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
 from support.oracles import tflite_models
-from support.oracles.tflite_runtime import LiteRt, outputs
+from support.oracles.tflite_runtime import LiteRt, interpreter, outputs
 from support.oracles.tflite_writer import ModelWriter
 
 
@@ -140,3 +142,29 @@ def test_ratio_beyond_the_runtime_is_refused(builtin: str, scale: float, fits: b
     else:
         with pytest.raises(ModelError, match=rf"^{builtin} 0: ratio of the scales must be below 2\*\*30, got "):
             read_tflite(model)
+
+
+def test_quotients_differ_only_where_the_runtime_shifts_too_far() -> None:
+    """Steps of the output from 2**-6 to 2**16 of the quotient's: C leaves shifts by 32 bits and more undefined."""
+    far = 0
+    for seed in range(60):
+        rng, writer, shape = np.random.default_rng(seed), ModelWriter(), (1, 4, 5, 3)
+        scales = 2 ** rng.uniform(-9, 3, 2)
+        points = rng.integers(-127, 128, 3)
+        x0, x1 = (writer.tensor(shape, scales[i], points[i]) for i in range(2))
+        y = writer.tensor(shape, scales[0] / scales[1] * 2 ** rng.uniform(-6, 16), points[2])
+        writer.operator("DIV", [x0, x1], [y], "DivOptions")
+        model = writer.finish([x0, x1], [y])
+        graph, runtime = read_tflite(model), interpreter(model)
+        a, b = rng.integers(-128, 128, (2, *shape)).astype(np.int8)
+        b[b == points[1]] -= 1
+        (node,) = (node for node in graph.nodes if isinstance(node, Div))
+        x, divisor = a.astype(int) - points[0], b.astype(int) - points[1]
+        x, divisor = np.where(divisor < 0, -x, x), abs(divisor)
+        headroom = leading_zeros(np.where(x < 0, -x - 1, x)) - 1
+        defined = 31 - leading_zeros(divisor) + headroom - node.shift < 32
+        mine = reference.run(graph, dict(zip(graph.inputs, (a, b), strict=True)))[graph.outputs[0]]
+        (theirs,) = outputs(runtime, [a, b], 1)
+        np.testing.assert_array_equal(mine[defined], theirs[defined])
+        far += int(np.count_nonzero(mine[~defined] != theirs[~defined]))
+    assert far > 0

@@ -75,6 +75,7 @@ ROWS: dict[str, Row] = {
     "EXPAND_DIMS": ("", [np.int32(1)], (1, 1, 4, 6), "FLOAT32", "", {}),
     "SQUEEZE": ("", [], (4, 6), "FLOAT32", "SqueezeOptions", {"squeezeDims": [0]}),
     "TRANSPOSE": ("", [np.int32([2, 0, 1])], (6, 1, 4), "FLOAT32", "", {}),
+    "TILE": ("", [np.int32([1, 2, 3])], (1, 8, 18), "FLOAT32", "", {}),
     "SLICE": ("", [np.int32([0, 1, 2]), np.int32([1, 2, -1])], (1, 2, 4), "FLOAT32", "", {}),
     "STRIDED_SLICE": ("", [np.int32([0, 3, 1]), np.int32([1, 0, 6]), np.int32([1, -2, 2])], (2, 3), "FLOAT32",
                       "StridedSliceOptions", {"shrinkAxisMask": 1}),

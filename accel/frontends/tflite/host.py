@@ -106,6 +106,16 @@ def shape_of(op: Operation, value: Argument) -> Shape:
     return op.builder.shape(value) if isinstance(value, str) else value.shape
 
 
+def taken(op: Operation, value: Argument, picks: Sequence[range | NDArray[np.integer[Any]]]) -> Argument:
+    """What `picks` select along every axis."""
+    for axis, pick in enumerate(picks):
+        shape = shape_of(op, value)
+        if list(pick) != list(range(shape[axis])):
+            taken = (*shape[:axis], len(pick), *shape[axis + 1 :])
+            value = emit(op, "Gather", [value, np.array(pick, np.int64)], taken, dtype_of(op, value), axis=axis)
+    return value
+
+
 def quantize(op: Operation) -> None:
     """QUANTIZE of real numbers of the host."""
     result = op.result()

@@ -15,7 +15,7 @@ from accel.frontends.tflite.operation import Operation
 from accel.network.nodes import Concat, Rearrange, Transpose
 from accel.network.windows import Shape
 from accel.quantized import tables
-from accel.quantized.builder import LARGEST_AXIS
+from accel.quantized.builder import LARGEST_AXIS, LARGEST_TENSOR
 
 REFLECT, SYMMETRIC = 0, 1
 """Modes of MIRROR_PAD: without and with the border's own elements."""
@@ -199,6 +199,22 @@ def _rows(shape: Shape, places: NDArray[np.integer[Any]], batch: int) -> NDArray
     return np.concatenate([group.take(numbers, -1).reshape(-1) for group, numbers in groups])
 
 
+def tile_picks(op: Operation) -> list[NDArray[np.integer[Any]]]:
+    """What a TILE repeats along every axis."""
+    shape, times = op.tensor(0).shape, op.tensor(1).integers()
+    if len(times) != len(shape) or min(times, default=1) < 1:
+        raise op.error(f"multiples must be {len(shape)} positive numbers, got {times}")
+    if math.prod((*shape, *times)) > LARGEST_TENSOR:
+        raise op.error(f"output must have at most {LARGEST_TENSOR} elements, got {shape!r} {times} times")
+    return [np.tile(np.arange(size), number) for size, number in zip(shape, times, strict=True)]
+
+
+def tile(op: Operation) -> None:
+    """TILE: the whole tensor several times along every axis."""
+    picks = [as_pick(pick) for pick in tile_picks(op)]
+    op.finish(op.piece().select(op.builder, picks, op.result().name))
+
+
 def transpose(op: Operation) -> None:
     """TRANSPOSE."""
     shape, order = op.tensor(0).shape, op.tensor(1).integers()
@@ -233,6 +249,7 @@ MOVEMENT: dict[str, Callable[[Operation], None]] = {
     "SPLIT_V": split_v,
     "SQUEEZE": reshape,
     "STRIDED_SLICE": strided_slice,
+    "TILE": tile,
     "TRANSPOSE": transpose,
     "UNPACK": unpack,
 }

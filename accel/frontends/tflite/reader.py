@@ -32,7 +32,7 @@ from accel.network.graph import Graph, State, Tensor
 from accel.quantized.builder import GraphBuilder, Port
 
 TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
-SIGNED_ONLY = {"ABS", "BATCH_MATMUL", "ELU", "EXP", "RESIZE_BILINEAR", "RSQRT", "SQUARED_DIFFERENCE"}
+SIGNED_ONLY = {"ABS", "BATCH_MATMUL", "ELU", "EXP", "RSQRT", "SQUARED_DIFFERENCE"}
 """Operators that no runtime computes with integers if they are uint8."""
 _DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 

@@ -6,14 +6,14 @@ They are heads and tails of quantized networks, for ONNX Runtime.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.frontends.tflite.host import HOST_TYPES, Argument, dtype_of, emit, finish, real, reshaped, shape_of
-from accel.frontends.tflite.movement import slice_picks, strided_slice_picks
+from accel.frontends.tflite.host import HOST_TYPES, Argument, dtype_of, emit, finish, real, reshaped, shape_of, taken
+from accel.frontends.tflite.movement import slice_picks, strided_slice_picks, tile_picks
 from accel.frontends.tflite.operation import Operation
 
 
@@ -102,16 +102,6 @@ def _arg(kind: str) -> Callable[[Operation], None]:
     return translate
 
 
-def _taken(op: Operation, value: Argument, picks: Sequence[Sequence[int]]) -> Argument:
-    """What `picks` select along every axis."""
-    for axis, pick in enumerate(picks):
-        shape = shape_of(op, value)
-        if list(pick) != list(range(shape[axis])):
-            taken = (*shape[:axis], len(pick), *shape[axis + 1 :])
-            value = emit(op, "Gather", [value, np.array(pick, np.int64)], taken, dtype_of(op, value), axis=axis)
-    return value
-
-
 def _cut(op: Operation, source: int, axis: int, sizes: list[int]) -> None:
     """Consecutive parts along an axis, an output each."""
     shape = op.tensor(source).shape
@@ -121,7 +111,7 @@ def _cut(op: Operation, source: int, axis: int, sizes: list[int]) -> None:
         )
     for output, (first, last) in enumerate(pairwise([0, *accumulate(sizes)])):
         picks = [range(first, last) if place == axis else range(size) for place, size in enumerate(shape)]
-        finish(op, _taken(op, real(op, source), picks), output)
+        finish(op, taken(op, real(op, source), picks), output)
 
 
 def _split(op: Operation) -> None:
@@ -252,15 +242,16 @@ REAL: dict[str, Callable[[Operation], None]] = {
     "RELU_N1_TO_1": _composed(lambda op, node, x: node("Clip", x, _number(-1), _number(1))),
     "RESHAPE": lambda op: finish(op, real(op)),
     "RSQRT": _composed(lambda op, node, x: node("Div", _number(1), node("Sqrt", x))),
-    "SLICE": lambda op: finish(op, _taken(op, real(op), slice_picks(op))),
+    "SLICE": lambda op: finish(op, taken(op, real(op), slice_picks(op))),
     "SOFTMAX": _composed(_softmax),
     "SPLIT": _split,
     "SPLIT_V": _split_v,
     "SQUARE": _composed(lambda op, node, x: node("Mul", x, x)),
     "SQUARED_DIFFERENCE": _squared_difference,
     "SQUEEZE": lambda op: finish(op, real(op)),
-    "STRIDED_SLICE": lambda op: finish(op, _taken(op, real(op), strided_slice_picks(op))),
+    "STRIDED_SLICE": lambda op: finish(op, taken(op, real(op), strided_slice_picks(op))),
     "SUM": _reduce("ReduceSum"),
+    "TILE": lambda op: finish(op, taken(op, real(op), tile_picks(op))),
     "TRANSPOSE": _transpose,
     "UNPACK": _unpack,
 }  # fmt: skip

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.frontends.tflite.host import emit, taken
 from accel.frontends.tflite.operation import Operation
 from accel.machine.numerics import INTERPOLATION_ONE
-from accel.network.nodes import ResizeBilinear, ResizeNearest
+from accel.network.nodes import Dequantize, Quantize, ResizeBilinear, ResizeNearest
 from accel.quantized.builder import LARGEST_AXIS
 
 
@@ -40,7 +42,10 @@ def nearest(source: int, target: int, aligned: bool, half: bool) -> tuple[int, .
 
 
 def resize_bilinear(op: Operation) -> None:
-    """RESIZE_BILINEAR, with the runtime's coordinates in 1/1024 of a pixel."""
+    """RESIZE_BILINEAR, with the runtime's coordinates in 1/1024 of a pixel; of uint8 with real numbers."""
+    if op.is_unsigned:
+        _unsigned_bilinear(op)
+        return
     aligned, half = op.options.AlignCorners(), op.options.HalfPixelCenters()
     sources = op.builder.shape(op.image())[1:3]
     rows, columns = (
@@ -59,6 +64,49 @@ def bilinear(source: int, target: int, aligned: bool, half: bool) -> NDArray[np.
     lower = np.clip(position // one, 0, source - 1)
     upper = np.clip(-(-position // one), 0, source - 1)
     return np.stack([lower, upper, position - one * lower], axis=1).astype(np.int32)
+
+
+PLAIN = (1.0, -128)
+"""Parameters under which integers of uint8 are their own real values."""
+
+
+def _unsigned_bilinear(op: Operation) -> None:
+    """The runtime's interpolation of uint8, on the host: in float32, in its order, half a step added and cut."""
+    aligned, half = op.options.AlignCorners(), op.options.HalfPixelCenters()
+    shape, sizes = op.builder.shape(op.image()), _target_size(op)
+    rows, columns = (_real(n, m, aligned, half) for n, m in zip(shape[1:3], sizes, strict=True))
+    plain = op.builder.reinterpret(op.image(), PLAIN)
+    pixels = op.builder.host(Dequantize, plain, f"{op.result().name}_real", shape)
+    result = (1, *sizes, shape[3])
+    total: str | None = None
+    for side, other in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        picks = (range(1), rows.places[side], columns.places[other], range(shape[3]))
+        corner = taken(op, pixels, picks)
+        weighted = emit(op, "Mul", [corner, rows.weights[side].reshape(1, -1, 1, 1)], result)
+        weighted = emit(op, "Mul", [weighted, columns.weights[other].reshape(1, 1, -1, 1)], result)
+        total = weighted if total is None else emit(op, "Add", [total, weighted], result)
+    assert total is not None
+    rounded = emit(op, "Floor", [emit(op, "Add", [total, np.array(0.5, np.float32)], result)], result)
+    op.define(op.as_result(op.builder.emit(Quantize, [rounded], PLAIN, op.result().name)))
+
+
+class _Neighbours(NamedTuple):
+    """Both neighbours of every output index, and their weights."""
+
+    places: tuple[NDArray[np.int64], NDArray[np.int64]]
+    weights: tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def _real(source: int, target: int, aligned: bool, half: bool) -> _Neighbours:
+    """The runtime's coordinates in float32."""
+    one, middle = np.float32(1), np.float32(0.5)
+    scale = np.float32(source - 1) / np.float32(target - 1) if aligned and target > 1 else np.float32(source) / target
+    index = np.arange(target, dtype=np.float32)
+    position = (index + middle) * np.float32(scale) - middle if half else index * np.float32(scale)
+    lower = np.maximum(np.floor(position), 0).astype(np.int64)
+    upper = np.minimum(np.ceil(position), source - 1).astype(np.int64)
+    second = (position - lower.astype(np.float32)).astype(np.float32)
+    return _Neighbours((lower, upper), (one - second, second))
 
 
 RESIZING: dict[str, Callable[[Operation], None]] = {

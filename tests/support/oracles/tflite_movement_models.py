@@ -148,6 +148,17 @@ def split_v(rng: Rng) -> bytes:
     return writer.finish([x], outputs)
 
 
+def tile(rng: Rng) -> bytes:
+    """TILE along any axes."""
+    writer, rank = ModelWriter(), int(rng.integers(1, 5))
+    shape = (*((1,) if rank == 4 else ()), *(int(n) for n in rng.integers(1, 6, rank - (rank == 4))))
+    times = [1 if rank == 4 and not axis else int(n) for axis, n in enumerate(rng.integers(1, 4, rank))]
+    parameters = random_parameters(rng)
+    x, y = writer.tensor(shape, *parameters), writer.tensor(tuple(np.multiply(shape, times).tolist()), *parameters)
+    writer.operator("TILE", [x, writer.integers(times)], [y], "TileOptions")
+    return writer.finish([x], [y])
+
+
 def slice_(rng: Rng) -> bytes:
     """SLICE, sometimes to the end of an axis."""
     writer, shape, parameters = ModelWriter(), any_shape(rng), random_parameters(rng)
@@ -278,6 +289,7 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
     "MIRROR_PAD": mirror_pad,
     "PACK": pack,
     "SLICE": slice_,
+    "TILE": tile,
     "SPLIT": split,
     "SPLIT_V": split_v,
     "STRIDED_SLICE": strided_slice,

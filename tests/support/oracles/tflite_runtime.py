@@ -20,6 +20,7 @@ LITERT = {
     "DEPTHWISE_CONV_2D, dilated by blocks": "tflite-micro pads with 0 instead of the zero point",
     "EXP": "tflite-micro computes it with real numbers only",
     "SPACE_TO_BATCH_ND": "tflite-micro pads with 0 instead of the zero point",
+    "TILE": "tflite-micro lacks it",
     "STRIDED_SLICE, all masks": "tflite-micro ignores the masks of ellipsis and new axes",
 }
 """Models whose runtime is LiteRT's reference kernels, and why; so are those of uint8."""
