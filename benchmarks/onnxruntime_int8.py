@@ -13,7 +13,7 @@ import onnx
 import onnx.version_converter
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
@@ -51,8 +51,17 @@ def sqnr(expected: Sequence[Sequence[NDArray[Any]]], result: Sequence[Sequence[N
     return float(worst)
 
 
-def quantize(model: Path, calibration: Arrays, target: Path) -> None:
-    """Write a model as ONNX Runtime's `quantize_static` quantizes it: QDQ, int8, per channel, MinMax."""
+METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
+    "MinMax": (CalibrationMethod.MinMax, {}),
+    "Entropy": (CalibrationMethod.Entropy, {}),
+    "Percentile 99.999": (CalibrationMethod.Percentile, {"CalibPercentile": 99.999}),
+}
+"""ONNX Runtime's calibrators."""
+
+
+def quantize(model: Path, calibration: Arrays, target: Path, method: str = "MinMax") -> None:
+    """Write a model as ONNX Runtime's `quantize_static` quantizes it: QDQ, int8, per channel, with a calibrator."""
+    calibrator, options = METHODS[method]
     logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         recent, prepared = Path(folder) / "recent.onnx", Path(folder) / "prepared.onnx"
@@ -66,6 +75,8 @@ def quantize(model: Path, calibration: Arrays, target: Path) -> None:
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
+            calibrate_method=calibrator,
+            extra_options=options,
         )
 
 
