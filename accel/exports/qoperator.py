@@ -142,7 +142,7 @@ class _Writer:
         """The name of the integers of a tensor; those of a constant are stored."""
         found = self.network.parameters.get(name)
         if found is not None and found.integers is not None:
-            self.constants[self.named(name, "quantized")] = found.integers.astype(found.kind)
+            self.constants[self.named(name, "quantized")] = found.integers.astype(_stored(found.kind))
         return self.named(name, "quantized") if found is not None else name
 
     def pair(self, name: str) -> list[str]:
@@ -151,7 +151,7 @@ class _Writer:
         shape = found.scale.shape if found.scale.size > 1 else ()
         names = [self.named(name, "scale"), self.named(name, "zero_point")]
         self.constants[names[0]] = found.scale.reshape(shape)
-        self.constants[names[1]] = found.zero_point.astype(found.kind).reshape(shape)
+        self.constants[names[1]] = found.zero_point.astype(_stored(found.kind)).reshape(shape)
         return names
 
     def triple(self, name: str) -> list[str]:
@@ -165,6 +165,11 @@ class _Writer:
         from onnx import helper
 
         self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attributes))
+
+
+def _stored(kind: str) -> str:
+    """The type of integers in the file: the runtime's operators have no weights of 4 bits."""
+    return "int8" if kind == "int4" else kind
 
 
 def _code(dtype: str) -> int:

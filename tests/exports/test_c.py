@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.networks.exported import REAL_NETWORKS, demo_graph
+from support.networks.exported import REAL_NETWORKS, demo_graph, narrow
 from support.networks.random_graphs import random_graph, random_inputs
 from support.networks.random_movement import ALWAYS_GATHERED, MOVES, random_movement_graph
 from support.networks.small_graphs import every_operation
@@ -66,6 +66,12 @@ def without(graph: Graph, *kinds: type) -> Graph:
 def test_every_operation(mode: str, tmp_path: Path) -> None:
     graph = without(every_operation(mode), Div, LogSoftmax)
     assert {type(node) for node in graph.nodes} == set(nodes.WRITERS)
+    samples = inputs_of(graph)
+    assert np.array_equal(run(graph, samples, tmp_path), expected(graph, samples))
+
+
+def test_weights_of_4_bits_are_packed(tmp_path: Path) -> None:
+    graph = narrow(without(every_operation("tflite"), Div, LogSoftmax))
     samples = inputs_of(graph)
     assert np.array_equal(run(graph, samples, tmp_path), expected(graph, samples))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.networks.exported import REAL_NETWORKS, demo_graph, differing_field
+from support.networks.exported import REAL_NETWORKS, demo_graph, differing_field, narrow
 from support.networks.float_networks import NETWORKS, model_of, samples_of
 from support.oracles import qdq_models
 from support.oracles.onnx_layers import layers, session
@@ -144,6 +144,17 @@ def test_operators_come_back(name: str, count: int) -> None:
             written += 1
             assert (differing, compared > 0) == (0, True)
     assert written or count == 1
+
+
+@pytest.mark.parametrize("format", ONNX)
+def test_weights_of_4_bits(format: str) -> None:
+    """int4 in QDQ models; the operators on integers have none, so that QOperator models hold them as int8."""
+    graph = narrow(demo_graph("fp32"))
+    again = read_quantized_onnx(FORMATS[format].write(graph, [])[""])
+    bits = {node.weight_bits for node in again.nodes if isinstance(node, Weighted)}
+    assert bits == {4 if format == "qdq" else 8}
+    assert format == "qoperator" or differing_field(graph, again) == ""
+    assert check(graph, format, "4 bits", optimized=False) <= 2
 
 
 KINDS = {make.__name__: make for make in NETWORKS if make.__name__ != "alexnet"}

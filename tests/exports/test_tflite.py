@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.networks.exported import demo_graph, differing_field
+from support.networks.exported import demo_graph, differing_field, narrow, symmetric
 
 from accel import demo
 from accel.exports import FORMATS
@@ -15,6 +15,7 @@ from accel.exports.tflite import nodes, write
 from accel.frontends.tflite.reader import read_tflite
 from accel.network import reference
 from accel.network.graph import Graph
+from accel.network.nodes import Weighted
 from accel.network.real import quantize_input
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
@@ -81,6 +82,14 @@ def test_demo_equals_both_runtimes() -> None:
     images = [[quantize_input(graph, image[None])] for image in data.test_images[:40]]
     samples = [*images, *random_samples(graph, np.random.default_rng(3), 10)]
     assert differences(graph, samples)[1] == 0
+
+
+def test_weights_of_4_bits_are_packed() -> None:
+    graph = narrow(symmetric())
+    again = read_tflite(FORMATS["tflite"].write(graph, [])[""])
+    bits = [node.weight_bits for node in again.nodes if isinstance(node, Weighted)]
+    assert bits == [4, 4]
+    assert differences(graph, random_samples(graph, np.random.default_rng(3), 4))[1] == 0
 
 
 @pytest.mark.slow

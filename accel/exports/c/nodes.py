@@ -11,6 +11,7 @@ import numpy as np
 
 from accel.exports.c.write import CWriting, as_int32
 from accel.exports.inexpressible import InexpressibleError
+from accel.machine.weight_words import pack_int4
 from accel.network.nodes import (
     Add,
     AveragePool2d,
@@ -84,9 +85,15 @@ def _geometry(kernel: Pair, stride: Pair, padding: Sequence[int]) -> dict[str, i
 def _weighted(w: CWriting, node: Weighted, function: str, source: Shape, geometry: dict[str, int]) -> None:
     """A call with the weights, the geometry and the parameters of a node."""
     result = w.tensor(node.output)
-    arrays = {name: w.array(name, getattr(node, name)) for name in ("weight", "bias", "multiplier", "shift")}
+    stored = pack_int4(node.weight.reshape(-1, 1)).reshape(-1) if node.weight_bits == 4 else node.weight
+    arrays = {"weight": w.array("weight", stored)}
+    arrays |= {name: w.array(name, getattr(node, name)) for name in ("bias", "multiplier", "shift")}
     fields = _image(source) | _image(result.shape, "out_") | geometry
-    fields |= {"zero_point_in": w.tensor(node.inputs[0]).zero_point, "zero_point_out": result.zero_point}
+    fields |= {
+        "weight_bits": node.weight_bits,
+        "zero_point_in": w.tensor(node.inputs[0]).zero_point,
+        "zero_point_out": result.zero_point,
+    }
     mode = {"mode": "ROUND_SINGLE" if node.single_rounding else w.rounding}
     layer = w.struct("conv_layer", fields | _bounds(node) | arrays | mode)
     w.call(function, f"&{layer}", w.source(node), w.target(node))

@@ -68,6 +68,12 @@ static int8_t finish(int32_t sum, int32_t q, int e, rounding mode, int32_t zero_
 
 static int inside(int32_t v, int32_t size) { return v >= 0 && v < size; }
 
+static int32_t weight(const conv_layer *l, int32_t i) {
+    if (l->weight_bits == 8) return l->weight[i];
+    int32_t half = (uint8_t)l->weight[i / 2] >> (i % 2 * 4) & 15;
+    return half < 8 ? half : half - 16;
+}
+
 void conv2d(const conv_layer *l, const int8_t *x, int8_t *y) {
     int32_t depth = l->channels / l->groups, per_group = l->out_channels / l->groups;
     for (int32_t oy = 0; oy < l->out_height; oy++)
@@ -80,8 +86,9 @@ void conv2d(const conv_layer *l, const int8_t *x, int8_t *y) {
                         int32_t ix = ox * l->stride_x + kx * l->dilation_x - l->pad_left;
                         if (!inside(iy, l->height) || !inside(ix, l->width)) continue;
                         const int8_t *in = x + (iy * l->width + ix) * l->channels + oc / per_group * depth;
-                        const int8_t *w = l->weight + ((oc * l->kernel_height + ky) * l->kernel_width + kx) * depth;
-                        for (int32_t ic = 0; ic < depth; ic++) sum += w[ic] * (in[ic] - l->zero_point_in);
+                        int32_t first = ((oc * l->kernel_height + ky) * l->kernel_width + kx) * depth;
+                        for (int32_t ic = 0; ic < depth; ic++)
+                            sum += weight(l, first + ic) * (in[ic] - l->zero_point_in);
                     }
                 *y++ = finish(wrap(sum), l->multiplier[oc], l->shift[oc], l->mode, l->zero_point_out, l->act_min,
                               l->act_max);
@@ -100,9 +107,9 @@ void transpose_conv2d(const conv_layer *l, const int8_t *x, int8_t *y) {
                         int32_t iy = py / l->stride_y, ix = px / l->stride_x;
                         if (!inside(iy, l->height) || !inside(ix, l->width)) continue;
                         const int8_t *in = x + (iy * l->width + ix) * l->channels;
-                        const int8_t *w =
-                            l->weight + ((oc * l->kernel_height + ky) * l->kernel_width + kx) * l->channels;
-                        for (int32_t ic = 0; ic < l->channels; ic++) sum += w[ic] * (in[ic] - l->zero_point_in);
+                        int32_t first = ((oc * l->kernel_height + ky) * l->kernel_width + kx) * l->channels;
+                        for (int32_t ic = 0; ic < l->channels; ic++)
+                            sum += weight(l, first + ic) * (in[ic] - l->zero_point_in);
                     }
                 *y++ = finish(wrap(sum), l->multiplier[oc], l->shift[oc], l->mode, l->zero_point_out, l->act_min,
                               l->act_max);

@@ -19,6 +19,7 @@ typedef struct {
     int32_t height, width, channels, out_height, out_width, out_channels;
     int32_t kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x, pad_top, pad_left, groups;
     int32_t zero_point_in, zero_point_out, act_min, act_max;
+    int32_t weight_bits; /* 8, or 4: two weights in a byte, the first in its low half */
     const int8_t *weight;
     const int32_t *bias, *multiplier;
     const int8_t *shift;

@@ -61,7 +61,8 @@ def _weights(low: Raising, node: Weighted, value: np.ndarray[Any, Any], axis: in
     if scales is None:
         raise InexpressibleError(node, NO_SCALES)
     sums = np.float32(low.graph.tensors[node.inputs[0]].scale) * np.broadcast_to(scales, node.bias.shape)
-    weight = low.integers(f"{node.name}_weight", np.ascontiguousarray(value), scales, "int8", axis)
+    kind = "int4" if node.weight_bits == 4 else "int8"
+    weight = low.integers(f"{node.name}_weight", np.ascontiguousarray(value), scales, kind, axis)
     return [weight, low.integers(f"{node.name}_bias", node.bias, sums, "int32")]
 
 

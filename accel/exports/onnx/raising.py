@@ -18,13 +18,15 @@ from accel.exports.onnx import steps
 from accel.exports.onnx.steps import Step
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph, Tensor
-from accel.network.nodes import Clamped, HostOperator, Node
+from accel.network.nodes import Clamped, HostOperator, Node, Weighted
 from accel.network.windows import Shape
 from accel.quantized.builder import free_name
 from accel.quantized.network import Network, Operator, Quantization, TensorInfo
 
 OPSET = 17
 """Version of ONNX's operators, unless a function or an operator of the host needs another."""
+INT4_OPSET = 21
+"""First version that knows integers of 4 bits."""
 _ONLY_EXTENDED = ("Add", "Div", "Identity", "Mul", "Relu", "Reshape", "Sub")
 """Operators whose later versions take everything that earlier ones do, with the same meaning."""
 
@@ -181,11 +183,12 @@ class Raising:
 
 
 def opset_of(graph: Graph) -> int:
-    """The version of ONNX's operators for the whole network: the newest of the host's, at least `OPSET`."""
+    """The version of ONNX's operators for the whole network: the newest that an operator or a type needs."""
     from onnx import defs
 
     hosted = [node for node in graph.nodes if isinstance(node, HostOperator) and not node.domain]
-    version = max([OPSET, *(node.opset for node in hosted)])
+    narrow = any(isinstance(node, Weighted) and node.weight_bits == 4 for node in graph.nodes)
+    version = max([INT4_OPSET if narrow else OPSET, *(node.opset for node in hosted)])
     for node in hosted:
         versions = {defs.get_schema(node.op_type, one).since_version for one in (node.opset, version)}
         if len(versions) > 1 and node.op_type not in _ONLY_EXTENDED:

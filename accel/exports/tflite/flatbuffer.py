@@ -11,6 +11,7 @@ import tflite
 from numpy.typing import NDArray
 
 from accel.frontends.tflite.file import IDENTIFIER, OPTIONS
+from accel.machine.weight_words import pack_int4
 
 _ALIGNMENT = 16
 """Of the data of constants, as the schema asks for."""
@@ -60,11 +61,13 @@ class FileWriter:
         axis: int = 0,
         data: NDArray[Any] | None = None,
     ) -> int:
-        """Add a tensor, a constant if it has data, which then tells the type; returns its index."""
+        """Add a tensor, a constant if it has data, which then tells the type unless that is INT4; returns its index."""
         buffer = 0
         if data is not None:
-            self.buffers.append(np.ascontiguousarray(data).tobytes())
-            buffer, kind = len(self.buffers) - 1, data.dtype.name.upper()
+            kind = kind if kind == "INT4" else data.dtype.name.upper()
+            stored = pack_int4(data.reshape(-1, 1)) if kind == "INT4" else np.ascontiguousarray(data)
+            self.buffers.append(stored.tobytes())
+            buffer = len(self.buffers) - 1
         self.tensors.append(_Tensor(name, tuple(shape), kind, buffer, scale, zero_point, axis))
         return len(self.tensors) - 1
 

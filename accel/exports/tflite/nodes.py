@@ -70,9 +70,9 @@ def _weights(w: Writing, node: Weighted, value: NDArray[np.int8], axis: int) -> 
     if scales is None:
         raise InexpressibleError(node, NO_SCALES)
     sums = np.float32(w.graph.tensors[node.inputs[0]].scale) * scales
-    weight = w.file.tensor(
-        f"{node.name}_weight", value.shape, scale=scales, axis=axis, data=np.ascontiguousarray(value)
-    )
+    narrow = node.weight_bits == 4 and not isinstance(node, TransposeConv2d)
+    kind, data = "INT4" if narrow else "INT8", np.ascontiguousarray(value)
+    weight = w.file.tensor(f"{node.name}_weight", value.shape, kind, scales, axis=axis, data=data)
     return [weight, w.file.tensor(f"{node.name}_bias", node.bias.shape, scale=sums, data=node.bias)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import accel
 from accel import demo
 from accel.network.graph import Graph, Tensor
-from accel.network.nodes import MaxPool2d
+from accel.network.nodes import MaxPool2d, Weighted
 from support.networks.small_networks import add, conv, fully_connected, network, pool, reshape
 
 REAL_NETWORKS = ("mlperf_tiny/resnet8_int8", "mlperf_tiny/dscnn_kws_int8", "imagenet/mobilenet_v2_int8")
@@ -52,3 +52,14 @@ def symmetric() -> Graph:
     )
     tensors = {name: Tensor(name, tensor.shape, tensor.scale, 0) for name, tensor in graph.tensors.items()}
     return Graph("symmetric", graph.mode, tensors, graph.nodes, graph.inputs, graph.outputs)
+
+
+def narrow(graph: Graph) -> Graph:
+    """The graph with weights of 4 bits."""
+    nodes = tuple(
+        dataclasses.replace(node, weight=(node.weight // 16).astype(np.int8), weight_bits=4)
+        if isinstance(node, Weighted)
+        else node
+        for node in graph.nodes
+    )
+    return dataclasses.replace(graph, nodes=nodes)
