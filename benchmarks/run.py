@@ -18,6 +18,7 @@ from pathlib import Path
 import accuracy
 import depthwise
 import ethos
+import int4
 import numpy as np
 
 import sim
@@ -171,6 +172,18 @@ def depthwise_section(networks: list[tuple[Graph, Path | None]], programs: list[
     ]
 
 
+def int4_section() -> list[str]:
+    """Weights of 4 bits on the presets."""
+    return [
+        "\n## Weights of 4 bits\n",
+        "`python benchmarks/int4.py` prints this table. The int4 networks have the upper halves of the int8 weights; "
+        "`autoencoder` has the layers of MLPerf Tiny's anomaly detection, fully connected, with random weights. "
+        "Depthwise taps stay int8.\n",
+        *int4.HEADER,
+        *(int4.row(graph, preset) for graph in int4.networks() for preset in int4.PRESETS),
+    ]
+
+
 def networks(quick: bool) -> list[tuple[Graph, Path | None]]:
     """All networks, with the .tflite file of those that come from one."""
     data = demo.load()
@@ -203,6 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
         *engines_table(programs[0], with_verilog=not options.quick),
         *accuracy_section(chosen, programs),
         *depthwise_section(chosen, programs),
+        *([] if options.quick else int4_section()),
         *networks_section(chosen, programs),
     ]
     write_atomic(options.output, ("\n".join(page) + "\n").encode())

@@ -53,6 +53,15 @@ def test_estimate(ethos: Any, shared_models: Path) -> None:
         ethos.estimate(shared_models / "mlperf_tiny" / "LICENSE.md")
 
 
+def test_int4_weights_halve_bytes_and_cycles_where_weights_bind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    int4 = import_module("int4")
+    cells = [cell.strip().replace(",", "") for cell in int4.row(int4.autoencoder(), "edge").split("|")[1:-1]]
+    assert cells[:2] == ["autoencoder", "edge"]
+    assert float(cells[4]) < 0.6
+    assert float(cells[7]) < 0.51
+
+
 def test_accuracy(monkeypatch: pytest.MonkeyPatch, shared_models: Path, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(FOLDER)
     accuracy = import_module("accuracy")
