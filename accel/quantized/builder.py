@@ -14,7 +14,18 @@ from accel.errors import ModelError
 from accel.machine.numerics import RequantMode
 from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph, Tensor
-from accel.network.nodes import Broadcast, Constant, HostOperator, Node, Reshape, Table
+from accel.network.nodes import (
+    Broadcast,
+    Constant,
+    Dequantize,
+    HostOperator,
+    Node,
+    Quantize,
+    Rearrange,
+    Reshape,
+    Table,
+    Weighted,
+)
 from accel.network.windows import Shape
 
 LARGEST_TENSOR = 2**27
@@ -57,11 +68,12 @@ def image_shape(shape: Shape) -> Shape:
 
 
 class Port(NamedTuple):
-    """An input or output of a model: the graph's tensor, and the model's own name and layout for it."""
+    """An input or output of a model: the graph's tensor, and the model's own name, layout and type for it."""
 
     value: str
     name: str
     layout: ArrayLayout
+    unsigned: bool = False
 
 
 @dataclass
@@ -71,7 +83,8 @@ class GraphBuilder:
     mode: RequantMode
     tensors: dict[str, Tensor] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
-    node_names: set[str] = field(default_factory=set)
+    owners: dict[str, str] = field(default_factory=dict)
+    """The operator of each node, by the node's name."""
     operator: str = ""
     """The source's operator that is being translated: nodes are named after it."""
 
@@ -114,11 +127,9 @@ class GraphBuilder:
         return result.name
 
     def node_name(self, kind: type[Node]) -> str:
-        """The operator's name, with a number where it has several nodes."""
-        name = self.operator
-        if not name or name in self.node_names:
-            name = f"{name or kind.__name__.lower()}_{len(self.nodes)}"
-        self.node_names.add(name)
+        """A name for a node of the operator; `finish` gives the operator's own name to the one that does its work."""
+        name = free_name(f"{self.operator} {kind.__name__}", self.owners)
+        self.owners[name] = self.operator
         return name
 
     def shape(self, value: str) -> Shape:
@@ -173,13 +184,15 @@ class GraphBuilder:
             if needed.intersection(node.outputs):
                 needed.update(node.inputs, node.outputs)
                 nodes.append(node)
-        names = self._names(ports, needed)
+        nodes.reverse()
+        names, node_names = self._names(ports, needed), own_names(nodes, self.owners)
         tensors = {
             names[key]: replace(tensor, name=names[key]) for key, tensor in self.tensors.items() if key in needed
         }
         for port in ports:
-            tensors[names[port.value]] = replace(tensors[names[port.value]], source=port.layout)
-        renamed = (renamed_node(node, names) for node in reversed(nodes))
+            tensor = tensors[names[port.value]]
+            tensors[tensor.name] = replace(tensor, source=port.layout, unsigned=tensor.unsigned or port.unsigned)
+        renamed = (replace(renamed_node(node, names), name=node_names[node.name]) for node in nodes)
         inputs_named, outputs_named = (tuple(names[key] for key in keys) for keys in (given, returned))
         return Graph(name, self.mode, tensors, tuple(renamed), inputs_named, outputs_named)
 
@@ -201,6 +214,31 @@ class GraphBuilder:
                 names[value] = free_name(name, taken)
                 taken.add(names[value])
         return names
+
+
+AUXILIARY = (Broadcast, Constant, Dequantize, Quantize, Rearrange, Reshape)
+"""What other work needs before or after it."""
+
+
+def own_names(nodes: Sequence[Node], owners: Mapping[str, str]) -> dict[str, str]:
+    """Final names of nodes: the one that does an operator's work has the operator's, the others say what they do."""
+    groups: dict[str, list[Node]] = {}
+    for node in nodes:
+        groups.setdefault(owners.get(node.name, node.name), []).append(node)
+    main = {op: max(group, key=lambda node: _work(node, group)).name for op, group in groups.items() if op}
+    names, taken = {name: op for op, name in main.items()}, set(main)
+    for op, group in groups.items():
+        for node in group:
+            if node.name not in names:
+                names[node.name] = free_name(f"{op}_{node.label.lower()}" if op else node.label.lower(), taken)
+                taken.add(names[node.name])
+    return names
+
+
+def _work(node: Node, group: Sequence[Node]) -> tuple[bool, bool, int]:
+    """Order of the nodes of an operator by how much they are its work."""
+    moves = isinstance(node, AUXILIARY) or (isinstance(node, HostOperator) and node.op_type in ("Reshape", "Transpose"))
+    return isinstance(node, Weighted), not moves, group.index(node)
 
 
 def renamed_node(node: Node, names: Mapping[str, str]) -> Node:

@@ -161,4 +161,5 @@ def _output(low: Lowering, name: str) -> Port:
         order = usual_order(value.shape)
         value = low.arranged(value, value.view.order_of(order))
     value = Integers(low.builder.reshape(value.name, graph_shape(value.shape, order)), value.view)
-    return Port(value.name, name, ArrayLayout(value.shape, order))
+    found = low.network.parameters.get(name)
+    return Port(value.name, name, ArrayLayout(value.shape, order), found is not None and found.kind == "uint8")

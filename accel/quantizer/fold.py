@@ -110,7 +110,9 @@ def _affine(network: Network, op: Operator, source: str) -> Affine | None:
     first = op.inputs[0] == source
     constant = network.value(op.inputs[1] if first else op.inputs[0])
     shape = network.tensors[source].shape if source in network.tensors else ()
-    if constant is None or len(shape) < 2 or constant.ndim > len(shape) or (op.kind == "Div" and not first):
+    if constant is None or len(shape) < 2 or constant.ndim > len(shape):
+        return None
+    if op.kind == "Div" and not (first and np.all(constant)):
         return None
     sizes = (1,) * (len(shape) - constant.ndim) + constant.shape
     if any(size != 1 for axis, size in enumerate(sizes) if axis != 1) or sizes[1] not in (1, shape[1]):
@@ -122,7 +124,7 @@ def _affine(network: Network, op: Operator, source: str) -> Affine | None:
         "Sum": (one, value),
         "Sub": (one, -value) if first else (-one, value),
         "Mul": (value, zero),
-        "Div": (1 / value, zero),
+        "Div": (1 / np.where(value == 0, 1, value), zero),
     }[op.kind]
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from accel.network.graph import Graph
-from accel.network.nodes import Constant, Node, Reshape
+from accel.network.nodes import Constant, HostOperator, Node, Reshape
 from accel.program.parts import HOST, MACHINE
 from compiler.lower.registry import LOWERINGS
 
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 NOTHING_TO_DO = "bookkeeping: the same bytes under another shape"
 """Why the host keeps an operation of which the machine's units would have nothing."""
 
@@ -33,7 +34,7 @@ class Part:
 
 def host_reasons(graph: Graph, refused: Mapping[str, str]) -> dict[str, str]:
     """Names of the nodes that the host computes, and why it does; `refused` are known to have no place elsewhere."""
-    why = {node.name: f"no unit computes {node.label}" for node in graph.nodes if type(node) not in LOWERINGS}
+    why = {node.name: _reason(node) for node in graph.nodes if type(node) not in LOWERINGS}
     why |= refused
     sources = {name: node.name for node in graph.nodes for name in node.outputs}
     for node in graph.nodes:
@@ -44,6 +45,12 @@ def host_reasons(graph: Graph, refused: Mapping[str, str]) -> dict[str, str]:
         if isinstance(node, Reshape) and all(after.name in why for after in consumers):
             why[node.name] = NOTHING_TO_DO
     return why
+
+
+def _reason(node: Node) -> str:
+    """Why no unit computes a node of which the machine has none."""
+    computed = isinstance(node, HostOperator) and node.op_type in PRODUCTS and set(node.arguments[:2]) <= {*node.inputs}
+    return f"no unit computes {node.label}" + " of two activations: weights are constants" * computed
 
 
 def partition(graph: Graph, why: Mapping[str, str]) -> tuple[Part, ...]:

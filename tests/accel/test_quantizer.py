@@ -425,3 +425,27 @@ def test_real_mnist_network_keeps_its_accuracy(shared_models: Path) -> None:
     accuracy = [(result == labels[chosen]).mean() for result in (real, quantized)]
     print(f"MNIST, {len(chosen)} images: float {accuracy[0]:.2%}, int8 {accuracy[1]:.2%}")
     assert accuracy[1] >= accuracy[0] - 0.01
+
+
+def test_the_node_that_does_an_operators_work_has_its_name() -> None:
+    nodes = [conv(["x", "w"], "a"), ("Flatten", ["a"], "b", {}), ("Gemm", ["b", "v"], "y", {})]
+    numbers = np.random.default_rng(1).normal(0, 1, (6 * 4 * 7, 3)).astype(np.float32)
+    model = onnx.load_model_from_string(onnx_model(nodes, {"w": W["w"], "v": numbers}, IMAGE))
+    for node, name in zip(model.graph.node, ("first", "flat", "fc"), strict=True):
+        node.name = name
+    graph = quantize(model.SerializeToString(), normal(4, *IMAGE[1:]))
+    named = {node.name: node.op for node in graph.nodes}
+    assert (named["first"], named["fc"]) == ("Conv2d", "FullyConnected")
+    assert {name for name in named if name not in ("first", "flat", "fc")} <= {
+        "fc_reshape",
+        "fc_rearrange",
+        "flat_reshape",
+    }
+
+
+@pytest.mark.parametrize("kind", ["Add", "Mul", "Sub"])
+def test_constants_per_channel_may_be_zero(kind: str) -> None:
+    numbers = np.arange(6, dtype=np.float32).reshape(1, 6, 1, 1)
+    model = onnx_model([conv(["x", "w"], "a"), (kind, ["a", "k"], "y", {})], {"w": W["w"], "k": numbers}, IMAGE)
+    samples = normal(4, *IMAGE[1:])
+    assert sqnr(model, quantize(model, samples), samples[:2]) > 30

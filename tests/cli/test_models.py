@@ -242,3 +242,10 @@ WRONG_SIZES = {
 def test_wrong_sizes_of_inputs(free_sizes: Path, message: str) -> None:
     options = [word for text in WRONG_SIZES[message] for word in ("--shape", text)]
     assert error("check", "free.onnx", *options) == f"Error: {message}"
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT8, TensorProto.UINT8])
+def test_outputs_know_the_type_of_the_models_file(files: Path, kind: int) -> None:
+    Path("pool.onnx").write_bytes(onnx_pool(kind))
+    (output,) = accel.load_model("pool.onnx").output_tensors
+    assert output.unsigned == (kind == TensorProto.UINT8)
