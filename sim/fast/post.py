@@ -85,16 +85,26 @@ def execute(row: Row, memories: Memories, scratch: Scratch, rows: int, lanes: in
     sums, stride = memories.acc.reshape(-1), memories.acc.shape[1]
     if row[POST.source] != _ACC:
         sums = scratch.sums
+    count, rows_count = row[POST.ox_count], row[POST.oy_count]
+    if row[POST.source] == _ACC and _is_one_row(row):
+        count, rows_count = count * rows_count, 1
     for word in range(words):
-        for oy in range(row[POST.oy_count]):
+        for oy in range(rows_count):
             first, step = 0, width
             if row[POST.source] == _ACC:
                 first = (row[POST.src_address] + oy * row[POST.src_oy_stride]) * stride + word * rows
                 step = row[POST.src_ox_stride] * stride
             else:
                 _reduce(row, memories.spad, scratch.operands, word, oy, sums, width)
-            _finish(row, sums, first, step, width, scratch, word * padded, memories, word, oy)
+            _finish(row, sums, first, step, count, width, scratch, word * padded, memories, word, oy)
     return True
+
+
+@kernel
+def _is_one_row(row: Row) -> bool:
+    """Whether rows of outputs follow each other in both memories as outputs of a row do."""
+    source = row[POST.src_oy_stride] == row[POST.ox_count] * row[POST.src_ox_stride]
+    return bool(source and row[POST.dst_oy_stride] == row[POST.ox_count] * row[POST.dst_ox_stride])
 
 
 @kernel
@@ -203,10 +213,10 @@ def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any, w
 
 @kernel
 def _finish(
-    row: Row, sums: Any, first: int, step: int, width: int, scratch: Scratch, records: int, memories: Memories,
-    word: int, oy: int,
+    row: Row, sums: Any, first: int, step: int, count: int, width: int, scratch: Scratch, records: int,
+    memories: Memories, word: int, oy: int,
 ) -> None:  # fmt: skip
-    """Add the bias, requantize, add the zero point, clamp, look up and write a row of outputs.
+    """Add the bias, requantize, add the zero point, clamp, look up and write a row of `count` outputs.
 
     Output ox has its `width` sums from element ``first + ox * step`` on; its records begin at element `records`.
     """
@@ -216,18 +226,19 @@ def _finish(
     for channel in range(0, width, PANEL):
         at = channel + records
         if width - channel < PANEL:
-            _finish_lanes(row, sums, first + channel, step, width - channel, scratch, at, spad, bytes_ + channel)
+            _finish_lanes(row, sums, first + channel, step, count, width - channel, scratch, at, spad, bytes_ + channel)
         else:
-            _finish_panel(row, sums, first + channel, step, scratch, at, spad, bytes_ + channel, bytes_step)
+            _finish_panel(row, sums, first + channel, step, count, scratch, at, spad, bytes_ + channel, bytes_step)
     if row[POST.table] > 0:
-        for ox in range(row[POST.ox_count] if row[POST.dst_ox_stride] else 1):
+        for ox in range(count if row[POST.dst_ox_stride] else 1):
             _look_up(row[POST.table], memories, index(target + ox * row[POST.dst_ox_stride]), row[POST.dst_byte], width)
 
 
 @kernel
 def _finish_lanes(
-    row: Row, sums: Any, first: int, step: int, lanes: int, scratch: Scratch, at: int, spad: Any, bytes_: int
-) -> None:
+    row: Row, sums: Any, first: int, step: int, count: int, lanes: int, scratch: Scratch, at: int, spad: Any,
+    bytes_: int,
+) -> None:  # fmt: skip
     """The end of POST up to the clamp for `lanes` channels of a row of outputs, written from byte `bytes_` on."""
     records, flat, zero_point, low, high = (
         scratch.records,
@@ -236,7 +247,7 @@ def _finish_lanes(
         row[POST.act_min],
         row[POST.act_max],
     )
-    for ox in range(row[POST.ox_count]):
+    for ox in range(count):
         source, target = first + ox * step, bytes_ + ox * row[POST.dst_ox_stride] * spad.shape[1]
         for i in range(lanes):
             total = wrap_int32(np.int64(sums[source + i]) + np.int64(records[0, at + i]))
@@ -252,19 +263,21 @@ def _finish_lanes(
 
 @kernel
 def _finish_panel_plain(
-    row: Row, sums: Any, first: int, step: int, scratch: Scratch, at: int, spad: Any, bytes_: int, bytes_step: int
-) -> None:
+    row: Row, sums: Any, first: int, step: int, count: int, scratch: Scratch, at: int, spad: Any, bytes_: int,
+    bytes_step: int,
+) -> None:  # fmt: skip
     """`_finish_lanes` for `PANEL` channels."""
-    _finish_lanes(row, sums, first, step, PANEL, scratch, at, spad, bytes_)
+    _finish_lanes(row, sums, first, step, count, PANEL, scratch, at, spad, bytes_)
 
 
 @kernel
 def _finish_panel_vectors(
-    row: Row, sums: Any, first: int, step: int, scratch: Scratch, at: int, spad: Any, bytes_: int, bytes_step: int
-) -> None:
+    row: Row, sums: Any, first: int, step: int, count: int, scratch: Scratch, at: int, spad: Any, bytes_: int,
+    bytes_step: int,
+) -> None:  # fmt: skip
     records, bias = scratch.records, scratch.records.ctypes.data + 4 * at
     multiplier, shift = bias + 4 * records.shape[1], bias + 8 * records.shape[1]
-    source, target, count = sums.ctypes.data + 4 * first, spad.ctypes.data + bytes_, row[POST.ox_count]
+    source, target = sums.ctypes.data + 4 * first, spad.ctypes.data + bytes_
     scale, zero_point, low, high = (
         scratch.scales.ctypes.data + 4 * at,
         row[POST.zero_point],
