@@ -30,7 +30,8 @@ def correct_biases(network: Network, samples: Sequence[Values], mode: RequantMod
     ``b' = b - mean(W' x' + b - (W x + b))`` over samples and positions, where W' are the integer weights as real
     numbers and x' is the input that the layers before give, corrected already.
     Nagel et al. 2019, Data-Free Quantization Through Weight Equalization and Bias Correction, section 4.2 and
-    appendix D: the empirical form. A layer without a bias gets one.
+    appendix D: the empirical form. A layer without a bias gets one, except MatMul, which
+    has none in ONNX.
     """
 
     def improve(network: Network, op: Operator, inputs: LayerInputs) -> Network:
@@ -41,7 +42,8 @@ def correct_biases(network: Network, samples: Sequence[Values], mode: RequantMod
 
 def _corrected(network: Network, op: Operator, inputs: LayerInputs, mode: RequantMode) -> Network:
     bias, source = op.input(2), network.parameters.get(op.inputs[0])
-    if source is None or (bias and network.parameters.get(bias) is None):
+    stays = bias not in network.parameters if bias else op.kind == "MatMul"
+    if source is None or stays:
         return network
     error = _means(network, op, inputs.quantized, quantized=True) - _means(network, op, inputs.real, quantized=False)
     scales = source.parameters[0] * float(op.attributes.get("alpha", 1.0)) * _scales(network, op, error.size)

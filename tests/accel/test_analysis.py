@@ -22,7 +22,7 @@ from accel.frontends.onnx.reader import read_onnx
 from accel.quantized.network import Network, Quantization
 from accel.quantizer import QuantizationConfig, quantize_network
 from accel.quantizer.prepare import feeds_of
-from accel.quantizer.runner import Runner, Values
+from accel.quantizer.runner import Prefix, Runner, Values
 
 BY_NAME = {make.__name__: (make, shape, rank) for make, (shape, rank, _) in NETWORKS.items()}
 
@@ -66,6 +66,18 @@ def test_sensitivities_equal_runs_of_whole_networks(name: str) -> None:
         assert (row.only_quantized, row.only_float) == (sqnr(expected, of(only)), sqnr(expected, of(rest)))
     noises = [10 ** (-row.only_quantized / 10) for row in analysis.layers]
     assert abs(-10 * np.log10(sum(noises)) - analysis.sqnr) < 3, "noises of single layers add up to about the whole"
+
+
+def test_a_prefix_that_stays_real_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant whose layers before are never quantized gives other figures than whole networks."""
+
+    class RealPrefix(Prefix):
+        def advance(self, network: Network, place: int) -> None:
+            super().advance(replace(network, parameters={}), place)
+
+    monkeypatch.setattr("accel.analysis.sensitivity.Prefix", RealPrefix)
+    with pytest.raises(AssertionError):
+        test_sensitivities_equal_runs_of_whole_networks("resnet")
 
 
 def test_statistics_of_weights() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +15,7 @@ from support.networks.spread import SHAPE, spread_network
 import accel
 from accel.frontends.onnx.reader import read_onnx
 from accel.frontends.onnx.write import to_onnx
-from accel.quantized.network import Network
+from accel.quantized.network import Network, Operator
 from accel.quantizer.equalize import equalize, pairs
 from accel.quantizer.fold import fold
 
@@ -112,3 +115,16 @@ def test_spread_weights_collapse_per_tensor_and_recover() -> None:
     assert collapsed < 13
     assert measured(per_channel=True) > collapsed + 20
     assert measured(per_channel=False, prepare=("equalize",)) > collapsed + 20
+
+
+def test_a_bias_that_keeps_its_scale_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant that scales weights alone computes another function."""
+    module = importlib.import_module("accel.quantizer.equalize")
+    real = module._with_arrays
+
+    def without_bias(op: Operator, weights: dict[str, Any], tensors: dict[str, Any]) -> Operator:
+        return real(op, {key: value for key, value in weights.items() if not key.endswith("/bias")}, tensors)
+
+    monkeypatch.setattr(module, "_with_arrays", without_bias)
+    with pytest.raises(AssertionError):
+        check_same_function(spread_network(), equalize(fold(read_onnx(spread_network()))), SHAPE)

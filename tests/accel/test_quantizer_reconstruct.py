@@ -20,7 +20,7 @@ from accel.quantizer import QuantizationConfig, quantize_network
 from accel.quantizer.correct import correct_biases
 from accel.quantizer.prepare import feeds_of
 from accel.quantizer.reconstruct import LayerInputs, improve_layers
-from accel.quantizer.runner import Runner
+from accel.quantizer.runner import Prefix, Runner
 
 BY_NAME = {make.__name__: (make, shape, rank) for make, (shape, rank, _) in NETWORKS.items()}
 
@@ -45,6 +45,18 @@ def test_layers_see_the_values_of_whole_networks(name: str) -> None:
         for runner, field in ((whole, 1), (real, 0)):
             for tensor, value in runner(feed).items():
                 np.testing.assert_array_equal(seen[tensor][field][index], value)
+
+
+def test_a_prefix_that_stays_real_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant whose quantized layers see the float network's values."""
+
+    class RealPrefix(Prefix):
+        def advance(self, network: Network, place: int) -> None:
+            super().advance(replace(network, parameters={}), place)
+
+    monkeypatch.setattr("accel.quantizer.reconstruct.Prefix", RealPrefix)
+    with pytest.raises(AssertionError):
+        test_layers_see_the_values_of_whole_networks("resnet")
 
 
 def biased_model() -> tuple[bytes, FloatArray]:
@@ -80,6 +92,16 @@ def test_bias_correction_leaves_no_mean_error() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["convnext", "speech", "unet"])
+def test_networks_with_products_of_other_kinds(name: str) -> None:
+    """MatMul, 1-D and transposed convolutions, operators on the host: every step runs and the noise does not grow."""
+    make, shape, rank = BY_NAME[name]
+    model, samples = model_of(make, shape, rank), samples_of(shape, 4)
+    steps = ("equalize", "adaround", "bias_correction")
+    improved = accel.quantize(model, samples, prepare=steps, adaround_steps=10, weight_bits=4)
+    assert sqnr(model, improved, samples[:2]) > sqnr(model, accel.quantize(model, samples, weight_bits=4), samples[:2])
+
+
 def test_steps_change_what_they_say_and_nothing_else() -> None:
     make, shape, rank = BY_NAME["vgg"]
     network, samples = read_onnx(model_of(make, shape, rank)), samples_of(shape, 8)
@@ -111,13 +133,13 @@ def test_adaround_improves_the_keyword_network_of_four_bits(shared_models: Path)
     with np.load(shared_models / "samples" / "kws_1000.npz") as data:
         integers = data["x"]
     stored = accel.load_model(shared_models / "mlperf_tiny" / "dscnn_kws_int8.tflite").input_tensors[0]
-    samples = ((integers.astype(np.float32) - stored.zero_point) * np.float32(stored.scale))[:176]
+    samples = ((integers.astype(np.float32) - stored.zero_point) * np.float32(stored.scale))[:112]
     model = read_onnx(shared_models / "onnx" / "dscnn_kws_float.onnx")
 
     def noise(*steps: str) -> float:
-        config = QuantizationConfig(weight_bits=4, prepare=steps, adaround_steps=30)
-        network = quantize_network(model, samples[:96], config)
-        feeds = feeds_of(network, {model.inputs[0]: samples[96:]})
+        config = QuantizationConfig(weight_bits=4, prepare=steps, adaround_steps=15)
+        network = quantize_network(model, samples[:64], config)
+        feeds = feeds_of(network, {model.inputs[0]: samples[64:]})
         expected = outputs_of(replace(network, parameters={}), feeds)
         return decibels_of(expected, outputs_of(network, feeds))
 
