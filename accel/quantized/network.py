@@ -85,7 +85,7 @@ class Quantization:
         Type of the integers: "int8", "uint8", "int32", or a type of 4 bits for weights.
     axis : int
         That of several scales.
-    integers : ndarray of int64, optional
+    integers : ndarray of int64, or of int8 for weights, optional
         Those of a constant, exactly.
     """
 
@@ -93,7 +93,7 @@ class Quantization:
     zero_point: NDArray[np.int64]
     kind: str = "int8"
     axis: int = 0
-    integers: NDArray[np.int64] | None = None
+    integers: NDArray[np.int64] | NDArray[np.int8] | None = None
 
     @classmethod
     def of(cls, parameters: Parameters) -> Quantization:

@@ -118,7 +118,7 @@ def real_bias(
     return np.broadcast_to(real * beta, (channels,)), None
 
 
-def _fits_int32(integers: NDArray[np.int64]) -> bool:
+def _fits_int32(integers: NDArray[np.signedinteger[Any]]) -> bool:
     return bool(np.all(np.abs(integers) < 2**31))
 
 

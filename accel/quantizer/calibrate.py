@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.frontends.onnx.write import to_onnx
+from accel.frontends.onnx.write import without_weights
 from accel.quantized.network import Network
 from accel.quantizer.config import LayerConfig, QuantizationConfig
 from accel.quantizer.observers import OBSERVERS
@@ -110,7 +110,7 @@ def _activations(
     written = [name for name in names if name not in network.inputs]
     # A model has an output at least, though nothing asks for its range.
     outputs = written or list(network.outputs[:1])
-    model = to_onnx(network, tuple(outputs))
+    model, weights = without_weights(network, tuple(outputs))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -122,7 +122,7 @@ def _activations(
     del model
     for sample in samples:
         try:
-            results = session.run(None, dict(sample))
+            results = session.run(None, {**sample, **weights})
         except Exception as error:
             raise ModelError(f"model must run in ONNX Runtime for calibration: {error}") from error
         yield {**sample, **dict(zip(outputs, results, strict=True))}

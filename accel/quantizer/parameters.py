@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -123,12 +124,16 @@ def _best_near(magnitudes: NDArray[np.float32], limits: NDArray[np.float64], lar
 def quantize_weights(
     weight: NDArray[np.float32], scales: NDArray[np.float32], axis: int, bits: int, mode: RequantMode
 ) -> Quantization:
-    """Weights as symmetric integers of `bits` bits at `scales` along `axis`."""
-    kind, largest = f"int{bits}", largest_weight(bits)
-    found = Quantization(scales, np.zeros(1, np.int64), kind, axis)
-    steps = round_real(weight.astype(np.float64) / found.along_axis(scales.astype(np.float64), weight.ndim), mode)
-    integers = np.clip(steps, -largest, largest).astype(np.int64)
-    return Quantization(scales, found.zero_point, kind, axis, integers)
+    """Weights as symmetric integers of `bits` bits at `scales` along `axis`, stored as int8."""
+    found, largest = Quantization(scales, np.zeros(1, np.int64), f"int{bits}", axis), largest_weight(bits)
+    steps = np.broadcast_to(found.along_axis(scales.astype(np.float64), weight.ndim), weight.shape)
+    integers = np.empty(weight.shape, np.int8)
+    count = max(BLOCK // weight[0].size, 1)
+    for start in range(0, len(weight), count):
+        part = slice(start, start + count)
+        rounded = round_real(weight[part] / steps[part], mode)
+        integers[part] = np.clip(rounded, -largest, largest, out=rounded)
+    return replace(found, integers=integers)
 
 
 def quantize_bias(bias: NDArray[np.floating], scales: NDArray[np.float64], mode: RequantMode) -> Quantization:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.frontends.onnx.folding import infer
@@ -24,7 +25,8 @@ _AS_REAL = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "accel.Reinterpret
 
 def with_shapes(network: Network) -> Network:
     """The network with the shapes of all results that can be inferred."""
-    found = infer(_skeleton(network), strict=True)
+    model, _ = without_weights(network)
+    found = infer(model, strict=True)
     tensors = {name: TensorInfo(name, *known) for name, known in found.items()}
     tensors |= _measured(network, tensors)
     tensors |= {name: info for name, info in network.tensors.items() if info.value is not None}
@@ -55,21 +57,23 @@ def _measured(network: Network, known: Mapping[str, TensorInfo]) -> dict[str, Te
     return {name: TensorInfo(name, value.shape, value.dtype.name) for name, value in sized}
 
 
-def _skeleton(network: Network) -> onnx.ModelProto:
-    """A model of the same shapes, without large constants."""
+def without_weights(
+    network: Network, outputs: tuple[str, ...] | None = None
+) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
+    """A float model that takes large constants as further inputs, and those constants, of which it holds no copy."""
     from onnx import TensorProto, helper
 
     tensors = network.tensors
     large = {
-        name: tensor
+        name: tensor.value
         for name, tensor in tensors.items()
         if tensor.value is not None and tensor.value.size > _UNDECLARED_ELEMENTS and tensor.dtype == "float32"
     }
-    model = to_onnx(replace(network, tensors={k: v for k, v in tensors.items() if k not in large}, parameters={}))
-    for tensor in large.values():
-        info = helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, tensor.shape)
-        model.graph.input.append(info)
-    return model
+    small = {name: tensor for name, tensor in tensors.items() if name not in large}
+    model = to_onnx(replace(network, tensors=small, parameters={}), outputs)
+    for name, value in large.items():
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
+    return model, large
 
 
 def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.ModelProto:
