@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
-from accel.machine.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, REGISTERS
+from accel.machine.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, REGISTERS, STATUS_DONE
 from accel.machine.timing import BURST_BOUNDARY_BYTES
 
-_WRITTEN = ("CONTROL", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
+_WRITTEN = ("CONTROL", "STATUS", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
 
 
 def bench_macros(config: ArchConfig) -> dict[str, int]:
@@ -19,6 +19,7 @@ def bench_macros(config: ArchConfig) -> dict[str, int]:
         "REGISTERS": len(REGISTERS),
         **{f"REGISTER_{name}": REGISTERS[name].address for name in _WRITTEN},
         "CONTROL_RUN": CONTROL_START | CONTROL_INTERRUPT_ENABLE,
+        "STATUS_DONE": STATUS_DONE,
     }
 
 

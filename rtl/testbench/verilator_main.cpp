@@ -1,8 +1,8 @@
 // Runs programs on the Verilated machine, with the external memory of docs/timing.md.
 //
 // A shared library with a C interface: testbench_create resets the machine; for each program follow testbench_start
-// and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Macros come from macros.py and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS,
-// REGISTERS, REGISTER_*, CONTROL_RUN, STATUSES.
+// and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Macros come from macros.py
+// and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS, REGISTERS, REGISTER_*, CONTROL_RUN, STATUS_DONE, STATUSES.
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -182,6 +182,7 @@ class Testbench {
 
   void start(const Job& job) {
     job_ = job;
+    write(REGISTER_STATUS, STATUS_DONE);  // the last run's, whose interrupt would end this one
     write(REGISTER_PROGRAM_ADDRESS, job.program_address);
     write(REGISTER_PROGRAM_COUNT, job.program_count);
     write(REGISTER_CONTROL, CONTROL_RUN);
