@@ -59,8 +59,14 @@ METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
 """ONNX Runtime's calibrators."""
 
 
-def quantize(model: Path, calibration: Arrays, target: Path, method: str = "MinMax") -> None:
-    """Write a model as ONNX Runtime's `quantize_static` quantizes it: QDQ, int8, per channel, with a calibrator."""
+def quantize(
+    model: Path,
+    calibration: Arrays,
+    target: Path,
+    method: str = "MinMax",
+    activation_type: QuantType = QuantType.QInt8,
+) -> None:
+    """Write a model as ONNX Runtime's `quantize_static` quantizes it: QDQ, int8 weights, per channel, a calibrator."""
     calibrator, options = METHODS[method]
     logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +79,7 @@ def quantize(model: Path, calibration: Arrays, target: Path, method: str = "MinM
             _Samples(calibration),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            activation_type=QuantType.QInt8,
+            activation_type=activation_type,
             weight_type=QuantType.QInt8,
             calibrate_method=calibrator,
             extra_options=options,
