@@ -116,7 +116,7 @@ def _number(network: Network, name: str, sample: NDArray[Any]) -> NDArray[Any]:
     """One sample in the input's type and shape."""
     info = network.tensors[name]
     with np.errstate(over="ignore"):
-        values = sample.astype(info.dtype, copy=False).reshape(info.shape)
+        values = np.asarray(sample).astype(info.dtype, copy=False).reshape(info.shape)
     if not np.all(np.isfinite(values)):
         raise InputError(f"calibration of {name!r} must be finite")
     return values
@@ -125,7 +125,7 @@ def _number(network: Network, name: str, sample: NDArray[Any]) -> NDArray[Any]:
 def shape_of_sample(network: Network, name: str) -> Shape:
     """The shape of one sample: without the batch, where the input has one."""
     shape = network.tensors[name].shape
-    return shape[1:] if shape[0] == 1 and len(shape) > 1 else shape
+    return shape[1:] if shape[:1] == (1,) and len(shape) > 1 else shape
 
 
 def _read(path: Path) -> Iterator[Any]:

@@ -146,3 +146,16 @@ def test_what_nobody_can_run_in_the_middle_is_named(message: str) -> None:
     with pytest.raises(ModelError) as caught:
         quantize(data, samples())
     assert str(caught.value) == message
+
+
+def test_an_input_may_be_one_number() -> None:
+    text = model(f"cond = Equal (rate, count) r = If (cond) {BRANCHES}")
+    parsed = onnx.load_model_from_string(text)
+    parsed.graph.input.append(onnx.helper.make_tensor_value_info("rate", onnx.TensorProto.INT64, []))
+    data, x = parsed.SerializeToString(), samples()
+    graph = quantize(data, {"x": x, "rate": np.arange(8)})
+    for rate in (3, 4):
+        given = {"x": quantize_input(graph, x[:1], "x"), "rate": np.array(rate)}
+        expected = plain_session(data).run(None, {"x": x[:1], "rate": np.array(rate)})[0]
+        found = dequantize_output(graph, run(graph, given)["y"])
+        assert 20 * np.log10(np.linalg.norm(expected) / np.linalg.norm(found - expected)) > 25

@@ -107,6 +107,8 @@ def _fix_sizes(model: onnx.ModelProto, shapes: Shapes) -> None:
         raise InputError(f"shape must be of an input of the model ({names}), got {unknown[0]!r}")
     for value in inputs:
         dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and not dims and value.name not in shapes:
+            continue  # one number
         found = tuple(dim.dim_value for dim in dims)
         wanted = shapes.get(value.name) or ((found[0] or 1, *found[1:]) if found else ())
         if len(wanted) != len(found) and found:
