@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,10 +21,9 @@ from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import read_onnx
 from accel.quantized.network import Network
 from accel.quantizer import make_config, quantize_network
-from accel.quantizer.calibrate import checked_arrays
-from accel.quantizer.prepare import feeds_of
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.runner import Runner, Values, in_parallel
+from accel.quantizer.samples import Calibration, samples_of
 
 SAMPLES = 16
 """Samples that the figures are measured on, unless more are asked for."""
@@ -93,7 +92,7 @@ class Analysis:
 
 def analyze(
     model: ModelSource,
-    calibration: Mapping[str, NDArray[Any]] | NDArray[Any],
+    calibration: Calibration,
     *,
     samples: int = SAMPLES,
     shapes: Shapes | None = None,
@@ -120,9 +119,19 @@ def analyze(
         raise InputError(f"samples must be at least 1, got {samples!r}")
     with naming(model):
         network = read_onnx(model, shapes)
-        quantized = quantize_network(network, calibration, make_config(settings))
-        feeds = feeds_of(quantized, checked_arrays(quantized, calibration))
-        return analyze_network(quantized, feeds[:samples], stage)
+        first: list[Values] = []
+        quantized = quantize_network(
+            network, _watched(network, calibration, first, samples), make_config(settings), stage
+        )
+        return analyze_network(quantized, first, stage)
+
+
+def _watched(network: Network, calibration: Calibration, first: list[Values], count: int) -> Iterator[Values]:
+    """All samples, of which the first `count` are kept: what gives them may do so once."""
+    for sample in samples_of(network, calibration):
+        if len(first) < count:
+            first.append(sample)
+        yield sample
 
 
 def analyze_network(network: Network, samples: Sequence[Values], stage: Stage = silent) -> Analysis:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @click.command(cls=SettingsCommand)
 @with_model
-@click.option("--calibration", type=FILE, required=True, help=".npy or .npz of real inputs, samples first.")
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), required=True,
+    help=".npy or .npz of real inputs, samples first; or a folder of .npy files and images.",
+)  # fmt: skip
 @output("Page to write: HTML with histograms and ranges.", required=False)
 @click.option("--samples", default=16, show_default=True, help="Calibration samples to measure on.")
 @click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
@@ -40,16 +43,14 @@ def analyze(
     """
     from accel.analysis import analyze as analyze_model
     from accel.analysis.page import check_library, to_html
-    from accel.cli.arrays import read_arrays
     from accel.cli.settings import merged
     from accel.files import write_atomic
 
     if output:
         check_library()
     settings = merged(settings_file, options)
-    data = read_arrays(calibration)
     with progress() as stage:
-        analysis = analyze_model(model, data, samples=samples, shapes=shapes, stage=stage, **settings)
+        analysis = analyze_model(model, calibration, samples=samples, shapes=shapes, stage=stage, **settings)
         if output:
             write_atomic(output, to_html(analysis, stage).encode())
     if as_json:

@@ -212,7 +212,7 @@ class _Ladder:
 
     def attempt(self, title: str, config: QuantizationConfig) -> _Found:
         """Quantize with other settings and measure; the simulated machine decides where little is lost."""
-        network = quantize_network(self.network, self.calibration, config)
+        network = quantize_network(self.network, self.calibration, config, self.stage)
         value, simulated = self._measured(run_network(network, self.feeds)), None
         if self._drop(value) <= self.max_drop:
             graph = checked(lambda: lower(network, requant_mode(config.mode)))

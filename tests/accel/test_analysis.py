@@ -163,6 +163,13 @@ def test_a_sensitive_network_per_tensor_is_told_about_channels() -> None:
     assert "share a scale: per_channel, or prepare = equalize" in found["C1"][0]
 
 
+def test_samples_that_are_given_once() -> None:
+    samples = samples_of(SHAPE, 4)
+    whole = accel.analyze(spread_network(), samples, samples=2)
+    once = accel.analyze(spread_network(), (sample for sample in samples), samples=2)
+    assert (once.samples, once.sqnr) == (2, whole.sqnr)
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(InputError, match=r"^samples must be at least 1, got 0$"):
         accel.analyze(spread_network(), samples_of(SHAPE, 2), samples=0)
