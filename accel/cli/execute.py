@@ -116,7 +116,10 @@ def run(
 def estimate(
     model: Path, shapes: Shapes, config: str | None, energy: Path | None, trace: Path | None, wide: bool, as_json: bool
 ) -> None:
-    """Cycles, traffic, stalls, energy of a MODEL without values: the same for any input, as `accel run` counts them."""
+    """Count the cycles and energy of a MODEL, without values.
+
+    Also traffic and stalls: all are the same for any input, as `accel run` counts them.
+    """
     from accel import api
     from accel.report.energy import EnergyTable, area, layer_energies
 

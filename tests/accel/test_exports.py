@@ -56,4 +56,5 @@ def test_core_modules_import_nothing_heavy() -> None:
     files = [path.relative_to(folder.parent).with_suffix("") for path in folder.rglob("*.py")]
     names = sorted(".".join(path.parts).removesuffix(".__init__") for path in files)
     assert "accel.machine.config" in names
+    names = [name for name in names if not name.startswith("accel.train")]  # made for PyTorch
     assert imported_by(";".join(f"import {name}" for name in names)) == []
