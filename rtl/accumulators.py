@@ -8,10 +8,13 @@ from typing import NamedTuple
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
+from amaranth.lib.memory import ReadPort as MemoryReadPort
+from amaranth.lib.memory import WritePort as MemoryWritePort
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
+from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import AccumulatePort, ReadPort
 from rtl.pipeline import delayed
 
@@ -44,7 +47,7 @@ class Accumulators(wiring.Component):
 
     EXEC reads, adds and writes column c of a word c cycles after column 0, DEPTHWISE all columns at once; to those
     beyond its lanes it adds 0. POST reads all columns of a word at once. A bank has one read and one write port. A word
-    that is being written reads as its new value. Read latency is one cycle.
+    that is written in the cycle of its read or in the next one reads as its new value. Read latency is `READ_LATENCY`.
 
     Members
     -------
@@ -55,10 +58,10 @@ class Accumulators(wiring.Component):
     post_read : In(ReadPort)
     conflict : Out(1)
         High in a cycle in which two units read the same bank in one column; the result then is undefined. What EXEC and
-        DEPTHWISE read in a cycle they write in the next one, so that this reports conflicts of writes too.
+        DEPTHWISE read in a cycle they write `READ_LATENCY` cycles later, so that this reports conflicts of writes too.
     """
 
-    latency = 1
+    latency = READ_LATENCY
 
     def __init__(self, config: ArchConfig):
         self.config = config
@@ -75,18 +78,18 @@ class Accumulators(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         post = Access(self._banks(self.post_read.en, self.post_read.addr), self.post_read.addr)
-        answers = delayed(m, post.banks, 1, "post_answers", reset_less=False)
+        answers = delayed(m, post.banks, READ_LATENCY, "post_answers", reset_less=False)
         engine = self._engine(m)
-        execute = self._access(self.exec_accumulate)
+        execute = [self._access(self.exec_accumulate)]
+        for column in range(self.config.cols + READ_LATENCY - 1):
+            execute.append(execute[-1].delayed(m, f"column{column}"))
         conflicts = []
         for column in range(self.config.cols):
-            written = execute.delayed(m, f"column{column}")
             psum = self.exec_accumulate.psums.word_select(column, 32)
-            updates = [Update(execute, written, psum), *engine[column]]
+            updates = [Update(execute[column], execute[column + READ_LATENCY], psum), *engine[column]]
             reads = [*(update.read for update in updates), post]
             conflicts += [(a.banks & b.banks).any() for a, b in combinations(reads, 2)]
             self._column(m, column, updates, reads, answers)
-            execute = written
         m.d.comb += self.conflict.eq(Cat(conflicts).any())
         return m
 
@@ -104,7 +107,9 @@ class Accumulators(wiring.Component):
             return [[]] * self.config.cols
         port, lanes = self.depthwise_accumulate, self.config.depthwise_lanes
         read = self._access(port)
-        write = read.delayed(m, "engine")
+        write = read
+        for stage in range(READ_LATENCY):
+            write = write.delayed(m, f"engine{stage}")
         psums = [port.psums.word_select(lane, 32) for lane in range(lanes)] + [Const(0)] * (self.config.cols - lanes)
         return [[Update(read, write, psum)] for psum in psums]
 
@@ -117,6 +122,7 @@ class Accumulators(wiring.Component):
             m.submodules[f"bank{bank}_column{column}"] = memory
             write = memory.write_port()
             read = memory.read_port(transparent_for=(write,))
+            value = self._newest(m, f"bank{bank}_column{column}", read, write)
             m.d.comb += read.en.eq(0)
             for access in reads:
                 with m.If(access.banks[bank]):
@@ -124,10 +130,18 @@ class Accumulators(wiring.Component):
             for old, update in zip(olds, updates, strict=True):
                 with m.If(update.write.banks[bank]):
                     m.d.comb += [
-                        old.eq(read.data),
+                        old.eq(value),
                         write.en.eq(1),
                         write.addr.eq(update.write.addr[:offset_bits]),
                         write.data.eq(update.psum + Mux(update.write.overwrite, 0, old)),
                     ]
             with m.If(answers[bank]):
-                m.d.comb += self.post_read.data.word_select(column, 32).eq(read.data)
+                m.d.comb += self.post_read.data.word_select(column, 32).eq(value)
+
+    def _newest(self, m: Module, name: str, read: MemoryReadPort, write: MemoryWritePort) -> Signal:
+        """The word that was read, in a register: the one that is written meanwhile, if it is the same."""
+        value, address = Signal(32, name=f"{name}_value"), Signal.like(read.addr, name=f"{name}_address")
+        with m.If(read.en):
+            m.d.sync += address.eq(read.addr)
+        m.d.sync += value.eq(Mux(write.en & (write.addr == address), write.data, read.data))
+        return value

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
+from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import MASK_BITS, ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
@@ -34,7 +35,7 @@ class ActivationSequencer(wiring.Component):
     last, signal : Out
         The pixel is its instruction's last; the instruction's signal mask then, zero otherwise.
     activations, swap : Out
-        Inputs of the array, one cycle after the read.
+        Inputs of the array, `READ_LATENCY` cycles after the read.
     """
 
     def __init__(self, config: ArchConfig):
@@ -85,8 +86,8 @@ class ActivationSequencer(wiring.Component):
             self.last.eq(self.streaming & pixels.done),
             self.signal.eq(Mux(self.last, current.signal, 0)),
         ]
-        swap = delayed(m, self.streaming & first.oy & first.ox, 1, "swap", reset_less=False)
-        source = delayed(m, Cat(inside, current.pad_value), 1, "source")
+        swap = delayed(m, self.streaming & first.oy & first.ox, READ_LATENCY, "swap", reset_less=False)
+        source = delayed(m, Cat(inside, current.pad_value), READ_LATENCY, "source")
         m.d.comb += [
             self.swap.eq(swap),
             self.activations.eq(Mux(source[0], self.read.data, source[1:].replicate(self.config.rows))),

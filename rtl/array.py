@@ -32,7 +32,7 @@ class Down(NamedTuple):
 
 
 def build_pe(m: Module, name: str, row: int, left: Right, above: Down) -> tuple[Right, Down]:
-    """Add one processing element of a row to `m`; returns its outputs, all registered.
+    """Add one processing element of a row to `m`; returns its outputs, all registered, as is the product.
 
     A weight that passes by while `capture` is high stays in `shadow`; with `swap`, which travels with the first pixel
     that needs it, `shadow` becomes `weight` in time for that pixel.
@@ -43,10 +43,14 @@ def build_pe(m: Module, name: str, row: int, left: Right, above: Down) -> tuple[
     )
     psum = Signal(signed(32), name=f"{name}_psum", reset_less=True)
     swap, capture = Signal(name=f"{name}_swap"), Signal(name=f"{name}_capture")
-    current, product = Signal(signed(8), name=f"{name}_current"), Signal(signed(16), name=f"{name}_product")
-    m.d.comb += [current.eq(Mux(left.swap, shadow, weight)), product.eq(left.activation * current)]
+    current, product = (
+        Signal(signed(8), name=f"{name}_current"),
+        Signal(signed(16), name=f"{name}_product", reset_less=True),
+    )
+    m.d.comb += current.eq(Mux(left.swap, shadow, weight))
     m.d.sync += [
         weight.eq(current),
+        product.eq(left.activation * current),
         psum.eq(above.psum + product),
         transit.eq(above.transit),
         activation.eq(left.activation),
@@ -80,7 +84,7 @@ class SystolicArray(wiring.Component):
         One pixel; `swap` is high with a tile's first pixel, at the earliest as many cycles after its `capture` as the
         tile has words.
     psums : Out, cols * 32 bits
-        Column c holds a pixel's sum `rows + c` cycles after the pixel entered.
+        Column c holds a pixel's sum `rows + 1 + c` cycles after the pixel entered.
     """
 
     def __init__(self, config: ArchConfig):

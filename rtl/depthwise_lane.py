@@ -36,7 +36,7 @@ class Bytes(NamedTuple):
 
 
 def build_lane(m: Module, name: str, control: Control, data: Bytes) -> Value:
-    """Add one lane to `m`; returns the sum of the output that `taps` belonged to in the cycle before.
+    """Add one lane to `m`; returns the sum of the output that `taps` belonged to two cycles before.
 
     The newest word and the last tap's weight are in the last slot; slots that a narrow kernel does not use hold zero
     weights.
@@ -56,9 +56,10 @@ def build_lane(m: Module, name: str, control: Control, data: Bytes) -> Value:
     with m.If(control.capture):
         m.d.sync += [shadows[slot].eq(Mux(control.first, 0, shadows[slot + 1])) for slot in range(slots - 1)]
         m.d.sync += shadows[-1].eq(data.weight)
-    products = [
-        Mux(exists, word, control.pad_value.as_signed()) * weight
-        for exists, word, weight in zip(control.taps, window, weights, strict=True)
+    products = [Signal(signed(16), name=f"{name}_product_{slot}", reset_less=True) for slot in range(slots)]
+    m.d.sync += [
+        product.eq(Mux(exists, word, control.pad_value.as_signed()) * weight)
+        for product, exists, word, weight in zip(products, control.taps, window, weights, strict=True)
     ]
     total = Signal(signed(15 + slots.bit_length()), name=f"{name}_sum", reset_less=True)
     m.d.sync += total.eq(sum(products))
@@ -74,7 +75,7 @@ class DepthwiseLanes(wiring.Component):
         `Control` of all lanes.
     words, earlier, weights : In, 8 bits per lane
     sums : Out, 32 bits per lane
-        One cycle after the output's `taps`.
+        Two cycles after the output's `taps`.
     """
 
     def __init__(self, config: ArchConfig):

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
+from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
@@ -51,7 +52,7 @@ class DepthwiseReader(wiring.Component):
     read, read_earlier : Out(ReadPort)
         A step's word, and the one before it if two enter.
     words, earlier : Out
-        The lanes' bytes of those words, one cycle after the read.
+        The lanes' bytes of those words, `READ_LATENCY` cycles after the read.
     double : Out(1)
         Two words enter with `words`.
     """
@@ -79,7 +80,7 @@ class DepthwiseReader(wiring.Component):
         m.d.comb += [rows.load.eq(self.start), rows.step.eq(streaming), self._drive_nest(rows)]
         m.d.sync += streaming.eq(self.start | (streaming & ~rows.done))
         self._read(m, rows, streaming)
-        first_byte = delayed(m, self.current.spad_byte, 1, "first_byte")
+        first_byte = delayed(m, self.current.spad_byte, READ_LATENCY, "first_byte")
         m.d.comb += [
             self.words.eq(self._lane_bytes(self.read.data, first_byte)),
             self.earlier.eq(self._lane_bytes(self.read_earlier.data, first_byte)),
@@ -112,7 +113,7 @@ class DepthwiseReader(wiring.Component):
             self.read.addr.eq(rows.values.spad),
             self.read_earlier.en.eq(row_exists & double & ~outside & (before >= 0) & (before < current.width)),
             self.read_earlier.addr.eq(rows.values.spad - current.kx_stride),
-            self.double.eq(delayed(m, double, 1, "double")),
+            self.double.eq(delayed(m, double, READ_LATENCY, "double")),
         ]
 
     def _lane_bytes(self, word: Value, first_byte: Value) -> Value:

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
+from accel.machine.timing import READ_LATENCY
 from rtl.depthwise_reader import DEPTHWISE_LAYOUT, ROW_LEVELS, ROW_POSITIONS, STEP_BITS, TAP_BITS, drive_rows
 from rtl.interfaces import MASK_BITS
 from rtl.loop_nest import LoopNest
@@ -35,9 +36,9 @@ class DepthwiseSequencer(wiring.Component):
     last, signal : Out
         The output is its instruction's last; the instruction's signal mask then, zero otherwise.
     swap : Out(1)
-        One cycle after the first output of a tile.
+        `READ_LATENCY` cycles after the first output of a tile.
     taps, pad_value : Out
-        Two cycles after an output: which of its taps exist, and what takes the place of the others.
+        One cycle later: which of its taps exist, and what takes the place of the others.
     """
 
     def __init__(self, config: ArchConfig):
@@ -101,20 +102,22 @@ class DepthwiseSequencer(wiring.Component):
     def _control(self, m: Module, outputs: LoopNest) -> None:
         """Signals to accumulators and lanes for the current output."""
         current, first = self.current, outputs.first
+        pad_value = delayed(m, current.pad_value, 1, "pad_value")
         tile_begins = self.output & first.oy & first.step
-        source = delayed(m, Cat(self._taps(outputs), current.pad_value), 2, "source")
+        source = delayed(m, Cat(self._taps(m, outputs), pad_value), READ_LATENCY, "source")
         m.d.comb += [
             self.addr.eq(outputs.values.acc),
             self.overwrite.eq(first.ky & ~current.accumulate),
             self.signal.eq(Mux(self.last, current.signal, 0)),
-            self.swap.eq(delayed(m, tile_begins, 1, "swap", reset_less=False)),
+            self.swap.eq(delayed(m, tile_begins, READ_LATENCY, "swap", reset_less=False)),
             Cat(self.taps, self.pad_value).eq(source),
         ]
 
-    def _taps(self, outputs: LoopNest) -> Value:
-        """Which taps of the output exist, one bit per slot of the window; the last tap is in the last slot."""
+    def _taps(self, m: Module, outputs: LoopNest) -> Value:
+        """Which taps of the output of the cycle before exist, a bit per slot; the last slot has the last tap."""
         current, y, x, slots = self.current, outputs.values.y, outputs.values.x, len(self.taps)
-        row_exists = (y >= 0) & (y < current.height)
-        positions = [x + tap * current.x_dilation for tap in range(slots)]
-        taps = Cat((position >= 0) & (position < current.width) & row_exists for position in positions)
-        return (taps << (slots - current.kx_count)[:TAP_BITS])[:slots]
+        row_exists = delayed(m, (y >= 0) & (y < current.height), 1, "row_exists")
+        width, taps_used = delayed(m, current.width, 1, "width"), delayed(m, current.kx_count, 1, "taps_used")
+        positions = [delayed(m, x + tap * current.x_dilation, 1, f"position{tap}") for tap in range(slots)]
+        taps = Cat((position >= 0) & (position < width) & row_exists for position in positions)
+        return (taps << (slots - taps_used)[:TAP_BITS])[:slots]

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
+from accel.machine.timing import DEPTHWISE_LATENCY, READ_LATENCY
 from rtl.depthwise_lane import DepthwiseLanes
 from rtl.depthwise_reader import DepthwiseReader
 from rtl.depthwise_sequencer import DepthwiseSequencer
@@ -31,10 +32,10 @@ class DepthwiseUnit(wiring.Component):
     Attributes
     ----------
     latency : int
-        Cycles from an output's step to its accumulator write: the scratchpad's answer, the window, the sum.
+        Cycles from an output's step to its accumulator write.
     """
 
-    latency = 3
+    latency = DEPTHWISE_LATENCY
 
     def __init__(self, config: ArchConfig):
         self.config = config
@@ -88,8 +89,8 @@ class DepthwiseUnit(wiring.Component):
         return m
 
     def _accumulate(self, m: Module, lanes: DepthwiseLanes, sequencer: DepthwiseSequencer) -> None:
-        """The accumulator is read in the cycle in which the lanes compute the sum that is added to it."""
-        read = self.latency - 1
+        """The accumulator is read `READ_LATENCY` cycles before the lanes' sum is there."""
+        read = self.latency - READ_LATENCY
         m.d.comb += [
             self.accumulate.en.eq(delayed(m, sequencer.output, read, "accumulate_en", reset_less=False)),
             self.accumulate.addr.eq(delayed(m, sequencer.addr, read, "accumulate_addr")),

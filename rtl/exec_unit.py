@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
+from accel.machine.timing import EXEC_LATENCY, READ_LATENCY, exec_latency
 from accel.machine.weight_words import tile_words
 from rtl.activation_sequencer import ActivationSequencer
 from rtl.array import SystolicArray
@@ -37,7 +38,7 @@ class ExecUnit(wiring.Component):
 
     def __init__(self, config: ArchConfig):
         self.config = config
-        self.latency = config.rows + config.cols
+        self.latency = exec_latency(config)
         super().__init__(
             {
                 "control": Out(UnitControl()),
@@ -50,6 +51,7 @@ class ExecUnit(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config, rows = self.config, self.config.rows
+        command = rows + EXEC_LATENCY - READ_LATENCY
         m.submodules.weights = weights = WeightSequencer(
             Opcode.EXEC, ("chunk", "ky", "kx"), config.wbuf_words, config.cols, rows, config.int4_weights
         )
@@ -70,9 +72,9 @@ class ExecUnit(wiring.Component):
             array.activations.eq(activations.activations),
             array.swap.eq(activations.swap),
             # The pixel's command meets its sums at the bottom of the array.
-            self.accumulate.en.eq(delayed(m, activations.streaming, rows, "accumulate_en", reset_less=False)),
-            self.accumulate.addr.eq(delayed(m, activations.addr, rows, "accumulate_addr")),
-            self.accumulate.overwrite.eq(delayed(m, activations.overwrite, rows, "accumulate_overwrite")),
+            self.accumulate.en.eq(delayed(m, activations.streaming, command, "accumulate_en", reset_less=False)),
+            self.accumulate.addr.eq(delayed(m, activations.addr, command, "accumulate_addr")),
+            self.accumulate.overwrite.eq(delayed(m, activations.overwrite, command, "accumulate_overwrite")),
             self.accumulate.psums.eq(array.psums),
             *self._tile_words(m, weights, array),
         ]
@@ -88,5 +90,5 @@ class ExecUnit(wiring.Component):
             weights.cycles.eq(Mux(int4, tile_words(rows, 1), rows)),
             weights.present.eq(Mux(int4, tile_words(k_rows, 1), k_rows)),
             weights.half.eq(int4 & k_rows[0]),
-            array.int4.eq(delayed(m, int4, 1, "int4")),
+            array.int4.eq(delayed(m, int4, READ_LATENCY, "int4")),
         ]

@@ -33,7 +33,7 @@ def loop_levels(opcode: Opcode) -> dict[str, int]:
 
 
 class ReadPort(wiring.Signature):
-    """Synchronous read: `data` holds word `addr` in the cycle after one with `en`; bytes are `width` bits wide."""
+    """Synchronous read: `data` holds word `addr` `READ_LATENCY` cycles after one with `en`; a byte has `width` bits."""
 
     def __init__(self, words: int, lanes: int, width: int = 8):
         super().__init__({"en": Out(1), "addr": Out(range(max(words, 2))), "data": In(lanes * width)})
@@ -86,7 +86,7 @@ class AccumulatePort(wiring.Signature):
     -------
     en, addr, overwrite : Out
         Column 0 reads word `addr` in a cycle with `en` and writes psum + old value (or psum alone if `overwrite`) to it
-        in the next one.
+        `READ_LATENCY` cycles later.
     psums : Out, columns * 32 bits
         Column 0 is sampled in the cycle of its write.
     """

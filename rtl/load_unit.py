@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Out
 
 from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
 from accel.machine.isa import Memory, Opcode
-from accel.machine.timing import LOAD_IN_FLIGHT
+from accel.machine.timing import LOAD_IN_FLIGHT, LOAD_START, LOAD_WRITE_LATENCY
 from rtl.axi import Axi4Read, drive_address
 from rtl.bursts import BurstGenerator, connect_rows
 from rtl.interfaces import UnitControl, WritePort, layout
-from rtl.load_writer import LOAD_LAYOUT, LoadWriter, word_layout
+from rtl.load_writer import LOAD_LAYOUT, ROW_STREAM_BITS, LoadWriter
+from rtl.pipeline import delayed
+
+QUEUED = data.StructLayout({"instruction": LOAD_LAYOUT, "pad_after": ROW_STREAM_BITS})
+"""A LOAD that waits for the writer: the instruction and the pad bytes at the end of each row."""
 
 ROW_BYTES_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "row_bytes")].width
 
@@ -34,7 +38,7 @@ class LoadUnit(wiring.Component):
         A beat with an error response is accepted in this cycle; its data are used all the same.
     """
 
-    write_latency = 1
+    write_latency = LOAD_WRITE_LATENCY
 
     def __init__(self, config: ArchConfig):
         self._config = config
@@ -60,14 +64,17 @@ class LoadUnit(wiring.Component):
         writing = Signal(layout(Opcode.LOAD)["signal"].shape)
         with m.If(writer.start):
             m.d.sync += writing.eq(writer.instruction.signal)
-        m.d.sync += [
-            control.complete.eq(writer.last),
-            control.signal.eq(Mux(writer.last, writing, 0)),
-        ]
+        ending = Cat(writer.last, Mux(writer.last, writing, 0))
+        ended = delayed(m, ending, LOAD_WRITE_LATENCY, "ending", reset_less=False)
+        completing = Cat(
+            delayed(m, writer.last, stage, f"last{stage}", reset_less=False)
+            for stage in range(1, LOAD_WRITE_LATENCY + 1)
+        ).any()
         m.d.comb += [
-            control.occupied.eq(issue | (in_flight != 0) | control.complete),
+            Cat(control.complete, control.signal).eq(ended),
+            control.occupied.eq(issue | (in_flight != 0) | completing),
             control.busy.eq(writer.emit),
-            control.idle.eq((in_flight == 0) & ~control.complete),
+            control.idle.eq((in_flight == 0) & ~completing),
         ]
         self._read(m, writer)
         self._write(m, writer)
@@ -79,7 +86,7 @@ class LoadUnit(wiring.Component):
         m.submodules.bursts = bursts = BurstGenerator(
             self._config.bus_bytes, self._config.outstanding_bursts, ROW_BYTES_BITS
         )
-        m.submodules.waiting = waiting = SyncFIFO(width=LOAD_LAYOUT.size, depth=LOAD_IN_FLIGHT)
+        m.submodules.waiting = waiting = SyncFIFO(width=QUEUED.size, depth=LOAD_IN_FLIGHT)
         head = LOAD_LAYOUT(control.instruction.payload)
         issue, in_flight = Signal(), Signal(range(LOAD_IN_FLIGHT + 1))
         room = bursts.free & (in_flight != LOAD_IN_FLIGHT)
@@ -93,14 +100,31 @@ class LoadUnit(wiring.Component):
             self.bus.arvalid.eq(bursts.burst.valid),
             bursts.burst.ready.eq(self.bus.arready),
             drive_address(self.bus, "ar", self._config.bus_bytes, bursts.burst.payload),
-            writer.start.eq(writer.free & (waiting.r_rdy | issue)),
-            writer.instruction.eq(Mux(waiting.r_rdy, waiting.r_data, head.as_value())),
+            writer.start.eq(writer.free & waiting.r_rdy),
+            writer.instruction.eq(QUEUED(waiting.r_data).instruction),
+            writer.pad_after.eq(QUEUED(waiting.r_data).pad_after),
             waiting.r_en.eq(writer.start),
-            waiting.w_data.eq(head),
-            waiting.w_en.eq(issue & ~(writer.free & ~waiting.r_rdy)),
         ]
+        self._queue(m, waiting, head, issue)
         m.d.sync += in_flight.eq(in_flight + issue - writer.last)
         return issue, in_flight
+
+    def _queue(self, m: Module, waiting: SyncFIFO, head: data.View, issue: Signal) -> None:
+        """Queue an instruction with the padding at its rows' ends, in time for `LOAD_START`."""
+        held, product = Signal(LOAD_LAYOUT), Signal(ROW_STREAM_BITS)
+        queued = Signal(QUEUED)
+        following = Signal(LOAD_LAYOUT)
+        m.d.sync += [
+            held.eq(head),
+            product.eq((held.row_words - 1) * held.step_bytes + held.word_bytes),
+            following.eq(held),
+        ]
+        m.d.comb += [
+            queued.instruction.eq(following),
+            queued.pad_after.eq(product - following.pad_bytes - following.row_bytes),
+            waiting.w_data.eq(queued),
+            waiting.w_en.eq(delayed(m, issue, LOAD_START - 2, "queue", reset_less=False)),
+        ]
 
     def _read(self, m: Module, writer: LoadWriter) -> None:
         bus = self.bus
@@ -112,11 +136,9 @@ class LoadUnit(wiring.Component):
         ]
 
     def _write(self, m: Module, writer: LoadWriter) -> None:
-        """One register between emission and the destinations' ports."""
-        emitted, word = Signal(), Signal(word_layout(self._config))
-        m.d.sync += emitted.eq(writer.emit)
-        with m.If(writer.emit):
-            m.d.sync += word.eq(writer.word)
+        """One register between the writer's words and the destinations' ports."""
+        emitted = delayed(m, writer.emit, LOAD_WRITE_LATENCY, "emitted", reset_less=False)
+        word = delayed(m, writer.word, 1, "word")
         for memory in Memory:
             if memory is Memory.TAPS and not self._config.depthwise_taps:
                 continue

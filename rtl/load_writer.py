@@ -11,6 +11,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from rtl.bursts import RowWalker, connect_rows, low_bytes, shift_bytes_left
 from rtl.interfaces import layout
+from rtl.pipeline import delayed
 
 LOAD_LAYOUT = layout(Opcode.LOAD)
 WORD_ADDRESS_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "address")].width
@@ -45,14 +46,17 @@ class LoadWriter(wiring.Component):
 
     Members
     -------
-    start, instruction : In
-        With `start` (needs `free`) the instruction is captured and begins in the next cycle.
+    start, instruction, pad_after : In
+        With `start` (needs `free`) the instruction is captured and begins in the next cycle; each of its rows ends with
+        `pad_after` pad bytes.
     free : Out
         No LOAD is in the writer, or its last word is emitted in this cycle.
     beats : In
         Stream of memory beats.
-    emit, word, last : Out
+    emit, last : Out
         A word is emitted in this cycle; it is the last one of its LOAD.
+    word : Out
+        The word that was emitted in the cycle before.
     """
 
     def __init__(self, config: ArchConfig):
@@ -62,6 +66,7 @@ class LoadWriter(wiring.Component):
             {
                 "start": In(1),
                 "instruction": In(LOAD_LAYOUT),
+                "pad_after": In(ROW_STREAM_BITS),
                 "free": Out(1),
                 "beats": In(stream.Signature(8 * config.bus_bytes)),
                 "emit": Out(1),
@@ -75,21 +80,26 @@ class LoadWriter(wiring.Component):
         held = Signal(LOAD_LAYOUT)
         with m.If(self.start):
             m.d.sync += held.eq(self.instruction)
-        buffer = Signal(8 * self._buffer_bytes)
         level = Signal(range(self._buffer_bytes + 1))
         chunk, chunk_bytes = self._take(m, held, level)
-        leaving = self._emit(m, held, buffer, level)
+        leaving = self._emit(m, held, level)
         kept = Signal.like(level)
         m.d.comb += kept.eq(level - leaving)
-        with m.If(self.start):
-            m.d.sync += [buffer.eq(0), level.eq(0)]
-        with m.Else():
-            rest = buffer >> (leaving << 3)
-            m.d.sync += [
-                buffer.eq(rest | shift_bytes_left(chunk, kept, len(buffer))),
-                level.eq(kept + chunk_bytes),
-            ]
+        m.d.sync += level.eq(Mux(self.start, 0, kept + chunk_bytes))
+        self._move(m, held, chunk, leaving, kept)
         return m
+
+    def _move(self, m: Module, held: data.View, chunk: Signal, leaving: Signal, kept: Signal) -> None:
+        """The byte buffer does what was decided in the cycle before."""
+        buffer = Signal(8 * self._buffer_bytes)
+        start = delayed(m, self.start, 1, "start", reset_less=False)
+        chunk, leaving, kept = (
+            delayed(m, value, 1, name) for value, name in ((chunk, "chunk"), (leaving, "leaving"), (kept, "kept"))
+        )
+        offset = delayed(m, held.byte_offset, 1, "offset")
+        rest = buffer >> (leaving << 3)
+        m.d.sync += buffer.eq(Mux(start, 0, rest | shift_bytes_left(chunk, kept, len(buffer))))
+        m.d.comb += self.word.data.eq(shift_bytes_left(buffer, offset, 8 * self._config.load_word_bytes))
 
     def _take(self, m: Module, held: data.View, level: Signal) -> tuple[Signal, Signal]:
         """The stream's side; returns the chunk taken in this cycle and its bytes (0 if none is taken)."""
@@ -123,7 +133,6 @@ class LoadWriter(wiring.Component):
         phase, phase_left, row_begins = state
         pad_after = Signal(ROW_STREAM_BITS)
         first = self.instruction
-        total = (first.row_words - 1) * first.step_bytes + first.word_bytes
         phase_ends = phase_left == count
         row_ends = phase_ends & ((phase == Phase.AFTER) | (phase == Phase.MEMORY) & (pad_after == 0))
         m.d.comb += rows.step.eq(take & row_ends)
@@ -137,7 +146,7 @@ class LoadWriter(wiring.Component):
             ]
 
         with m.If(self.start):
-            m.d.sync += [begin_row(first), pad_after.eq(total - first.pad_bytes - first.row_bytes)]
+            m.d.sync += [begin_row(first), pad_after.eq(self.pad_after)]
         with m.Elif(take & row_ends):
             m.d.sync += begin_row(held)
         with m.Elif(take & phase_ends):
@@ -150,30 +159,35 @@ class LoadWriter(wiring.Component):
             with m.If(phase == Phase.MEMORY):
                 m.d.sync += row_begins.eq(0)
 
-    def _emit(self, m: Module, held: data.View, buffer: Signal, level: Signal) -> Signal:
+    def _emit(self, m: Module, held: data.View, level: Signal) -> Signal:
         """The words' side; returns the bytes that leave the buffer in this cycle."""
         m.submodules.words = rows = RowWalker(WORD_ADDRESS_BITS)
-        word = Signal(WORD_ADDRESS_BITS)
-        last_word = word + 1 == held.row_words
+        word, last_word = Signal(WORD_ADDRESS_BITS), Signal()
+        longest = Signal.like(held.step_bytes)
         step = Mux(last_word, held.word_bytes, held.step_bytes)
-        need = Mux(step > held.word_bytes, step, held.word_bytes)
         leaving = Signal.like(held.step_bytes)
+        first = self.instruction
         mask = Cat(held.word_bytes > i for i in range(self._config.load_word_bytes))
         m.d.comb += [
             rows.start.eq(self.start),
             connect_rows(rows, self.instruction),
-            self.emit.eq(rows.active & (level >= need)),
+            self.emit.eq(rows.active & Mux(last_word, level >= held.word_bytes, level >= longest)),
             leaving.eq(Mux(self.emit, step, 0)),
             rows.step.eq(self.emit & last_word),
             self.last.eq(rows.step & rows.last),
             self.free.eq(~rows.active | self.last),
-            self.word.address.eq(rows.address + word),
-            self.word.memory.eq(held.memory),
-            self.word.mask.eq(mask << held.byte_offset),
-            self.word.data.eq(shift_bytes_left(buffer, held.byte_offset, 8 * self._config.load_word_bytes)),
+            self.word.address.eq(delayed(m, rows.address + word, 1, "address")),
+            self.word.memory.eq(delayed(m, held.memory, 1, "memory")),
+            self.word.mask.eq(delayed(m, (mask << held.byte_offset)[: len(mask)], 1, "mask")),
         ]
-        with m.If(self.start | rows.step):
-            m.d.sync += word.eq(0)
+        with m.If(self.start):
+            m.d.sync += [
+                word.eq(0),
+                last_word.eq(first.row_words == 1),
+                longest.eq(Mux(first.step_bytes > first.word_bytes, first.step_bytes, first.word_bytes)),
+            ]
+        with m.Elif(rows.step):
+            m.d.sync += [word.eq(0), last_word.eq(held.row_words == 1)]
         with m.Elif(self.emit):
-            m.d.sync += word.eq(word + 1)
+            m.d.sync += [word.eq(word + 1), last_word.eq(word + 2 == held.row_words)]
         return leaving

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
 from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, WritePort
 
 RECORD = data.StructLayout({"bias": signed(32), "multiplier": signed(32), "shift": signed(8)})
@@ -18,7 +19,7 @@ RECORD = data.StructLayout({"bias": signed(32), "multiplier": signed(32), "shift
 class ParamMemory(wiring.Component):
     """`post_lanes` memories of records: LOAD writes one channel, POST reads one row of `post_lanes` channels.
 
-    Channel i is record `i // post_lanes` of lane `i % post_lanes`. Read latency is one cycle.
+    Channel i is record `i // post_lanes` of lane `i % post_lanes`. Read latency is `READ_LATENCY`.
 
     Members
     -------
@@ -28,7 +29,7 @@ class ParamMemory(wiring.Component):
         Address: row; data: `post_lanes` records.
     """
 
-    latency = 1
+    latency = READ_LATENCY
 
     def __init__(self, config: ArchConfig):
         self.config = config
@@ -49,10 +50,10 @@ class ParamMemory(wiring.Component):
             m.d.comb += [
                 read.en.eq(self.post_read.en),
                 read.addr.eq(self.post_read.addr),
-                self.post_read.data.word_select(lane, RECORD.size).eq(read.data),
                 write.addr.eq(self.load_write.addr >> lane_bits),
                 write.data.eq(self.load_write.data),
             ]
+            m.d.sync += self.post_read.data.word_select(lane, RECORD.size).eq(read.data)
             with m.If(self.load_write.en & (self.load_write.addr[:lane_bits] == lane)):
                 m.d.comb += write.en.eq(self.load_write.mask)
         return m

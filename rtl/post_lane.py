@@ -10,23 +10,27 @@ from amaranth.lib import data, wiring
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Reduce, Source
 from accel.machine.numerics import INT32_MIN
+from accel.machine.timing import READ_LATENCY
+from rtl.pipeline import delayed
 from rtl.requantize import Requantizer
 
-OPERAND = 1
+OPERAND = READ_LATENCY
 """Cycles after a step's scratchpad address: the word is there, the tap's zero point leaves it."""
 RESCALE = OPERAND + 1
 """The tap enters the first requantizer."""
 REDUCE = RESCALE + Requantizer.latency
-"""The tap joins the taps before it; accumulator and parameters are read."""
+"""The tap joins the taps before it."""
 BIAS = REDUCE + 1
 """The bias joins the sum of the taps or the accumulator."""
+ACC_READ = BIAS - READ_LATENCY
+"""Accumulator and parameters are read."""
 REQUANTIZE = BIAS + 1
 """The value enters the second requantizer."""
 CLAMP = REQUANTIZE + Requantizer.latency
 """Zero point and limits."""
 LOOK_UP = CLAMP + 1
 """The result selects an entry of a table."""
-WRITE = LOOK_UP + 1
+WRITE = LOOK_UP + READ_LATENCY
 """The result is on the scratchpad's write port."""
 
 LANE_FIELDS = ("source", "reduce", "mode", "left_shift", "zero_point", "act_min", "act_max", "table")
@@ -100,10 +104,10 @@ def finish(m: Module, name: str, config: ArchConfig, steps: Sequence[data.View],
 
 def look_up(m: Module, name: str, steps: Sequence[data.View], result: Signal, port: wiring.Interface) -> Signal:
     """Apply the instruction's table, if any, to `result` (at LOOK_UP) through `port`; the byte is for WRITE."""
-    table, plain = steps[LOOK_UP].table, Signal(8, name=f"{name}_plain")
+    table = steps[LOOK_UP].table
     m.d.comb += [
         port.en.eq(steps[LOOK_UP].write & (table != 0)),
         port.addr.eq(Cat(result ^ 0x80, table == 2)),
     ]
-    m.d.sync += plain.eq(result)
+    plain = delayed(m, result, WRITE - LOOK_UP, f"{name}_plain")
     return Mux(steps[WRITE].table != 0, port.data, plain)

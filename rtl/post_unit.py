@@ -15,7 +15,7 @@ from rtl.interfaces import ReadPort, UnitControl, WritePort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.param_memory import RECORD
 from rtl.pipeline import delayed
-from rtl.post_lane import BIAS, LANE_FIELDS, OPERAND, REDUCE, WRITE, finish, look_up, reduce_taps
+from rtl.post_lane import ACC_READ, BIAS, LANE_FIELDS, OPERAND, WRITE, finish, look_up, reduce_taps
 from rtl.window import POSITIONS, drive_positions, is_inside
 
 POST_LAYOUT = layout(Opcode.POST)
@@ -41,7 +41,7 @@ class PostUnit(wiring.Component):
         Cycles from a step's scratchpad address to its accumulator and parameter read, and to its scratchpad write.
     """
 
-    acc_read_latency = REDUCE
+    acc_read_latency = ACC_READ
     latency = WRITE
 
     def __init__(self, config: ArchConfig):
@@ -166,8 +166,8 @@ class PostUnit(wiring.Component):
         return multiplier
 
     def _read(self, m: Module, nest: LoopNest, steps: list[data.View]) -> None:
-        """Operands are read at the step, accumulators and parameters when the last tap has joined the others."""
-        taps, sums = steps[0], steps[REDUCE]
+        """Operands are read at the step, accumulators and parameters so that they come when the taps are joined."""
+        taps, sums = steps[0], steps[ACC_READ]
         m.d.comb += [
             self.spad_read.en.eq(nest.step & taps.inside & (taps.source == Source.SPAD)),
             self.spad_read.addr.eq(taps.src),

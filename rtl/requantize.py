@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.numerics import INT32_MAX, INT32_MIN, RequantMode
+from accel.machine.timing import REQUANTIZE_LATENCY
 from rtl.pipeline import delayed
 
 
@@ -26,10 +27,22 @@ def normalise(m: Module, value, name: str):
     return value, Cat(places)
 
 
+ROUNDED = 8
+"""Bits that a 24-bit significand leaves of 32."""
+
+HALF = 16
+"""Bits of the lower half of a factor."""
+
+
+def rounds_up(value, bits: int):
+    """Whether non-negative `value` divided by 2**bits is rounded up: to nearest, ties to even."""
+    kept, rest = value[bits:], value[:bits]
+    return rest[-1] & (rest[:-1].any() | kept[0])
+
+
 def round_half_even(value, bits: int):
     """Non-negative `value` divided by 2**bits, to nearest, ties to even."""
-    kept, rest = value[bits:], value[:bits]
-    return kept + (rest[-1] & (rest[:-1].any() | kept[0]))
+    return value[bits:] + rounds_up(value, bits)
 
 
 class Requantizer(wiring.Component):
@@ -37,10 +50,11 @@ class Requantizer(wiring.Component):
 
     Only the modes in `config.requant_modes` are built.
 
-    Every result is a number shifted right and rounded. Stages: (1) the factor and the amount of the shift: in tflite x
-    shifted left, in single x, in fp32 its magnitude as a 24-bit significand; (2) the product; (3) the number to shift:
-    in tflite the product's rounded upper half, in single the product, in fp32 its 24-bit significand; (4) the shift,
-    the mode's rounding, saturation.
+    Every result is a number shifted right and rounded. Stages: (1) the factor: in tflite x shifted left, in single x,
+    in fp32 its magnitude; (2) the amount of the shift, in fp32 the factor with its top bit set; (3) products of the
+    factor's and the multiplier's halves, in fp32 whether the factor's 24-bit significand is rounded up; (4) the
+    product; (5) the number to shift: in tflite the product's rounded upper half, in single the product, in fp32 its
+    24-bit significand; (6) the shift, and what it cuts off; (7) the mode's rounding, saturation.
 
     Members
     -------
@@ -54,7 +68,7 @@ class Requantizer(wiring.Component):
         The result for the inputs of `latency` cycles ago.
     """
 
-    latency = 4
+    latency = REQUANTIZE_LATENCY
 
     def __init__(self, config: ArchConfig):
         self._modes = [RequantMode(mode) for mode in config.requant_modes]
@@ -70,14 +84,14 @@ class Requantizer(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        negative = delayed(m, self.x[31], 3, "negative")
-        mode = [self.mode, *(Signal.like(self.mode, name=f"mode_{stage}", reset_less=True) for stage in (1, 2, 3))]
+        negative = delayed(m, self.x[31], self.latency - 1, "negative")
+        stages = range(1, self.latency)
+        mode = [self.mode, *(Signal.like(self.mode, name=f"mode_{stage}", reset_less=True) for stage in stages)]
         m.d.sync += [later.eq(earlier) for earlier, later in pairwise(mode)]
-        factor, amount = self._factor(m, mode[0])
-        multiplier = delayed(m, self.multiplier[:31], 1, "multiplier")
-        product = delayed(m, factor * multiplier, 1, "product")
-        number, right, overflow = self._number(m, mode[2], product, delayed(m, amount, 1, "amount"))
-        self._round(m, mode[3], number, right, overflow, negative)
+        factor, amount, up = self._factor(m, mode)
+        product = self._product(m, factor, delayed(m, self.multiplier[:31], 2, "multiplier"), up)
+        number, right, overflow = self._number(m, mode[4], product, delayed(m, amount, 2, "amount"))
+        self._round(m, mode[5:], number, right, overflow, negative)
         return m
 
     def _cases(self, m: Module, mode):
@@ -88,19 +102,52 @@ class Requantizer(wiring.Component):
                     yield case
 
     def _factor(self, m: Module, mode):
-        """Stage 1: the factor, and how far the product is to be shifted right in the end (fp32: plus 0 or 1)."""
-        factor, amount = Signal(signed(32), reset_less=True), Signal(signed(9), reset_less=True)
-        x, shift = self.x, self.shift
-        for case in self._cases(m, mode):
+        """Stages 1 and 2: the factor, how far the product is shifted right in the end (fp32: plus 0 or 1), round up?"""
+        first, shift = Signal(signed(32), reset_less=True), delayed(m, self.shift, 1, "shift")
+        factor, amount = Signal(signed(33), reset_less=True), Signal(signed(9), reset_less=True)
+        up, x = Signal(reset_less=True), self.x
+        for case in self._cases(m, mode[0]):
             if case is RequantMode.TFLITE:
-                m.d.sync += factor.eq(Mux(shift < 0, x, x << shift[:5].as_unsigned()))
-                m.d.sync += amount.eq(Mux(shift < 0, -shift, 0))
+                m.d.sync += first.eq(Mux(self.shift < 0, x, x << self.shift[:5].as_unsigned()))
             elif case is RequantMode.SINGLE:
-                m.d.sync += [factor.eq(x), amount.eq(31 - shift)]
+                m.d.sync += first.eq(x)
             else:
-                magnitude, places = normalise(m, abs(x)[:32], "normalised")
-                m.d.sync += [factor.eq(round_half_even(magnitude, 8)), amount.eq(places - shift)]
-        return factor, amount
+                m.d.sync += first.eq(abs(x)[:32])
+        m.d.sync += up.eq(0)
+        for case in self._cases(m, mode[1]):
+            if case is RequantMode.TFLITE:
+                m.d.sync += [factor.eq(first), amount.eq(Mux(shift < 0, -shift, 0))]
+            elif case is RequantMode.SINGLE:
+                m.d.sync += [factor.eq(first), amount.eq(31 - shift)]
+            else:
+                magnitude, places = normalise(m, first.as_unsigned(), "normalised")
+                m.d.sync += [
+                    factor.eq(magnitude[ROUNDED:]),
+                    up.eq(rounds_up(magnitude, ROUNDED)),
+                    amount.eq(places - shift),
+                ]
+        return factor, amount, up
+
+    def _product(self, m: Module, factor, multiplier, up) -> Signal:
+        """Stages 3 and 4: (factor + up) * multiplier, from products of halves."""
+        low, high = factor[:HALF], factor[HALF:].as_signed()
+        parts = {
+            name: delayed(m, a * b, 1, name)
+            for name, a, b in (
+                ("low_low", low, multiplier[:HALF]),
+                ("low_high", low, multiplier[HALF:]),
+                ("high_low", high, multiplier[:HALF]),
+                ("high_high", high, multiplier[HALF:]),
+            )
+        }
+        rounding = delayed(m, Mux(up, multiplier, 0), 1, "rounding")
+        product = Signal(signed(63), reset_less=True)
+        m.d.sync += product.eq(
+            Cat(parts["low_low"], parts["high_high"]).as_signed()
+            + ((parts["low_high"] + parts["high_low"]) << HALF)
+            + rounding
+        )
+        return product
 
     def _number(self, m: Module, mode, product, amount):
         """Stage 3: the number, its shift to the right, and whether the result must saturate."""
@@ -122,20 +169,23 @@ class Requantizer(wiring.Component):
         return number, right, overflow
 
     def _round(self, m: Module, mode, number, right, overflow, negative) -> None:
-        """Stage 4: the half that is cut off, what lies below it, and the mode's decision."""
-        half, floor, kept, up = Signal(len(number)), Signal(signed(32)), Signal(signed(32)), Signal()
-        y = Signal.like(self.y, reset_less=True)
-        m.d.comb += [half.eq((1 << right) >> 1), floor.eq(number >> right), kept.eq(floor + up), self.y.eq(y)]
-        tie_or_more, rest = (number & half).any(), (number & (half - 1)).any()
+        """Stages 6 and 7: the shift, the half that is cut off, what lies below it, and the mode's decision."""
+        floor = delayed(m, (number >> right)[:32], 1, "floor")
+        # Bit i is the half that is cut off if i + 1 = right, and below it if i + 1 < right.
+        half = Cat(number[i] & (right == i + 1) for i in range(len(number))).any()
+        below = Cat(number[i] & (right > i + 1) for i in range(len(number))).any()
+        tie_or_more, rest = delayed(m, half, 1, "tie_or_more"), delayed(m, below, 1, "rest")
+        below_zero, overflow = delayed(m, number[-1], 1, "below_zero"), delayed(m, overflow, 1, "overflowed")
+        up, sign, kept, y = Signal(), Signal(), Signal(32), Signal.like(self.y, reset_less=True)
+        # -(floor + up) = ~floor + ~up: one addition for both signs.
+        m.d.comb += [kept.eq((floor ^ sign.replicate(32)) + (up ^ sign)), self.y.eq(y)]
         m.d.sync += y.eq(kept)
-        for case in self._cases(m, mode):
+        for case in self._cases(m, mode[1]):
             if case is RequantMode.TFLITE:
-                m.d.comb += up.eq(tie_or_more & (rest | ~number[-1]))
+                m.d.comb += up.eq(tie_or_more & (rest | ~below_zero))
             elif case is RequantMode.SINGLE:
                 m.d.comb += up.eq(tie_or_more)
             else:
-                m.d.comb += up.eq(tie_or_more & (rest | floor[0]))
+                m.d.comb += [up.eq(tie_or_more & (rest | floor[0])), sign.eq(negative)]
                 with m.If(overflow | (kept[31] & ~negative)):
                     m.d.sync += y.eq(Mux(negative, INT32_MIN, INT32_MAX))
-                with m.Elif(negative):
-                    m.d.sync += y.eq(-kept)

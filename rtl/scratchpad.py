@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
+from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, WritePort
 
 READERS = ("exec_read", "post_read", "store_read")
@@ -19,7 +20,7 @@ WRITERS = ("load_write", "post_write")
 class Scratchpad(wiring.Component):
     """`spad_banks` banks of `spad_bank_words` words of `rows` bytes, each with one read and one write port.
 
-    The upper address bits select the bank. Read latency is one cycle. A word that is being written reads
+    The upper address bits select the bank. Read latency is `READ_LATENCY`. A word that is being written reads
     as its old value. With a depthwise engine a bank is made of two memories, of the words with even and with odd
     addresses, so that DEPTHWISE can read two words of a bank at once.
 
@@ -35,7 +36,7 @@ class Scratchpad(wiring.Component):
         undefined.
     """
 
-    latency = 1
+    latency = READ_LATENCY
 
     def __init__(self, config: ArchConfig):
         self.config = config
@@ -88,7 +89,7 @@ class Scratchpad(wiring.Component):
             with m.If(uses[name]):
                 m.d.comb += [read.en.eq(1), read.addr.eq(port.addr >> part_bits)]
             with m.If(answer):
-                m.d.comb += port.data.eq(read.data)
+                m.d.sync += port.data.eq(read.data)
         if part_bits:
             with m.If(uses["depthwise_read"] & uses["depthwise_read_earlier"]):
                 m.d.comb += self.read_conflict.eq(1)

@@ -12,8 +12,10 @@ from amaranth.utils import bits_for
 from accel.machine import isa, timing
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
+from accel.machine.timing import READ_LATENCY
 from rtl.bursts import RowWalker, connect_rows
 from rtl.interfaces import ReadPort, layout
+from rtl.pipeline import delayed
 
 STORE_LAYOUT = layout(Opcode.STORE)
 WORD_ADDRESS_BITS = isa.FIELDS[Opcode.STORE][isa.column(Opcode.STORE, "address")].width
@@ -56,7 +58,8 @@ class StoreReader(wiring.Component):
         with m.If(self.start):
             m.d.sync += held.eq(self.instruction)
         word, reserved = Signal(WORD_ADDRESS_BITS), Signal(range(capacity + 1))
-        read, answered, last_word = Signal(), Signal(), Signal()
+        read, last_word = Signal(), Signal()
+        answered = delayed(m, read, READ_LATENCY, "answered", reset_less=False)
         m.d.comb += [
             rows.start.eq(self.start),
             connect_rows(rows, self.instruction),
@@ -67,10 +70,7 @@ class StoreReader(wiring.Component):
             self.count.eq(Mux(answered, held.word_bytes, 0)),
             self.bytes.eq(self.spad_read.data >> (held.byte_offset << 3)),
         ]
-        m.d.sync += [
-            answered.eq(read),
-            reserved.eq(reserved + Mux(read, held.word_bytes, 0) - self.freed),
-        ]
+        m.d.sync += reserved.eq(reserved + Mux(read, held.word_bytes, 0) - self.freed)
         with m.If(self.start):
             m.d.sync += [word.eq(0), last_word.eq(self.instruction.row_words == 1)]
         with m.Elif(rows.step):

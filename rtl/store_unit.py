@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import Out
@@ -50,31 +50,36 @@ class StoreUnit(wiring.Component):
         )
         wiring.connect(m, reader.spad_read, wiring.flipped(self.spad_read))
         head = STORE_LAYOUT(self.control.instruction.payload)
-        issue = Signal()
-        ready = bursts.free & ~packer.active & ((head.wait & ~self.control.tokens) == 0)
+        issue, begin, held = Signal(), Signal(), Signal(STORE_LAYOUT)
+        ready = bursts.free & ~(begin | packer.active) & ((head.wait & ~self.control.tokens) == 0)
         row_bytes = Signal(ROW_BYTES_BITS)
+        m.d.sync += begin.eq(issue)
+        with m.If(issue):
+            m.d.sync += held.eq(head)
         m.d.comb += [
             issue.eq(self.control.instruction.valid & ready),
             self.control.instruction.ready.eq(issue),
-            row_bytes.eq(head.row_words * head.word_bytes),
-            connect_rows(bursts, head, "dram_"),
+            row_bytes.eq(held.row_words * held.word_bytes),
+            connect_rows(bursts, held, "dram_"),
             bursts.row_bytes.eq(row_bytes),
             packer.row_bytes.eq(row_bytes),
-            [unit.start.eq(issue) for unit in (reader, packer, bursts)],
-            [unit.instruction.eq(head) for unit in (reader, packer)],
+            reader.start.eq(issue),
+            reader.instruction.eq(head),
+            [unit.start.eq(begin) for unit in (packer, bursts)],
+            packer.instruction.eq(held),
             packer.bytes.eq(reader.bytes),
             packer.count.eq(reader.count),
             reader.freed.eq(packer.freed),
         ]
-        pending = self._bus(m, bursts, packer)
+        pending = self._bus(m, bursts, packer, held.signal)
         m.d.comb += [
-            self.control.occupied.eq(issue | packer.active | pending),
+            self.control.occupied.eq(issue | begin | packer.active | pending),
             self.control.busy.eq(packer.freed != 0),
-            self.control.idle.eq(~(packer.active | pending)),
+            self.control.idle.eq(~(begin | packer.active | pending)),
         ]
         return m
 
-    def _bus(self, m: Module, bursts: BurstGenerator, packer: StorePacker) -> Signal:
+    def _bus(self, m: Module, bursts: BurstGenerator, packer: StorePacker, signal: Value) -> Signal:
         """Connect the bus; returns whether responses are pending.
 
         A burst's data may be sent from the cycle after its address was first offered, accepted or not: AXI forbids
@@ -99,17 +104,14 @@ class StoreUnit(wiring.Component):
             bus.wstrb.eq(packer.beat.payload.strobe),
             bus.wlast.eq(packer.beat.payload.last),
         ]
-        return self._responses(m, bursts, lengths.w_en)
+        return self._responses(m, bursts, lengths.w_en, signal)
 
-    def _responses(self, m: Module, bursts: BurstGenerator, announce: Signal) -> Signal:
+    def _responses(self, m: Module, bursts: BurstGenerator, announce: Signal, signal: Value) -> Signal:
         """Complete a STORE at the response of its last burst; returns whether responses are pending."""
         bus, control = self.bus, self.control
         m.submodules.responses = responses = SyncFIFO(
             width=RESPONSE.size, depth=max(self._config.outstanding_bursts, MIN_DEPTH)
         )
-        signal = Signal(MASK_BITS)
-        with m.If(bursts.start):
-            m.d.sync += signal.eq(STORE_LAYOUT(control.instruction.payload).signal)
         expected, answer = RESPONSE(responses.r_data), Signal()
         m.d.comb += [
             bus.bready.eq(1),

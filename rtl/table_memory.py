@@ -8,13 +8,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
 from accel.machine.config import TABLE_WORDS, ArchConfig
+from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, WritePort
 
 
 class TableMemory(wiring.Component):
     """`post_lanes` copies of all tables: LOAD writes one byte to all of them, each lane of POST reads its own.
 
-    Read latency is one cycle; a word that is being written reads as its old value.
+    Read latency is `READ_LATENCY`; a word that is being written reads as its old value.
 
     Members
     -------
@@ -23,7 +24,7 @@ class TableMemory(wiring.Component):
     post_read : In(ReadPort), one per lane
     """
 
-    latency = 1
+    latency = READ_LATENCY
 
     def __init__(self, config: ArchConfig):
         super().__init__(
@@ -38,10 +39,10 @@ class TableMemory(wiring.Component):
         for lane, port in enumerate(self.post_read):
             m.submodules[f"lane{lane}"] = memory = Memory(shape=8, depth=TABLE_WORDS, init=[])
             read, write = memory.read_port(), memory.write_port()
+            m.d.sync += port.data.eq(read.data)
             m.d.comb += [
                 read.en.eq(port.en),
                 read.addr.eq(port.addr),
-                port.data.eq(read.data),
                 write.en.eq(self.load_write.en & self.load_write.mask),
                 write.addr.eq(self.load_write.addr),
                 write.data.eq(self.load_write.data),

@@ -7,11 +7,12 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
+from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, WritePort
 
 
 class WeightBuffer(wiring.Component):
-    """Words of int8; read latency one cycle; a word that is being written reads as its old value.
+    """Words of int8; read latency `READ_LATENCY`; a word that is being written reads as its old value.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ class WeightBuffer(wiring.Component):
     read : In(ReadPort)
     """
 
-    latency = 1
+    latency = READ_LATENCY
 
     def __init__(self, words: int, lanes: int):
         self._words, self._lanes = words, lanes
@@ -38,10 +39,10 @@ class WeightBuffer(wiring.Component):
         m.d.comb += [
             read.en.eq(self.read.en),
             read.addr.eq(self.read.addr),
-            self.read.data.eq(read.data),
             write.addr.eq(self.load_write.addr),
             write.data.eq(self.load_write.data),
         ]
+        m.d.sync += self.read.data.eq(read.data)
         with m.If(self.load_write.en):
             m.d.comb += write.en.eq(self.load_write.mask)
         return m

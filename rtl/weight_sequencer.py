@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.isa import Opcode
+from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
@@ -46,7 +47,7 @@ class WeightSequencer(wiring.Component):
         The high nibbles of the last word that is read are zero, too (`int4` only).
     read : Out(ReadPort)
     weights : Out
-        A word, one cycle after it was due.
+        A word, `READ_LATENCY` cycles after it was due.
     arrives, first : Out(1)
         There is a word; it is its tile's first if there is one.
     """
@@ -102,14 +103,14 @@ class WeightSequencer(wiring.Component):
             m.d.sync += self.fresh.eq(0)
         with m.If(self.issue):
             m.d.sync += [self.instruction.eq(self.head), self.fresh.eq(1), loading.eq(1), address.eq(self.address)]
-        present = delayed(m, self.read.en, 1, "present")
+        present = delayed(m, self.read.en, READ_LATENCY, "present")
         weights = Mux(present, self.read.data, 0)
         if self._int4:
-            low_only = delayed(m, self.half & (word + 1 == self.present), 1, "low_only")
+            low_only = delayed(m, self.half & (word + 1 == self.present), READ_LATENCY, "low_only")
             weights &= ~low_only.replicate(4).shift_left(4).replicate(self._lanes)
         m.d.comb += [
             self.weights.eq(weights),
-            self.arrives.eq(delayed(m, loading, 1, "arrives", reset_less=False)),
-            self.first.eq(delayed(m, word == 0, 1, "first")),
+            self.arrives.eq(delayed(m, loading, READ_LATENCY, "arrives", reset_less=False)),
+            self.first.eq(delayed(m, word == 0, READ_LATENCY, "first")),
         ]
         return m

@@ -22,21 +22,30 @@ from accel.machine.weight_words import tile_words
 LOAD_IN_FLIGHT = 4
 """LOAD instructions whose addresses may be issued before the first of them has written its last word."""
 
-LOAD_WRITE_LATENCY = 1
-"""Cycles from a word's emission by the LOAD writer to the destination's write port."""
+LOAD_START = 4
+"""Cycles from a LOAD's issue to the first in which its writer can take bytes: the length of its padding, the queue."""
 
-REQUANTIZE_LATENCY = 4
+LOAD_WRITE_LATENCY = 2
+"""Cycles from a word's emission by the LOAD writer to the destination's write port: byte buffer, register."""
+
+READ_LATENCY = 2
+"""Cycles from an address of an on-chip memory to its word: memory, register."""
+
+REQUANTIZE_LATENCY = 7
 """Cycles through one requantizer."""
 
-POST_ACC_READ = 2 + REQUANTIZE_LATENCY
-"""Cycles from a POST step's address to its ACC and PARAM read: SPAD read, operand shift, rescale."""
+POST_ACC_READ = READ_LATENCY + 1 + REQUANTIZE_LATENCY + 1 - READ_LATENCY
+"""Cycles from a POST step's address to its ACC and PARAM read: SPAD read, operand shift, rescale, reduce; the answer
+comes with the reduced taps."""
 
-POST_LATENCY = POST_ACC_READ + 4 + REQUANTIZE_LATENCY
-"""Cycles from a POST step's address to its SPAD write: then reduce or ACC read, bias, requantize, clamp, table."""
+POST_LATENCY = POST_ACC_READ + READ_LATENCY + 1 + REQUANTIZE_LATENCY + 1 + READ_LATENCY
+"""Cycles from a POST step's address to its SPAD write: then ACC read, bias, requantize, clamp, table."""
 
-DEPTHWISE_LATENCY = 3
-"""Cycles from a DEPTHWISE output's step to its ACC write port: the SPAD's answer enters the window, multiplication and
-addition, accumulator read."""
+EXEC_LATENCY = READ_LATENCY + 1
+"""Cycles from a pixel's step to its sum in the array's first column, besides one for each row: SPAD read, product."""
+
+DEPTHWISE_LATENCY = READ_LATENCY + 3
+"""Cycles from a DEPTHWISE output's step to its ACC write port: SPAD read, window, products, sum."""
 
 SEMAPHORE_BITS = 16
 """Width of a semaphore's token counter."""
@@ -67,7 +76,7 @@ def store_buffer_bytes(config: ArchConfig) -> int:
 
 def exec_latency(config: ArchConfig) -> int:
     """Cycles from an EXEC's step to its last column's ACC write port."""
-    return config.rows + config.cols
+    return EXEC_LATENCY + config.rows + config.cols - 1
 
 
 class Machine(NamedTuple):
@@ -84,7 +93,9 @@ class Machine(NamedTuple):
     store_buffer_bytes: int
     exec_latency: int
     load_in_flight: int = LOAD_IN_FLIGHT
+    load_start: int = LOAD_START
     load_write_latency: int = LOAD_WRITE_LATENCY
+    memory_latency: int = READ_LATENCY
     post_latency: int = POST_LATENCY
     depthwise_latency: int = DEPTHWISE_LATENCY
 
@@ -151,7 +162,7 @@ def load_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int) 
     pad, memory_end = row[LOAD.pad_bytes], row[LOAD.pad_bytes] + row[LOAD.row_bytes]
     row_stream, rows = (words - 1) * step + word, row[LOAD.outer_count] * row[LOAD.row_count]
     state[HANDSHAKE] = issue
-    cycle = max(issue, state[LAST]) + 1
+    cycle = max(issue + machine.load_start, state[LAST] + 1)
     filled = position = taken_rows = written = written_rows = base = beats = valid = 0
     while written_rows < rows:
         last = written == words - 1
@@ -260,7 +271,7 @@ def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int,
     """
     bus, word, buffer, slots = machine.bus_bytes, row[STORE.word_bytes], machine.store_buffer_bytes, len(sent[0])
     size = row[STORE.row_words] * word
-    state[HANDSHAKE] = issue
+    state[HANDSHAKE] = issue + 1
     read_cycle = issue
     words = total = beats = oldest = completion = 0
     for outer in range(row[STORE.outer_count]):
@@ -282,7 +293,7 @@ def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int,
                         while sent[0, oldest % slots] < words * word - buffer:
                             oldest += 1
                         read_cycle = max(read_cycle, sent[1, oldest % slots] + 1)
-                state[BEAT] = max(state[BEAT], handshake, read_cycle + 1) + 1
+                state[BEAT] = max(state[BEAT], handshake, read_cycle + machine.memory_latency) + 1
                 sent[0, beats % slots], sent[1, beats % slots] = total, state[BEAT]
                 state[BEATS] += 1
                 beats += 1

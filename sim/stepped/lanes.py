@@ -1,9 +1,9 @@
 """DEPTHWISE in the stepped engine: every register of the depthwise engine, one cycle at a time.
 
-In cycle t the windows take the words that were read from SPAD in cycle t - 1, and the shadow weights the word that was
-read from TAPS; the lanes multiply for the output whose step was in cycle t - 2; the sums of the one whose step was in
-cycle t - 3 are on the accumulators' write port. The last of these comes first here, so that each finds the registers
-as the cycle before left them.
+In cycle t the windows take the words that were read from SPAD in cycle t - 2, and the shadow weights the word that was
+read from TAPS; the lanes multiply for the output whose step was in cycle t - 3, and add the products of the one whose
+step was in cycle t - 4; the sums of the one whose step was in cycle t - 5 are on the accumulators' write port. The last
+of these comes first here, so that each finds the registers as the cycle before left them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import DEPTHWISE_LATENCY
+from accel.machine.timing import DEPTHWISE_LATENCY, READ_LATENCY
 from sim.fast.dma import Row
 from sim.fields import DEPTHWISE
 from sim.jit import jit, kernel
@@ -30,18 +30,19 @@ words: how many enter the windows, number of the tap word (-1: none)."""
 class Lanes(NamedTuple):
     """Registers of the engine; lanes come last, so that all of them are one vector.
 
-    `control` holds what was decided one, two and three cycles ago, `words` a step's word and the one before it; `idle`
-    counts cycles since the last read.
+    `control` holds what was decided in each of the last cycles, newest first; `words` a step's word and the one before
+    it, and `tap_words` a tap word, as they were read one and two cycles ago; `idle` counts cycles since the last read.
     """
 
     sequencer: npt.NDArray[np.int64]
     idle: npt.NDArray[np.int64]
     control: npt.NDArray[np.int64]
     words: npt.NDArray[np.int32]
-    tap_word: npt.NDArray[np.int32]
+    tap_words: npt.NDArray[np.int32]
     window: npt.NDArray[np.int32]
     weights: npt.NDArray[np.int32]
     shadows: npt.NDArray[np.int32]
+    products: npt.NDArray[np.int32]
     sums: npt.NDArray[np.int32]
 
     @classmethod
@@ -50,10 +51,11 @@ class Lanes(NamedTuple):
         lanes = config.depthwise_lanes
         control = np.zeros((DEPTHWISE_LATENCY, CAPTURE + 1), np.int64)
         control[:, ADDRESS] = control[:, CAPTURE] = -1
-        window, weights, shadows = (np.zeros((config.depthwise_taps, lanes), np.int32) for _ in range(3))
+        window, weights, shadows, products = (np.zeros((config.depthwise_taps, lanes), np.int32) for _ in range(4))
         return cls(
-            sequencer.registers(), np.full(1, DEPTHWISE_LATENCY + 1, np.int64), control, np.zeros((2, lanes), np.int32),
-            np.zeros(lanes, np.int32), window, weights, shadows, np.zeros(lanes, np.int32),
+            sequencer.registers(), np.full(1, DEPTHWISE_LATENCY + 1, np.int64), control,
+            np.zeros((READ_LATENCY, 2, lanes), np.int32), np.zeros((READ_LATENCY, lanes), np.int32), window, weights,
+            shadows, products, np.zeros(lanes, np.int32),
         )  # fmt: skip
 
 
@@ -75,15 +77,21 @@ def step(lanes: Lanes, memories: Memories, table: Any, written: Any, cycle: int)
     """One cycle of the engine; `written[i]` becomes the cycle of DEPTHWISE i's last accumulator write."""
     s, control = lanes.sequencer, lanes.control
     _accumulate(control, lanes.sums, memories.acc, written, cycle)
-    _multiply(control, lanes.window, lanes.weights, lanes.sums)
-    _move(control, lanes.words, lanes.tap_word, lanes.window, lanes.weights, lanes.shadows)
+    _add(lanes.products, lanes.sums)
+    _multiply(control, lanes.window, lanes.weights, lanes.products)
+    _move(control, lanes.words, lanes.tap_words, lanes.window, lanes.weights, lanes.shadows)
+    for stage in range(READ_LATENCY - 1, 0, -1):
+        for c in range(lanes.sums.shape[0]):
+            lanes.tap_words[stage, c] = lanes.tap_words[stage - 1, c]
+            for place in range(2):
+                lanes.words[stage, place, c] = lanes.words[stage - 1, place, c]
     for stage in range(control.shape[0] - 1, 0, -1):
         for column in range(control.shape[1]):
             control[stage, column] = control[stage - 1, column]
     sequencer.sequence(s)
     lanes.idle[0] = 0 if sequencer.is_busy(s) else lanes.idle[0] + 1
-    _read_taps(s, control, lanes.tap_word, memories.taps, table)
-    _read_words(s, control, lanes.words, memories.spad, table)
+    _read_taps(s, control, lanes.tap_words[0], memories.taps, table)
+    _read_words(s, control, lanes.words[0], memories.spad, table)
     _control_output(s, control, lanes.window.shape[0], table)
 
 
@@ -101,38 +109,47 @@ def _accumulate(control: Any, sums: Any, acc: Any, written: Any, cycle: int) -> 
 
 
 @kernel
-def _multiply(control: Any, window: Any, weights: Any, sums: Any) -> None:
-    """Every tap of every lane."""
+def _add(products: Any, sums: Any) -> None:
+    """The products of each lane."""
     for c in range(sums.shape[0]):
         sums[c] = 0
-    for tap in range(window.shape[0]):
-        exists = control[1, EXIST] >> tap & 1
-        pad = control[1, PAD_VALUE] * (1 - exists)
+    for tap in range(products.shape[0]):
         for c in range(sums.shape[0]):
-            sums[c] += (window[tap, c] * exists + pad) * weights[tap, c]
+            sums[c] += products[tap, c]
 
 
 @kernel
-def _move(control: Any, words: Any, tap_word: Any, window: Any, weights: Any, shadows: Any) -> None:
+def _multiply(control: Any, window: Any, weights: Any, products: Any) -> None:
+    """Every tap of every lane."""
+    for tap in range(window.shape[0]):
+        exists = control[READ_LATENCY, EXIST] >> tap & 1
+        pad = control[READ_LATENCY, PAD_VALUE] * (1 - exists)
+        for c in range(window.shape[1]):
+            products[tap, c] = (window[tap, c] * exists + pad) * weights[tap, c]
+
+
+@kernel
+def _move(control: Any, words: Any, tap_words: Any, window: Any, weights: Any, shadows: Any) -> None:
     """Words enter the windows, shadow weights become weights, and a tap word becomes a shadow weight."""
-    last, moved = window.shape[0] - 1, control[0, MOVE]
+    answer = READ_LATENCY - 1
+    last, moved = window.shape[0] - 1, control[answer, MOVE]
     if moved > 0:
         for tap in range(last + 1 - moved):
             for c in range(window.shape[1]):
                 window[tap, c] = window[tap + moved, c]
         for place in range(moved):
             for c in range(window.shape[1]):
-                window[last - place, c] = words[place, c]
-    if control[0, SWAP]:
+                window[last - place, c] = words[answer, place, c]
+    if control[answer, SWAP]:
         for tap in range(last + 1):
             for c in range(window.shape[1]):
                 weights[tap, c] = shadows[tap, c]
-    if control[0, CAPTURE] >= 0:
+    if control[answer, CAPTURE] >= 0:
         for tap in range(last):
             for c in range(window.shape[1]):
-                shadows[tap, c] = shadows[tap + 1, c] if control[0, CAPTURE] > 0 else 0
+                shadows[tap, c] = shadows[tap + 1, c] if control[answer, CAPTURE] > 0 else 0
         for c in range(window.shape[1]):
-            shadows[last, c] = tap_word[c]
+            shadows[last, c] = tap_words[answer, c]
 
 
 @kernel

@@ -1,9 +1,10 @@
 """EXEC in the stepped engine: every register of the array, one cycle at a time.
 
-In cycle t, PE (r, c) multiplies the activation that was read from SPAD in cycle t - 1 - r - c and adds it to the sum
-that PE (r - 1, c) held; the weight word it sees pass was read from WBUF in cycle t - 1 - r - c. Registers that only
-hand their value on are therefore not copied: they stay in place in rings, and the array moves along the rings by one
-place per cycle. Weights, shadow weights and sums are arrays of registers.
+In cycle t, PE (r, c) adds a product to the sum that PE (r - 1, c) held: that of the activation that was read from SPAD
+in cycle t - `EXEC_LATENCY` - r - c. It was formed in the cycle before; weights change a cycle later here than in the
+machine, so that they are those of the product. Registers that only hand their value on, the product among them, are
+not copied: they stay in place in rings, and the array moves along the rings by one place per cycle. Weights, shadow
+weights and sums are arrays of registers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.machine.config import ArchConfig
+from accel.machine.timing import EXEC_LATENCY
 from sim.fast.dma import Row
 from sim.fast.vectors import PANEL, multiply_add_vectors
 from sim.fields import EXEC
@@ -59,7 +61,9 @@ class Array(NamedTuple):
     def of(cls, config: ArchConfig) -> Array:
         """The array of `config` after power-up."""
         rows, cols = config.rows, -(-config.cols // PANEL) * PANEL
-        depth, lines = (1 << (latency + BATCH).bit_length() for latency in (2 * rows + cols + 2, rows + 1))
+        depth, lines = (
+            1 << (latency + BATCH).bit_length() for latency in (2 * rows + cols + EXEC_LATENCY + 1, rows + 1)
+        )
         counters = np.zeros(5, np.int64)
         counters[IDLE] = depth + 1
         return cls(
@@ -174,7 +178,7 @@ def _swap(counters: Any, swaps: Any, shadows: Any, weights: Any, cols: int, cycl
     """The first pixel of a tile reaches a diagonal of the array: its shadow weights become its weights."""
     rows = weights.shape[0]
     for wave in range(counters[SWAPS_FROM], counters[SWAPS_TO]):
-        diagonal = cycle - swaps[wave & (len(swaps) - 1)] - 1
+        diagonal = cycle - swaps[wave & (len(swaps) - 1)] - EXEC_LATENCY
         for r in range(max(0, diagonal - cols + 1), min(rows, diagonal + 1)):
             weights[r, diagonal - r] = shadows[r, diagonal - r]
         if diagonal == rows + cols - 2:
@@ -185,7 +189,7 @@ def _swap(counters: Any, swaps: Any, shadows: Any, weights: Any, cols: int, cycl
 def _multiply(sums: Any, weights: Any, activations: Any, cycle: int) -> None:
     """Every PE: multiply, and add to the sum from above; row r works on the line that entered r cycles ago."""
     rows, mask = weights.shape[0], sums.shape[0] - 1
-    newest, line = (1 - cycle) & (activations.shape[1] // 2 - 1), cycle & mask
+    newest, line = (EXEC_LATENCY - cycle) & (activations.shape[1] // 2 - 1), cycle & mask
     for c in range(weights.shape[1]):
         sums[line, c] = 0
     upper = min(rows, line + 1)
@@ -221,11 +225,11 @@ def _capture(counters: Any, loads: Any, words: Any, shadows: Any, cycle: int) ->
     """
     rows, cols, mask = shadows.shape[0], words.shape[1], words.shape[0] - 1
     for wave in range(counters[LOADS_FROM], counters[LOADS_TO]):
-        place, int4 = cycle - loads[0, wave & mask] - 1, loads[1, wave & mask]
+        place, int4 = cycle - loads[0, wave & mask] - EXEC_LATENCY, loads[1, wave & mask]
         twice = 4 - int4
         for r in range(max(0, (2 * (place - cols) + 1 + twice) // twice), min(rows, (2 * place + 1) // twice + 1)):
             c = place - (r * twice >> 1)
-            word = words[(cycle - 1 - r - c) & mask, c]
+            word = words[(cycle - EXEC_LATENCY - r - c) & mask, c]
             if int4:
                 word = high_nibble(word) if r & 1 else low_nibble(word)
             shadows[r, c] = word
@@ -242,7 +246,7 @@ def accumulate(array: Array, acc: Any, written: Any, first: int, last: int) -> N
     commands, sums, rows = array.commands, array.sums, array.weights.shape[0]
     cols, mask, depth = acc.shape[1], sums.shape[0] - 1, commands.shape[1] // 2
     for cycle in range(first, last):
-        line, newest = (cycle - rows) & mask, (rows + 1 - cycle) & (depth - 1)
+        line, newest = (cycle - rows) & mask, (rows + EXEC_LATENCY - cycle) & (depth - 1)
         for c in range(cols):
             address = commands[0, newest + c]
             if address >= 0:

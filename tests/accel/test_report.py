@@ -107,7 +107,7 @@ def test_traffic_by_hand() -> None:
 
 def naive_owners(program: accel.Program, run: Any) -> tuple[list[int], list[int]]:
     """The layer of every cycle, and each layer's hidden cycles, one cycle after the other."""
-    drain = program.config.rows + program.config.cols - 1
+    drain = timing.exec_latency(program.config) - 1
     rows = list(zip(decode(program.code), program.instruction_layers, run.issue, run.complete, strict=True))
     engine_drain = timing.DEPTHWISE_LATENCY - 1
     holds = [

@@ -11,6 +11,7 @@ from support.mutants.rtl_mutation import mutate
 from support.rtl.bench import simulate, small
 
 from accel.machine.config import ArchConfig
+from accel.machine.timing import READ_LATENCY
 from rtl import accumulators
 from rtl.accumulators import Accumulators
 
@@ -26,27 +27,30 @@ class AccumulatorModel:
         self.config, self.rng = config, random.Random(seed)
         self.dut = Accumulators(config)
         self.values: dict[tuple[int, int], int] = defaultdict(int)
-        self.commands = [(0, 0, 0)] * (config.cols + 1)
-        self.engine_commands = [(0, 0, 0)] * 2
+        self.commands = [(0, 0, 0)] * (config.cols + READ_LATENCY)
+        self.engine_commands = [(0, 0, 0)] * (READ_LATENCY + 1)
         self.due: int | None = None
+        self.read: int | None = None
         self.mismatches = 0
         self.conflicts: Counter[str] = Counter()
 
     def cycle(self, ctx) -> None:
-        """What was read in the cycle before is written in this one, then POST reads."""
+        """What was read `READ_LATENCY` cycles before is written in this one, then POST reads."""
         if self.due is not None:
             self.mismatches += ctx.get(self.dut.post_read.data) != self.due
-        self.commands = [self._command(0.4), *self.commands[: self.config.cols]]
-        self.engine_commands = [self._command(0.4 if self.config.depthwise_taps else 0), self.engine_commands[0]]
+        self.commands = [self._command(0.4), *self.commands[:-1]]
+        self.engine_commands = [self._command(0.4 if self.config.depthwise_taps else 0), *self.engine_commands[:-1]]
         if self._engine_clashes():
             self._expect_conflict(ctx, "EXEC and DEPTHWISE")
             self.engine_commands[0] = (0, 0, 0)
         self._drive(ctx, self.dut.exec_accumulate, self.commands[0])
-        self._accumulate(ctx, self.dut.exec_accumulate, self.config.cols, self.commands[1:])
+        self._accumulate(ctx, self.dut.exec_accumulate, self.config.cols, self.commands[READ_LATENCY:])
         if self.config.depthwise_taps:
             self._drive(ctx, self.dut.depthwise_accumulate, self.engine_commands[0])
-            before = self.engine_commands[1:] * self.config.cols
+            before = self.engine_commands[READ_LATENCY:] * self.config.cols
             self._accumulate(ctx, self.dut.depthwise_accumulate, self.config.depthwise_lanes, before)
+        words = range(self.config.cols)
+        self.due = None if self.read is None else sum(self.values[self.read, c] << 32 * c for c in words)
         self._post(ctx)
 
     def _command(self, probability: float) -> tuple[int, int, int]:
@@ -87,8 +91,8 @@ class AccumulatorModel:
                 self.values[address, c] = (old + (psums[c] if c < lanes else 0)) % 2**32
 
     def _post(self, ctx) -> None:
-        """A read of all columns of one word, which may be written in this cycle: the new value then."""
-        config, address = self.config, self.rng.randrange(self.config.acc_words)
+        """A read of all columns of one word, which may be written in this cycle or the next: the new value then."""
+        address = self.rng.randrange(self.config.acc_words)
         bank, read = self._bank(address), self.rng.random() < 0.5
         engine, engine_address, _ = self.engine_commands[0]
         users = {"EXEC": self._exec_uses(bank), "DEPTHWISE": engine and self._bank(engine_address) == bank}
@@ -100,7 +104,7 @@ class AccumulatorModel:
             self.conflicts.update(f"{name} and POST" for name, uses in users.items() if uses)
             ctx.set(self.dut.post_read.en, 0)
             read = False
-        self.due = sum(self.values[address, c] << 32 * c for c in range(config.cols)) if read else None
+        self.read = address if read else None
 
 
 def accumulator_model(cols: int, banks: int, words: int, taps: int) -> AccumulatorModel:
@@ -136,7 +140,8 @@ def test_an_accumulator_that_reads_the_old_value_is_seen(monkeypatch):
 
 
 FAULTS = {
-    "DEPTHWISE never overwrites": ("_engine", "read.delayed(m,", "read._replace(overwrite=Const(0)).delayed(m,"),
+    "DEPTHWISE never overwrites": ("_engine", "write = read\n", "write = read._replace(overwrite=Const(0))\n"),
+    "a word that is written meanwhile reads as its old value": ("_newest", "write.en &", "0 &"),
     "conflicts of EXEC and DEPTHWISE pass": (
         "elaborate",
         "in combinations(reads, 2)",

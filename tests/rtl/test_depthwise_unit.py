@@ -172,13 +172,18 @@ def test_every_read_sum_and_cycle_at_length(rows, cols, taps):
 SEQUENCER, READER = (depthwise_sequencer, "DepthwiseSequencer"), (depthwise_reader, "DepthwiseReader")
 LANE, WEIGHTS = (depthwise_lane, None, "build_lane"), (weight_sequencer, "WeightSequencer", "elaborate")
 FAULTS = {
-    "a tap beyond the edge": (*SEQUENCER, "_taps", "position < current.width", "position <= current.width"),
+    "a tap beyond the edge": (*SEQUENCER, "_taps", "position < width", "position <= width"),
     "outputs beyond their row": (*SEQUENCER, "_pace", "column < current.ox_count", "column <= current.ox_count"),
     "previous end ignored": (*SEQUENCER, "_pace", "(~self.streaming | self.last)", "(leading <= 1)"),
     "previous end a cycle late": (*SEQUENCER, "_pace", "(~self.streaming | self.last)", "~self.streaming"),
     "no step ahead": (*SEQUENCER, "_pace", "leading == 1", "leading == 2"),
     "no next tile": (*SEQUENCER, "_pace", "first_start | next_tile", "first_start"),
-    "swap a cycle late": (*SEQUENCER, "_control", "delayed(m, tile_begins, 1,", "delayed(m, tile_begins, 2,"),
+    "swap a cycle late": (
+        *SEQUENCER,
+        "_control",
+        "delayed(m, tile_begins, READ_LATENCY,",
+        "delayed(m, tile_begins, READ_LATENCY + 1,",
+    ),
     "further tap rows overwrite": (*SEQUENCER, "_control", "first.ky & ~current", "~current"),
     "wrong second word": (*READER, "_read", "spad - current.kx_stride", "spad + current.kx_stride"),
     "a word before the row": (*READER, "_read", "& ~outside", "& 1"),

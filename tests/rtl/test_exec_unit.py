@@ -70,7 +70,7 @@ class Expected:
         for index, fields in enumerate(stimulus.instructions):
             issue = issue_cycle(stimulus, index, free)
             free = self.run(fields, issue)
-            completion = self.stream_end - 1 + config.rows + config.cols
+            completion = self.stream_end - 1 + timing.exec_latency(config)
             self.record.issues.append(issue)
             self.record.completions.append((completion, fields["signal"]))
             self.intervals["occupied"].append((issue, self.stream_end - 1))
@@ -97,7 +97,7 @@ class Expected:
                     word = self.spad[address]
                 keep = k > 0 or f["accumulate"]
                 sums = [sum(a * w for a, w in zip(word, column, strict=True)) for column in zip(*weights, strict=True)]
-                self.sums.add(start + p + R + 1, f["acc_address"] + p, sums, keep)
+                self.sums.add(start + p + R + timing.EXEC_LATENCY, f["acc_address"] + p, sums, keep)
             load, self.stream_end = start, start + pixels
         return start
 

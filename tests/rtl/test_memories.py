@@ -13,6 +13,7 @@ from amaranth.sim import Simulator
 from support.mutants.rtl_mutation import mutate
 
 from accel.machine.config import TABLE_WORDS, ArchConfig, preset
+from accel.machine.timing import READ_LATENCY
 from rtl import scratchpad
 from rtl.param_memory import ParamMemory
 from rtl.scratchpad import ENGINE_READERS, READERS, WRITERS, Scratchpad
@@ -50,17 +51,18 @@ class MaskedMemory:
         self.dut, self.rng, self.words, self.lanes = dut, rng, words, lanes
         self.readers, self.writers = readers, writers
         self.bytes: dict[tuple[int, int], int] = defaultdict(int)
-        self.due: dict[str, int] = {}
+        self.due: list[dict[str, int]] = [{}] * READ_LATENCY
         self.mismatches = 0
 
     def read_check(self, ctx) -> None:
-        for name, value in self.due.items():
+        for name, value in self.due[0].items():
             self.mismatches += ctx.get(getattr(self.dut, name).data) != value
 
     def drive(self, ctx, allowed: Callable[[str, int], bool]) -> dict[str, int]:
         """Random traffic; `allowed(port, address)` may forbid an access. Returns the address of each enabled port."""
         used = {}
-        self.due = {}
+        due: dict[str, int] = {}
+        self.due = [*self.due[1:], due]
         written = []
         for name in [*self.readers, *self.writers]:
             port, address = getattr(self.dut, name), self.rng.randrange(self.words)
@@ -73,7 +75,7 @@ class MaskedMemory:
                 ctx.set(port.mask, mask)
                 written += [(address, i, data >> 8 * i & 255) for i in range(self.lanes) if enabled and mask >> i & 1]
             elif enabled:
-                self.due[name] = sum(self.bytes[address, i] << 8 * i for i in range(self.lanes))
+                due[name] = sum(self.bytes[address, i] << 8 * i for i in range(self.lanes))
             if enabled:
                 used[name] = address
         for address, i, byte in written:
@@ -135,11 +137,11 @@ def test_weight_buffer(words, lanes):
 def test_param_memory(lanes):
     dut, rng = ParamMemory(machine(post_lanes=lanes)), random.Random(lanes)
     records: dict[int, int] = defaultdict(int)
-    due = [None]
+    due = [None] * READ_LATENCY
 
     def cycle_bench(ctx, cycle):
-        if due[0] is not None:
-            assert ctx.get(dut.post_read.data) == due[0]
+        if (expected := due.pop(0)) is not None:
+            assert ctx.get(dut.post_read.data) == expected
         row, channel, record, write = (
             rng.randrange(16 // lanes),
             rng.randrange(16),
@@ -152,7 +154,7 @@ def test_param_memory(lanes):
         ctx.set(dut.load_write.addr, channel)
         ctx.set(dut.load_write.data, record)
         ctx.set(dut.load_write.mask, (1 << 9) - 1)
-        due[0] = sum(records[row * lanes + lane] << 72 * lane for lane in range(lanes))
+        due.append(sum(records[row * lanes + lane] << 72 * lane for lane in range(lanes)))
         if write:
             records[channel] = record
 
@@ -163,16 +165,17 @@ def test_param_memory(lanes):
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_table_memory(lanes):
     dut, rng = TableMemory(machine(post_lanes=lanes)), random.Random(lanes)
-    table, due, used = [0] * TABLE_WORDS, {}, [0, 1, 255, 256, 511]
+    table, due, used = [0] * TABLE_WORDS, [{}] * READ_LATENCY, [0, 1, 255, 256, 511]
 
     def cycle_bench(ctx, cycle):
-        for lane, byte in due.items():
+        due.append({})
+        for lane, byte in due.pop(0).items():
             assert ctx.get(dut.post_read[lane].data) == byte
         for lane in range(lanes):
             address = rng.choice(used)
             ctx.set(dut.post_read[lane].en, 1)
             ctx.set(dut.post_read[lane].addr, address)
-            due[lane] = table[address]
+            due[-1][lane] = table[address]
         address, byte, write, mask = rng.choice(used), rng.getrandbits(8), rng.random() < 0.7, rng.getrandbits(1)
         ctx.set(dut.load_write.en, write)
         ctx.set(dut.load_write.addr, address)

@@ -152,7 +152,9 @@ class Expected:
                 result = self.finish(f, sums[lane], *self.memories.param[row][lane])
                 if f["table"]:
                     entry = (f["table"] - 1) * TABLE_ENTRIES + (result + 128) % 256
-                    self.record.reads[f"table_read.{lane}"].append((step + timing.POST_LATENCY - 1, entry))
+                    self.record.reads[f"table_read.{lane}"].append(
+                        (step + timing.POST_LATENCY - timing.READ_LATENCY, entry)
+                    )
                     result = self.memories.table[entry]
                 self.writes.add((step + timing.POST_LATENCY, *place, result))
         return step

@@ -70,7 +70,7 @@ def check(config: ArchConfig, seed: int, size: int = 12, stalls: np.random.Gener
         nonlocal busy
         control, bus = dut.control, WriteMemory(dut.bus, memory, config.write_latency_cycles, stalls)
         ctx.set(control.tokens, ALL_TOKENS)
-        now = 0
+        now, words = 0, [np.zeros(1, np.uint8)] * (accel.machine.timing.READ_LATENCY - 1)
         while len(complete) < size:
             assert now < 20000
             left = program[len(issue) :]
@@ -93,8 +93,9 @@ def check(config: ArchConfig, seed: int, size: int = 12, stalls: np.random.Gener
             if (completion := model.step(now)) is not None:
                 expected_complete.append(completion)
             word = spad[ctx.get(dut.spad_read.addr)] if ctx.get(dut.spad_read.en) else np.zeros(1, np.uint8)
+            words.append(word)
             await ctx.tick()
-            ctx.set(dut.spad_read.data, int.from_bytes(word.tobytes(), "little"))
+            ctx.set(dut.spad_read.data, int.from_bytes(words.pop(0).tobytes(), "little"))
             now += 1
         assert ctx.get(control.idle)
 

@@ -16,7 +16,7 @@ from accel.machine.config import PARAM_RECORD_BYTES, TABLE_ENTRIES, TABLE_WORDS,
 from accel.machine.isa import Instruction, Memory, Opcode, Reduce, Source, Unit
 from accel.machine.numerics import RequantMode, requantize, wrap_int32
 from accel.machine.registers import CAUSES, COUNTED_UNITS
-from accel.machine.timing import DEPTHWISE_LATENCY, POST_LATENCY
+from accel.machine.timing import DEPTHWISE_LATENCY, EXEC_LATENCY, POST_LATENCY
 from support.machine.naive_timing import Machine, Store, before
 
 
@@ -195,7 +195,7 @@ class Cycles(Machine):
         for issue, complete in zip(self.issue[unit], self.complete[unit], strict=True):
             ends = {
                 Unit.POST: complete - POST_LATENCY,
-                Unit.EXEC: complete - self.config.rows - self.config.cols,
+                Unit.EXEC: complete - EXEC_LATENCY - self.config.rows - self.config.cols + 1,
                 Unit.DEPTHWISE: complete - DEPTHWISE_LATENCY,
             }
             if issue <= t <= ends.get(unit, complete):

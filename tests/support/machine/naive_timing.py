@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Source, Unit
-from accel.machine.timing import DEPTHWISE_LATENCY, LOAD_IN_FLIGHT, LOAD_WRITE_LATENCY, POST_LATENCY, store_buffer_bytes
+from accel.machine.timing import (
+    DEPTHWISE_LATENCY,
+    EXEC_LATENCY,
+    LOAD_IN_FLIGHT,
+    LOAD_START,
+    LOAD_WRITE_LATENCY,
+    POST_LATENCY,
+    READ_LATENCY,
+    store_buffer_bytes,
+)
 
 
 def before(events: list[int], t: int) -> int:
@@ -129,7 +138,7 @@ class Load:
         """One cycle; returns the completion cycle of the LOAD whose last word is emitted in it."""
         self.bus.bursts.step(t)
         if self.chunks is None:
-            if self.index == len(self.issued) or t <= self.issued[self.index][0]:
+            if self.index == len(self.issued) or t < self.issued[self.index][0] + LOAD_START:
                 return None
             self._begin(self.issued[self.index][1])
         level = self.level
@@ -184,7 +193,7 @@ class Store:
     def issue(self, t: int, instruction: Instruction) -> None:
         rows = rows_of(instruction, instruction["row_words"] * instruction["word_bytes"])
         bursts = cut(rows, self.config.bus_bytes)
-        self.bursts.start(t, bursts)
+        self.bursts.start(t + 1, bursts)
         self.finals += [False] * (len(bursts) - 1) + [True]
         self.beats = beats_of(rows, self.config.bus_bytes)
         self.started, self.word_bytes = t, instruction["word_bytes"]
@@ -199,7 +208,7 @@ class Store:
         if self.words and t > self.started and reserved + self.word_bytes <= store_buffer_bytes(self.config):
             self.reads.append(t)
             self.words -= 1
-        level = before(self.reads, t - 1) * self.word_bytes - sent
+        level = before(self.reads, t - READ_LATENCY) * self.word_bytes - sent
         announced = before([time for time, _ in self.bursts.sent], t)
         if not self.beats or level < self.beats[0] or announced <= self.bursts_begun:
             return None
@@ -231,7 +240,7 @@ class Exec:
             start = max(weights + words, self.last_step + 1)
             weights, self.last_step = start, start + pixels - 1
         self.free_from = start
-        return self.last_step + self.config.rows + self.config.cols
+        return self.last_step + EXEC_LATENCY + self.config.rows + self.config.cols - 1
 
 
 class Depthwise:
