@@ -258,7 +258,7 @@ def _run_sample(
 def estimate(program: Program) -> Estimate:
     """Cycles, traffic and stalls of a program, without values: they are the same for all inputs.
 
-    The figures are those of `run`, in a thousandth of its time for a large network.
+    The figures are those of `run`; they are computed once for each program.
     """
     if not isinstance(program, Program):
         raise InputError(f"program must be a Program, got {type(program).__name__}")
