@@ -171,9 +171,9 @@ class Requantizer(wiring.Component):
     def _round(self, m: Module, mode, number, right, overflow, negative) -> None:
         """Stages 6 and 7: the shift, the half that is cut off, what lies below it, and the mode's decision."""
         floor = delayed(m, (number >> right)[:32], 1, "floor")
-        # Bit i is the half that is cut off if i + 1 = right, and below it if i + 1 < right.
+        # Bit i is the half that is cut off if i + 1 = right, and below it if i + 1 < right, which is 63 at most.
         half = Cat(number[i] & (right == i + 1) for i in range(len(number))).any()
-        below = Cat(number[i] & (right > i + 1) for i in range(len(number))).any()
+        below = Cat(number[i] & (right > i + 1) for i in range(len(number) - 2)).any()
         tie_or_more, rest = delayed(m, half, 1, "tie_or_more"), delayed(m, below, 1, "rest")
         below_zero, overflow = delayed(m, number[-1], 1, "below_zero"), delayed(m, overflow, 1, "overflowed")
         up, sign, kept, y = Signal(), Signal(), Signal(32), Signal.like(self.y, reset_less=True)

@@ -144,7 +144,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
     "unsigned": (tflite_windows, "UnsignedAveragePool2d", AveragePool2d, ("uint8 AVERAGE_POOL_2D",)),
     "nearest": (
         tflite_resize,
-        "_nearest",
+        "nearest",
         lambda source, target, aligned, half: tuple(i * source // target for i in range(target)),
         ("RESIZE_NEAREST_NEIGHBOR",),
     ),
