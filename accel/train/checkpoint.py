@@ -38,7 +38,8 @@ def save_checkpoint(
                     tensors[name] = value.detach().clone().contiguous()
                 else:
                     scalars[name] = value
-    write_atomic(path, save(tensors, {"progress": json.dumps(dict(progress)), "scalars": json.dumps(scalars)}))
+    # One entry: safetensors writes several in any order, and the same run must give the same bytes.
+    write_atomic(path, save(tensors, {"state": json.dumps({"progress": dict(progress), "scalars": scalars})}))
 
 
 def read_progress(path: Path) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(header["progress"]), json.loads(header["scalars"])
+        state = json.loads(header["state"])
+        return tensors, state["progress"], state["scalars"]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: must be a checkpoint, got {error}; remove it to start anew") from None

@@ -69,7 +69,8 @@ INSTRUCTIONS = 64
 # (what is wrong, module, class or None, function, text, its replacement)
 MUTANTS = [
     ("shadow weights swap a pixel late", array, None, "build_pe", "Mux(left.swap, shadow", "Mux(swap, shadow"),
-    ("a row captures its neighbour's weight", array, "SystolicArray", "elaborate", "capture, 2,", "capture, 1,"),
+    ("a row captures its neighbour's weight", array, "SystolicArray", "_captures",
+     '~self.int4, "capture", [2', '~self.int4, "capture", [1'),
     ("even and odd rows of int4 change places", array, None, "row_weight", "row % 2", "1 - row % 2"),
     ("int4 weights are unsigned", array, None, "row_weight", ".as_signed()", ""),
     ("rows of int4 are captured one cycle late", array, "SystolicArray", "_captures", "1 + r % 2", "2"),

@@ -35,9 +35,9 @@ MUTANT_SEEDS = range(120)
 
 MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timing, "store_time", "words * word > buffer", "words * word > buffer + word"),
-    (timing, "exec_time", "issue + 1 + machine.rows", "issue + machine.rows"),
-    (timing, "exec_time", "max(pixels, machine.rows)", "(pixels + machine.rows)"),
-    (timing, "exec_time", "max(issue + 1 + machine.rows, previous_end)", "issue + 1 + machine.rows"),
+    (timing, "exec_time", "issue + 1 + words", "issue + words"),
+    (timing, "exec_time", "max(pixels, words)", "(pixels + words)"),
+    (timing, "exec_time", "max(issue + 1 + words, previous_end)", "issue + 1 + words"),
     (timing, "depthwise_time", "issue + 1 + row[DEPTHWISE.kx_count]", "issue + row[DEPTHWISE.kx_count]"),
     (timing, "depthwise_time", ", previous_end)", ", 0)"),
     (timing, "depthwise_time", "further_rows * row_steps", "further_rows * row[DEPTHWISE.ox_count]"),
@@ -50,7 +50,7 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timing, "load_time", "max(word, step)", "word"),
     (timing, "load_time", "filled <= machine.load_word_bytes", "filled < machine.load_word_bytes"),
     (timing, "load_time", "max(issue + machine.load_start, state[LAST] + 1)", "issue + machine.load_start"),
-    (timing, "store_time", "max(state[BEAT], handshake, read_cycle + 1)", "max(state[BEAT], handshake, read_cycle)"),
+    (timing, "store_time", "read_cycle + machine.memory_latency) + 1", "read_cycle) + 1"),
     (timing, "burst_beats", "min(BURST_BEATS, to_boundary,", "min(BURST_BEATS,"),
     (timing, "open_burst", "max(state[HANDSHAKE], ends[state[BURSTS] % len(ends)])", "state[HANDSHAKE]"),
     (timing, "fetch_time", ", first)", ")"),
@@ -59,7 +59,7 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timeline, "schedule", "state.emissions[ordinal % machine.load_in_flight] + 1", "0"),
     (timeline, "schedule", "stamps[COMPLETE, producers[i, p]] + 1", "stamps[COMPLETE, producers[i, p]]"),
     (timeline, "_time_depthwise", "state.ends[_DEPTHWISE - 1], stamp", "state.ends[_EXEC - 1], stamp"),
-    (sequencer, "sequence", "s[WORD] == rows", "s[WORD] >= rows - 1"),
+    (sequencer, "sequence", "s[WORD] == s[WORDS]", "s[WORD] >= s[WORDS] - 1"),
     (depthwise_sequencer, "sequence", "s[WORD] == s[WORDS]", "s[WORD] >= s[WORDS] - 1"),
     (depthwise_sequencer, "issue", "+ row[DEPTHWISE.ox_count]", "+ row[DEPTHWISE.row_steps]"),
     (depthwise_sequencer, "sequence", "(OUTPUT, -1 - s[NEXT_LEAD])", "(OUTPUT, -1)"),
@@ -201,5 +201,5 @@ if __name__ == "__main__":
         for name in [name for name in vars(timeline) if hasattr(module, name)]:
             setattr(timeline, name, getattr(module, name))
     for mutant in MUTANTS[:: int(sys.argv[1])]:
-        name = f"{mutant[1]}: {mutant[2].strip()} -> {mutant[3].strip()}"
+        name = " ".join(f"{mutant[1]}: {mutant[2]} -> {mutant[3]}".split())
         print(name, "caught" if caught(mutant) else "missed", flush=True)
