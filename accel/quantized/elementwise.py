@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from accel.quantized.functions import of_one, of_same
 from accel.quantized.lowering import Lowering
 from accel.quantized.network import Operator
 from accel.quantized.values import Integers, Known, Real, Sums, Target, Value
-from accel.quantized.view import View
+from accel.quantized.view import Order, View
 from accel.quantized.weighted import channel_affine
 
 NEGATED = np.arange(-128, 128, dtype=np.int8)[::-1].copy()
@@ -157,7 +157,7 @@ def _aligned(low: Lowering, op: Operator, operands: list[Integers], shape: Shape
     names = []
     for x in operands:
         if x.shape == shape and (split := _matching(x.view, lead.view)) is not None:
-            names.append(low.arranged(Integers(x.name, split), lead.view.order).name)
+            names.append(low.arranged(Integers(x.name, split.view), split.order).name)
         else:
             names.append(_broadcast(low, x, lead.view))
     common = next((low.builder.shape(n) for n, x in zip(names, operands, strict=True) if x is lead), None)
@@ -165,9 +165,18 @@ def _aligned(low: Lowering, op: Operator, operands: list[Integers], shape: Shape
     return [low.builder.reshape(name, common) for name in names], lead.view
 
 
-def _matching(view: View, lead: View) -> View | None:
-    """`view` with the factors of `lead`; None if memory has to move first."""
-    return view if view.factors == lead.factors else view.refined(lead.factors)
+class _Match(NamedTuple):
+    """A view with its axes split as another one splits them too, and the order of these factors in the other."""
+
+    view: View
+    order: Order
+
+
+def _matching(view: View, lead: View) -> _Match | None:
+    """`view` as it must move to lie in memory as `lead` does; None if their factors do not nest."""
+    if (split := view.refined(lead.factors)) is None or (other := lead.refined(split.factors)) is None:
+        return None
+    return _Match(split, other.order)
 
 
 def _default_axes(shape: Shape) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.network.windows import Shape
-from accel.quantized.builder import Parameters
+from accel.quantized.builder import Parameters, free_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +165,10 @@ class Network:
     outputs: tuple[str, ...]
     parameters: Mapping[str, Quantization] = field(default_factory=dict)
     host: frozenset[str] = frozenset()
+
+    def free(self, name: str) -> str:
+        """`name`, or with a number behind it if a tensor has that name."""
+        return free_name(name, self.tensors)
 
     def value(self, name: str) -> NDArray[Any] | None:
         """The value of a constant; None for anything else."""

@@ -126,7 +126,7 @@ def _with_weights(network: Network, op: Operator, layer: LayerConfig, mode: Requ
         layer = replace(layer, per_channel=False)
     rows = np.moveaxis(weight, axis, 0)
     scales = weight_scales(rows, offset, Steps(scale_in, scale_out), layer)
-    names = [f"{op.name}_{part}" for part in ("weight", "bias")]
+    names = [network.free(f"{op.name}_{part}") for part in ("weight", "bias")]
     tensors, parameters = dict(network.tensors), dict(network.parameters)
     tensors[names[0]] = TensorInfo.constant(names[0], weight)
     parameters[names[0]] = quantize_weights(weight, scales, axis, layer.weight_bits, mode)

@@ -24,14 +24,14 @@ class Parts:
 
     def constant(self, name: str, value: NDArray[Any] | float) -> str:
         """Add a constant."""
-        full = f"{self.source.name}_{name}"
+        full = self.network.free(f"{self.source.name}_{name}")
         self.constants[full] = TensorInfo.constant(full, np.asarray(value, dtype=np.float32))
         return full
 
     def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Add an operator; returns its result."""
         name = f"{self.source.name}_{len(self.operators)}"
-        result = output or name
+        result = output or self.network.free(name)
         opset = max(self.source.opset, 13)
         self.operators.append(Operator(name, kind, inputs, (result,), attributes, opset))
         return result

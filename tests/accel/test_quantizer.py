@@ -449,3 +449,15 @@ def test_constants_per_channel_may_be_zero(kind: str) -> None:
     model = onnx_model([conv(["x", "w"], "a"), (kind, ["a", "k"], "y", {})], {"w": W["w"], "k": numbers}, IMAGE)
     samples = normal(4, *IMAGE[1:])
     assert sqnr(model, quantize(model, samples), samples[:2]) > 30
+
+
+def test_names_that_the_quantizer_makes_are_free() -> None:
+    """Constants of this model have the names of parts of the normalization L and of the weights of the layer A."""
+    nodes = [
+        ("LRN", ["x"], "l", {"size": 3, "alpha": 0.1}),
+        conv(["l", "L_0", "L_bias"], "a"),
+        ("Conv", ["a", "A_weight", "A_bias"], "y", {}),
+    ]
+    constants = {"L_0": W["w"], "L_bias": W["b"], "A_weight": normal(3, 6, 1, 1), "A_bias": normal(3)}
+    model, samples = onnx_model(nodes, constants, IMAGE), normal(4, *IMAGE[1:])
+    assert sqnr(model, quantize(model, samples), samples[:2]) > 30

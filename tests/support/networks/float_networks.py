@@ -280,6 +280,22 @@ def speech(w: FloatWriter, x: str) -> str:
     return w.dense(w.op("ReduceMean", x, axes=[2], keepdims=0), 6)
 
 
+def swin(w: FloatWriter, x: str) -> str:
+    """Windows of 4x4 pixels, each attending to itself; the skip is not cut into windows."""
+    cut, swap = [1, 2, 4, 2, 4, 8], [0, 1, 3, 2, 4, 5]
+    first, last = (w.constant(w.rng.normal(0, 8**-0.5, (8, n)).astype(np.float32)) for n in (24, 8))
+    x = w.op("Transpose", w.conv(x, 8, 4, bias=True, strides=[4, 4], pads=[0, 0, 0, 0]), perm=[0, 2, 3, 1])
+    windows = w.op("Reshape", w.op("Transpose", w.op("Reshape", x, w.ints(*cut)), perm=swap), w.ints(4, 16, 8))
+    joined = w.op("MatMul", windows, first)
+    query, key, value = (w.op("Slice", joined, w.ints(n), w.ints(n + 8), w.ints(2)) for n in (0, 8, 16))
+    scores = w.op("MatMul", query, w.op("Transpose", key, perm=[0, 2, 1]))
+    shares = w.op("Softmax", w.op("Mul", scores, w.constant(np.float32(8**-0.5))), axis=-1)
+    inner = w.op("MatMul", w.op("MatMul", shares, value), last)
+    whole = w.op("Transpose", w.op("Reshape", inner, w.ints(*cut[:2], 2, 4, 4, 8)), perm=swap)
+    x = w.op("Add", x, w.op("Reshape", whole, w.ints(1, 8, 8, 8)), channels=8)
+    return w.head(w.op("Relu", w.op("Transpose", x, perm=[0, 3, 1, 2])))
+
+
 NETWORKS: dict[Callable[[FloatWriter, str], str], tuple[tuple[int, ...], int, float]] = {
     alexnet: ((1, 3, 32, 32), 2, 25),
     vgg: ((1, 3, 16, 16), 2, 25),
@@ -296,6 +312,7 @@ NETWORKS: dict[Callable[[FloatWriter, str], str], tuple[tuple[int, ...], int, fl
     unet: ((1, 3, 16, 16), 4, 25),
     detector: ((1, 3, 16, 16), 5, 22),
     speech: ((1, 8, 40), 2, 25),
+    swin: ((1, 3, 32, 32), 2, 22),
 }
 """Shape of the input, axes of the output, and the least ratio of signal to noise in dB."""
 
