@@ -45,10 +45,8 @@ def program_samples(program: Program, inputs: Arrays, layout: str | None = None)
     arrays = _by_name(program, inputs)
     if layout is not None or not all(_is_own(arrays[tensor.name], tensor) for tensor in program.input_tensors):
         return split_samples(program, inputs, layout)
-    return _zipped(
-        {t.name: [a.reshape(t.shape) for a in (arrays[t.name] if t.dtype == "int8" else arrays[t.name][None])]
-         for t in program.input_tensors}
-    )  # fmt: skip
+    batches = {t.name: arrays[t.name] if t.dtype == "int8" else arrays[t.name][None] for t in program.input_tensors}
+    return _zipped({t.name: [np.asarray(a).reshape(t.shape) for a in batches[t.name]] for t in program.input_tensors})
 
 
 def split_samples(program: Program, data: Arrays, layout: str | None = None) -> list[Sample]:

@@ -11,7 +11,7 @@ import numpy as np
 from accel.network.nodes import Concat
 from accel.network.windows import Shape
 from accel.quantized.lowering import Lowering, graph_shape
-from accel.quantized.network import Operator
+from accel.quantized.network import REAL_TYPES, Operator
 from accel.quantized.values import Integers, Known, OfOne, Real, Sums, Target, Value
 from accel.quantized.view import View
 
@@ -177,7 +177,15 @@ def expand(low: Lowering, op: Operator) -> Value:
 
 
 def identity(low: Lowering, op: Operator) -> Value:
-    """Identity, Dropout and Cast between real types: the same value, perhaps under other parameters."""
+    """Identity and Dropout: the same value, perhaps under other parameters."""
+    return low.value(op, 0)
+
+
+def cast(low: Lowering, op: Operator) -> Value:
+    """Cast between real types: the same value."""
+    kinds = [low.network.tensors[name].dtype for name in (op.inputs[0], op.outputs[0]) if name in low.network.tensors]
+    if any(kind not in REAL_TYPES for kind in kinds):
+        raise op.error(f"types must be real, got {' to '.join(kinds)}")
     return low.value(op, 0)
 
 

@@ -17,6 +17,9 @@ from accel.errors import ModelError
 from accel.network.windows import Shape
 from accel.quantized.builder import Parameters, free_name
 
+REAL_TYPES = ("float16", "bfloat16", "float32", "float64")
+"""Types of real numbers, all of which are computed as float32."""
+
 
 @dataclass(frozen=True, eq=False)
 class Operator:

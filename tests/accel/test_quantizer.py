@@ -461,3 +461,21 @@ def test_names_that_the_quantizer_makes_are_free() -> None:
     constants = {"L_0": W["w"], "L_bias": W["b"], "A_weight": normal(3, 6, 1, 1), "A_bias": normal(3)}
     model, samples = onnx_model(nodes, constants, IMAGE), normal(4, *IMAGE[1:])
     assert sqnr(model, quantize(model, samples), samples[:2]) > 30
+
+
+CASTS: dict[str, list[Node]] = {
+    "to integers and back": [("Cast", ["a"], "i", {"to": TensorProto.INT64}), ("Cast", ["i"], "f", {"to": 1})],
+    "of a comparison": [("Greater", ["a", "half"], "i", {}), ("Cast", ["i"], "f", {"to": TensorProto.FLOAT16})],
+    "to less precision and back": [("Cast", ["a"], "i", {"to": 10}), ("Cast", ["i"], "f", {"to": 1})],
+}
+
+
+@pytest.mark.parametrize("case", CASTS)
+def test_casts_between_integers_and_real_numbers(case: str) -> None:
+    """Only those between real types compute nothing."""
+    nodes = [conv(["x", "w"], "a"), *CASTS[case], ("Cast", ["f"], "g", {"to": 1}), ("Mul", ["a", "g"], "y", {})]
+    model = onnx_model(nodes, {"w": W["w"], "half": np.float32(0.5)}, IMAGE)
+    samples = normal(4, *IMAGE[1:])
+    graph = quantize(model, samples)
+    assert sqnr(model, graph, samples[:2]) > 25
+    assert ("Cast" in {node.label for node in graph.nodes}) == (case != "to less precision and back")

@@ -31,15 +31,15 @@ UNBOUNDED = {"ConstantOfShape", "Expand", "Range", "Tile", "Resize", "Upsample",
 """Operators whose results may be much larger than their inputs: evaluated only if the size is known and sane."""
 
 
-def fold(model: onnx.ModelProto) -> tuple[Arrays, dict[str, Shape]]:
+def fold(model: onnx.ModelProto) -> tuple[Arrays, dict[str, tuple[Shape, str]]]:
     """Evaluate all constant nodes of `model` and remove them, and choose branches whose condition is constant.
 
     What is left of control flow becomes functions.
 
     Returns
     -------
-    (dict of str to ndarray, dict of str to tuple of int)
-        All constants, those of the file included; the shapes that can be known.
+    (dict of str to ndarray, dict of str to (tuple of int, str))
+        All constants, those of the file included; the shapes that can be known, with types.
 
     Raises
     ------
@@ -49,21 +49,16 @@ def fold(model: onnx.ModelProto) -> tuple[Arrays, dict[str, Shape]]:
     from onnx import numpy_helper
 
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    shapes: dict[str, Shape] = {}
+    known: dict[str, tuple[Shape, str]] = {}
     for _ in range(MOST_ROUNDS):
-        shapes = infer_shapes(model, strict=False)
-        while state_first_padding(model, shapes):
-            shapes = infer_shapes(model, strict=False)
+        known = infer(model, strict=False)
+        while state_first_padding(model, shapes := {name: shape for name, (shape, _) in known.items()}):
+            known = infer(model, strict=False)
         folded, inlined = _fold_once(model, constants, shapes), inline_known_branches(model, constants)
         if not folded and not inlined:
             break
     as_functions(model)
-    return constants, shapes
-
-
-def infer_shapes(model: onnx.ModelProto, *, strict: bool) -> dict[str, Shape]:
-    """The shapes of `infer`."""
-    return {name: shape for name, (shape, _) in infer(model, strict=strict).items()}
+    return constants, known
 
 
 def infer(model: onnx.ModelProto, *, strict: bool) -> dict[str, tuple[Shape, str]]:

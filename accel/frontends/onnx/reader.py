@@ -19,7 +19,7 @@ from accel.frontends.onnx.write import with_shapes
 from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph
 from accel.quantized.lower import lower
-from accel.quantized.network import Network, Operator, TensorInfo
+from accel.quantized.network import REAL_TYPES, Network, Operator, TensorInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 OLDEST_OPSET = 7
 OLDEST_QUANTIZED_OPSET = 10
-REAL_TYPES = ("float16", "bfloat16", "float32", "float64")
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
 
@@ -117,9 +116,10 @@ def _read(model: onnx.ModelProto) -> Network:
     opset = _opset(model)
     if opset < OLDEST_OPSET:
         raise ModelError(f"model must have opset {OLDEST_OPSET} or later, got {opset}; convert it")
-    constants, shapes = fold(model)
+    constants, known = fold(model)
     inputs = [value for value in model.graph.input if value.name not in constants]
-    tensors = {value.name: TensorInfo(value.name, shapes[value.name], _input_type(value)) for value in inputs}
+    tensors = {name: TensorInfo(name, shape, dtype) for name, (shape, dtype) in known.items()}
+    tensors |= {value.name: TensorInfo(value.name, known[value.name][0], _input_type(value)) for value in inputs}
     tensors |= {name: TensorInfo.constant(name, value) for name, value in _as_float32(constants).items()}
     versions = {entry.domain: entry.version for entry in model.opset_import}
     versions |= dict.fromkeys(("", "ai.onnx", MICROSOFT.rstrip(".")), opset)

@@ -10,10 +10,12 @@ from accel.frontends.onnx.absorb import absorbed, with_outputs_named
 from accel.frontends.onnx.parameters import is_same
 from accel.frontends.onnx.quantization import STRIPPED
 from accel.frontends.onnx.stripper import MICROSOFT, Cell, Stripper
-from accel.quantized.network import Network, Operator, Quantization, TensorInfo
+from accel.quantized.network import REAL_TYPES, Network, Operator, Quantization, TensorInfo
 from accel.quantized.operators import NOT_SUPPORTED, OPERATORS
 
-PASSED_THROUGH = ("Identity", "Dropout", "Cast")
+FLOAT = 1
+"""ONNX's code for float32."""
+PASSED_THROUGH = ("Identity", "Dropout")
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul")
 
 
@@ -50,12 +52,27 @@ def _strip(s: Stripper, op: Operator) -> None:
         )
     if op.kind in STRIPPED:
         STRIPPED[op.kind](s, op)
-    elif op.kind in PASSED_THROUGH and (op.kind != "Cast" or not s.holds_integers(op.inputs[0])):
+    elif op.kind in PASSED_THROUGH or (op.kind == "Cast" and _to_real(op) and _is_real(s, op.inputs[0])):
         s.aliases[op.outputs[0]] = op.inputs[0]
     elif any(s.holds_integers(name) for name in op.inputs if name):
         _of_integers(s, op)
     else:
-        s.operators.append(replace(op, inputs=tuple(map(s.name, op.inputs))))
+        attributes = {**op.attributes, "to": FLOAT} if op.kind == "Cast" and _to_real(op) else op.attributes
+        s.operators.append(replace(op, inputs=tuple(map(s.name, op.inputs)), attributes=attributes))
+
+
+def _to_real(op: Operator) -> bool:
+    """Whether the result of a Cast is real."""
+    from onnx import TensorProto
+
+    return TensorProto.DataType.Name(int(op.attributes.get("to", 0))).lower() in ("float", "double", *REAL_TYPES)
+
+
+def _is_real(s: Stripper, name: str) -> bool:
+    """Whether a tensor of the file holds real numbers, or integer sums, whose scale follows."""
+    known = s.source.tensors.get(name)
+    sums = any(name in other.outputs and other.kind.endswith("Integer") for other in s.operators)
+    return not s.holds_integers(name) and (sums or known is None or known.dtype in REAL_TYPES)
 
 
 def _of_integers(s: Stripper, op: Operator) -> None:
