@@ -1,0 +1,1 @@
+"""Hardware as SMT terms, and proofs about it."""
