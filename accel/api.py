@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -159,7 +159,7 @@ def load_program(
     ----------
     path : path
     config : ArchConfig or str, optional
-        The machine; for a program file its own, otherwise `edge` unless it is given.
+        The machine; for a program file its own (with name and clock of `config`), otherwise `edge` unless it is given.
     shapes : mapping of str to tuple of int, optional
         As for `compile`.
 
@@ -173,12 +173,15 @@ def load_program(
     program = load(path, shapes=shapes)
     if isinstance(program, Graph):
         return compile(program, "edge" if config is None else config)
-    if config is not None and as_config(config).fingerprint() != program.config.fingerprint():
+    if config is None:
+        return program
+    machine = as_config(config)
+    if machine.fingerprint() != program.config.fingerprint():
         raise ProgramError(
             f"{os.fspath(path)}: must be compiled for config {config!r}, got a program for another machine "
             f"({program.config.name!r}); compile the model again"
         )
-    return program
+    return program if machine == program.config else replace(program, config=machine)
 
 
 def _is_program(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.console import counted, echo_json, echo_lines, print_layers, progress
-from accel.cli.options import CONFIG, FILE, FOLDER, JSON, LAYOUT, MODEL_CONFIG, TRACE, WIDE, output, with_model
+from accel.cli.options import CONFIG, ENERGY, FILE, FOLDER, JSON, LAYOUT, MODEL_CONFIG, TRACE, WIDE, output, with_model
 
 if TYPE_CHECKING:
     from accel.api import Estimate
@@ -57,12 +57,13 @@ def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
 @output("Outputs to write: .npy (.npz for several).", required=False)
 @click.option("--dequantize", is_flag=True, help="Write real outputs, not int8.")
 @click.option("--engine", default="fast", show_default=True, help="Simulator's engine: fast or stepped.")
+@ENERGY
 @TRACE
 @WIDE
 @JSON
 def run(
     model: Path, shapes: Shapes, config: str | None, input_path: Path, layout: str | None, output: Path | None,
-    dequantize: bool, engine: str, trace: Path | None, wide: bool, as_json: bool,
+    dequantize: bool, engine: str, energy: Path | None, trace: Path | None, wide: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a MODEL in the simulator: exact values and cycles.
 
@@ -72,8 +73,11 @@ def run(
     from accel import api
     from accel.cli.arrays import check_target, naming_file, read_arrays, write_arrays
     from accel.program.samples import join_samples, split_samples
+    from accel.report.energy import energy_table, layer_energies
     from accel.report.placement import host_share, operator_lines
+    from accel.report.speed import Speed
 
+    table = energy_table(energy)
     data = read_arrays(input_path)
     program = api.load_program(model, config, shapes=shapes)
     if output:
@@ -92,14 +96,16 @@ def run(
     if trace:
         _write_trace(trace, api.estimate(program))
     first, host = results[0], host_share(program.operators)
+    host_seconds = sum(result.host_seconds for result in results) / len(results)
+    speed = Speed.of(program, first.cycles, layer_energies(program, table), host_seconds)
     if as_json:
         names = [slot.name for slot in program.outputs]
         facts = {"samples": len(results), "cycles": first.cycles, "outputs": names, "states": program.states}
-        echo_json({**facts, "layers": first.layers, "operators": program.operators, "host": host})
+        echo_json({**facts, "layers": first.layers, "operators": program.operators, "host": host, "speed": speed})
         return
     title = f"{model.name} on {program.config.name}: {first.cycles:,} cycles a sample"
     print_layers(first.layers, f"{title}; {host}" if host.operators else title, host=host.operators, wide=wide)
-    echo_lines(operator_lines(program.operators))
+    echo_lines([str(speed), *operator_lines(program.operators)])
     if program.states:
         echo_lines([f"{counted(len(program.states), 'state')}, carried from each sample to the next"])
     if output:
@@ -109,7 +115,7 @@ def run(
 @click.command()
 @with_model
 @MODEL_CONFIG
-@click.option("--energy", type=FILE, default=None, help="TOML file of picojoules in place of the built-in ones.")
+@ENERGY
 @TRACE
 @WIDE
 @JSON
@@ -121,16 +127,18 @@ def estimate(
     Also traffic and stalls: all are the same for any input, as `accel run` counts them.
     """
     from accel import api
-    from accel.report.energy import EnergyTable, area, layer_energies
+    from accel.report.energy import area, energy_table, layer_energies
+    from accel.report.speed import Speed
 
-    table = EnergyTable() if energy is None else EnergyTable.load(energy)
+    table = energy_table(energy)
     program = api.load_program(model, config, shapes=shapes)
     result = api.estimate(program)
     if trace:
         _write_trace(trace, result)
     energies, size = layer_energies(program, table), area(program.config)
+    speed = Speed.of(program, result.cycles, energies)
     if as_json:
-        facts = {"cycles": result.cycles, "layers": result.layers, "stalls": result.stalls}
+        facts = {"cycles": result.cycles, "layers": result.layers, "stalls": result.stalls, "speed": speed}
         echo_json({**facts, "energy_pj": energies, "energy_table_pj": table, "area": size})
         return
     print_layers(result.layers, f"{model.name} on {program.config.name}: {result.cycles:,} cycles", wide=wide)
@@ -142,7 +150,7 @@ def estimate(
         f"area: {size.multipliers:,} multipliers of 8 x 8 bits, {size.requantizers:,} of 32 x 32, "
         f"{size.sram_bits:,} bits of memory"
     )
-    echo_lines([energy_line, area_line])
+    echo_lines([str(speed), energy_line, area_line])
 
 
 @click.command()

@@ -33,6 +33,9 @@ def with_model(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("model", type=FILE)(SHAPES(command))
 
 
+ENERGY = click.option(
+    "--energy", type=FILE, default=None, help="TOML file of picojoules in place of the built-in ones."
+)
 TRACE = click.option(
     "--trace", type=FILE, default=None, callback=lambda ctx, parameter, path: in_folder(ctx, parameter, path),
     help="Also write the timeline for Chrome's or Perfetto's viewer (JSON).",

@@ -28,6 +28,8 @@ TABLE_ENTRIES = 256
 """Entries of a table, int8 each: entry q + 128 replaces q."""
 TABLE_WORDS = TABLES * TABLE_ENTRIES
 """Words of the table memory."""
+CLOCK_MHZ = 500
+"""Clock of reports unless a configuration names its own: that of Vela's system configuration of Ethos-U55."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,8 @@ class ArchConfig:
         Requantization modes built into the post unit: some of "tflite", "single", "fp32".
     int4_weights : bool
         The array takes weights of 4 bits, too, two rows from each word of the weight buffer.
+    clock_mhz : float
+        Clock that reports turn cycles into seconds with (0.001..100000); no part of the machine and its fingerprint.
 
     Raises
     ------
@@ -92,6 +96,7 @@ class ArchConfig:
     write_latency_cycles: int
     requant_modes: tuple[str, ...]
     int4_weights: bool
+    clock_mhz: float = CLOCK_MHZ
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.name, re.ASCII):
@@ -122,6 +127,9 @@ class ArchConfig:
         self._check_modes()
         if type(self.int4_weights) is not bool:
             raise ConfigError(f"int4_weights must be true or false, got {_short(self.int4_weights)}")
+        clock = self.clock_mhz
+        if type(clock) not in (int, float) or not 0.001 <= clock <= 100_000:
+            raise ConfigError(f"clock_mhz must be a number in 0.001..100000, got {_short(clock)}")
 
     def _check_modes(self) -> None:
         modes = self.requant_modes
@@ -176,7 +184,7 @@ class ArchConfig:
         Parameters
         ----------
         text : str
-            TOML with exactly the keys of this class.
+            TOML with exactly the keys of this class; `clock_mhz` may be left out.
         where : str
             Name of the source for error messages.
 
@@ -191,7 +199,7 @@ class ArchConfig:
             raise ConfigError(f"{where}: must be TOML, got an error: {error}") from None
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = [key for key in table if key not in names]
-        missing = [key for key in names if key not in table]
+        missing = [key for key in names if key not in table and key != "clock_mhz"]
         if unknown:
             raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known keys are {', '.join(names)}")
         if missing:
@@ -204,8 +212,9 @@ class ArchConfig:
             raise ConfigError(f"{where}: {error}") from None
 
     def fingerprint(self) -> str:
-        """SHA-256 (64 hexadecimal digits) of the canonical TOML without the name."""
-        body = "".join(line for line in self.to_toml().splitlines(True) if not line.startswith("name = "))
+        """SHA-256 (64 hexadecimal digits) of the canonical TOML without name and clock."""
+        lines = self.to_toml().splitlines(True)
+        body = "".join(line for line in lines if not line.startswith(("name = ", "clock_mhz = ")))
         return hashlib.sha256(body.encode()).hexdigest()
 
 

@@ -12,7 +12,7 @@ import struct
 from accel.errors import ProgramError
 
 MAGIC = b"ACCELPRG"
-VERSION = 4
+VERSION = 5
 SECTIONS = 4
 PREFIX = struct.Struct(f"<8sI{SECTIONS}Q32s")
 

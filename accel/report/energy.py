@@ -78,6 +78,11 @@ class EnergyTable:
         return self.sram_32k if bank_bytes <= 32 << 10 else self.sram_1m
 
 
+def energy_table(path: Path | None) -> EnergyTable:
+    """The table in a file, or the built-in one."""
+    return EnergyTable() if path is None else EnergyTable.load(path)
+
+
 @dataclass(frozen=True)
 class Counts:
     """Events of one layer: operations, bytes that cross each memory's ports, bytes on the external channels."""

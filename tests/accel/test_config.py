@@ -43,7 +43,7 @@ def test_toml_of_a_preset() -> None:
         'name = "tiny"\nrows = 4\ncols = 4\nspad_banks = 4\nspad_bank_words = 2048\nwbuf_words = 2048\nacc_banks = 4\n'
         "acc_bank_words = 128\nparam_channels = 256\npost_lanes = 4\ndepthwise_taps = 3\ndepthwise_words = 128\n"
         "queue_depth = 8\nbus_bytes = 8\noutstanding_bursts = 4\nread_latency_cycles = 16\nwrite_latency_cycles = 8\n"
-        'requant_modes = ["tflite", "single", "fp32"]\nint4_weights = true\n'
+        'requant_modes = ["tflite", "single", "fp32"]\nint4_weights = true\nclock_mhz = 500\n'
     )
 
 
@@ -65,8 +65,8 @@ FINGERPRINTS = {
 }
 
 
-def test_fingerprint_covers_everything_but_the_name() -> None:
-    assert replace(EDGE, name="other").fingerprint() == EDGE.fingerprint()
+def test_fingerprint_covers_everything_but_name_and_clock() -> None:
+    assert replace(EDGE, name="other", clock_mhz=12.5).fingerprint() == EDGE.fingerprint()
     assert replace(EDGE, requant_modes=("fp32", "tflite", "single")).fingerprint() == EDGE.fingerprint()
     changes: dict[str, Any] = {
         "rows": 32, "cols": 32, "spad_banks": 9, "spad_bank_words": 4096, "wbuf_words": 8192, "acc_banks": 3,
@@ -74,7 +74,7 @@ def test_fingerprint_covers_everything_but_the_name() -> None:
         "queue_depth": 9, "bus_bytes": 32, "outstanding_bursts": 9, "read_latency_cycles": 33,
         "write_latency_cycles": 17, "requant_modes": ("fp32",), "int4_weights": False,
     }  # fmt: skip
-    assert ["name", *changes] == KEYS
+    assert ["name", *changes, "clock_mhz"] == KEYS
     prints = {replace(EDGE, **{key: value}).fingerprint() for key, value in changes.items()}
     assert len(prints | {EDGE.fingerprint()}) == len(changes) + 1
 
@@ -152,6 +152,10 @@ def test_every_range_ends_where_it_says(key: str) -> None:
          "requant_modes must be some of tflite, single, fp32, each once, got (['tflite'],)"),
         ({"int4_weights": 1}, "int4_weights must be true or false, got 1"),
         ({"int4_weights": "true"}, "int4_weights must be true or false, got 'true'"),
+        ({"clock_mhz": 0}, "clock_mhz must be a number in 0.001..100000, got 0"),
+        ({"clock_mhz": float("nan")}, "clock_mhz must be a number in 0.001..100000, got nan"),
+        ({"clock_mhz": True}, "clock_mhz must be a number in 0.001..100000, got True"),
+        ({"clock_mhz": "1 GHz"}, "clock_mhz must be a number in 0.001..100000, got '1 GHz'"),
         ({"name": "4x4"}, "name must be ASCII letters, digits and underscores, got '4x4'"),
         ({"name": "é"}, "name must be ASCII letters, digits and underscores, got 'é'"),
         ({"name": "a\n"}, "name must be ASCII letters, digits and underscores, got 'a\\n'"),
@@ -169,11 +173,17 @@ def test_unknown_and_missing_keys_are_refused_by_name() -> None:
     assert message(ArchConfig.from_toml, text + "colour = 1\n", "my.toml") == (
         f"my.toml: unknown key 'colour'; known keys are {known}"
     )
-    for key in KEYS:
+    for key in set(KEYS) - {"clock_mhz"}:
         without = "".join(line for line in text.splitlines(True) if not line.startswith(f"{key} = "))
         assert message(ArchConfig.from_toml, without) == (
             f"configuration: missing key '{key}'; add a line '{key} = ...'"
         )
+
+
+def test_the_clock_may_be_left_out_and_have_a_fraction() -> None:
+    assert ArchConfig.from_toml(EDGE.to_toml().replace("clock_mhz = 500\n", "")) == EDGE
+    slow = replace(EDGE, clock_mhz=43.5)
+    assert ArchConfig.from_toml(slow.to_toml()) == slow
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_each_kind_of_damage_has_its_sentence(tmp_path: Path) -> None:
     assert refusal(b"") == "x: must be a program file (magic ACCELPRG), got something else"
     assert refusal(data[: PREFIX.size - 1]) == "x: must be a program file (magic ACCELPRG), got something else"
     assert refusal(b"PK" + data[2:]) == "x: must be a program file (magic ACCELPRG), got something else"
-    assert refusal(data[:8] + b"\x02" + data[9:]) == "x: format version must be 4, got 2; compile the graph again"
+    assert refusal(data[:8] + b"\x02" + data[9:]) == "x: format version must be 5, got 2; compile the graph again"
     assert refusal(data[:-1]) == f"x: must be {size} bytes long, got {size - 1}; the file is damaged"
     assert refusal(data + b"\0") == f"x: must be {size} bytes long, got {size + 1}; the file is damaged"
     assert refusal(bytes(altered)) == "x: the checksum does not match; the file is damaged"
@@ -153,7 +153,8 @@ HEADER_DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "config: unknown key 'colour'; known keys are name, rows, cols, spad_banks, spad_bank_words, wbuf_words, "
     "acc_banks, acc_bank_words, param_channels, post_lanes, depthwise_taps, depthwise_words, queue_depth, "
-    "bus_bytes, outstanding_bursts, read_latency_cycles, write_latency_cycles, requant_modes, int4_weights": set_key(
+    "bus_bytes, outstanding_bursts, read_latency_cycles, write_latency_cycles, requant_modes, int4_weights, "
+    "clock_mhz": set_key(
         "config", to="colour = 1"
     ),
     "requantization mode must be one of 'tflite', 'single', 'fp32', got 'double'": set_key("mode", to="double"),

@@ -110,7 +110,7 @@ def _with_other_config(rng: Rng, text: bytes) -> bytes:
     """One number of the configuration doubled, halved, or one off; the fingerprint made right where there is one."""
     header = json.loads(text)
     lines = header["config"].splitlines(True)
-    at = int(rng.integers(1, len(lines) - 2))
+    at = int(rng.integers(1, len(lines) - 3))
     key, value = lines[at].split(" = ")
     other = rng.choice([int(value) * 2, int(value) // 2, int(value) + 1, int(value) - 1, -int(value)])
     lines[at] = f"{key} = {other}\n"
