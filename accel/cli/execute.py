@@ -127,7 +127,8 @@ def estimate(
     Also traffic and stalls: all are the same for any input, as `accel run` counts them.
     """
     from accel import api
-    from accel.report.energy import area, energy_table, layer_energies
+    from accel.machine.area import area
+    from accel.report.energy import energy_table, layer_energies
     from accel.report.speed import Speed
 
     table = energy_table(energy)
@@ -148,7 +149,7 @@ def estimate(
     energy_line = f"energy: {total:,.1f} uJ: arithmetic {arithmetic}, on-chip memories {on_chip}, external {external}"
     area_line = (
         f"area: {size.multipliers:,} multipliers of 8 x 8 bits, {size.requantizers:,} of 32 x 32, "
-        f"{size.sram_bits:,} bits of memory"
+        f"{size.register_bits:,} bits of registers, {size.sram_bits:,} of memory"
     )
     echo_lines([str(speed), energy_line, area_line])
 

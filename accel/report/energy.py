@@ -20,7 +20,7 @@ from accel.errors import InputError
 from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.machine.isa import FIELDS, INSTRUCTION_BYTES, Memory, Opcode, Source
-from accel.machine.memories import Space, memories
+from accel.machine.memories import memories
 from accel.machine.weight_words import tile_words
 from accel.program.program import Program
 
@@ -210,31 +210,3 @@ def _valid(start: int, step: int, count: int, dilation: int, taps: int, size: in
     """Pairs of an output and a tap along one axis whose position lies in 0 .. size - 1."""
     positions: NDArray[Any] = start + step * np.arange(count)[:, None] + dilation * np.arange(taps)
     return int(((positions >= 0) & (positions < size)).sum())
-
-
-@dataclass(frozen=True)
-class Area:
-    """Sizes of a machine that do not depend on a technology.
-
-    Parameters
-    ----------
-    multipliers : int
-        8 x 8 bits: of the array and of the depthwise engine.
-    requantizers : int
-        32 x 32 bits: two for each post lane, of operands and of results.
-    sram_bits : int
-        All memories on the chip; TABLE once for each post lane.
-    """
-
-    multipliers: int
-    requantizers: int
-    sram_bits: int
-
-
-def area(config: ArchConfig) -> Area:
-    """The sizes of a machine."""
-    bits = {space: 8 * memory.words * memory.word_bytes for space, memory in memories(config).items()}
-    copies = bits[Space.TABLE] * (config.post_lanes - 1)
-    return Area(
-        config.rows * config.cols + config.depthwise_multipliers, 2 * config.post_lanes, sum(bits.values()) + copies
-    )
