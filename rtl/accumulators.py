@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import NamedTuple
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.memory import ReadPort as MemoryReadPort
@@ -15,31 +14,90 @@ from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
 from accel.machine.timing import READ_LATENCY
+from rtl.blocks import Block
 from rtl.interfaces import AccumulatePort, ReadPort
 from rtl.pipeline import delayed
 
 
-class Access(NamedTuple):
-    """Use of a column in a cycle: one bit per bank, at most one of them set; the word; whether its old value is 0."""
+class Access(wiring.Signature):
+    """Use of a column in a cycle.
 
-    banks: Value
-    addr: Value
-    overwrite: Value = Const(0)
+    Members
+    -------
+    banks : Out
+        One bit per bank, at most one of them set.
+    addr : Out
+        The word in its bank.
+    overwrite : Out(1)
+        Its old value is taken as 0.
+    """
 
-    def delayed(self, m: Module, name: str) -> Access:
-        """The access of the cycle before."""
-        banks = delayed(m, self.banks, 1, f"{name}_banks", reset_less=False)
-        return Access(
-            banks, delayed(m, self.addr, 1, f"{name}_addr"), delayed(m, self.overwrite, 1, f"{name}_overwrite")
+    def __init__(self, config: ArchConfig):
+        self.addr_bits = max(exact_log2(config.acc_bank_words), 1)
+        super().__init__({"banks": Out(config.acc_banks), "addr": Out(self.addr_bits), "overwrite": Out(1)})
+
+
+class AccumulatorColumn(Block):
+    """One column's memories, one per bank, and an adder for each unit that accumulates.
+
+    Members
+    -------
+    reads : In(Access), one per unit
+        Units that accumulate, then POST.
+    writes : In(Access), psums : In(32), one per unit that accumulates
+        The word that it read `READ_LATENCY` cycles before, and what is added to it.
+    answers : In
+        One bit per bank: POST read there `READ_LATENCY` cycles before.
+    data : Out(32)
+        The word that POST read.
+    """
+
+    module = "accumulator_column"
+
+    def __init__(self, config: ArchConfig, units: int):
+        self._config, self._units = config, units
+        access = Access(config)
+        super().__init__(
+            {
+                "reads": In(access).array(units + 1),
+                "writes": In(access).array(units),
+                "psums": In(32).array(units),
+                "answers": In(config.acc_banks),
+                "data": Out(32),
+            }
         )
 
+    def build(self, platform: object) -> Module:
+        m = Module()
+        olds = [Signal(32, name=f"old{unit}") for unit in range(self._units)]
+        for bank in range(self._config.acc_banks):
+            m.submodules[f"bank{bank}"] = memory = Memory(shape=32, depth=max(self._config.acc_bank_words, 2), init=[])
+            write = memory.write_port()
+            read = memory.read_port(transparent_for=(write,))
+            value = self._newest(m, f"bank{bank}", read, write)
+            m.d.comb += read.en.eq(0)
+            for access in self.reads:
+                with m.If(access.banks[bank]):
+                    m.d.comb += [read.en.eq(1), read.addr.eq(access.addr)]
+            for old, access, psum in zip(olds, self.writes, self.psums, strict=True):
+                with m.If(access.banks[bank]):
+                    m.d.comb += [
+                        old.eq(value),
+                        write.en.eq(1),
+                        write.addr.eq(access.addr),
+                        write.data.eq(psum + Mux(access.overwrite, 0, old)),
+                    ]
+            with m.If(self.answers[bank]):
+                m.d.comb += self.data.eq(value)
+        return m
 
-class Update(NamedTuple):
-    """One unit's accumulation in a column: the word to read, the one to write that was read before, what is added."""
-
-    read: Access
-    write: Access
-    psum: Value
+    def _newest(self, m: Module, name: str, read: MemoryReadPort, write: MemoryWritePort) -> Signal:
+        """The word that was read, in a register: the one that is written meanwhile, if it is the same."""
+        value, address = Signal(32, name=f"{name}_value"), Signal.like(read.addr, name=f"{name}_address")
+        with m.If(read.en):
+            m.d.sync += address.eq(read.addr)
+        m.d.sync += value.eq(Mux(write.en & (write.addr == address), write.data, read.data))
+        return value
 
 
 class Accumulators(wiring.Component):
@@ -77,71 +135,44 @@ class Accumulators(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        post = Access(self._banks(self.post_read.en, self.post_read.addr), self.post_read.addr)
+        lanes, engine = self.config.depthwise_lanes, bool(self.config.depthwise_taps)
+        post = self._access(m, "post", self.post_read.en, self.post_read.addr)
         answers = delayed(m, post.banks, READ_LATENCY, "post_answers", reset_less=False)
-        engine = self._engine(m)
-        execute = [self._access(self.exec_accumulate)]
-        for column in range(self.config.cols + READ_LATENCY - 1):
-            execute.append(execute[-1].delayed(m, f"column{column}"))
+        execute = self._chain(m, "column", self.exec_accumulate, self.config.cols + READ_LATENCY)
+        depthwise = self._chain(m, "engine", self.depthwise_accumulate, READ_LATENCY + 1) if engine else []
         conflicts = []
-        for column in range(self.config.cols):
-            psum = self.exec_accumulate.psums.word_select(column, 32)
-            updates = [Update(execute[column], execute[column + READ_LATENCY], psum), *engine[column]]
-            reads = [*(update.read for update in updates), post]
+        for index in range(self.config.cols):
+            m.submodules[f"column{index}"] = column = AccumulatorColumn(self.config, 1 + engine)
+            reads = [execute[index], *depthwise[:1], post]
+            writes = [execute[index + READ_LATENCY], *depthwise[-1:]]
+            for ports, accesses in ((column.reads, reads), (column.writes, writes)):
+                for port, access in zip(ports, accesses, strict=True):
+                    wiring.connect(m, access, port)
+            m.d.comb += [
+                column.psums[0].eq(self.exec_accumulate.psums.word_select(index, 32)),
+                column.answers.eq(answers),
+                self.post_read.data.word_select(index, 32).eq(column.data),
+            ]
+            if index < lanes:
+                m.d.comb += column.psums[1].eq(self.depthwise_accumulate.psums.word_select(index, 32))
             conflicts += [(a.banks & b.banks).any() for a, b in combinations(reads, 2)]
-            self._column(m, column, updates, reads, answers)
         m.d.comb += self.conflict.eq(Cat(conflicts).any())
         return m
 
-    def _banks(self, en: Value, addr: Value) -> Value:
-        """One bit per bank: `addr` lies in it."""
-        offset_bits = exact_log2(self.config.acc_bank_words)
-        return Cat(en & (addr >> offset_bits == bank) for bank in range(self.config.acc_banks))
+    def _access(self, m: Module, name: str, en: Value, addr: Value, overwrite: Value | int = 0) -> wiring.PureInterface:
+        """The use of word `addr` in a cycle with `en`."""
+        access, offset_bits = Access(self.config).create(path=(name,)), exact_log2(self.config.acc_bank_words)
+        banks = Cat(en & (addr >> offset_bits == bank) for bank in range(self.config.acc_banks))
+        m.d.comb += [access.banks.eq(banks), access.addr.eq(addr[:offset_bits]), access.overwrite.eq(overwrite)]
+        return access
 
-    def _access(self, port: wiring.PureInterface) -> Access:
-        return Access(self._banks(port.en, port.addr), port.addr, port.overwrite)
-
-    def _engine(self, m: Module) -> list[list[Update]]:
-        """The depthwise engine's update of each column, if there is one."""
-        if not self.config.depthwise_taps:
-            return [[]] * self.config.cols
-        port, lanes = self.depthwise_accumulate, self.config.depthwise_lanes
-        read = self._access(port)
-        write = read
-        for stage in range(READ_LATENCY):
-            write = write.delayed(m, f"engine{stage}")
-        psums = [port.psums.word_select(lane, 32) for lane in range(lanes)] + [Const(0)] * (self.config.cols - lanes)
-        return [[Update(read, write, psum)] for psum in psums]
-
-    def _column(self, m: Module, column: int, updates: list[Update], reads: list[Access], answers: Value) -> None:
-        """One column's memories, and an adder for each unit that accumulates."""
-        offset_bits = exact_log2(self.config.acc_bank_words)
-        olds = [Signal(32, name=f"column{column}_old{i}") for i in range(len(updates))]
-        for bank in range(self.config.acc_banks):
-            memory = Memory(shape=32, depth=max(self.config.acc_bank_words, 2), init=[])
-            m.submodules[f"bank{bank}_column{column}"] = memory
-            write = memory.write_port()
-            read = memory.read_port(transparent_for=(write,))
-            value = self._newest(m, f"bank{bank}_column{column}", read, write)
-            m.d.comb += read.en.eq(0)
-            for access in reads:
-                with m.If(access.banks[bank]):
-                    m.d.comb += [read.en.eq(1), read.addr.eq(access.addr[:offset_bits])]
-            for old, update in zip(olds, updates, strict=True):
-                with m.If(update.write.banks[bank]):
-                    m.d.comb += [
-                        old.eq(value),
-                        write.en.eq(1),
-                        write.addr.eq(update.write.addr[:offset_bits]),
-                        write.data.eq(update.psum + Mux(update.write.overwrite, 0, old)),
-                    ]
-            with m.If(answers[bank]):
-                m.d.comb += self.post_read.data.word_select(column, 32).eq(value)
-
-    def _newest(self, m: Module, name: str, read: MemoryReadPort, write: MemoryWritePort) -> Signal:
-        """The word that was read, in a register: the one that is written meanwhile, if it is the same."""
-        value, address = Signal(32, name=f"{name}_value"), Signal.like(read.addr, name=f"{name}_address")
-        with m.If(read.en):
-            m.d.sync += address.eq(read.addr)
-        m.d.sync += value.eq(Mux(write.en & (write.addr == address), write.data, read.data))
-        return value
+    def _chain(self, m: Module, name: str, port: wiring.PureInterface, length: int) -> list[wiring.PureInterface]:
+        """The accesses of `port`: of this cycle, of the cycle before, and so on."""
+        accesses = [self._access(m, f"{name}0", port.en, port.addr, port.overwrite)]
+        for stage in range(1, length):
+            before, access = accesses[-1], Access(self.config).create(path=(f"{name}{stage}",))
+            for member in access.signature.members:
+                earlier = delayed(m, getattr(before, member), 1, f"{name}{stage}_{member}", member != "banks")
+                m.d.comb += getattr(access, member).eq(earlier)
+            accesses.append(access)
+        return accesses

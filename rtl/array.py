@@ -2,70 +2,76 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
+from rtl.blocks import Block
 from rtl.pipeline import delayed
 
 
-class Right(NamedTuple):
-    """The signals from a PE to its right neighbour: an activation, and whether a swap or a capture accompanies it.
+class Rightwards(wiring.Signature):
+    """From a PE to its right neighbour: an activation, and whether a swap or a capture accompanies it.
 
-    `int4` tells whether the weight to capture is a nibble; None in an array without int4 weights.
+    `int4` tells whether the weight to capture is a nibble; only in an array with int4 weights.
     """
 
-    activation: Value
-    swap: Value
-    capture: Value
-    int4: Value | None = None
+    def __init__(self, int4_weights: bool):
+        int4 = {"int4": Out(1)} if int4_weights else {}
+        super().__init__({"activation": Out(signed(8)), "swap": Out(1), "capture": Out(1), **int4})
 
 
-class Down(NamedTuple):
-    """The signals from a PE to its lower neighbour: a weight in transit and a partial sum."""
+class Downwards(wiring.Signature):
+    """From a PE to its lower neighbour: a weight in transit and a partial sum."""
 
-    transit: Value
-    psum: Value
+    def __init__(self) -> None:
+        super().__init__({"transit": Out(signed(8)), "psum": Out(signed(32))})
 
 
-def build_pe(m: Module, name: str, row: int, left: Right, above: Down) -> tuple[Right, Down]:
-    """Add one processing element of a row to `m`; returns its outputs, all registered, as is the product.
+class PE(Block):
+    """One processing element of a row; all outputs are registers, as is the product.
 
     A weight that passes by while `capture` is high stays in `shadow`; with `swap`, which travels with the first pixel
     that needs it, `shadow` becomes `weight` in time for that pixel.
+
+    Members
+    -------
+    left, right : In, Out(Rightwards)
+    above, below : In, Out(Downwards)
     """
-    weight, shadow, transit, activation = (
-        Signal(signed(8), name=f"{name}_{part}", reset_less=True)
-        for part in ("weight", "shadow", "transit", "activation")
-    )
-    psum = Signal(signed(32), name=f"{name}_psum", reset_less=True)
-    swap, capture = Signal(name=f"{name}_swap"), Signal(name=f"{name}_capture")
-    current, product = (
-        Signal(signed(8), name=f"{name}_current"),
-        Signal(signed(16), name=f"{name}_product", reset_less=True),
-    )
-    m.d.comb += current.eq(Mux(left.swap, shadow, weight))
-    m.d.sync += [
-        weight.eq(current),
-        product.eq(left.activation * current),
-        psum.eq(above.psum + product),
-        transit.eq(above.transit),
-        activation.eq(left.activation),
-        swap.eq(left.swap),
-        capture.eq(left.capture),
-    ]
-    int4 = None if left.int4 is None else delayed(m, left.int4, 1, f"{name}_int4")
-    with m.If(left.capture):
-        m.d.sync += shadow.eq(above.transit if left.int4 is None else row_weight(left.int4, above.transit, row))
-    return Right(activation, swap, capture, int4), Down(transit, psum)
 
+    def __init__(self, int4_weights: bool, row: int):
+        self._row = row
+        self.module = ("pe_even", "pe_odd")[row % 2] if int4_weights else "pe"
+        rightwards, downwards = Rightwards(int4_weights), Downwards()
+        super().__init__(
+            {"left": In(rightwards), "right": Out(rightwards), "above": In(downwards), "below": Out(downwards)}
+        )
 
-def row_weight(int4: Value, word: Value, row: int) -> Value:
-    """The weight of a row in a column's byte of a word: the byte, or with `int4` the nibble of an even or odd row."""
-    return Mux(int4, word[4 * (row % 2) :][:4].as_signed(), word)
+    def build(self, platform: object) -> Module:
+        m = Module()
+        left, above = self.left, self.above
+        weight, shadow, psum = (
+            Signal(shape, name=name, reset_less=True)
+            for name, shape in (("weight", signed(8)), ("shadow", signed(8)), ("psum", signed(32)))
+        )
+        current = Signal(signed(8))
+        m.d.comb += current.eq(Mux(left.swap, shadow, weight))
+        m.d.sync += [weight.eq(current), psum.eq(above.psum + delayed(m, left.activation * current, 1, "product"))]
+        with m.If(left.capture):
+            m.d.sync += shadow.eq(self._weight())
+        m.d.comb += [self.below.psum.eq(psum), self.below.transit.eq(delayed(m, above.transit, 1, "transit"))]
+        for name in self.right.signature.members:
+            control = name in ("swap", "capture")
+            passed = delayed(m, getattr(left, name), 1, name, reset_less=not control)
+            m.d.comb += getattr(self.right, name).eq(passed)
+        return m
+
+    def _weight(self) -> Value:
+        """The weight to capture: the byte that passes by, or with `int4` the nibble of an even or odd row."""
+        word, row = self.above.transit, self._row
+        return Mux(self.left.int4, word[4 * (row % 2) :][:4].as_signed(), word) if hasattr(self.left, "int4") else word
 
 
 class SystolicArray(wiring.Component):
@@ -102,26 +108,35 @@ class SystolicArray(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        rows, cols = self.config.rows, self.config.cols
-        above = [Down(self._byte(m, "weights", c), Const(0, signed(32))) for c in range(cols)]
+        rows, cols, int4_weights = self.config.rows, self.config.cols, self.config.int4_weights
+        above = [Downwards().create(path=(f"column{c}",)) for c in range(cols)]
+        m.d.comb += [above[c].transit.eq(self._byte(m, "weights", c)) for c in range(cols)]
         swap, captures = self.swap, self._captures(m)
         for r in range(rows):
-            left = Right(self._byte(m, "activations", r), swap, *captures[r])
+            left = Rightwards(int4_weights).create(path=(f"row{r}",))
+            m.d.comb += [
+                left.activation.eq(self._byte(m, "activations", r)),
+                left.swap.eq(swap),
+                [getattr(left, name).eq(value) for name, value in captures[r].items()],
+            ]
             for c in range(cols):
-                left, above[c] = build_pe(m, f"pe_{r}_{c}", r, left, above[c])
+                m.submodules[f"pe_{r}_{c}"] = pe = PE(int4_weights, r)
+                wiring.connect(m, left, pe.left)
+                wiring.connect(m, above[c], pe.above)
+                left, above[c] = pe.right, pe.below
             swap = delayed(m, swap, 1, f"row{r}_swap", reset_less=False)
         for c in range(cols):
             m.d.comb += self.psums.word_select(c, 32).eq(above[c].psum)
         return m
 
-    def _captures(self, m: Module) -> list[tuple[Value, Value | None]]:
+    def _captures(self, m: Module) -> list[dict[str, Value]]:
         """For each row, whether its first PE captures the word that is there, and whether that is a nibble."""
         rows = range(self.config.rows)
         if not self.config.int4_weights:
-            return [(capture, None) for capture in _chain(m, self.capture, "capture", [2 for _ in rows])]
+            return [{"capture": capture} for capture in _chain(m, self.capture, "capture", [2 for _ in rows])]
         int8 = _chain(m, self.capture & ~self.int4, "capture", [2 for _ in rows])
         int4 = _chain(m, self.capture & self.int4, "capture_int4", [1 + r % 2 for r in rows])
-        return [(whole | half, half) for whole, half in zip(int8, int4, strict=True)]
+        return [{"capture": whole | half, "int4": half} for whole, half in zip(int8, int4, strict=True)]
 
     def _byte(self, m: Module, port: str, index: int) -> Value:
         """Byte `index` of an input word, skewed: `index` cycles late."""

@@ -2,68 +2,72 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
+from rtl.blocks import Block
 
 
-class Control(NamedTuple):
+def control(taps: int) -> dict[str, wiring.Member]:
     """Control signals that all lanes receive in a cycle.
 
     The window moves by one word, or by two if `double`. `swap`: the shadow weights become the weights from the next
     cycle on. Bit i of `taps` is set if the word in window slot i exists in this cycle's output, otherwise `pad_value`
     takes its place. `capture`: a weight arrives, the `first` of a tile or a further one.
     """
-
-    swap: Value
-    double: Value
-    taps: Value
-    pad_value: Value
-    capture: Value
-    first: Value
+    return {"swap": In(1), "double": In(1), "taps": In(taps), "pad_value": In(8), "capture": In(1), "first": In(1)}
 
 
-class Bytes(NamedTuple):
-    """A lane's byte of the step's word, of the word before it (of use if `double`), and of a weight word."""
-
-    word: Value
-    earlier: Value
-    weight: Value
-
-
-def build_lane(m: Module, name: str, control: Control, data: Bytes) -> Value:
-    """Add one lane to `m`; returns the sum of the output that `taps` belonged to two cycles before.
+class DepthwiseLane(Block):
+    """One lane: a window of words, as many weights, their products, and the sum.
 
     The newest word and the last tap's weight are in the last slot; slots that a narrow kernel does not use hold zero
     weights.
+
+    Members
+    -------
+    swap, double, taps, pad_value, capture, first : In
+        `control`.
+    word, earlier, weight : In, signed 8 bits
+        The lane's byte of the step's word, of the word before it (of use if `double`), and of a weight word.
+    sum : Out, signed 32 bits
+        That of the output that `taps` belonged to two cycles before.
     """
-    slots = len(control.taps)
-    window, weights, shadows = (
-        [Signal(signed(8), name=f"{name}_{part}_{slot}", reset_less=True) for slot in range(slots)]
-        for part in ("window", "weight", "shadow")
-    )
-    newer = [*window[1:], data.word]
-    newest = [*window[2:], data.earlier, data.word]
-    for slot in range(slots):
-        moved = newer[slot] if slots == 1 else Mux(control.double, newest[slot], newer[slot])
-        m.d.sync += window[slot].eq(moved)
-    with m.If(control.swap):
-        m.d.sync += [weight.eq(shadow) for weight, shadow in zip(weights, shadows, strict=True)]
-    with m.If(control.capture):
-        m.d.sync += [shadows[slot].eq(Mux(control.first, 0, shadows[slot + 1])) for slot in range(slots - 1)]
-        m.d.sync += shadows[-1].eq(data.weight)
-    products = [Signal(signed(16), name=f"{name}_product_{slot}", reset_less=True) for slot in range(slots)]
-    m.d.sync += [
-        product.eq(Mux(exists, word, control.pad_value.as_signed()) * weight)
-        for product, exists, word, weight in zip(products, control.taps, window, weights, strict=True)
-    ]
-    total = Signal(signed(15 + slots.bit_length()), name=f"{name}_sum", reset_less=True)
-    m.d.sync += total.eq(sum(products))
-    return total
+
+    module = "depthwise_lane"
+
+    def __init__(self, taps: int):
+        data = {name: In(signed(8)) for name in ("word", "earlier", "weight")}
+        super().__init__({**control(taps), **data, "sum": Out(signed(32))})
+
+    def build(self, platform: object) -> Module:
+        m = Module()
+        slots = len(self.taps)
+        window, weights, shadows = (
+            [Signal(signed(8), name=f"{part}_{slot}", reset_less=True) for slot in range(slots)]
+            for part in ("window", "weight", "shadow")
+        )
+        newer = [*window[1:], self.word]
+        newest = [*window[2:], self.earlier, self.word]
+        for slot in range(slots):
+            moved = newer[slot] if slots == 1 else Mux(self.double, newest[slot], newer[slot])
+            m.d.sync += window[slot].eq(moved)
+        with m.If(self.swap):
+            m.d.sync += [weight.eq(shadow) for weight, shadow in zip(weights, shadows, strict=True)]
+        with m.If(self.capture):
+            m.d.sync += [shadows[slot].eq(Mux(self.first, 0, shadows[slot + 1])) for slot in range(slots - 1)]
+            m.d.sync += shadows[-1].eq(self.weight)
+        products = [Signal(signed(16), name=f"product_{slot}", reset_less=True) for slot in range(slots)]
+        m.d.sync += [
+            product.eq(Mux(exists, word, self.pad_value.as_signed()) * weight)
+            for product, exists, word, weight in zip(products, self.taps, window, weights, strict=True)
+        ]
+        total = Signal(signed(15 + slots.bit_length()), name="total", reset_less=True)
+        m.d.sync += total.eq(sum(products))
+        m.d.comb += self.sum.eq(total)
+        return m
 
 
 class DepthwiseLanes(wiring.Component):
@@ -72,7 +76,7 @@ class DepthwiseLanes(wiring.Component):
     Members
     -------
     swap, double, taps, pad_value, capture, first : In
-        `Control` of all lanes.
+        `control` of all lanes.
     words, earlier, weights : In, 8 bits per lane
     sums : Out, 32 bits per lane
         Two cycles after the output's `taps`.
@@ -83,12 +87,7 @@ class DepthwiseLanes(wiring.Component):
         lanes = config.depthwise_lanes
         super().__init__(
             {
-                "swap": In(1),
-                "double": In(1),
-                "taps": In(config.depthwise_taps),
-                "pad_value": In(8),
-                "capture": In(1),
-                "first": In(1),
+                **control(config.depthwise_taps),
                 "words": In(8 * lanes),
                 "earlier": In(8 * lanes),
                 "weights": In(8 * lanes),
@@ -98,9 +97,13 @@ class DepthwiseLanes(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        control = Control(*(getattr(self, name) for name in Control._fields))
-        for lane in range(self.config.depthwise_lanes):
-            ports = (self.words, self.earlier, self.weights)
-            data = Bytes(*(port.word_select(lane, 8).as_signed() for port in ports))
-            m.d.comb += self.sums.word_select(lane, 32).eq(build_lane(m, f"lane{lane}", control, data))
+        for index in range(self.config.depthwise_lanes):
+            m.submodules[f"lane{index}"] = lane = DepthwiseLane(self.config.depthwise_taps)
+            m.d.comb += [getattr(lane, name).eq(getattr(self, name)) for name in control(self.config.depthwise_taps)]
+            m.d.comb += [
+                lane.word.eq(self.words.word_select(index, 8)),
+                lane.earlier.eq(self.earlier.word_select(index, 8)),
+                lane.weight.eq(self.weights.word_select(index, 8)),
+                self.sums.word_select(index, 32).eq(lane.sum),
+            ]
         return m

@@ -88,7 +88,8 @@ class LoadUnit(wiring.Component):
         )
         m.submodules.waiting = waiting = SyncFIFO(width=QUEUED.size, depth=LOAD_IN_FLIGHT)
         head = LOAD_LAYOUT(control.instruction.payload)
-        issue, in_flight = Signal(), Signal(range(LOAD_IN_FLIGHT + 1))
+        issue = Signal()
+        in_flight = Signal(range(LOAD_IN_FLIGHT + 1))
         room = bursts.free & (in_flight != LOAD_IN_FLIGHT)
         m.d.comb += [
             issue.eq(control.instruction.valid & room & ((head.wait & ~control.tokens) == 0)),
@@ -111,7 +112,8 @@ class LoadUnit(wiring.Component):
 
     def _queue(self, m: Module, waiting: SyncFIFO, head: data.View, issue: Signal) -> None:
         """Queue an instruction with the padding at its rows' ends, in time for `LOAD_START`."""
-        held, product = Signal(LOAD_LAYOUT), Signal(ROW_STREAM_BITS)
+        held = Signal(LOAD_LAYOUT)
+        product = Signal(ROW_STREAM_BITS)
         queued = Signal(QUEUED)
         following = Signal(LOAD_LAYOUT)
         m.d.sync += [

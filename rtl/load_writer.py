@@ -107,10 +107,14 @@ class LoadWriter(wiring.Component):
         low_bits = bus_bytes.bit_length() - 1
         m.submodules.rows = rows = RowWalker(low_bits)
         m.d.comb += [rows.start.eq(self.start), connect_rows(rows, self.instruction, "dram_")]
-        phase, phase_left = Signal(Phase), Signal(ROW_STREAM_BITS)
-        low, count = Signal(low_bits), Signal(range(bus_bytes + 1))
-        row_begins, take = Signal(), Signal()
-        chunk, chunk_bytes = Signal(8 * bus_bytes), Signal.like(count)
+        phase = Signal(Phase)
+        phase_left = Signal(ROW_STREAM_BITS)
+        low = Signal(low_bits)
+        count = Signal(range(bus_bytes + 1))
+        row_begins = Signal()
+        take = Signal()
+        chunk = Signal(8 * bus_bytes)
+        chunk_bytes = Signal.like(count)
         in_memory = phase == Phase.MEMORY
         room = rows.active & (level <= self._config.load_word_bytes)
         available = bus_bytes - low
@@ -162,7 +166,8 @@ class LoadWriter(wiring.Component):
     def _emit(self, m: Module, held: data.View, level: Signal) -> Signal:
         """The words' side; returns the bytes that leave the buffer in this cycle."""
         m.submodules.words = rows = RowWalker(WORD_ADDRESS_BITS)
-        word, last_word = Signal(WORD_ADDRESS_BITS), Signal()
+        word = Signal(WORD_ADDRESS_BITS)
+        last_word = Signal()
         longest = Signal.like(held.step_bytes)
         step = Mux(last_word, held.word_bytes, held.step_bytes)
         leaving = Signal.like(held.step_bytes)

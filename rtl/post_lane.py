@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
 
-from accel.machine.config import ArchConfig
+from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.isa import Reduce, Source
 from accel.machine.numerics import INT32_MIN
 from accel.machine.timing import READ_LATENCY
+from rtl.blocks import Block
+from rtl.interfaces import ReadPort
+from rtl.param_memory import RECORD
 from rtl.pipeline import delayed
 from rtl.requantize import Requantizer
 
@@ -41,73 +45,138 @@ FACTOR_BITS = 9
 """A product takes this many bits of each tap: an int8 minus its zero point."""
 
 
-def reduce_taps(m: Module, name: str, config: ArchConfig, steps: Sequence[data.View], byte, multiplier) -> Signal:
-    """Rescale the tap `byte` (at OPERAND) and combine it with its output's earlier ones; the result is for BIAS.
+CONTROL = {
+    "tap_zero_point": ("tap_zero_point", OPERAND),
+    "left_shift": ("left_shift", OPERAND),
+    "tap_shift": ("tap_shift", RESCALE),
+    "tap_mode": ("mode", RESCALE),
+    "reduce": ("reduce", REDUCE),
+    "first_tap": ("first_tap", REDUCE),
+    "inside": ("inside", REDUCE),
+    "source": ("source", BIAS),
+    "mode": ("mode", REQUANTIZE),
+    "zero_point": ("zero_point", CLAMP),
+    "act_min": ("act_min", CLAMP),
+    "act_max": ("act_max", CLAMP),
+    "look_up": ("write", LOOK_UP),
+    "look_up_table": ("table", LOOK_UP),
+    "table": ("table", WRITE),
+}
+"""What the lanes need of the steps in their stages: the step's field, and the stage."""
 
-    `multiplier` is the tap's, at RESCALE.
+
+def drive_lanes(m: Module, steps: Sequence[data.View]) -> data.View:
+    """`CONTROL` of all lanes, from the steps in each stage."""
+    layout = data.StructLayout({name: steps[0].shape()[field].shape for name, (field, _) in CONTROL.items()})
+    control = Signal(layout, name="lane_control")
+    m.d.comb += [control[name].eq(steps[stage][field]) for name, (field, stage) in CONTROL.items()]
+    return control
+
+
+class PostLane(Block):
+    """One lane: rescale and combine taps, or take an accumulator; bias, requantize, clamp, look up.
+
+    Members
+    -------
+    control : In
+        `CONTROL`, as `drive_lanes` makes it.
+    tap : In(8), multiplier : In(31)
+        The tap, at OPERAND; its multiplier, at RESCALE.
+    accumulator : In(32), record : In(RECORD)
+        At BIAS.
+    table_read : Out(ReadPort)
+        At LOOK_UP; the answer is for WRITE.
+    result : Out(8)
+        At WRITE.
     """
-    operand, total = Signal(signed(32), name=f"{name}_operand"), Signal(signed(32), name=f"{name}_total")
-    m.d.sync += operand.eq((byte.as_signed() - steps[OPERAND].tap_zero_point) << steps[OPERAND].left_shift)
-    m.submodules[f"{name}_rescale"] = rescale = Requantizer(config)
-    m.d.comb += [
-        rescale.x.eq(operand),
-        rescale.multiplier.eq(multiplier),
-        rescale.shift.eq(steps[RESCALE].tap_shift),
-        rescale.mode.eq(steps[RESCALE].mode),
-    ]
-    step = steps[REDUCE]
-    before, tap, neutral = (Signal(signed(32), name=f"{name}_{role}") for role in ("before", "tap", "neutral"))
-    m.d.comb += [
-        before.eq(Mux(step.first_tap, neutral, total)),
-        tap.eq(Mux(step.inside, rescale.y, neutral)),
-    ]
-    with m.Switch(step.reduce):
-        with m.Case(Reduce.MAX):
-            m.d.comb += neutral.eq(INT32_MIN)
-            m.d.sync += total.eq(Mux(tap > before, tap, before))
-        with m.Case(Reduce.MUL):
-            m.d.comb += neutral.eq(1)
-            m.d.sync += total.eq(before * tap[:FACTOR_BITS].as_signed())
-        with m.Default():
-            subtract = (step.reduce == Reduce.SUB) & ~step.first_tap
-            m.d.comb += neutral.eq(0)
-            m.d.sync += total.eq(before + (tap ^ subtract.replicate(32)) + subtract)
-    return total
 
+    module = "post_lane"
 
-def finish(m: Module, name: str, config: ArchConfig, steps: Sequence[data.View], total, accumulator, record) -> Signal:
-    """Add the bias to `total` or `accumulator` (at BIAS), requantize, clamp; the int8 result is for LOOK_UP."""
-    value, multiplier, shift = Signal(32), Signal.like(record.multiplier), Signal.like(record.shift)
-    m.d.sync += [
-        value.eq(Mux(steps[BIAS].source == Source.ACC, accumulator, total) + record.bias),
-        multiplier.eq(record.multiplier),
-        shift.eq(record.shift),
-    ]
-    m.submodules[f"{name}_requantize"] = requantize = Requantizer(config)
-    m.d.comb += [
-        requantize.x.eq(value),
-        requantize.multiplier.eq(multiplier),
-        requantize.shift.eq(shift),
-        requantize.mode.eq(steps[REQUANTIZE].mode),
-    ]
-    step = steps[CLAMP]
-    shifted, result = Signal(signed(33), name=f"{name}_shifted"), Signal(8, name=f"{name}_result")
-    m.d.comb += shifted.eq(requantize.y + step.zero_point)
-    with m.If(shifted < step.act_min):
-        m.d.sync += result.eq(step.act_min)
-    with m.Elif(shifted > step.act_max):
-        m.d.sync += result.eq(step.act_max)
-    with m.Else():
-        m.d.sync += result.eq(shifted)
-    return result
+    def __init__(self, config: ArchConfig, control: data.StructLayout):
+        self._config = config
+        super().__init__(
+            {
+                "control": In(control),
+                "tap": In(8),
+                "multiplier": In(31),
+                "accumulator": In(32),
+                "record": In(RECORD),
+                "table_read": Out(ReadPort(TABLE_WORDS, 1)),
+                "result": Out(8),
+            }
+        )
 
+    def build(self, platform: object) -> Module:
+        m = Module()
+        self._look_up(m, self._finish(m, self._reduce_taps(m)))
+        return m
 
-def look_up(m: Module, name: str, steps: Sequence[data.View], result: Signal, port: wiring.Interface) -> Signal:
-    """Apply the instruction's table, if any, to `result` (at LOOK_UP) through `port`; the byte is for WRITE."""
-    table = steps[LOOK_UP].table
-    m.d.comb += [
-        port.en.eq(steps[LOOK_UP].write & (table != 0)),
-        port.addr.eq(Cat(result ^ 0x80, table == 2)),
-    ]
-    plain = delayed(m, result, WRITE - LOOK_UP, f"{name}_plain")
-    return Mux(steps[WRITE].table != 0, port.data, plain)
+    def _reduce_taps(self, m: Module) -> Signal:
+        """Rescale the tap and combine it with its output's earlier ones; the result is for BIAS."""
+        control = self.control
+        operand = Signal(signed(32))
+        total = Signal(signed(32))
+        m.d.sync += operand.eq((self.tap.as_signed() - control.tap_zero_point) << control.left_shift)
+        m.submodules.rescale = rescale = Requantizer(self._config)
+        m.d.comb += [
+            rescale.x.eq(operand),
+            rescale.multiplier.eq(self.multiplier),
+            rescale.shift.eq(control.tap_shift),
+            rescale.mode.eq(control.tap_mode),
+        ]
+        before, tap, neutral = (Signal(signed(32), name=name) for name in ("before", "tap", "neutral"))
+        m.d.comb += [
+            before.eq(Mux(control.first_tap, neutral, total)),
+            tap.eq(Mux(control.inside, rescale.y, neutral)),
+        ]
+        with m.Switch(control.reduce):
+            with m.Case(Reduce.MAX):
+                m.d.comb += neutral.eq(INT32_MIN)
+                m.d.sync += total.eq(Mux(tap > before, tap, before))
+            with m.Case(Reduce.MUL):
+                m.d.comb += neutral.eq(1)
+                m.d.sync += total.eq(before * tap[:FACTOR_BITS].as_signed())
+            with m.Default():
+                subtract = (control.reduce == Reduce.SUB) & ~control.first_tap
+                m.d.comb += neutral.eq(0)
+                m.d.sync += total.eq(before + (tap ^ subtract.replicate(32)) + subtract)
+        return total
+
+    def _finish(self, m: Module, total: Signal) -> Signal:
+        """Add the bias to `total` or the accumulator, requantize, clamp; the int8 result is for LOOK_UP."""
+        control, record = self.control, self.record
+        value = Signal(32)
+        multiplier = Signal.like(record.multiplier)
+        shift = Signal.like(record.shift)
+        m.d.sync += [
+            value.eq(Mux(control.source == Source.ACC, self.accumulator, total) + record.bias),
+            multiplier.eq(record.multiplier),
+            shift.eq(record.shift),
+        ]
+        m.submodules.requantize = requantize = Requantizer(self._config)
+        m.d.comb += [
+            requantize.x.eq(value),
+            requantize.multiplier.eq(multiplier),
+            requantize.shift.eq(shift),
+            requantize.mode.eq(control.mode),
+        ]
+        shifted = Signal(signed(33))
+        clamped = Signal(8)
+        m.d.comb += shifted.eq(requantize.y + control.zero_point)
+        with m.If(shifted < control.act_min):
+            m.d.sync += clamped.eq(control.act_min)
+        with m.Elif(shifted > control.act_max):
+            m.d.sync += clamped.eq(control.act_max)
+        with m.Else():
+            m.d.sync += clamped.eq(shifted)
+        return clamped
+
+    def _look_up(self, m: Module, clamped: Signal) -> None:
+        """Apply the instruction's table, if any."""
+        control, port = self.control, self.table_read
+        plain = delayed(m, clamped, WRITE - LOOK_UP, "plain")
+        m.d.comb += [
+            port.en.eq(control.look_up & (control.look_up_table != 0)),
+            port.addr.eq(Cat(clamped ^ 0x80, control.look_up_table == 2)),
+            self.result.eq(Mux(control.table != 0, port.data, plain)),
+        ]

@@ -15,7 +15,7 @@ from rtl.interfaces import ReadPort, UnitControl, WritePort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.param_memory import RECORD
 from rtl.pipeline import delayed
-from rtl.post_lane import ACC_READ, BIAS, LANE_FIELDS, OPERAND, WRITE, finish, look_up, reduce_taps
+from rtl.post_lane import ACC_READ, BIAS, LANE_FIELDS, OPERAND, WRITE, PostLane, drive_lanes
 from rtl.window import POSITIONS, drive_positions, is_inside
 
 POST_LAYOUT = layout(Opcode.POST)
@@ -60,7 +60,8 @@ class PostUnit(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         lanes = self.config.post_lanes
-        issue, active = Signal(), Signal()
+        issue = Signal()
+        active = Signal()
         m.submodules.nest = nest = self._loop_nest(m, issue, active)
         self._issue(m, nest, issue, active)
         steps = [self._step(m, nest, issue, active)]
@@ -70,14 +71,18 @@ class PostUnit(wiring.Component):
         multiplier = self._tap_multiplier(m, steps[OPERAND])
         tap_bytes = self.spad_read.data.word_select(steps[OPERAND].group, 8 * lanes)
         accumulators = self.acc_read.data.word_select(steps[BIAS].columns, 32 * lanes)
-        results = []
-        for lane in range(lanes):
-            byte = tap_bytes.word_select(lane, 8)
-            total = reduce_taps(m, f"lane{lane}", self.config, steps, byte, multiplier)
-            record = data.View(RECORD, self.param_read.data.word_select(lane, RECORD.size))
-            accumulator = accumulators.word_select(lane, 32)
-            result = finish(m, f"lane{lane}", self.config, steps, total, accumulator, record)
-            results.append(look_up(m, f"lane{lane}", steps, result, self.table_read[lane]))
+        control, results = drive_lanes(m, steps), []
+        for index in range(lanes):
+            m.submodules[f"lane{index}"] = lane = PostLane(self.config, control.shape())
+            wiring.connect(m, lane.table_read, wiring.flipped(self.table_read[index]))
+            m.d.comb += [
+                lane.control.eq(control),
+                lane.tap.eq(tap_bytes.word_select(index, 8)),
+                lane.multiplier.eq(multiplier),
+                lane.accumulator.eq(accumulators.word_select(index, 32)),
+                lane.record.eq(self.param_read.data.word_select(index, RECORD.size)),
+            ]
+            results.append(lane.result)
         self._write(m, steps[WRITE], Cat(results))
         return m
 
@@ -160,7 +165,8 @@ class PostUnit(wiring.Component):
 
     def _tap_multiplier(self, m: Module, step: data.View) -> Signal:
         """The factor of the tap of `step` (at OPERAND) in every lane: the instruction's multiplier, or its weight."""
-        weight, multiplier = Signal(21), Signal(31)
+        weight = Signal(21)
+        multiplier = Signal(31)
         m.d.comb += weight.eq(step.tap_y_weight * step.tap_x_weight)
         m.d.sync += multiplier.eq(Mux(step.reduce == Reduce.INTERPOLATE, weight << 10, step.tap_multiplier))
         return multiplier

@@ -16,19 +16,19 @@ module accelerator_ram #(
   input  wire [WIDTH-1:0]        write_data
 );
   localparam LANE_BITS = WIDTH / LANES;
-  reg [WIDTH-1:0] memory [0:DEPTH-1];
+  reg [WIDTH-1:0] words [0:DEPTH-1];
   reg [WIDTH-1:0] stored;
   integer word, lane;
   initial begin
     stored = {WIDTH{1'b0}};
-    for (word = 0; word < DEPTH; word = word + 1) memory[word] = {WIDTH{1'b0}};
+    for (word = 0; word < DEPTH; word = word + 1) words[word] = {WIDTH{1'b0}};
   end
   always @(posedge clk) begin
-    if (read_en) stored <= memory[read_addr];
+    if (read_en) stored <= words[read_addr];
     if (write_en != {LANES{1'b0}})
       for (lane = 0; lane < LANES; lane = lane + 1)
         if (write_en[lane])
-          memory[write_addr][lane*LANE_BITS +: LANE_BITS] <= write_data[lane*LANE_BITS +: LANE_BITS];
+          words[write_addr][lane*LANE_BITS +: LANE_BITS] <= write_data[lane*LANE_BITS +: LANE_BITS];
   end
   generate
     if (TRANSPARENT != 0) begin : bypass
@@ -67,8 +67,8 @@ module accelerator_queue_ram #(
   input  wire [ADDRESS_BITS-1:0] write_addr,
   input  wire [WIDTH-1:0]        write_data
 );
-  reg [WIDTH-1:0] memory [0:DEPTH-1];
-  assign read_data = memory[read_addr];
+  reg [WIDTH-1:0] words [0:DEPTH-1];
+  assign read_data = words[read_addr];
   always @(posedge clk)
-    if (write_en) memory[write_addr] <= write_data;
+    if (write_en) words[write_addr] <= write_data;
 endmodule

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.numerics import INT32_MAX, INT32_MIN, RequantMode
 from accel.machine.timing import REQUANTIZE_LATENCY
+from rtl.blocks import Block
 from rtl.pipeline import delayed
 
 
@@ -45,7 +45,7 @@ def round_half_even(value, bits: int):
     return value[bits:] + rounds_up(value, bits)
 
 
-class Requantizer(wiring.Component):
+class Requantizer(Block):
     """`x * multiplier * 2**(shift - 31)` rounded as `accel.machine.numerics` defines it: one result per cycle.
 
     Only the modes in `config.requant_modes` are built.
@@ -68,6 +68,7 @@ class Requantizer(wiring.Component):
         The result for the inputs of `latency` cycles ago.
     """
 
+    module = "requantizer"
     latency = REQUANTIZE_LATENCY
 
     def __init__(self, config: ArchConfig):
@@ -82,7 +83,7 @@ class Requantizer(wiring.Component):
             }
         )
 
-    def elaborate(self, platform) -> Module:
+    def build(self, platform: object) -> Module:
         m = Module()
         negative = delayed(m, self.x[31], self.latency - 1, "negative")
         stages = range(1, self.latency)
@@ -103,9 +104,12 @@ class Requantizer(wiring.Component):
 
     def _factor(self, m: Module, mode):
         """Stages 1 and 2: the factor, how far the product is shifted right in the end (fp32: plus 0 or 1), round up?"""
-        first, shift = Signal(signed(32), reset_less=True), delayed(m, self.shift, 1, "shift")
-        factor, amount = Signal(signed(33), reset_less=True), Signal(signed(9), reset_less=True)
-        up, x = Signal(reset_less=True), self.x
+        first = Signal(signed(32), reset_less=True)
+        shift = delayed(m, self.shift, 1, "shift")
+        factor = Signal(signed(33), reset_less=True)
+        amount = Signal(signed(9), reset_less=True)
+        up = Signal(reset_less=True)
+        x = self.x
         for case in self._cases(m, mode[0]):
             if case is RequantMode.TFLITE:
                 m.d.sync += first.eq(Mux(self.shift < 0, x, x << self.shift[:5].as_unsigned()))
@@ -152,14 +156,17 @@ class Requantizer(wiring.Component):
     def _number(self, m: Module, mode, product, amount):
         """Stage 3: the number, its shift to the right, and whether the result must saturate."""
         number = Signal(signed(63 if RequantMode.SINGLE in self._modes else 33), reset_less=True)
-        right, overflow = Signal(6, reset_less=True), Signal(reset_less=True)
+        right = Signal(6, reset_less=True)
+        overflow = Signal(reset_less=True)
         for case in self._cases(m, mode):
             if case is RequantMode.TFLITE:
                 m.d.sync += [number.eq((product + (1 << 30)) >> 31), right.eq(amount)]
             elif case is RequantMode.SINGLE:
                 m.d.sync += [number.eq(product), right.eq(amount)]
             else:
-                top, places, significand = product[54], Signal(signed(10)), Signal(55)
+                top = product[54]
+                places = Signal(signed(10))
+                significand = Signal(55)
                 m.d.comb += [significand.eq(Mux(top, product, product << 1)), places.eq(amount - top)]
                 m.d.sync += [
                     number.eq(round_half_even(significand, 31) << 7),
@@ -176,7 +183,10 @@ class Requantizer(wiring.Component):
         below = Cat(number[i] & (right > i + 1) for i in range(len(number) - 2)).any()
         tie_or_more, rest = delayed(m, half, 1, "tie_or_more"), delayed(m, below, 1, "rest")
         below_zero, overflow = delayed(m, number[-1], 1, "below_zero"), delayed(m, overflow, 1, "overflowed")
-        up, sign, kept, y = Signal(), Signal(), Signal(32), Signal.like(self.y, reset_less=True)
+        up = Signal()
+        sign = Signal()
+        kept = Signal(32)
+        y = Signal.like(self.y, reset_less=True)
         # -(floor + up) = ~floor + ~up: one addition for both signs.
         m.d.comb += [kept.eq((floor ^ sign.replicate(32)) + (up ^ sign)), self.y.eq(y)]
         m.d.sync += y.eq(kept)

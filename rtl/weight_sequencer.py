@@ -81,7 +81,9 @@ class WeightSequencer(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         m.submodules.tiles = tiles = LoopNest(self._levels, {})
-        loading, waiting, word = Signal(), Signal(), Signal(range(max(self._tile_words, 2)))
+        loading = Signal()
+        waiting = Signal()
+        word = Signal(range(max(self._tile_words, 2)))
         address = Signal.like(self.read.addr)
         last_word = loading & (word + 1 == self.cycles)
         m.d.comb += [

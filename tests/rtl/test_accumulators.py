@@ -139,25 +139,33 @@ def test_an_accumulator_that_reads_the_old_value_is_seen(monkeypatch):
     assert accumulator_model(2, 2, 4, 0).mismatches > 0
 
 
+WHOLE, COLUMN = (accumulators, "Accumulators"), (accumulators, "AccumulatorColumn")
 FAULTS = {
-    "DEPTHWISE never overwrites": ("_engine", "write = read\n", "write = read._replace(overwrite=Const(0))\n"),
-    "a word that is written meanwhile reads as its old value": ("_newest", "write.en &", "0 &"),
+    "DEPTHWISE never overwrites": (*COLUMN, "build", "access.overwrite, 0", "access.overwrite & (old is olds[0]), 0"),
+    "a word that is written meanwhile reads as its old value": (*COLUMN, "_newest", "write.en &", "0 &"),
     "conflicts of EXEC and DEPTHWISE pass": (
+        *WHOLE,
         "elaborate",
         "in combinations(reads, 2)",
         "in ((read, post) for read in reads[:-1])",
     ),
     "conflicts of DEPTHWISE and POST pass": (
+        *WHOLE,
         "elaborate",
         "in combinations(reads, 2)",
         "in combinations(reads[::2], 2)",
     ),
-    "a column takes its neighbour's sum": ("elaborate", "*engine[column]]", "*engine[column - 1]]"),
-    "both add to the same old value": ("_column", "overwrite, 0, old)", "overwrite, 0, olds[0])"),
+    "a column takes its neighbour's sum": (
+        *WHOLE,
+        "elaborate",
+        "depthwise_accumulate.psums.word_select(index,",
+        "depthwise_accumulate.psums.word_select((index + 1) % lanes,",
+    ),
+    "both add to the same old value": (*COLUMN, "build", "overwrite, 0, old)", "overwrite, 0, olds[0])"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_of_the_accumulators_are_seen(fault, monkeypatch):
-    mutate(monkeypatch, accumulators, "Accumulators", *FAULTS[fault])
+    mutate(monkeypatch, *FAULTS[fault])
     assert accumulator_model(4, 6, 2, 3).mismatches > 0

@@ -7,15 +7,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from amaranth.hdl import Const
 from amaranth.sim import Simulator
+from support.mutants.rtl_mutation import mutate_pe
 
 from accel.machine.config import preset
-from rtl import array
 from rtl.array import SystolicArray
 
 pytestmark = pytest.mark.rtl
 
+STUCK = 'getattr(self.right, name).eq(left.swap if name == "swap" else passed)'
 SHAPES = [(1, 1), (1, 5), (5, 1), (3, 3), (3, 6), (4, 2)]
 
 
@@ -104,19 +104,18 @@ def test_products_are_where_the_contract_puts_them_at_length(rows, cols):
 
 
 def test_a_shadow_that_follows_the_transit_is_seen(monkeypatch):
-    def leaky(m, name, row, left, above, build=array.build_pe):
-        return build(m, name, row, left._replace(capture=Const(1)) if name == "pe_1_0" else left, above)
-
-    monkeypatch.setattr(array, "build_pe", leaky)
+    mutate_pe(monkeypatch, 1, 0, "m.If(left.capture)", "m.If(1)")
     assert wrong_tiles(3, 3, 16)
 
 
 def test_a_swap_that_stays_behind_is_seen(monkeypatch):
-    def stuck(m, name, row, left, above, build=array.build_pe):
-        right, below = build(m, name, row, left, above)
-        return (right._replace(swap=left.swap) if name == "pe_2_0" else right), below
-
-    monkeypatch.setattr(array, "build_pe", stuck)
+    mutate_pe(
+        monkeypatch,
+        2,
+        0,
+        "getattr(self.right, name).eq(passed)",
+        'getattr(self.right, name).eq(getattr(left, name) if name == "swap" else passed)',
+    )
     assert wrong_tiles(3, 3, 16)
 
 

@@ -170,7 +170,7 @@ def test_every_read_sum_and_cycle_at_length(rows, cols, taps):
 
 
 SEQUENCER, READER = (depthwise_sequencer, "DepthwiseSequencer"), (depthwise_reader, "DepthwiseReader")
-LANE, WEIGHTS = (depthwise_lane, None, "build_lane"), (weight_sequencer, "WeightSequencer", "elaborate")
+LANE, WEIGHTS = (depthwise_lane, "DepthwiseLane", "build"), (weight_sequencer, "WeightSequencer", "elaborate")
 FAULTS = {
     "a tap beyond the edge": (*SEQUENCER, "_taps", "position < width", "position <= width"),
     "outputs beyond their row": (*SEQUENCER, "_pace", "column < current.ox_count", "column <= current.ox_count"),
@@ -187,9 +187,9 @@ FAULTS = {
     "further tap rows overwrite": (*SEQUENCER, "_control", "first.ky & ~current", "~current"),
     "wrong second word": (*READER, "_read", "spad - current.kx_stride", "spad + current.kx_stride"),
     "a word before the row": (*READER, "_read", "& ~outside", "& 1"),
-    "a narrow kernel keeps old weights": (*LANE, "Mux(control.first, 0,", "Mux(0, 0,"),
-    "two words as one": (*LANE, "Mux(control.double,", "Mux(0,"),
-    "padding with zeros": (*LANE, "control.pad_value.as_signed()", "0"),
+    "a narrow kernel keeps old weights": (*LANE, "Mux(self.first, 0,", "Mux(0, 0,"),
+    "two words as one": (*LANE, "Mux(self.double,", "Mux(0,"),
+    "padding with zeros": (*LANE, "self.pad_value.as_signed()", "0"),
     "no wait for tokens": (tile_control, None, "drive_control", "& ~(head.wait & ~control.tokens).any()", ""),
     "tiles share their weights": (*WEIGHTS, "address + self.read.en", "address"),
 }

@@ -7,7 +7,7 @@ import itertools
 import random
 
 import pytest
-from amaranth.hdl import Const, Module
+from support.mutants.rtl_mutation import mutate_pe
 from support.rtl.unit_bench import (
     AccumulatorModel,
     ExpectedSums,
@@ -24,7 +24,7 @@ from support.rtl.unit_bench import (
 from accel.machine import timing
 from accel.machine.config import ArchConfig, preset
 from accel.machine.isa import Instruction, Opcode
-from rtl import activation_sequencer, array
+from rtl import activation_sequencer
 from rtl.exec_unit import ExecUnit
 
 pytestmark = pytest.mark.rtl
@@ -163,10 +163,7 @@ def test_every_read_sum_and_cycle_at_length(rows, cols):
 
 
 def test_a_lost_swap_is_seen(monkeypatch):
-    def lossy(m: Module, name: str, row: int, left: array.Right, above: array.Down, build=array.build_pe):
-        return build(m, name, row, left._replace(swap=Const(0)) if name == "pe_1_1" else left, above)
-
-    monkeypatch.setattr(array, "build_pe", lossy)
+    mutate_pe(monkeypatch, 1, 1, "left.swap,", "0,")
     assert differences(2, 6, seed=1) == ["writes"]
 
 

@@ -21,6 +21,7 @@ from rtl.post_unit import PostUnit
 
 pytestmark = pytest.mark.rtl
 
+LANE = "PostLane"
 SHAPES = [(1, 1, 1), (4, 2, 1), (4, 2, 2), (2, 8, 2), (4, 4, 4)]
 
 
@@ -238,12 +239,7 @@ def test_an_invalid_tap_that_counts_is_seen(monkeypatch):
 
 
 def test_a_missing_bias_is_seen(monkeypatch):
-    class NoBias:
-        def __init__(self, record):
-            self.bias, self.multiplier, self.shift = 0, record.multiplier, record.shift
-
-    finish = post_lane.finish
-    monkeypatch.setattr(post_unit, "finish", lambda *arguments: finish(*arguments[:-1], NoBias(arguments[-1])))
+    mutate(monkeypatch, post_lane, LANE, "_finish", "total) + record.bias", "total)")
     found = set(differences((4, 2, 2), seed=1))
     assert "writes" in found
     assert found <= {"table_read.0", "table_read.1", "writes"}
@@ -252,10 +248,12 @@ def test_a_missing_bias_is_seen(monkeypatch):
 @pytest.mark.parametrize(
     ("module", "owner", "function", "old", "new"),
     [
-        pytest.param(post_lane, None, "reduce_taps", " & ~step.first_tap", "", id="the first tap is subtracted, too"),
-        pytest.param(post_lane, None, "reduce_taps", "tap[:FACTOR_BITS]", "tap[:10]", id="factors have ten bits"),
-        pytest.param(post_lane, None, "look_up", "table == 2", "table == 1", id="the tables change places"),
-        pytest.param(post_lane, None, "look_up", "result ^ 0x80", "result", id="entry 0 is for 0"),
+        pytest.param(
+            post_lane, LANE, "_reduce_taps", " & ~control.first_tap", "", id="the first tap is subtracted, too"
+        ),
+        pytest.param(post_lane, LANE, "_reduce_taps", "tap[:FACTOR_BITS]", "tap[:10]", id="factors have ten bits"),
+        pytest.param(post_lane, LANE, "_look_up", "table == 2", "table == 1", id="the tables change places"),
+        pytest.param(post_lane, LANE, "_look_up", "clamped ^ 0x80", "clamped", id="entry 0 is for 0"),
         pytest.param(
             post_unit, "PostUnit", "_step", "Mux(nest.first.ky", "Mux(nest.first.kx", id="rows weigh like columns"
         ),

@@ -1,0 +1,78 @@
+"""Plain Verilog identifiers in place of the escaped ones that netlists are written with."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+ESCAPED = re.compile(r"\\(\S+) ")
+PLAIN = re.compile(r"(?<![\\\w$.])[A-Za-z_]\w*")
+HEADER = re.compile(r"^module [^;]*;", re.MULTILINE)
+ASSIGNED = re.compile(r"^  assign \\(\$\d+)  = (.*);$", re.MULTILINE)
+OPERATIONS = {
+    " ? ": "selected",
+    " == ": "equal",
+    " != ": "unequal",
+    " <= ": "at_most",
+    " >= ": "at_least",
+    " < ": "less",
+    " > ": "greater",
+    " << ": "shifted",
+    " >> ": "shifted",
+    " >>> ": "shifted",
+    " * ": "product",
+    " + ": "sum",
+    " - ": "difference",
+    " & ": "both",
+    " | ": "either",
+    " ^ ": "differing",
+    "|": "any",
+    "&": "all",
+    "-": "negated",
+    "~": "inverted",
+    "!": "zero",
+}
+"""What an intermediate value is called: by the first of these operators that makes it."""
+
+
+def plain_names(text: str) -> str:
+    """The same Verilog; names of parts (`a.b`, `a[0]`), numbered names (`a$1`) and mere numbers (`$1`) become plain.
+
+    A number is kept if the name without it is taken, or is a single word, and so may be a keyword. Keywords get an
+    underscore.
+    """
+    modules = text.split("endmodule\n")
+    headers = "".join(header for module in modules for header in HEADER.findall(module))
+    shared = _plain(headers, {}, set(PLAIN.findall(text)))
+    return "endmodule\n".join(_renamed(module, shared) for module in modules)
+
+
+def _renamed(module: str, shared: dict[str, str]) -> str:
+    """A module with plain names; `shared` are those of ports and modules."""
+    plain = shared | _plain(module, shared, {*PLAIN.findall(module), *shared.values()})
+    return ESCAPED.sub(lambda found: plain.get(found[1], found[0]), module)
+
+
+def _plain(text: str, known: dict[str, str], taken: set[str]) -> dict[str, str]:
+    """Plain names of the escaped names in `text` that are not known, in the order in which they occur."""
+    kinds = {name: _kind(expression) for name, expression in ASSIGNED.findall(text)}
+    plain: dict[str, str] = {}
+    for name in dict.fromkeys(ESCAPED.findall(text)):
+        if name not in known:
+            plain[name] = _unused(name, kinds.get(name, "next"), taken)
+            taken.add(plain[name])
+    return plain
+
+
+def _kind(expression: str) -> str:
+    """What a value is called that is assigned `expression`."""
+    return next((kind for operator, kind in OPERATIONS.items() if operator in expression), "part")
+
+
+def _unused(name: str, kind: str, taken: set[str]) -> str:
+    """A plain name, as short as possible, that is not taken; `kind` is for a mere number."""
+    name = re.sub(r"^\$auto\$.*\$", "initial$", re.sub(r"^\$(?=\d+$)", f"{kind}$", name))
+    numbered = f"{name}_" if name.isidentifier() else re.sub(r"\W+", "_", name).strip("_")
+    short = re.sub(r"\W+", "_", re.sub(r"\$\d+", "", name)).strip("_")
+    candidates = itertools.chain([short] if "_" in short else [], (numbered + "_" * more for more in itertools.count()))
+    return next(candidate for candidate in candidates if candidate not in taken)
