@@ -17,8 +17,9 @@ from accel.network.real import round_real
 from accel.quantized.lower import lower
 from accel.quantized.network import Network, Operator, Quantization, TensorInfo
 from accel.quantizer.parameters import quantize_bias
+from accel.train.insert import parameters_key
 from accel.train.layers import QuantizedLayer
-from accel.train.prepare import PreparedModule, parameters_key
+from accel.train.prepare import PreparedModule
 
 
 def convert(prepared: PreparedModule, name: str | None = None) -> Graph:

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from accel.machine.numerics import RequantMode
+
 
 class FakeQuantize(nn.Module):
     """Rounds a tensor to ``(q - zero_point) * scale`` with `q` an integer in ``[low, high]``.
@@ -23,6 +25,8 @@ class FakeQuantize(nn.Module):
         That of several scales.
     learned : bool
         The scale is a parameter of the training (LSQ) instead of a constant.
+    mode : RequantMode
+        Ties go to even in `fp32`, away from zero otherwise.
 
     Notes
     -----
@@ -45,8 +49,10 @@ class FakeQuantize(nn.Module):
         axis: int | None = None,
         *,
         learned: bool = True,
+        mode: RequantMode = RequantMode.TFLITE,
     ) -> None:
         super().__init__()
+        self.mode = mode
         self.zero_point, self.low, self.high, self.axis = zero_point, low, high, axis
         self.register_buffer("start", torch.tensor(np.asarray(scale, np.float32).reshape(-1)))
         self.growth = nn.Parameter(torch.zeros_like(self.start)) if learned else None
@@ -57,8 +63,15 @@ class FakeQuantize(nn.Module):
         """Of float32, shape (1,) or (size of `axis`,)."""
         return self.start if self.growth is None else self.start * self.growth.exp()
 
-    def forward(self, values: Tensor) -> Tensor:
-        """`values`, rounded; as they are where fake quantization is switched off."""
+    def forward(self, values: Tensor, integers: Tensor | None = None) -> Tensor:
+        """`values`, rounded; as they are where fake quantization is switched off.
+
+        Parameters
+        ----------
+        values : Tensor of float32
+        integers : Tensor of float32, optional
+            What the machine makes of them, without the zero point; by default they are rounded to the nearest.
+        """
         if not self.enabled:
             return values
         scale = self.scale
@@ -66,8 +79,15 @@ class FakeQuantize(nn.Module):
             scale = _scaled_gradient(scale, self._gradient_scale(values))
         if self.axis is not None and scale.numel() > 1:
             scale = scale.reshape([-1 if axis == self.axis else 1 for axis in range(values.ndim)])
-        steps = (values / scale + self.zero_point).clamp(self.low, self.high)
-        return (steps + (steps.round() - steps).detach() - self.zero_point) * scale
+        low, high = self.low - self.zero_point, self.high - self.zero_point
+        steps = values / scale
+        inside = steps.clamp(low, high)
+        found = self.rounded(steps.detach()) if integers is None else integers
+        return (inside + (found.clamp(low, high) - inside).detach()) * scale
+
+    def rounded(self, steps: Tensor) -> Tensor:
+        """Reals to integers as the runtimes of the mode do; see `accel.network.real.round_real`."""
+        return steps.round() if self.mode is RequantMode.FP32 else (steps.abs() + 0.5).floor().copysign(steps)
 
     def _gradient_scale(self, values: Tensor) -> float:
         samples = 1 if self.axis is not None else values.shape[0]

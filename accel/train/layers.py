@@ -30,6 +30,13 @@ class QuantizedLayer(nn.Module):
     layer : Linear, Conv1d, Conv2d, ConvTranspose1d or ConvTranspose2d
     norm : BatchNorm1d or BatchNorm2d, optional
 
+    Attributes
+    ----------
+    weight_quantizer : FakeQuantize or None
+        None until the layer is prepared, and where it stays real.
+    source : tuple of FakeQuantize
+        The one of the layer's input, which has its own place in the module; empty where `weight_quantizer` is None.
+
     Notes
     -----
     The weights that are rounded are always those of inference: ``weight * gamma / sqrt(running_var + eps)`` (Jacob et
@@ -42,6 +49,7 @@ class QuantizedLayer(nn.Module):
         super().__init__()
         self.layer, self.norm = layer, norm
         self.weight_quantizer: FakeQuantize | None = None
+        self.source: tuple[FakeQuantize, ...] = ()
         self.frozen = False
         self.follows_weights = False
 
@@ -78,6 +86,21 @@ class QuantizedLayer(nn.Module):
         channels = (1, -1, *(1,) * (values.ndim - 2))
         sums = self._operation(values, weight, None) / safe.reshape(channels)
         return cast(Tensor, norm(sums if layer.bias is None else sums + layer.bias.reshape(channels)))
+
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """Those of the input, shape (1,), and of the weights, shape (1,) or (output channels,)."""
+        assert self.weight_quantizer is not None
+        return self.source[0].scale.detach(), self.weight_quantizer.scale.detach()
+
+    def sum_scale(self) -> Tensor:
+        """What 1 stands for in the sums of products: shape (1,) or (output channels,)."""
+        source, weights = self.scales()
+        return source * weights
+
+    def along_channels(self, values: Tensor, rank: int) -> Tensor:
+        """Numbers of output channels in a shape that broadcasts to a result of `rank` axes."""
+        axis = rank - 1 if isinstance(self.layer, nn.Linear) else 1
+        return values.reshape([-1 if place == axis else 1 for place in range(rank)])
 
     def train(self, mode: bool = True) -> QuantizedLayer:
         """As usual, but frozen statistics stay frozen."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import operator
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,14 +12,14 @@ from torch import Tensor, fx, nn
 
 from accel.errors import InputError, ModelError
 from accel.frontends.onnx.reader import read_onnx
-from accel.quantized.network import Network, Operator, Quantization
+from accel.quantized.network import Network
 from accel.quantizer import quantize_network
-from accel.quantizer.attach import FIXED
 from accel.quantizer.config import QuantizationConfig
 from accel.train.fake_quantize import FakeQuantize
-from accel.train.layers import QuantizedLayer, output_axis
+from accel.train.insert import insert_activations, insert_requantizers, insert_weights
+from accel.train.layers import QuantizedLayer
 from accel.train.settings import TrainingConfig
-from accel.train.trace import layer_of, plain, trace, values, with_values
+from accel.train.trace import plain, trace, values, with_values
 
 OPSET = 17
 """Version of ONNX's operators under which the float module is exported."""
@@ -113,14 +111,10 @@ def prepare(model: nn.Module, example: Tensor, config: TrainingConfig | None = N
         )
     traced = trace(model, samples[:1])
     network = _post_training(traced, samples, config.quantization)
-    activations = _insert_activations(traced, network, config)
-    layers = _insert_weights(traced, network, config)
+    activations = insert_activations(traced, network, config)
+    layers = insert_weights(traced, network, config, activations)
+    insert_requantizers(traced, network, activations)
     return PreparedModule(traced, network, config, activations, layers).train(model.training)
-
-
-def parameters_key(found: Quantization) -> tuple[float, int]:
-    """What tensors with the same parameters have in common."""
-    return float(found.scale.reshape(-1)[0]), int(found.zero_point.reshape(-1)[0])
 
 
 def _post_training(traced: fx.GraphModule, samples: Tensor, config: QuantizationConfig) -> Network:
@@ -161,48 +155,3 @@ def _export(traced: fx.GraphModule, example: Tensor) -> bytes:
     for node in model.graph.node:
         node.name = targets.get(node.output[0], node.output[0])
     return bytes(model.SerializeToString())
-
-
-def _insert_activations(
-    traced: fx.GraphModule, network: Network, config: TrainingConfig
-) -> dict[tuple[float, int], str]:
-    """Round every value that has parameters; tensors with the same parameters share one module."""
-    fixed = {name for op in network.operators if op.kind in FIXED for name in op.outputs}
-    paths = dict[tuple[float, int], str]()
-    for node in values(traced):
-        found = network.parameters.get(node.name)
-        if found is None:
-            continue
-        key = parameters_key(found)
-        if key not in paths:
-            paths[key] = f"quantize_{node.name}"
-            learned = config.estimator == "lsq" and node.name not in fixed
-            traced.add_submodule(paths[key], FakeQuantize(found.scale, key[1], -128, 127, learned=learned))
-        with traced.graph.inserting_after(node):
-            rounded = traced.graph.call_module(paths[key], (node,))
-        node.replace_all_uses_with(rounded, partial(operator.is_not, rounded))
-    traced.recompile()
-    return paths
-
-
-def _insert_weights(traced: fx.GraphModule, network: Network, config: TrainingConfig) -> dict[str, str]:
-    """Round the weights of every layer that has parameters in the network."""
-    producers = {name: op for op in network.operators for name in op.outputs}
-    layers = dict[str, str]()
-    for node in values(traced):
-        layer, op = layer_of(traced, node), producers.get(node.name)
-        if layer is None or op is None or len(op.inputs) < 2 or op.inputs[1] not in network.parameters:
-            continue
-        found = network.parameters[op.inputs[1]]
-        layer.weight_quantizer = FakeQuantize(
-            found.scale, 0, -_largest(config, op), _largest(config, op), output_axis(layer.layer),
-            learned=config.estimator == "lsq",
-        )  # fmt: skip
-        layer.follows_weights = config.estimator == "ste"
-        layers[op.name] = str(node.target)
-    return layers
-
-
-def _largest(config: TrainingConfig, op: Operator) -> int:
-    """The largest integer of a layer's weights."""
-    return int(2 ** (config.quantization.layer(op.name, op.kind).weight_bits - 1)) - 1

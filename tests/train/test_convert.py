@@ -18,6 +18,7 @@ from accel.quantizer import QuantizationConfig  # noqa: E402
 from accel.train import TrainingConfig, convert, prepare, quantized_network  # noqa: E402
 from accel.train.fake_quantize import FakeQuantize  # noqa: E402
 from accel.train.loop import Schedule, fit, logits  # noqa: E402
+from accel.train.requantize import Requantize  # noqa: E402
 
 
 def samples(count: int = 64) -> "torch.Tensor":
@@ -60,24 +61,35 @@ def test_the_integers_are_those_of_post_training_quantization_until_something_is
     np.testing.assert_array_equal(integers(found, inputs), integers(expected, inputs))
 
 
+def steps_apart(prepared: "torch.nn.Module", graph: accel.Graph, inputs: np.ndarray) -> np.ndarray:
+    """Output steps between the module with fake quantization and the integer graph."""
+    return np.rint((integers(graph, inputs) - logits(prepared, inputs)) / graph.output_tensors[0].scale)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["lsq", "ste"])
-@pytest.mark.parametrize("mode", ["tflite", "fp32"])
-def test_trained_integers_equal_the_fake_quantized_module(estimator: str, mode: str) -> None:
-    """Both differ from the float module; from each other by a step where roundings meet.
-
-    In mode tflite, averages are rounded at their input's scale first, as the runtime does, and then once more.
-    """
-    config = TrainingConfig(quantization=QuantizationConfig(mode=mode), estimator=estimator)
-    prepared = prepare(residual(), samples(), config)
+@pytest.mark.parametrize("mode", ["tflite", "single", "fp32"])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_trained_integers_equal_the_fake_quantized_module(estimator: str, mode: str, bits: int) -> None:
+    """Every sum, also of averages, is rounded by the machine's own arithmetic: no output differs."""
+    quantization = QuantizationConfig(mode=mode, weight_bits=bits, per_channel=bits == 8)
+    prepared = prepare(residual(), samples(), TrainingConfig(quantization=quantization, estimator=estimator))
     data = digits(128)
     before = logits(prepared.eval(), data.inputs)
     fit(prepared, data, Schedule(epochs=2, learning_rate=3e-3, frozen_share=0.5))
-    fake, graph = logits(prepared, data.inputs), convert(prepared)
-    assert np.abs(fake - before).max() > 5 * graph.output_tensors[0].scale
-    steps = np.rint((integers(graph, data.inputs) - fake) / graph.output_tensors[0].scale)
-    assert np.abs(steps).max() <= 2
-    assert np.mean(steps != 0) < {"tflite": 0.35, "fp32": 0.03}[mode]
+    graph = convert(prepared)
+    assert np.abs(logits(prepared, data.inputs) - before).max() > 5 * graph.output_tensors[0].scale
+    np.testing.assert_array_equal(steps_apart(prepared, graph, data.inputs), 0)
+
+
+def test_rounding_that_is_not_the_machine_s_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: sums are rounded to the nearest, where mode tflite rounds averages twice."""
+    quantization = QuantizationConfig(weight_bits=4, per_channel=False)
+    prepared = prepare(residual(), samples(), TrainingConfig(quantization=quantization))
+    graph, inputs = convert(prepared), digits(64).inputs
+    np.testing.assert_array_equal(steps_apart(prepared, graph, inputs), 0)
+    monkeypatch.setattr(Requantize, "forward", lambda self, values: self.parts[1].rounded(values / self.parts[1].scale))
+    assert np.mean(steps_apart(prepared, graph, inputs) != 0) > 0.05
 
 
 def test_a_wrong_scale_would_be_seen() -> None:
