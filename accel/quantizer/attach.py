@@ -48,8 +48,25 @@ def attach(network: Network, ranges: Mapping[str, Range], config: QuantizationCo
 
     Notes
     -----
-    Weights are symmetric per output channel, activations affine per tensor. Results that hold values of an input only
-    take over its parameters; what only a Concat reads gets those of the Concat, so that it is rounded once.
+    Weights are symmetric per output channel, activations affine per tensor.
+    """
+    mode = requant_mode(config.mode)
+    result = replace(network, parameters=activation_parameters(network, ranges, config))
+    for op in network.operators:
+        if op.kind in ("Conv", "ConvTranspose", "Gemm", "MatMul") and op.name not in network.host:
+            result = _with_weights(result, op, config.layer(op.name, op.kind), mode)
+    return result
+
+
+def activation_parameters(
+    network: Network, ranges: Mapping[str, Range], config: QuantizationConfig
+) -> dict[str, Quantization]:
+    """The parameters of all activations; arguments as those of `attach`.
+
+    Notes
+    -----
+    Results that hold values of an input only take over its parameters; what only a Concat reads gets those of the
+    Concat, so that it is rounded once.
     """
     mode = requant_mode(config.mode)
     parameters: dict[str, Quantization] = {}
@@ -69,11 +86,7 @@ def attach(network: Network, ranges: Mapping[str, Range], config: QuantizationCo
                 parameters[name] = _fixed(op.kind, mode)
             else:
                 parameters[name] = _measured(ranges[inherited.get(name, name)], layer, mode)
-    result = replace(network, parameters=parameters)
-    for op in network.operators:
-        if op.kind in ("Conv", "ConvTranspose", "Gemm", "MatMul") and op.name not in network.host:
-            result = _with_weights(result, op, config.layer(op.name, op.kind), mode)
-    return result
+    return parameters
 
 
 def _measured(limits: Range, layer: LayerConfig, mode: RequantMode) -> Quantization:

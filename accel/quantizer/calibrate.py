@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.frontends.onnx.write import without_weights
 from accel.quantized.network import Network
+from accel.quantizer.activations import activations
+from accel.quantizer.choose import Held, choose
 from accel.quantizer.config import LayerConfig, QuantizationConfig
-from accel.quantizer.observers import OBSERVERS
+from accel.quantizer.observers import OBSERVERS, Observer
 from accel.quantizer.placement import quantized_tensors
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.samples import Calibration, sample_count, samples_of, shape_of_sample
@@ -54,19 +55,27 @@ def calibrate(
     What makes ranges doubtful (one sample, zeros only, dead activations) is logged as a warning.
     """
     observers = {name: OBSERVERS[layer.calibrate_method](layer) for name, layer in layers_of(network, config).items()}
-    advance, count = stage("calibration", sample_count(samples)), 0
-    for values in _activations(network, samples_of(network, samples), list(observers)):
+    advance, count, held = stage("calibration", sample_count(samples)), 0, Held()
+    written = [name for name in observers if name not in network.inputs]
+    for values, group in activations(network, samples_of(network, samples), [*written, *network.outputs]):
         for name, observer in observers.items():
-            if not values[name].size:
-                raise ModelError(f"activation {name!r} must hold numbers, got shape {values[name].shape}")
-            if not np.all(np.isfinite(values[name])):
-                raise ModelError(f"activation {name!r} must be finite on every calibration sample")
-            observer.update(values[name].reshape(1, -1))
-        count += 1
-        advance()
+            _observe(name, observer, values[name])
+        held.keep(group, {name: values[name] for name in network.outputs})
+        count += len(group)
+        for _ in group:
+            advance()
     ranges = {name: observer.range() for name, observer in observers.items()}
+    ranges |= choose(network, config, observers, held)
     _warn(network, ranges, count)
     return ranges
+
+
+def _observe(name: str, observer: Observer, rows: NDArray[Any]) -> None:
+    if not rows.size:
+        raise ModelError(f"activation {name!r} must hold numbers, got none")
+    if not np.all(np.isfinite(rows)):
+        raise ModelError(f"activation {name!r} must be finite on every calibration sample")
+    observer.update(rows)
 
 
 def layers_of(network: Network, config: QuantizationConfig) -> dict[str, LayerConfig]:
@@ -99,30 +108,3 @@ def _warn(network: Network, ranges: Mapping[str, Range], count: int) -> None:
         LOG.warning(
             "%d activations are zero on every calibration sample: %s%s", len(empty), shown, ", ..." * (len(empty) > 3)
         )
-
-
-def _activations(
-    network: Network, samples: Iterable[Mapping[str, NDArray[Any]]], names: list[str]
-) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Values of the tensors `names`, for one sample after the other."""
-    import onnxruntime
-
-    written = [name for name in names if name not in network.inputs]
-    # A model has an output at least, though nothing asks for its range.
-    outputs = written or list(network.outputs[:1])
-    model, weights = without_weights(network, tuple(outputs))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ModelError(f"model must run in ONNX Runtime for calibration: {error}") from error
-    del model
-    for sample in samples:
-        try:
-            results = session.run(None, {**sample, **weights})
-        except Exception as error:
-            raise ModelError(f"model must run in ONNX Runtime for calibration: {error}") from error
-        yield {**sample, **dict(zip(outputs, results, strict=True))}

@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 from accel.errors import InputError
 from accel.machine.config import REQUANT_MODES
 
-CALIBRATE_METHODS = ("expected", "minmax", "moving_average", "percentile", "kl", "mse")
+CALIBRATE_METHODS = ("auto", "expected", "minmax", "moving_average", "percentile", "kl", "mse")
 """Observers of activations: the rows of `accel.quantizer.observers.OBSERVERS`, in their order."""
 ALIASES = {"entropy": "kl"}
 """Other names of observers."""
@@ -41,7 +41,7 @@ class LayerConfig:
         A value is of the wrong type or out of its range.
     """
 
-    calibrate_method: str = _option("expected", "Observer of the activations' ranges", CALIBRATE_METHODS)
+    calibrate_method: str = _option("auto", "Observer of the activations' ranges", CALIBRATE_METHODS)
     percentile: float = _option(99.99, "Share of the values that the observer `percentile` keeps, in (50, 100]")
     activation_symmetric: bool = _option(False, "Activations have zero point 0")
     per_channel: bool = _option(True, "One weight scale per output channel; otherwise one per layer")

@@ -34,10 +34,25 @@ class Extremes:
             self.mean += step / self.count
             self.squares += step * (value - self.mean)
 
+    def merge(self, other: Extremes) -> None:
+        """Take the numbers that another one has seen into account (Chan, Golub and LeVeque 1983)."""
+        count, step = self.count + other.count, other.mean - self.mean
+        if other.count:
+            self.squares += other.squares + step**2 * self.count * other.count / count
+            self.mean += step * other.count / count
+        self.count = count
+
     @property
     def deviation(self) -> float:
-        """Standard deviation; 0 for one sample."""
-        return float((self.squares / max(self.count - 1, 1)) ** 0.5)
+        """Standard deviation of the next number about the mean of those seen; 0 for one sample.
+
+        Notes
+        -----
+        Mean and deviation of a few numbers are uncertain themselves: the next one follows Student's t distribution of
+        ``n - 1`` degrees of freedom, whose variance is ``(n - 1) / (n - 3)``. Fewer than 4
+        numbers count as having that of 4.
+        """
+        return float((self.squares / max(self.count - 3, 1) * (1 + 1 / max(self.count, 1))) ** 0.5)
 
 
 def expected_range(histogram: Histogram, low: Extremes, high: Extremes, *, symmetric: bool) -> Range:

@@ -34,9 +34,18 @@ class Histogram:
         flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
         low, high = float(flat.min()), float(flat.max())
         self.low, self.high = min(self.low, low), max(self.high, high)
-        self._move(abs(max(-low, high)))
+        last = int(np.array(max(-low, high), np.float32).view(np.uint32) & _MAGNITUDE) >> _SHIFT
+        self._move(max(last + 1 - BINS, 1) - self._first)
         for start in range(0, flat.size, _BLOCK):
             self._count(flat[start : start + _BLOCK])
+
+    def merge(self, other: Histogram) -> None:
+        """Count what another histogram has counted."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self._move(other._first - self._first)
+        lost = self._first - other._first
+        self.zeros += other.zeros + int(other.counts[:, :lost].sum())
+        self.counts += np.pad(other.counts[:, lost:], ((0, 0), (0, min(lost, BINS))))
 
     @property
     def total(self) -> int:
@@ -56,10 +65,8 @@ class Histogram:
         edges = self.edges
         return (edges[1:] + edges[:-1]) / 2
 
-    def _move(self, largest: float) -> None:
-        """Let the last bin be that of `largest` if it lies beyond it."""
-        last = int(np.array(largest, np.float32).view(np.uint32)) >> _SHIFT
-        steps = max(last + 1 - BINS, 1) - self._first
+    def _move(self, steps: int) -> None:
+        """Move the window up by so many bins; never down."""
         if steps > 0:
             lost = min(steps, BINS)
             self.zeros += int(self.counts[:, :lost].sum())

@@ -89,8 +89,41 @@ class ExpectedObserver:
         """The chosen range; it may be wider than the values seen."""
         return expected_range(self.histogram, self.low, self.high, symmetric=self.symmetric)
 
+    def merge(self, other: ExpectedObserver) -> None:
+        """Take what another observer has seen into account."""
+        self.histogram.merge(other.histogram)
+        self.low.merge(other.low)
+        self.high.merge(other.high)
+
+
+class AutoObserver:
+    """Every second sample apart, so that `choose` can measure each half's ranges on the other half."""
+
+    def __init__(self, layer: LayerConfig) -> None:
+        self.halves = [ExpectedObserver(layer.activation_symmetric) for _ in range(2)]
+        self.layer, self.count = layer, 0
+
+    def update(self, rows: Rows) -> None:
+        """Give each sample to the half whose turn it is."""
+        for half, observer in enumerate(self.halves):
+            if len(part := rows[(half - self.count) % 2 :: 2]):
+                observer.update(part)
+        self.count += len(rows)
+
+    def range(self, method: str = "expected", half: int | None = None) -> Range:
+        """The range by "expected" or "percentile", of one half or of all samples."""
+        seen = self._together() if half is None else self.halves[half]
+        return seen.range() if method == "expected" else percentile_range(seen.histogram, self.layer.percentile)
+
+    def _together(self) -> ExpectedObserver:
+        result = ExpectedObserver(self.layer.activation_symmetric)
+        for half in self.halves:
+            result.merge(half)
+        return result
+
 
 OBSERVERS: dict[str, Callable[[LayerConfig], Observer]] = {
+    "auto": AutoObserver,
     "expected": lambda layer: ExpectedObserver(layer.activation_symmetric),
     "minmax": lambda layer: MinMaxObserver(),
     "moving_average": lambda layer: MovingAverageObserver(),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
-from accel.frontends.onnx.write import to_onnx
+from accel.frontends.onnx.write import without_weights
 from accel.quantized.network import Network, Operator, TensorInfo
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Runner:
         Quantized tensors pass through QuantizeLinear and DequantizeLinear: their values are those of integers.
     outputs : sequence of str, optional
         Tensors to give; the network's outputs by default.
+    batches : bool
+        Inputs may hold several samples along their first axis, if the operators let samples alone.
 
     Raises
     ------
@@ -41,7 +43,7 @@ class Runner:
         The runtime refuses the network.
     """
 
-    def __init__(self, network: Network, outputs: Sequence[str] | None = None) -> None:
+    def __init__(self, network: Network, outputs: Sequence[str] | None = None, *, batches: bool = False) -> None:
         import onnxruntime
 
         self.inputs = network.inputs
@@ -49,19 +51,23 @@ class Runner:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 3
-        model = _of_any_opset(to_onnx(_with_real_constants(replace(network, outputs=self.outputs))))
+        options.log_severity_level = 4
+        # Weights are fed, so that neither the model nor the session holds a copy.
+        real = _with_real_constants(replace(network, outputs=self.outputs))
+        model, self._weights = without_weights(real, parameters=real.parameters)
+        if batches:
+            _free_first_sizes(model, self.inputs)
         try:
             self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                _of_any_opset(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
             raise ModelError(f"model must run in ONNX Runtime: {error}") from error
 
     def __call__(self, values: Values) -> dict[str, NDArray[Any]]:
-        """The outputs for one sample."""
+        """The outputs for one sample, or for a batch."""
         try:
-            found = self._session.run(None, {name: values[name] for name in self.inputs})
+            found = self._session.run(None, {name: values[name] for name in self.inputs} | self._weights)
         except Exception as error:
             raise ModelError(f"model must run in ONNX Runtime: {error}") from error
         return dict(zip(self.outputs, found, strict=True))
@@ -73,6 +79,14 @@ def _with_real_constants(network: Network) -> Network:
     tensors = {**network.tensors, **{name: TensorInfo.constant(name, value) for name, value in found.items()}}
     parameters = {name: q for name, q in network.parameters.items() if name not in found}
     return replace(network, tensors=tensors, parameters=parameters)
+
+
+def _free_first_sizes(model: onnx.ModelProto, inputs: Sequence[str]) -> None:
+    """Let the first axis of the inputs have any size where it is 1."""
+    for value in model.graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        if value.name in inputs and len(sizes) > 1 and sizes[0].dim_value == 1:
+            sizes[0].dim_param = "batch"
 
 
 def _of_any_opset(model: onnx.ModelProto) -> onnx.ModelProto:

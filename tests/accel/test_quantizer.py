@@ -384,7 +384,7 @@ def test_free_sizes_are_fixed_by_an_option() -> None:
         (
             normal(2, 4, 6, 9),
             {"calibrate_method": "mean"},
-            "calibrate_method must be one of expected, minmax, moving_average, percentile, kl, mse, got 'mean'",
+            "calibrate_method must be one of auto, expected, minmax, moving_average, percentile, kl, mse, got 'mean'",
         ),
         (
             normal(2, 4, 6, 9),

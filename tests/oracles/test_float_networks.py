@@ -26,8 +26,8 @@ from accel.quantizer import QuantizationConfig, quantize, quantize_network
 KINDS = {make.__name__: make for make in NETWORKS}
 
 
-ALLOWED = {"squeezenet": 0.8, "speech": 0.3, "resnet": 0.3}
-"""Noise beyond that of ONNX Runtime, in dB, where it is more than 0.2: its quantizer leaves the last mean real."""
+ALLOWED = {"speech": 0.5}
+"""Noise beyond that of ONNX Runtime, in dB, where it is more than 0.2: its quantizer leaves the last Elu real."""
 
 
 def real_outputs(model: bytes, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,12 +70,28 @@ def test_quantized_network_is_written_and_read_back(kind: str) -> None:
     assert dump_graph(read_quantized_onnx(data)) == dump_graph(lower(quantized, RequantMode.FP32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_beside_the_quantizer_of_onnxruntime(kind: str, tmp_path: Path) -> None:
-    """Calibrated on the same 16 samples, measured on 256 others."""
-    quantization = pytest.importorskip("onnxruntime.quantization", reason="needs the tools of onnxruntime")
+    """Calibrated on the same 16 samples, measured on 256 others; weights of four seeds, as one may be lucky."""
     shape, rank, _ = NETWORKS[KINDS[kind]]
-    model, samples = model_of(KINDS[kind], shape, rank), samples_of(shape, 16)
+    gains = []
+    for seed in range(4):
+        model, samples = model_of(KINDS[kind], shape, rank, seed), samples_of(shape, 16, seed=2 * seed + 1)
+        others = samples_of(shape, 256, seed=2 * seed + 2)
+        expected = real_outputs(model, others)
+        ours_model = to_onnx(quantize_network(read_onnx(model), samples, QuantizationConfig(mode="fp32")))
+        ours = decibels(expected, real_outputs(ours_model.SerializeToString(), others))
+        theirs = decibels(expected, real_outputs(quantized_by_onnxruntime(model, samples, tmp_path), others))
+        print(f"{kind}, seed {seed}: {ours:.2f} dB, ONNX Runtime {theirs:.2f} dB")
+        gains.append(ours - theirs)
+    print(f"{kind}: {np.mean(gains):+.2f} dB")
+    assert np.mean(gains) > -ALLOWED.get(kind, 0.2)
+
+
+def quantized_by_onnxruntime(model: bytes, samples: NDArray[np.float32], folder: Path) -> bytes:
+    """The model as its `quantize_static` makes it: per channel, int8, ranges of all values."""
+    quantization = pytest.importorskip("onnxruntime.quantization", reason="needs the tools of onnxruntime")
 
     class Reader(quantization.CalibrationDataReader):
         inputs = iter([{"x": x[None]} for x in samples])
@@ -83,7 +99,7 @@ def test_noise_beside_the_quantizer_of_onnxruntime(kind: str, tmp_path: Path) ->
         def get_next(self) -> Any:
             return next(self.inputs, None)
 
-    source, prepared, target = (tmp_path / f"{name}.onnx" for name in ("float", "prepared", "quantized"))
+    source, prepared, target = (folder / f"{name}.onnx" for name in ("float", "prepared", "quantized"))
     source.write_bytes(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -92,10 +108,4 @@ def test_noise_beside_the_quantizer_of_onnxruntime(kind: str, tmp_path: Path) ->
             prepared, target, Reader(), per_channel=True, weight_type=quantization.QuantType.QInt8,
             activation_type=quantization.QuantType.QInt8,
         )  # fmt: skip
-    ours_model = to_onnx(quantize_network(read_onnx(model), samples, QuantizationConfig(mode="fp32")))
-    others = samples_of(shape, 256, seed=2)
-    expected = real_outputs(model, others)
-    theirs = decibels(expected, real_outputs(target.read_bytes(), others))
-    ours = decibels(expected, real_outputs(ours_model.SerializeToString(), others))
-    print(f"{kind}: {ours:.2f} dB, ONNX Runtime {theirs:.2f} dB")
-    assert ours > theirs - ALLOWED.get(kind, 0.2)
+    return target.read_bytes()

@@ -58,9 +58,14 @@ def _measured(network: Network, known: Mapping[str, TensorInfo]) -> dict[str, Te
 
 
 def without_weights(
-    network: Network, outputs: tuple[str, ...] | None = None
+    network: Network,
+    outputs: tuple[str, ...] | None = None,
+    parameters: Mapping[str, Quantization] | None = None,
 ) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
-    """A float model that takes large constants as further inputs, and those constants, of which it holds no copy."""
+    """A model that takes large real constants as further inputs, and those constants, of which it holds no copy.
+
+    Activations have no parameters but those in `parameters`.
+    """
     from onnx import TensorProto, helper
 
     tensors = network.tensors
@@ -70,7 +75,7 @@ def without_weights(
         if tensor.value is not None and tensor.value.size > _UNDECLARED_ELEMENTS and tensor.dtype == "float32"
     }
     small = {name: tensor for name, tensor in tensors.items() if name not in large}
-    model = to_onnx(replace(network, tensors=small, parameters={}), outputs)
+    model = to_onnx(replace(network, tensors=small, parameters=parameters or {}), outputs)
     for name, value in large.items():
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
     return model, large

@@ -1,0 +1,103 @@
+"""Values of inner tensors on calibration samples, in batches where the network allows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import ModelError
+from accel.quantized.network import Network
+from accel.quantizer.runner import Runner, Values
+
+Item = TypeVar("Item")
+BATCH_BYTES = 2**24
+"""Values of a batch take about this; larger ones leave the cache and are not faster."""
+MOST_SAMPLES = 64
+
+
+class Batch(NamedTuple):
+    """Rows of every tensor, shape (samples, values of a sample), and the samples."""
+
+    values: dict[str, NDArray[Any]]
+    samples: list[Values]
+
+
+def activations(network: Network, samples: Iterable[Values], names: Iterable[str]) -> Iterator[Batch]:
+    """Values of the tensors `names` and of the inputs on all samples, in order.
+
+    Parameters
+    ----------
+    network : Network
+    samples : iterable of mapping of str to ndarray
+        In the network's shapes; read as they are needed.
+    names : iterable of str
+
+    Raises
+    ------
+    ModelError
+        The runtime refuses the network.
+
+    Notes
+    -----
+    The first three samples run alone. If the second and the third give the same values together, batches follow. The
+    next batch runs while the caller looks at one.
+    """
+    outputs = tuple(dict.fromkeys(names))
+    try:
+        runner = Runner(network, outputs, batches=True)
+        yield from _ahead(_batches(runner, iter(samples)))
+    except ModelError as error:
+        raise ModelError(str(error).replace("Runtime:", "Runtime for calibration:", 1)) from error
+
+
+def _batches(runner: Runner, samples: Iterator[Values]) -> Iterator[Batch]:
+    alone = [(sample, runner(sample)) for sample in islice(samples, 3)]
+    for sample, values in alone:
+        yield _rows(values, [sample])
+    size = _batch_size(runner, alone)
+    while group := list(islice(samples, size)):
+        yield _rows(runner(_stacked(group)), group)
+
+
+def _rows(values: Values, samples: list[Values]) -> Batch:
+    inputs = _stacked(samples)
+    return Batch({name: value.reshape(len(samples), -1) for name, value in {**inputs, **values}.items()}, samples)
+
+
+def _stacked(samples: Sequence[Values]) -> dict[str, NDArray[Any]]:
+    if len(samples) == 1:
+        return dict(samples[0])
+    return {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _batch_size(runner: Runner, alone: Sequence[tuple[Values, Values]]) -> int:
+    """How many samples to run together: 1 unless two of them together gave the values that they have alone."""
+    size = min(MOST_SAMPLES, BATCH_BYTES // max(sum(v.nbytes for v in alone[0][1].values()), 1)) if alone else 1
+    if size < 2 or len(alone) < 3 or any(value.shape[:1] != (1,) for value in alone[0][0].values()):
+        return 1
+    pair = alone[1:]
+    try:
+        together = runner(_stacked([sample for sample, _ in pair]))
+    except ModelError:
+        return 1
+    expected = _stacked([values for _, values in pair]) if all(v.ndim for v in pair[0][1].values()) else {}
+    same = all(
+        name in expected and value.shape == expected[name].shape and np.allclose(value, expected[name], 1e-4, 1e-5)
+        for name, value in together.items()
+    )
+    return size if same else 1
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made in another thread while the one before it is in use."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
