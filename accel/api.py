@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 from accel.errors import InputError, ProgramError
 from accel.frontends import check_no_shapes, load_model
 from accel.frontends.onnx.file import Shapes
+from accel.machine import isa
 from accel.machine.config import ArchConfig, load_config
-from accel.machine.registers import CAUSES, COUNTED_UNITS
 from accel.network.graph import Graph
 from accel.program.execution import Execution
 from accel.program.parts import HOST
 from accel.program.program import Program
 from accel.program.samples import Arrays, join_own, program_samples
 from accel.program.sections import MAGIC
-from accel.report.energy import LayerEnergy, layer_energies
+from accel.report.energy import EnergyTable
 from accel.report.layers import LayerRow, Timeline, layer_rows
+from accel.report.occupancy import occupancy
+from accel.report.report import Report
 
 if TYPE_CHECKING:
     from sim import Simulator
@@ -70,42 +72,16 @@ class RunResult:
         return layer_rows(self.program, Timeline.of(self.simulations))
 
 
-@dataclass(frozen=True, eq=False)
-class Estimate:
-    """The figures of a run that do not depend on values.
+class Estimate(Report):
+    """The figures of a run that do not depend on values."""
 
-    Parameters
-    ----------
-    program : Program
-    timings : tuple of sim.Timing
-        Of each machine segment: stamps of every instruction, and stall causes.
-    """
+    def page(self, title: str) -> str:
+        """A self-contained page of pictures and tables (docs/reporting.md); ToolError without matplotlib."""
+        from accel.report.page import to_html
+        from compiler.schedule.footprint import footprint
 
-    program: Program
-    timings: tuple[Any, ...]
-
-    @property
-    def cycles(self) -> int:
-        """Cycles of the machine, over all of its segments."""
-        return sum(timing.total_cycles for timing in self.timings)
-
-    @cached_property
-    def layers(self) -> list[LayerRow]:
-        """Where the cycles go, and the traffic of each layer; a row for each layer."""
-        return layer_rows(self.program, Timeline.of(self.timings))
-
-    @cached_property
-    def energies(self) -> list[LayerEnergy]:
-        """Energy of each layer (`accel.report.energy`, which also takes another table of energies)."""
-        return layer_energies(self.program)
-
-    @property
-    def stalls(self) -> dict[str, dict[str, int]]:
-        """Cycles by unit and cause (docs/timing.md, "Where every cycle goes"); those of a unit sum to `cycles`."""
-        causes = sum(timing.causes for timing in self.timings)
-        return {
-            unit: {cause: int(causes[i][j]) for j, cause in enumerate(CAUSES)} for i, unit in enumerate(COUNTED_UNITS)
-        }
+        touched = (footprint(self.program.config, instruction) for instruction in isa.decode(self.program.code))
+        return to_html(self, occupancy(self.program, self.timings, touched), title)
 
 
 def as_config(config: ArchConfig | str) -> ArchConfig:
@@ -258,14 +234,21 @@ def _run_sample(
     return _SampleRun(execution.outputs(), simulations, execution.host_seconds, execution.state())
 
 
-def estimate(program: Program) -> Estimate:
-    """Cycles, traffic and stalls of a program, without values: they are the same for all inputs.
+def estimate(program: Program, *, energies: EnergyTable | None = None, host_seconds: float | None = None) -> Estimate:
+    """Cycles, traffic, stalls and energy of a program, without values: they are the same for all inputs.
 
-    The figures are those of `run`; they are computed once for each program.
+    Parameters
+    ----------
+    program : Program
+    energies : EnergyTable, optional
+        Picojoules in place of the built-in ones.
+
+    The cycles are those of `run`; they are computed once for each program.
     """
     if not isinstance(program, Program):
         raise InputError(f"program must be a Program, got {type(program).__name__}")
-    return Estimate(program, tuple(simulator.timing for simulator in _simulators(program)))
+    timings = tuple(simulator.timing for simulator in _simulators(program))
+    return Estimate(program, timings, energies or EnergyTable())
 
 
 def _simulate(execution: Execution, engine: str) -> tuple[Any, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from accel.analysis.mixed import MixedPrecision
-from accel.analysis.page import RANGE, VALUES, check_library, new_figure, to_svg
+from accel.analysis.page import RANGE, VALUES
+from accel.page import check_library, new_figure, to_svg
 
 
 def to_curve(mixed: MixedPrecision) -> str:

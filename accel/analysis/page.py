@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from accel.analysis.analyze import Analysis, LayerAnalysis
 from accel.analysis.statistics import SMALL, Histogram
-from accel.errors import ToolError
+from accel.page import check_library, new_figure, note, page, short_name, table, to_svg
 from accel.quantizer.reconstruct import Stage, silent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; color: #222; }
-table { border-collapse: collapse; font-size: 13px; } th, td { padding: 2px 8px; text-align: right; }
-th { border-bottom: 1px solid #999; } td:first-child, th:first-child { text-align: left; }
-tr.bad { background: #fdecea; }
-svg { width: 100%; height: auto; } h2 { margin-top: 2em; } h3 { margin-bottom: 0; } .note { color: #666; }
-"""
 VALUES, RANGE = "#4c72b0", "#55a868"
 
 
@@ -43,7 +35,7 @@ def to_html(analysis: Analysis, stage: Stage = silent) -> str:
         matplotlib is not installed.
     """
     check_library()
-    title = f"{escape(analysis.name)}: {analysis.sqnr:.1f} dB end to end"
+    title = f"{analysis.name}: {analysis.sqnr:.1f} dB end to end"
     advance, parts = stage("draw", len(analysis.layers)), []
     for layer in analysis.layers:
         parts.append(_section(layer))
@@ -52,29 +44,21 @@ def to_html(analysis: Analysis, stage: Stage = silent) -> str:
         f"{analysis.small_weights:.1%} of the weights lie within {SMALL:g}; "
         f"in every layer, 99 % lie within {analysis.percentile_99:.3g}."
     )
-    return "\n".join(
+    return page(
+        title,
         [
-            f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
-            f"<style>{STYLE}</style></head><body><h1>{title}</h1>",
             f"<p>Signal to quantization noise at the outputs, on {analysis.samples} samples. {claim}</p>",
             _advice(analysis),
             to_svg(_overview(analysis.layers)),
             _table(analysis.layers),
             "<h2>Histograms and ranges</h2>",
-            '<p class="note">Counts are logarithmic. The green band is the range that the integers hold. '
-            "With a weight scale per channel it is the widest channel's; dotted lines are the narrowest channel's.</p>",
+            note(
+                "Counts are logarithmic. The green band is the range that the integers hold. "
+                "With a weight scale per channel it is the widest channel's; dotted lines are the narrowest channel's."
+            ),
             *parts,
-            "</body></html>\n",
-        ]
+        ],
     )
-
-
-def check_library() -> None:
-    """Raise `ToolError` unless pages can be drawn."""
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise ToolError("the HTML page needs matplotlib, which is not installed: pip install 'accel[plot]'")
 
 
 def _advice(analysis: Analysis) -> str:
@@ -94,15 +78,13 @@ def _table(layers: Sequence[LayerAnalysis]) -> str:
     for one in layers:
         w, a = one.weights, one.activations
         cells = [
-            escape(one.name), escape(one.kind), f"{w.sqnr:.1f}" if w else "", f"{a.sqnr:.1f}" if a else "",
+            one.name, one.kind, f"{w.sqnr:.1f}" if w else "", f"{a.sqnr:.1f}" if a else "",
             f"{a.sqnr_so_far:.1f}" if a else "", f"{one.only_quantized:.1f}", f"{one.only_float:.1f}",
             f"{a.clipped:.2%}" if a else "", f"{a.dead_codes:.0%}" if a else "", f"{w.spread:.1f}" if w else "",
             f"{a.spread:.1f}" if a else "",
         ]  # fmt: skip
-        style = ' class="bad"' if one.advice else ""
-        rows.append(f"<tr{style}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    head = "".join(f"<th>{text}</th>" for text in heads)
-    return f"<h2>Layers</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
+        rows.append(cells)
+    return f"<h2>Layers</h2>{table(heads, rows, bad=[bool(one.advice) for one in layers])}"
 
 
 def _section(layer: LayerAnalysis) -> str:
@@ -146,26 +128,9 @@ def _overview(layers: Sequence[LayerAnalysis]) -> Figure:
     figure = new_figure(10, height)
     figure.subplots_adjust(left=0.3, right=0.98, top=1 - 0.1 / height, bottom=0.6 / height)
     axes = figure.subplots()
-    names = [one.name if len(one.name) <= 40 else f"...{one.name[-37:]}" for one in layers]
+    names = [short_name(one.name) for one in layers]
     axes.barh(range(len(layers)), [one.noise for one in layers], color=VALUES)
     axes.set_yticks(range(len(layers)), names, fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("noise at the outputs with only this layer quantized, over that of the average layer", fontsize=8)
     return figure
-
-
-def new_figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height))
-
-
-def to_svg(figure: Any) -> str:
-    """A figure as SVG, the same bytes each time."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "accel", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]

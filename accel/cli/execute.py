@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.console import counted, echo_json, echo_lines, print_layers, progress
-from accel.cli.options import CONFIG, ENERGY, FILE, FOLDER, JSON, LAYOUT, MODEL_CONFIG, TRACE, WIDE, output, with_model
+from accel.cli.options import (
+    CONFIG,
+    ENERGY,
+    FILE,
+    FOLDER,
+    JSON,
+    LAYOUT,
+    MODEL_CONFIG,
+    REPORT,
+    TRACE,
+    WIDE,
+    check_report,
+    output,
+    with_model,
+)
 
 if TYPE_CHECKING:
     from accel.api import Estimate
@@ -59,11 +73,13 @@ def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
 @click.option("--engine", default="fast", show_default=True, help="Simulator's engine: fast or stepped.")
 @ENERGY
 @TRACE
+@REPORT
 @WIDE
 @JSON
 def run(
     model: Path, shapes: Shapes, config: str | None, input_path: Path, layout: str | None, output: Path | None,
-    dequantize: bool, engine: str, energy: Path | None, trace: Path | None, wide: bool, as_json: bool,
+    dequantize: bool, engine: str, energy: Path | None, trace: Path | None, report: Path | None,
+    wide: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a MODEL in the simulator: exact values and cycles.
 
@@ -73,11 +89,11 @@ def run(
     from accel import api
     from accel.cli.arrays import check_target, naming_file, read_arrays, write_arrays
     from accel.program.samples import join_samples, split_samples
-    from accel.report.energy import energy_table, layer_energies
+    from accel.report.energy import energy_table
     from accel.report.placement import host_share, operator_lines
-    from accel.report.speed import Speed
 
     table = energy_table(energy)
+    check_report(report)
     data = read_arrays(input_path)
     program = api.load_program(model, config, shapes=shapes)
     if output:
@@ -93,19 +109,17 @@ def run(
             advance()
     if output:
         write_arrays(output, join_samples(program, [result.outputs for result in results], layout, real=dequantize))
-    if trace:
-        _write_trace(trace, api.estimate(program))
-    first, host = results[0], host_share(program.operators)
-    host_seconds = sum(result.host_seconds for result in results) / len(results)
-    speed = Speed.of(program, first.cycles, layer_energies(program, table), host_seconds)
+    host_seconds, host = sum(result.host_seconds for result in results) / len(results), host_share(program.operators)
+    figures = api.Estimate(program, results[0].simulations, table, host_seconds)
+    _write_pictures(figures, model.name, trace, report)
     if as_json:
         names = [slot.name for slot in program.outputs]
-        facts = {"samples": len(results), "cycles": first.cycles, "outputs": names, "states": program.states}
-        echo_json({**facts, "layers": first.layers, "operators": program.operators, "host": host, "speed": speed})
+        facts = {"samples": len(results), "outputs": names, "states": program.states}
+        echo_json({**figures.facts(), **facts, "operators": program.operators, "host": host})
         return
-    title = f"{model.name} on {program.config.name}: {first.cycles:,} cycles a sample"
-    print_layers(first.layers, f"{title}; {host}" if host.operators else title, host=host.operators, wide=wide)
-    echo_lines([str(speed), *operator_lines(program.operators)])
+    title = f"{model.name} on {program.config.name}: {figures.cycles:,} cycles a sample"
+    print_layers(figures.layers, f"{title}; {host}" if host.operators else title, host=host.operators, wide=wide)
+    echo_lines([str(figures.speed), *operator_lines(program.operators)])
     if program.states:
         echo_lines([f"{counted(len(program.states), 'state')}, carried from each sample to the next"])
     if output:
@@ -117,32 +131,29 @@ def run(
 @MODEL_CONFIG
 @ENERGY
 @TRACE
+@REPORT
 @WIDE
 @JSON
 def estimate(
-    model: Path, shapes: Shapes, config: str | None, energy: Path | None, trace: Path | None, wide: bool, as_json: bool
-) -> None:
+    model: Path, shapes: Shapes, config: str | None, energy: Path | None, trace: Path | None, report: Path | None,
+    wide: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Count the cycles and energy of a MODEL, without values.
 
     Also traffic and stalls: all are the same for any input, as `accel run` counts them.
     """
     from accel import api
-    from accel.machine.area import area
-    from accel.report.energy import energy_table, layer_energies
-    from accel.report.speed import Speed
+    from accel.report.energy import energy_table
 
     table = energy_table(energy)
-    program = api.load_program(model, config, shapes=shapes)
-    result = api.estimate(program)
-    if trace:
-        _write_trace(trace, result)
-    energies, size = layer_energies(program, table), area(program.config)
-    speed = Speed.of(program, result.cycles, energies)
+    check_report(report)
+    result = api.estimate(api.load_program(model, config, shapes=shapes), energies=table)
+    _write_pictures(result, model.name, trace, report)
     if as_json:
-        facts = {"cycles": result.cycles, "layers": result.layers, "stalls": result.stalls, "speed": speed}
-        echo_json({**facts, "energy_pj": energies, "energy_table_pj": table, "area": size})
+        echo_json(result.facts())
         return
-    print_layers(result.layers, f"{model.name} on {program.config.name}: {result.cycles:,} cycles", wide=wide)
+    print_layers(result.layers, f"{model.name} on {result.program.config.name}: {result.cycles:,} cycles", wide=wide)
+    energies, size = result.energies, result.area
     parts = (sum(getattr(one, part) for one in energies) / 1e6 for part in ("arithmetic", "on_chip", "external"))
     arithmetic, on_chip, external = (f"{part:,.1f}" for part in parts)
     total = sum(one.total for one in energies) / 1e6
@@ -151,7 +162,7 @@ def estimate(
         f"area: {size.multipliers:,} multipliers of 8 x 8 bits, {size.requantizers:,} of 32 x 32, "
         f"{size.register_bits:,} bits of registers, {size.sram_bits:,} of memory"
     )
-    echo_lines([str(speed), energy_line, area_line])
+    echo_lines([str(result.speed), energy_line, area_line])
 
 
 @click.command()
@@ -196,11 +207,14 @@ def verify(
         echo_lines([f"{_comparison(results)} ({counted(samples_run, 'sample')} in {simulator})"])
 
 
-def _write_trace(path: Path, result: Estimate) -> None:
+def _write_pictures(result: Estimate, name: str, trace: Path | None, report: Path | None) -> None:
     from accel.files import write_atomic
-    from accel.report.trace import trace
+    from accel.report.trace import trace as to_trace
 
-    write_atomic(path, trace(result.program, result.timings))
+    if trace:
+        write_atomic(trace, to_trace(result.program, result.timings))
+    if report:
+        write_atomic(report, result.page(f"{name} on {result.program.config.name}").encode())
 
 
 def _comparison(results: Sequence[Verification]) -> str:

@@ -42,9 +42,10 @@ def analyze(
     MODEL is a float ONNX file; suspicious layers come with the advice that fits.
     """
     from accel.analysis import analyze as analyze_model
-    from accel.analysis.page import check_library, to_html
+    from accel.analysis.page import to_html
     from accel.cli.settings import merged
     from accel.files import write_atomic
+    from accel.page import check_library
 
     if output:
         check_library()

@@ -20,8 +20,8 @@ def mixed(model: Path, calibration: Path, curve: Path | None, *, quiet: bool, **
     """Quantize within a budget; print the trade-off unless `quiet`, and draw it."""
     from accel.analysis.curve import to_curve
     from accel.analysis.mixed import quantize_mixed
-    from accel.analysis.page import check_library
     from accel.files import write_atomic
+    from accel.page import check_library
 
     if curve:
         check_library()

@@ -40,6 +40,10 @@ TRACE = click.option(
     "--trace", type=FILE, default=None, callback=lambda ctx, parameter, path: in_folder(ctx, parameter, path),
     help="Also write the timeline for Chrome's or Perfetto's viewer (JSON).",
 )  # fmt: skip
+REPORT = click.option(
+    "--report", type=FILE, default=None, callback=lambda ctx, parameter, path: in_folder(ctx, parameter, path),
+    help="Also write a page of pictures (HTML).",
+)  # fmt: skip
 WIDE = click.option("--wide", is_flag=True, help="Print all columns, even beyond the width of the terminal.")
 
 
@@ -75,6 +79,14 @@ def in_folder(ctx: click.Context, parameter: click.Parameter, path: Path | None)
     if path and not path.parent.is_dir():
         raise InputError(f"{path}: its folder does not exist")
     return path
+
+
+def check_report(path: Path | None) -> None:
+    """Refuse a page before the work for it begins if it cannot be drawn."""
+    from accel.page import check_library
+
+    if path:
+        check_library()
 
 
 class SettingsCommand(click.Command):

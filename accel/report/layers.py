@@ -186,9 +186,14 @@ class Periods:
 
     def common(self, other: Periods) -> int:
         """Cycles that lie in both."""
-        return int((self._before(other.stops) - self._before(other.starts)).sum())
+        return int((self.before(other.stops) - self.before(other.starts)).sum())
 
-    def _before(self, cycles: NDArray[np.int64]) -> NDArray[np.int64]:
+    def hold(self, cycles: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """For each cycle whether it lies in one of these periods."""
+        index = np.searchsorted(self.stops, cycles, side="right")
+        return np.asarray(np.append(self.starts, np.iinfo(np.int64).max)[index] <= cycles)
+
+    def before(self, cycles: NDArray[np.int64]) -> NDArray[np.int64]:
         """For each cycle, how many earlier ones lie in these periods."""
         index = np.searchsorted(self.stops, cycles)
         started = np.append(self.starts, np.iinfo(np.int64).max)[index]

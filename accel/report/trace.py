@@ -14,13 +14,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from accel.machine import isa
 from accel.machine.isa import Unit
-from accel.machine.tokens import pair_tokens
 from accel.program.program import Program
 from accel.report.layers import Timed
+from accel.report.slots import Slot, slots
 
 Event = dict[str, Any]
 
@@ -51,32 +48,21 @@ def _name(kind: str, thread: int, name: str) -> Event:
 
 
 def _segment_events(code: bytes, names: Sequence[str], first: int, run: Any, start: int) -> Iterator[Event]:
-    table = isa.decode_table(code)
-    producers, units = pair_tokens(table), table[:, 0] - 1
-    free, begins = [0] * len(Unit), np.zeros(len(table), np.int64)
-    for i, unit in enumerate(units):
-        begin = begins[i] = max(run.issue[i], free[unit])
-        end = max(run.occupied[i] + 1, begin + 1)
-        yield from _stalls(run, producers[i], int(unit), max(run.dispatch[i] + 1, free[unit]), start)
+    done: list[Slot] = []
+    for i, slot in enumerate(slots(code, run)):
+        done.append(slot)
+        for wait in slot.waits:
+            yield _slice(f"wait.{wait.cause.name}", "stall", slot.unit, wait.start + start, wait.stop - wait.start, {})
         stamps = {kind: int(getattr(run, kind)[i]) + start for kind in ("dispatch", "issue", "complete")}
-        arguments = {"instruction": first + i, "operation": Unit(unit).name, **stamps}
-        yield _slice(names[i], "instruction", int(unit), begin + start, end - begin, arguments)
-        for producer in producers[i][producers[i] >= 0]:
+        arguments = {"instruction": first + i, "operation": slot.unit.name, **stamps}
+        yield _slice(names[i], "instruction", slot.unit, slot.begin + start, slot.end - slot.begin, arguments)
+        for producer in slot.producers:
+            before = done[producer]
             flow = {"cat": "semaphore", "name": "token", "pid": 0, "id": f"{first + i}.{first + producer}"}
-            yield {**flow, "ph": "s", "tid": int(units[producer]), "ts": int(begins[producer] + start)}
-            yield {**flow, "ph": "f", "bp": "e", "tid": int(unit), "ts": int(begin + start)}
-        free[unit] = end
-
-
-def _stalls(run: Any, producers: Any, unit: int, cycle: int, start: int) -> Iterator[Event]:
-    """Waits for tokens while an instruction is at its queue's head, as docs/timing.md attributes them."""
-    for other, producer in enumerate(producers):
-        if producer >= 0 and run.complete[producer] >= cycle:
-            until = run.complete[producer] + 1
-            yield _slice(f"wait.{Unit(other).name}", "stall", unit, cycle + start, until - cycle, {})
-            cycle = until
+            yield {**flow, "ph": "s", "tid": int(before.unit), "ts": before.begin + start}
+            yield {**flow, "ph": "f", "bp": "e", "tid": int(slot.unit), "ts": slot.begin + start}
 
 
 def _slice(name: str, category: str, unit: int, start: int, cycles: int, arguments: Event) -> Event:
-    event = {"ph": "X", "name": name, "cat": category, "pid": 0, "tid": unit, "ts": int(start), "dur": int(cycles)}
+    event = {"ph": "X", "name": name, "cat": category, "pid": 0, "tid": int(unit), "ts": start, "dur": cycles}
     return {**event, "args": arguments}
