@@ -13,13 +13,17 @@ from onnx import TensorProto, helper
 from support.networks.float_models import FloatArray, Node, load, onnx_model, run_float, sqnr
 
 from accel.errors import AccelError, InputError, ModelError
+from accel.frontends.onnx.reader import read_onnx, read_quantized_onnx
+from accel.frontends.onnx.write import to_onnx
+from accel.machine.numerics import RequantMode
 from accel.network.graph import Add, Conv2d, FullyConnected, MaxPool2d, Reshape
 from accel.network.graph_file import dump_graph
 from accel.network.nodes import HostOperator, Mean
 from accel.network.real import dequantize_output, quantize_input
 from accel.network.reference import run
 from accel.quantized import products
-from accel.quantizer import quantize
+from accel.quantized.lower import lower
+from accel.quantizer import QuantizationConfig, quantize, quantize_network
 
 RNG_SEED = 1
 
@@ -479,3 +483,17 @@ def test_casts_between_integers_and_real_numbers(case: str) -> None:
     graph = quantize(model, samples)
     assert sqnr(model, graph, samples[:2]) > 25
     assert ("Cast" in {node.label for node in graph.nodes}) == (case != "to less precision and back")
+
+
+@pytest.mark.parametrize("opset", [9, 11, 13])
+def test_networks_of_old_versions_are_written_as_qdq(opset: int) -> None:
+    """Before opset 13 ONNX has no scales per channel."""
+    nodes = [conv(["x", "w", "b"], "a"), ("Relu", ["a"], "r", {}), ("MaxPool", ["r"], "y", {"kernel_shape": [2, 2]})]
+    model, samples = onnx_model(nodes, W, IMAGE, opset=opset), normal(4, *IMAGE[1:])
+    network = quantize_network(read_onnx(model), samples, QuantizationConfig(mode="fp32"))
+    data, graph = to_onnx(network).SerializeToString(), lower(network, RequantMode.FP32)
+    assert dump_graph(read_quantized_onnx(data)) == dump_graph(graph)
+    if opset > 9:  # of that version ONNX Runtime makes operators that it does not have
+        real = [dequantize_output(graph, run(graph, quantize_input(graph, x[None]))["y"]) for x in samples]
+        written = [run_float(data, x[None]) for x in samples]
+        assert np.abs(np.concatenate(real) - np.concatenate(written)).max() < 1.01 * graph.tensors["y"].scale

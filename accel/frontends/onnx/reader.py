@@ -100,9 +100,10 @@ def checked(read: Callable[[], Result]) -> Result:
 
 
 def _lowered(model: onnx.ModelProto) -> Graph:
-    if not any(is_quantized(node.op_type) for node in model.graph.node):
+    domains = {node.domain for node in model.graph.node if is_quantized(node.op_type)}
+    if not domains:
         raise ModelError("model must be quantized, got a float model: run `accel quantize` on it first")
-    if (opset := _opset(model)) < OLDEST_QUANTIZED_OPSET:
+    if (opset := _opset(model)) < OLDEST_QUANTIZED_OPSET and not domains.isdisjoint(("", "ai.onnx")):
         raise ModelError(f"model must have opset {OLDEST_QUANTIZED_OPSET} or later, got {opset}; convert it")
     return lower(_read(model), RequantMode.FP32)
 

@@ -18,6 +18,8 @@ from accel.quantized.network import Network, Operator, Quantization, TensorInfo
 if TYPE_CHECKING:
     import onnx
 
+CHANNEL_SCALES_OPSET = 13
+"""The first version whose QuantizeLinear and DequantizeLinear have scales per channel."""
 _UNDECLARED_ELEMENTS = 64
 """Constants with more elements are declared without their values when shapes are inferred."""
 _AS_REAL = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "accel.Reinterpret": "Identity"}
@@ -95,7 +97,8 @@ def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.Mo
     Returns
     -------
     onnx.ModelProto
-        Names of tensors and operators are the network's.
+        Names of tensors and operators are the network's. Before opset 13, whose QuantizeLinear has no scales per
+        channel, that of ONNX Runtime's own domain is used.
     """
     from onnx import helper, numpy_helper
 
@@ -119,7 +122,7 @@ def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.Mo
         for name, shape in zip(outputs, shapes, strict=True)
     ]
     graph = helper.make_graph(writer.nodes, network.name, inputs, results, constants + writer.constants)
-    versions = _versions(network)
+    versions = _versions(network) | ({writer.domain: 1} if writer.domain else {})
     imports = [helper.make_opsetid(domain, version) for domain, version in sorted(versions.items())]
     ir_version = 8 if versions[""] < 21 else 10
     return helper.make_model(graph, opset_imports=imports, functions=writer.functions, ir_version=ir_version)
@@ -161,6 +164,7 @@ class _Writer:
         self.functions: list[onnx.FunctionProto] = []
         self.written: set[str] = set()
         self.names: dict[str, str] = {}
+        self.domain = MICROSOFT if network.parameters and _versions(network)[""] < CHANNEL_SCALES_OPSET else ""
 
     def operator(self, op: Operator) -> None:
         """Add an operator and what its constants and results need."""
@@ -238,7 +242,8 @@ class _Writer:
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         from onnx import helper
 
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{output}_{kind}", **attributes))
+        name = f"{output}_{kind}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, domain=self.domain, **attributes))
 
 
 def _numpy_type(kind: str) -> Any:
