@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel.machine.numerics import RequantMode, requant_mode
 from accel.quantized.builder import Parameters
@@ -15,7 +16,7 @@ from accel.quantized.operators import OPERATORS
 from accel.quantized.recipes import affine_parameters, symmetric_parameters
 from accel.quantizer.config import LayerConfig, QuantizationConfig
 from accel.quantizer.parameters import Steps, quantize_bias, quantize_weights, weight_scales
-from accel.quantizer.placement import quantized_tensors
+from accel.quantizer.placement import added_columns, quantized_tensors
 from accel.quantizer.thresholds import Range
 
 
@@ -52,9 +53,11 @@ def attach(network: Network, ranges: Mapping[str, Range], config: QuantizationCo
     """
     mode = requant_mode(config.mode)
     result = replace(network, parameters=activation_parameters(network, ranges, config))
+    readers = network.readers()
     for op in network.operators:
         if op.kind in ("Conv", "ConvTranspose", "Gemm", "MatMul") and op.name not in network.host:
-            result = _with_weights(result, op, config.layer(op.name, op.kind), mode)
+            added = added_columns(network, op, readers[op.outputs[0]])
+            result = _with_weights(result, op, config.layer(op.name, op.kind), mode, added)
     return result
 
 
@@ -122,8 +125,10 @@ def _from_readers(network: Network) -> dict[str, str]:
     return inherited
 
 
-def _with_weights(network: Network, op: Operator, layer: LayerConfig, mode: RequantMode) -> Network:
-    """Integers of an operator's weights and bias, as constants of its own."""
+def _with_weights(
+    network: Network, op: Operator, layer: LayerConfig, mode: RequantMode, added: NDArray[np.float32] | None
+) -> Network:
+    """Integers of an operator's weights and bias, as constants of its own; `added` is a bias that another adds."""
     weight = network.value(op.inputs[1])
     source, result = network.parameters.get(op.inputs[0]), _result(network, op)
     if weight is None or source is None or result is None or weight.ndim < 2 or not np.all(np.isfinite(weight)):
@@ -133,7 +138,9 @@ def _with_weights(network: Network, op: Operator, layer: LayerConfig, mode: Requ
     bias = network.value(op.input(2)) if op.input(2) else None
     alpha, beta = (float(op.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
     channels = weight.shape[axis] * (groups if op.kind == "ConvTranspose" else 1)
-    offset = np.zeros(channels) if bias is None else np.broadcast_to(bias.reshape(-1) * beta, (channels,))
+    offset = np.zeros(channels) if added is None else added.astype(np.float64)
+    if bias is not None:
+        offset = np.broadcast_to(bias.reshape(-1) * beta, (channels,))
     scale_in, scale_out = source.parameters[0] * alpha, result.parameters[0]
     if op.kind == "ConvTranspose" and groups > 1:
         layer = replace(layer, per_channel=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from accel.quantized.functions import BINARY, FUNCTIONS
 from accel.quantized.network import Network, Operator
 from accel.quantized.operators import OPERATORS
@@ -23,17 +26,20 @@ SUMS = (
 
 
 def quantized_tensors(network: Network) -> set[str]:
-    """Inputs and results that become integers."""
-    inside = real_tensors(network)
+    """Results that become integers, and inputs, except those that only the host reads."""
+    inside, readers = real_tensors(network), network.readers()
     results = {name for op in network.operators for name in op.outputs if name and name not in inside}
-    return results | {name for name in network.inputs if network.tensors[name].dtype == "float32"}
+    inputs = {name for name in network.inputs if network.tensors[name].dtype == "float32"}
+    hosted = {name for name in inputs if readers[name] and all(_is_host(network, op) for op in readers[name])}
+    return results | inputs - hosted
 
 
 def real_tensors(network: Network) -> set[str]:
     """Results that need no integers of their own.
 
-    Two kinds: a result that only a Relu or a Clip reads, which then limits the integers of the operator before; and a
-    result on the path from one tensor to a function of that tensor alone, since the whole path is one table.
+    Three kinds: a result that only a Relu or a Clip reads, which then limits the integers of the operator before; a
+    product whose only reader adds a number per column, which is its bias; and a result on the path from one tensor to
+    a function of that tensor alone, since the whole path is one table.
     """
     readers = network.readers()
     roots: dict[str, str] = {}
@@ -49,9 +55,25 @@ def real_tensors(network: Network) -> set[str]:
             continue
         same_table = name in roots and all(_root(network, reader, roots) == roots[name] for reader in readers[name])
         limited = op.kind in SUMS and op.name not in network.host and _is_limited(network, readers[name])
-        if same_table or limited:
+        if same_table or limited or added_columns(network, op, readers[name]) is not None:
             inside.add(name)
     return inside
+
+
+def added_columns(network: Network, op: Operator, readers: list[Operator]) -> NDArray[np.float32] | None:
+    """The numbers, one per column or one for all, that the only reader of a MatMul adds to its result; None if none."""
+    weight, hosted = network.value(op.input(1)), {op.name, *(reader.name for reader in readers)} & network.host
+    if op.kind != "MatMul" or weight is None or hosted or len(readers) != 1 or readers[0].kind not in ("Add", "Sub"):
+        return None
+    source, (reader,) = op.outputs[0], readers
+    columns, other = weight.shape[-1], reader.inputs[1 - reader.inputs.index(source)]
+    constant = network.value(other)
+    if constant is None or constant.size not in (1, columns) or constant.shape[-1:] not in ((), (1,), (columns,)):
+        return None
+    if (reader.kind == "Sub" and reader.inputs[0] != source) or constant.ndim > len(network.tensors[source].shape):
+        return None
+    numbers = np.broadcast_to(constant.reshape(-1), (columns,)).astype(np.float32)
+    return -numbers if reader.kind == "Sub" else numbers
 
 
 def _stays_on_host(network: Network, op: Operator, readers: dict[str, list[Operator]]) -> bool:

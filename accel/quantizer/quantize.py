@@ -19,6 +19,7 @@ from accel.quantizer.calibrate import calibrate
 from accel.quantizer.config import QuantizationConfig, make_config
 from accel.quantizer.decompose import decompose
 from accel.quantizer.fold import fold
+from accel.quantizer.islands import with_islands
 from accel.quantizer.prepare import after_weights, before_ranges
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.samples import Calibration, samples_of
@@ -86,7 +87,7 @@ def quantize_network(
     real = frozenset(op.name for op in network.operators if config.keeps_float(op.name, op.kind))
     network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
-    folded = checked(lambda: before_ranges(fold(network), config))
+    folded = checked(lambda: before_ranges(with_islands(fold(network)), config))
     learns = bool({"adaround", "bias_correction"} & set(config.prepare))
     # An iterator gives its samples once: what reads them again needs them all.
     samples = list(samples_of(folded, calibration)) if learns else calibration
