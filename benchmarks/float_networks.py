@@ -1,18 +1,22 @@
 """Float ONNX networks from quantizer to cycles, beside ONNX Runtime's own quantization of them.
 
-Run: python benchmarks/float_networks.py [FOLDER] [--output PAGE]
+Run: python benchmarks/float_networks.py [FOLDER] [--only NAME ...] [--output PAGE]
 
 FOLDER holds NAME.onnx with NAME.cal.npz and NAME.eval.npz (arrays by input name, samples first);
-`make_float_networks.py` writes such files. Without FOLDER the nine light models of the `onnx` package are taken. For
-each network and requantization mode: accepted or the sentence that refuses it, the share of its MACs on the machine
-`edge`, cycles, and signal to quantization noise (SQNR) against the float network, the worst of its outputs. The page
-is a table; beside it, with the ending .json, lies the same for machines.
+`make_float_networks.py` writes such files. Without FOLDER the networks are made one after the other: the nine light
+models of the `onnx` package and, where torchvision and onnxscript are installed (``pip install -e '.[networks]'``),
+those of `make_float_networks.py` in their real sizes. For each network and each of `SETTINGS`: accepted or the sentence
+that refuses it, the share of its MACs on the machine `edge`, cycles, and signal to quantization noise (SQNR) against
+the float network, the worst of its outputs. The page is a table; beside it, with the ending .json, lies the same for
+machines.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +26,6 @@ from typing import Any, TypeAlias
 
 import light_networks
 import numpy as np
-import onnx
 import onnxruntime_int8
 from numpy.typing import NDArray
 from onnxruntime_int8 import Arrays
@@ -32,19 +35,23 @@ from accel.errors import AccelError
 from accel.files import write_atomic
 from accel.report.placement import host_share
 
-MODES = ("fp32", "tflite")
-CALIBRATION, EVALUATION = 16, 4
+SETTINGS: dict[str, dict[str, Any]] = {
+    "tflite": {"mode": "tflite"},
+    "fp32": {"mode": "fp32"},
+    "fp32, minmax": {"mode": "fp32", "calibrate_method": "minmax"},
+}
+"""How networks are quantized: by default in both modes, and over the ranges that ONNX Runtime takes."""
 Outputs: TypeAlias = Sequence[Sequence[NDArray[Any]]]
 """For each sample, each of the network's outputs."""
 HEADER = (
-    "| network | MACs | mode | accepted | MACs on the machine | cycles | SQNR (dB) | SQNR of ONNX Runtime (dB) |",
+    "| network | MACs | settings | accepted | MACs on the machine | cycles | SQNR (dB) | SQNR of ONNX Runtime (dB) |",
     "|---|---|---|---|---|---|---|---|",
 )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A network in one mode: measured, or the sentence that refuses it."""
+    """A network under some settings: measured, or the sentence that refuses it."""
 
     refusal: str | None = None
     host_share: float = 0.0
@@ -54,7 +61,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """A network: its MACs, what ONNX Runtime reaches (or why not), and the outcome in every mode."""
+    """A network: its MACs, what ONNX Runtime reaches (or why not), and the outcome under all settings."""
 
     name: str
     macs: int
@@ -64,10 +71,12 @@ class Row:
     seconds: float = 0.0
 
 
-def outcome(model: Path, mode: str, calibration: Arrays, evaluation: Arrays, expected: Outputs) -> Outcome:
+def outcome(
+    model: Path, settings: dict[str, Any], calibration: Arrays, evaluation: Arrays, expected: Outputs
+) -> Outcome:
     """Quantize, compile for `edge` and run all samples of `evaluation`."""
     try:
-        graph = accel.quantize(model, calibration, mode=mode)
+        graph = accel.quantize(model, calibration, **settings)
         program = accel.compile(graph, "edge")
         results, cycles = [], 0
         for sample in onnxruntime_int8.split(evaluation):
@@ -84,7 +93,7 @@ def outcome(model: Path, mode: str, calibration: Arrays, evaluation: Arrays, exp
 
 
 def measure(model: Path, samples: int) -> Row:
-    """One network in all modes."""
+    """One network under all settings."""
     start = time.perf_counter()
     calibration, evaluation = (_load(model.with_suffix(f".{kind}.npz")) for kind in ("cal", "eval"))
     evaluation = {name: values[:samples] for name, values in evaluation.items()}
@@ -102,7 +111,7 @@ def measure(model: Path, samples: int) -> Row:
         onnxruntime_int8.macs(model, evaluation),
         sqnr,
         refusal,
-        {mode: outcome(model, mode, calibration, evaluation, expected) for mode in MODES},
+        {name: outcome(model, chosen, calibration, evaluation, expected) for name, chosen in SETTINGS.items()},
         time.perf_counter() - start,
     )
 
@@ -113,10 +122,10 @@ def _load(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def lines(row: Row) -> Iterator[str]:
-    """One line of the table for each mode."""
+    """One line of the table for each of the settings."""
     outside = "-" if row.onnxruntime_sqnr is None else f"{row.onnxruntime_sqnr:.2f}"
-    for mode, result in row.outcomes.items():
-        start = f"| {row.name} | {row.macs:,} | {mode} |"
+    for settings, result in row.outcomes.items():
+        start = f"| {row.name} | {row.macs:,} | {settings} |"
         if result.refusal is None:
             yield f"{start} yes | {1 - result.host_share:.1%} | {result.cycles:,} | {result.sqnr:.2f} | {outside} |"
         else:
@@ -130,7 +139,7 @@ def write_page(path: Path, rows: Sequence[Row]) -> None:
         "# Float networks on `edge`\n",
         "Written by `python benchmarks/float_networks.py`. ONNX Runtime: `quantize_static` (QDQ, int8, per channel, "
         "MinMax) on the same calibration data. SQNR: the worst of the outputs, against the float network.\n",
-        *(f"{mode}: {_accepted(rows, mode)} of {len(rows)} networks accepted." for mode in MODES),
+        f"{_accepted(rows)} of {len(rows)} networks accepted.",
         "",
         *HEADER,
         *(line for row in rows for line in lines(row)),
@@ -139,39 +148,46 @@ def write_page(path: Path, rows: Sequence[Row]) -> None:
     write_atomic(path.with_suffix(".json"), json.dumps([asdict(row) for row in rows], indent=1).encode())
 
 
-def _accepted(rows: Sequence[Row], mode: str) -> int:
-    return sum(row.outcomes[mode].refusal is None for row in rows)
+def _accepted(rows: Sequence[Row]) -> int:
+    return sum(all(result.refusal is None for result in row.outcomes.values()) for row in rows)
 
 
-def write_light_networks(folder: Path) -> None:
-    """Write the nine light models of the `onnx` package with seeded weights, and their data."""
-    for name, model in light_networks.light_networks():
-        onnx.save(model, folder / f"{name}.onnx")
-        source = model.graph.input[0].name
-        for kind, count, seed in (("cal", CALIBRATION, 100), ("eval", EVALUATION, 101)):
-            values = light_networks.images(count, light_networks.SHAPE, seed)
-            np.savez(folder / f"{name}.{kind}.npz", **{source: values})
+def made_networks(only: Sequence[str] | None) -> Iterator[Path]:
+    """The light models and those of torchvision, each in a folder that holds no other."""
+    for name in sorted(path.stem for path in light_networks.FOLDER.glob("light_*.onnx")):
+        if only is None or name in only:
+            with tempfile.TemporaryDirectory() as folder:
+                light_networks.write_light_network(name, Path(folder))
+                yield Path(folder) / f"{name}.onnx"
+    if missing := [name for name in ("torchvision", "onnxscript") if importlib.util.find_spec(name) is None]:
+        print(f"Light models only: {' and '.join(missing)} must be installed for the others", file=sys.stderr)
+        return
+    import make_float_networks
+
+    for name, recipe in make_float_networks.RECIPES.items():
+        if only is None or not {name, f"{name}_dynamo"}.isdisjoint(only):
+            with tempfile.TemporaryDirectory() as folder:
+                for line in make_float_networks.files(Path(folder), {name: recipe}, small=False):
+                    print(line, file=sys.stderr, flush=True)
+                yield from sorted(Path(folder).glob("*.onnx"))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print each line as it is known, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", help="networks and their data; the light models by default")
+    parser.add_argument("folder", type=Path, nargs="?", help="networks and their data; all are made by default")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="networks of these names")
-    parser.add_argument("--samples", type=int, default=EVALUATION, help="evaluation samples to run of each network")
+    parser.add_argument("--samples", type=int, default=light_networks.EVALUATION, help="samples to run of each")
     parser.add_argument("--output", type=Path, default=Path("float_networks.md"), help="page to write")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as made:
-        if options.folder is None:
-            write_light_networks(Path(made))
-        rows: list[Row] = []
-        print(*HEADER, sep="\n", flush=True)
-        for model in sorted((options.folder or Path(made)).glob("*.onnx")):
-            if options.only and model.stem not in options.only:
-                continue
-            rows.append(measure(model, options.samples))
-            print(*lines(rows[-1]), sep="\n", flush=True)
-            write_page(options.output, rows)
+    rows: list[Row] = []
+    print(*HEADER, sep="\n", flush=True)
+    for model in made_networks(options.only) if options.folder is None else sorted(options.folder.glob("*.onnx")):
+        if options.only and model.stem not in options.only:
+            continue
+        rows.append(measure(model, options.samples))
+        print(*lines(rows[-1]), sep="\n", flush=True)
+        write_page(options.output, rows)
 
 
 if __name__ == "__main__":

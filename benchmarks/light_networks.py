@@ -7,7 +7,7 @@ spread of logits as trained networks have it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOGIT_STD = 4.0
 """Spread of the inputs of a last Softmax: the likeliest of 1,000 classes has a share of about 0.2."""
 STATISTICS_IMAGES = 8
+CALIBRATION, EVALUATION = 16, 16
+"""Samples of the data that is written beside a network."""
 SHAPE = (3, 224, 224)
 
 
@@ -60,10 +62,13 @@ def images(count: int, shape: Sequence[int], seed: int) -> FloatArray:
     return np.asarray((pixels - mean) / std, dtype=np.float32)
 
 
-def light_networks() -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Name and model of each, with seeded weights; the input is one image of (3, 224, 224)."""
-    for path in sorted(FOLDER.glob("light_*.onnx")):
-        yield path.stem, seeded(onnx.load(path))
+def write_light_network(name: str, folder: Path) -> None:
+    """Write a light model with seeded weights, NAME.onnx, and its data, NAME.cal.npz and NAME.eval.npz."""
+    model = seeded(onnx.load(FOLDER / f"{name}.onnx"))
+    onnx.save(model, folder / f"{name}.onnx")
+    source = model.graph.input[0].name
+    for kind, count, seed in (("cal", CALIBRATION, 100), ("eval", EVALUATION, 101)):
+        np.savez(folder / f"{name}.{kind}.npz", **{source: images(count, SHAPE, seed)})
 
 
 def seeded(model: onnx.ModelProto, seed: int = 0) -> onnx.ModelProto:

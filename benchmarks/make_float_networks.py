@@ -2,9 +2,9 @@
 
 Run: python benchmarks/make_float_networks.py FOLDER [--small] [--only NAME ...]
 
-Needs `torch`, `torchvision` and `onnxscript`, which this project does not depend on. Weights are seeded random
-ones, BatchNormalization has the statistics of a few batches of random images. Each network is written by both exporters
-of PyTorch: NAME.onnx by TorchScript's, NAME_dynamo.onnx by the newer one.
+Needs what ``pip install -e '.[networks]'`` installs. Weights are seeded random ones, BatchNormalization has the
+statistics of a few batches of random images. Each network is written by both exporters of PyTorch: NAME.onnx by
+TorchScript's, NAME_dynamo.onnx by the newer one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from torch import nn
 from torchvision import models
 from torchvision.models.googlenet import BasicConv2d, Inception
 
-CALIBRATION, EVALUATION = 16, 4
 OPSET = 18
 
 
@@ -208,8 +207,8 @@ def files(folder: Path, recipes: dict[str, Recipe], *, small: bool) -> Iterator[
                 path.unlink(missing_ok=True)
                 yield f"{path.name}: not exported: {type(error).__name__}: {str(error).splitlines()[0]}"
                 continue
-            np.savez(path.with_suffix(".cal.npz"), input=samples(CALIBRATION, shape, 100))
-            np.savez(path.with_suffix(".eval.npz"), input=samples(EVALUATION, shape, 101))
+            np.savez(path.with_suffix(".cal.npz"), input=samples(light_networks.CALIBRATION, shape, 100))
+            np.savez(path.with_suffix(".eval.npz"), input=samples(light_networks.EVALUATION, shape, 101))
             yield f"{path.name}: {path.stat().st_size:,} bytes"
 
 

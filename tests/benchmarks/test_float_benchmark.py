@@ -40,7 +40,7 @@ def test_page(tmp_path: Path, scripts: Any, capsys: pytest.CaptureFixture[str]) 
     write(tmp_path, "free", free.SerializeToString())
     scripts("float_networks").main([str(tmp_path), "--output", str(tmp_path / "page.md")])
     text = (tmp_path / "page.md").read_text()
-    assert "fp32: 1 of 2 networks accepted." in text
+    assert "1 of 2 networks accepted." in text
     assert text.endswith(capsys.readouterr().out)
     rows = {row["name"]: row for row in json.loads((tmp_path / "page.json").read_text())}
     outcome = rows["resnet"]["outcomes"]["fp32"]
