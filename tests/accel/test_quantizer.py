@@ -497,3 +497,14 @@ def test_networks_of_old_versions_are_written_as_qdq(opset: int) -> None:
         real = [dequantize_output(graph, run(graph, quantize_input(graph, x[None]))["y"]) for x in samples]
         written = [run_float(data, x[None]) for x in samples]
         assert np.abs(np.concatenate(real) - np.concatenate(written)).max() < 1.01 * graph.tensors["y"].scale
+
+
+@pytest.mark.parametrize("kind", ["Add", "Sub"])
+def test_products_of_several_rows_have_a_bias(kind: str) -> None:
+    """Exporters write a layer on rows as MatMul and Add: one node, and its sums are rounded once."""
+    arrays = {"m": normal(8, 5), "c": normal(5)}
+    model = onnx_model([("MatMul", ["x", "m"], "a", {}), (kind, ["a", "c"], "y", {})], arrays, ("N", 6, 8))
+    samples = normal(4, 6, 8)
+    graph = quantize(model, samples)
+    assert [node.label for node in graph.nodes if not isinstance(node, Reshape)] == ["Conv2d"]
+    assert sqnr(model, graph, samples) > 35

@@ -111,6 +111,27 @@ def test_network_with_an_island(kind: str, mode: str) -> None:
     assert noise > 25
 
 
+def test_light_operators_between_those_of_the_host_stay_there() -> None:
+    """Scores of attention are divided, normalized and multiplied again without a conversion."""
+    w = writer()
+    nodes = quantize(finished(w, attention(w)), samples()).nodes
+    names = [node.label for node in nodes]
+    assert names[names.index("MatMul") :].count("Quantize") == 1
+    assert [name for name in names if name in ("MatMul", "Div", "Softmax")] == ["MatMul", "Div", "Softmax", "MatMul"]
+    assert all(isinstance(node, HostOperator) for node in nodes if node.label in ("Div", "Softmax"))
+
+
+def test_inputs_that_only_the_host_reads_stay_real() -> None:
+    w = writer()
+    steps = w.op("Transpose", w.op("Reshape", "x", w.ints(1, 4, 36)), perm=[2, 0, 1])
+    arrays = [w.constant(w.rng.normal(0, 0.4, (1, 24, n)).astype(np.float32)) for n in (4, 6)]
+    result = w.op("Reshape", w.op("LSTM", steps, *arrays, hidden_size=6), w.ints(1, 216), channels=216)
+    graph = quantize(finished(w, {w.dense(result, 3): 2}), samples())
+    assert graph.tensors["x"].dtype == "float32"
+    machine = [node.label for node in graph.nodes if not isinstance(node, HostOperator)]
+    assert machine == ["Quantize", "Reshape", "FullyConnected"]
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_written_network_with_an_island_gives_what_the_runtime_gives(kind: str) -> None:
     w = writer()
