@@ -31,6 +31,9 @@ ENGINES = ("fast", "stepped")
 CHUNK = 256
 """Instructions per call of a compiled loop: between calls the run can be interrupted."""
 
+TIMING_CHUNK = 1 << 13
+"""The same for the loops that compute time only."""
+
 Progress = Callable[[int, int], None]
 """Called with the number of instructions done and in all."""
 
@@ -213,17 +216,17 @@ class Simulator:
         return memories
 
     def _time(self, *, stepped: bool) -> Timing:
-        config, table = self.config, self.table
+        config, table, units = self.config, self.table, self.table[:, 0] - 1
         machine, state = timing.Machine.of(config), timeline.State.of(config)
         stamps = np.zeros((WORK + 1, len(table)), np.int64)
         causes = np.zeros((len(COUNTED_UNITS), len(CAUSES)), np.int64)
         covered = np.full(len(COUNTED_UNITS), -1, np.int64)
-        for first in range(0, len(table), CHUNK):
-            last = min(first + CHUNK, len(table))
+        for first in range(0, len(table), TIMING_CHUNK):
+            last = min(first + TIMING_CHUNK, len(table))
             timeline.schedule(
                 machine, state, table, self._producers, self.program_address, stepped, stamps, first, last
             )
-            timeline.count_causes(table[:, 0] - 1, self._producers, stamps, covered, causes, first, last)
+            timeline.count_causes(units, self._producers, stamps, covered, causes, first, last)
         causes[:, EMPTY] = stamps[COMPLETE].max() + 2 - causes.sum(axis=1)
         return Timing(stamps, causes)
 

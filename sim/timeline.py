@@ -17,12 +17,13 @@ from sim.jit import jit, jit_group, kernel
 from sim.stepped import depthwise_sequencer, sequencer
 
 (
-    _, _, _, _, fetch_time, load_time, load_completion, exec_time, exec_completion, depthwise_time,
-    depthwise_completion, post_time, post_completion, store_time,
+    _, _, _, _, fetch_time, _, load_time, load_completion, exec_time, exec_completion, depthwise_time,
+    depthwise_completion, post_time, post_completion, _, store_time,
 ) = jit_group(
     weight_words.tile_words, timing.burst_beats, timing.open_burst, timing.close_burst, timing.fetch_time,
-    timing.load_time, timing.load_completion, timing.exec_time, timing.exec_completion, timing.depthwise_time,
-    timing.depthwise_completion, timing.post_time, timing.post_completion, timing.store_time,
+    timing.load_period, timing.load_time, timing.load_completion, timing.exec_time, timing.exec_completion,
+    timing.depthwise_time, timing.depthwise_completion, timing.post_time, timing.post_completion, timing.store_period,
+    timing.store_time,
 )  # fmt: skip
 (count_causes,) = jit_group(causes.count_causes)
 _LOAD, _EXEC, _POST, _STORE, _DEPTHWISE = (int(opcode) for opcode in Opcode)
@@ -63,7 +64,7 @@ class State(NamedTuple):
         channels = [np.array(timing.CHANNEL_START, np.int64) for _ in range(3)]
         return cls(
             channels[0], rings[0], channels[1], rings[1], channels[2], rings[2],
-            np.zeros((2, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(len(Unit), np.int64),
+            np.zeros((4, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(len(Unit), np.int64),
             np.zeros(len(Unit), np.int64), np.zeros(len(Unit), np.int64),
             np.full((len(Unit), config.queue_depth), -1, np.int64), np.full(timing.LOAD_IN_FLIGHT, -1, np.int64),
             sequencer.registers(), np.full(1, -1, np.int64),

@@ -63,6 +63,15 @@ HANDSHAKE, BURSTS, BEAT, BEATS, OPEN_BEATS, OPEN_VALID, LAST = range(7)
 """Places in a channel's state: cycle of the last address handshake, bursts that were closed, cycle of the last data
 beat, data beats; beats left in the open burst and the cycle its first one is valid (FETCH); last emission (LOAD)."""
 
+TOTAL, CYCLE, READ, OLDEST = range(4)
+"""Rows of the STORE packer's ring of beats (`store_time`)."""
+
+STEADY_BEATS = 6
+"""The steady part of a burst is looked for while at least this many beats are left of it."""
+
+STEADY_TRIES = 4
+"""Beats of a burst after which a LOAD's buffer may become steady."""
+
 CHANNEL_START = (0, 0, -1, 0, 0, 0, -1)
 """State of a channel in which nothing happened."""
 
@@ -152,18 +161,38 @@ def fetch_time(machine: Machine, state: Ints, ends: Ints, address: int, end: int
     return int(state[BEAT])
 
 
-def load_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int) -> int:
-    """Cycle of the last emission of a LOAD that issues in cycle `issue`; cycles without an event are skipped.
+def load_period(machine: Machine, filled: int, need: int, step: int) -> tuple[int, int, int]:
+    """Cycles, beats and words after which a LOAD's buffer again holds `filled` bytes, while a beat is always there.
 
-    `state` and `ends` are the load channel's, as in `fetch_time`; the row's stream must hold its memory bytes and no
-    word or step may exceed `load_word_bytes`.
+    The number of cycles is 0, and of beats 1, if that never happens: the bytes in the buffer are not steady yet.
+    """
+    level, taken, emitted = filled, 0, 0
+    for cycle in range(1, machine.load_word_bytes + machine.bus_bytes + 1):
+        take, emit = level <= machine.load_word_bytes, level >= need
+        if take:
+            level += machine.bus_bytes
+            taken += 1
+        if emit:
+            level -= step
+            emitted += 1
+        if level == filled:
+            return cycle, taken, emitted
+    return 0, 1, 0
+
+
+def load_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int) -> int:
+    """Cycle of the last emission of a LOAD that issues in cycle `issue`.
+
+    Cycles without an event are skipped, and so is the steady part of each burst: from the second beat on memory
+    delivers one in every cycle, so that the bytes in the buffer repeat. `state` and `ends` are the load channel's, as
+    in `fetch_time`; the row's stream must hold its memory bytes and no word or step may exceed `load_word_bytes`.
     """
     bus, word, step, words = machine.bus_bytes, row[LOAD.word_bytes], row[LOAD.step_bytes], row[LOAD.row_words]
     pad, memory_end = row[LOAD.pad_bytes], row[LOAD.pad_bytes] + row[LOAD.row_bytes]
     row_stream, rows = (words - 1) * step + word, row[LOAD.outer_count] * row[LOAD.row_count]
     state[HANDSHAKE] = issue
     cycle = max(issue + machine.load_start, state[LAST] + 1)
-    filled = position = taken_rows = written = written_rows = base = beats = valid = 0
+    filled = position = taken_rows = written = written_rows = base = beats = valid = tries = 0
     while written_rows < rows:
         last = written == words - 1
         emit = filled >= (word if last else max(word, step))
@@ -180,7 +209,7 @@ def load_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int) 
             else:
                 if beats == 0:
                     beats = burst_beats(base + position, base + memory_end, bus)
-                    valid = open_burst(state, ends) + machine.read_latency
+                    valid, tries = open_burst(state, ends) + machine.read_latency, STEADY_TRIES
                 arrival = max(valid, state[BEAT] + 1)
                 if arrival <= cycle:
                     chunk = min(bus - ((base + position) & (bus - 1)), memory_end - position)
@@ -201,6 +230,16 @@ def load_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int) 
             written, written_rows = (0, written_rows + 1) if last else (written + 1, written_rows)
         filled += chunk
         cycle += 1
+        if tries and chunk == bus and beats >= STEADY_BEATS and taken_rows == written_rows:
+            cycles, taken, emitted = load_period(machine, filled, max(word, step), step)
+            count = min(beats - 1, (memory_end - position) // bus) // taken
+            if cycles and count:
+                cycle += count * cycles
+                written += count * emitted
+                position += count * taken * bus
+                beats -= count * taken
+                state[BEATS] += count * taken
+            tries = tries - 1 if cycles == 0 else 0
     return int(state[LAST])
 
 
@@ -263,17 +302,43 @@ def post_completion(machine: Machine, last_step: int) -> int:
     return last_step + machine.post_latency
 
 
+def store_period(machine: Machine, sent: Ints, first: int, beats: int, period: int) -> int:
+    """Cycles by which all that a STORE's next beat depends on has moved in the last `period` beats; 0 if by several.
+
+    That is the read of the last word, and the beats from `OLDEST` on, all of them whole, once the buffer was full.
+    Beat number `first` is the first that may be compared: within a burst, no address is waited for.
+    """
+    bus, slots = machine.bus_bytes, len(sent[0])
+    last, before = (beats - 1) % slots, (beats - 1 - period) % slots
+    cycles, oldest = sent[CYCLE, last] - sent[CYCLE, before], sent[OLDEST, last]
+    if oldest - period < first or oldest >= beats or sent[TOTAL, before] <= machine.store_buffer_bytes:
+        return 0
+    if sent[READ, last] - sent[READ, before] != cycles or oldest - sent[OLDEST, before] != period:
+        return 0
+    for i in range(oldest, beats):
+        now, then = i % slots, (i - period) % slots
+        if sent[CYCLE, now] - sent[CYCLE, then] != cycles or sent[TOTAL, now] - sent[TOTAL, then] != period * bus:
+            return 0
+    return int(cycles)
+
+
 def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int, sent: Ints) -> int:
     """Completion of a STORE that issues in cycle `issue`; `state[BEAT]` becomes the cycle of its last data beat.
 
     `state` and `ends` are the store channel's, as in `fetch_time`. `sent` is scratch of shape
-    (2, 2 * store_buffer_bytes): total bytes and cycle of the last beats, from which the reader's room follows.
+    (4, 2 * store_buffer_bytes), a ring of the last beats: `TOTAL` bytes and `CYCLE`, from which the reader's room
+    follows, and after which read and oldest beat that matters.
+
+    The recurrence is a maximum of sums, the same for every whole beat of a burst. So when all that it depends on (the
+    last read, the beats in the buffer) has moved by equal times since some beats before, it goes on like that, and all
+    whole beats of the burst but the last ones are skipped.
     """
     bus, word, buffer, slots = machine.bus_bytes, row[STORE.word_bytes], machine.store_buffer_bytes, len(sent[0])
     size = row[STORE.row_words] * word
     state[HANDSHAKE] = issue + 1
     read_cycle = issue
-    words = total = beats = oldest = completion = 0
+    words = total = beats = oldest = first = completion = 0
+    period = word // min(word & -word, bus)
     for outer in range(row[STORE.outer_count]):
         for inner in range(row[STORE.row_count]):
             address = row[STORE.dram_address] + outer * row[STORE.dram_outer_stride]
@@ -282,7 +347,7 @@ def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int,
             while address < end:
                 if burst == 0:
                     burst = burst_beats(address, end, bus)
-                    handshake = open_burst(state, ends)
+                    handshake, first = open_burst(state, ends), beats
                 chunk = min(bus - (address & (bus - 1)), end - address)
                 address += chunk
                 total += chunk
@@ -290,14 +355,30 @@ def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int,
                     words += 1
                     read_cycle += 1
                     if words * word > buffer:
-                        while sent[0, oldest % slots] < words * word - buffer:
+                        while sent[TOTAL, oldest % slots] < words * word - buffer:
                             oldest += 1
-                        read_cycle = max(read_cycle, sent[1, oldest % slots] + 1)
+                        read_cycle = max(read_cycle, sent[CYCLE, oldest % slots] + 1)
                 state[BEAT] = max(state[BEAT], handshake, read_cycle + machine.memory_latency) + 1
-                sent[0, beats % slots], sent[1, beats % slots] = total, state[BEAT]
+                sent[TOTAL, beats % slots], sent[CYCLE, beats % slots] = total, state[BEAT]
+                sent[READ, beats % slots], sent[OLDEST, beats % slots] = read_cycle, oldest
                 state[BEATS] += 1
                 beats += 1
                 burst -= 1
+                count = min(burst - 1, (end - address) // bus) // period if burst >= STEADY_BEATS else 0
+                cycles = store_period(machine, sent, first, beats, period) if count > 0 else 0
+                if cycles:
+                    skipped = count * period
+                    for i in range(oldest, beats):
+                        sent[TOTAL, i % slots] += skipped * bus
+                        sent[CYCLE, i % slots] += count * cycles
+                    read_cycle += count * cycles
+                    state[BEAT] += count * cycles
+                    state[BEATS] += skipped
+                    address += skipped * bus
+                    total += skipped * bus
+                    words += skipped * bus // word
+                    burst -= skipped
+                    first = beats
                 if burst == 0:
                     completion = state[BEAT] + machine.write_latency
                     close_burst(state, ends, completion)

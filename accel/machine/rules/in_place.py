@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Source
 from accel.machine.rules.post import read, written
+from accel.machine.rules.ranges import loop, run
 from accel.machine.rules.rows import Broken, Column, Mask, Rows
+
+_FIELDS = (
+    "word_count", "oy_count", "ox_count", "group_count", "dst_byte", "src_word_stride", "src_oy_stride",
+    "src_ox_stride", "dst_word_stride", "dst_oy_stride", "dst_ox_stride", "y_start", "y_step", "y_dilation", "height",
+    "x_start", "x_step", "x_dilation", "width",
+)  # fmt: skip
+"""What decides whether a POST reads too late under a tap, besides the distance from its words to those written."""
+
+
+class _Tap(NamedTuple):
+    """A tap of the i-th instruction."""
+
+    instruction: int
+    ky: int
+    kx: int
 
 
 def late_reads(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
@@ -22,32 +39,44 @@ def late_reads(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
     rows = rows.where(read(rows).overlaps(written(rows)))
     outputs = rows.product("word_count", "oy_count", "ox_count")
     yield from rows.most("outputs (word_count * oy_count * ox_count) in place", outputs, config.spad_words)
-    for i in np.flatnonzero(outputs <= config.spad_words).tolist():
-        word = _late_read(config, rows.fields(i))
+    rows = rows.where(outputs <= config.spad_words)
+    for tap in sorted(_near_taps(rows)):
+        word = _late_read(config, rows.fields(tap.instruction), tap)
         if word is not None:
             yield rows.broken(
-                i,
+                tap.instruction,
                 f"must not read SPAD word {word} for the output that writes it or later; "
                 "use another dst_address or split the instruction",
             )
             return
 
 
-def _late_read(config: ArchConfig, post: Mapping[str, int]) -> int | None:
-    """A word that one POST reads too late."""
+def _near_taps(rows: Rows) -> Iterator[_Tap]:
+    """Taps whose words may be among those written; of instructions alike in all that matters the first."""
+    for ky, kx in np.ndindex(int(rows["ky_count"].max(initial=0)), int(rows["kx_count"].max(initial=0))):
+        chosen = (rows["ky_count"] > ky) & (rows["kx_count"] > kx)
+        at, some = np.flatnonzero(chosen), rows.where(chosen)
+        address = some["src_address"] + ky * some["src_ky_stride"] + kx * some["src_kx_stride"]
+        words = run(address, 1) + loop(some, "word_count", "src_word_stride")
+        words += loop(some, "oy_count", "src_oy_stride") + loop(some, "ox_count", "src_ox_stride")
+        near = np.flatnonzero(words.overlaps(written(some)))
+        alike = np.stack([some["dst_address"] - address, *(some[field] for field in _FIELDS)], axis=1)[near]
+        _, first = np.unique(alike, axis=0, return_index=True)
+        yield from (_Tap(int(i), ky, kx) for i in at[near[first]])
+
+
+def _late_read(config: ArchConfig, post: Mapping[str, int], tap: _Tap) -> int | None:
+    """A word that one POST reads too late under a tap."""
     shape = post["word_count"], post["oy_count"], post["ox_count"]
     output = np.arange(np.prod(shape)).reshape(shape)
     first_write = np.full(config.spad_words, output.size)
     np.minimum.at(first_write, _addresses(post, "dst"), output)
-    source = _addresses(post, "src")
     groups_disturb = post["dst_byte"] > 0 and post["group_count"] > 1
-    for ky, kx in np.ndindex(post["ky_count"], post["kx_count"]):
-        y, x = _exists(post, "y", ky, post["height"]), _exists(post, "x", kx, post["width"])
-        words = source[:, y][:, :, x] + (ky * post["src_ky_stride"] + kx * post["src_kx_stride"])
-        late = output[:, y][:, :, x] > first_write[words] - groups_disturb
-        if late.any():
-            return int(words[late][0])
-    return None
+    y, x = _exists(post, "y", tap.ky, post["height"]), _exists(post, "x", tap.kx, post["width"])
+    source = _addresses(post, "src")[:, y][:, :, x]
+    words = source + (tap.ky * post["src_ky_stride"] + tap.kx * post["src_kx_stride"])
+    late = output[:, y][:, :, x] > first_write[words] - groups_disturb
+    return int(words[late][0]) if late.any() else None
 
 
 def _addresses(post: Mapping[str, int], side: str) -> Column:
