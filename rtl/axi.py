@@ -7,21 +7,30 @@ Arm, AMBA AXI and ACE Protocol Specification, IHI 0022, 2011, chapter A2 (signal
 
 from __future__ import annotations
 
+from amaranth.hdl import Cat, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.machine.registers import IMAGE_ALIGNMENT
+
 ADDRESS_BITS = 32
+"""Address in the program's image: what instructions hold."""
+
+BUS_ADDRESS_BITS = 64
+PAGE_BITS = BUS_ADDRESS_BITS - (IMAGE_ALIGNMENT - 1).bit_length()
+"""Number of the page (`IMAGE_ALIGNMENT` bytes) at which the image begins."""
+
 BURST_INCREMENTING = 1
 CACHE_MODIFIABLE_BUFFERABLE = 0b0011
 
 BURST = data.StructLayout({"address": ADDRESS_BITS, "length": 8, "final": 1})
-"""One burst: address of its first beat, beats - 1, and whether it is the last one of its instruction."""
+"""One burst: address of its first beat in the image, beats - 1, and whether it is the last one of its instruction."""
 
 
 def _address_channel(prefix: str) -> dict[str, wiring.Member]:
     members = {
         "id": Out(1),
-        "addr": Out(ADDRESS_BITS),
+        "addr": Out(BUS_ADDRESS_BITS),
         "len": Out(8),
         "size": Out(3),
         "burst": Out(2),
@@ -100,10 +109,14 @@ class Axi4Lite(wiring.Signature):
         )
 
 
-def drive_address(bus: wiring.PureInterface, prefix: str, bus_bytes: int, burst: data.View) -> list:
-    """Statements that drive the payload of address channel `prefix` ("ar" or "aw") of `bus` from one `BURST`."""
+def drive_address(bus: wiring.PureInterface, prefix: str, bus_bytes: int, page: Value, burst: data.View) -> list:
+    """Statements that drive the payload of address channel `prefix` ("ar" or "aw") of `bus` from one `BURST`.
+
+    `page` is where the image begins; the address is modulo 2^64.
+    """
+    offset_bits = BUS_ADDRESS_BITS - PAGE_BITS
     values = {
-        "addr": burst.address,
+        "addr": Cat(burst.address[:offset_bits], (page + burst.address[offset_bits:])[:PAGE_BITS]),
         "len": burst.length,
         "size": bus_bytes.bit_length() - 1,
         "burst": BURST_INCREMENTING,

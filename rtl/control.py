@@ -11,7 +11,7 @@ from accel.machine import isa
 from accel.machine.isa import Opcode, Unit
 from accel.machine.registers import CAUSES, COUNTED_UNITS
 from accel.machine.timing import SEMAPHORE_BITS
-from rtl.interfaces import INSTRUCTION_BITS, MASK_BITS, layout
+from rtl.interfaces import INSTRUCTION_BITS, MASK_BITS, NUMBER_BITS, layout
 
 COUNTER_BITS = 32
 
@@ -20,7 +20,7 @@ MIN_DEPTH = 2
 
 
 class InstructionQueue(wiring.Component):
-    """First in, first out queue of the instructions with one opcode; stores the bits of its fields only.
+    """First in, first out queue of the instructions with one opcode; stores the bits of its fields and its number only.
 
     The head is a register, from which units decide without the way through the queue's memory.
 
@@ -31,7 +31,7 @@ class InstructionQueue(wiring.Component):
     """
 
     def __init__(self, opcode: Opcode, depth: int):
-        self._width = sum(field.width for field in isa.FIELDS[opcode])
+        self._width = sum(field.width for field in isa.FIELDS[opcode]) + NUMBER_BITS
         self._depth = depth
         super().__init__(
             {"pushed": In(stream.Signature(INSTRUCTION_BITS)), "head": Out(stream.Signature(INSTRUCTION_BITS))}

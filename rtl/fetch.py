@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
-from rtl.axi import ADDRESS_BITS, Axi4Read, drive_address
+from accel.machine.registers import FETCH_SOURCE
+from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator
-from rtl.interfaces import INSTRUCTION_BITS, layout, opcodes
+from rtl.interfaces import INSTRUCTION_BITS, NUMBER_BITS, PLACE, layout, opcodes
 
 OPCODE_BITS = layout(Opcode.LOAD)["opcode"].width
 
@@ -23,12 +24,14 @@ class Fetch(wiring.Component):
 
     Members
     -------
-    start, address, count : In
-        `start` is high in the cycle before cycle 0; address (a multiple of `INSTRUCTION_BYTES`; the bits below are
-        ignored) and number of instructions are stable while the program runs.
+    start, page, address, count : In
+        `start` is high in the cycle before cycle 0; page and address (a multiple of `INSTRUCTION_BYTES`) and number of
+        instructions are stable while the program runs.
     bus : Out(Axi4Read)
     queues : Out
-        One instruction stream per unit of the machine.
+        One instruction stream per unit of the machine; each instruction with its number.
+    dispatched : Out
+        Index of the next instruction to be dispatched.
     done : Out
         No instruction is left to be dispatched.
     busy : Out
@@ -36,7 +39,9 @@ class Fetch(wiring.Component):
     waiting : Out
         Bit u: the next instruction waits for a place in unit u's queue.
     opcode_error, response_error : Out
-        An instruction is dropped because of its opcode; a beat with an error response is accepted.
+        The first instruction that is dropped has no unit; came with an error response.
+    place : Out
+        Where that is: this instruction.
     """
 
     def __init__(self, config: ArchConfig):
@@ -45,15 +50,18 @@ class Fetch(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
+                "page": In(PAGE_BITS),
                 "address": In(ADDRESS_BITS),
                 "count": In(32),
                 "bus": Out(Axi4Read(config.bus_bytes)),
                 "queues": Out(stream.Signature(INSTRUCTION_BITS)).array(len(self._opcodes)),
+                "dispatched": Out(32),
                 "done": Out(1),
                 "busy": Out(1),
                 "waiting": Out(len(Unit)),
                 "opcode_error": Out(1),
                 "response_error": Out(1),
+                "place": Out(PLACE),
             }
         )
 
@@ -75,14 +83,14 @@ class Fetch(wiring.Component):
         m.d.sync += begin.eq(self.start)
         m.d.comb += [
             bursts.start.eq(begin & ~self.done),
-            bursts.rows.address.eq(Cat(Const(0, low_bits), self.address[low_bits:])),
+            bursts.rows.address.eq(self.address),
             bursts.rows.outer_count.eq(1),
             bursts.rows.row_count.eq(1),
             bursts.row_bytes.eq(self.count << low_bits),
             bursts.ended.eq(self.bus.rvalid & self.bus.rready & self.bus.rlast),
             self.bus.arvalid.eq(bursts.burst.valid),
             bursts.burst.ready.eq(self.bus.arready),
-            drive_address(self.bus, "ar", self._config.bus_bytes, bursts.burst.payload),
+            drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
         ]
 
     def _fill(self, m: Module, instruction: Signal, full: Signal, faulty: Signal) -> None:
@@ -93,14 +101,13 @@ class Fetch(wiring.Component):
         m.d.comb += [
             bus.rready.eq(~full | self.busy),
             accept.eq(bus.rvalid & bus.rready),
-            self.response_error.eq(accept & bus.rresp[1]),
         ]
         with m.If(self.busy):
             m.d.sync += full.eq(0)
         with m.If(accept):
             m.d.sync += [
                 instruction.eq(Cat(instruction, bus.rdata)[len(bus.rdata) :]),
-                faulty.eq(self.response_error | (faulty & (collected != 0))),
+                faulty.eq(bus.rresp[1] | (faulty & (collected != 0))),
             ]
             with m.If(collected == beats - 1):
                 m.d.sync += [collected.eq(0), full.eq(1)]
@@ -108,8 +115,8 @@ class Fetch(wiring.Component):
                 m.d.sync += collected.eq(collected + 1)
 
     def _dispatch(self, m: Module, instruction: Signal, full: Signal, faulty: Signal) -> None:
-        opcode = instruction[:OPCODE_BITS]
-        left, halted = Signal(32), Signal()
+        opcode, index = instruction[:OPCODE_BITS], self.dispatched
+        halted = Signal()
         known, drop = Signal(), Signal()
         ready = Signal(len(self.queues))
         selected = Cat(opcode == known_opcode for known_opcode in self._opcodes)
@@ -117,14 +124,22 @@ class Fetch(wiring.Component):
             known.eq(selected.any()),
             drop.eq(halted | faulty | ~known),
             self.opcode_error.eq(full & ~halted & ~faulty & ~known),
+            self.response_error.eq(full & ~halted & faulty),
+            self.place.unit.eq(FETCH_SOURCE),
+            self.place.number.eq(index),
+            self.place.address.eq(self.address + index * INSTRUCTION_BYTES),
             ready.eq(Cat(queue.ready for queue in self.queues)),
             self.busy.eq(full & (drop | (selected & ready).any())),
             self.waiting.eq((selected & ~ready) & (full & ~drop).replicate(len(ready))),
-            self.done.eq(left == 0),
+            self.done.eq(index == self.count),
         ]
-        for queue, mine in zip(self.queues, selected, strict=True):
-            m.d.comb += [queue.payload.eq(instruction), queue.valid.eq(full & ~drop & mine)]
+        for known_opcode, queue, mine in zip(self._opcodes, self.queues, selected, strict=True):
+            used = layout(known_opcode)["number"].offset
+            m.d.comb += [
+                queue.payload.eq(Cat(instruction[:used], index[:NUMBER_BITS])),
+                queue.valid.eq(full & ~drop & mine),
+            ]
         with m.If(self.start):
-            m.d.sync += [left.eq(self.count), halted.eq(0)]
+            m.d.sync += [index.eq(0), halted.eq(0)]
         with m.Elif(self.busy):
-            m.d.sync += [left.eq(left - 1), halted.eq(drop)]
+            m.d.sync += [index.eq(index + 1), halted.eq(drop)]

@@ -8,17 +8,27 @@ from amaranth.lib.wiring import In, Out
 from accel.machine import isa
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
+from rtl.axi import ADDRESS_BITS
 
 INSTRUCTION_BITS = 8 * isa.INSTRUCTION_BYTES
 MASK_BITS = next(field.width for field in isa.FIELDS[Opcode.LOAD] if field.name == "wait")
+NUMBER_BITS = 10
+"""Low bits of an instruction's index in the program: more than there are between dispatch and completion."""
+
+PLACE = data.StructLayout({"unit": 4, "number": NUMBER_BITS, "address": ADDRESS_BITS})
+"""Where an error happened: unit (the code of ERROR_FIRST), number of its instruction, address in the image."""
 
 
 def layout(opcode: Opcode) -> data.StructLayout:
-    """The fields of one instruction as an Amaranth layout, padded to the instruction's width."""
+    """The fields of one instruction as an Amaranth layout, padded to the instruction's width.
+
+    Behind the encoder's fields, where the program has zeros, fetch puts the instruction's `number`.
+    """
     from amaranth.hdl import signed, unsigned
 
     members = {f.name: (signed if f.signed else unsigned)(f.width) for f in isa.FIELDS[opcode]}
-    members["reserved"] = unsigned(INSTRUCTION_BITS - sum(f.width for f in isa.FIELDS[opcode]))
+    members["number"] = unsigned(NUMBER_BITS)
+    members["reserved"] = unsigned(INSTRUCTION_BITS - NUMBER_BITS - sum(f.width for f in isa.FIELDS[opcode]))
     return data.StructLayout(members)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
-from accel.machine.isa import Memory, Opcode
+from accel.machine.isa import Memory, Opcode, Unit
 from accel.machine.timing import LOAD_IN_FLIGHT, LOAD_START, LOAD_WRITE_LATENCY
-from rtl.axi import Axi4Read, drive_address
+from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator, connect_rows
-from rtl.interfaces import UnitControl, WritePort, layout
+from rtl.control import MIN_DEPTH
+from rtl.interfaces import PLACE, UnitControl, WritePort, layout
 from rtl.load_writer import LOAD_LAYOUT, ROW_STREAM_BITS, LoadWriter
 from rtl.pipeline import delayed
 
@@ -29,6 +30,8 @@ class LoadUnit(wiring.Component):
     Members
     -------
     control : Out(UnitControl)
+    page : In
+        Where the program's image begins.
     bus : Out(Axi4Read)
     spad_write, wbuf_write, param_write, table_write : Out(WritePort)
         Destinations; a PARAM word is one channel's record.
@@ -36,6 +39,8 @@ class LoadUnit(wiring.Component):
         Only with a depthwise engine; without one, words for TAPS are dropped.
     error : Out(1)
         A beat with an error response is accepted in this cycle; its data are used all the same.
+    place : Out
+        Where that is: the instruction, the address of the burst.
     """
 
     write_latency = LOAD_WRITE_LATENCY
@@ -46,6 +51,7 @@ class LoadUnit(wiring.Component):
         super().__init__(
             {
                 "control": Out(UnitControl()),
+                "page": In(PAGE_BITS),
                 "bus": Out(Axi4Read(config.bus_bytes)),
                 "spad_write": Out(WritePort(config.spad_words, config.rows)),
                 "wbuf_write": Out(WritePort(config.wbuf_words, config.cols)),
@@ -53,6 +59,7 @@ class LoadUnit(wiring.Component):
                 "table_write": Out(WritePort(TABLE_WORDS, 1)),
                 **(taps if config.depthwise_taps else {}),
                 "error": Out(1),
+                "place": Out(PLACE),
             }
         )
 
@@ -63,7 +70,7 @@ class LoadUnit(wiring.Component):
         issue, in_flight = self._issue(m, writer)
         writing = Signal(layout(Opcode.LOAD)["signal"].shape)
         with m.If(writer.start):
-            m.d.sync += writing.eq(writer.instruction.signal)
+            m.d.sync += [writing.eq(writer.instruction.signal), self.place.number.eq(writer.instruction.number)]
         ending = Cat(writer.last, Mux(writer.last, writing, 0))
         ended = delayed(m, ending, LOAD_WRITE_LATENCY, "ending", reset_less=False)
         completing = Cat(
@@ -100,13 +107,14 @@ class LoadUnit(wiring.Component):
             bursts.ended.eq(self.bus.rvalid & self.bus.rready & self.bus.rlast),
             self.bus.arvalid.eq(bursts.burst.valid),
             bursts.burst.ready.eq(self.bus.arready),
-            drive_address(self.bus, "ar", self._config.bus_bytes, bursts.burst.payload),
+            drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
             writer.start.eq(writer.free & waiting.r_rdy),
             writer.instruction.eq(QUEUED(waiting.r_data).instruction),
             writer.pad_after.eq(QUEUED(waiting.r_data).pad_after),
             waiting.r_en.eq(writer.start),
         ]
         self._queue(m, waiting, head, issue)
+        self._remember(m, bursts)
         m.d.sync += in_flight.eq(in_flight + issue - writer.last)
         return issue, in_flight
 
@@ -126,6 +134,19 @@ class LoadUnit(wiring.Component):
             queued.pad_after.eq(product - following.pad_bytes - following.row_bytes),
             waiting.w_data.eq(queued),
             waiting.w_en.eq(delayed(m, issue, LOAD_START - 2, "queue", reset_less=False)),
+        ]
+
+    def _remember(self, m: Module, bursts: BurstGenerator) -> None:
+        """Keep the addresses of open bursts; the data are those of the oldest one."""
+        m.submodules.addresses = addresses = SyncFIFO(
+            width=ADDRESS_BITS, depth=max(self._config.outstanding_bursts, MIN_DEPTH)
+        )
+        m.d.comb += [
+            addresses.w_data.eq(bursts.burst.payload.address),
+            addresses.w_en.eq(bursts.burst.valid & bursts.burst.ready),
+            addresses.r_en.eq(bursts.ended),
+            self.place.unit.eq(Unit.LOAD),
+            self.place.address.eq(addresses.r_data),
         ]
 
     def _read(self, m: Module, writer: LoadWriter) -> None:

@@ -2,48 +2,60 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
+from accel.machine.isa import INSTRUCTION_BYTES
 from accel.machine.registers import (
     CAUSES,
     CONTROL_INTERRUPT_ENABLE,
     CONTROL_START,
     COUNTED_UNITS,
     ERRORS,
+    IMAGE_ALIGNMENT,
     MAGIC,
+    NO_SOURCE,
     REGISTERS,
     STATUS_DONE,
+    VERSION,
+    capabilities,
 )
-from rtl.axi import ADDRESS_BITS, Axi4Lite
+from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Lite
 from rtl.control import COUNTER_BITS
+from rtl.error_log import ErrorLog
+from rtl.interfaces import PLACE
 
 ADDRESS_WIDTH = (4 * len(REGISTERS) - 1).bit_length()
 RESPONSE_ERROR = 2
 COUNTERS = len(COUNTED_UNITS) * len(CAUSES)
 
 
+STABLE = ("IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
+"""Registers that describe the program."""
+
+
 class RegisterBlock(wiring.Component):
     """Control, status and counters; one write and one read at a time, answered two cycles after they are accepted.
 
     Every output to the bus comes from registers alone: AXI4-Lite forbids a way through from its inputs. Addresses
-    without a register answer with an error; writes to read-only registers are ignored.
+    without a register answer with an error; writes to read-only registers are ignored, and those to `STABLE` ones while
+    the machine runs.
 
     Members
     -------
     bus : In(Axi4Lite)
     finished : In
         This is the last cycle of the run.
-    errors : In
-        Bits of `ERRORS` to be set.
+    errors, place, dispatched : In
+        What `rtl.error_log.ErrorLog` takes, as far as the units and fetch raise it.
     counts : In
         Stall counters.
     start : Out
-        High in the cycle before cycle 0.
+        High in the cycle before cycle 0. A start that is refused (`alignment`, `count`) only sets the done bit.
     running, irq : Out
-    program_address, program_count : Out
+    page, program_address, program_count : Out
     """
 
     def __init__(self, config: ArchConfig):
@@ -53,10 +65,13 @@ class RegisterBlock(wiring.Component):
                 "bus": In(Axi4Lite(ADDRESS_WIDTH)),
                 "finished": In(1),
                 "errors": In(len(ERRORS)),
+                "place": In(PLACE),
+                "dispatched": In(32),
                 "counts": In(COUNTER_BITS).array(COUNTERS),
                 "start": Out(1),
                 "running": Out(1),
                 "irq": Out(1),
+                "page": Out(PAGE_BITS),
                 "program_address": Out(ADDRESS_BITS),
                 "program_count": Out(32),
             }
@@ -97,38 +112,76 @@ class RegisterBlock(wiring.Component):
 
     def _state(self, m: Module, data: Value, write: dict[str, Value]) -> dict[str, Value]:
         """Registers and what changes them; returns each one's value by name."""
-        interrupt_enable, done, cycles = Signal(), Signal(), Signal(32)
-        errors = Signal(len(ERRORS))
-        for name, register in (("PROGRAM_ADDRESS", self.program_address), ("PROGRAM_COUNT", self.program_count)):
-            m.d.sync += register.eq((data & write[name]) | (register & ~write[name]))
-        control, cleared = data & write["CONTROL"], data & write["STATUS"]
-        with m.If((write["CONTROL"] & CONTROL_INTERRUPT_ENABLE) != 0):
-            m.d.sync += interrupt_enable.eq((control & CONTROL_INTERRUPT_ENABLE) != 0)
+        program = {name: Signal(32, name=name.lower()) for name in STABLE}
+        mask = Signal(len(ERRORS))
+        for name, register in (*program.items(), ("ERROR_MASK", mask)):
+            mine = write[name] & ~self.running.replicate(32) if name in STABLE else write[name]
+            m.d.sync += register.eq((data & mine) | (register & ~mine))
+        image = Cat(program["IMAGE_ADDRESS_LO"], program["IMAGE_ADDRESS_HI"])
         m.d.comb += [
-            self.start.eq(((control & CONTROL_START) != 0) & ~self.running),
-            self.irq.eq(done & interrupt_enable),
+            self.page.eq(image[-PAGE_BITS:]),
+            self.program_address.eq(program["PROGRAM_ADDRESS"]),
+            self.program_count.eq(program["PROGRAM_COUNT"]),
         ]
-        m.d.sync += errors.eq((errors & ~(data & write["ERROR"])) | self.errors)
-        with m.If(self.start):
-            m.d.sync += [self.running.eq(1), done.eq(0), cycles.eq(0)]
-        with m.Elif(self.running):
-            m.d.sync += [self.running.eq(~self.finished), done.eq(self.finished), cycles.eq(cycles + 1)]
-        with m.Elif((cleared & STATUS_DONE) != 0):
-            m.d.sync += done.eq(0)
+        refused = {
+            "alignment": ((image % IMAGE_ALIGNMENT) | (self.program_address % INSTRUCTION_BYTES)).any(),
+            "count": self.program_count == 0,
+        }
+        started, interrupt_enable, done, cycles = self._run(m, data, write, Cat(refused.values()).any())
+        log = self._errors(m, data & write["ERROR"], started, refused)
+        m.d.comb += self.irq.eq((done & interrupt_enable) | (log.errors & mask).any())
         fingerprint = bytes.fromhex(self._config.fingerprint())
         named = {
             "IDENTITY": MAGIC,
+            "VERSION": VERSION,
             "FINGERPRINT_LO": int.from_bytes(fingerprint[:4], "big"),
             "FINGERPRINT_HI": int.from_bytes(fingerprint[4:8], "big"),
             "CONTROL": Cat(0, interrupt_enable),
             "STATUS": Cat(self.running, done),
-            "ERROR": errors,
-            "PROGRAM_ADDRESS": self.program_address,
-            "PROGRAM_COUNT": self.program_count,
+            "ERROR": log.errors,
+            "ERROR_MASK": mask,
+            "ERROR_FIRST": Cat(log.first, Const(0, 16 - len(ERRORS)), log.unit),
+            "ERROR_INDEX": log.index,
+            "ERROR_ADDRESS": log.address,
             "CYCLES": cycles,
+            **program,
+            **capabilities(self._config),
         }
         counters = [name for name in REGISTERS if name not in named]
         return named | dict(zip(counters, self.counts, strict=True))
+
+    def _run(self, m: Module, data: Value, write: dict[str, Value], refused: Value) -> tuple[Signal, ...]:
+        """Start and end; returns whether a start is asked for, and interrupt enable, done and cycles."""
+        started, interrupt_enable, done, cycles = Signal(), Signal(), Signal(), Signal(32)
+        control, cleared = data & write["CONTROL"], data & write["STATUS"]
+        with m.If((write["CONTROL"] & CONTROL_INTERRUPT_ENABLE) != 0):
+            m.d.sync += interrupt_enable.eq((control & CONTROL_INTERRUPT_ENABLE) != 0)
+        m.d.comb += [
+            started.eq(((control & CONTROL_START) != 0) & ~self.running),
+            self.start.eq(started & ~refused),
+        ]
+        with m.If(started):
+            m.d.sync += [self.running.eq(~refused), done.eq(refused), cycles.eq(0)]
+        with m.Elif(self.running):
+            m.d.sync += [self.running.eq(~self.finished), done.eq(self.finished), cycles.eq(cycles + 1)]
+        with m.Elif((cleared & STATUS_DONE) != 0):
+            m.d.sync += done.eq(0)
+        return started, interrupt_enable, done, cycles
+
+    def _errors(self, m: Module, written: Value, started: Signal, refused: dict[str, Value]) -> ErrorLog:
+        """The log of what the units raise and of starts that are refused."""
+        m.submodules.error_log = log = ErrorLog()
+        refusals = Cat(refused.get(name, Const(0, 1)) for name in ERRORS)
+        m.d.comb += [
+            log.clear.eq(started),
+            log.written.eq(written),
+            log.raised.eq(self.errors | (refusals & started.replicate(len(ERRORS)))),
+            log.place.eq(self.place),
+            log.dispatched.eq(self.dispatched),
+        ]
+        with m.If(started):
+            m.d.comb += [log.place.eq(PLACE.const({"unit": NO_SOURCE})), log.dispatched.eq(0)]
+        return log
 
     def _read_channel(self, m: Module, values: dict[str, Value]) -> None:
         bus = self.bus

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
-from rtl.axi import Axi4Write, drive_address
+from accel.machine.isa import Unit
+from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Write, drive_address
 from rtl.bursts import BurstGenerator, connect_rows
 from rtl.control import MIN_DEPTH
-from rtl.interfaces import MASK_BITS, ReadPort, UnitControl
+from rtl.interfaces import MASK_BITS, NUMBER_BITS, PLACE, ReadPort, UnitControl
 from rtl.store_packer import ROW_BYTES_BITS, STORE_LAYOUT, StorePacker, StoreReader
 
-RESPONSE = data.StructLayout({"final": 1, "signal": MASK_BITS})
-"""Meaning of an expected write response: `final` ends a STORE, which posts `signal`."""
+RESPONSE = data.StructLayout({"final": 1, "signal": MASK_BITS, "number": NUMBER_BITS, "address": ADDRESS_BITS})
+"""Meaning of an expected write response: `final` ends STORE `number`, which posts `signal`; the burst's address."""
 
 
 class StoreUnit(wiring.Component):
@@ -24,10 +25,14 @@ class StoreUnit(wiring.Component):
     Members
     -------
     control : Out(UnitControl)
+    page : In
+        Where the program's image begins.
     bus : Out(Axi4Write)
     spad_read : Out(ReadPort)
     error : Out(1)
         An error response is accepted in this cycle.
+    place : Out
+        Where that is: the instruction, the address of the burst.
     """
 
     def __init__(self, config: ArchConfig):
@@ -35,9 +40,11 @@ class StoreUnit(wiring.Component):
         super().__init__(
             {
                 "control": Out(UnitControl()),
+                "page": In(PAGE_BITS),
                 "bus": Out(Axi4Write(config.bus_bytes)),
                 "spad_read": Out(ReadPort(config.spad_words, config.rows)),
                 "error": Out(1),
+                "place": Out(PLACE),
             }
         )
 
@@ -73,7 +80,7 @@ class StoreUnit(wiring.Component):
             packer.count.eq(reader.count),
             reader.freed.eq(packer.freed),
         ]
-        pending = self._bus(m, bursts, packer, held.signal)
+        pending = self._bus(m, bursts, packer, held)
         m.d.comb += [
             self.control.occupied.eq(issue | begin | packer.active | pending),
             self.control.busy.eq(packer.freed != 0),
@@ -81,7 +88,7 @@ class StoreUnit(wiring.Component):
         ]
         return m
 
-    def _bus(self, m: Module, bursts: BurstGenerator, packer: StorePacker, signal: Value) -> Signal:
+    def _bus(self, m: Module, bursts: BurstGenerator, packer: StorePacker, held: data.View) -> Signal:
         """Connect the bus; returns whether responses are pending.
 
         A burst's data may be sent from the cycle after its address was first offered, accepted or not: AXI forbids
@@ -95,7 +102,7 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             bus.awvalid.eq(burst.valid),
             burst.ready.eq(bus.awready),
-            drive_address(bus, "aw", self._config.bus_bytes, burst.payload),
+            drive_address(bus, "aw", self._config.bus_bytes, self.page, burst.payload),
             lengths.w_data.eq(burst.payload.length),
             lengths.w_en.eq(burst.valid & ~offered),
             packer.burst_length.valid.eq(lengths.r_rdy),
@@ -107,9 +114,9 @@ class StoreUnit(wiring.Component):
             bus.wstrb.eq(packer.beat.payload.strobe),
             bus.wlast.eq(packer.beat.payload.last),
         ]
-        return self._responses(m, bursts, lengths.w_en, signal)
+        return self._responses(m, bursts, lengths.w_en, held)
 
-    def _responses(self, m: Module, bursts: BurstGenerator, announce: Signal, signal: Value) -> Signal:
+    def _responses(self, m: Module, bursts: BurstGenerator, announce: Signal, held: data.View) -> Signal:
         """Complete a STORE at the response of its last burst; returns whether responses are pending."""
         bus, control = self.bus, self.control
         m.submodules.responses = responses = SyncFIFO(
@@ -121,11 +128,16 @@ class StoreUnit(wiring.Component):
             bus.bready.eq(1),
             answer.eq(bus.bvalid & bus.bready),
             bursts.ended.eq(answer),
-            responses.w_data.eq(Cat(bursts.burst.payload.final, signal)),
+            responses.w_data.eq(
+                Cat(bursts.burst.payload.final, held.signal, held.number, bursts.burst.payload.address)
+            ),
             responses.w_en.eq(announce),
             responses.r_en.eq(answer),
             control.complete.eq(answer & expected.final),
             control.signal.eq(Mux(control.complete, expected.signal, 0)),
             self.error.eq(answer & bus.bresp[1]),
+            self.place.unit.eq(Unit.STORE),
+            self.place.number.eq(expected.number),
+            self.place.address.eq(expected.address),
         ]
         return responses.r_rdy

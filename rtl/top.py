@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Const, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
-from accel.machine.registers import ERRORS
+from accel.machine.registers import ERRORS, NO_SOURCE
 from rtl.accumulators import Accumulators
 from rtl.axi import Axi4Lite, Axi4Read, Axi4Write
 from rtl.control import InstructionQueue, Semaphores, StallCounters, fetch_cause, taken_tokens, unit_cause
@@ -42,7 +42,8 @@ class Accelerator(wiring.Component):
     store : Out(Axi4Write)
     control : In(Axi4Lite)
     irq : Out(1)
-        Interrupt request: a run has ended and its STATUS done bit has not been cleared, if the interrupt is enabled.
+        Interrupt request: a run has ended and its STATUS done bit has not been cleared, if that interrupt is enabled;
+        or a bit is set in both ERROR and ERROR_MASK.
     """
 
     def __init__(self, config: ArchConfig, verification: bool = False):
@@ -77,6 +78,8 @@ class Accelerator(wiring.Component):
             wiring.connect(m, unit.bus, wiring.flipped(bus))
         m.d.comb += [
             fetch.start.eq(registers.start),
+            [unit.page.eq(registers.page) for unit in (fetch, load, store)],
+            registers.dispatched.eq(fetch.dispatched),
             fetch.address.eq(registers.program_address),
             fetch.count.eq(registers.program_count),
             self.irq.eq(registers.irq),
@@ -89,8 +92,20 @@ class Accelerator(wiring.Component):
             "read_response": load.error,
             "write_response": store.error,
         }
-        m.d.comb += registers.errors.eq(Cat(errors[name] for name in ERRORS))
+        m.d.comb += registers.errors.eq(Cat(errors.get(name, Const(0, 1)) for name in ERRORS))
+        self._place(m, registers, fetch, load, store)
         return m
+
+    def _place(self, m: Module, registers: RegisterBlock, fetch: Fetch, load: LoadUnit, store: StoreUnit) -> None:
+        """Where the error of this cycle happened; of several, that of LOAD, STORE, fetch, in this order."""
+        with m.If(load.error):
+            m.d.comb += registers.place.eq(load.place)
+        with m.Elif(store.error):
+            m.d.comb += registers.place.eq(store.place)
+        with m.Elif(fetch.opcode_error | fetch.response_error):
+            m.d.comb += registers.place.eq(fetch.place)
+        with m.Else():
+            m.d.comb += [registers.place.unit.eq(NO_SOURCE), registers.place.number.eq(fetch.dispatched)]
 
     def _memories(
         self,

@@ -25,13 +25,13 @@ CLOCK_PERIOD_SECONDS = 1e-8
 class Bench:
     """The machine, its memories and the events of the run."""
 
-    def __init__(self, config: ArchConfig, memory: npt.NDArray[np.uint8], stalls_seed: int | None):
+    def __init__(self, config: ArchConfig, memory: npt.NDArray[np.uint8], stalls_seed: int | None, base: int = 0):
         self.machine = machine = Accelerator(config, verification=True)
         stalls = None if stalls_seed is None else np.random.default_rng(stalls_seed)
         self.memories = [
-            ReadMemory(machine.fetch, memory, config.read_latency_cycles, stalls),
-            ReadMemory(machine.load, memory, config.read_latency_cycles, stalls),
-            WriteMemory(machine.store, memory, config.write_latency_cycles, stalls),
+            ReadMemory(machine.fetch, memory, config.read_latency_cycles, stalls, base),
+            ReadMemory(machine.load, memory, config.read_latency_cycles, stalls, base),
+            WriteMemory(machine.store, memory, config.write_latency_cycles, stalls, base),
         ]
         self.now, self.cycles = 0, 0
         self.issue: dict[Unit, list[int]] = {unit: [] for unit in Unit}
@@ -96,14 +96,17 @@ def run(
     *,
     max_cycles: int,
     stalls_seed: int | None = None,
+    image_address: int = 0,
 ) -> SimulationResult:
     """Execute a program in Amaranth's simulator; parameters and errors as for `rtl.testbench.verilator.run`."""
     counts = instructions_per_unit(code)
     work = prepared_memory(code, program_address, memory)
-    bench = Bench(config, work, stalls_seed)
+    bench = Bench(config, work, stalls_seed, image_address)
     registers: list[int] = []
 
     async def drive(ctx: SimulatorContext) -> None:
+        await bench.write(ctx, "IMAGE_ADDRESS_LO", image_address & 0xFFFFFFFF)
+        await bench.write(ctx, "IMAGE_ADDRESS_HI", image_address >> 32)
         await bench.write(ctx, "PROGRAM_ADDRESS", program_address)
         await bench.write(ctx, "PROGRAM_COUNT", len(code) // INSTRUCTION_BYTES)
         await bench.write(ctx, "CONTROL", CONTROL_START | CONTROL_INTERRUPT_ENABLE)

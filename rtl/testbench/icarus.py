@@ -36,6 +36,7 @@ def run(
     *,
     max_cycles: int,
     stalls_seed: int | None = None,
+    image_address: int = 0,
 ) -> SimulationResult:
     """Execute a program on the Verilog in Icarus; parameters and errors as for `rtl.testbench.verilator.run`."""
     counts = instructions_per_unit(code)
@@ -43,6 +44,7 @@ def run(
     macros = {
         **bench_macros(config),
         "MEMORY_BYTES": len(work),
+        "IMAGE_ADDRESS": f"64'd{image_address}",
         "PROGRAM_ADDRESS": program_address,
         "PROGRAM_COUNT": len(code) // INSTRUCTION_BYTES,
         "READ_LATENCY": config.read_latency_cycles,

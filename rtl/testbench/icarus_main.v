@@ -1,8 +1,8 @@
 // Runs one program on the machine in an event-driven simulator, with the external memory of docs/timing.md.
 //
 // Files in the working folder: memory.hex (in), memory_out.hex, events.txt (out). Macros: BUS_BYTES, MEMORY_BYTES,
-// PROGRAM_ADDRESS, PROGRAM_COUNT, READ_LATENCY, WRITE_LATENCY, MAX_CYCLES, STALLS_SEED (0: no stalls), UNITS, REGISTERS,
-// REGISTER_CONTROL, REGISTER_PROGRAM_ADDRESS, REGISTER_PROGRAM_COUNT, REGISTER_BITS, BURST_BOUNDARY_BYTES, CONTROL_RUN.
+// IMAGE_ADDRESS, PROGRAM_ADDRESS, PROGRAM_COUNT, READ_LATENCY, WRITE_LATENCY, MAX_CYCLES, STALLS_SEED (0: no stalls),
+// UNITS, REGISTERS, REGISTER_*, REGISTER_BITS, BURST_BOUNDARY_BYTES, CONTROL_RUN.
 `timescale 1ns / 1ns
 module testbench;
   localparam BEAT = 8 * `BUS_BYTES;
@@ -10,12 +10,13 @@ module testbench;
 
   reg clk, rst;
   reg [7:0] memory [0:`MEMORY_BYTES-1];
+  wire [63:0] image = `IMAGE_ADDRESS;  // of memory[0] on the bus
   integer now, cycles, events, unit, i;
   reg [31:0] seed;
 
   // Read buses: 0 fetch, 1 load. Bursts wait in circular buffers.
   wire [1:0] arvalid, rready;
-  wire [31:0] araddr [0:1];
+  wire [63:0] araddr [0:1];
   wire [7:0] arlen [0:1];
   reg [1:0] arready, rvalid, rlast, offered;
   reg [BEAT-1:0] rdata [0:1];
@@ -24,7 +25,7 @@ module testbench;
 
   // Write bus.
   wire awvalid, wvalid, wlast, bready;
-  wire [31:0] awaddr;
+  wire [63:0] awaddr;
   wire [7:0] awlen;
   wire [BEAT-1:0] wdata;
   wire [`BUS_BYTES-1:0] wstrb;
@@ -75,7 +76,7 @@ module testbench;
     end
   endtask
 
-  task check_burst(input integer address, input integer beats);
+  task check_burst(input [63:0] address, input integer beats);
     begin
       if (address % `BUS_BYTES != 0
           || address / `BURST_BOUNDARY_BYTES != (address + beats * `BUS_BYTES - 1) / `BURST_BOUNDARY_BYTES)
@@ -113,9 +114,9 @@ module testbench;
         end
       end
       if (arvalid[bus] && arready[bus]) begin
-        check_burst(araddr[bus], arlen[bus] + 1);
+        check_burst(araddr[bus] - image, arlen[bus] + 1);
         slot = bus * SLOTS + tail[bus];
-        burst_address[slot] = araddr[bus];
+        burst_address[slot] = araddr[bus] - image;
         burst_beats[slot] = arlen[bus] + 1;
         burst_ready[slot] = now + `READ_LATENCY;
         if (head[bus] == tail[bus]) next[bus] = burst_ready[slot];
@@ -142,8 +143,8 @@ module testbench;
         response_head = (response_head + 1) % SLOTS;
       end
       if (awvalid && awready) begin
-        check_burst(awaddr, awlen + 1);
-        write_address[write_tail] = awaddr;
+        check_burst(awaddr - image, awlen + 1);
+        write_address[write_tail] = awaddr - image;
         write_beats[write_tail] = awlen + 1;
         write_tail = (write_tail + 1) % SLOTS;
       end
@@ -229,6 +230,8 @@ module testbench;
     events = $fopen("events.txt", "w");
     repeat (3) cycle;
     rst = 0;
+    write_register(`REGISTER_IMAGE_ADDRESS_LO, image[31:0]);
+    write_register(`REGISTER_IMAGE_ADDRESS_HI, image[63:32]);
     write_register(`REGISTER_PROGRAM_ADDRESS, `PROGRAM_ADDRESS);
     write_register(`REGISTER_PROGRAM_COUNT, `PROGRAM_COUNT);
     write_register(`REGISTER_CONTROL, `CONTROL_RUN);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
 from accel.machine.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, REGISTERS, STATUS_DONE
 from accel.machine.timing import BURST_BOUNDARY_BYTES
 
-_WRITTEN = ("CONTROL", "STATUS", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
+_WRITTEN = ("CONTROL", "STATUS", "IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
 
 
 def bench_macros(config: ArchConfig) -> dict[str, int]:
@@ -23,6 +25,6 @@ def bench_macros(config: ArchConfig) -> dict[str, int]:
     }
 
 
-def defines(macros: dict[str, int]) -> list[str]:
+def defines(macros: Mapping[str, int | str]) -> list[str]:
     """Arguments of a compiler that define `macros`."""
     return [f"-D{name}={value}" for name, value in macros.items()]

@@ -22,12 +22,20 @@ class ReadMemory:
         Address handshake to first beat.
     stalls : numpy Generator, optional
         Stall address and data at random.
+    base : int
+        Bus address of the memory's first byte.
     """
 
     def __init__(
-        self, bus, memory: npt.NDArray[np.uint8], latency_cycles: int, stalls: np.random.Generator | None = None
+        self,
+        bus,
+        memory: npt.NDArray[np.uint8],
+        latency_cycles: int,
+        stalls: np.random.Generator | None = None,
+        base: int = 0,
     ):
         self._bus, self._memory, self._latency, self._stalls = bus, memory, latency_cycles, stalls
+        self._base = base
         self._beat_bytes = len(bus.rdata) // 8
         self._beats: deque[tuple[int, bool, int]] = deque()
         self._next, self._offered = 0, False
@@ -57,7 +65,7 @@ class ReadMemory:
             self._beats.popleft()
             self._next, self._offered = now + 1, False
         if ctx.get(bus.arvalid) and ctx.get(bus.arready):
-            address, beats = ctx.get(bus.araddr), ctx.get(bus.arlen) + 1
+            address, beats = ctx.get(bus.araddr) - self._base, ctx.get(bus.arlen) + 1
             self.bursts.append((now, address, beats))
             for i in range(beats):
                 ready = now + self._latency if i == 0 else 0
@@ -68,9 +76,15 @@ class WriteMemory:
     """Answers one AXI4 write bus, like `ReadMemory`; writes into `memory`."""
 
     def __init__(
-        self, bus, memory: npt.NDArray[np.uint8], latency_cycles: int, stalls: np.random.Generator | None = None
+        self,
+        bus,
+        memory: npt.NDArray[np.uint8],
+        latency_cycles: int,
+        stalls: np.random.Generator | None = None,
+        base: int = 0,
     ):
         self._bus, self._memory, self._latency, self._stalls = bus, memory, latency_cycles, stalls
+        self._base = base
         self._addresses: deque[tuple[int, bool]] = deque()
         self._data: deque[tuple[bytes, int, bool]] = deque()
         self._responses: deque[int] = deque()
@@ -100,7 +114,7 @@ class WriteMemory:
             self._responses.popleft()
             self._offered = False
         if ctx.get(bus.awvalid) and ctx.get(bus.awready):
-            address, beats = ctx.get(bus.awaddr), ctx.get(bus.awlen) + 1
+            address, beats = ctx.get(bus.awaddr) - self._base, ctx.get(bus.awlen) + 1
             self.bursts.append((now, address, beats))
             self._addresses.extend((address + i * width, i == beats - 1) for i in range(beats))
         if ctx.get(bus.wvalid) and ctx.get(bus.wready):

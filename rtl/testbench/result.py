@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,42 @@ import numpy.typing as npt
 from accel.errors import DivergenceError, InputError, ProgramError
 from accel.machine import isa
 from accel.machine.isa import INSTRUCTION_BYTES, Unit
-from accel.machine.registers import CAUSES, COUNTED_UNITS, REGISTERS
+from accel.machine.registers import CAUSES, COUNTED_UNITS, ERRORS, NO_SOURCE, REGISTERS
 
 MEMORY_ALIGNMENT = 64
 """External memory is extended to a multiple of this, so that every beat lies inside or outside of it."""
+
+
+class FirstError(NamedTuple):
+    """What the registers tell of the first error of a run.
+
+    Parameters
+    ----------
+    errors : tuple of str
+        Names of the bits of ERROR that were raised first, none without an error.
+    unit : str
+        Who raised it: a unit, FETCH or nobody alone ("").
+    index : int
+        Index of the instruction in the program.
+    address : int
+        In the image.
+    """
+
+    errors: tuple[str, ...]
+    unit: str
+    index: int
+    address: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, int]) -> FirstError:
+        """From the registers' values by name."""
+        first, unit = values["ERROR_FIRST"] & 0xFFFF, values["ERROR_FIRST"] >> 16
+        return cls(
+            tuple(name for i, name in enumerate(ERRORS) if first >> i & 1),
+            "" if unit == NO_SOURCE or not first else COUNTED_UNITS[unit],
+            values["ERROR_INDEX"],
+            values["ERROR_ADDRESS"],
+        )
 
 
 @dataclass(frozen=True)
@@ -32,6 +65,7 @@ class SimulationResult:
         The stall counters by register name, read over AXI4-Lite.
     error : int
         The ERROR register.
+    first_error : FirstError
     """
 
     memory: npt.NDArray[np.uint8]
@@ -40,6 +74,7 @@ class SimulationResult:
     complete: Mapping[Unit, npt.NDArray[np.int64]]
     counters: Mapping[str, int]
     error: int
+    first_error: FirstError
 
 
 COUNTERS = [f"{unit}_{cause}".replace(".", "_").upper() for unit in COUNTED_UNITS for cause in CAUSES]
@@ -92,9 +127,8 @@ def result_from_registers(
     if values["CYCLES"] != total_cycles & 0xFFFFFFFF:
         raise DivergenceError(f"CYCLES register must be {total_cycles}, the cycles counted, got {values['CYCLES']}")
     issue, complete = stamps
-    return SimulationResult(
-        memory, total_cycles, issue, complete, {name: values[name] for name in COUNTERS}, values["ERROR"]
-    )
+    counters = {name: values[name] for name in COUNTERS}
+    return SimulationResult(memory, total_cycles, issue, complete, counters, values["ERROR"], FirstError.of(values))
 
 
 def watchdog_error(max_cycles: int, issued: list[int], expected: list[int]) -> DivergenceError:

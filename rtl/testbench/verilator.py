@@ -43,6 +43,7 @@ class Job(ctypes.Structure):
         ("memory_bytes", ctypes.c_uint64),
         ("max_cycles", ctypes.c_uint64),
         ("stalls_seed", ctypes.c_uint64),
+        ("image_address", ctypes.c_uint64),
         ("program_address", ctypes.c_uint32),
         ("program_count", ctypes.c_uint32),
         ("read_latency", ctypes.c_uint32),
@@ -143,7 +144,13 @@ class Powered:
         self._library.testbench_destroy(self._handle)
 
     def run(
-        self, code: bytes, program_address: int, memory: npt.NDArray[np.uint8], *, max_cycles: int
+        self,
+        code: bytes,
+        program_address: int,
+        memory: npt.NDArray[np.uint8],
+        *,
+        max_cycles: int,
+        image_address: int = 0,
     ) -> SimulationResult:
         """Execute a program; parameters and errors as for `run`."""
         counts = instructions_per_unit(code)
@@ -153,6 +160,7 @@ class Powered:
             memory=work.ctypes.data,
             memory_bytes=len(work),
             max_cycles=max_cycles,
+            image_address=image_address,
             program_address=program_address,
             program_count=len(code) // INSTRUCTION_BYTES,
             **self._timing,
@@ -188,6 +196,7 @@ def run(
     *,
     max_cycles: int,
     stalls_seed: int | None = None,
+    image_address: int = 0,
 ) -> SimulationResult:
     """Execute a program on the Verilated machine after a reset, started and read back over AXI4-Lite.
 
@@ -199,11 +208,13 @@ def run(
     program_address : int
         Multiple of 64.
     memory : ndarray of uint8, one-dimensional
-        External memory from address 0 on; it is not changed.
+        The program's image: external memory from `image_address` on; it is not changed.
     max_cycles : int
         Give up after so many cycles.
     stalls_seed : int, optional
         Random stalls on every bus channel instead of the memory of docs/timing.md.
+    image_address : int
+        Multiple of `accel.machine.registers.IMAGE_ALIGNMENT`, 64 bits.
 
     Raises
     ------
@@ -215,7 +226,7 @@ def run(
         The machine does not end within `max_cycles`, or breaks the bus protocol.
     """
     with Powered(config, stalls_seed=stalls_seed) as machine:
-        return machine.run(code, program_address, memory, max_cycles=max_cycles)
+        return machine.run(code, program_address, memory, max_cycles=max_cycles, image_address=image_address)
 
 
 def _nonzero(seed: int) -> int:

@@ -25,6 +25,7 @@ struct Job {
   uint64_t memory_bytes;
   uint64_t max_cycles;
   uint64_t stalls_seed;  // 0: the memory of docs/timing.md, otherwise random stalls on every channel
+  uint64_t image_address;  // of memory[0] on the bus
   uint32_t program_address;
   uint32_t program_count;
   uint32_t read_latency;
@@ -63,7 +64,7 @@ void check_burst(const Job& job, uint64_t address, uint64_t beats) {
   const uint64_t end = address + beats * BUS_BYTES;
   if (address % BUS_BYTES || address / BURST_BOUNDARY_BYTES != (end - 1) / BURST_BOUNDARY_BYTES)
     throw Fault{BUS_PROTOCOL, address};
-  if (end > job.memory_bytes) throw Fault{OUTSIDE_MEMORY, address};
+  if (end > job.memory_bytes || end < address) throw Fault{OUTSIDE_MEMORY, address};
 }
 
 class ReadChannel {
@@ -183,6 +184,8 @@ class Testbench {
   void start(const Job& job) {
     job_ = job;
     write(REGISTER_STATUS, STATUS_DONE);  // the last run's, whose interrupt would end this one
+    write(REGISTER_IMAGE_ADDRESS_LO, job.image_address & 0xFFFFFFFF);
+    write(REGISTER_IMAGE_ADDRESS_HI, job.image_address >> 32);
     write(REGISTER_PROGRAM_ADDRESS, job.program_address);
     write(REGISTER_PROGRAM_COUNT, job.program_count);
     write(REGISTER_CONTROL, CONTROL_RUN);
@@ -259,13 +262,15 @@ class Testbench {
     ++job_.total_cycles;
   }
 
+  uint64_t offset(uint64_t address) const { return address - job_.image_address; }
+
   void handshakes() {
     if (top_.fetch_rvalid && top_.fetch_rready) fetch_.accepted(now_);
     if (top_.load_rvalid && top_.load_rready) load_.accepted(now_);
     if (top_.store_bvalid && top_.store_bready) store_.responded();
-    if (top_.fetch_arvalid && top_.fetch_arready) fetch_.address(now_, top_.fetch_araddr, top_.fetch_arlen + 1);
-    if (top_.load_arvalid && top_.load_arready) load_.address(now_, top_.load_araddr, top_.load_arlen + 1);
-    if (top_.store_awvalid && top_.store_awready) store_.address(top_.store_awaddr, top_.store_awlen + 1);
+    if (top_.fetch_arvalid && top_.fetch_arready) fetch_.address(now_, offset(top_.fetch_araddr), top_.fetch_arlen + 1);
+    if (top_.load_arvalid && top_.load_arready) load_.address(now_, offset(top_.load_araddr), top_.load_arlen + 1);
+    if (top_.store_awvalid && top_.store_awready) store_.address(offset(top_.store_awaddr), top_.store_awlen + 1);
     if (top_.store_wvalid && top_.store_wready) store_.data(&top_.store_wdata, top_.store_wstrb, top_.store_wlast);
     store_.commit(now_);
   }

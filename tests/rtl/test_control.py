@@ -11,7 +11,7 @@ from support.rtl.bench import simulate, small
 
 import rtl.control
 from accel.machine.isa import Unit
-from accel.machine.registers import MAGIC, REGISTERS
+from accel.machine.registers import ERRORS, FEATURE_INT4, MAGIC, NO_SOURCE, REGISTERS, VERSION, capabilities
 from rtl.control import Semaphores
 from rtl.registers import RESPONSE_ERROR, RegisterBlock
 
@@ -174,6 +174,7 @@ def test_start_run_and_interrupt() -> None:
 
     async def testbench(ctx: SimulatorContext) -> None:
         bus = Bus(dut, ctx)
+        await bus.write(REGISTERS["PROGRAM_COUNT"].address, 1)
         await bus.write(control, 3)
         assert ctx.get(dut.running)
         assert (await bus.read(status))[0] == 1
@@ -198,3 +199,85 @@ def test_start_run_and_interrupt() -> None:
         assert not ctx.get(dut.running)
 
     simulate(dut, testbench)
+
+
+BIT = {name: 1 << i for i, name in enumerate(ERRORS)}
+ADDRESS = {name: register.address for name, register in REGISTERS.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("PROGRAM_ADDRESS", 32, "alignment"),
+        ("IMAGE_ADDRESS_LO", 0x80000800, "alignment"),
+        ("PROGRAM_COUNT", 0, "count"),
+    ],
+)
+def test_a_start_that_is_refused_ends_at_once(name: str, value: int, found: str) -> None:
+    dut = RegisterBlock(small())
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        bus = Bus(dut, ctx)
+        await bus.write(ADDRESS["PROGRAM_COUNT"], 1)
+        await bus.write(ADDRESS[name], value)
+        await bus.write(ADDRESS["CONTROL"], 3)
+        assert not ctx.get(dut.running)
+        assert ctx.get(dut.irq)
+        assert (await bus.read(ADDRESS["STATUS"]))[0] == 2
+        assert (await bus.read(ADDRESS["ERROR"]))[0] == BIT[found]
+        assert (await bus.read(ADDRESS["ERROR_FIRST"]))[0] == BIT[found] | NO_SOURCE << 16
+        await bus.write(ADDRESS[name], 1 if name == "PROGRAM_COUNT" else 0)
+        await bus.write(ADDRESS["CONTROL"], 1)
+        assert ctx.get(dut.running)
+        assert (await bus.read(ADDRESS["ERROR"]))[0] == (await bus.read(ADDRESS["ERROR_FIRST"]))[0] & 0xFFFF == 0
+        await bus.write(ADDRESS[name], value)
+        assert (await bus.read(ADDRESS[name]))[0] != value, "the program must not change while it runs"
+
+    simulate(dut, testbench)
+
+
+def test_the_first_error_stays_and_interrupts() -> None:
+    dut = RegisterBlock(small())
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        bus = Bus(dut, ctx)
+
+        async def happen(error: str, unit: int, number: int, address: int) -> None:
+            ctx.set(dut.place, {"unit": unit, "number": number, "address": address})
+            ctx.set(dut.errors, BIT[error])
+            await ctx.tick()
+            ctx.set(dut.errors, 0)
+
+        await bus.write(ADDRESS["PROGRAM_COUNT"], 5000)
+        await bus.write(ADDRESS["ERROR_MASK"], BIT["read_response"])
+        await bus.write(ADDRESS["CONTROL"], 1)
+        ctx.set(dut.dispatched, 3000)
+        await happen("read_response", Unit.LOAD, 2990 % 1024, 0x1234)
+        assert ctx.get(dut.irq)
+        await happen("write_response", Unit.STORE, 7, 0x5678)
+        assert (await bus.read(ADDRESS["ERROR"]))[0] == BIT["read_response"] | BIT["write_response"]
+        assert (await bus.read(ADDRESS["ERROR_FIRST"]))[0] == BIT["read_response"] | Unit.LOAD << 16
+        assert (await bus.read(ADDRESS["ERROR_INDEX"]))[0] == 2990
+        assert (await bus.read(ADDRESS["ERROR_ADDRESS"]))[0] == 0x1234
+        await bus.write(ADDRESS["ERROR_MASK"], BIT["write_response"])
+        assert ctx.get(dut.irq)
+        await bus.write(ADDRESS["ERROR"], BIT["write_response"])
+        assert not ctx.get(dut.irq)
+
+    simulate(dut, testbench)
+
+
+def test_capabilities_are_those_of_the_configuration() -> None:
+    config = small(int4_weights=True, requant_modes=("single", "fp32"), cols=8, spad_banks=5, param_channels=32)
+    dut = RegisterBlock(config)
+    values = {}
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        bus = Bus(dut, ctx)
+        for name in ("VERSION", *capabilities(config)):
+            values[name] = (await bus.read(ADDRESS[name]))[0]
+
+    simulate(dut, testbench)
+    assert values == {"VERSION": VERSION, **capabilities(config)}
+    assert values["FEATURES"] == FEATURE_INT4 | 0b110
+    assert (values["COLS"], values["SPAD_WORDS"], values["PARAM_CHANNELS"]) == (8, 5 * 64, 32)

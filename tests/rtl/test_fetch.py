@@ -15,7 +15,7 @@ from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit, enco
 from accel.machine.registers import CAUSES
 from rtl.control import fetch_cause
 from rtl.fetch import Fetch
-from rtl.interfaces import opcodes
+from rtl.interfaces import NUMBER_BITS, layout, opcodes
 from rtl.testbench.memory import ReadMemory
 
 pytestmark = pytest.mark.rtl
@@ -59,6 +59,14 @@ def expected_dispatches(config: ArchConfig, program: list[Instruction], ready: n
     return dispatched
 
 
+def without_number(word: int, unit: int, index: int) -> int:
+    """A dispatched instruction as the program has it; its number must be the low bits of `index`."""
+    place = layout(Opcode[Unit(unit).name])["number"]
+    number = word >> place.offset & (1 << place.width) - 1
+    assert number == index % (1 << NUMBER_BITS)
+    return word ^ number << place.offset
+
+
 def fetch(config: ArchConfig, code: bytes, ready: np.ndarray, faulty_from: int | None = None) -> dict[str, list]:
     """Run fetch; returns dispatches (cycle, unit, instruction), error events and causes by cycle."""
     memory = np.zeros(8192, np.uint8)
@@ -68,7 +76,7 @@ def fetch(config: ArchConfig, code: bytes, ready: np.ndarray, faulty_from: int |
 
     async def testbench(ctx: SimulatorContext) -> None:
         bus = ReadMemory(dut.bus, memory, config.read_latency_cycles)
-        ctx.set(dut.address, ADDRESS + 5)  # low bits are ignored
+        ctx.set(dut.address, ADDRESS)
         ctx.set(dut.count, len(code) // INSTRUCTION_BYTES)
         ctx.set(dut.start, 1)
         await ctx.tick()
@@ -81,7 +89,7 @@ def fetch(config: ArchConfig, code: bytes, ready: np.ndarray, faulty_from: int |
             bus.sample(ctx, now)
             for unit, queue in enumerate(dut.queues):
                 if ctx.get(queue.valid) and ready[now, unit]:
-                    word = ctx.get(queue.payload)
+                    word = without_number(ctx.get(queue.payload), unit, len(seen["dispatch"]))
                     seen["dispatch"].append((now, unit, word.to_bytes(INSTRUCTION_BYTES, "little")))
             for event, signal in (("opcode", dut.opcode_error), ("response", dut.response_error), ("done", dut.done)):
                 if ctx.get(signal):

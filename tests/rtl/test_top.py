@@ -61,6 +61,18 @@ def check(
     return got
 
 
+def check_away_from_zero(run: Run) -> None:
+    """An image anywhere in 64 bits of address: bytes and cycles are those of the same image at 0."""
+    program = matmul_program(SMALL, seed=3)
+    here, away = (
+        run(SMALL, program.code, 0, program.memory, max_cycles=MAX_CYCLES, image_address=image)
+        for image in (0, 0x1_8000_0000)
+    )
+    assert away.error == 0
+    np.testing.assert_array_equal(here.memory, away.memory)
+    assert here.total_cycles == away.total_cycles
+
+
 def check_hand_written(run: Run, config: ArchConfig, program: HandWrittenProgram) -> SimulationResult:
     got = check(run, config, program.instructions, program.memory)
     expected = program.expected.copy()
@@ -104,6 +116,16 @@ def test_matmul() -> None:
 
 def test_matmul_in_icarus(icarus_run: Run) -> None:
     check_matmul(icarus_run, SMALL, seed=1)
+
+
+def test_an_image_may_lie_anywhere(icarus_run: Run) -> None:
+    check_away_from_zero(icarus_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [amaranth.run, verilator.run])
+def test_an_image_may_lie_anywhere_in_other_simulators(run: Run) -> None:
+    check_away_from_zero(run)
 
 
 def test_depthwise_beside_the_array() -> None:
@@ -192,6 +214,7 @@ def test_error_responses_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amaranth.Bench, "__init__", faulty)
     got = amaranth.run(SMALL, program.code, 0, program.memory, max_cycles=MAX_CYCLES)
     assert errors(got) == ["read_response", "write_response"]
+    assert got.first_error == (("read_response",), "LOAD", 0, program.instructions[0]["dram_address"])
 
 
 def test_a_program_without_an_end_is_stopped() -> None:
