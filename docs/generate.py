@@ -56,9 +56,9 @@ def registers_page() -> str:
     lines = [
         "# Registers\n",
         NOTE,
-        "32-bit registers on the AXI4-Lite port. A driver writes the four registers of the program, then starts; a start clears",
-        "all errors, so that they are always those of the last or current run, and a write of ones clears bits of ERROR, which",
-        "takes back its interrupt.\n",
+        "32-bit registers on the AXI4-Lite port. A driver writes the four registers of the program, then starts.",
+        "A start clears all errors, so that they are those of the last or current run. A write of ones clears",
+        "bits of ERROR, too, and with them their interrupt.\n",
         "| address | register | access | meaning |",
         "|---|---|---|---|",
     ]

@@ -144,6 +144,10 @@ class BurstGenerator(wiring.Component):
         Stream of `BURST`s with addresses aligned to beats.
     ended : In
         One burst ended (last beat read, or response accepted).
+    halt : In
+        Offer no further burst, until a reset; one that is offered stays so until it is accepted.
+    quiet : Out
+        The generator is halted, and no burst is offered or open.
     """
 
     def __init__(self, bus_bytes: int, outstanding_bursts: int, row_bytes_bits: int):
@@ -158,6 +162,8 @@ class BurstGenerator(wiring.Component):
                 "free": Out(1, init=1),
                 "burst": Out(stream.Signature(BURST)),
                 "ended": In(1),
+                "halt": In(1),
+                "quiet": Out(1),
             }
         )
 
@@ -167,16 +173,21 @@ class BurstGenerator(wiring.Component):
         row_done, accepted = Signal(), Signal()
         open_bursts = Signal(range(self._outstanding_bursts + 1))
         burst = self.burst.payload
+        halted = Signal()
         m.d.comb += [
             walker.rows.eq(self.rows),
             walker.start.eq(self.start),
             self.free.eq(~walker.active),
-            self.burst.valid.eq(walker.active & (open_bursts != self._outstanding_bursts)),
+            self.burst.valid.eq(walker.active & (open_bursts != self._outstanding_bursts) & ~halted),
+            self.quiet.eq(halted & (open_bursts == 0)),
             accepted.eq(self.burst.valid & self.burst.ready),
             burst.final.eq(row_done & walker.last),
             walker.step.eq(accepted & row_done),
         ]
-        m.d.sync += open_bursts.eq(open_bursts + accepted - self.ended)
+        m.d.sync += [
+            open_bursts.eq(open_bursts + accepted - self.ended),
+            halted.eq(self.halt & (halted | ~self.burst.valid | accepted)),
+        ]
         self._cut(m, walker, accepted, row_done)
         return m
 

@@ -27,6 +27,8 @@ class Fetch(wiring.Component):
     start, page, address, count : In
         `start` is high in the cycle before cycle 0; page and address (a multiple of `INSTRUCTION_BYTES`) and number of
         instructions are stable while the program runs.
+    halt, quiet : In, Out
+        Begin no burst and drop what comes; nothing is offered or open.
     bus : Out(Axi4Read)
     queues : Out
         One instruction stream per unit of the machine; each instruction with its number.
@@ -53,6 +55,8 @@ class Fetch(wiring.Component):
                 "page": In(PAGE_BITS),
                 "address": In(ADDRESS_BITS),
                 "count": In(32),
+                "halt": In(1),
+                "quiet": Out(1),
                 "bus": Out(Axi4Read(config.bus_bytes)),
                 "queues": Out(stream.Signature(INSTRUCTION_BITS)).array(len(self._opcodes)),
                 "dispatched": Out(32),
@@ -83,6 +87,8 @@ class Fetch(wiring.Component):
         m.d.sync += begin.eq(self.start)
         m.d.comb += [
             bursts.start.eq(begin & ~self.done),
+            bursts.halt.eq(self.halt),
+            self.quiet.eq(bursts.quiet),
             bursts.rows.address.eq(self.address),
             bursts.rows.outer_count.eq(1),
             bursts.rows.row_count.eq(1),
@@ -99,7 +105,7 @@ class Fetch(wiring.Component):
         beats = INSTRUCTION_BYTES // self._config.bus_bytes
         collected, accept = Signal(range(max(beats, 2))), Signal()
         m.d.comb += [
-            bus.rready.eq(~full | self.busy),
+            bus.rready.eq(~full | self.busy | self.halt),
             accept.eq(bus.rvalid & bus.rready),
         ]
         with m.If(self.busy):

@@ -32,6 +32,8 @@ class LoadUnit(wiring.Component):
     control : Out(UnitControl)
     page : In
         Where the program's image begins.
+    halt, quiet : In, Out
+        Begin no burst and drop what comes; nothing is offered or open.
     bus : Out(Axi4Read)
     spad_write, wbuf_write, param_write, table_write : Out(WritePort)
         Destinations; a PARAM word is one channel's record.
@@ -52,6 +54,8 @@ class LoadUnit(wiring.Component):
             {
                 "control": Out(UnitControl()),
                 "page": In(PAGE_BITS),
+                "halt": In(1),
+                "quiet": Out(1),
                 "bus": Out(Axi4Read(config.bus_bytes)),
                 "spad_write": Out(WritePort(config.spad_words, config.rows)),
                 "wbuf_write": Out(WritePort(config.wbuf_words, config.cols)),
@@ -104,6 +108,8 @@ class LoadUnit(wiring.Component):
             bursts.start.eq(issue),
             connect_rows(bursts, head, "dram_"),
             bursts.row_bytes.eq(head.row_bytes),
+            bursts.halt.eq(self.halt),
+            self.quiet.eq(bursts.quiet),
             bursts.ended.eq(self.bus.rvalid & self.bus.rready & self.bus.rlast),
             self.bus.arvalid.eq(bursts.burst.valid),
             bursts.burst.ready.eq(self.bus.arready),
@@ -154,7 +160,7 @@ class LoadUnit(wiring.Component):
         m.d.comb += [
             writer.beats.valid.eq(bus.rvalid),
             writer.beats.payload.eq(bus.rdata),
-            bus.rready.eq(writer.beats.ready),
+            bus.rready.eq(writer.beats.ready | self.halt),
             self.error.eq(bus.rvalid & bus.rready & bus.rresp[1]),
         ]
 

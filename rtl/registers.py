@@ -12,6 +12,7 @@ from accel.machine.registers import (
     CAUSES,
     CONTROL_INTERRUPT_ENABLE,
     CONTROL_START,
+    CONTROL_STOP,
     COUNTED_UNITS,
     ERRORS,
     IMAGE_ALIGNMENT,
@@ -20,6 +21,7 @@ from accel.machine.registers import (
     REGISTERS,
     STATUS_DONE,
     VERSION,
+    WATCHDOG_CYCLES,
     capabilities,
 )
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Lite
@@ -46,14 +48,19 @@ class RegisterBlock(wiring.Component):
     Members
     -------
     bus : In(Axi4Lite)
-    finished : In
-        This is the last cycle of the run.
+    finished, stopping, stopped : In
+        This is the last cycle of the run; the run is being stopped, and `finished` has no meaning; this is the last
+        cycle of a run that is stopped.
     errors, place, dispatched : In
         What `rtl.error_log.ErrorLog` takes, as far as the units and fetch raise it.
     counts : In
         Stall counters.
     start : Out
         High in the cycle before cycle 0. A start that is refused (`alignment`, `count`) only sets the done bit.
+    stop : Out
+        The driver ends the run in this cycle.
+    watchdog : Out
+        Cycles without progress after which the run is to be stopped; 0: never.
     running, irq : Out
     page, program_address, program_count : Out
     """
@@ -64,11 +71,15 @@ class RegisterBlock(wiring.Component):
             {
                 "bus": In(Axi4Lite(ADDRESS_WIDTH)),
                 "finished": In(1),
+                "stopping": In(1),
+                "stopped": In(1),
                 "errors": In(len(ERRORS)),
                 "place": In(PLACE),
                 "dispatched": In(32),
                 "counts": In(COUNTER_BITS).array(COUNTERS),
                 "start": Out(1),
+                "stop": Out(1),
+                "watchdog": Out(32, init=WATCHDOG_CYCLES),
                 "running": Out(1),
                 "irq": Out(1),
                 "page": Out(PAGE_BITS),
@@ -114,7 +125,7 @@ class RegisterBlock(wiring.Component):
         """Registers and what changes them; returns each one's value by name."""
         program = {name: Signal(32, name=name.lower()) for name in STABLE}
         mask = Signal(len(ERRORS))
-        for name, register in (*program.items(), ("ERROR_MASK", mask)):
+        for name, register in (*program.items(), ("ERROR_MASK", mask), ("WATCHDOG", self.watchdog)):
             mine = write[name] & ~self.running.replicate(32) if name in STABLE else write[name]
             m.d.sync += register.eq((data & mine) | (register & ~mine))
         image = Cat(program["IMAGE_ADDRESS_LO"], program["IMAGE_ADDRESS_HI"])
@@ -137,12 +148,13 @@ class RegisterBlock(wiring.Component):
             "FINGERPRINT_LO": int.from_bytes(fingerprint[:4], "big"),
             "FINGERPRINT_HI": int.from_bytes(fingerprint[4:8], "big"),
             "CONTROL": Cat(0, interrupt_enable),
-            "STATUS": Cat(self.running, done),
+            "STATUS": Cat(self.running, done, self.stopping),
             "ERROR": log.errors,
             "ERROR_MASK": mask,
             "ERROR_FIRST": Cat(log.first, Const(0, 16 - len(ERRORS)), log.unit),
             "ERROR_INDEX": log.index,
             "ERROR_ADDRESS": log.address,
+            "WATCHDOG": self.watchdog,
             "CYCLES": cycles,
             **program,
             **capabilities(self._config),
@@ -152,18 +164,24 @@ class RegisterBlock(wiring.Component):
 
     def _run(self, m: Module, data: Value, write: dict[str, Value], refused: Value) -> tuple[Signal, ...]:
         """Start and end; returns whether a start is asked for, and interrupt enable, done and cycles."""
-        started, interrupt_enable, done, cycles = Signal(), Signal(), Signal(), Signal(32)
+        started = Signal()
+        ends = Signal()
+        interrupt_enable = Signal()
+        done = Signal()
+        cycles = Signal(32)
         control, cleared = data & write["CONTROL"], data & write["STATUS"]
         with m.If((write["CONTROL"] & CONTROL_INTERRUPT_ENABLE) != 0):
             m.d.sync += interrupt_enable.eq((control & CONTROL_INTERRUPT_ENABLE) != 0)
         m.d.comb += [
             started.eq(((control & CONTROL_START) != 0) & ~self.running),
             self.start.eq(started & ~refused),
+            self.stop.eq(((control & CONTROL_STOP) != 0) & self.running & ~self.stopping),
+            ends.eq(Mux(self.stopping, self.stopped, self.finished & ~self.stop)),
         ]
         with m.If(started):
             m.d.sync += [self.running.eq(~refused), done.eq(refused), cycles.eq(0)]
         with m.Elif(self.running):
-            m.d.sync += [self.running.eq(~self.finished), done.eq(self.finished), cycles.eq(cycles + 1)]
+            m.d.sync += [self.running.eq(~ends), done.eq(ends), cycles.eq(cycles + 1)]
         with m.Elif((cleared & STATUS_DONE) != 0):
             m.d.sync += done.eq(0)
         return started, interrupt_enable, done, cycles

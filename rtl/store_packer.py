@@ -108,6 +108,8 @@ class StorePacker(wiring.Component):
         Bytes that leave in this cycle.
     active : Out
         A STORE's last beat is still to be sent.
+    halt : In
+        Send the beats of announced bursts without strobes, until a reset; one that is offered stays as it is.
     """
 
     def __init__(self, config: ArchConfig):
@@ -124,6 +126,7 @@ class StorePacker(wiring.Component):
                 "beat": Out(stream.Signature(beat)),
                 "freed": Out(range(config.bus_bytes + 1)),
                 "active": Out(1),
+                "halt": In(1),
             }
         )
 
@@ -135,19 +138,23 @@ class StorePacker(wiring.Component):
         beat, count = self.beat.payload, rows.count
         beats_sent = Signal(8)
         send = Signal()
+        halted = Signal()
         m.d.comb += [
-            self.beat.valid.eq(rows.complete & self.burst_length.valid),
+            self.beat.valid.eq((rows.complete | halted) & self.burst_length.valid),
             send.eq(self.beat.valid & self.beat.ready),
             rows.send.eq(send),
             beat.last.eq(beats_sent == self.burst_length.payload),
-            beat.strobe.eq(((1 << count) - 1) << rows.low),
+            beat.strobe.eq(Mux(halted, 0, ((1 << count) - 1) << rows.low)),
             beat.data.eq(self._ring(m, rows) & Cat(bit.replicate(8) for bit in beat.strobe)),
             self.burst_length.ready.eq(send & beat.last),
             self.freed.eq(Mux(send, count, 0)),
         ]
         with m.If(send):
             m.d.sync += beats_sent.eq(Mux(beat.last, 0, beats_sent + 1))
-        m.d.sync += level.eq(level - self.freed + self.count)
+        m.d.sync += [
+            level.eq(level - self.freed + self.count),
+            halted.eq(self.halt & (halted | ~self.beat.valid | send)),
+        ]
         return m
 
     def _ring(self, m: Module, rows: Rows) -> Value:

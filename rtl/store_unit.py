@@ -27,6 +27,8 @@ class StoreUnit(wiring.Component):
     control : Out(UnitControl)
     page : In
         Where the program's image begins.
+    halt, quiet : In, Out
+        Begin no burst and write no further byte: open bursts get beats without strobes; nothing is offered or open.
     bus : Out(Axi4Write)
     spad_read : Out(ReadPort)
     error : Out(1)
@@ -41,6 +43,8 @@ class StoreUnit(wiring.Component):
             {
                 "control": Out(UnitControl()),
                 "page": In(PAGE_BITS),
+                "halt": In(1),
+                "quiet": Out(1),
                 "bus": Out(Axi4Write(config.bus_bytes)),
                 "spad_read": Out(ReadPort(config.spad_words, config.rows)),
                 "error": Out(1),
@@ -79,6 +83,8 @@ class StoreUnit(wiring.Component):
             packer.bytes.eq(reader.bytes),
             packer.count.eq(reader.count),
             reader.freed.eq(packer.freed),
+            [unit.halt.eq(self.halt) for unit in (packer, bursts)],
+            self.quiet.eq(bursts.quiet),
         ]
         pending = self._bus(m, bursts, packer, held)
         m.d.comb += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,8 +19,10 @@ from rtl.interfaces import opcodes
 from rtl.load_unit import LoadUnit
 from rtl.param_memory import ParamMemory
 from rtl.post_unit import PostUnit
+from rtl.progress import handshakes, oldest_waiting
 from rtl.registers import ADDRESS_WIDTH, RegisterBlock
 from rtl.scratchpad import Scratchpad
+from rtl.stop_control import StopControl
 from rtl.store_unit import StoreUnit
 from rtl.table_memory import TableMemory
 from rtl.weight_buffer import WeightBuffer
@@ -64,15 +66,15 @@ class Accelerator(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.registers = registers = RegisterBlock(config)
-        m.submodules.fetch_unit = fetch = Fetch(config)
-        m.submodules.load_unit = load = LoadUnit(config)
-        m.submodules.exec_unit = execute = ExecUnit(config)
-        m.submodules.post_unit = post = PostUnit(config)
-        m.submodules.store_unit = store = StoreUnit(config)
-        units = [load, execute, post, store]
+        m.submodules.stop_control = stop = StopControl(config)
+        self._resettable = ResetInserter(stop.reset)
+        fetch, load, store = Fetch(config), LoadUnit(config), StoreUnit(config)
+        units = [load, ExecUnit(config), PostUnit(config), store]
         if config.depthwise_taps:
-            m.submodules.depthwise_unit = depthwise = DepthwiseUnit(config)
-            units.append(depthwise)
+            units.append(DepthwiseUnit(config))
+        m.submodules.fetch_unit = self._resettable(fetch)
+        for unit, opcode in zip(units, opcodes(config), strict=True):
+            m.submodules[f"{opcode.name.lower()}_unit"] = self._resettable(unit)
         wiring.connect(m, registers.bus, wiring.flipped(self.control))
         for unit, bus in ((fetch, self.fetch), (load, self.load), (store, self.store)):
             wiring.connect(m, unit.bus, wiring.flipped(bus))
@@ -92,9 +94,35 @@ class Accelerator(wiring.Component):
             "read_response": load.error,
             "write_response": store.error,
         }
-        m.d.comb += registers.errors.eq(Cat(errors.get(name, Const(0, 1)) for name in ERRORS))
-        self._place(m, registers, fetch, load, store)
+        errors |= {"stopped": registers.stop, "watchdog": stop.expired}
+        raised = Cat(errors.get(name, Const(0, 1)) for name in ERRORS)
+        m.d.comb += registers.errors.eq(Mux(stop.halt, 0, raised))
+        self._stop(m, registers, stop, fetch, units)
+        oldest = oldest_waiting(m, units, fetch.dispatched)
+        with m.If(stop.expired):
+            m.d.comb += registers.place.eq(oldest.place)
+        with m.Else():
+            self._place(m, registers, fetch, load, store)
         return m
+
+    def _stop(
+        self, m: Module, registers: RegisterBlock, stop: StopControl, fetch: Fetch, units: list[wiring.Component]
+    ) -> None:
+        """Connect what ends a run early with the units that have buses."""
+        masters = [unit for unit in (fetch, *units) if hasattr(unit, "quiet")]
+        busy = [unit.control.occupied & unit.control.busy for unit in units]
+        progress = Signal()
+        m.d.sync += progress.eq(Cat(*busy, fetch.busy, *(handshakes(master.bus) for master in masters)).any())
+        m.d.comb += [
+            stop.running.eq(registers.running),
+            stop.stop.eq(registers.stop),
+            stop.limit.eq(registers.watchdog),
+            stop.progress.eq(progress),
+            stop.drained.eq(Cat(master.quiet for master in masters).all()),
+            [master.halt.eq(stop.halt) for master in masters],
+            registers.stopping.eq(stop.halt),
+            registers.stopped.eq(stop.ended),
+        ]
 
     def _place(self, m: Module, registers: RegisterBlock, fetch: Fetch, load: LoadUnit, store: StoreUnit) -> None:
         """Where the error of this cycle happened; of several, that of LOAD, STORE, fetch, in this order."""
@@ -120,7 +148,8 @@ class Accelerator(wiring.Component):
         config = self._config
         m.submodules.scratchpad = spad = Scratchpad(config)
         m.submodules.weight_buffer = wbuf = WeightBuffer(config.wbuf_words, config.cols)
-        m.submodules.accumulators = acc = Accumulators(config)
+        acc = Accumulators(config)
+        m.submodules.accumulators = self._resettable(acc)
         m.submodules.param_memory = param = ParamMemory(config)
         m.submodules.table_memory = table = TableMemory(config)
         for source, target in (
@@ -160,7 +189,8 @@ class Accelerator(wiring.Component):
 
     def _synchronise(self, m: Module, registers: RegisterBlock, fetch: Fetch, units: list) -> dict:
         """Queues, semaphores, counters and the end of the run; returns the error bits that they raise."""
-        m.submodules.semaphores = semaphores = Semaphores()
+        semaphores = Semaphores()
+        m.submodules.semaphores = self._resettable(semaphores)
         m.submodules.stall_counters = counters = StallCounters()
         m.d.comb += [
             semaphores.clear.eq(registers.start),
@@ -172,7 +202,8 @@ class Accelerator(wiring.Component):
         issues = []
         for opcode, unit in zip(opcodes(self._config), units, strict=True):
             index = opcode.unit
-            m.submodules[f"{index.name.lower()}_queue"] = queue = InstructionQueue(opcode, self._config.queue_depth)
+            queue = InstructionQueue(opcode, self._config.queue_depth)
+            m.submodules[f"{index.name.lower()}_queue"] = self._resettable(queue)
             wiring.connect(m, fetch.queues[index], queue.pushed)
             wiring.connect(m, queue.head, unit.control.instruction)
             head = unit.control.instruction

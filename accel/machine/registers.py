@@ -38,9 +38,14 @@ class Register:
 
 CONTROL_START = 1 << 0
 CONTROL_INTERRUPT_ENABLE = 1 << 1
+CONTROL_STOP = 1 << 2
 
 STATUS_RUNNING = 1 << 0
 STATUS_DONE = 1 << 1
+STATUS_STOPPING = 1 << 2
+
+WATCHDOG_CYCLES = 1 << 20
+"""WATCHDOG after reset: more than any unit or memory rests in a run that will go on."""
 
 ERRORS: Mapping[str, str] = {
     "opcode": "an opcode that the machine has no unit for",
@@ -53,6 +58,8 @@ ERRORS: Mapping[str, str] = {
     "fetch_response": "an error response to the read of an instruction",
     "alignment": f"PROGRAM_ADDRESS is no multiple of {INSTRUCTION_BYTES} or IMAGE_ADDRESS none of {IMAGE_ALIGNMENT}",
     "count": "PROGRAM_COUNT is 0",
+    "stopped": "the driver stopped the run",
+    "watchdog": "nothing moved for WATCHDOG cycles; the instruction is the oldest one that does not go on",
 }
 """Bits of the ERROR register by name, from bit 0, and what raises them."""
 
@@ -98,8 +105,10 @@ def _control_rows() -> list[tuple[str, str, str]]:
         ("VERSION", "ro", f"version of this map: {VERSION >> 16}.{VERSION & 0xFFFF} as major << 16, minor"),
         ("FINGERPRINT_LO", "ro", "first 32 bits of the configuration's fingerprint"),
         ("FINGERPRINT_HI", "ro", "next 32 bits of the configuration's fingerprint"),
-        ("CONTROL", "rw", "bit 0 start (self-clearing; ignored while running), bit 1 enable the interrupt of done"),
-        ("STATUS", "w1c", "bit 0 running (read-only), bit 1 done (also the interrupt; write one to clear)"),
+        ("CONTROL", "rw", "bit 0 start (self-clearing; ignored while running), bit 1 enable the interrupt of done, "
+         "bit 2 stop the run (self-clearing; ignored if none is under way)"),
+        ("STATUS", "w1c", "bit 0 running (read-only), bit 1 done (also the interrupt; write one to clear), bit 2 "
+         "stopping (read-only)"),
         ("ERROR", "w1c", f"errors of the last or current run; a start clears them, too. {errors}"),
         ("ERROR_MASK", "rw", "a bit that is set here and in ERROR raises the interrupt; 0 after reset"),
         ("ERROR_FIRST", "ro", f"bits 15:0 what was raised first, 19:16 by which unit: {sources}, {NO_SOURCE} none"),
@@ -111,6 +120,8 @@ def _control_rows() -> list[tuple[str, str, str]]:
         ("IMAGE_ADDRESS_HI", "rw", "upper 32 bits of it"),
         ("PROGRAM_ADDRESS", "rw", f"where in the image the first instruction is, a multiple of {INSTRUCTION_BYTES}"),
         ("PROGRAM_COUNT", "rw", "number of instructions, at least 1"),
+        ("WATCHDOG", "rw", f"cycles in which nothing moves after which the run is stopped; 0: never; {WATCHDOG_CYCLES} "
+         "after reset"),
         ("CYCLES", "ro", "cycles of the last or current run"),
     ]  # fmt: skip
 

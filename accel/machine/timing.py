@@ -88,6 +88,11 @@ def exec_latency(config: ArchConfig) -> int:
     return EXEC_LATENCY + config.rows + config.cols - 1
 
 
+def reset_cycles(config: ArchConfig) -> int:
+    """Cycles of reset that empty every pipeline when a run is stopped: weights pass the array last, then its sums."""
+    return 2 * config.rows + config.cols + POST_LATENCY
+
+
 class Machine(NamedTuple):
     """The numbers of a configuration that time depends on, and the latencies above."""
 

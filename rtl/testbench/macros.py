@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
-from accel.machine.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, REGISTERS, STATUS_DONE
+from accel.machine.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, CONTROL_STOP, REGISTERS, STATUS_DONE
 from accel.machine.timing import BURST_BOUNDARY_BYTES
 
-_WRITTEN = ("CONTROL", "STATUS", "IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
+_WRITTEN = ("CONTROL", "STATUS", "WATCHDOG", "IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
 
 
 def bench_macros(config: ArchConfig) -> dict[str, int]:
@@ -21,6 +21,7 @@ def bench_macros(config: ArchConfig) -> dict[str, int]:
         "REGISTERS": len(REGISTERS),
         **{f"REGISTER_{name}": REGISTERS[name].address for name in _WRITTEN},
         "CONTROL_RUN": CONTROL_START | CONTROL_INTERRUPT_ENABLE,
+        "CONTROL_HALT": CONTROL_STOP | CONTROL_INTERRUPT_ENABLE,
         "STATUS_DONE": STATUS_DONE,
     }
 

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import os
 import tempfile
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from accel.errors import DivergenceError, ToolError
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Unit
-from accel.machine.registers import REGISTERS
+from accel.machine.registers import REGISTERS, WATCHDOG_CYCLES
 from rtl.testbench import cxx
 from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked
 from rtl.testbench.macros import bench_macros, defines
@@ -48,6 +49,9 @@ class Job(ctypes.Structure):
         ("program_count", ctypes.c_uint32),
         ("read_latency", ctypes.c_uint32),
         ("write_latency", ctypes.c_uint32),
+        ("watchdog", ctypes.c_uint32),
+        ("answer_outside", ctypes.c_uint32),
+        ("stop_cycles", ctypes.c_uint64),
         ("stamps", (ctypes.c_void_p * UNITS) * 2),
         ("capacity", ctypes.c_uint64 * UNITS),
         ("count", (ctypes.c_uint64 * UNITS) * 2),
@@ -55,6 +59,28 @@ class Job(ctypes.Structure):
         ("fault_address", ctypes.c_uint64),
         ("registers", ctypes.c_uint32 * len(REGISTERS)),
     )
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a driver or a memory may do beside running the program.
+
+    Parameters
+    ----------
+    stop_cycles : int
+        Stop the run in this cycle if it is still under way; 0: never.
+    watchdog : int
+        Value of the register.
+    answer_outside : bool
+        Accesses outside of the memory are answered by decode errors; otherwise they raise ProgramError.
+    """
+
+    stop_cycles: int = 0
+    watchdog: int = WATCHDOG_CYCLES
+    answer_outside: bool = False
+
+
+UNDISTURBED = Conditions()
 
 
 def verilator_root() -> Path:
@@ -151,8 +177,9 @@ class Powered:
         *,
         max_cycles: int,
         image_address: int = 0,
+        conditions: Conditions = UNDISTURBED,
     ) -> SimulationResult:
-        """Execute a program; parameters and errors as for `run`."""
+        """Execute a program; other parameters and errors as for `run`."""
         counts = instructions_per_unit(code)
         work = prepared_memory(code, program_address, memory)
         stamps = [[np.zeros(count, np.int64) for count in counts] for _ in range(2)]
@@ -163,6 +190,7 @@ class Powered:
             image_address=image_address,
             program_address=program_address,
             program_count=len(code) // INSTRUCTION_BYTES,
+            **asdict(conditions),
             **self._timing,
         )
         for unit in Unit:

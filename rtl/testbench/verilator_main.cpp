@@ -30,6 +30,9 @@ struct Job {
   uint32_t program_count;
   uint32_t read_latency;
   uint32_t write_latency;
+  uint32_t watchdog;        // value of the register
+  uint32_t answer_outside;  // 1: accesses outside of memory get a decode error, otherwise they are faults
+  uint64_t stop_cycles;     // stop the run in this cycle; 0: never
   int64_t* stamps[2][UNITS];  // issue, complete
   uint64_t capacity[UNITS];
   uint64_t count[2][UNITS];
@@ -60,11 +63,15 @@ struct Fault {
   uint64_t address;
 };
 
+constexpr int OKAY = 0, DECODE_ERROR = 3;
+
+bool outside(const Job& job, uint64_t address) { return address >= job.memory_bytes; }
+
 void check_burst(const Job& job, uint64_t address, uint64_t beats) {
   const uint64_t end = address + beats * BUS_BYTES;
   if (address % BUS_BYTES || address / BURST_BOUNDARY_BYTES != (end - 1) / BURST_BOUNDARY_BYTES)
     throw Fault{BUS_PROTOCOL, address};
-  if (end > job.memory_bytes || end < address) throw Fault{OUTSIDE_MEMORY, address};
+  if (!job.answer_outside && (end > job.memory_bytes || end < address)) throw Fault{OUTSIDE_MEMORY, address};
 }
 
 class ReadChannel {
@@ -72,13 +79,16 @@ class ReadChannel {
   ReadChannel(Job& job, Random& random) : job_(job), random_(random) {}
 
   template <class Data, class Last>
-  void drive(uint64_t now, uint8_t& arready, uint8_t& rvalid, Data& rdata, Last& rlast) {
+  void drive(uint64_t now, uint8_t& arready, uint8_t& rvalid, Data& rdata, Last& rlast, uint8_t& rresp) {
     arready = !random_.stall();
     offered_ = offered_ || (!bursts_.empty() && now >= next_ && !random_.stall());
     rvalid = offered_;
     if (!offered_) return;
     const Burst& head = bursts_.front();
-    std::memcpy(&rdata, job_.memory + head.address, BUS_BYTES);
+    const bool missing = outside(job_, head.address);
+    if (missing) std::memset(&rdata, 0, BUS_BYTES);
+    else std::memcpy(&rdata, job_.memory + head.address, BUS_BYTES);
+    rresp = missing ? DECODE_ERROR : OKAY;
     rlast = head.beats == 1;
   }
 
@@ -88,6 +98,8 @@ class ReadChannel {
     if (bursts_.empty()) next_ = burst.ready;
     bursts_.push_back(burst);
   }
+
+  bool idle() const { return bursts_.empty(); }
 
   void accepted(uint64_t now) {
     offered_ = false;
@@ -115,17 +127,20 @@ class WriteChannel {
   WriteChannel(Job& job, Random& random) : job_(job), random_(random) {}
 
   // With stalls, an address is accepted only after data were offered: AXI allows a subordinate to wait for them.
-  void drive(uint64_t now, bool wvalid, uint8_t& awready, uint8_t& wready, uint8_t& bvalid) {
+  void drive(uint64_t now, bool wvalid, uint8_t& awready, uint8_t& wready, uint8_t& bvalid, uint8_t& bresp) {
     awready = random_.enabled() ? (wvalid || !beats_.empty()) && !random_.stall() : true;
     wready = !random_.stall();
-    offered_ = offered_ || (!responses_.empty() && now >= responses_.front() && !random_.stall());
+    offered_ = offered_ || (!responses_.empty() && now >= responses_.front().cycle && !random_.stall());
     bvalid = offered_;
+    if (offered_) bresp = responses_.front().code;
   }
 
   void address(uint64_t address, uint64_t beats) {
     check_burst(job_, address, beats);
-    bursts_.push_back({address, beats});
+    bursts_.push_back({address, beats, false});
   }
+
+  bool idle() const { return bursts_.empty() && beats_.empty() && responses_.empty(); }
 
   void data(const void* bytes, uint64_t strobe, bool last) {
     Beat beat{{}, strobe, last};
@@ -139,12 +154,13 @@ class WriteChannel {
       const Beat& beat = beats_.front();
       Burst& burst = bursts_.front();
       for (int i = 0; i < BUS_BYTES; ++i)
-        if (beat.strobe >> i & 1) job_.memory[burst.address + i] = beat.bytes[i];
+        if (beat.strobe >> i & 1 && !outside(job_, burst.address)) job_.memory[burst.address + i] = beat.bytes[i];
+      burst.missing |= outside(job_, burst.address);
       burst.address += BUS_BYTES;
       if (beat.last != (--burst.beats == 0)) throw Fault{BUS_PROTOCOL, burst.address};
       if (beat.last) {
+        responses_.push_back({now + job_.write_latency, burst.missing ? DECODE_ERROR : OKAY});
         bursts_.pop_front();
-        responses_.push_back(now + job_.write_latency);
       }
       beats_.pop_front();
     }
@@ -158,6 +174,11 @@ class WriteChannel {
  private:
   struct Burst {
     uint64_t address, beats;
+    bool missing;
+  };
+  struct Response {
+    uint64_t cycle;
+    int code;
   };
   struct Beat {
     uint8_t bytes[BUS_BYTES];
@@ -168,7 +189,7 @@ class WriteChannel {
   Random& random_;
   std::deque<Burst> bursts_;
   std::deque<Beat> beats_;
-  std::deque<uint64_t> responses_;
+  std::deque<Response> responses_;
   bool offered_ = false;
 };
 
@@ -184,6 +205,7 @@ class Testbench {
   void start(const Job& job) {
     job_ = job;
     write(REGISTER_STATUS, STATUS_DONE);  // the last run's, whose interrupt would end this one
+    write(REGISTER_WATCHDOG, job.watchdog);
     write(REGISTER_IMAGE_ADDRESS_LO, job.image_address & 0xFFFFFFFF);
     write(REGISTER_IMAGE_ADDRESS_HI, job.image_address >> 32);
     write(REGISTER_PROGRAM_ADDRESS, job.program_address);
@@ -199,6 +221,7 @@ class Testbench {
       for (int i = 0; i < SLICE_CYCLES; ++i) {
         if (top_.irq) return finish();
         if (job_.total_cycles >= job_.max_cycles) return WATCHDOG;
+        if (job_.stop_cycles && job_.total_cycles == job_.stop_cycles) write(REGISTER_CONTROL, CONTROL_HALT);
         cycle();
       }
     } while (std::chrono::steady_clock::now() < end);
@@ -207,6 +230,8 @@ class Testbench {
 
  private:
   Status finish() {
+    const bool valid = top_.fetch_arvalid || top_.load_arvalid || top_.store_awvalid || top_.store_wvalid;
+    if (valid || !fetch_.idle() || !load_.idle() || !store_.idle()) throw Fault{BUS_PROTOCOL, 0};
     for (uint32_t i = 0; i < REGISTERS; ++i) job_.registers[i] = read(4 * i);
     return FINISHED;
   }
@@ -238,9 +263,10 @@ class Testbench {
   // Inputs, settled outputs, what they mean, rising edge.
   void cycle() {
     top_.clk = 0;
-    fetch_.drive(now_, top_.fetch_arready, top_.fetch_rvalid, top_.fetch_rdata, top_.fetch_rlast);
-    load_.drive(now_, top_.load_arready, top_.load_rvalid, top_.load_rdata, top_.load_rlast);
-    store_.drive(now_, top_.store_wvalid, top_.store_awready, top_.store_wready, top_.store_bvalid);
+    fetch_.drive(now_, top_.fetch_arready, top_.fetch_rvalid, top_.fetch_rdata, top_.fetch_rlast,
+                 top_.fetch_rresp);
+    load_.drive(now_, top_.load_arready, top_.load_rvalid, top_.load_rdata, top_.load_rlast, top_.load_rresp);
+    store_.drive(now_, top_.store_wvalid, top_.store_awready, top_.store_wready, top_.store_bvalid, top_.store_bresp);
     top_.eval();
     control_written_ = top_.control_awvalid && top_.control_awready;
     if (top_.running) record();

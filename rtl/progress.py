@@ -1,0 +1,47 @@
+"""What the watchdog watches: whether anything moves, and which instruction it is that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import data, wiring
+
+from accel.machine.isa import Opcode, Unit
+from accel.machine.registers import FETCH_SOURCE
+from rtl.interfaces import NUMBER_BITS, PLACE, layout
+
+WAITING = data.StructLayout({"place": PLACE, "age": NUMBER_BITS})
+"""An instruction that does not go on, and how many instructions were dispatched from it on."""
+
+
+def handshakes(bus: wiring.PureInterface) -> Value:
+    """A transfer on any channel of a read or write bus."""
+    channels = [name.removesuffix("valid") for name in bus.signature.members if name.endswith("valid")]
+    return Cat(getattr(bus, f"{name}valid") & getattr(bus, f"{name}ready") for name in channels).any()
+
+
+def oldest_waiting(m: Module, units: Sequence[wiring.Component], dispatched: Value) -> data.View:
+    """The oldest instruction at the head of a queue or, in LOAD and STORE, between issue and completion; or fetch's.
+
+    It is right some cycles after everything stands still: the comparisons follow each other through registers.
+    """
+    oldest = Signal(WAITING)
+    m.d.comb += [oldest.place.unit.eq(FETCH_SOURCE), oldest.place.number.eq(dispatched)]
+    for index, unit in enumerate(units):
+        control = unit.control
+        place, waits = Signal(PLACE, name=f"waiting{index}"), control.instruction.valid
+        number = layout(Opcode[Unit(index).name])(control.instruction.payload).number
+        m.d.comb += [place.unit.eq(index), place.number.eq(number)]
+        if hasattr(unit, "place"):
+            with m.If(~control.idle):
+                m.d.comb += place.eq(unit.place)
+            waits = waits | ~control.idle
+        age, older = Signal(NUMBER_BITS, name=f"age{index}"), Signal(WAITING, name=f"older{index}")
+        m.d.comb += age.eq(dispatched - place.number)
+        with m.If(waits & (age > oldest.age)):
+            m.d.sync += [older.place.eq(place), older.age.eq(age)]
+        with m.Else():
+            m.d.sync += older.eq(oldest)
+        oldest = older
+    return oldest

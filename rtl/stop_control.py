@@ -1,0 +1,73 @@
+"""The end of a run before its program's: by the driver, or by the watchdog."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from accel.machine.config import ArchConfig
+from accel.machine.timing import reset_cycles
+
+
+class StopControl(wiring.Component):
+    """First lets the buses finish what they began, then resets units and fetch until nothing moves in any pipeline.
+
+    Members
+    -------
+    running : In
+        A run is under way.
+    stop : In
+        End it.
+    progress : In
+        Something happened in the cycle before: a unit worked, or a bus moved.
+    limit : In
+        Cycles without progress after which the run is stopped; 0: never.
+    drained : In
+        All buses are at rest.
+    expired : Out
+        The watchdog stops the run in this cycle.
+    halt : Out
+        No bus may begin anything; what comes back is dropped.
+    reset, ended : Out
+        Units and fetch are reset; this is the last cycle of that and of the run.
+    """
+
+    def __init__(self, config: ArchConfig):
+        self._reset_cycles = reset_cycles(config)
+        super().__init__(
+            {
+                "running": In(1),
+                "stop": In(1),
+                "progress": In(1),
+                "limit": In(32),
+                "drained": In(1),
+                "expired": Out(1),
+                "halt": Out(1),
+                "reset": Out(1),
+                "ended": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        left = Signal(32)
+        reset_left = Signal(range(self._reset_cycles))
+        watched = self.running & ~self.halt & (self.limit != 0)
+        m.d.comb += [
+            self.expired.eq(watched & (left == 0) & ~self.progress),
+            self.ended.eq(self.reset & (reset_left == 0)),
+        ]
+        with m.If(self.progress | ~watched):
+            m.d.sync += left.eq(self.limit)
+        with m.Else():
+            m.d.sync += left.eq(left - 1)
+        with m.If(self.ended):
+            m.d.sync += [self.halt.eq(0), self.reset.eq(0)]
+        with m.Elif(self.running & (self.stop | self.expired)):
+            m.d.sync += self.halt.eq(1)
+        with m.Elif(self.halt & self.drained & ~self.reset):
+            m.d.sync += [self.reset.eq(1), reset_left.eq(self._reset_cycles - 1)]
+        with m.Elif(self.reset):
+            m.d.sync += reset_left.eq(reset_left - 1)
+        return m
