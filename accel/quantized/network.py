@@ -136,10 +136,12 @@ class Quantization:
         return np.asarray(centred.astype(np.float32) * self.along_axis(self.scale, centred.ndim))
 
     @property
-    def centred(self) -> NDArray[np.int64]:
+    def centred(self) -> NDArray[np.int64] | NDArray[np.int8]:
         """The integers of a constant without their zero points."""
         if self.integers is None:
             raise ModelError("integers must be known; only a constant has them")
+        if self.integers.dtype == np.int8 and not np.any(self.zero_point):
+            return self.integers
         return np.asarray(self.integers - self.along_axis(self.zero_point, self.integers.ndim))
 
 

@@ -19,7 +19,7 @@ from accel.quantized.values import Integers, Sums, Target, Value
 from accel.quantized.wide_weights import bits_of, int8_parts, repeat_channels
 from accel.quantized.window import window_of
 
-Weights = NDArray[np.int64]
+Weights = NDArray[np.int64] | NDArray[np.int8]
 Emit = Callable[[Target, NDArray[np.int8], int, recipes.Fields], Integers]
 LARGEST_WEIGHT = 127
 

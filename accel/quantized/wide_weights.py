@@ -10,11 +10,13 @@ from accel.network.nodes import Concat, Gather
 from accel.quantized.builder import GraphBuilder
 
 
-def int8_parts(weight: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
+def int8_parts(weight: NDArray[np.int64] | NDArray[np.int8]) -> tuple[NDArray[np.int8], int]:
     """Parts whose sum is `weight`, one behind the other along the last axis, and their number.
 
     A uint8 weight less its zero point lies in -255 .. 255 and needs at most three.
     """
+    if weight.dtype == np.int8:
+        return np.ascontiguousarray(weight, np.int8), 1
     parts, rest = list[NDArray[np.int8]](), weight
     while not parts or np.any(rest):
         parts.append(rest.clip(-128, 127).astype(np.int8))

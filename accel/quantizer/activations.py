@@ -17,7 +17,7 @@ from accel.quantizer.runner import Runner, Values
 Item = TypeVar("Item")
 BATCH_BYTES = 2**24
 """Values of a batch take about this; larger ones leave the cache and are not faster."""
-MOST_SAMPLES = 64
+MOST_SAMPLES = 16
 
 
 class Batch(NamedTuple):

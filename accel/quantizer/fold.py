@@ -57,7 +57,9 @@ def fold(network: Network) -> Network:
         assert place is not None
         operators[place] = folded
         writers[folded.outputs[0]] = place
-    return replace(network, operators=tuple(operators), tensors=tensors)
+    read = {name for op in operators for name in op.inputs} | set(network.outputs)
+    used = {name: info for name, info in tensors.items() if info.value is None or name in read}
+    return replace(network, operators=tuple(operators), tensors=used)
 
 
 def _as_gemm(network: Network, op: Operator) -> Operator:
@@ -128,6 +130,11 @@ def _affine(network: Network, op: Operator, source: str) -> Affine | None:
     }[op.kind]
 
 
+def _product(weight: NDArray[np.float32], factor: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The product in float64, rounded once, without an array of float64."""
+    return np.multiply(weight, factor, out=np.empty(weight.shape, np.float32), casting="same_kind")
+
+
 def _absorb(
     network: Network, before: Operator, op: Operator, affine: Affine, tensors: dict[str, TensorInfo]
 ) -> Operator | None:
@@ -144,7 +151,7 @@ def _absorb(
     old = np.broadcast_to(bias.astype(np.float64).reshape(-1) * beta, (channels,))
     kept = before.inputs[3:]
     arrays = {
-        f"{op.outputs[0]}_weight": (weight.astype(np.float64) * alpha * factor.reshape(shape)).astype(np.float32),
+        f"{op.outputs[0]}_weight": _product(weight, alpha * factor.reshape(shape)),
         f"{op.outputs[0]}_bias": (old * factor + offset).astype(np.float32),
     }
     tensors |= {name: TensorInfo.constant(name, array) for name, array in arrays.items()}

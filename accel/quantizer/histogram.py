@@ -11,7 +11,9 @@ OCTAVES = 40
 BINS = OCTAVES << MANTISSA_BITS
 _SHIFT = 23 - MANTISSA_BITS
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
-_BLOCK = 2**18
+_BLOCK = 2**19
+_SIGN = 1 << (31 - _SHIFT)
+"""Where the bins of negative numbers begin, if sign, exponent and mantissa count as one number."""
 
 
 class Histogram:
@@ -74,11 +76,9 @@ class Histogram:
             self._first += steps
 
     def _count(self, flat: NDArray[np.float32]) -> None:
-        bits = flat.view(np.uint32)
-        bins = ((bits & _MAGNITUDE) >> np.uint32(_SHIFT)).astype(np.int32)
-        bins -= self._first - 1
-        np.maximum(bins, 0, out=bins)
-        bins += (bits >> np.uint32(31)).astype(np.int32) * (BINS + 1)
-        found = np.bincount(bins, minlength=2 * (BINS + 1)).reshape(2, BINS + 1)
-        self.zeros += int(found[:, 0].sum())
-        self.counts += found[:, 1:]
+        found = np.bincount(flat.view(np.uint32) >> np.uint32(_SHIFT), minlength=2 * _SIGN)
+        for side, part in enumerate((found[:_SIGN], found[_SIGN:])):
+            self.zeros += int(part[: self._first].sum())
+            inside = part[self._first : self._first + BINS]
+            if inside.any():  # memory that nothing writes to costs nothing
+                self.counts[side, : len(inside)] += inside

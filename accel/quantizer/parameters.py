@@ -16,6 +16,10 @@ from accel.quantizer.config import LayerConfig
 
 SMALLEST_MULTIPLIER = 2.0**-24
 """Weight scales are not finer than this share of an output step per input step: that would change no output."""
+LEAST_LIMIT = np.float32(2.0)
+"""Limits of most rows are larger than so many times the root mean square of their weights."""
+HALF = np.nextafter(np.float32(0.5), np.float32(0))
+"""Added before what follows the point is dropped, it rounds ties away from zero, and 0.49999997 to 0."""
 BLOCK = 2**18
 """Weights that are worked on at a time, so that they stay in the cache."""
 NEAR = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15)
@@ -95,17 +99,33 @@ def least_square_limits(magnitudes: NDArray[np.float32], largest: int) -> NDArra
     ``n / 12 * (t / largest)**2 + sum((w - t)**2 for w > t)`` is convex in t; its derivative is zero where
     ``t = sum(w for w > t) / (n / (12 * largest**2) + number of w > t)``. Repeated from the largest weight on, this
     decreases towards the solution (Newton's method on a piecewise linear function).
+    Only weights above `LEAST_LIMIT` times the root mean square are looked at, and all of them in the rows whose
+    solution lies below that.
     """
-    count = magnitudes.shape[1]
-    limits = np.asarray(magnitudes.max(axis=1), dtype=np.float64)
+    squares = np.einsum("ij,ij->i", magnitudes, magnitudes) / np.float32(magnitudes.shape[1])
+    most = magnitudes.max(axis=1)
+    floor = np.minimum(LEAST_LIMIT * np.sqrt(squares), np.float32(0.8) * most)
+    limits = _least_squares(magnitudes, largest, floor)
+    below = limits < floor
+    if np.any(below):
+        limits[below] = _least_squares(magnitudes[below], largest, np.zeros(np.count_nonzero(below), np.float32))
+    return limits
+
+
+def _least_squares(magnitudes: NDArray[np.float32], largest: int, floor: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The limit of each row, if it is not below its `floor`."""
+    share, count = magnitudes.shape[1] / (12 * largest**2), len(magnitudes)
+    seen = magnitudes >= floor[:, None]
+    rows, values = np.nonzero(seen)[0], magnitudes[seen].astype(np.float64)
+    limits = np.asarray(magnitudes.max(axis=1), np.float64)
     for _ in range(30):
-        beyond = magnitudes >= limits.astype(np.float32)[:, None]
-        sums = np.einsum("ij,ij->i", magnitudes, beyond, dtype=np.float64)
-        found = np.asarray(sums, dtype=np.float64) / (count / (12 * largest**2) + np.count_nonzero(beyond, axis=1))
+        beyond = values >= limits[rows]
+        rows_beyond = rows[beyond]
+        found = np.bincount(rows_beyond, values[beyond], count) / (share + np.bincount(rows_beyond, minlength=count))
         if np.allclose(found, limits, rtol=1e-4, atol=0):
             break
         limits = found
-    return limits
+    return np.asarray(limits)
 
 
 def _best_near(magnitudes: NDArray[np.float32], limits: NDArray[np.float64], largest: int) -> NDArray[np.float64]:
@@ -126,14 +146,22 @@ def quantize_weights(
 ) -> Quantization:
     """Weights as symmetric integers of `bits` bits at `scales` along `axis`, stored as int8."""
     found, largest = Quantization(scales, np.zeros(1, np.int64), f"int{bits}", axis), largest_weight(bits)
-    steps = np.broadcast_to(found.along_axis(scales.astype(np.float64), weight.ndim), weight.shape)
+    steps = np.broadcast_to(found.along_axis(scales, weight.ndim), weight.shape)
     integers = np.empty(weight.shape, np.int8)
     count = max(BLOCK // weight[0].size, 1)
     for start in range(0, len(weight), count):
         part = slice(start, start + count)
-        rounded = round_real(weight[part] / steps[part], mode)
+        rounded = _rounded(weight[part] / steps[part], mode)
         integers[part] = np.clip(rounded, -largest, largest, out=rounded)
     return replace(found, integers=integers)
+
+
+def _rounded(steps: NDArray[np.float32], mode: RequantMode) -> NDArray[np.float32]:
+    """Integers of numbers below 2**22, which are overwritten: ties to even in `fp32`, away from zero otherwise."""
+    if mode is RequantMode.FP32:
+        return np.rint(steps, out=steps)
+    steps += np.copysign(HALF, steps)
+    return np.trunc(steps, out=steps)
 
 
 def quantize_bias(bias: NDArray[np.floating], scales: NDArray[np.float64], mode: RequantMode) -> Quantization:

@@ -87,10 +87,10 @@ def quantize_network(
     real = frozenset(op.name for op in network.operators if config.keeps_float(op.name, op.kind))
     network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
-    folded = checked(lambda: before_ranges(with_islands(fold(network)), config))
+    network = checked(lambda: before_ranges(with_islands(fold(network)), config))
     learns = bool({"adaround", "bias_correction"} & set(config.prepare))
     # An iterator gives its samples once: what reads them again needs them all.
-    samples = list(samples_of(folded, calibration)) if learns else calibration
-    ranges = calibrate(folded, samples, config, stage)
-    quantized = checked(lambda: attach(folded, ranges, config))
+    samples = list(samples_of(network, calibration)) if learns else calibration
+    ranges = calibrate(network, samples, config, stage)
+    quantized = checked(lambda: attach(network, ranges, config))
     return after_weights(quantized, samples, config, stage) if learns else quantized

@@ -52,6 +52,7 @@ class Runner:
         options.intra_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
+        options.enable_cpu_mem_arena = False  # it would keep the most that any operator needed
         # Weights are fed, so that neither the model nor the session holds a copy.
         real = _with_real_constants(replace(network, outputs=self.outputs))
         model, self._weights = without_weights(real, parameters=real.parameters)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from accel.errors import InputError, ModelError
 from accel.frontends.model_file import ModelSource, read_model
@@ -17,9 +21,18 @@ if TYPE_CHECKING:
 ZIP = b"PK\x03\x04"
 Shapes = Mapping[str, Shape]
 """Sizes of inputs by name, where the file leaves some free."""
+LARGE = 2**14
+"""Bytes from which on float32 weights leave the model, which is copied and serialized several times."""
 
 
-def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> onnx.ModelProto:
+class OnnxFile(NamedTuple):
+    """A model whose large weights are inputs, and these weights."""
+
+    model: onnx.ModelProto
+    weights: dict[str, NDArray[np.float32]]
+
+
+def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> OnnxFile:
     """Parse and check a model whose inputs then have known sizes.
 
     Parameters
@@ -40,9 +53,16 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> onnx.ModelPr
     from google.protobuf.message import DecodeError
 
     data = read_model(source)
+    kind = _kind(data)
     try:
         model = onnx.load_model_from_string(data)
+        del data
         _load_external_data(model, source)
+        weights = _taken_weights(model)
+        # The memory of a message is freed as a whole: a copy without the weights lets go of them.
+        whole, model = model, onnx.ModelProto()
+        model.CopyFrom(whole)
+        del whole
         for value in (*model.graph.output, *model.graph.value_info):
             # Nobody reads what a file states of results, but the checker wants it there.
             value.type.tensor_type.shape.SetInParent()
@@ -50,11 +70,11 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> onnx.ModelPr
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
     except DecodeError as error:
-        raise ModelError(f"model must be an ONNX file, got {_kind(data)}") from error
+        raise ModelError(f"model must be an ONNX file, got {kind}") from error
     except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
         raise ModelError(f"model must be a valid ONNX file: {error}") from error
-    _fix_sizes(model, shapes or {})
-    return model
+    _fix_sizes(model, weights, shapes or {})
+    return OnnxFile(model, weights)
 
 
 def _kind(data: bytes) -> str:
@@ -73,6 +93,29 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         for attribute in node.attribute:
             yield attribute.t
             yield from attribute.tensors
+
+
+def _taken_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
+    """Large float32 constants, which become inputs of the model; damaged ones stay, for the checker to name."""
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    names = [tensor.name for tensor in graph.initializer]
+    declared = {value.name for value in graph.input}
+    weights: dict[str, NDArray[np.float32]] = {}
+    kept = []
+    for tensor in graph.initializer:
+        size = 4 * math.prod(tensor.dims)
+        plain = tensor.data_type == TensorProto.FLOAT and tensor.HasField("raw_data") and names.count(tensor.name) == 1
+        if not plain or size < LARGE or len(raw := tensor.raw_data) != size:
+            kept.append(tensor)
+            continue
+        weights[tensor.name] = np.frombuffer(raw, "<f4").reshape(tuple(tensor.dims))
+        if tensor.name not in declared:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, tensor.dims))
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return weights
 
 
 def _load_external_data(model: onnx.ModelProto, source: ModelSource) -> None:
@@ -98,9 +141,9 @@ def _load_external_data(model: onnx.ModelProto, source: ModelSource) -> None:
         del tensor.external_data[:]
 
 
-def _fix_sizes(model: onnx.ModelProto, shapes: Shapes) -> None:
+def _fix_sizes(model: onnx.ModelProto, weights: Collection[str], shapes: Shapes) -> None:
     """Give every input of the model its sizes."""
-    constants = {tensor.name for tensor in model.graph.initializer}
+    constants = {tensor.name for tensor in model.graph.initializer} | set(weights)
     inputs = [value for value in model.graph.input if value.name not in constants]
     if unknown := sorted(set(shapes) - {value.name for value in inputs}):
         names = ", ".join(repr(value.name) for value in inputs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,15 +32,21 @@ UNBOUNDED = {"ConstantOfShape", "Expand", "Range", "Tile", "Resize", "Upsample",
 """Operators whose results may be much larger than their inputs: evaluated only if the size is known and sane."""
 
 
-def fold(model: onnx.ModelProto) -> tuple[Arrays, dict[str, tuple[Shape, str]]]:
+def fold(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]]) -> tuple[Arrays, dict[str, tuple[Shape, str]]]:
     """Evaluate all constant nodes of `model` and remove them, and choose branches whose condition is constant.
 
     What is left of control flow becomes functions.
 
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    weights : mapping of str to ndarray
+        Values of inputs of the model that are constants.
+
     Returns
     -------
     (dict of str to ndarray, dict of str to (tuple of int, str))
-        All constants, those of the file included; the shapes that can be known, with types.
+        All constants, those of the file and `weights` included; the shapes that can be known, with types.
 
     Raises
     ------
@@ -48,7 +55,7 @@ def fold(model: onnx.ModelProto) -> tuple[Arrays, dict[str, tuple[Shape, str]]]:
     """
     from onnx import numpy_helper
 
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer} | dict(weights)
     known: dict[str, tuple[Shape, str]] = {}
     for _ in range(MOST_ROUNDS):
         known = infer(model, strict=False)

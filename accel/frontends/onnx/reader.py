@@ -10,7 +10,7 @@ import numpy as np
 
 from accel.errors import AccelError, InputError, ModelError
 from accel.frontends.model_file import ModelSource, naming
-from accel.frontends.onnx.file import Shapes, load_onnx
+from accel.frontends.onnx.file import OnnxFile, Shapes, load_onnx
 from accel.frontends.onnx.folding import Arrays, fold
 from accel.frontends.onnx.strip import is_quantized, strip
 from accel.frontends.onnx.stripper import MICROSOFT
@@ -99,25 +99,27 @@ def checked(read: Callable[[], Result]) -> Result:
         raise ModelError(f"model must be a valid ONNX file: {type(error).__name__}: {error}") from error
 
 
-def _lowered(model: onnx.ModelProto) -> Graph:
+def _lowered(file: OnnxFile) -> Graph:
+    model = file.model
     domains = {node.domain for node in model.graph.node if is_quantized(node.op_type)}
     if not domains:
         raise ModelError("model must be quantized, got a float model: run `accel quantize` on it first")
     if (opset := _opset(model)) < OLDEST_QUANTIZED_OPSET and not domains.isdisjoint(("", "ai.onnx")):
         raise ModelError(f"model must have opset {OLDEST_QUANTIZED_OPSET} or later, got {opset}; convert it")
-    return lower(_read(model), RequantMode.FP32)
+    return lower(_read(file), RequantMode.FP32)
 
 
 def _opset(model: onnx.ModelProto) -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
-def _read(model: onnx.ModelProto) -> Network:
+def _read(file: OnnxFile) -> Network:
     """The network of a model of known sizes."""
+    model = file.model
     opset = _opset(model)
     if opset < OLDEST_OPSET:
         raise ModelError(f"model must have opset {OLDEST_OPSET} or later, got {opset}; convert it")
-    constants, known = fold(model)
+    constants, known = fold(model, file.weights)
     inputs = [value for value in model.graph.input if value.name not in constants]
     tensors = {name: TensorInfo(name, shape, dtype) for name, (shape, dtype) in known.items()}
     tensors |= {value.name: TensorInfo(value.name, known[value.name][0], _input_type(value)) for value in inputs}
