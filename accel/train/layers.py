@@ -53,6 +53,11 @@ class QuantizedLayer(nn.Module):
         self.frozen = False
         self.follows_weights = False
 
+    @property
+    def normalizes(self) -> bool:
+        """Whether the batch's statistics still have their effect, so that sums are no integers."""
+        return self.norm is not None and self.training and not self.frozen
+
     def factor(self) -> Tensor | None:
         """What BatchNormalization multiplies each output channel by; None without one."""
         if self.norm is None:
@@ -79,7 +84,7 @@ class QuantizedLayer(nn.Module):
         weight, bias = self.folded()
         weight = self._quantized(weight)
         factor = self.factor()
-        if factor is None or self.frozen or not self.training:
+        if factor is None or not self.normalizes:
             return self._operation(values, weight, bias)
         safe = torch.where(factor.abs() < SMALLEST, torch.ones_like(factor), factor)
         layer, norm = cast(nn.Conv2d, self.layer), cast(nn.BatchNorm2d, self.norm)

@@ -102,7 +102,7 @@ def fit(
         The checkpoint is damaged or of another model.
     """
     device = next(model.parameters()).device
-    optimizer = torch.optim.Adam(model.parameters(), schedule.learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), schedule.learning_rate, fused=True)
     done = 0
     if checkpoint is not None and checkpoint.exists():
         done = int(load_checkpoint(checkpoint, model, optimizer)["epochs"])

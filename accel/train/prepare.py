@@ -89,7 +89,7 @@ def prepare(model: nn.Module, example: Tensor, config: TrainingConfig | None = N
     Returns
     -------
     PreparedModule
-        In the mode (training or evaluation) of `model`.
+        In the mode (training or evaluation) of `model`, and on its device.
 
     Raises
     ------
@@ -109,12 +109,13 @@ def prepare(model: nn.Module, example: Tensor, config: TrainingConfig | None = N
         raise InputError(
             f"example must be real samples of shape (samples, ...), got {samples.dtype} of shape {tuple(samples.shape)}"
         )
-    traced = trace(model, samples[:1])
+    device = next((parameter.device for parameter in model.parameters()), samples.device)
+    traced = trace(model, samples[:1].to(device))
     network = _post_training(traced, samples, config.quantization)
     activations = insert_activations(traced, network, config)
     layers = insert_weights(traced, network, config, activations)
     insert_requantizers(traced, network, activations)
-    return PreparedModule(traced, network, config, activations, layers).train(model.training)
+    return PreparedModule(traced, network, config, activations, layers).to(device).train(model.training)
 
 
 def _post_training(traced: fx.GraphModule, samples: Tensor, config: QuantizationConfig) -> Network:

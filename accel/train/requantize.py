@@ -97,6 +97,8 @@ class Requantize(nn.Module):
         sums, target = self.parts
         if not target.enabled:
             return values
+        if isinstance(sums, LayerSums) and sums.layer.normalizes:
+            return target.rounded(values / target.scale)
         fields = sums.fields(target.scale.item(), target.mode)
         q, e = (torch.as_tensor(fields[name], dtype=torch.int64).reshape(-1) for name in ("multiplier", "shift"))
         counts = (values / sums.step(values.ndim)).round()

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
-from support.networks.torch_modules import digits, residual  # noqa: E402
+from support.networks.torch_modules import Gated, Sequence, digits, residual  # noqa: E402
 
 import accel  # noqa: E402
 from accel.errors import InputError, ModelError  # noqa: E402
@@ -80,6 +80,34 @@ def test_trained_integers_equal_the_fake_quantized_module(estimator: str, mode: 
     graph = convert(prepared)
     assert np.abs(logits(prepared, data.inputs) - before).max() > 5 * graph.output_tensors[0].scale
     np.testing.assert_array_equal(steps_apart(prepared, graph, data.inputs), 0)
+
+
+@pytest.mark.parametrize("make", [Gated, Sequence])
+@pytest.mark.parametrize(
+    "mode", ["tflite", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("single", "fp32"))]
+)
+def test_every_kind_of_sum_is_rounded_as_the_machine_does(mode: str, make: type["torch.nn.Module"]) -> None:
+    torch.manual_seed(0)
+    quantization = QuantizationConfig(mode=mode, weight_bits=4, per_channel=False)
+    prepared = prepare(make().eval(), samples(), TrainingConfig(quantization=quantization))
+    np.testing.assert_array_equal(steps_apart(prepared, convert(prepared), digits(32).inputs), 0)
+
+
+def test_each_layer_has_its_bits_scales_and_symmetry() -> None:
+    overrides = (
+        {"layer": "pointwise", "weight_bits": 4, "per_channel": False},
+        {"op_type": "Gemm", "activation_symmetric": True},
+    )
+    quantization = QuantizationConfig(weight_method="mse", overrides=overrides)
+    prepared = prepare(residual(), samples(), TrainingConfig(quantization=quantization))
+    found = {path: prepared.layer(path).weight_quantizer for path in prepared.layers.values()}
+    assert {path: (one.high, one.start.numel()) for path, one in found.items()} == {
+        "stem.0": (127, 8), "depthwise": (127, 8), "pointwise": (7, 1), "head": (127, 10),
+    }  # fmt: skip
+    assert prepared.quantizer("quantize_head").zero_point == 0
+    graph = convert(prepared)
+    assert sorted(node.weight_bits for node in graph.nodes if hasattr(node, "weight_bits")) == [4, 8, 8, 8]
+    np.testing.assert_array_equal(steps_apart(prepared, graph, digits(32).inputs), 0)
 
 
 def test_rounding_that_is_not_the_machine_s_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,38 @@ class Residual(nn.Module):
         return self.head(torch.flatten(nn.functional.adaptive_avg_pool2d(pooled, 1), 1))
 
 
+class Gated(nn.Module):
+    """Products of two tensors, averages of all and of a part, a table, a transposed convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 6, 3, padding=1)
+        self.gate = nn.Conv2d(6, 6, 1)
+        self.up = nn.ConvTranspose2d(6, 4, 2, stride=2)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (samples, 5)."""
+        start = nn.functional.hardswish(self.stem(images))
+        gated = start * torch.sigmoid(self.gate(start.mean((2, 3), keepdim=True)))
+        return self.head(nn.functional.avg_pool2d(self.up(gated), 2).mean((2, 3)))
+
+
+class Sequence(nn.Module):
+    """Convolutions of one dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(1, 8, 5, stride=2, padding=2)
+        self.depthwise = nn.Conv1d(8, 8, 3, groups=8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of shape (samples, 5)."""
+        deep = self.depthwise(nn.functional.relu6(self.stem(images.flatten(2))))
+        return self.head(nn.functional.adaptive_avg_pool1d(deep, 1).flatten(1))
+
+
 def residual(seed: int = 0) -> Residual:
     """With statistics of BatchNormalization that are not those of a new module."""
     torch.manual_seed(seed)
