@@ -83,9 +83,12 @@ class RowWalker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         held = Signal(self._layout)
-        outer_address, following = Signal.like(self.address), Signal.like(self.address)
-        rows_left, outer_left = Signal(COUNT_BITS), Signal(COUNT_BITS)
-        last_row, last_outer = Signal(), Signal()
+        outer_address = Signal.like(self.address)
+        following = Signal.like(self.address)
+        rows_left = Signal(COUNT_BITS)
+        outer_left = Signal(COUNT_BITS)
+        last_row = Signal()
+        last_outer = Signal()
         m.d.comb += [
             self.last.eq(last_row & last_outer),
             following.eq(
@@ -195,7 +198,8 @@ class BurstGenerator(wiring.Component):
         """The current row's next beat and how many follow it; a burst has them all, or the most that it may have."""
         shift = self._bus_bytes.bit_length() - 1
         span = Signal(self._row_bytes_bits)
-        beat, left = Signal(ADDRESS_BITS - shift), Signal(self._row_bytes_bits + 1 - shift)
+        beat = Signal(ADDRESS_BITS - shift)
+        left = Signal(self._row_bytes_bits + 1 - shift)
         page_left = (~beat)[: (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()]
         longest = Signal(8)
         m.d.comb += [

@@ -27,4 +27,6 @@ class Harness(Elaboratable):
     def ports(self) -> dict[str, tuple[Value, None]]:
         """The inputs of `dut` by name."""
         members = self.dut.signature.flatten(self.dut)
-        return {"_".join(map(str, path)): (Value.cast(value), None) for path, member, value in members if member.flow is In}
+        return {
+            "_".join(map(str, path)): (Value.cast(value), None) for path, member, value in members if member.flow is In
+        }

