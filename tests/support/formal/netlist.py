@@ -60,6 +60,11 @@ class Netlist:
         free = [self[name] for name in registers]
         return replace(self, following={r: term for r, term in self.following.items() if not _among(r, free)})
 
+    def depends_on(self, wire: str, other: str) -> bool:
+        """Whether a path without a register leads from input `other` to `wire`."""
+        (source,) = _leaves([self[other]], arity=0)
+        return _among(source, _leaves([self[wire]], arity=0))
+
     @cached_property
     def inputs(self) -> list[z3.ExprRef]:
         """Constants that are no registers."""

@@ -1,0 +1,167 @@
+"""Queues keep order and lose nothing; tokens are conserved and never negative; no unit issues without its tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+import z3
+from amaranth.hdl import Array, Assert, Assume, Module, Mux, Signal, signed
+from support.formal.harness import Harness
+from support.formal.induction import is_proved, violation
+from support.formal.netlist import Netlist, counterexample, netlist
+from support.mutants.rtl_mutation import mutate
+
+from accel.machine import isa
+from accel.machine.config import preset
+from accel.machine.isa import Opcode, Unit
+from accel.machine.timing import SEMAPHORE_BITS
+from rtl import control, load_unit, store_unit, tile_control
+from rtl.control import InstructionQueue, Semaphores
+from rtl.exec_unit import ExecUnit
+from rtl.load_unit import LoadUnit
+from rtl.post_unit import PostUnit
+from rtl.store_unit import StoreUnit
+
+pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+
+DEPTH = 3
+FIELD_BITS = sum(field.width for field in isa.FIELDS[Opcode.STORE])
+SMALLEST = replace(preset("tiny"), rows=1, cols=1, post_lanes=1, depthwise_taps=0, requant_modes=("single",))
+MOST = (1 << SEMAPHORE_BITS) - 1
+PAIRS = [(producer, consumer) for producer in Unit for consumer in Unit]
+UNITS = (LoadUnit, ExecUnit, PostUnit, StoreUnit)
+
+QUEUE_MUTANTS = [
+    ("the queue takes one instruction too many", "fifo.w_level != behind", "1"),
+    ("what is pushed overtakes", "Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload)", "self.pushed.payload"),
+    ("what goes to the head is queued, too", "(~taken | fifo.r_rdy)", "1"),
+]
+SEMAPHORE_MUTANTS = [
+    ("a token stays that is taken", "count + post - take", "count + post"),
+    ("a full counter wraps", "m.Elif(~full)", "m.Else()"),
+    ("tokens show at the producer", "self.tokens[consumer][producer]", "self.tokens[producer][consumer]"),
+]
+ISSUE_MUTANTS = [
+    ("LOAD looks at one token less", LoadUnit, load_unit, "LoadUnit", "_issue", "(head.wait & ~", "(head.wait[1:] & ~"),
+    ("STORE waits for no token", StoreUnit, store_unit, "StoreUnit", "elaborate", "(head.wait & ~self", "(0 & ~self"),
+    ("EXEC waits for no token", ExecUnit, tile_control, None, "drive_control", "(head.wait & ~", "(0 & ~"),
+]  # fmt: skip
+
+
+class Line(Harness):
+    """A queue beside a line of instructions, which step forward when the first one leaves."""
+
+    def __init__(self) -> None:
+        super().__init__(InstructionQueue(Opcode.STORE, DEPTH))
+
+    def watch(self, m: Module) -> None:
+        pushed, head = self.dut.pushed, self.dut.head
+        line = Array(Signal(FIELD_BITS, name=f"line{place}") for place in range(DEPTH + 1))
+        waiting = Signal(range(DEPTH + 1), name="waiting")
+        leaves, comes = head.valid & head.ready, pushed.valid & pushed.ready
+        for place in range(DEPTH):
+            with m.If(comes & (waiting - leaves == place)):
+                m.d.sync += line[place].eq(pushed.payload)
+            with m.Elif(leaves):
+                m.d.sync += line[place].eq(line[place + 1])
+        m.d.sync += waiting.eq(waiting + comes - leaves)
+        m.d.comb += [Assert(head.valid == (waiting != 0)), Assert(pushed.ready == (waiting != DEPTH))]
+        with m.If(head.valid):
+            m.d.comb += Assert(head.payload[:FIELD_BITS] == line[0])
+
+
+def line_invariant(circuit: Netlist) -> z3.BoolRef:
+    """Behind the head come `level` instructions, from the place on that is read next."""
+    waiting, level, second = circuit["waiting"], circuit["dut.fifo.level"], circuit["dut.fifo.consume"]
+    stored = [z3.Extract(FIELD_BITS - 1, 0, circuit[f"dut.fifo.storage[{place}]"]) for place in range(2)]
+    return z3.And(
+        z3.ULE(waiting, DEPTH),
+        level == z3.If(waiting == 0, waiting, waiting - 1),
+        circuit["dut.fifo.produce"] == z3.Xor(second, level == 1),
+        z3.Implies(level != 0, circuit["line1"] == z3.If(second, stored[1], stored[0])),
+        z3.Implies(level == 2, circuit["line2"] == z3.If(second, stored[0], stored[1])),
+    )
+
+
+class Balance(Harness):
+    """Semaphores beside the tokens posted minus the tokens taken and lost, as signed numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(Semaphores())
+
+    def watch(self, m: Module) -> None:
+        dut = self.dut
+        lost = Signal()
+        for producer, consumer in PAIRS:
+            post, take = dut.post[producer][consumer], dut.take[consumer][producer]
+            balance = Signal(signed(SEMAPHORE_BITS + 2), name=f"balance_{producer.name}_{consumer.name}")
+            overflows = (balance == MOST) & post & ~take
+            m.d.sync += balance.eq(Mux(dut.clear, 0, balance + post - take - overflows))
+            with m.If(overflows):
+                m.d.comb += lost.eq(1)
+            m.d.comb += [
+                Assume(dut.tokens[consumer][producer] | ~take),
+                Assert(dut.tokens[consumer][producer] == (balance > 0)),
+                Assert((balance >= 0) & (balance <= MOST)),
+            ]
+        m.d.comb += Assert(dut.overflow == lost)
+
+
+def balance_invariant(circuit: Netlist) -> z3.BoolRef:
+    """Each counter holds its balance."""
+    names = [f"{producer.name}_{consumer.name}" for producer, consumer in PAIRS]
+    return z3.And(
+        *(z3.ZeroExt(2, circuit[f"dut.count_{name}"]) == circuit[f"balance_{name}"] for name in names),
+    )
+
+
+def issues_with_tokens(unit: type) -> bool:
+    """Whether no state of the unit lets it take an instruction that waits for a token which is missing."""
+    (now,) = [next(iter(netlist(unit(SMALLEST)).cycles()))]
+    wait = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "wait")]
+    payload, tokens = now["control__instruction__payload"], now["control__tokens"]
+    first = sum(field.width for field in isa.FIELDS[Opcode.LOAD][: isa.column(Opcode.LOAD, "wait")])
+    waits = z3.Extract(first + wait.width - 1, first, payload)
+    issues = z3.And(now["control__instruction__valid"], now["control__instruction__ready"])
+    return counterexample(z3.Implies(issues, waits & ~tokens == 0)) is None
+
+
+def test_queue_keeps_order() -> None:
+    circuit = netlist(Line())
+    assert is_proved(circuit, line_invariant(circuit))
+
+
+def test_tokens_are_conserved() -> None:
+    circuit = netlist(Balance())
+    assert is_proved(circuit, balance_invariant(circuit))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
+def test_no_unit_issues_without_its_tokens(unit: type) -> None:
+    assert issues_with_tokens(unit)
+
+
+@pytest.mark.parametrize(("what", "old", "new"), QUEUE_MUTANTS, ids=[row[0] for row in QUEUE_MUTANTS])
+def test_mutants_of_the_queue_are_found(what: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch, control, "InstructionQueue", "elaborate", old, new)
+    assert violation(netlist(Line()), cycles=8) is not None, f"the proof must fail where {what}"
+
+
+@pytest.mark.parametrize(("what", "old", "new"), SEMAPHORE_MUTANTS, ids=[row[0] for row in SEMAPHORE_MUTANTS])
+def test_mutants_of_the_semaphores_are_found(what: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch, control, "Semaphores", "elaborate", old, new)
+    circuit = netlist(Balance())
+    assert not is_proved(circuit, balance_invariant(circuit)), f"the proof must fail where {what}"
+
+
+@pytest.mark.parametrize(
+    ("what", "unit", "module", "owner", "name", "old", "new"), ISSUE_MUTANTS, ids=[row[0] for row in ISSUE_MUTANTS]
+)
+def test_units_that_do_not_wait_are_found(
+    what: str, unit: type, module: ModuleType, owner: str | None, name: str, old: str, new: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    mutate(monkeypatch, module, owner, name, old, new)
+    assert not issues_with_tokens(unit), f"the proof must fail where {what}"
