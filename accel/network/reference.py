@@ -158,8 +158,9 @@ def _transpose_conv2d(graph: Graph, node: TransposeConv2d, x: Int8Array) -> Int8
     (height, width), (kh, kw) = image.shape[:2], node.weight.shape[1:3]
     (sy, sx), (top, left), (oh, ow) = node.stride, node.padding, node.size
     sums = np.zeros(((height - 1) * sy + kh + top + oh, (width - 1) * sx + kw + left + ow, len(node.bias)), np.int64)
+    weights, parts = np.split(node.weight.astype(np.int64), node.groups), np.split(image, node.groups, axis=-1)
     for row, column in np.ndindex(height, width):
-        products = node.weight.astype(np.int64) @ image[row, column]
+        products = np.concatenate([w @ part[row, column] for w, part in zip(weights, parts, strict=True)])
         sums[row * sy : row * sy + kh, column * sx : column * sx + kw] += products.transpose(1, 2, 0)
     visible = sums[top : top + oh, left : left + ow]
     return _requantized(graph, node, visible + node.bias.astype(np.int64))[None]

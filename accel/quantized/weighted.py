@@ -164,7 +164,7 @@ def conv(low: Lowering, op: Operator) -> Value:
 
 
 def conv_transpose(low: Lowering, op: Operator) -> Value:
-    """ConvTranspose; the weights of groups become one array with zeros between them."""
+    """ConvTranspose."""
     weight = low.quantization(op, 1, "weights")
     integers, x = weight.centred, low.integers(op, 0)
     if integers.ndim not in (3, 4) or len(x.shape) != integers.ndim:
@@ -175,23 +175,18 @@ def conv_transpose(low: Lowering, op: Operator) -> Value:
     groups = int(op.attributes.get("group", 1))
     per_group = integers.shape[1]
     channels, rank = per_group * groups, len(x.shape)
-    if weight.scale.size > 1 and groups > 1:
-        raise op.error("weights must have one scale in a grouped transposed convolution")
-    dense = np.zeros((channels, *window.kernel, x.shape[1]), dtype=np.int64)
-    for group, part in enumerate(np.split(integers, groups)):
-        rows, columns = slice(group * per_group, (group + 1) * per_group), len(part)
-        part = np.moveaxis(part, 0, -1).reshape(per_group, *window.kernel, columns)
-        dense[rows, :, :, group * columns : (group + 1) * columns] = part
+    parts = [np.moveaxis(part, 0, -1).reshape(per_group, *window.kernel, -1) for part in np.split(integers, groups)]
+    kernels = np.concatenate(parts)
     size, padding = _transposed_size(op, window, x.shape)
     factor, source = scale_of_sums(low, op, x), low.image(op, x)
-    scales = channel_scales(op, weight, 1, channels)
+    scales = np.tile(channel_scales(op, weight, 1, per_group), groups)
     bias, exact = real_bias(low, op, 2, np.float32(factor) * scales)
 
     def emit(target: Target, values: NDArray[np.int8], count: int, fields: recipes.Fields) -> Integers:
-        geometry = {"stride": window.stride, "padding": padding, "size": size}
+        geometry = {"stride": window.stride, "padding": padding, "size": size, "groups": groups}
         name = low.builder.emit(
             TransposeConv2d,
-            [repeat_channels(low.builder, source, count)],
+            [repeat_channels(low.builder, source, count, groups)],
             target.parameters,
             target.name,
             weight=values,
@@ -201,7 +196,7 @@ def conv_transpose(low: Lowering, op: Operator) -> Value:
         return low.of_image(name, rank)
 
     shape = (1, channels, *size[2 - (rank - 2) :])
-    return sums(low, shape, 1, Linear(dense, scales, bias, exact, factor, 1, weight.kind, emit))
+    return sums(low, shape, 1, Linear(kernels, scales, bias, exact, factor, groups, weight.kind, emit))
 
 
 def _transposed_size(op: Operator, window: Any, shape: Shape) -> tuple[tuple[int, int], tuple[int, int]]:

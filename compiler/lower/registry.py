@@ -69,7 +69,8 @@ def _weighted(scope: Scope, node: Conv2d | FullyConnected) -> Lowered:
 def _transpose_conv(scope: Scope, node: TransposeConv2d) -> Lowered:
     phases, places = lower_transpose_conv(scope, node)
     scope.movement.add_parts(node, places)
-    return Lowered(phases, "array", f"sums of products, a convolution for each of {len(phases)} interleaved parts")
+    unit = phases[0].unit
+    return Lowered(phases, unit, f"sums of products, a convolution for each of {len(phases)} interleaved parts")
 
 
 def _interpolate(scope: Scope, node: ResizeBilinear) -> Lowered:

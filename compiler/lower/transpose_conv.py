@@ -11,8 +11,9 @@ import numpy as np
 from accel.machine.layout import hwc
 from accel.network.nodes import TransposeConv2d
 from compiler.lower.geometry import Place, Window
-from compiler.lower.layers import ArrayLayer, Record
+from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Record
 from compiler.lower.scope import Scope
+from compiler.lower.weighted import suits_engine
 
 
 def lower_transpose_conv(scope: Scope, node: TransposeConv2d) -> tuple[list[ArrayLayer], dict[str, Place]]:
@@ -32,7 +33,7 @@ def lower_transpose_conv(scope: Scope, node: TransposeConv2d) -> tuple[list[Arra
     for (y0, ry, top), (x0, rx, left) in product(rows, columns):
         weight = node.weight[:, ry :: node.stride[0], rx :: node.stride[1]][:, ::-1, ::-1]
         if weight.size == 0:
-            weight, top, left = np.zeros((channels, 1, 1, shape[2]), np.int8), 0, 0
+            weight, top, left = np.zeros((channels, 1, 1, shape[2] // node.groups), np.int8), 0, 0
         sums = weight.reshape(channels, -1).astype(np.int64).sum(axis=1)
         biases = (node.bias.astype(np.int64) - zero_point * sums).astype(np.int32)
         fields = (biases.tolist(), node.multiplier.tolist(), node.shift.tolist())
@@ -41,15 +42,18 @@ def lower_transpose_conv(scope: Scope, node: TransposeConv2d) -> tuple[list[Arra
         output = node.output if whole else f"{node.output}[{y0},{x0}]"
         if not whole:
             places[output] = Place(node.output, origin=(y0, x0), step=node.stride)
+        window = Window(weight.shape[1:3], padding=(top, left))
+        alone = 1 < node.groups == channels == shape[2] and suits_engine(window, scope.config)
+        kind = DepthwiseLayer if alone else ArrayLayer
         layers.append(
-            ArrayLayer(
+            kind(
                 name=node.name,
                 op=node.op,
                 inputs=(scope.value(node.inputs[0]),),
                 output=output,
                 input_shape=shape,
                 output_shape=size,
-                window=Window(weight.shape[1:3], padding=(top, left)),
+                window=window,
                 mode=scope.mode_of(node),
                 zero_point=target.zero_point,
                 act_min=node.act_min,
@@ -57,7 +61,8 @@ def lower_transpose_conv(scope: Scope, node: TransposeConv2d) -> tuple[list[Arra
                 weight=np.ascontiguousarray(weight),
                 records=tuple(Record(*columns) for columns in zip(*fields, strict=True)),
                 pad_value=zero_point,
-                int4=scope.is_int4(node),
+                groups=node.groups,
+                int4=scope.is_int4(node) and not alone,
             )
         )
     return layers, places

@@ -52,11 +52,12 @@ def naive_transpose_conv2d(graph: Graph, node: TransposeConv2d, image: Int8Array
     for _, row, column, channel in np.ndindex(out.shape):
         acc = int(node.bias[channel])
         for ky, kx in np.ndindex(node.weight.shape[1:3]):
+            first = channel * node.groups // len(node.weight) * node.weight.shape[3]
             y, y_rest = divmod(row + node.padding[0] - ky, node.stride[0])
             x, x_rest = divmod(column + node.padding[1] - kx, node.stride[1])
             if y_rest == x_rest == 0 and 0 <= y < image.shape[1] and 0 <= x < image.shape[2]:
-                for ic in range(image.shape[3]):
-                    acc += int(node.weight[channel, ky, kx, ic]) * (int(image[0, y, x, ic]) - source.zero_point)
+                for ic in range(node.weight.shape[3]):
+                    acc += int(node.weight[channel, ky, kx, ic]) * (int(image[0, y, x, first + ic]) - source.zero_point)
         scaled = int(requantize(acc, node.multiplier[channel], node.shift[channel], graph.mode))
         result[0, row, column, channel] = min(max(scaled + out.zero_point, node.act_min), node.act_max)
     return result

@@ -115,7 +115,7 @@ def fully_connected(w: CWriting, node: FullyConnected) -> None:
 def transpose_conv2d(w: CWriting, node: TransposeConv2d) -> None:
     """transpose_conv2d."""
     kernel = (node.weight.shape[1], node.weight.shape[2])
-    geometry = _geometry(kernel, node.stride, node.padding) | {"groups": 1, "dilation_y": 1, "dilation_x": 1}
+    geometry = _geometry(kernel, node.stride, node.padding) | {"groups": node.groups, "dilation_y": 1, "dilation_x": 1}
     _weighted(w, node, "transpose_conv2d", w.tensor(node.inputs[0]).shape, geometry)
 
 

@@ -96,6 +96,7 @@ void conv2d(const conv_layer *l, const int8_t *x, int8_t *y) {
 }
 
 void transpose_conv2d(const conv_layer *l, const int8_t *x, int8_t *y) {
+    int32_t depth = l->channels / l->groups, per_group = l->out_channels / l->groups;
     for (int32_t oy = 0; oy < l->out_height; oy++)
         for (int32_t ox = 0; ox < l->out_width; ox++)
             for (int32_t oc = 0; oc < l->out_channels; oc++) {
@@ -106,9 +107,9 @@ void transpose_conv2d(const conv_layer *l, const int8_t *x, int8_t *y) {
                         if (py % l->stride_y || px % l->stride_x) continue;
                         int32_t iy = py / l->stride_y, ix = px / l->stride_x;
                         if (!inside(iy, l->height) || !inside(ix, l->width)) continue;
-                        const int8_t *in = x + (iy * l->width + ix) * l->channels;
-                        int32_t first = ((oc * l->kernel_height + ky) * l->kernel_width + kx) * l->channels;
-                        for (int32_t ic = 0; ic < l->channels; ic++)
+                        const int8_t *in = x + (iy * l->width + ix) * l->channels + oc / per_group * depth;
+                        int32_t first = ((oc * l->kernel_height + ky) * l->kernel_width + kx) * depth;
+                        for (int32_t ic = 0; ic < depth; ic++)
                             sum += weight(l, first + ic) * (in[ic] - l->zero_point_in);
                     }
                 *y++ = finish(wrap(sum), l->multiplier[oc], l->shift[oc], l->mode, l->zero_point_out, l->act_min,

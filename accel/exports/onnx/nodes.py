@@ -55,12 +55,15 @@ class Row(NamedTuple):
     notes: str = "yes"
 
 
-def _weights(low: Raising, node: Weighted, value: np.ndarray[Any, Any], axis: int) -> list[str]:
-    """Names of a node's weights, whose integers are `value`, and of its bias."""
+def _weights(low: Raising, node: Weighted, value: np.ndarray[Any, Any], axis: int, groups: int = 1) -> list[str]:
+    """Names of a node's weights, whose integers are `value`, and of its bias; groups of channels share scales."""
     scales = weight_scales(low.graph, node)
     if scales is None:
         raise InexpressibleError(node, NO_SCALES)
-    sums = np.float32(low.graph.tensors[node.inputs[0]].scale) * np.broadcast_to(scales, node.bias.shape)
+    if np.any(scales.reshape(groups, -1) != scales[: scales.size // groups]):
+        raise InexpressibleError(node, "scales of the weights that differ from group to group")
+    scales = scales[: scales.size // groups]
+    sums = np.float32(low.graph.tensors[node.inputs[0]].scale) * np.resize(scales, node.bias.shape)
     kind = "int4" if node.weight_bits == 4 else "int8"
     weight = low.integers(f"{node.name}_weight", np.ascontiguousarray(value), scales, kind, axis)
     return [weight, low.integers(f"{node.name}_bias", node.bias, sums, "int32")]
@@ -76,14 +79,16 @@ def conv2d(low: Raising, node: Conv2d) -> None:
 
 def transpose_conv2d(low: Raising, node: TransposeConv2d) -> None:
     """ConvTranspose: what the output has more than the spread input is output padding, what it has less is padding."""
-    constants = _weights(low, node, node.weight.transpose(3, 0, 1, 2), 1)
+    parts = np.split(node.weight.transpose(3, 0, 1, 2), node.groups, axis=1)
+    constants = _weights(low, node, np.concatenate(parts), 1, node.groups)
     sizes, kernel = low.graph.tensors[node.inputs[0]].shape[1:3], node.weight.shape[1:3]
     spread = [(n - 1) * s + k for n, s, k in zip(sizes, node.stride, kernel, strict=True)]
     rest = [n - first - size for n, first, size in zip(spread, node.padding, node.size, strict=True)]
     extra = [max(-cut, 0) for cut in rest]
     if any(more >= stride for more, stride in zip(extra, node.stride, strict=True)):
         raise InexpressibleError(node, f"an output padding {extra} that is not below the stride {node.stride}")
-    fields = {"strides": list(node.stride), "pads": [*node.padding, *(max(cut, 0) for cut in rest)]}
+    fields: dict[str, Any] = {"strides": list(node.stride), "pads": [*node.padding, *(max(cut, 0) for cut in rest)]}
+    fields |= {"group": node.groups}
     inputs = [low.names[node.inputs[0]], *constants]
     low.result(node, "ConvTranspose", inputs, kernel_shape=list(kernel), output_padding=extra, **fields)
 

@@ -122,6 +122,8 @@ def conv2d(w: Writing, node: Conv2d) -> None:
 
 def transpose_conv2d(w: Writing, node: TransposeConv2d) -> None:
     """TRANSPOSE_CONV."""
+    if node.groups > 1:
+        raise InexpressibleError(node, f"{node.groups} groups")
     kernel: Pair = node.weight.shape[1:3]
     sizes = w.graph.tensors[node.inputs[0]].shape[1:3]
     same = same_edges(kernel, node.stride, (1, 1), node.size)

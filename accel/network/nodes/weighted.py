@@ -80,6 +80,13 @@ class Weighted(Clamped):
         return ((self.multiplier, self.shift),)
 
 
+def check_groups(node: Weighted, groups: int) -> None:
+    """Raise unless `groups` divides the output channels of a node."""
+    channels = node.weight.shape[0]
+    if not (isinstance(groups, int) and groups > 0 and channels % groups == 0):
+        raise node.error(f"groups must divide the {channels} output channels, got {groups!r}")
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Conv2d(Weighted):
     """Convolution with weights (oc, kh, kw, ic / groups); taps outside the image contribute nothing.
@@ -110,9 +117,7 @@ class Conv2d(Weighted):
     def check(self) -> None:
         super().check()
         check_window(self, self.stride, self.padding, self.dilation)
-        channels = self.weight.shape[0]
-        if not (isinstance(self.groups, int) and self.groups > 0 and channels % self.groups == 0):
-            raise self.error(f"groups must divide the {channels} output channels, got {self.groups!r}")
+        check_groups(self, self.groups)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         height, width = window_output(self, shapes[0], self.kernel, self.stride, self.padding, self.dilation)
@@ -123,7 +128,7 @@ class Conv2d(Weighted):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TransposeConv2d(Weighted):
-    """Transposed convolution with weights (oc, kh, kw, ic): the sums that a strided convolution spreads backwards.
+    """Transposed convolution, weights (oc, kh, kw, ic / groups): the sums that a strided convolution spreads backwards.
 
     Input (iy, ix) adds ``w[oc, ky, kx] * (x - zp_in)`` to output ``(iy * stride + ky - top, ix * stride + kx - left)``.
 
@@ -134,24 +139,29 @@ class TransposeConv2d(Weighted):
         Top, left: rows and columns cut off before the first output.
     size : (int, int)
         Height and width of the output.
+    groups : int
+        As in `Conv2d`.
     """
 
     stride: Pair
     padding: Pair
     size: Pair
+    groups: int = 1
 
     weight_axes = ("oc", "kh", "kw", "ic")
 
     def check(self) -> None:
         super().check()
         check_window(self, self.stride, (*self.padding, 0, 0), self.size)
+        check_groups(self, self.groups)
 
     def macs(self, *shapes: Shape) -> int:
         return math.prod(shapes[0][:-1]) * self.weight.size
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        if len(shapes[0]) != 4 or shapes[0][3] != self.weight.shape[3]:
-            raise self.error(f"input must have shape (1, height, width, {self.weight.shape[3]}), got {shapes[0]!r}")
+        channels = self.weight.shape[3] * self.groups
+        if len(shapes[0]) != 4 or shapes[0][3] != channels:
+            raise self.error(f"input must have shape (1, height, width, {channels}), got {shapes[0]!r}")
         return 1, *self.size, self.weight.shape[0]
 
 

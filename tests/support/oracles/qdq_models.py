@@ -193,7 +193,8 @@ def convolutions(rng: Rng) -> bytes:
     rank = int(rng.integers(3, 5))
     transposed = rank == 4 or bool(rng.integers(2))
     shape = (1, 2 * int(rng.integers(1, 5)), *(int(n) for n in rng.integers(4, 9, rank - 2)))
-    groups, channels = int(rng.choice([1, 2])), 2 * int(rng.integers(1, 5))
+    groups = int(rng.choice([1, 2, shape[1]]))
+    channels = groups * int(rng.integers(1, 1 + 8 // groups))
     kernel = [int(k) for k in rng.integers(1, 4, rank - 2)]
     size = (shape[1], channels // groups, *kernel) if transposed else (channels, shape[1] // groups, *kernel)
     writer = OnnxWriter()
