@@ -12,7 +12,13 @@ import pytest
 from support.machine.random_programs import random_config
 from support.networks.equality import assert_equal, is_equal
 from support.networks.random_graphs import GraphBuilder
-from support.networks.random_movement import ALWAYS_GATHERED, MOVES, append_node, random_movement_graph
+from support.networks.random_movement import (
+    ALWAYS_GATHERED,
+    MOVES,
+    append_node,
+    grouped_transposes,
+    random_movement_graph,
+)
 from support.networks.small_networks import conv, network
 
 from accel.errors import AccelError
@@ -189,18 +195,6 @@ def unpooled(b: GraphBuilder, x: Tensor) -> Tensor:
     return b.append(node, b.tensor(node.output_shape(x.shape)))
 
 
-def unpooled_groups(b: GraphBuilder, x: Tensor) -> Tensor:
-    """Transposed convolutions of four groups of channels, of each channel alone, and of two results per channel."""
-    for groups, channels in ((4, 12), (12, 12), (12, 24)):
-        weights: dict[str, Any] = b.weights((channels, 3, 2, x.shape[3] // groups))
-        sizes: dict[str, Any] = {"stride": (2, 2), "padding": (1, 0), "size": tuple(2 * n for n in x.shape[1:3])}
-        node = TransposeConv2d(
-            name=f"up{groups}_{channels}", inputs=(x.name,), output="", groups=groups, **sizes, **weights
-        )
-        x = b.append(node, b.tensor(node.output_shape(x.shape)))
-    return x
-
-
 def transposed_sum(b: GraphBuilder, x: Tensor) -> Tensor:
     first = b.pointwise(x, 6)
     return b.rescaled(Add, b.rescaled(Add, append_node(b, Transpose, [first], permutation=(0, 2, 1, 3)), first), x)
@@ -223,8 +217,8 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig]] = {
     "a constant at the output": (lambda: built(constant_output, (1, 2, 3, 4), "t1", "t2"), TINY),
     "more features than the scratchpad holds": (lambda: built(features, (1, 40000)), TINY),
     "a transposed convolution beyond its sums": (lambda: built(unpooled, (1, 3, 5, 6)), TINY),
-    "transposed convolutions of groups": (lambda: built(unpooled_groups, (1, 3, 2, 8)), EDGE),
-    "transposed convolutions of groups, streamed": (lambda: built(unpooled_groups, (1, 3, 2, 8)), TINY),
+    "transposed convolutions of groups": (lambda: built(grouped_transposes, (1, 3, 2, 8)), EDGE),
+    "transposed convolutions of groups, streamed": (lambda: built(grouped_transposes, (1, 3, 2, 8)), TINY),
     "padding beyond the fields": (
         lambda: built(
             lambda b, x: append_node(b, Pad, [x], before=(0, 200, 0, 0), after=(0, 300, 1, 0), value=-7), (1, 3, 5, 6)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.networks.exported import REAL_NETWORKS, demo_graph, narrow
-from support.networks.random_graphs import random_graph, random_inputs
-from support.networks.random_movement import ALWAYS_GATHERED, MOVES, random_movement_graph
+from support.networks.random_graphs import GraphBuilder, random_graph, random_inputs
+from support.networks.random_movement import ALWAYS_GATHERED, MOVES, grouped_transposes, random_movement_graph
 from support.networks.small_graphs import every_operation
 
 import accel
@@ -82,6 +82,13 @@ def test_demo_equals_the_simulator(mode: str, tmp_path: Path) -> None:
     samples = inputs_of(graph, 5)
     simulated = [next(iter(accel.run(program, sample).outputs.values())).reshape(-1) for sample in samples]
     assert np.array_equal(run(graph, samples, tmp_path), np.stack(simulated))
+
+
+def test_groups_of_transposed_convolutions(tmp_path: Path) -> None:
+    builder = GraphBuilder(np.random.default_rng(6), "fp32")
+    graph = builder.graph(grouped_transposes(builder, builder.given((1, 3, 2, 8))))
+    samples = inputs_of(graph)
+    assert np.array_equal(run(graph, samples, tmp_path), expected(graph, samples))
 
 
 @pytest.mark.slow

@@ -183,6 +183,18 @@ def transpose_conv(builder: GraphBuilder, source: Tensor) -> Tensor:
     return builder.append(node, builder.tensor(node.output_shape(source.shape)))
 
 
+def grouped_transposes(builder: GraphBuilder, x: Tensor) -> Tensor:
+    """Transposed convolutions of four groups of channels, of each channel alone, and of two results per channel."""
+    for groups, channels in ((4, 12), (12, 12), (12, 24)):
+        weights: dict[str, Any] = builder.weights((channels, 3, 2, x.shape[3] // groups))
+        sizes: dict[str, Any] = {"stride": (2, 2), "padding": (1, 0), "size": tuple(2 * n for n in x.shape[1:3])}
+        node = TransposeConv2d(
+            name=f"up{groups}_{channels}", inputs=(x.name,), output="", groups=groups, **sizes, **weights
+        )
+        x = builder.append(node, builder.tensor(node.output_shape(x.shape)))
+    return x
+
+
 MOVES: dict[str, Callable[[GraphBuilder, Tensor], Tensor]] = {
     "Pad": pad,
     "Concat": concat,

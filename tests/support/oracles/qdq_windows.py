@@ -72,8 +72,19 @@ def quotients(rng: Rng) -> bytes:
     return _finish(writer, writer.node("Div", [names[0], positive]), y, 4)
 
 
+def same_wide_strides(rng: Rng) -> bytes:
+    """Dilated MaxPool with SAME padding and kernels below the stride, which the runtime cuts off."""
+    strides = [int(s) for s in rng.integers(2, 4, 2)]
+    kernel = [int(rng.integers(1, s)) for s in strides]
+    same, dilations = str(rng.choice(["SAME_UPPER", "SAME_LOWER"])), [2, int(rng.choice([1, 2]))]
+    shape = (1, int(rng.integers(1, 6)), *(int(n) for n in rng.integers(8, 13, 2)))
+    fields = {"strides": strides, "kernel_shape": kernel, "auto_pad": same, "dilations": dilations}
+    return _same(rng, "MaxPool", 4, [], shape=shape, **fields)
+
+
 EXACT: dict[str, Callable[[Rng], bytes]] = {
     "MaxPool SAME": same_max_pools,
+    "MaxPool SAME of wide strides": same_wide_strides,
     "Concat with numbers": joins_with_numbers,
 }
 """Models whose outputs must be equal."""
