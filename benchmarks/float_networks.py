@@ -14,7 +14,6 @@ machines.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import tempfile
@@ -159,11 +158,11 @@ def made_networks(only: Sequence[str] | None) -> Iterator[Path]:
             with tempfile.TemporaryDirectory() as folder:
                 light_networks.write_light_network(name, Path(folder))
                 yield Path(folder) / f"{name}.onnx"
-    if missing := [name for name in ("torchvision", "onnxscript") if importlib.util.find_spec(name) is None]:
-        print(f"Light models only: {' and '.join(missing)} must be installed for the others", file=sys.stderr)
+    try:
+        import make_float_networks
+    except (ImportError, RuntimeError) as error:  # a torchvision of another build than torch's raises the second
+        print(f"Light models only, {error}: the others need `pip install -e '.[networks]'`", file=sys.stderr)
         return
-    import make_float_networks
-
     for name, recipe in make_float_networks.RECIPES.items():
         if only is None or not {name, f"{name}_dynamo"}.isdisjoint(only):
             with tempfile.TemporaryDirectory() as folder:

@@ -73,12 +73,20 @@ def split_samples(program: Program, data: Arrays, layout: str | None = None) -> 
 def join_samples(
     program: Program, samples: Sequence[Mapping[str, NDArray[Any]]], layout: str | None, *, real: bool
 ) -> Sample:
-    """The outputs of several runs as batches in the model's shapes, or in `layout`: int8, or float32 if `real`."""
+    """The outputs of several runs as batches in the model's shapes, or in `layout`.
+
+    Int8, uint8 where the model's output is, or float32 if `real`.
+    """
     batches: Sample = {}
     for tensor in program.output_tensors:
         target = layouts(tensor, layout)[0]
         arrays = [target.from_graph(sample[tensor.name]).reshape(target.samples_shape) for sample in samples]
-        batches[tensor.name] = dequantize(np.stack(arrays), tensor) if real else np.stack(arrays)
+        batch = np.stack(arrays)
+        if real:
+            batch = dequantize(batch, tensor)
+        elif tensor.unsigned:
+            batch = batch.view(np.uint8) ^ np.uint8(0x80)
+        batches[tensor.name] = batch
     return batches
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
@@ -138,3 +139,23 @@ def test_own_shapes_of_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sha
     np.save("x.npy", x)
     success("run", "m.onnx", "--config", "tiny", "--input", "x.npy", "-o", "y.npy", "--dequantize")
     np.testing.assert_array_equal(np.load("y.npy"), expected)
+
+
+def test_outputs_of_uint8_are_written_as_uint8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s", "u"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["m"], kernel_shape=[2, 2]),
+        helper.make_node("QuantizeLinear", ["m", "s", "u"], ["y"]),
+    ]
+    model = onnx.load_model_from_string(quantized(nodes, [1, 3, 4, 6], {"y": [1, 3, 3, 5]}))
+    model.graph.initializer.append(numpy_helper.from_array(np.uint8(90), "u"))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.UINT8
+    onnx.save(model, "m.onnx")
+    x = np.random.default_rng(1).integers(0, 256, (2, 3, 4, 6)).astype(np.uint8)
+    np.save("x.npy", x)
+    success("run", "m.onnx", "--config", "tiny", "--input", "x.npy", "-o", "y.npy")
+    found = np.load("y.npy")
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, runtime(model.SerializeToString(), x)["y"])
