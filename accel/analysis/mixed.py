@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
-
-from numpy.typing import NDArray
 
 from accel.analysis.analyze import SAMPLES
 from accel.analysis.decibels import sqnr
@@ -25,6 +23,7 @@ from accel.quantizer.calibrate import checked_arrays
 from accel.quantizer.prepare import after_weights, feeds_of
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.runner import Prefix, Values
+from accel.quantizer.samples import Calibration, repeatable
 
 
 class Point(NamedTuple):
@@ -92,7 +91,7 @@ class Mix(NamedTuple):
 
 def quantize_mixed(
     model: ModelSource,
-    calibration: Mapping[str, NDArray[Any]] | NDArray[Any],
+    calibration: Calibration,
     *,
     weight_budget: int | None = None,
     average_bits: float | None = None,
@@ -133,6 +132,7 @@ def quantize_mixed(
     before = tuple(step for step in config.prepare if step == "equalize")
     with naming(model):
         network = read_onnx(model, shapes)
+        calibration = repeatable(network, calibration)
         wide, narrow = (
             quantize_network(network, calibration, replace(config, weight_bits=bits, prepare=before)) for bits in (8, 4)
         )

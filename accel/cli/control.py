@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from accel.cli.arrays import read_array, read_arrays
+from accel.cli.arrays import read_array
 from accel.cli.console import echo_lines, progress
 from accel.errors import InputError
 
 if TYPE_CHECKING:
     from accel.evaluation import Controlled, Rung
+    from accel.quantizer.samples import Calibration
 
 
 def controlled(
-    model: Path, calibration: Path, labels: Path | None, data: Path | None, max_drop: float, *, quiet: bool,
-    **options: Any,
+    model: Path, calibration: Calibration, labels: Path | None, data: Calibration | None, max_drop: float, *,
+    quiet: bool, **options: Any,
 ) -> Controlled:  # fmt: skip
     """Climb the ladder and print each rung as it is measured, unless `quiet`; exit with 1 if no rung holds."""
     from accel.evaluation import quantize_within
@@ -33,8 +34,8 @@ def controlled(
 
     with progress() as stage:
         result = quantize_within(
-            model, read_arrays(calibration), read_array(labels), max_drop=max_drop, workers=None, stage=stage,
-            data=None if data is None else read_arrays(data), report=report, **options,
+            model, calibration, read_array(labels), max_drop=max_drop, workers=None, stage=stage, data=data,
+            report=report, **options,
         )  # fmt: skip
     if not result.rungs[-1].holds:
         best = min(result.rungs, key=lambda rung: rung.drop)

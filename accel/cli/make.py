@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.console import echo_json, echo_lines, progress
-from accel.cli.options import CONFIG, FILE, FOLDER, JSON, MODEL_CONFIG, SettingsCommand, in_folder, output, with_model
+from accel.cli.options import (
+    CONFIG,
+    FILE,
+    FOLDER,
+    IMAGES,
+    JSON,
+    MODEL_CONFIG,
+    SOURCE,
+    SettingsCommand,
+    in_folder,
+    output,
+    with_model,
+)
 from accel.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,21 +30,17 @@ if TYPE_CHECKING:
 @click.command(cls=SettingsCommand)
 @with_model
 @click.option(
-    "--calibration", type=click.Path(path_type=Path), required=True,
+    "--calibration", type=SOURCE, required=True,
     help=".npy or .npz of real inputs, samples first, or a folder of .npy files or images.",
 )  # fmt: skip
-@click.option(
-    "--image", "image_options", multiple=True, metavar="KEY=VALUE",
-    help="How images become inputs: resize=256, crop=224, mean=0.485,0.456,0.406, std=..., scale=..., layout=NHWC, "
-    "channels=1; repeat the option for several.",
-)  # fmt: skip
+@IMAGES
 @output("Graph file to write.")
 @click.option(
     "--max-drop", type=float,
     help="Points of top-1 that may be lost: other settings are tried, one after the other, until no more are.",
 )  # fmt: skip
 @click.option("--labels", type=FILE, help=".npy of the class of each sample, for --max-drop.")
-@click.option("--data", type=FILE, help="Samples that --labels belong to; those of --calibration by default.")
+@click.option("--data", type=SOURCE, help="Samples that --labels belong to; those of --calibration by default.")
 @click.option("--weight-budget", type=int, help="Bytes of all weights: layers get 4 bits where that costs least.")
 @click.option("--average-bits", type=float, help="The same as bits of a weight on average, 4 to 8.")
 @click.option(
@@ -59,7 +67,7 @@ def quantize(
     """Quantize a float ONNX MODEL to an integer graph."""
     from accel.cli.control import controlled
     from accel.cli.mixed import mixed
-    from accel.cli.settings import images_of, merged
+    from accel.cli.settings import merged, source_of
     from accel.network.graph_file import save_graph
     from accel.quantizer import quantize as quantize_model
 
@@ -70,13 +78,14 @@ def quantize(
         raise InputError("--max-drop must not be given with --weight-budget or --average-bits")
     if curve and not budgeted:
         raise InputError("--curve must be given with --weight-budget or --average-bits")
+    samples = source_of(calibration, image_options)
     if budgeted:
-        graph = mixed(model, calibration, curve, quiet=as_json, shapes=shapes, **limits, **settings).graph
+        graph = mixed(model, samples, curve, quiet=as_json, shapes=shapes, **limits, **settings).graph
     elif max_drop is not None:
-        graph = controlled(model, calibration, labels, data, max_drop, quiet=as_json, shapes=shapes, **settings).graph
+        others = None if data is None else source_of(data, image_options)
+        graph = controlled(model, samples, labels, others, max_drop, quiet=as_json, shapes=shapes, **settings).graph
     else:
         with progress() as stage:
-            samples = images_of(calibration, image_options) if image_options else calibration
             graph = quantize_model(model, samples, shapes=shapes, stage=stage, **settings)
     save_graph(graph, output)
     tensors = (*graph.input_tensors, *graph.output_tensors)

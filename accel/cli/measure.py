@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from accel.cli.console import echo_json, echo_lines, print_table, progress
-from accel.cli.options import CONFIG, FILE, JSON, WIDE, SettingsCommand, output, with_model
+from accel.cli.options import CONFIG, FILE, IMAGES, JSON, SOURCE, WIDE, SettingsCommand, output, with_model
 
 if TYPE_CHECKING:
     from accel.analysis import Analysis
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 @click.command(cls=SettingsCommand)
 @with_model
 @click.option(
-    "--calibration", type=click.Path(path_type=Path), required=True,
+    "--calibration", type=SOURCE, required=True,
     help=".npy or .npz of real inputs, samples first; or a folder of .npy files and images.",
 )  # fmt: skip
+@IMAGES
 @output("Page to write: HTML with histograms and ranges.", required=False)
 @click.option("--samples", default=16, show_default=True, help="Calibration samples to measure on.")
 @click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 def analyze(
     model: Path,
     calibration: Path,
+    image_options: tuple[str, ...],
     output: Path | None,
     samples: int,
     settings_file: Path | None,
@@ -43,15 +45,16 @@ def analyze(
     """
     from accel.analysis import analyze as analyze_model
     from accel.analysis.page import to_html
-    from accel.cli.settings import merged
+    from accel.cli.settings import merged, source_of
     from accel.files import write_atomic
     from accel.page import check_library
 
     if output:
         check_library()
     settings = merged(settings_file, options)
+    source = source_of(calibration, image_options)
     with progress() as stage:
-        analysis = analyze_model(model, calibration, samples=samples, shapes=shapes, stage=stage, **settings)
+        analysis = analyze_model(model, source, samples=samples, shapes=shapes, stage=stage, **settings)
         if output:
             write_atomic(output, to_html(analysis, stage).encode())
     if as_json:
@@ -79,9 +82,13 @@ def _print_analysis(analysis: Analysis, name: str, *, wide: bool) -> None:
 
 @click.command(cls=SettingsCommand)
 @with_model
-@click.option("--data", type=FILE, required=True, help=".npy or .npz of inputs, samples first.")
+@click.option(
+    "--data", type=SOURCE, required=True,
+    help=".npy or .npz of inputs, samples first; or a folder of .npy files and images.",
+)  # fmt: skip
 @click.option("--labels", type=FILE, help=".npy of the class of each sample.")
-@click.option("--calibration", type=FILE, help="Samples to quantize a float .onnx MODEL with, samples first.")
+@click.option("--calibration", type=SOURCE, help="Samples to quantize a float .onnx MODEL with; as --data.")
+@IMAGES
 @click.option("--top", default=5, show_default=True, help="The k of top-k.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that simulate (default: one for each core).")
 @CONFIG
@@ -92,6 +99,7 @@ def evaluate(
     data: Path,
     labels: Path | None,
     calibration: Path | None,
+    image_options: tuple[str, ...],
     top: int,
     workers: int | None,
     config: str,
@@ -107,13 +115,14 @@ def evaluate(
     """
     from accel.cli.analysis_tables import evaluation_table
     from accel.cli.arrays import read_array, read_arrays
-    from accel.cli.settings import merged
+    from accel.cli.settings import merged, source_of
     from accel.evaluation import evaluate as evaluate_model
 
     with progress() as stage:
         evaluation = evaluate_model(
-            model, read_arrays(data), labels=None if labels is None else read_array(labels),
-            calibration=None if calibration is None else read_arrays(calibration), top=top, workers=workers,
+            model, source_of(data, image_options) if data.is_dir() else read_arrays(data),
+            labels=None if labels is None else read_array(labels), top=top, workers=workers,
+            calibration=None if calibration is None else source_of(calibration, image_options),
             config=config, shapes=shapes or None, stage=stage, **merged(settings_file, options),
         )  # fmt: skip
     if as_json:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel.cli.arrays import read_arrays
 from accel.cli.console import echo_lines, print_table, progress
 from accel.cli.tables import make_table
 from accel.report.layers import Column
 
 if TYPE_CHECKING:
     from accel.analysis.mixed import MixedPrecision
+    from accel.quantizer.samples import Calibration
 
 COLUMNS = (Column("4 bits, too", is_text=True), Column("weight B"), Column("bits"), Column("SQNR (dB)"))
 
 
-def mixed(model: Path, calibration: Path, curve: Path | None, *, quiet: bool, **options: Any) -> MixedPrecision:
+def mixed(model: Path, calibration: Calibration, curve: Path | None, *, quiet: bool, **options: Any) -> MixedPrecision:
     """Quantize within a budget; print the trade-off unless `quiet`, and draw it."""
     from accel.analysis.curve import to_curve
     from accel.analysis.mixed import quantize_mixed
@@ -26,7 +26,7 @@ def mixed(model: Path, calibration: Path, curve: Path | None, *, quiet: bool, **
     if curve:
         check_library()
     with progress() as stage:
-        result = quantize_mixed(model, read_arrays(calibration), stage=stage, **options)
+        result = quantize_mixed(model, calibration, stage=stage, **options)
     if curve:
         write_atomic(curve, to_curve(result).encode())
     if not quiet:

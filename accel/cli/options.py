@@ -13,6 +13,13 @@ from accel.errors import InputError
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 CONFIG = click.option("--config", default="edge", show_default=True, help="Preset or TOML file.")
+IMAGES = click.option(
+    "--image", "image_options", multiple=True, metavar="KEY=VALUE",
+    help="How images become inputs: resize=256, crop=224, mean=0.485,0.456,0.406, std=..., scale=..., layout=NHWC, "
+    "channels=1; repeat the option for several.",
+)  # fmt: skip
+SOURCE = click.Path(path_type=Path)
+"""Samples: a file of arrays, or a folder."""
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 MODEL_CONFIG = click.option(
     "--config", default=None,

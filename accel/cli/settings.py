@@ -24,14 +24,16 @@ def merged(file: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     return (read_settings(file) if file else {}) | given
 
 
-def images_of(folder: Path, options: tuple[str, ...]) -> ImageFolder:
-    """The images of a folder, preprocessed as ``KEY=VALUE`` options say."""
+def source_of(path: Path, options: tuple[str, ...]) -> Path | ImageFolder:
+    """Samples of a file or folder; with ``KEY=VALUE`` options the images of a folder, preprocessed as they say."""
+    if not options:
+        return path
     texts = dict[str, str]()
     for option in options:
         key, equals, texts[key] = option.partition("=")
         if not equals:
             raise InputError(f"image option must be KEY=VALUE, got {option!r}")
-    return ImageFolder(folder, Preprocessing.of(texts))
+    return ImageFolder(path, Preprocessing.of(texts))
 
 
 def _option(item: dataclasses.Field[Any]) -> click.Option:

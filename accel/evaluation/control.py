@@ -23,7 +23,7 @@ from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import checked, read_onnx
 from accel.machine.numerics import requant_mode
 from accel.network.graph import Graph
-from accel.program.samples import Arrays, split_samples
+from accel.program.samples import split_samples
 from accel.quantized.lower import lower
 from accel.quantized.network import Network
 from accel.quantizer import QuantizationConfig, make_config, quantize_network
@@ -32,6 +32,7 @@ from accel.quantizer.config import CALIBRATE_METHODS, PREPARATION, Override
 from accel.quantizer.prepare import feeds_of
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.runner import Values
+from accel.quantizer.samples import Calibration, repeatable
 
 RANKING_SAMPLES = 16
 """Calibration samples that layers are ranked with."""
@@ -95,11 +96,11 @@ class _Found:
 
 def quantize_within(
     model: ModelSource,
-    calibration: Arrays,
+    calibration: Calibration,
     labels: NDArray[Any],
     *,
     max_drop: float = 1.0,
-    data: Arrays | None = None,
+    data: Calibration | None = None,
     metric: Metric | None = None,
     workers: int | None = 1,
     name: str | None = None,
@@ -193,12 +194,13 @@ class _Ladder:
     """What all attempts share, and the best one so far."""
 
     def __init__(
-        self, network: Network, calibration: Arrays, data: Arrays | None, labels: NDArray[Any], metric: Metric | None,
-        max_drop: float, workers: int | None, stage: Stage,
+        self, network: Network, calibration: Calibration, data: Calibration | None, labels: NDArray[Any],
+        metric: Metric | None, max_drop: float, workers: int | None, stage: Stage,
     ) -> None:  # fmt: skip
-        self.network, self.calibration, self.labels, self.metric = network, calibration, labels, metric
+        self.network, self.labels, self.metric = network, labels, metric
+        self.calibration = repeatable(network, calibration)
         self.max_drop, self.workers, self.stage = max_drop, workers or os.cpu_count(), stage
-        self.data = checked_arrays(network, calibration if data is None else data)
+        self.data = checked_arrays(network, self.calibration if data is None else data)
         self.feeds: list[Values] = feeds_of(network, self.data)
         self.rungs: list[Rung] = []
         self._best: _Found | None = None

@@ -27,7 +27,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.numerics import requant_mode
 from accel.network.graph import Graph
 from accel.program.program import Program
-from accel.program.samples import Arrays, split_samples
+from accel.program.samples import split_samples
 from accel.quantized.lower import lower
 from accel.quantized.network import Network
 from accel.quantizer import make_config, quantize_network
@@ -35,6 +35,7 @@ from accel.quantizer.calibrate import checked_arrays
 from accel.quantizer.prepare import feeds_of
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.runner import Values
+from accel.quantizer.samples import Calibration, items_of
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ class Networks(NamedTuple):
 
 def evaluate(
     model: str | os.PathLike[str],
-    data: Arrays,
+    data: Calibration,
     labels: NDArray[Any] | None = None,
     *,
-    calibration: Arrays | None = None,
+    calibration: Calibration | None = None,
     metric: Metric | None = None,
     top: int = 5,
     config: ArchConfig | str = "edge",
@@ -95,11 +96,12 @@ def evaluate(
     ----------
     model : path
         Float ``.onnx``, which needs `calibration`; a quantized ``.onnx``, graph or ``.tflite`` file.
-    data : ndarray, or mapping of str to ndarray
-        Inputs, samples first: real numbers, or for a quantized model the integers of its inputs.
+    data : Calibration
+        Inputs, samples first: real numbers, or for a quantized model the integers of its inputs; or a path or iterable
+        of them, as calibration data may be.
     labels : ndarray, optional
         What `metric` compares with: for top-1 the number of the class of each sample.
-    calibration : ndarray, or mapping of str to ndarray, optional
+    calibration : Calibration, optional
         Samples to quantize a float model with; they should not be those of `data`.
     metric : callable, optional
         ``metric(outputs, labels)`` gives a number; `outputs` is the array of the only output, or arrays by name.
@@ -137,7 +139,9 @@ def evaluate(
     return Evaluation(count, tuple(rows))
 
 
-def _networks(model: Path, calibration: Arrays | None, shapes: Shapes | None, settings: Mapping[str, Any]) -> Networks:
+def _networks(
+    model: Path, calibration: Calibration | None, shapes: Shapes | None, settings: Mapping[str, Any]
+) -> Networks:
     """The networks of a file; a float one is quantized."""
     if model.suffix.lower() != ".onnx":
         return Networks(None, None, _quantized_already(load_model(model, shapes=shapes), calibration))
@@ -152,14 +156,14 @@ def _networks(model: Path, calibration: Arrays | None, shapes: Shapes | None, se
         return Networks(network, fake, checked(lambda: lower(fake, requant_mode(quantization.mode))))
 
 
-def _quantized_already(graph: Graph, calibration: Arrays | None) -> Graph:
+def _quantized_already(graph: Graph, calibration: Calibration | None) -> Graph:
     if calibration is not None:
         raise InputError("calibration must be given for float models only; this one is quantized already")
     return graph
 
 
 def _runs(
-    networks: Networks, program: Program, data: Arrays, workers: int | None, stage: Stage
+    networks: Networks, program: Program, data: Calibration, workers: int | None, stage: Stage
 ) -> list[tuple[str, Callable[[], Outputs]]]:
     """The rows of a table in their order: name, and the function that computes the outputs."""
     rows: list[tuple[str, Callable[[], Outputs]]] = []
@@ -169,14 +173,22 @@ def _runs(
         feeds = feeds_of(network, arrays)
         found = {"float": networks.real, "fake-quantized": network}
         rows = [(name, partial(_run, net, feeds, stage, name)) for name, net in found.items() if net is not None]
-        data = arrays if networks.real is not None else data
+        data = arrays if networks.real is not None or not _in_arrays(data) else data
+    elif not _in_arrays(data):
+        data = np.stack([np.asarray(item) for item in items_of(data)])
     samples = split_samples(program, data)
     rows.append(("simulated", lambda: simulate(program, samples, workers, stage)))
     return rows
 
 
-def _real(data: Arrays, network: Network) -> Arrays:
+def _in_arrays(data: Calibration) -> bool:
+    return isinstance(data, Mapping | np.ndarray)
+
+
+def _real(data: Calibration, network: Network) -> Calibration:
     """Samples as real numbers: integers of a quantized input are what they stand for."""
+    if not _in_arrays(data):
+        return data
     given = data if isinstance(data, Mapping) else dict.fromkeys(network.inputs[:1], data)
     return {name: _dequantized(np.asarray(array), network, name) for name, array in given.items()}
 

@@ -40,12 +40,18 @@ def samples_of(network: Network, source: Calibration) -> Iterator[Sample]:
         A name, shape, type or value does not fit, or there are no samples.
     """
     found = False
-    for item in _items(source):
+    for item in items_of(source):
         for sample in _split(network, item):
             found = True
             yield sample
     if not found:
         raise InputError("calibration must hold at least one sample, got none")
+
+
+def repeatable(network: Network, source: Calibration) -> Calibration:
+    """The source, or all its samples if it gives them only once."""
+    once = hasattr(source, "__next__") or hasattr(source, "get_next")
+    return list(samples_of(network, source)) if once else source
 
 
 def sample_count(source: Calibration) -> int:
@@ -55,7 +61,7 @@ def sample_count(source: Calibration) -> int:
     return len(source) if isinstance(source, np.ndarray) and source.ndim else 0
 
 
-def _items(source: Calibration) -> Iterator[Any]:
+def items_of(source: Calibration) -> Iterator[Any]:
     """Samples or batches, as the source has them."""
     if isinstance(source, str | os.PathLike):
         yield from _read(Path(source))
@@ -65,7 +71,7 @@ def _items(source: Calibration) -> Iterator[Any]:
         while (item := source.get_next()) is not None:
             yield item
     elif callable(source):
-        yield from _items(source())
+        yield from items_of(source())
     elif isinstance(source, Iterable):
         yield from source
     else:

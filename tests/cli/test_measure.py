@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.cli.invoke import error, invoke, success
 from support.networks.float_models import run_float
 from support.networks.float_networks import samples_of
@@ -65,6 +66,34 @@ def test_evaluate(model: str) -> None:
     assert error("evaluate", model, "--data", "x.npy", "--labels", "two.npz", "--calibration", "x.npy") == (
         "Error: two.npz: must hold one array, got a, b"
     )
+
+
+def test_samples_in_folders(model: str) -> None:
+    """Files of one sample each, or images with preprocessing: as calibration data and as data to evaluate on."""
+    for name in ("some", "pictures"):
+        Path(name).mkdir()
+    for index, x in enumerate(np.load("x.npy")):
+        np.save(f"some/{index}.npy", x.reshape(SHAPE[1:]))
+        pixels = np.random.default_rng(index).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"pictures/{index}.png")
+    np.save("l.npy", np.array([0, 1, 2, 3]))
+    common = ["--labels", "l.npy", "--calibration"]
+    by_folder = success("evaluate", model, "--data", "some", *common, "some", "--workers", "1", "--json")
+    by_file = success("evaluate", model, "--data", "x.npy", *common, "x.npy", "--workers", "1", "--json")
+    assert [row["sqnr"] for row in json.loads(by_folder)["rows"]] == [
+        row["sqnr"] for row in json.loads(by_file)["rows"]
+    ]
+    images = ["--image", f"crop={SHAPE[2]}"]
+    assert "m.onnx: 4 samples" in success("evaluate", model, "--data", "pictures", *common, "pictures", *images)
+    success("quantize", model, *common, "pictures", *images, "--max-drop", "100", "--data", "pictures", "-o", "a.graph")
+    success("quantize", model, "--calibration", "pictures", *images, "--average-bits", "6", "-o", "b.graph")
+    success("analyze", model, "--calibration", "pictures", *images)
+    success("quantize", model, "--calibration", "some", "-o", "m.graph")
+    in_folder, in_file = (
+        success("evaluate", "m.graph", "--data", data, "--labels", "l.npy", "--workers", "1", "--json")
+        for data in ("some", "x.npy")
+    )
+    assert json.loads(in_folder)["rows"][0]["metrics"] == json.loads(in_file)["rows"][0]["metrics"]
 
 
 def test_quantize_within_a_limit(model: str) -> None:
