@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,12 +152,46 @@ def formats_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def witnesses_page() -> str:
+    """The operators whose random models are compared with an outside program, from the tables of the tests."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    from oracles import test_onnx_import, test_onnx_operators, test_tflite_import, test_tflite_real
+    from support.oracles import onnx_models, tflite_models
+    from support.oracles.tflite_runtime import LITERT
+
+    runtime, plain = "ONNX Runtime's integer kernels", "ONNX Runtime without optimizations"
+    share = "one step, in 0.2% of the outputs at most"
+    shares = {kind: f"one step, in {part:.0%} at most" for kind, part in test_onnx_operators.SHARES.items()}
+    exact = dict.fromkeys(test_onnx_operators.EXACT, "none")
+    rows = [("ONNX", kind, plain, (exact | shares).get(kind, share)) for kind in test_onnx_operators.MODELS]
+    rows += [("ONNX", kind, runtime, "none") for kind in onnx_models.EXACT]
+    rows += [("ONNX", kind, runtime, "one step") for kind in onnx_models.NEAR]
+    micro = {kind: "LiteRT" if kind in LITERT else "TensorFlow Lite Micro" for kind in tflite_models.MODELS}
+    rows += [("TFLite", kind, name, "none") for kind, name in micro.items()]
+    rows += [("TFLite", kind, "LiteRT", "none") for kind in tflite_models.UNSIGNED]
+    real = f"{test_tflite_real.RELATIVE:g} of a real number + {test_tflite_real.ABSOLUTE:g}; none of others"
+    rows += [("TFLite", f"{kind}, float32", "LiteRT", real) for kind in test_tflite_real.ROWS]
+    counts = test_onnx_operators.MANY, test_onnx_import.MANY, test_tflite_import.MANY
+    lines = [
+        "# Operators and the programs that they are compared with\n",
+        NOTE,
+        f"Random models of one operator each: at least {min(counts)} with `pytest tests/oracles -m marathon -rP`,",
+        "which prints how many outputs differ; a few in every run of the tests; one of each operator on real numbers.",
+        "`tests/oracles/test_machine.py` compiles and simulates them, too.\n",
+        "| models | operator | program | difference allowed |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {' | '.join(row)} |" for row in sorted(rows, key=lambda row: (row[0], row[1].lower(), row[2]))]
+    return "\n".join([*lines, ""])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "isa.md": isa_page,
     "registers.md": registers_page,
     "presets.md": presets_page,
     "operators.md": operators_page,
     "formats.md": formats_page,
+    "witnesses.md": witnesses_page,
     **DRAWINGS,
 }
 """Files in docs/ and the functions that make them."""

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from support.oracles import qdq_models, qdq_windows
+from support.oracles import qdq_models, qdq_others, qdq_windows
 from support.oracles.ort_session import as_graph, random_samples
 
 from accel.frontends.onnx import folding
@@ -21,8 +21,8 @@ from accel.quantized.values import Known
 FEW, MANY = 4, 200
 SHARES = {"PRelu": 0.02}
 """Outputs that may differ by one step: slopes per channel have 7 bits."""
-EXACT = qdq_models.EXACT | qdq_windows.EXACT
-MODELS = EXACT | qdq_models.NEAR | qdq_windows.NEAR
+EXACT = qdq_models.EXACT | qdq_windows.EXACT | qdq_others.EXACT
+MODELS = EXACT | qdq_models.NEAR | qdq_windows.NEAR | qdq_others.NEAR
 
 
 def plain_session(model: bytes) -> onnxruntime.InferenceSession:

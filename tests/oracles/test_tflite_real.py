@@ -22,6 +22,8 @@ from support.oracles.tflite_writer import ModelWriter
 PARAMETERS = (0.04, 5)
 SHAPE = (1, 4, 6)
 F32 = np.float32
+RELATIVE, ABSOLUTE = 2e-6, 1e-6
+"""Differences allowed between real numbers."""
 
 
 def constant(writer: ModelWriter, *values: Any) -> list[int]:
@@ -168,7 +170,7 @@ def compare(model: bytes, *, real_input: bool = False, micro: bool = False) -> N
             if theirs.dtype != np.int8:
                 assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
             if theirs.dtype == F32:
-                np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=1e-6)
+                np.testing.assert_allclose(mine, theirs, rtol=RELATIVE, atol=ABSOLUTE)
             else:
                 np.testing.assert_array_equal(mine.reshape(-1), theirs.reshape(-1))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from accel.frontends.onnx.parameters import is_same
-from accel.quantized.network import Network, Operator, Quantization
+from accel.quantized.network import REAL_TYPES, Network, Operator, Quantization
 from accel.quantized.operators import OPERATORS
 
 
@@ -43,6 +43,8 @@ def _quantize_before(
     row, found = OPERATORS.get(op.kind), parameters.get(op.outputs[0])
     source = op.inputs[0] if op.inputs else ""
     if row is None or not row.keeps_range or found is None or source in parameters or network.value(source) is not None:
+        return
+    if source in network.tensors and network.tensors[source].dtype not in REAL_TYPES:
         return
     readers = [other for other in operators if source in other.inputs]
     results = [parameters.get(other.outputs[0]) for other in readers]
