@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from accel import __version__
-from accel.cli import execute, make, measure, show, training
+from accel.cli import execute, explore, make, measure, show, training
 from accel.cli.console import Group
 
 
@@ -19,6 +19,6 @@ def main() -> None:
     """
 
 
-for module in (execute, make, measure, show, training):
+for module in (execute, explore, make, measure, show, training):
     for command in module.COMMANDS:
         main.add_command(command)
