@@ -21,6 +21,7 @@ from accel.frontends.onnx.quantization import STRIPPED
 from accel.machine import isa, registers
 from accel.machine.area import area, array_register_bits, requantizer_register_bits
 from accel.machine.config import PRESETS, ArchConfig
+from accel.machine.rules.listing import listed_rules
 from accel.network.nodes import NODE_TYPES
 from accel.quantized.operators import OPERATORS
 from accel.quantizer.decompose import DECOMPOSED
@@ -49,7 +50,29 @@ def isa_page() -> str:
             lines.append(f"| {bits} | `{field.name}` | {field.minimum} .. {field.maximum} | {field.doc} |")
             position += field.width
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *rules_lines()])
+
+
+def rules_lines() -> list[str]:
+    """The rules of single instructions, and who enforces each."""
+    lines = [
+        "## Rules, and who enforces them\n",
+        "`accel check`, the compiler and the simulator refuse whatever breaks a rule, each with one sentence.",
+        "The machine itself stops the run, with `rule` or `bounds` in ERROR and the instruction's index in",
+        "ERROR_INDEX ([registers.md](registers.md)). It looks at fields beside dispatch, by gates that are",
+        "made of the checker's functions; at addresses, and at the length of LOAD's stream, when the unit",
+        "comes to them. It also finds counts of 0, masks with units that do not exist, bits behind the last",
+        "field, and `row_steps` below `ox_count`, without which the engine would stand still.\n",
+        "What the checker alone sees does not hang the machine, but its result is not defined: external",
+        "addresses are modulo 2^32 in the image, words of DEPTHWISE come in other steps, POST reads what it",
+        "wrote itself. The same holds for the rules of several instructions (races, ports, tokens that nobody",
+        "posts or takes), but for what the machine sees by itself: `spad_read`, `spad_write`, `acc_port`,",
+        "`semaphore`, and `watchdog` for a wait without a signal.\n",
+        "| instruction | rule | in the machine |",
+        "|---|---|---|",
+    ]
+    rules = listed_rules(PRESETS["edge"])
+    return [*lines, *(f"| {opcode.name} | {rule} | {enforced} |" for opcode, rule, enforced in rules), ""]
 
 
 def registers_page() -> str:

@@ -9,13 +9,15 @@ from amaranth.lib.wiring import In, Out
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from accel.machine.timing import READ_LATENCY
-from rtl.interfaces import MASK_BITS, ReadPort, layout, loop_levels
+from rtl.interfaces import ADDRESS_SPAN_BITS, MASK_BITS, NUMBER_BITS, ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
 from rtl.window import POSITIONS, drive_positions, is_inside
 
 EXEC_LAYOUT = layout(Opcode.EXEC)
 LEVELS = loop_levels(Opcode.EXEC)
+SUM_ADDRESS_BITS = EXEC_LAYOUT["acc_address"].width + 1
+"""One more than an instruction's address has: the sums of an instruction follow each other."""
 
 
 class ActivationSequencer(wiring.Component):
@@ -34,6 +36,8 @@ class ActivationSequencer(wiring.Component):
         The pixel's accumulator, and whether it is overwritten.
     last, signal : Out
         The pixel is its instruction's last; the instruction's signal mask then, zero otherwise.
+    outside, number : Out
+        The pixel or its accumulator does not exist; the number of its instruction.
     activations, swap : Out
         Inputs of the array, `READ_LATENCY` cycles after the read.
     """
@@ -52,6 +56,8 @@ class ActivationSequencer(wiring.Component):
                 "overwrite": Out(1),
                 "last": Out(1),
                 "signal": Out(MASK_BITS),
+                "outside": Out(1),
+                "number": Out(NUMBER_BITS),
                 "activations": Out(8 * config.rows),
                 "swap": Out(1),
             }
@@ -60,8 +66,8 @@ class ActivationSequencer(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         variables = {
-            "spad": (unsigned(len(self.read.addr)), tuple(LEVELS)),
-            "acc": (unsigned(len(self.addr)), ("oy", "ox")),
+            "spad": (unsigned(ADDRESS_SPAN_BITS), tuple(LEVELS)),
+            "acc": (unsigned(SUM_ADDRESS_BITS), ("oy", "ox")),
         }
         m.submodules.pixels = pixels = LoopNest(LEVELS, variables | POSITIONS)
         current = Signal(EXEC_LAYOUT)
@@ -82,6 +88,11 @@ class ActivationSequencer(wiring.Component):
             self.read.en.eq(self.streaming & inside),
             self.read.addr.eq(pixels.values.spad),
             self.addr.eq(pixels.values.acc),
+            self.outside.eq(
+                (self.read.en & (pixels.values.spad >= self.config.spad_words))
+                | (self.streaming & (pixels.values.acc >= self.config.acc_words))
+            ),
+            self.number.eq(current.number),
             self.overwrite.eq(first.chunk & first.ky & first.kx & ~current.accumulate),
             self.last.eq(self.streaming & pixels.done),
             self.signal.eq(Mux(self.last, current.signal, 0)),

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from accel.machine.timing import READ_LATENCY
-from rtl.interfaces import ReadPort, layout, loop_levels
+from rtl.interfaces import ADDRESS_SPAN_BITS, ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
 from rtl.window import POSITION
@@ -55,6 +55,8 @@ class DepthwiseReader(wiring.Component):
         The lanes' bytes of those words, `READ_LATENCY` cycles after the read.
     double : Out(1)
         Two words enter with `words`.
+    outside : Out(1)
+        A word that is read in this cycle does not exist.
     """
 
     def __init__(self, config: ArchConfig):
@@ -69,12 +71,13 @@ class DepthwiseReader(wiring.Component):
                 "words": Out(8 * config.depthwise_lanes),
                 "earlier": Out(8 * config.depthwise_lanes),
                 "double": Out(1),
+                "outside": Out(1),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        variables = {"spad": (unsigned(len(self.read.addr)), tuple(ROW_LEVELS))}
+        variables = {"spad": (unsigned(ADDRESS_SPAN_BITS), tuple(ROW_LEVELS))}
         m.submodules.rows = rows = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
         streaming = Signal()
         m.d.comb += [rows.load.eq(self.start), rows.step.eq(streaming), self._drive_nest(rows)]
@@ -103,6 +106,7 @@ class DepthwiseReader(wiring.Component):
         """Read the words of the current step that exist."""
         current, y, x = self.current, rows.values.y, rows.values.x
         before = Signal.like(x, name="x_before")
+        earlier = Signal(ADDRESS_SPAN_BITS)
         double = current.x_step != current.x_dilation
         # The word before a row's first one would be tap -1 of its first output.
         outside = rows.first.step & (2 * current.lead_steps + 1 == current.kx_count)
@@ -112,7 +116,12 @@ class DepthwiseReader(wiring.Component):
             self.read.en.eq(row_exists & (x >= 0) & (x < current.width)),
             self.read.addr.eq(rows.values.spad),
             self.read_earlier.en.eq(row_exists & double & ~outside & (before >= 0) & (before < current.width)),
-            self.read_earlier.addr.eq(rows.values.spad - current.kx_stride),
+            earlier.eq(rows.values.spad - current.kx_stride),
+            self.read_earlier.addr.eq(earlier),
+            self.outside.eq(
+                (self.read.en & (rows.values.spad >= self.config.spad_words))
+                | (self.read_earlier.en & (earlier >= self.config.spad_words))
+            ),
             self.double.eq(delayed(m, double, READ_LATENCY, "double")),
         ]
 

@@ -8,8 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.timing import READ_LATENCY
+from rtl.activation_sequencer import SUM_ADDRESS_BITS
 from rtl.depthwise_reader import DEPTHWISE_LAYOUT, ROW_LEVELS, ROW_POSITIONS, STEP_BITS, TAP_BITS, drive_rows
-from rtl.interfaces import MASK_BITS
+from rtl.interfaces import MASK_BITS, NUMBER_BITS
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
 
@@ -23,6 +24,8 @@ class DepthwiseSequencer(wiring.Component):
     -------
     ready, instruction : In
         The weights of the first tile of `instruction` are there; both stay until `tile_start`.
+    words_outside : In
+        A word that is read in this cycle does not exist.
     begin : Out(1)
         The first word of `instruction` is read in the next cycle.
     current : Out
@@ -35,6 +38,8 @@ class DepthwiseSequencer(wiring.Component):
         The output's accumulator, and whether it is overwritten.
     last, signal : Out
         The output is its instruction's last; the instruction's signal mask then, zero otherwise.
+    outside, number : Out
+        The output's accumulator does not exist, or `words_outside`; the number of its instruction.
     swap : Out(1)
         `READ_LATENCY` cycles after the first output of a tile.
     taps, pad_value : Out
@@ -42,6 +47,7 @@ class DepthwiseSequencer(wiring.Component):
     """
 
     def __init__(self, config: ArchConfig):
+        self._acc_words = config.acc_words
         super().__init__(
             {
                 "ready": In(1),
@@ -55,6 +61,9 @@ class DepthwiseSequencer(wiring.Component):
                 "overwrite": Out(1),
                 "last": Out(1),
                 "signal": Out(MASK_BITS),
+                "words_outside": In(1),
+                "outside": Out(1),
+                "number": Out(NUMBER_BITS),
                 "swap": Out(1),
                 "taps": Out(config.depthwise_taps),
                 "pad_value": Out(8),
@@ -64,7 +73,7 @@ class DepthwiseSequencer(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         variables = {
-            "acc": (unsigned(len(self.addr)), ("oy", "step")),
+            "acc": (unsigned(SUM_ADDRESS_BITS), ("oy", "step")),
             "column": (unsigned(STEP_BITS), ("step",)),
         }
         m.submodules.outputs = outputs = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
@@ -107,6 +116,8 @@ class DepthwiseSequencer(wiring.Component):
         source = delayed(m, Cat(self._taps(m, outputs), pad_value), READ_LATENCY, "source")
         m.d.comb += [
             self.addr.eq(outputs.values.acc),
+            self.outside.eq(self.words_outside | (self.output & (outputs.values.acc >= self._acc_words))),
+            self.number.eq(current.number),
             self.overwrite.eq(first.ky & ~current.accumulate),
             self.signal.eq(Mux(self.last, current.signal, 0)),
             self.swap.eq(delayed(m, tile_begins, READ_LATENCY, "swap", reset_less=False)),

@@ -73,6 +73,7 @@ class DepthwiseUnit(wiring.Component):
             reader.start.eq(sequencer.begin),
             reader.instruction.eq(weights.instruction),
             reader.current.eq(sequencer.current),
+            sequencer.words_outside.eq(reader.outside),
         ]
         m.d.comb += [
             lanes.swap.eq(sequencer.swap),

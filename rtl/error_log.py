@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.machine.registers import ERRORS
+from accel.machine.isa import INSTRUCTION_BYTES
+from accel.machine.registers import ERRORS, FETCH_SOURCE
 from rtl.interfaces import NUMBER_BITS, PLACE
 
 
@@ -20,7 +21,9 @@ class ErrorLog(wiring.Component):
     written : In
         Bits of ERROR to clear.
     raised, place : In
-        Errors of this cycle, and where the one of them happened that is reported.
+        Errors of this cycle, and where the one of them happened that is reported; of fetch without address.
+    program_address : In
+        Where in the image the first instruction is.
     dispatched : In
         Index of the next instruction that fetch dispatches; an instruction that raises an error is less than
         ``2**NUMBER_BITS`` before it, and its number the low bits of its index.
@@ -35,6 +38,7 @@ class ErrorLog(wiring.Component):
                 "written": In(len(ERRORS)),
                 "raised": In(len(ERRORS)),
                 "place": In(PLACE),
+                "program_address": In(32),
                 "dispatched": In(32),
                 "errors": Out(len(ERRORS)),
                 "first": Out(len(ERRORS)),
@@ -47,7 +51,12 @@ class ErrorLog(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         behind = Signal(NUMBER_BITS)
-        m.d.comb += behind.eq(self.dispatched[:NUMBER_BITS] - self.place.number)
+        index = Signal(32)
+        by_fetch = self.place.unit == FETCH_SOURCE
+        m.d.comb += [
+            behind.eq(self.dispatched[:NUMBER_BITS] - self.place.number),
+            index.eq(self.dispatched - behind),
+        ]
         with m.If(self.clear):
             m.d.sync += [self.errors.eq(self.raised), self.first.eq(0)]
         with m.Else():
@@ -56,7 +65,7 @@ class ErrorLog(wiring.Component):
             m.d.sync += [
                 self.first.eq(self.raised),
                 self.unit.eq(self.place.unit),
-                self.index.eq(self.dispatched - behind),
-                self.address.eq(self.place.address),
+                self.index.eq(index),
+                self.address.eq(Mux(by_fetch, self.program_address + index * INSTRUCTION_BYTES, self.place.address)),
             ]
         return m

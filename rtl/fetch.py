@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,6 +12,7 @@ from accel.machine.registers import FETCH_SOURCE
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator
 from rtl.interfaces import INSTRUCTION_BITS, NUMBER_BITS, PLACE, layout, opcodes
+from rtl.legality import Legality
 
 OPCODE_BITS = layout(Opcode.LOAD)["opcode"].width
 
@@ -42,8 +43,10 @@ class Fetch(wiring.Component):
         Bit u: the next instruction waits for a place in unit u's queue.
     opcode_error, response_error : Out
         The first instruction that is dropped has no unit; came with an error response.
+    rule_error : Out
+        An instruction that was dispatched `Legality.latency` cycles ago breaks a rule.
     place : Out
-        Where that is: this instruction.
+        Where that is.
     """
 
     def __init__(self, config: ArchConfig):
@@ -65,6 +68,7 @@ class Fetch(wiring.Component):
                 "waiting": Out(len(Unit)),
                 "opcode_error": Out(1),
                 "response_error": Out(1),
+                "rule_error": Out(1),
                 "place": Out(PLACE),
             }
         )
@@ -108,7 +112,7 @@ class Fetch(wiring.Component):
             bus.rready.eq(~full | self.busy | self.halt),
             accept.eq(bus.rvalid & bus.rready),
         ]
-        with m.If(self.busy):
+        with m.If(self.busy | self.halt):
             m.d.sync += full.eq(0)
         with m.If(accept):
             m.d.sync += [
@@ -116,13 +120,14 @@ class Fetch(wiring.Component):
                 faulty.eq(bus.rresp[1] | (faulty & (collected != 0))),
             ]
             with m.If(collected == beats - 1):
-                m.d.sync += [collected.eq(0), full.eq(1)]
+                m.d.sync += [collected.eq(0), full.eq(~self.halt)]
             with m.Else():
                 m.d.sync += collected.eq(collected + 1)
 
     def _dispatch(self, m: Module, instruction: Signal, full: Signal, faulty: Signal) -> None:
         opcode, index = instruction[:OPCODE_BITS], self.dispatched
         halted = Signal()
+        m.submodules.legality = legality = Legality(self._config)
         known, drop = Signal(), Signal()
         ready = Signal(len(self.queues))
         selected = Cat(opcode == known_opcode for known_opcode in self._opcodes)
@@ -132,8 +137,11 @@ class Fetch(wiring.Component):
             self.opcode_error.eq(full & ~halted & ~faulty & ~known),
             self.response_error.eq(full & ~halted & faulty),
             self.place.unit.eq(FETCH_SOURCE),
-            self.place.number.eq(index),
-            self.place.address.eq(self.address + index * INSTRUCTION_BYTES),
+            self.place.number.eq(Mux(legality.broken, legality.broken_number, index)),
+            self.rule_error.eq(legality.broken),
+            legality.instruction.eq(instruction),
+            legality.number.eq(index),
+            legality.dispatched.eq(self.busy & ~drop),
             ready.eq(Cat(queue.ready for queue in self.queues)),
             self.busy.eq(full & (drop | (selected & ready).any())),
             self.waiting.eq((selected & ~ready) & (full & ~drop).replicate(len(ready))),

@@ -42,6 +42,13 @@ def loop_levels(opcode: Opcode) -> dict[str, int]:
     return {f.name.removesuffix("_count"): f.width for f in isa.FIELDS[opcode] if f.name.endswith("_count")}
 
 
+FAULT = data.StructLayout({"rule": 1, "bounds": 1, "number": NUMBER_BITS})
+"""What a unit finds wrong with an instruction while it executes it: `rule` or `bounds` of ERROR; which one it is."""
+
+ADDRESS_SPAN_BITS = 32
+"""Width at which no sum of an address and its strides wraps: the largest is 2^18 + 2^17 * (2 * (2^12 + 2^8) + 2^10)."""
+
+
 class ReadPort(wiring.Signature):
     """Synchronous read: `data` holds word `addr` `READ_LATENCY` cycles after one with `en`; a byte has `width` bits."""
 
@@ -73,6 +80,8 @@ class UnitControl(wiring.Signature):
         For the stall counters: docs/timing.md, "Where every cycle goes".
     idle : Out
         No instruction is between issue and completion.
+    fault : Out
+        Some cycles after something wrong was found.
     """
 
     def __init__(self) -> None:
@@ -85,6 +94,7 @@ class UnitControl(wiring.Signature):
                 "occupied": Out(1),
                 "busy": Out(1),
                 "idle": Out(1),
+                "fault": Out(FAULT),
             }
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -10,11 +10,12 @@ from amaranth.lib.wiring import In, Out
 from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
 from accel.machine.isa import Memory, Opcode, Unit
+from accel.machine.memories import Space, memories
 from accel.machine.timing import LOAD_IN_FLIGHT, LOAD_START, LOAD_WRITE_LATENCY
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator, connect_rows
 from rtl.control import MIN_DEPTH
-from rtl.interfaces import PLACE, UnitControl, WritePort, layout
+from rtl.interfaces import NUMBER_BITS, PLACE, UnitControl, WritePort, layout
 from rtl.load_writer import LOAD_LAYOUT, ROW_STREAM_BITS, LoadWriter
 from rtl.pipeline import delayed
 
@@ -70,6 +71,8 @@ class LoadUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         control = self.control
+        self._short = Signal()
+        self._short_number = Signal(NUMBER_BITS)
         m.submodules.writer = writer = LoadWriter(self._config)
         issue, in_flight = self._issue(m, writer)
         writing = Signal(layout(Opcode.LOAD)["signal"].shape)
@@ -88,7 +91,8 @@ class LoadUnit(wiring.Component):
             control.idle.eq((in_flight == 0) & ~completing),
         ]
         self._read(m, writer)
-        self._write(m, writer)
+        emitted, word = self._write(m, writer)
+        self._bound(m, emitted, word, delayed(m, writer.number, 1, "word_number"))
         return m
 
     def _issue(self, m: Module, writer: LoadWriter) -> tuple[Signal, Signal]:
@@ -128,6 +132,8 @@ class LoadUnit(wiring.Component):
         """Queue an instruction with the padding at its rows' ends, in time for `LOAD_START`."""
         held = Signal(LOAD_LAYOUT)
         product = Signal(ROW_STREAM_BITS)
+        rest = Signal(signed(ROW_STREAM_BITS + 1))
+        queue = Signal()
         queued = Signal(QUEUED)
         following = Signal(LOAD_LAYOUT)
         m.d.sync += [
@@ -137,9 +143,25 @@ class LoadUnit(wiring.Component):
         ]
         m.d.comb += [
             queued.instruction.eq(following),
-            queued.pad_after.eq(product - following.pad_bytes - following.row_bytes),
+            rest.eq(product - following.pad_bytes - following.row_bytes),
+            queued.pad_after.eq(rest),
             waiting.w_data.eq(queued),
-            waiting.w_en.eq(delayed(m, issue, LOAD_START - 2, "queue", reset_less=False)),
+            queue.eq(delayed(m, issue, LOAD_START - 2, "queue", reset_less=False)),
+            waiting.w_en.eq(queue),
+        ]
+        m.d.sync += [self._short.eq(queue & (rest < 0)), self._short_number.eq(following.number)]
+
+    def _bound(self, m: Module, emitted: Signal, word: data.View, number: Signal) -> None:
+        """Report a word outside of its memory, and a stream that is shorter than what it must hold."""
+        sizes = {memory: memories(self._config)[Space(memory)].words for memory in Memory}
+        outside = Signal()
+        beyond = [(word.memory == memory) & (word.address >= size) for memory, size in sizes.items() if size]
+        m.d.comb += outside.eq(Cat(beyond).any())
+        fault = self.control.fault
+        m.d.sync += [
+            fault.rule.eq(self._short),
+            fault.bounds.eq(emitted & outside),
+            fault.number.eq(Mux(self._short, self._short_number, number)),
         ]
 
     def _remember(self, m: Module, bursts: BurstGenerator) -> None:
@@ -164,8 +186,8 @@ class LoadUnit(wiring.Component):
             self.error.eq(bus.rvalid & bus.rready & bus.rresp[1]),
         ]
 
-    def _write(self, m: Module, writer: LoadWriter) -> None:
-        """One register between the writer's words and the destinations' ports."""
+    def _write(self, m: Module, writer: LoadWriter) -> tuple[Signal, data.View]:
+        """One register between the writer's words and the destinations' ports; returns whether there is one, and it."""
         emitted = delayed(m, writer.emit, LOAD_WRITE_LATENCY, "emitted", reset_less=False)
         word = delayed(m, writer.word, 1, "word")
         for memory in Memory:
@@ -178,3 +200,4 @@ class LoadUnit(wiring.Component):
                 port.data.eq(word.data),
                 port.mask.eq(word.mask),
             ]
+        return emitted, word

@@ -10,11 +10,14 @@ from accel.machine import isa
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from rtl.bursts import RowWalker, connect_rows, low_bytes, shift_bytes_left
-from rtl.interfaces import layout
+from rtl.interfaces import NUMBER_BITS, layout
 from rtl.pipeline import delayed
 
 LOAD_LAYOUT = layout(Opcode.LOAD)
 WORD_ADDRESS_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "address")].width
+REACH_BITS = WORD_ADDRESS_BITS + 2
+"""Width at which the first word outside of a memory is seen: a stride is less than half of the largest memory."""
+
 ROW_STREAM_BITS = 26
 """Bits of a row's stream length: row_words (18) times step_bytes (8)."""
 
@@ -33,7 +36,7 @@ def word_layout(config: ArchConfig) -> data.StructLayout:
         {
             "data": 8 * config.load_word_bytes,
             "mask": config.load_word_bytes,
-            "address": WORD_ADDRESS_BITS,
+            "address": REACH_BITS,
             "memory": LOAD_LAYOUT["memory"].width,
         }
     )
@@ -57,6 +60,8 @@ class LoadWriter(wiring.Component):
         A word is emitted in this cycle; it is the last one of its LOAD.
     word : Out
         The word that was emitted in the cycle before.
+    number : Out
+        The number of its LOAD.
     """
 
     def __init__(self, config: ArchConfig):
@@ -72,6 +77,7 @@ class LoadWriter(wiring.Component):
                 "emit": Out(1),
                 "last": Out(1),
                 "word": Out(word_layout(config)),
+                "number": Out(NUMBER_BITS),
             }
         )
 
@@ -165,7 +171,7 @@ class LoadWriter(wiring.Component):
 
     def _emit(self, m: Module, held: data.View, level: Signal) -> Signal:
         """The words' side; returns the bytes that leave the buffer in this cycle."""
-        m.submodules.words = rows = RowWalker(WORD_ADDRESS_BITS)
+        m.submodules.words = rows = RowWalker(REACH_BITS)
         word = Signal(WORD_ADDRESS_BITS)
         last_word = Signal()
         longest = Signal.like(held.step_bytes)
@@ -181,7 +187,8 @@ class LoadWriter(wiring.Component):
             rows.step.eq(self.emit & last_word),
             self.last.eq(rows.step & rows.last),
             self.free.eq(~rows.active | self.last),
-            self.word.address.eq(delayed(m, rows.address + word, 1, "address")),
+            self.word.address.eq(delayed(m, (rows.address + word)[:REACH_BITS], 1, "address")),
+            self.number.eq(delayed(m, held.number, 1, "number")),
             self.word.memory.eq(delayed(m, held.memory, 1, "memory")),
             self.word.mask.eq(delayed(m, (mask << held.byte_offset)[: len(mask)], 1, "mask")),
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 from amaranth.utils import bits_for
@@ -11,7 +11,7 @@ from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.isa import Opcode, Reduce, Source
 from accel.machine.numerics import INTERPOLATION_ONE
 from rtl.bursts import shift_bytes_left
-from rtl.interfaces import ReadPort, UnitControl, WritePort, layout, loop_levels
+from rtl.interfaces import ADDRESS_SPAN_BITS, ReadPort, UnitControl, WritePort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.param_memory import RECORD
 from rtl.pipeline import delayed
@@ -20,6 +20,8 @@ from rtl.window import POSITIONS, drive_positions, is_inside
 
 POST_LAYOUT = layout(Opcode.POST)
 LEVELS = loop_levels(Opcode.POST)
+PARAM_ROW_BITS = 18
+"""Width at which no parameter row wraps: param_address (14 bits) + words (10) * groups per word (7)."""
 
 
 class PostUnit(wiring.Component):
@@ -90,14 +92,14 @@ class PostUnit(wiring.Component):
         """The nest over the steps, loaded with the head of the queue at issue."""
         config, head = self.config, POST_LAYOUT(self.control.instruction.payload)
         groups = config.rows // config.post_lanes
-        address = unsigned(max(len(self.spad_read.addr), len(self.acc_read.addr)))
+        address = unsigned(ADDRESS_SPAN_BITS)
         variables = {
             "src": (address, ("word", "oy", "ox", "ky", "kx")),
-            "dst": (unsigned(len(self.spad_write.addr)), ("word", "oy", "ox")),
+            "dst": (address, ("word", "oy", "ox")),
             "byte": (POST_LAYOUT["dst_byte"].shape, ("group",)),
             "group": (unsigned(bits_for(groups - 1)), ("group",)),
             "columns": (unsigned(bits_for(config.cols // config.post_lanes - 1)), ("word", "group")),
-            "param": (unsigned(len(self.param_read.addr)), ("word", "group")),
+            "param": (unsigned(PARAM_ROW_BITS), ("word", "group")),
         }
         nest = LoopNest(LEVELS, variables | POSITIONS)
         starts, strides = nest.starts, nest.strides
@@ -145,8 +147,12 @@ class PostUnit(wiring.Component):
         with m.If(issue):
             m.d.sync += held.eq(self.control.instruction.payload)
         first_tap, last_tap = nest.first.ky & nest.first.kx, nest.last.ky & nest.last.kx
+        self._bound(m, nest, held, active & last_tap)
         values = {
-            **{name: nest.values[name] for name in ("src", "dst", "byte", "group", "columns", "param")},
+            **{name: nest.values[name] for name in ("byte", "group", "columns")},
+            "src": nest.values.src[: max(len(self.spad_read.addr), len(self.acc_read.addr))],
+            "dst": nest.values.dst[: len(self.spad_write.addr)],
+            "param": nest.values.param[: len(self.param_read.addr)],
             **{name: held[name] for name in LANE_FIELDS},
             "tap_zero_point": Mux(first_tap, held.zero_point0, held.zero_point1),
             "tap_multiplier": Mux(first_tap, held.multiplier0, held.multiplier1),
@@ -162,6 +168,20 @@ class PostUnit(wiring.Component):
         step = Signal(data.StructLayout({name: value.shape() for name, value in values.items()}))
         m.d.comb += [step[name].eq(value) for name, value in values.items()]
         return step
+
+    def _bound(self, m: Module, nest: LoopNest, held: data.View, write: Value) -> None:
+        """Report a word outside of its memory."""
+        config, values, fault = self.config, nest.values, self.control.fault
+        outside = Signal(4)
+        m.d.comb += outside.eq(
+            Cat(
+                self.spad_read.en & (values.src >= config.spad_words),
+                write & (held.source == Source.ACC) & (values.src >= config.acc_words),
+                write & (values.dst >= config.spad_words),
+                write & (values.param >= config.param_rows),
+            )
+        )
+        m.d.sync += [fault.bounds.eq(outside.any()), fault.number.eq(held.number)]
 
     def _tap_multiplier(self, m: Module, step: data.View) -> Signal:
         """The factor of the tap of `step` (at OPERAND) in every lane: the instruction's multiplier, or its weight."""

@@ -48,9 +48,10 @@ class RegisterBlock(wiring.Component):
     Members
     -------
     bus : In(Axi4Lite)
-    finished, stopping, stopped : In
-        This is the last cycle of the run; the run is being stopped, and `finished` has no meaning; this is the last
-        cycle of a run that is stopped.
+    finished, ending : In
+        This is the last cycle of the run, but if it begins to be stopped in this cycle.
+    stopping, stopped : In
+        The run is being stopped, and `finished` has no meaning; this is the last cycle of a run that is stopped.
     errors, place, dispatched : In
         What `rtl.error_log.ErrorLog` takes, as far as the units and fetch raise it.
     counts : In
@@ -71,6 +72,7 @@ class RegisterBlock(wiring.Component):
             {
                 "bus": In(Axi4Lite(ADDRESS_WIDTH)),
                 "finished": In(1),
+                "ending": In(1),
                 "stopping": In(1),
                 "stopped": In(1),
                 "errors": In(len(ERRORS)),
@@ -176,7 +178,7 @@ class RegisterBlock(wiring.Component):
             started.eq(((control & CONTROL_START) != 0) & ~self.running),
             self.start.eq(started & ~refused),
             self.stop.eq(((control & CONTROL_STOP) != 0) & self.running & ~self.stopping),
-            ends.eq(Mux(self.stopping, self.stopped, self.finished & ~self.stop)),
+            ends.eq(Mux(self.stopping, self.stopped, self.finished & ~self.ending)),
         ]
         with m.If(started):
             m.d.sync += [self.running.eq(~refused), done.eq(refused), cycles.eq(0)]
@@ -196,6 +198,7 @@ class RegisterBlock(wiring.Component):
             log.raised.eq(self.errors | (refusals & started.replicate(len(ERRORS)))),
             log.place.eq(self.place),
             log.dispatched.eq(self.dispatched),
+            log.program_address.eq(self.program_address),
         ]
         with m.If(started):
             m.d.comb += [log.place.eq(PLACE.const({"unit": NO_SOURCE})), log.dispatched.eq(0)]

@@ -14,7 +14,8 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from accel.machine.timing import READ_LATENCY
 from rtl.bursts import RowWalker, connect_rows
-from rtl.interfaces import ReadPort, layout
+from rtl.interfaces import NUMBER_BITS, ReadPort, layout
+from rtl.load_writer import REACH_BITS
 from rtl.pipeline import delayed
 
 STORE_LAYOUT = layout(Opcode.STORE)
@@ -35,6 +36,8 @@ class StoreReader(wiring.Component):
     spad_read : Out(ReadPort)
     bytes, count : Out
         The bytes that enter the byte buffer in this cycle, from the lowest on, and how many they are.
+    outside, outside_number : Out
+        In the cycle before, the STORE with this number read a word outside of the scratchpad.
     """
 
     def __init__(self, config: ArchConfig):
@@ -47,17 +50,20 @@ class StoreReader(wiring.Component):
                 "spad_read": Out(ReadPort(config.spad_words, config.rows)),
                 "bytes": Out(8 * config.rows),
                 "count": Out(range(config.rows + 1)),
+                "outside": Out(1),
+                "outside_number": Out(NUMBER_BITS),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.rows = rows = RowWalker(WORD_ADDRESS_BITS)
+        m.submodules.rows = rows = RowWalker(REACH_BITS)
         capacity = timing.store_buffer_bytes(self._config)
         held = Signal(STORE_LAYOUT)
         with m.If(self.start):
             m.d.sync += held.eq(self.instruction)
         word = Signal(WORD_ADDRESS_BITS)
+        address = Signal(REACH_BITS)
         reserved = Signal(range(capacity + 1))
         read = Signal()
         last_word = Signal()
@@ -68,9 +74,14 @@ class StoreReader(wiring.Component):
             read.eq(rows.active & (reserved + held.word_bytes <= capacity)),
             rows.step.eq(read & last_word),
             self.spad_read.en.eq(read),
-            self.spad_read.addr.eq(rows.address + word),
+            address.eq(rows.address + word),
+            self.spad_read.addr.eq(address),
             self.count.eq(Mux(answered, held.word_bytes, 0)),
             self.bytes.eq(self.spad_read.data >> (held.byte_offset << 3)),
+        ]
+        m.d.sync += [
+            self.outside.eq(read & (address >= self._config.spad_words)),
+            self.outside_number.eq(held.number),
         ]
         m.d.sync += reserved.eq(reserved + Mux(read, held.word_bytes, 0) - self.freed)
         with m.If(self.start):

@@ -85,6 +85,8 @@ class StoreUnit(wiring.Component):
             reader.freed.eq(packer.freed),
             [unit.halt.eq(self.halt) for unit in (packer, bursts)],
             self.quiet.eq(bursts.quiet),
+            self.control.fault.bounds.eq(reader.outside),
+            self.control.fault.number.eq(reader.outside_number),
         ]
         pending = self._bus(m, bursts, packer, held)
         m.d.comb += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 
 from rtl.pipeline import delayed
@@ -23,14 +23,19 @@ def drive_control(
         Takes an instruction when its tokens are there.
     steps : Component
         Sequencer with the outputs `streaming` (an instruction's steps are under way), `last` (this step is its
-        instruction's last) and `signal` (the instruction's mask then, zero otherwise).
+        instruction's last), `signal` (the instruction's mask then, zero otherwise), and `outside` and `number` (the
+        step uses a word that does not exist, the number of its instruction).
     latency : int
         Cycles from the last step to completion.
     """
     issue, in_flight = Signal(), Signal(range(latency + 3))
     queue, head = control.instruction, weights.head
     ending = delayed(m, Cat(steps.last, steps.signal), latency, "ending", reset_less=False)
-    m.d.sync += in_flight.eq(in_flight + issue - control.complete)
+    m.d.sync += [
+        in_flight.eq(in_flight + issue - control.complete),
+        control.fault.bounds.eq(weights.outside | steps.outside),
+        control.fault.number.eq(Mux(steps.outside, steps.number, weights.instruction.number)),
+    ]
     m.d.comb += [
         head.eq(queue.payload),
         issue.eq(queue.valid & weights.free & ~(head.wait & ~control.tokens).any()),

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
-from accel.machine.registers import ERRORS, NO_SOURCE
+from accel.machine.registers import ERRORS, NO_SOURCE, STOPPING
 from rtl.accumulators import Accumulators
 from rtl.axi import Axi4Lite, Axi4Read, Axi4Write
 from rtl.control import InstructionQueue, Semaphores, StallCounters, fetch_cause, taken_tokens, unit_cause
@@ -91,6 +91,8 @@ class Accelerator(wiring.Component):
         errors |= {
             "opcode": fetch.opcode_error,
             "fetch_response": fetch.response_error,
+            "rule": fetch.rule_error | Cat(unit.control.fault.rule for unit in units).any(),
+            "bounds": Cat(unit.control.fault.bounds for unit in units).any(),
             "read_response": load.error,
             "write_response": store.error,
         }
@@ -102,7 +104,7 @@ class Accelerator(wiring.Component):
         with m.If(stop.expired):
             m.d.comb += registers.place.eq(oldest.place)
         with m.Else():
-            self._place(m, registers, fetch, load, store)
+            self._place(m, registers, fetch, units)
         return m
 
     def _stop(
@@ -112,28 +114,32 @@ class Accelerator(wiring.Component):
         masters = [unit for unit in (fetch, *units) if hasattr(unit, "quiet")]
         busy = [unit.control.occupied & unit.control.busy for unit in units]
         progress = Signal()
+        fatal = Cat(registers.errors[list(ERRORS).index(name)] for name in STOPPING)
         m.d.sync += progress.eq(Cat(*busy, fetch.busy, *(handshakes(master.bus) for master in masters)).any())
         m.d.comb += [
             stop.running.eq(registers.running),
-            stop.stop.eq(registers.stop),
+            stop.stop.eq(registers.stop | fatal.any()),
             stop.limit.eq(registers.watchdog),
             stop.progress.eq(progress),
             stop.drained.eq(Cat(master.quiet for master in masters).all()),
             [master.halt.eq(stop.halt) for master in masters],
+            registers.ending.eq(stop.stop | stop.expired),
             registers.stopping.eq(stop.halt),
             registers.stopped.eq(stop.ended),
         ]
 
-    def _place(self, m: Module, registers: RegisterBlock, fetch: Fetch, load: LoadUnit, store: StoreUnit) -> None:
-        """Where the error of this cycle happened; of several, that of LOAD, STORE, fetch, in this order."""
-        with m.If(load.error):
-            m.d.comb += registers.place.eq(load.place)
-        with m.Elif(store.error):
-            m.d.comb += registers.place.eq(store.place)
-        with m.Elif(fetch.opcode_error | fetch.response_error):
-            m.d.comb += registers.place.eq(fetch.place)
-        with m.Else():
-            m.d.comb += [registers.place.unit.eq(NO_SOURCE), registers.place.number.eq(fetch.dispatched)]
+    def _place(self, m: Module, registers: RegisterBlock, fetch: Fetch, units: list[wiring.Component]) -> None:
+        """Where the error of this cycle happened; of several, that of the first unit, of fetch last."""
+        place = registers.place
+        m.d.comb += [place.unit.eq(NO_SOURCE), place.number.eq(fetch.dispatched)]
+        with m.If(fetch.opcode_error | fetch.response_error | fetch.rule_error):
+            m.d.comb += place.eq(fetch.place)
+        for index, unit in reversed(list(enumerate(units))):
+            if hasattr(unit, "error"):
+                with m.If(unit.error):
+                    m.d.comb += place.eq(unit.place)
+            with m.If(unit.control.fault.rule | unit.control.fault.bounds):
+                m.d.comb += [place.unit.eq(index), place.number.eq(unit.control.fault.number), place.address.eq(0)]
 
     def _memories(
         self,

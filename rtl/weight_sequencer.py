@@ -6,11 +6,15 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.machine import isa
 from accel.machine.isa import Opcode
 from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
+
+ADDRESS_BITS = isa.FIELDS[Opcode.EXEC][isa.column(Opcode.EXEC, "wbuf_address")].width + 1
+"""One more than an instruction's address has: the words of an instruction follow each other."""
 
 
 class WeightSequencer(wiring.Component):
@@ -50,19 +54,21 @@ class WeightSequencer(wiring.Component):
         A word, `READ_LATENCY` cycles after it was due.
     arrives, first : Out(1)
         There is a word; it is its tile's first if there is one.
+    outside : Out(1)
+        The word that is read in this cycle does not exist.
     """
 
     def __init__(
         self, opcode: Opcode, tile_levels: tuple[str, ...], words: int, lanes: int, tile_words: int, int4: bool = False
     ):
         self._levels = {level: width for level, width in loop_levels(opcode).items() if level in tile_levels}
-        self._tile_words, self._lanes, self._int4 = tile_words, lanes, int4
+        self._words, self._tile_words, self._lanes, self._int4 = words, tile_words, lanes, int4
         fields = layout(opcode)
         super().__init__(
             {
                 "issue": In(1),
                 "head": In(fields),
-                "address": In(range(words)),
+                "address": In(ADDRESS_BITS),
                 "free": Out(1),
                 "loaded": Out(1),
                 "start": In(1),
@@ -75,6 +81,7 @@ class WeightSequencer(wiring.Component):
                 "weights": Out(8 * lanes),
                 "arrives": Out(1),
                 "first": Out(1),
+                "outside": Out(1),
             }
         )
 
@@ -84,7 +91,7 @@ class WeightSequencer(wiring.Component):
         loading = Signal()
         waiting = Signal()
         word = Signal(range(max(self._tile_words, 2)))
-        address = Signal.like(self.read.addr)
+        address = Signal(ADDRESS_BITS)
         last_word = loading & (word + 1 == self.cycles)
         m.d.comb += [
             tiles.load.eq(self.issue),
@@ -94,6 +101,7 @@ class WeightSequencer(wiring.Component):
             self.loaded.eq(waiting | last_word),
             self.read.en.eq(loading & (word < self.present)),
             self.read.addr.eq(address),
+            self.outside.eq(self.read.en & (address >= self._words)),
         ]
         m.d.sync += [
             word.eq(Mux(loading & ~last_word, word + 1, 0)),

@@ -58,10 +58,16 @@ ERRORS: Mapping[str, str] = {
     "fetch_response": "an error response to the read of an instruction",
     "alignment": f"PROGRAM_ADDRESS is no multiple of {INSTRUCTION_BYTES} or IMAGE_ADDRESS none of {IMAGE_ALIGNMENT}",
     "count": "PROGRAM_COUNT is 0",
+    "rule": "an instruction breaks a rule of docs/isa.md on its fields; it stops the run",
+    "bounds": "an instruction uses a word outside of a memory; it stops the run",
     "stopped": "the driver stopped the run",
     "watchdog": "nothing moved for WATCHDOG cycles; the instruction is the oldest one that does not go on",
 }
 """Bits of the ERROR register by name, from bit 0, and what raises them."""
+
+STOPPING = ("rule", "bounds")
+"""Errors that stop the run. After `opcode` and `fetch_response` the rest of the program is dropped, but what came
+before it ends; all others are only noted."""
 
 NO_SOURCE = 15
 """Unit of an error that no single instruction is to blame for, in ERROR_FIRST."""

@@ -193,8 +193,8 @@ def test_a_machine_without_engine_drops_what_is_meant_for_it() -> None:
     load = {"memory": Memory.TAPS, "dram_address": 512, "row_bytes": 2, "word_bytes": 2}
     memory = np.full(1024, 5, np.uint8)
     got = amaranth.run(SMALL, encode([Instruction(Opcode.LOAD, load)]), 0, memory, max_cycles=MAX_CYCLES)
-    assert errors(got) == []
-    assert len(got.complete[Unit.LOAD]) == 1
+    assert errors(got) == ["rule"]
+    assert got.first_error[1:3] == ("FETCH", 0)
     program = [Instruction(Opcode.DEPTHWISE, {}), Instruction(Opcode.LOAD, load)]
     got = amaranth.run(SMALL, encode(program), 0, memory, max_cycles=MAX_CYCLES)
     assert errors(got) == ["opcode"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig
@@ -10,10 +11,30 @@ from accel.machine.isa import Opcode, Table, Unit
 from accel.machine.loops import LOOPS
 from accel.machine.memories import DRAM_BYTES
 from accel.machine.rules.in_place import late_reads
-from accel.machine.rules.post import post_rules
+from accel.machine.rules.post import post_fields, post_uses
 from accel.machine.rules.rows import Broken, Rows
-from accel.machine.rules.sums import depthwise_rules, exec_rules
-from accel.machine.rules.transfers import dram_rules, load_rules, store_rules
+from accel.machine.rules.sums import depthwise_fields, depthwise_stream, depthwise_uses, exec_fields, exec_uses
+from accel.machine.rules.transfers import dram_rules, load_fields, load_uses, store_fields, store_uses
+
+Rules: TypeAlias = Callable[[ArchConfig, Rows], Iterator[Broken]]
+
+FIELD_RULES: Mapping[Opcode, Rules] = {
+    Opcode.LOAD: load_fields,
+    Opcode.EXEC: exec_fields,
+    Opcode.POST: post_fields,
+    Opcode.STORE: store_fields,
+    Opcode.DEPTHWISE: depthwise_fields,
+}
+"""Rules on fields and small sums of them: the RTL makes gates of the same functions (`rtl.legality`)."""
+
+USE_RULES: Mapping[Opcode, Rules] = {
+    Opcode.LOAD: load_uses,
+    Opcode.EXEC: exec_uses,
+    Opcode.POST: post_uses,
+    Opcode.STORE: store_uses,
+    Opcode.DEPTHWISE: depthwise_uses,
+}
+"""Rules on what an instruction uses: the RTL sees a break when it comes to it."""
 
 
 def check_rules(
@@ -55,17 +76,13 @@ def _broken(config: ArchConfig, rows: Rows, dram_bytes: int, most_steps: int | N
     if most_steps is not None:
         steps = rows.product(*LOOPS[rows.opcode])
         yield from rows.refuse(
-            steps > most_steps, lambda i: f"must have at most {most_steps} steps to be simulated, got {steps[i]}"
+            steps > most_steps,
+            "the simulator can take that many steps",
+            lambda i: f"must have at most {most_steps} steps to be simulated, got {steps[i]}",
         )
-    yield from _RULES[rows.opcode](config, rows)
+    yield from FIELD_RULES[rows.opcode](config, rows)
+    if rows.opcode is Opcode.DEPTHWISE:
+        yield from depthwise_stream(config, rows)
+    yield from USE_RULES[rows.opcode](config, rows)
     if rows.opcode in (Opcode.LOAD, Opcode.STORE):
         yield from dram_rules(rows, dram_bytes)
-
-
-_RULES = {
-    Opcode.LOAD: load_rules,
-    Opcode.EXEC: exec_rules,
-    Opcode.POST: post_rules,
-    Opcode.STORE: store_rules,
-    Opcode.DEPTHWISE: depthwise_rules,
-}

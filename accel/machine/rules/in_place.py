@@ -29,6 +29,9 @@ class _Tap(NamedTuple):
     kx: int
 
 
+IN_PLACE = "no SPAD word is read for a later output than the first that writes it"
+
+
 def late_reads(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
     """The first POST that reads a word for a later output than the first that writes it; all addresses must exist.
 
@@ -45,6 +48,7 @@ def late_reads(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
         if word is not None:
             yield rows.broken(
                 tap.instruction,
+                IN_PLACE,
                 f"must not read SPAD word {word} for the output that writes it or later; "
                 "use another dst_address or split the instruction",
             )

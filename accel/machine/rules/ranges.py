@@ -73,4 +73,5 @@ def inside(rows: Rows, field: str, space: Space, size: int, used: Range) -> Iter
     """The range that `field` begins must lie in ``0 .. size - 1``."""
     low, high = used.low, used.high
     bad = (low <= high) & ((low < 0) | (high >= size))
-    return rows.refuse(bad, lambda i: outside(field, space, size, int(low[i]), int(high[i])))
+    rule = f"{field} and its strides stay within {space.name}"
+    return rows.refuse(bad, rule, lambda i: outside(field, space, size, int(low[i]), int(high[i])))

@@ -18,10 +18,11 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Broken(NamedTuple):
-    """A rule that an instruction breaks, by its place in the program, as one sentence."""
+    """A rule that an instruction breaks, by its place in the program; as one sentence, and the rule in general."""
 
     instruction: int
     sentence: str
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,20 @@ class Rows:
         """The i-th instruction's fields by name."""
         return {field.name: int(value) for field, value in zip(FIELDS[self.opcode], self.table[i], strict=False)}
 
-    def broken(self, i: int, sentence: str) -> Broken:
+    def broken(self, i: int, rule: str, sentence: str) -> Broken:
         """The i-th instruction breaks a rule; `sentence` follows the instruction's name in the message."""
-        return Broken(int(self.at[i]), f"instruction {self.at[i]}: {self.opcode.name} {sentence}")
+        return Broken(int(self.at[i]), f"instruction {self.at[i]}: {self.opcode.name} {sentence}", rule)
 
-    def refuse(self, bad: Mask, sentence: Callable[[int], str]) -> Iterator[Broken]:
+    def refuse(self, bad: Mask, rule: str, sentence: Callable[[int], str]) -> Iterator[Broken]:
         """The first instruction where `bad` is true; `sentence` tells what is wrong with the i-th one."""
         if bad.any():
             i = int(np.argmax(bad))
-            yield self.broken(i, sentence(i))
+            yield self.broken(i, rule, sentence(i))
 
     def most(self, what: str, values: Column, limit: Column | int) -> Iterator[Broken]:
         """Values must not exceed `limit`."""
         return self.refuse(
             values > limit,
+            f"{what} has a limit",
             lambda i: f"{what} must be at most {np.broadcast_to(limit, values.shape)[i]}, got {values[i]}",
         )
