@@ -65,6 +65,8 @@ def test_outside_bus_model(tmp_path: Path) -> None:
             "runs_under_back_pressure",
             "reports_error_responses_and_recovers",
             "runs_cleanly_after_a_reset_in_mid_flight",
+            "stops_at_any_time_under_back_pressure",
+            "runs_from_an_image_anywhere",
         ),
         True,
     )
