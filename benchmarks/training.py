@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from small_networks import NETWORKS, SAMPLES, TASKS, MissingDataError, Task, trained
 from torch import nn
 
-import accel
 from accel.files import write_atomic
 from accel.quantizer import QuantizationConfig
 from accel.train import PreparedModule, TrainingConfig, convert, prepare
 from accel.train.loop import Distillation, Samples, Schedule, fit, logits
+from accel.train.pipeline import simulate
 
 WIDTHS = {"activity": (4, 8), "digits": (4, 8), "keywords": (8,)}
 SEEDS, CALIBRATION = 5, 256
@@ -138,17 +138,11 @@ def agreement(task: Task, case: Case, mode: str, inputs: int) -> str:
     result = quantization_aware(task, model, quantization, 0, distilled=False)
     x = augmented(task.train, inputs)
     fake, graph = logits(result, x), convert(result)
-    program, output = accel.compile(graph, "edge"), graph.output_tensors[0]
-    simulated = np.concatenate([_outputs(program, graph, one) for one in x])
+    simulated, output = simulate(graph, "edge", x), graph.output_tensors[0]
     bytes_ = np.rint(fake / output.scale) + output.zero_point
     same = float(np.mean(fake.argmax(axis=1) == simulated.argmax(axis=1)))
     name = f"{case.task}, {case.network}, width {case.width}, mode {mode}"
     return f"| {name} | {len(x):,} | {same:.3%} | {np.mean(bytes_ != simulated):.4%} |"
-
-
-def _outputs(program: accel.Program, graph: accel.Graph, sample: NDArray[np.float32]) -> NDArray[np.int8]:
-    found = accel.run(program, accel.quantize_input(graph, sample[None])).outputs
-    return np.asarray(next(iter(found.values()))).reshape(1, -1)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,15 +76,13 @@ class FakeQuantize(nn.Module):
         if not self.enabled:
             return values
         scale = self.scale
-        if scale.requires_grad and torch.is_grad_enabled():
-            scale = _scaled_gradient(scale, self._gradient_scale(values))
         if self.axis is not None and scale.numel() > 1:
             scale = scale.reshape([-1 if axis == self.axis else 1 for axis in range(values.ndim)])
-        low, high = self.low - self.zero_point, self.high - self.zero_point
-        steps = values / scale
-        inside = steps.clamp(low, high)
-        found = self.rounded(steps.detach()) if integers is None else integers
-        return (inside + (found.clamp(low, high) - inside).detach()) * scale
+        steps = values.detach() / scale.detach()
+        found = self.rounded(steps) if integers is None else integers
+        bounds = self.low - self.zero_point, self.high - self.zero_point
+        result: Tensor = _Rounding.apply(values, scale, steps, found, bounds, self._gradient_scale(values))
+        return result
 
     def rounded(self, steps: Tensor) -> Tensor:
         """Reals to integers as the runtimes of the mode do; see `accel.network.real.round_real`."""
@@ -99,6 +98,29 @@ class FakeQuantize(nn.Module):
         return f"[{self.low}, {self.high}], zero_point={self.zero_point}, scales={self.start.numel()}"
 
 
-def _scaled_gradient(value: Tensor, factor: float) -> Tensor:
-    """`value`, whose gradient is multiplied by `factor`."""
-    return (value - value * factor).detach() + value * factor
+class _Rounding(torch.autograd.Function):
+    """``clamp(integers) * scale``, with the gradients of the straight-through estimator and of LSQ."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        scale: Tensor,
+        steps: Tensor,
+        integers: Tensor,
+        bounds: tuple[int, int],
+        gradient_scale: float,
+    ) -> Tensor:
+        clamped = integers.clamp(*bounds)
+        ctx.save_for_backward(scale, steps, clamped)
+        ctx.bounds, ctx.gradient_scale = bounds, gradient_scale
+        return clamped * scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,), (scale, steps, clamped) = gradients, ctx.saved_tensors
+        inside = (steps >= ctx.bounds[0]) & (steps <= ctx.bounds[1])
+        of_values, of_scale = gradient * inside, None
+        if ctx.needs_input_grad[1]:
+            of_scale = (gradient * clamped - of_values * steps).sum_to_size(scale.shape) * ctx.gradient_scale
+        return of_values, of_scale, None, None, None, None

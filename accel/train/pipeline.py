@@ -20,13 +20,14 @@ from accel.files import write_atomic
 from accel.frontends.onnx.write import to_onnx
 from accel.network.graph import Graph
 from accel.network.graph_file import save_graph
-from accel.network.real import quantize_input
 from accel.train.checkpoint import save_checkpoint
 from accel.train.convert import convert, quantized_network
 from accel.train.loop import Distillation, Samples, Schedule, fit, logits
 from accel.train.prepare import PreparedModule, prepare
 from accel.train.recipe import Recipe
 
+BATCH = 64
+"""Samples that the simulator gets at a time, between which progress is shown."""
 Stage = Callable[[str, int], Callable[[], None]]
 """Announces a stage with its number of steps; gives what to call after each."""
 
@@ -159,11 +160,13 @@ def simulate(
     """The first output of a graph for samples, in the simulator, flattened: shape (samples, classes)."""
     program = api.compile(graph, config)
     results = list[NDArray[np.int8]]()
-    for sample in inputs:
-        outputs = api.run(program, quantize_input(graph, sample[None])).outputs
-        results.append(next(iter(outputs.values())).reshape(-1))
-        advance()
-    return np.stack(results)
+    for start in range(0, len(inputs), BATCH):
+        part = inputs[start : start + BATCH]
+        outputs = api.run(program, part).outputs
+        results.append(next(iter(outputs.values())).reshape(len(part), -1))
+        for _ in part:
+            advance()
+    return np.concatenate(results)
 
 
 def _export(prepared: PreparedModule, recipe: Recipe, folder: Path) -> tuple[str, ...]:
