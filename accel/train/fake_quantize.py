@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,8 @@ class FakeQuantize(nn.Module):
         steps = values.detach() / scale.detach()
         found = self.rounded(steps) if integers is None else integers
         bounds = self.low - self.zero_point, self.high - self.zero_point
-        result: Tensor = _Rounding.apply(values, scale, steps, found, bounds, self._gradient_scale(values))
-        return result
+        apply: Callable[..., Tensor] = _Rounding.apply
+        return apply(values, scale, steps, found, bounds, self._gradient_scale(values))
 
     def rounded(self, steps: Tensor) -> Tensor:
         """Reals to integers as the runtimes of the mode do; see `accel.network.real.round_real`."""
