@@ -1,27 +1,32 @@
-"""Observers of the quantizer on real networks, per tensor and per channel, beside ONNX Runtime's three calibrators.
+"""The quantizer on real networks: observers, levers, bits of weights, beside ONNX Runtime's three calibrators.
 
-Run: python benchmarks/quantization.py MODELS [--samples N]
+Run: python benchmarks/quantization.py MODELS [--samples N] [--steps N] [--seeds N] [--only NAME ...]
 
-MODELS is a folder as `preparation.py` takes it; that one has the rows of equalization, bias correction, AdaRound and
-weights of 4 bits. For each network and row: signal to quantization noise against the float network in dB, and top-1, of
-the fake-quantized network in ONNX Runtime, on samples that no calibration has seen; seconds to quantize.
+MODELS is a folder as `preparation.py` takes it. Networks: its keyword spotting and digits, and one of two that are
+trained here on the recorded activities of `small_networks.py` (extra `train`), once for each seed: calibrated on the
+training subjects, measured on others. For each row: signal to quantization noise against the float network in dB, and
+top-1, of the fake-quantized network in ONNX Runtime, on samples that neither calibration nor any setting has seen;
+mean and standard deviation over the seeds where there are several.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
-import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime_int8
-from preparation import CALIBRATION, Task, tasks
+from preparation import CALIBRATION, ROWS, Task, tasks
 
 from accel.analysis.decibels import sqnr
+from accel.analysis.mixed import quantize_mixed
 from accel.evaluation.metrics import Outputs, shares
 from accel.evaluation.runtime import run_network
 from accel.frontends.onnx.reader import read_onnx
@@ -31,48 +36,120 @@ from accel.quantizer.calibrate import checked_arrays
 from accel.quantizer.config import CALIBRATE_METHODS
 from accel.quantizer.prepare import feeds_of
 
+OBSERVERS: tuple[tuple[str, Mapping[str, Any]], ...] = tuple(
+    (
+        f"W8A8 per {'channel' if per_channel else 'tensor'}, {method}",
+        {"per_channel": per_channel, "calibrate_method": method},
+    )
+    for per_channel in (False, True)
+    for method in CALIBRATE_METHODS
+)
+AVERAGE_BITS = 6.0
+WIDTH = 16
+"""Of the networks that are trained here."""
 
-def lines(task: Task) -> Iterator[str]:
-    """The table of one network."""
+
+class Figure(NamedTuple):
+    """Of one network, quantized in one way."""
+
+    decibels: float
+    top_1: float
+
+
+class Group(NamedTuple):
+    """The same network with the weights of one seed or several."""
+
+    name: str
+    tasks: list[Task]
+
+
+def groups(folder: Path, samples: int, seeds: int, work: Path, only: Sequence[str] | None) -> Iterator[Group]:
+    """The networks (all, or some names) and their samples; trained ones are written to the folder `work`."""
+    for task in tasks(folder, samples):
+        if not only or task.model.stem in only:
+            yield Group(task.model.stem, [task])
+    for network in ("separable", "residual"):
+        if not only or f"activity_{network}" in only:
+            yield Group(f"activity_{network}", list(_trained(folder, network, samples, seeds, work)))
+
+
+def _trained(folder: Path, network: str, samples: int, seeds: int, work: Path) -> Iterator[Task]:
+    import small_networks
+    import torch
+
+    data = small_networks.activity(folder / "samples")
+    rng = np.random.default_rng(0)
+    seen, others = (rng.permutation(len(part.labels)) for part in (data.train, data.test))
+    x = np.concatenate([data.train.inputs[seen[:CALIBRATION]], data.test.inputs[others[:samples]]])
+    labels = np.concatenate([data.train.labels[seen[:CALIBRATION]], data.test.labels[others[:samples]]])
+    for seed in range(seeds):
+        model, path = small_networks.trained(data, network, WIDTH, seed).eval(), work / f"{network}{seed}.onnx"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                model, (torch.from_numpy(x[:1]),), path, input_names=["x"], opset_version=17, dynamo=False
+            )
+        yield Task(path, x, labels)
+
+
+def figures(task: Task, steps: int) -> Iterator[tuple[str, Figure | None]]:
+    """Name and figure of every row; None where ONNX Runtime refuses the network."""
     network = read_onnx(task.model)
     feeds = feeds_of(network, checked_arrays(network, task.x[CALIBRATION:]))
     labels = task.labels[CALIBRATION:]
     expected = run_network(network, feeds)
 
-    def row(name: str, outputs: Outputs, seconds: float) -> str:
-        top = shares(outputs, labels, 1)["top-1"]
-        return f"| {name} | {sqnr([expected], [outputs]):.2f} | {top:.1%} | {seconds:.1f} |"
+    def figure(outputs: Outputs) -> Figure:
+        return Figure(sqnr([expected], [outputs]), shares(outputs, labels, 1)["top-1"])
 
-    yield f"\n| {task.model.stem}, {len(feeds):,} samples | SQNR (dB) | top-1 | seconds |\n|---|---|---|---|"
-    yield f"| float | - | {shares(expected, labels, 1)['top-1']:.1%} | - |"
-    for per_channel in (False, True):
-        for method in CALIBRATE_METHODS:
-            started = time.perf_counter()
-            config = make_config({"mode": "fp32", "calibrate_method": method, "per_channel": per_channel})
-            found = quantize_network(network, task.x[:CALIBRATION], config)
-            seconds = time.perf_counter() - started
-            kind = "channel" if per_channel else "tensor"
-            yield row(f"per {kind}, {method}", run_network(found, feeds), seconds)
+    def ours(settings: Mapping[str, Any]) -> Figure:
+        config = make_config({"mode": "fp32", "adaround_steps": steps, **settings})
+        return figure(run_network(quantize_network(network, task.x[:CALIBRATION], config), feeds))
+
+    yield "float", Figure(np.inf, shares(expected, labels, 1)["top-1"])
+    for name, settings in (*OBSERVERS, *ROWS):
+        yield name, ours(settings)
+    mixed = quantize_mixed(task.model, task.x[:CALIBRATION], average_bits=AVERAGE_BITS, mode="fp32")
+    narrow = [{"layer": re.escape(name), "weight_bits": 4} for name in mixed.narrow]
+    yield "4 and 8 bits, 6 on average, per channel", ours({"overrides": narrow})
+    yield "the same, AdaRound", ours({"overrides": narrow, "prepare": ("adaround",)})
     for method in onnxruntime_int8.METHODS:
-        name = f"ONNX Runtime, per channel, {method}"
         try:
-            outputs, seconds = theirs(task, network, method)
-        except Exception as error:  # it raises what it likes
-            yield f"| {name} | refused: {type(error).__name__} | - | - |"
+            outputs = theirs(task, network, method)
+        except Exception:  # it raises what it likes
+            yield f"ONNX Runtime, per channel, {method}", None
             continue
-        yield row(name, outputs, seconds)
+        yield f"ONNX Runtime, per channel, {method}", figure(outputs)
 
 
-def theirs(task: Task, network: Network, method: str) -> tuple[Outputs, float]:
-    """Outputs of ONNX Runtime's own quantization, and the seconds that it took."""
+def theirs(task: Task, network: Network, method: str) -> Outputs:
+    """Outputs of ONNX Runtime's own quantization."""
     name, output = network.inputs[0], network.outputs[0]
     samples = {name: task.x.reshape(-1, *network.tensors[name].shape[1:])}
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        target, started = Path(folder) / "quantized.onnx", time.perf_counter()
+        target = Path(folder) / "quantized.onnx"
         onnxruntime_int8.quantize(task.model, {name: samples[name][:CALIBRATION]}, target, method)
-        seconds = time.perf_counter() - started
         values = onnxruntime_int8.outputs(target, {name: samples[name][CALIBRATION:]})
-    return {output: np.stack([value[0].reshape(-1) for value in values])}, seconds
+    return {output: np.stack([value[0].reshape(-1) for value in values])}
+
+
+def lines(group: Group, steps: int) -> Iterator[str]:
+    """The table of one network."""
+    count = len(group.tasks[0].labels) - CALIBRATION
+    yield f"\n| {group.name}, {count:,} samples, {len(group.tasks)} seeds | SQNR (dB) | top-1 (%) |\n|---|---|---|"
+    for row in zip(*(figures(task, steps) for task in group.tasks), strict=True):
+        found = [figure for _, figure in row if figure is not None]
+        name = row[0][0]
+        if not found:
+            yield f"| {name} | refused | - |"
+            continue
+        decibels = _spread([figure.decibels for figure in found]) if np.isfinite(found[0].decibels) else "-"
+        yield f"| {name} | {decibels} | {_spread([100 * figure.top_1 for figure in found])} |"
+
+
+def _spread(values: list[float]) -> str:
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2f}"
 
 
 def main() -> None:
@@ -80,10 +157,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path)
     parser.add_argument("--samples", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=1000, help="of AdaRound for each layer")
+    parser.add_argument("--seeds", type=int, default=5, help="of the networks that are trained")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="networks of these names")
     arguments = parser.parse_args()
-    for task in tasks(arguments.models, arguments.samples):
-        for line in lines(task):
-            print(line, flush=True)
+    with tempfile.TemporaryDirectory() as work:
+        for group in groups(arguments.models, arguments.samples, arguments.seeds, Path(work), arguments.only):
+            for line in lines(group, arguments.steps):
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,12 @@ from support.networks.float_networks import samples_of
 from support.networks.spread import SHAPE, spread_network
 
 import accel
+from accel.analysis.decibels import sqnr
 from accel.errors import InputError
-from accel.evaluation import Evaluation
+from accel.evaluation import Evaluation, metrics
+from accel.evaluation import evaluation as evaluation_module
 from accel.evaluation.metrics import shares, top_k
+from accel.evaluation.runtime import run_network
 from accel.evaluation.simulation import simulate
 from accel.frontends.onnx.reader import read_onnx
 from accel.frontends.onnx.write import to_onnx
@@ -99,6 +102,43 @@ def test_top_k_counts_ties_as_argmax_does() -> None:
     outputs, given = np.array([[1, 3, 3, 0], [0, 2, 1, 2]]), np.array([2, 3])
     assert [top_k(k)(outputs, given) for k in (1, 2)] == [0.0, 1.0]
     assert shares({"y": outputs}, given, 9) == {"top-1": 0.0, "top-4": 1.0}
+
+
+def last_of_ties(k: int) -> Any:
+    return lambda outputs, labels: float(
+        (np.argsort(outputs, axis=1, kind="stable")[:, ::-1][:, :k] == labels[:, None]).any(axis=1).mean()
+    )
+
+
+MUTANTS: dict[str, tuple[Any, str, Any]] = {
+    "samples of the machine backwards": (
+        evaluation_module, "simulate", lambda program, samples, *rest: simulate(program, samples[::-1], *rest),
+    ),
+    "signal and noise exchanged": (
+        evaluation_module, "sqnr", lambda expected, found: -sqnr(expected, found),
+    ),
+    "float network on the quantized weights": (
+        evaluation_module, "_run", lambda network, feeds, stage, name: run_network(SPREAD_INT8, feeds),
+    ),
+    "ties count for the last class": (metrics, "top_k", last_of_ties),
+    "the machine's inputs are rounded to whole numbers": (
+        evaluation_module, "split_samples",
+        lambda program, data: split_samples(program, {name: np.rint(x) for name, x in data.items()}),
+    ),
+}  # fmt: skip
+SPREAD_INT8 = quantize_network(read_onnx(spread_network()), SAMPLES, QuantizationConfig())
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_suite_catches(mutant: str, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(*MUTANTS[mutant])
+
+    def suite() -> None:
+        test_rows_of_a_float_model(model)
+        test_top_k_counts_ties_as_argmax_does()
+
+    with pytest.raises(AssertionError):
+        suite()
 
 
 def test_bad_arguments(model: Path) -> None:

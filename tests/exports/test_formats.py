@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from support.networks.small_networks import conv, network, pool, table
 
 import accel
 from accel.errors import ExportError, InputError
-from accel.exports import FORMATS
+from accel.exports import FORMATS, npz
 from accel.machine.numerics import output_multipliers, requantize, requantize_clamp, wrap_int32
 from accel.network import reference
 from accel.network.graph import Graph, State, Tensor
@@ -120,6 +121,25 @@ def test_arrays_are_enough_to_run_the_network() -> None:
     source, result = (text["tensors"][name]["scale"] for name in (conv["inputs"][0], conv["outputs"][0]))
     made, _ = output_multipliers(source, scale, result, text["mode"])
     assert np.array_equal(made, arrays[conv["multiplier"]["array"]])
+
+
+@pytest.mark.parametrize("field", ["bias", "weight", "multiplier", "shift"])
+def test_suite_catches_a_wrong_array(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutants: one array of every layer is written wrong."""
+    right = npz._value
+    wrong = {
+        "bias": lambda value: value + 500,
+        "weight": lambda value: value[..., ::-1],
+        "multiplier": lambda value: value // 2,
+        "shift": lambda value: value - 1,
+    }[field]
+
+    def value_of(name: str, value: Any, arrays: Any) -> Any:
+        return right(name, wrong(value) if name.endswith(f"_{field}") else value, arrays)
+
+    monkeypatch.setattr(npz, "_value", value_of)
+    with pytest.raises(AssertionError):
+        test_arrays_are_enough_to_run_the_network()
 
 
 def plain(layer: dict, values: dict, tensors: dict) -> np.ndarray:
