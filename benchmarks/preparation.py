@@ -68,17 +68,18 @@ def tasks(folder: Path, samples: int) -> Iterator[Task]:
     with np.load(folder / "samples" / "kws_1000.npz") as data:
         x, y = data["x"], data["y"]
     stored = accel.load_model(folder / "mlperf_tiny" / "dscnn_kws_int8.tflite").input_tensors[0]
-    yield _drawn(
+    yield drawn(
         folder / "onnx" / "dscnn_kws_float.onnx", (x - np.float32(stored.zero_point)) * stored.scale, y, samples
     )
     images, labels = (
         np.frombuffer(gzip.decompress((folder / "samples" / f"t10k-{name}-ubyte.gz").read_bytes())[skip:], np.uint8)
         for name, skip in (("images-idx3", 16), ("labels-idx1", 8))
     )
-    yield _drawn(folder / "onnx" / "mnist_float.onnx", images.reshape(-1, 1, 28, 28) / 255, labels, samples)
+    yield drawn(folder / "onnx" / "mnist_float.onnx", images.reshape(-1, 1, 28, 28) / 255, labels, samples)
 
 
-def _drawn(model: Path, x: NDArray[Any], labels: NDArray[Any], samples: int) -> Task:
+def drawn(model: Path, x: NDArray[Any], labels: NDArray[Any], samples: int) -> Task:
+    """A network with samples in an order that a seed draws: those of calibration, and at most so many others."""
     order = np.random.default_rng(0).permutation(len(x))[: CALIBRATION + samples]
     return Task(model, x[order].astype(np.float32), labels[order].astype(np.int64))
 

@@ -2,11 +2,12 @@
 
 Run: python benchmarks/quantization.py MODELS [--samples N] [--steps N] [--seeds N] [--only NAME ...]
 
-MODELS is a folder as `preparation.py` takes it. Networks: its keyword spotting and digits, and one of two that are
-trained here on the recorded activities of `small_networks.py` (extra `train`), once for each seed: calibrated on the
-training subjects, measured on others. For each row: signal to quantization noise against the float network in dB, and
-top-1, of the fake-quantized network in ONNX Runtime, on samples that neither calibration nor any setting has seen;
-mean and standard deviation over the seeds where there are several.
+MODELS is a folder as `preparation.py` takes it. Networks: its keyword spotting and digits; images (372 that are no
+calibration; ``mlperf_tiny/resnet8_float.tflite``, ``samples/cifar10_500.npz``); and two that are trained here on the
+recorded activities of `small_networks.py` (extra `train`), once for each seed: calibrated on the training subjects,
+measured on others. For each row: signal to quantization noise against the float network in dB, and top-1, of the
+fake-quantized network in ONNX Runtime, on samples that neither calibration nor any setting has seen; mean and standard
+deviation over the seeds where there are several.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import onnxruntime_int8
-from preparation import CALIBRATION, ROWS, Task, tasks
+from preparation import CALIBRATION, ROWS, Task, drawn, tasks
 
 from accel.analysis.decibels import sqnr
 from accel.analysis.mixed import quantize_mixed
@@ -68,9 +70,21 @@ def groups(folder: Path, samples: int, seeds: int, work: Path, only: Sequence[st
     for task in tasks(folder, samples):
         if not only or task.model.stem in only:
             yield Group(task.model.stem, [task])
+    if not only or "resnet8_float" in only:
+        yield Group("resnet8_float", [_images(folder, samples, work)])
     for network in ("separable", "residual"):
         if not only or f"activity_{network}" in only:
             yield Group(f"activity_{network}", list(_trained(folder, network, samples, seeds, work)))
+
+
+def _images(folder: Path, samples: int, work: Path) -> Task:
+    """MLPerf Tiny's residual network; its inputs are pixels, 0 to 255."""
+    import resnet8
+
+    data, path = (folder / "mlperf_tiny" / "resnet8_float.tflite").read_bytes(), work / "resnet8.onnx"
+    onnx.save(resnet8.Translator(data).translate(), path)
+    with np.load(folder / "samples" / "cifar10_500.npz") as images:
+        return drawn(path, images["x"].transpose(0, 3, 1, 2), images["y"], samples)
 
 
 def _trained(folder: Path, network: str, samples: int, seeds: int, work: Path) -> Iterator[Task]:
