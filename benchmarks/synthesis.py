@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
         config = load_config(name) if name.endswith(".toml") else preset(name)
         if options.module:
             with tempfile.TemporaryDirectory() as folder:
-                print(synthesize(emit(config), rf"\{TOP}.{options.module}", Path(folder)))
+                print(synthesize(emit(config), f"{TOP}_{options.module.replace('.', '_')}", Path(folder)))
                 route = place_and_route(Path(folder))
             print(f"{route.fmax} MHz, {route.logic_cells} logic cells", *route.steps, sep="\n")
         else:

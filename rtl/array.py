@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -74,6 +74,52 @@ class PE(Block):
         return Mux(self.left.int4, word[4 * (row % 2) :][:4].as_signed(), word) if hasattr(self.left, "int4") else word
 
 
+class PEGrid(Block):
+    """`rows` x `cols` PEs, in which row r works r cycles, column c c cycles later than the first.
+
+    In Verilog it is `pe_grid.v`, whose loops spare netlists of many thousand instances.
+
+    Members
+    -------
+    activations, swap, capture, int4 : In
+        For each row's first PE; `int4` counts only with int4 weights.
+    weights : In, psums : Out
+        Into the first row, and out of the last one.
+    """
+
+    module = "pe_grid"
+
+    def __init__(self, rows: int, cols: int, int4_weights: bool):
+        self.parameters = {"ROWS": rows, "COLS": cols, "INT4": int(int4_weights)}
+        self._size, self._int4_weights = (rows, cols), int4_weights
+        controls = {name: In(rows) for name in ("swap", "capture", "int4")}
+        super().__init__({"activations": In(8 * rows), **controls, "weights": In(8 * cols), "psums": Out(32 * cols)})
+
+    def parts(self) -> list[Block]:
+        return [PE(self._int4_weights, row) for row in range(min(self._size[0], 1 + self._int4_weights))]
+
+    def build(self, platform: object) -> Module:
+        m = Module()
+        rows, cols = self._size
+        above = [Downwards().create(path=(f"column{c}",)) for c in range(cols)]
+        m.d.comb += [above[c].transit.eq(self.weights.word_select(c, 8)) for c in range(cols)]
+        for r in range(rows):
+            left = Rightwards(self._int4_weights).create(path=(f"row{r}",))
+            m.d.comb += [
+                left.activation.eq(self.activations.word_select(r, 8)),
+                left.swap.eq(self.swap[r]),
+                left.capture.eq(self.capture[r]),
+                left.int4.eq(self.int4[r]) if self._int4_weights else [],
+            ]
+            for c in range(cols):
+                m.submodules[f"pe_{r}_{c}"] = pe = PE(self._int4_weights, r)
+                wiring.connect(m, left, pe.left)
+                wiring.connect(m, above[c], pe.above)
+                left, above[c] = pe.right, pe.below
+        m.d.comb += self.psums.eq(Cat(below.psum for below in above))
+        return m
+
+
 class SystolicArray(wiring.Component):
     """`rows` x `cols` processing elements; weights stay, activations move right, partial sums move down.
 
@@ -109,34 +155,26 @@ class SystolicArray(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         rows, cols, int4_weights = self.config.rows, self.config.cols, self.config.int4_weights
-        above = [Downwards().create(path=(f"column{c}",)) for c in range(cols)]
-        m.d.comb += [above[c].transit.eq(self._byte(m, "weights", c)) for c in range(cols)]
-        swap, captures = self.swap, self._captures(m)
-        for r in range(rows):
-            left = Rightwards(int4_weights).create(path=(f"row{r}",))
-            m.d.comb += [
-                left.activation.eq(self._byte(m, "activations", r)),
-                left.swap.eq(swap),
-                [getattr(left, name).eq(value) for name, value in captures[r].items()],
-            ]
-            for c in range(cols):
-                m.submodules[f"pe_{r}_{c}"] = pe = PE(int4_weights, r)
-                wiring.connect(m, left, pe.left)
-                wiring.connect(m, above[c], pe.above)
-                left, above[c] = pe.right, pe.below
-            swap = delayed(m, swap, 1, f"row{r}_swap", reset_less=False)
-        for c in range(cols):
-            m.d.comb += self.psums.word_select(c, 32).eq(above[c].psum)
+        m.submodules.grid = grid = PEGrid(rows, cols, int4_weights)
+        swaps, captures = _chain(m, self.swap, "swap", [1] * rows), self._captures(m)
+        m.d.comb += [
+            grid.weights.eq(Cat(self._byte(m, "weights", c) for c in range(cols))),
+            grid.activations.eq(Cat(self._byte(m, "activations", r) for r in range(rows))),
+            grid.swap.eq(Cat(swaps)),
+            grid.capture.eq(Cat(capture for capture, _ in captures)),
+            grid.int4.eq(Cat(int4 for _, int4 in captures)),
+            self.psums.eq(grid.psums),
+        ]
         return m
 
-    def _captures(self, m: Module) -> list[dict[str, Value]]:
+    def _captures(self, m: Module) -> list[tuple[Value, Value]]:
         """For each row, whether its first PE captures the word that is there, and whether that is a nibble."""
         rows = range(self.config.rows)
         if not self.config.int4_weights:
-            return [{"capture": capture} for capture in _chain(m, self.capture, "capture", [2 for _ in rows])]
+            return [(capture, Const(0, 1)) for capture in _chain(m, self.capture, "capture", [2 for _ in rows])]
         int8 = _chain(m, self.capture & ~self.int4, "capture", [2 for _ in rows])
         int4 = _chain(m, self.capture & self.int4, "capture_int4", [1 + r % 2 for r in rows])
-        return [{"capture": whole | half, "int4": half} for whole, half in zip(int8, int4, strict=True)]
+        return [(whole | half, half) for whole, half in zip(int8, int4, strict=True)]
 
     def _byte(self, m: Module, port: str, index: int) -> Value:
         """Byte `index` of an input word, skewed: `index` cycles late."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from amaranth.hdl import Fragment, Module
 from amaranth.lib import wiring
 
@@ -17,13 +19,20 @@ class Block(wiring.Component):
     ----------
     module : str
         Name of its module: equal for two blocks of a machine if and only if they are alike.
+    parameters : dict of str to int
+        Of its module, if that is written by hand: in the file `module`.v.
     """
 
     module: str
+    parameters: ClassVar[dict[str, int]] = {}
 
     def elaborate(self, platform: object) -> Module | Fragment:
         """What the platform makes of it, or the block itself."""
         return platform.get_block(self) if hasattr(platform, "get_block") else self.build(platform)
+
+    def parts(self) -> list[Block]:
+        """One block of each module that a module written by hand has instances of."""
+        return []
 
     def build(self, platform: object) -> Module:
         """The block itself."""

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from amaranth.back import rtlil
-from amaranth.hdl import ClockDomain, ClockSignal, Const, Fragment, Instance, ResetSignal, Value
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Fragment, Instance, Module, ResetSignal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Out
@@ -53,16 +53,23 @@ class VerilogPlatform:
     ----------
     blocks : dict of str to Block
         One block of each module that an instance was made of.
+    defined : Component
+        Whose module is written now.
     """
 
     def __init__(self, top: str):
         self._top = top
         self.blocks: dict[str, Block] = {}
+        self.defined: wiring.Component | None = None
 
-    def get_block(self, block: Block) -> Instance:
+    def get_block(self, block: Block) -> Module | Instance:
         """Called by `Block`."""
-        self.blocks.setdefault(block.module, block)
-        values = {f"{side}_{name}": value for side, name, value in _ports(block, "__")}
+        if block is self.defined:
+            return block.build(self)
+        if block.module not in self.blocks:
+            self.blocks |= {part.module: part for part in (block, *block.parts())}
+        values = {f"p_{name}": value for name, value in block.parameters.items()}
+        values |= {f"{side}_{name}": value for side, name, value in _ports(block, "__")}
         return Instance(f"{self._top}_{block.module}", i_clk=ClockSignal(), i_rst=ResetSignal(), **values)
 
     def get_memory(self, memory: Memory) -> Instance:
@@ -118,19 +125,22 @@ def emit(config: ArchConfig, verification: bool = False, prefix: str = "") -> st
     """
     top = prefix + TOP
     platform = VerilogPlatform(top)
-    netlists = {"": _netlist(Accelerator(config, verification), platform, top)}
-    while missing := [name for name in platform.blocks if name not in netlists]:
+    netlists, by_hand = {"": _netlist(Accelerator(config, verification), platform, top)}, ["ram"]
+    while missing := [name for name in platform.blocks if name not in {*netlists, *by_hand}]:
         for name in missing:
-            netlists[name] = _netlist(platform.blocks[name], platform, f"{top}_{name}")
-    body = _verilog("".join(netlists.values()))
-    memories = resources.files("rtl").joinpath("ram.v").read_text(encoding="utf-8").replace(TOP, top)
-    return head(config) + body + memories
+            if platform.blocks[name].parameters:
+                by_hand.append(name)
+            else:
+                netlists[name] = _netlist(platform.blocks[name], platform, f"{top}_{name}")
+    folder = resources.files("rtl")
+    files = [folder.joinpath(f"{name}.v").read_text(encoding="utf-8").replace(TOP, top) for name in by_hand]
+    return "".join([head(config), _verilog("".join(netlists.values())), *files])
 
 
 def head(config: ArchConfig) -> str:
     """Comment at the top of a file: licence, configuration and fingerprint."""
     lines = [
-        "SPDX-License-Identifier: MIT",
+        "SPDX-License-Identifier: Apache-2.0",
         "INT8 systolic-array accelerator",
         f"fingerprint {config.fingerprint()}",
         *config.to_toml().splitlines(),
@@ -140,8 +150,8 @@ def head(config: ArchConfig) -> str:
 
 def _netlist(component: wiring.Component, platform: VerilogPlatform, name: str) -> str:
     """The netlist, in yosys's text format, of a module with the ports of `component`, a clock and a reset."""
-    inside = component.build(platform) if isinstance(component, Block) else component
-    fragment, clock = Fragment.get(inside, platform), ClockDomain("sync")
+    platform.defined = component
+    fragment, clock = Fragment.get(component, platform), ClockDomain("sync")
     fragment.add_domains(clock)
     ports = {"clk": (clock.clk, None), "rst": (clock.rst, None)}
     separator = "__" if isinstance(component, Block) else "_"

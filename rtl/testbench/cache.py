@@ -44,9 +44,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def machine_sources() -> list[Path]:
-    """Python files that the Verilog of a machine depends on."""
+    """Files of Python and Verilog that the Verilog of a machine depends on."""
     folders = (Path(rtl.__file__).parent, Path(machine.__file__).parent)
-    return [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".py", ".v")]
 
 
 def cached_verilog(config: ArchConfig) -> str:
