@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 from amaranth.utils import bits_for
@@ -22,6 +22,12 @@ POST_LAYOUT = layout(Opcode.POST)
 LEVELS = loop_levels(Opcode.POST)
 PARAM_ROW_BITS = 18
 """Width at which no parameter row wraps: param_address (14 bits) + words (10) * groups per word (7)."""
+
+
+def part(value: Value, index: Value, width: int) -> Value:
+    """Part `index` of a value that is made of parts of `width` bits."""
+    parts = [value[start : start + width] for start in range(0, len(value), width)]
+    return Array(parts)[index] if len(parts) > 1 else parts[0]
 
 
 class PostUnit(wiring.Component):
@@ -71,8 +77,8 @@ class PostUnit(wiring.Component):
             steps.append(delayed(m, steps[-1], 1, f"stage{stage}", reset_less=False))
         self._read(m, nest, steps)
         multiplier = self._tap_multiplier(m, steps[OPERAND])
-        tap_bytes = self.spad_read.data.word_select(steps[OPERAND].group, 8 * lanes)
-        accumulators = self.acc_read.data.word_select(steps[BIAS].columns, 32 * lanes)
+        tap_bytes = part(self.spad_read.data, steps[OPERAND].group, 8 * lanes)
+        accumulators = part(self.acc_read.data, steps[BIAS].columns, 32 * lanes)
         control, results = drive_lanes(m, steps), []
         for index in range(lanes):
             m.submodules[f"lane{index}"] = lane = PostLane(self.config, control.shape())

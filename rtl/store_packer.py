@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
+from amaranth.utils import bits_for, exact_log2
 
 from accel.machine import isa, timing
 from accel.machine.config import ArchConfig
@@ -22,6 +22,15 @@ STORE_LAYOUT = layout(Opcode.STORE)
 WORD_ADDRESS_BITS = isa.FIELDS[Opcode.STORE][isa.column(Opcode.STORE, "address")].width
 ROW_BYTES_BITS = 26
 """Bits of a row's length: row_words (18) times word_bytes (8)."""
+
+
+def rotated(m: Module, name: str, value: Value, count: Value) -> Value:
+    """The bytes of `value`, a power of two of them, moved up by `count`, those at the top to the bottom."""
+    for bit in range(exact_log2(len(value) // 8)):
+        stage = Signal(len(value), name=f"{name}_by_{1 << bit}")
+        m.d.comb += stage.eq(Mux(count[bit], value.rotate_left(8 << bit), value))
+        value = stage
+    return value
 
 
 class StoreReader(wiring.Component):
@@ -169,20 +178,27 @@ class StorePacker(wiring.Component):
         return m
 
     def _ring(self, m: Module, rows: Rows) -> Value:
-        """The byte buffer, a ring; returns the bytes of the beat, whatever the ring holds in its other lanes."""
+        """The byte buffer, a ring; returns the bytes of the beat, whatever the ring holds in its other lanes.
+
+        A word and a beat are rotated once, so that each byte has only few places to go to or to come from.
+        """
         places = 1 << (timing.store_buffer_bytes(self._config) - 1).bit_length()
+        word_bytes, bus_bytes = 1 << bits_for(self._config.rows - 1), self._config.bus_bytes
         buffer = [Signal(8, name=f"byte{place}", reset_less=True) for place in range(places)]
         written = Signal(range(places))
         sent = Signal(range(places))
         m.d.sync += [written.eq(written + self.count), sent.eq(sent + self.freed)]
+        word = rotated(m, "word", Cat(self.bytes, Const(0, 8 * word_bytes - len(self.bytes))), written)
         for place, byte in enumerate(buffer):
             index = Signal(range(places), name=f"index{place}")
             m.d.comb += index.eq(place - written)
             with m.If(index < self.count):
-                m.d.sync += byte.eq(self.bytes.word_select(index[: bits_for(self._config.rows - 1)], 8))
-        ring = Array(buffer)
-        lanes = range(self._config.bus_bytes)
-        return Cat(ring[(sent + lane - rows.low)[: len(sent)]] for lane in lanes)
+                m.d.sync += byte.eq(word.word_select(place % word_bytes, 8))
+        first = Signal(range(places))
+        m.d.comb += first.eq(sent - rows.low)
+        low, row = first[: exact_log2(bus_bytes)], first[exact_log2(bus_bytes) :]
+        beat = Cat(Array(buffer[lane::bus_bytes])[(row + (lane < low))[: len(row)]] for lane in range(bus_bytes))
+        return rotated(m, "beat", beat, (-low)[: len(low)])
 
     def _rows(self, m: Module, level: Signal) -> Rows:
         """Walk the rows beat by beat."""
