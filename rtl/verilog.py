@@ -17,6 +17,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Out
 
+from accel.errors import ConfigError
 from accel.files import write_atomic
 from accel.machine.config import ArchConfig
 from rtl.blocks import Block
@@ -106,6 +107,13 @@ def _ports(component: wiring.Component, separator: str) -> Iterator[tuple[str, s
         yield ("o" if member.flow is Out else "i"), separator.join(map(str, path)), value
 
 
+def top_name(prefix: str = "") -> str:
+    """Name of the top module, with which the names of all others begin; ConfigError if it is no identifier."""
+    if not re.fullmatch(r"(?:[A-Za-z_]\w*)?", prefix, re.ASCII):
+        raise ConfigError(f"prefix must be ASCII letters, digits and underscores, not a digit first, got {prefix!r}")
+    return f"{prefix}_{TOP}" if prefix else TOP
+
+
 def emit(config: ArchConfig, verification: bool = False, prefix: str = "") -> str:
     """The machine as Verilog-2005; the same configuration always gives the same text.
 
@@ -115,15 +123,15 @@ def emit(config: ArchConfig, verification: bool = False, prefix: str = "") -> st
     verification : bool
         With the outputs that verification reads; see `rtl.top.Accelerator`.
     prefix : str
-        What the names of all modules begin with, before `TOP`: so that several machines may be parts of one design.
+        What the names of all modules begin with (`top_name`), so that several machines may be parts of one design.
 
     Returns
     -------
     str
-        Synthesizable Verilog; the top module is `prefix` and `TOP`, clock `clk`, synchronous reset `rst`. A comment at
-        the top holds the configuration and its fingerprint.
+        Synthesizable Verilog; the top module is `top_name(prefix)`, clock `clk`, synchronous reset `rst`. A comment
+        at the top holds the configuration and its fingerprint.
     """
-    top = prefix + TOP
+    top = top_name(prefix)
     platform = VerilogPlatform(top)
     netlists, by_hand = {"": _netlist(Accelerator(config, verification), platform, top)}, ["ram"]
     while missing := [name for name in platform.blocks if name not in {*netlists, *by_hand}]:
@@ -171,11 +179,15 @@ def _verilog(netlist: str) -> str:
         return plain_names((folder / "machine.v").read_text(encoding="utf-8"))
 
 
-def write_verilog(config: ArchConfig, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Write `NAME.v` and `NAME.toml` (the configuration) into `folder`, which is created; returns both paths."""
-    target = Path(folder)
+def write_verilog(config: ArchConfig, folder: str | os.PathLike[str], prefix: str = "") -> tuple[Path, Path]:
+    """Write `NAME.v` and `NAME.toml` (the configuration) into `folder`, which is created; returns both paths.
+
+    NAME is the configuration's, behind `prefix` if there is one.
+    """
+    target, name = Path(folder), f"{prefix}_{config.name}" if prefix else config.name
+    texts = emit(config, prefix=prefix), config.to_toml()
     target.mkdir(parents=True, exist_ok=True)
-    paths = target / f"{config.name}.v", target / f"{config.name}.toml"
-    for path, text in zip(paths, (emit(config), config.to_toml()), strict=True):
+    paths = target / f"{name}.v", target / f"{name}.toml"
+    for path, text in zip(paths, texts, strict=True):
         write_atomic(path, text.encode())
     return paths

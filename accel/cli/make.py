@@ -174,12 +174,15 @@ def export(model: Path, shapes: Shapes, format_name: str, output: Path, as_json:
 @click.command()
 @CONFIG
 @click.option("-o", "--output", type=FOLDER, required=True, help="Folder to write to; made if it does not exist.")
-def verilog(config: str, output: Path) -> None:
+@click.option("--prefix", default="", help="What the names of all modules begin with: several machines in one design.")
+@click.option("--bundle", is_flag=True, help="For an integrator: a file per part, file list, SDC, FuseSoC, SystemRDL.")
+def verilog(config: str, output: Path, prefix: str, bundle: bool) -> None:
     """Write the synthesizable Verilog of a machine."""
     from accel.machine.config import load_config
+    from rtl.bundle import write_bundle
     from rtl.verilog import write_verilog
 
-    for path in write_verilog(load_config(config), output):
+    for path in (write_bundle if bundle else write_verilog)(load_config(config), output, prefix):
         click.echo(str(path))
 
 

@@ -186,7 +186,7 @@ def test_quantize(files: Path) -> None:
 
 
 def test_verilog(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtl.verilog.emit", lambda config: f"// {config.fingerprint()}")
+    monkeypatch.setattr("rtl.verilog.emit", lambda config, prefix: f"// {config.fingerprint()}")
     assert success("verilog", "--config", "tiny", "-o", "new/folder").splitlines() == [
         "new/folder/tiny.v", "new/folder/tiny.toml",
     ]  # fmt: skip

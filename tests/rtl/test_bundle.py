@@ -1,0 +1,114 @@
+"""What an integrator gets: files of Verilog, constraints, core, registers, ports; two machines in one design."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from support.rtl.bench import small
+from systemrdl import RDLCompiler
+
+from accel.errors import ConfigError
+from accel.machine.config import ArchConfig
+from accel.machine.registers import REGISTERS
+from rtl.bundle import write_bundle
+from rtl.testbench.verilator import verilator_root
+from rtl.verilog import TOP, emit, top_name
+
+pytestmark = pytest.mark.rtl
+
+CONFIG = small(rows=2, cols=2, post_lanes=1, bus_bytes=4, depthwise_taps=1)
+OTHER = small(rows=1, cols=1, post_lanes=1, bus_bytes=4)
+BOTH = "module both(input clk, input rst); {} a(.clk(clk), .rst(rst)); {} b(.clk(clk), .rst(rst)); endmodule\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a prefix."""
+    target = tmp_path_factory.mktemp("bundle")
+    write_bundle(CONFIG, target, "npu")
+    return target
+
+
+def elaborates(top: str, arguments: list[str], folder: Path) -> bool:
+    """Whether Verilator elaborates `top`."""
+    root = verilator_root()
+    options = ["--lint-only", "-Wno-lint", "-Wno-style", "-Wno-fatal", "-Werror-MODDUP", "--top", top, *arguments]
+    command, environment = [root / "bin" / "verilator_bin", *options], {"VERILATOR_ROOT": str(root)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False).returncode == 0
+
+
+def test_the_file_list_elaborates(folder: Path) -> None:
+    assert elaborates("npu_accelerator", ["-f", "npu_small.f"], folder)
+
+
+def test_each_file_has_its_licence_and_fingerprint(folder: Path) -> None:
+    files = list((folder / "rtl").iterdir())
+    assert len(files) > 15
+    for path in files:
+        licence, _, fingerprint = path.read_text().splitlines()[:3]
+        assert licence == "// SPDX-License-Identifier: Apache-2.0"
+        assert fingerprint == f"// fingerprint {CONFIG.fingerprint()}"
+
+
+def test_the_files_hold_the_modules_of_the_single_file_once(folder: Path) -> None:
+    single = re.findall(r"^module .*?^endmodule$", emit(CONFIG, prefix="npu"), re.DOTALL | re.MULTILINE)
+    text = "".join((folder / line).read_text() for line in (folder / "npu_small.f").read_text().splitlines())
+    assert sorted(re.findall(r"^module .*?^endmodule$", text, re.DOTALL | re.MULTILINE)) == sorted(single)
+
+
+def test_names_are_plain_and_have_the_prefix(folder: Path) -> None:
+    text = "".join(path.read_text() for path in (folder / "rtl").iterdir())
+    assert "\\" not in text
+    assert all(name.startswith("npu_accelerator") for name in re.findall(r"^module (\w+)", text, re.MULTILINE))
+
+
+def test_two_machines_fit_into_one_design(tmp_path: Path) -> None:
+    def together(*prefixes: str) -> bool:
+        machines = [emit(config, prefix=prefix) for config, prefix in zip((CONFIG, OTHER), prefixes, strict=True)]
+        (tmp_path / "both.v").write_text(BOTH.format(*map(top_name, prefixes)) + "".join(machines))
+        return elaborates("both", ["both.v"], tmp_path)
+
+    assert together("first", "second")
+    assert not together("same", "same")
+
+
+def test_a_prefix_is_an_identifier() -> None:
+    with pytest.raises(ConfigError, match=r"^prefix must be ASCII letters, digits and underscores, .* got '1-x'$"):
+        emit(CONFIG, prefix="1-x")
+
+
+def test_the_core_names_files_that_exist(folder: Path) -> None:
+    core = yaml.safe_load((folder / "npu_small.core").read_text().removeprefix("CAPI=2:\n"))
+    files = core["filesets"]["rtl"]["files"]
+    assert files == (folder / "npu_small.f").read_text().split()
+    assert all((folder / path).is_file() for path in files)
+    assert core["targets"]["default"]["toplevel"] == "npu_accelerator"
+
+
+def test_the_register_description_is_the_register_map(folder: Path) -> None:
+    compiler = RDLCompiler()
+    compiler.compile_file(str(folder / "npu_small.rdl"))
+    registers = {node.inst_name: node for node in compiler.elaborate().top.registers()}
+    assert {name: node.absolute_address for name, node in registers.items()} == {
+        name: register.address for name, register in REGISTERS.items()
+    }
+    for name, node in registers.items():
+        (field,) = node.fields()
+        assert field.is_sw_writable == (REGISTERS[name].access != "ro")
+        assert (field.get_property("onwrite") is not None) == (REGISTERS[name].access == "w1c")
+
+
+def test_constraints_and_ports(folder: Path) -> None:
+    period = 1000 / CONFIG.clock_mhz
+    assert f"-period {period:.3f} [get_ports clk]" in (folder / "npu_small.sdc").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (\d+) \|$", (folder / "npu_small.ports.md").read_text(), re.MULTILINE)
+    ports = {name: (direction, int(bits)) for name, direction, bits in rows}
+    assert ports["clk"] == ports["rst"] == ("input", 1)
+    assert ports["store_wdata"] == ("output", 8 * CONFIG.bus_bytes)
+    assert ArchConfig.from_toml((folder / "npu_small.toml").read_text()) == CONFIG
+    header = emit(CONFIG).split(f"module {TOP}(")[1].split(")")[0]
+    assert sorted(ports) == sorted(name.strip() for name in header.split(","))
