@@ -68,7 +68,7 @@ def array_register_bits(config: ArchConfig) -> int:
     element = 4 * 8 + 16 + 32 + 2 + int4
     skew = 8 * (_triangle(rows) + _triangle(cols))
     captures = 2 * (rows - 1) + int4 * (rows - 1 + (rows - 1) // 2)
-    return rows * cols * element + skew + rows + captures
+    return rows * cols * element + skew + rows - 1 + captures
 
 
 def _triangle(count: int) -> int:
