@@ -197,7 +197,8 @@ class StorePacker(wiring.Component):
         first = Signal(range(places))
         m.d.comb += first.eq(sent - rows.low)
         low, row = first[: exact_log2(bus_bytes)], first[exact_log2(bus_bytes) :]
-        beat = Cat(Array(buffer[lane::bus_bytes])[(row + (lane < low))[: len(row)]] for lane in range(bus_bytes))
+        following = [*(lane < low for lane in range(bus_bytes - 1)), 0]
+        beat = Cat(Array(buffer[lane::bus_bytes])[(row + following[lane])[: len(row)]] for lane in range(bus_bytes))
         return rotated(m, "beat", beat, (-low)[: len(low)])
 
     def _rows(self, m: Module, level: Signal) -> Rows:
