@@ -22,7 +22,7 @@ from sim.fast import depthwise, dma, matmul, post, weights
 from sim.fast.weights import Weights
 from sim.fields import LOAD
 from sim.jit import jit
-from sim.memories import Memories
+from sim.memories import Memories, OnChip
 from sim.result import SimulationResult
 from sim.stepped import lanes, systolic
 from sim.stepped import units as stepped
@@ -152,6 +152,7 @@ class Simulator:
         engine: str = "fast",
         progress: Progress | None = None,
         in_place: bool = False,
+        on_chip: OnChip | None = None,
     ) -> SimulationResult:
         """Run the program to its end: exact values and cycles.
 
@@ -166,6 +167,8 @@ class Simulator:
             Called between chunks of instructions.
         in_place : bool
             `memory` becomes the memory after the run; otherwise it is not changed.
+        on_chip : mapping of Space to ndarray of uint8, optional
+            What the memories on the chip hold before the run (`SimulationResult.on_chip` of another); default: zeros.
 
         Raises
         ------
@@ -176,7 +179,7 @@ class Simulator:
         """
         _check_memory(memory, self.memory_bytes)
         _check_engine(engine)
-        memories = Memories.of(self.config, memory if in_place else memory.copy())
+        memories = Memories.of(self.config, memory if in_place else memory.copy(), on_chip)
         report = progress or _silent
         if engine == "stepped":
             timing = self._time(stepped=True)
@@ -239,12 +242,14 @@ def execute(
     *,
     engine: str = "fast",
     progress: Progress | None = None,
+    on_chip: OnChip | None = None,
 ) -> SimulationResult:
     """Run `code` once on the external memory `memory`; arguments and errors as those of `Simulator` and its `run`."""
     _check_engine(engine)
     if not isinstance(memory, np.ndarray):
         _check_memory(memory, 0)
-    return _simulator(config, code, program_address, len(memory)).run(memory, engine=engine, progress=progress)
+    simulator = _simulator(config, code, program_address, len(memory))
+    return simulator.run(memory, engine=engine, progress=progress, on_chip=on_chip)
 
 
 @lru_cache(maxsize=8)

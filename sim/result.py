@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.machine.isa import Unit
+from accel.machine.memories import Space
 from accel.machine.registers import CAUSES, COUNTED_UNITS
 from sim.memories import OFFSET, Memories
 
@@ -89,6 +90,11 @@ class SimulationResult:
     def table(self) -> npt.NDArray[np.int8]:
         """Look-up tables after the run, shape (TABLE_WORDS, 1)."""
         return (self.memories.table ^ np.uint8(OFFSET)).view(np.int8)
+
+    @property
+    def on_chip(self) -> dict[Space, npt.NDArray[np.uint8]]:
+        """All memories on the chip after the run, as bytes of shape (words, bytes of a word)."""
+        return self.memories.on_chip(self.rows)
 
     def stamps(self, unit: Unit) -> tuple[Stamps, Stamps]:
         """Issue and completion cycles of one unit's instructions, in the unit's order."""

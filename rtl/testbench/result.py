@@ -13,6 +13,7 @@ from accel.errors import DivergenceError, InputError, ProgramError
 from accel.machine import isa
 from accel.machine.isa import INSTRUCTION_BYTES, Unit
 from accel.machine.registers import CAUSES, COUNTED_UNITS, ERRORS, NO_SOURCE, REGISTERS
+from rtl.testbench.on_chip import OnChip
 
 MEMORY_ALIGNMENT = 64
 """External memory is extended to a multiple of this, so that every beat lies inside or outside of it."""
@@ -66,6 +67,8 @@ class SimulationResult:
     error : int
         The ERROR register.
     first_error : FirstError
+    on_chip : mapping of Space to ndarray of uint8, or None
+        The memories on the chip (`rtl.testbench.on_chip`), where the test bench sees them.
     """
 
     memory: npt.NDArray[np.uint8]
@@ -75,6 +78,7 @@ class SimulationResult:
     counters: Mapping[str, int]
     error: int
     first_error: FirstError
+    on_chip: OnChip | None = None
 
 
 COUNTERS = [f"{unit}_{cause}".replace(".", "_").upper() for unit in COUNTED_UNITS for cause in CAUSES]

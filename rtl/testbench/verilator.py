@@ -6,7 +6,8 @@ import ctypes
 import importlib.util
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from accel.machine.registers import REGISTERS, WATCHDOG_CYCLES
 from rtl.testbench import cxx
 from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked
 from rtl.testbench.macros import bench_macros, defines
+from rtl.testbench.on_chip import OnChip, entry_bytes, parts, zeros
 from rtl.testbench.result import (
     SimulationResult,
     instructions_per_unit,
@@ -107,7 +109,7 @@ def build(config: ArchConfig) -> Path:
     verilog = cached_verilog(config)
     main = resources.files("rtl.testbench").joinpath("verilator_main.cpp").read_bytes()
     version = _verilator(["--version"], cache_folder())
-    key = digest(verilog, main, version, *FLAGS, *cxx.FLAGS, cxx.FAST, cxx.SLOW, *_defines(config))
+    key = digest(verilog, main, version, *FLAGS, *cxx.FLAGS, cxx.FAST, cxx.SLOW, *_defines(config), _memories(config))
     library = cache_folder() / f"{key}.so"
     if not library.is_file():
         with locked(library.with_suffix(".lock")):
@@ -120,6 +122,11 @@ def _defines(config: ArchConfig) -> list[str]:
     return [*defines(bench_macros(config)), f"-DSTATUSES={','.join(STATUSES)}"]
 
 
+def _memories(config: ArchConfig) -> str:
+    """The memories on the chip, in the order of `parts`, for the test bench."""
+    return "".join(f"MEMORY({part.instance.replace('.', '__DOT__')})\n" for part in parts(config))
+
+
 def _compile(config: ArchConfig, verilog: str, main: bytes, version: str, library: Path) -> None:
     """Build in a temporary folder beside `library`, then move the result into place in one step."""
     cxx.compiler()
@@ -127,6 +134,7 @@ def _compile(config: ArchConfig, verilog: str, main: bytes, version: str, librar
         folder = Path(name)
         (folder / f"{TOP}.v").write_text(verilog, encoding="utf-8")
         (folder / "main.cpp").write_bytes(main)
+        (folder / "memories.inc").write_text(_memories(config), encoding="utf-8")
         _verilator(["--cc", "--top-module", TOP, "--Mdir", ".", *FLAGS, f"{TOP}.v"], folder)
         built = cxx.link_library(folder, folder / "main.cpp", _defines(config), verilator_root(), version)
         os.replace(built, library)
@@ -151,6 +159,10 @@ class Powered:
     ------
     ToolError
         Verilator or a C++ compiler is missing or fails.
+
+    Notes
+    -----
+    `on_chip` reads and writes the model's variables; the Verilog has no port for it.
     """
 
     def __init__(self, config: ArchConfig, *, stalls_seed: int | None = None) -> None:
@@ -159,8 +171,10 @@ class Powered:
             "read_latency": config.read_latency_cycles,
             "write_latency": config.write_latency_cycles,
         }
+        self._config = config
         self._library = ctypes.CDLL(str(build(config)))
         self._library.testbench_create.restype = ctypes.c_void_p
+        self._library.testbench_memory.restype = ctypes.POINTER(ctypes.c_uint8)
         self._handle = ctypes.c_void_p(self._library.testbench_create(ctypes.byref(Job(**self._timing))))
 
     def __enter__(self) -> Powered:
@@ -206,7 +220,31 @@ class Powered:
             what = "the AXI protocol" if status == BUS_PROTOCOL else "one issue and completion per instruction"
             raise DivergenceError(f"the RTL must obey {what}, got a violation at address {job.fault_address:#x}")
         per_unit = [{unit: kind[unit][: job.count[k][unit]] for unit in Unit} for k, kind in enumerate(stamps)]
-        return result_from_registers(work[: len(memory)], job.total_cycles, per_unit, list(job.registers))
+        result = result_from_registers(work[: len(memory)], job.total_cycles, per_unit, list(job.registers))
+        return replace(result, on_chip=self.on_chip)
+
+    @property
+    def on_chip(self) -> OnChip:
+        """The memories on the chip, as copies; assigning puts other values into them, between programs."""
+        state = zeros(self._config)
+        for view, held in self._memory_views(state):
+            view[:] = held
+        return state
+
+    @on_chip.setter
+    def on_chip(self, state: OnChip) -> None:
+        whole = {space: np.broadcast_to(state[space], held.shape) for space, held in zeros(self._config).items()}
+        for view, held in self._memory_views(whole):
+            held[:] = view
+
+    def _memory_views(self, state: OnChip) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
+        """Each part of a state, and the same bytes in the running model."""
+        size = ctypes.c_uint64()
+        for index, part in enumerate(parts(self._config)):
+            view = state[part.space][part.words, part.columns]
+            data = self._library.testbench_memory(self._handle, index, ctypes.byref(size))
+            entries = np.ctypeslib.as_array(data, (size.value,)).reshape(-1, entry_bytes(view.shape[1]))
+            yield view, entries[: view.shape[0], : view.shape[1]]
 
     def _finish(self, job: Job) -> int:
         """Run in slices, so that Python handles an interrupt from the keyboard in between."""

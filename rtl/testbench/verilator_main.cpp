@@ -1,7 +1,8 @@
 // Runs programs on the Verilated machine, with the external memory of docs/timing.md.
 //
 // A shared library with a C interface: testbench_create resets the machine; for each program follow testbench_start
-// and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Macros come from macros.py
+// and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Between programs
+// testbench_memory gives access to the memories on the chip: memories.inc is MEMORY(path) for each. Macros come from macros.py
 // and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS, REGISTERS, REGISTER_*, CONTROL_RUN, STATUS_DONE, STATUSES.
 #include <chrono>
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <memory>
 
 #include "Vaccelerator.h"
+#include "Vaccelerator___024root.h"
 #include "verilated.h"
 
 namespace {
@@ -215,6 +217,21 @@ class Testbench {
 
   const Job& job() const { return job_; }
 
+  struct Block {
+    void* data;
+    uint64_t bytes;
+  };
+
+  Block memory(uint32_t index) {
+    auto& root = *top_.rootp;
+    const Block blocks[] = {
+#define MEMORY(path) {&root.accelerator__DOT__##path##__DOT__words, sizeof root.accelerator__DOT__##path##__DOT__words},
+#include "memories.inc"
+#undef MEMORY
+    };
+    return blocks[index];
+  }
+
   Status advance() {
     const auto end = std::chrono::steady_clock::now() + SLICE_TIME;
     do {
@@ -330,6 +347,12 @@ int testbench_advance(void* testbench, Job* job) {
     job->fault_address = fault.address;
     return fault.status;
   }
+}
+
+void* testbench_memory(void* testbench, uint32_t index, uint64_t* bytes) {
+  const auto block = static_cast<Testbench*>(testbench)->memory(index);
+  *bytes = block.bytes;
+  return block.data;
 }
 
 void testbench_destroy(void* testbench) { delete static_cast<Testbench*>(testbench); }

@@ -13,6 +13,7 @@ import accel
 from accel.coverify import Divergence, first_divergence, random_inputs
 from accel.machine import isa
 from accel.machine.isa import Unit
+from accel.machine.memories import Space, memories
 from accel.machine.registers import CAUSES, COUNTED_UNITS
 
 PROGRAM = accel.compile(network((1, 12), fully_connected(4)), "tiny")
@@ -29,6 +30,7 @@ def equal_results() -> tuple[Any, Any]:
     }
     emulated = SimpleNamespace(
         memory=simulated.memory.copy(), total_cycles=simulated.total_cycles, error=0, counters=counters,
+        on_chip=simulated.on_chip,
         issue={unit: issue for unit, (issue, _) in stamps.items()},
         complete={unit: complete for unit, (_, complete) in stamps.items()},
     )  # fmt: skip
@@ -88,3 +90,12 @@ def test_everything_else(what: str) -> None:
     found = divergence(emulated, simulated)
     assert found is not None
     assert found.field.lower().startswith({"counter": "post_busy"}.get(what, what))
+
+
+@pytest.mark.parametrize("space", list(memories(PROGRAM.config)))
+def test_a_byte_on_the_chip(space: Space) -> None:
+    simulated, emulated = equal_results()
+    emulated.on_chip[space][1, 0] ^= 1
+    held = emulated.on_chip[space][1, 0]
+    expected = Divergence(simulated.total_cycles, None, f"{space.name}[1] byte 0", int(held) ^ 1, int(held))
+    assert divergence(emulated, simulated) == expected

@@ -1,5 +1,7 @@
 """Random programs on random machines: simulator and Verilog agree in bytes, cycles, stamps and stall counters.
 
+The memories on the chip hold random bytes at power-up, and each program finds there what the one before left.
+
 `ACCEL_SEED` moves the stimulus; it is printed, and a failure names the machine's seed and the program's.
 """
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from support.machine.random_programs import random_config, random_program
 
-from accel.coverify import execute_both, first_divergence
+from accel.coverify import execute_both, first_divergence, power_up
 from accel.machine.config import ArchConfig
 
 pytestmark = pytest.mark.rtl
@@ -40,14 +42,15 @@ def machine(number: int) -> ArchConfig:
 
 
 def coverify(number: int, programs: int, simulator: str = "verilator") -> None:
-    """Compare random programs on machine `number`; fails with the first divergence."""
+    """Compare random programs on machine `number`, all after one power-up; fails with the first divergence."""
     config = machine(number)
-    for index in range(programs):
-        rng = np.random.default_rng([SEED, number, index])
-        program = random_program(config, rng, int(rng.integers(4, 60)), framed=True)
-        results = execute_both(config, program.code, program.program_address, program.memory, simulator)
-        divergence = first_divergence(program.code, *results)
-        assert divergence is None, f"ACCEL_SEED={SEED} machine {number} program {index}: {divergence}\n{config}"
+    with power_up(config, simulator, seed=number) as powered:
+        for index in range(programs):
+            rng = np.random.default_rng([SEED, number, index])
+            program = random_program(config, rng, int(rng.integers(4, 60)), framed=True)
+            results = execute_both(config, program.code, program.program_address, program.memory, powered)
+            divergence = first_divergence(program.code, *results)
+            assert divergence is None, f"ACCEL_SEED={SEED} machine {number} program {index}: {divergence}\n{config}"
     print(f"seed {SEED}: {programs} programs equal on machine {number} ({config.rows}x{config.cols})")
 
 

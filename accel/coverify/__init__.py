@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -12,69 +12,34 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import DivergenceError, InputError
+from accel.coverify.divergence import Divergence, VerificationError, first_divergence
+from accel.errors import InputError
 from accel.machine import isa
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
-from accel.machine.registers import CAUSES, COUNTED_UNITS
+from accel.machine.memories import Space, memories
 from accel.program.execution import Execution
 from accel.program.parts import HOST
 from accel.program.program import Program
 from accel.program.samples import Arrays, program_samples
 
+__all__ = [
+    "SIMULATORS",
+    "Comparison",
+    "Divergence",
+    "Verification",
+    "VerificationError",
+    "compare",
+    "execute_both",
+    "first_divergence",
+    "power_up",
+    "random_inputs",
+    "random_on_chip",
+    "verify",
+]
+
 SIMULATORS = ("verilator", "icarus", "amaranth")
 """Outside simulators of the Verilog, and Amaranth's own (which runs the RTL without Verilog)."""
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """The first difference between simulator and Verilog.
-
-    Parameters
-    ----------
-    cycle : int
-        When it shows (the run's end for memory bytes and counters).
-    instruction : int or None
-        Index in the program; None if no single instruction is to blame.
-    field : str
-        What differs: "issue", "complete", "UNIT issue count", "UNIT complete count" (the Verilog reports more than the
-        program has), "memory[ADDRESS]", "total_cycles", "error", or a counter.
-    simulator, verilog : int
-        Both values.
-    text : str
-        The instruction, disassembled.
-    segment : int or None
-        Number of the segment in which `cycle` counts, if the program has several of the machine.
-    """
-
-    cycle: int
-    instruction: int | None
-    field: str
-    simulator: int
-    verilog: int
-    text: str = ""
-    segment: int | None = None
-
-    def within(self, program: Program, number: int) -> Divergence:
-        """This difference, found in segment `number` of a program."""
-        first = program.segments[number].first
-        index = None if self.instruction is None else self.instruction + first
-        several = len(program.machine_segments) > 1
-        return replace(self, instruction=index, segment=number if several else None)
-
-    def __str__(self) -> str:
-        where = "" if self.instruction is None else f", instruction {self.instruction} ({self.text})"
-        values = f"{self.field} is {self.simulator} in the simulator, {self.verilog} in the Verilog"
-        part = "" if self.segment is None else f"segment {self.segment}, "
-        return f"{part}cycle {self.cycle}{where}: {values}"
-
-
-class VerificationError(DivergenceError):
-    """Simulator and Verilog differ; `divergence` is the first difference."""
-
-    def __init__(self, divergence: Divergence) -> None:
-        super().__init__(str(divergence))
-        self.divergence = divergence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +54,18 @@ class Comparison:
         Instructions whose issue and completion cycles were compared.
     memory_bytes : int
         Bytes of external memory compared, all of it after each segment.
+    on_chip_bytes : int
+        Bytes of the memories on the chip compared, all after each segment; 0 where the bench sees none.
     differing_bytes, differing_cycles, differing_stamps : int
-        Counted in the two results: bytes of memory, the difference of the runs' lengths, and issue and completion
-        cycles (two stamps an instruction). All are 0 in the result of `verify`, which raises an error otherwise.
+        Counted in the two results: bytes of both kinds of memory, the difference of the runs' lengths, and issue and
+        completion cycles (two stamps an instruction). All are 0 in the result of `verify`, which raises an error
+        otherwise.
     """
 
     cycles: int
     instructions: int
     memory_bytes: int
+    on_chip_bytes: int
     differing_bytes: int
     differing_cycles: int
     differing_stamps: int
@@ -130,7 +99,8 @@ def verify(
 ) -> Verification:
     """Run a program in the simulator and in the Verilog and compare everything.
 
-    In Verilator the machine is reset once: samples and segments follow each other as under a driver.
+    In Verilator the memories on the chip hold random bytes at power-up, the same as in the simulator, and the machine
+    is reset once: samples and segments follow each other as under a driver, each with what the one before left.
 
     Parameters
     ----------
@@ -156,7 +126,7 @@ def verify(
         The outside simulator is missing or failed.
     """
     samples, state, comparisons = _samples(program, inputs, seed), None, list[Comparison]()
-    with power_up(program.config, simulator) as machine:
+    with power_up(program.config, simulator, seed) as machine:
         for sample in samples:
             execution = Execution(program, sample, state)
             comparisons += _compare_segments(execution, machine)
@@ -193,7 +163,7 @@ def _compare_segments(execution: Execution, machine: Machine) -> Iterator[Compar
 
 def compare(code: bytes, simulated: Any, emulated: Any) -> Comparison:
     """Compare two results (`execute_both`) of a segment and count what differs, whatever `first_divergence` found."""
-    units = isa.decode_table(code)[:, 0]
+    units, on_chip = isa.decode_table(code)[:, 0], emulated.on_chip or {}
     stamps = 0
     for unit in Unit:
         mine = np.isin(units, [opcode for opcode in isa.Opcode if opcode.unit is unit])
@@ -203,7 +173,9 @@ def compare(code: bytes, simulated: Any, emulated: Any) -> Comparison:
         cycles=emulated.total_cycles,
         instructions=len(units),
         memory_bytes=len(simulated.memory),
-        differing_bytes=_unequal(simulated.memory, emulated.memory),
+        on_chip_bytes=sum(held.size for held in on_chip.values()),
+        differing_bytes=_unequal(simulated.memory, emulated.memory)
+        + sum(int((simulated.on_chip[space] != held).sum()) for space, held in on_chip.items()),
         differing_cycles=abs(simulated.total_cycles - emulated.total_cycles),
         differing_stamps=stamps,
     )
@@ -224,21 +196,51 @@ def random_inputs(program: Program, seed: int) -> dict[str, NDArray[Any]]:
     }
 
 
-Machine: TypeAlias = Callable[..., Any]
-"""Runs a program on the Verilog: ``machine(code, code_address, memory, max_cycles=...)`` gives the bench's result."""
+def random_on_chip(config: ArchConfig, seed: int) -> dict[Space, NDArray[np.uint8]]:
+    """Random bytes for every memory on the chip."""
+    rng = np.random.default_rng(seed)
+    return {
+        space: rng.integers(0, 256, (memory.words, memory.word_bytes), np.uint8)
+        for space, memory in memories(config).items()
+    }
+
+
+OnChip: TypeAlias = Mapping[Space, NDArray[np.uint8]]
+"""The memories on the chip by address space, as bytes of shape (words, bytes of a word)."""
+
+
+@dataclass
+class Machine:
+    """The Verilog after power-up.
+
+    Parameters
+    ----------
+    run : callable
+        ``run(code, code_address, memory, max_cycles=...)`` gives the test bench's result.
+    on_chip : mapping of Space to ndarray of uint8, or None
+        What the memories on the chip hold before the next program; None: the bench resets the machine and clears them.
+    """
+
+    run: Callable[..., Any]
+    on_chip: OnChip | None
 
 
 @contextmanager
-def power_up(config: ArchConfig, simulator: str) -> Iterator[Machine]:
-    """The Verilog in one of `SIMULATORS`: Verilator resets it once, the others before every program."""
+def power_up(config: ArchConfig, simulator: str, seed: int | None = None) -> Iterator[Machine]:
+    """The Verilog in one of `SIMULATORS`: Verilator resets it once, the others before every program.
+
+    With a seed the memories on the chip hold random bytes at power-up, zeros otherwise; in Verilator only.
+    """
     if simulator not in SIMULATORS:
         raise InputError(f"simulator must be one of {', '.join(SIMULATORS)}, got {simulator!r}")
     bench = import_module(f"rtl.testbench.{simulator}")
     if simulator != "verilator":
-        yield partial(bench.run, config)
+        yield Machine(partial(bench.run, config), None)
         return
     with bench.Powered(config) as powered:
-        yield powered.run
+        if seed is not None:
+            powered.on_chip = random_on_chip(config, seed)
+        yield Machine(powered.run, powered.on_chip)
 
 
 def execute_both(
@@ -246,80 +248,16 @@ def execute_both(
 ) -> tuple[Any, Any]:
     """Results for one memory image: of the simulator (`sim.SimulationResult`) and of the Verilog (the test bench's).
 
-    `machine` comes from `power_up`, or is one of `SIMULATORS`, reset for this run.
+    `machine` comes from `power_up`, and the simulator's memories on the chip hold before the program what the machine's
+    do; or `machine` is one of `SIMULATORS`, reset for this run.
     """
     import sim
 
     if isinstance(machine, str):
         with power_up(config, machine) as powered:
             return execute_both(config, code, code_address, memory, powered)
-    simulated = sim.execute(config, code, code_address, memory)
-    return simulated, machine(code, code_address, memory, max_cycles=simulated.total_cycles + 10_000)
-
-
-def first_divergence(code: bytes, simulated: Any, emulated: Any) -> Divergence | None:
-    """The earliest difference of two results, None if there is none."""
-    instructions = isa.decode(code)
-    found = _stamp_divergences(instructions, simulated, emulated)
-    if found:
-        return min(found, key=lambda d: (d.cycle, len(instructions) if d.instruction is None else d.instruction))
-    total = simulated.total_cycles
-    different = np.flatnonzero(simulated.memory != emulated.memory)
-    if different.size:
-        return _memory_divergence(instructions, int(different[0]), total, simulated, emulated)
-    if total != emulated.total_cycles:
-        return Divergence(min(total, emulated.total_cycles), None, "total_cycles", total, emulated.total_cycles)
-    if emulated.error:
-        return Divergence(total, None, "error", 0, emulated.error)
-    for row, unit in enumerate(COUNTED_UNITS):
-        for column, cause in enumerate(CAUSES):
-            name = f"{unit}_{cause}".replace(".", "_").upper()
-            mine, theirs = int(simulated.causes[row, column]), int(emulated.counters[name])
-            if mine != theirs:
-                return Divergence(total, None, name, mine, theirs)
-    return None
-
-
-def _stamp_divergences(instructions: list[isa.Instruction], simulated: Any, emulated: Any) -> list[Divergence]:
-    """The first differing stamp of each unit and kind, and stamps of instructions that do not exist."""
-    found = []
-    for unit in Unit:
-        indices = np.array([i for i, instruction in enumerate(instructions) if instruction.unit is unit], np.int64)
-        for kind in ("issue", "complete"):
-            mine, theirs = getattr(simulated, kind)[indices], getattr(emulated, kind)[unit]
-            if len(theirs) > len(indices):
-                first = int(theirs[len(indices)])
-                found.append(Divergence(first, None, f"{unit.name} {kind} count", len(indices), len(theirs)))
-            padded = np.full(len(indices), -1, np.int64)
-            padded[: min(len(theirs), len(padded))] = theirs[: len(padded)]
-            different = np.flatnonzero(mine != padded)
-            if different.size:
-                first = int(different[0])
-                index, values = int(indices[first]), (int(mine[first]), int(padded[first]))
-                cycle = min(value for value in values if value >= 0)
-                found.append(Divergence(cycle, index, kind, *values, str(instructions[index])))
-    return found
-
-
-def _memory_divergence(
-    instructions: list[isa.Instruction], address: int, total: int, simulated: Any, emulated: Any
-) -> Divergence:
-    """A differing byte, blamed on the last STORE that writes it."""
-    writer = None
-    for index, instruction in enumerate(instructions):
-        if instruction.unit is Unit.STORE and _writes(instruction, address):
-            writer = index
-    text = "" if writer is None else str(instructions[writer])
-    cycle = total if writer is None else int(simulated.complete[writer])
-    values = int(simulated.memory[address]), int(emulated.memory[address])
-    return Divergence(cycle, writer, f"memory[{address:#x}]", *values, text)
-
-
-def _writes(store: isa.Instruction, address: int) -> bool:
-    size = store["row_words"] * store["word_bytes"]
-    starts = (
-        store["dram_address"]
-        + np.arange(store["outer_count"])[:, None] * store["dram_outer_stride"]
-        + np.arange(store["row_count"]) * store["dram_row_stride"]
-    )
-    return bool(((starts <= address) & (address < starts + size)).any())
+    simulated = sim.execute(config, code, code_address, memory, on_chip=machine.on_chip)
+    emulated = machine.run(code, code_address, memory, max_cycles=simulated.total_cycles + 10_000)
+    if machine.on_chip is not None:
+        machine.on_chip = simulated.on_chip
+    return simulated, emulated
