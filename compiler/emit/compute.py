@@ -139,9 +139,8 @@ def destination_fields(view: View, tile: Tile, chunk: int, words: int) -> dict[s
 
 def post_operands(config: ArchConfig, work: VectorWork, blocks: PostBlocks) -> list[Instruction]:
     """POSTs that compute a tile of a vector layer (chunk by chunk, row by row where the operands' strides differ)."""
-    chunks = -(-work.layer.output_shape[2] // config.rows)
     together = len({view.chunk_stride for view in work.sources}) == 1
-    spans = [Span(0, chunks)] if together else [Span(chunk, chunk + 1) for chunk in range(chunks)]
+    spans = [work.chunks] if together else [Span(chunk, chunk + 1) for chunk in range(*work.chunks)]
     parts = [replace(work, tile=tile) for tile in _steady_parts(work.tile, work.sources)]
     return [_post_chunks(config, part, blocks, span) for part in parts for span in spans]
 

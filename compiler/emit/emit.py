@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from accel.machine.config import ArchConfig
 from compiler.emit.memory import ExternalMemory
-from compiler.emit.order import GroupItem, Item, TileItem, work_order
+from compiler.emit.order import GroupItem, Item, JoinItem, TileItem, work_order
 from compiler.emit.progress import Build, Progress, Turns
 from compiler.emit.records import Emission
-from compiler.emit.steps import emit_gather, emit_group, emit_vector_tile
+from compiler.emit.steps import emit_gather, emit_group, emit_joined, emit_vector_tile
 from compiler.lower.layers import Network
 from compiler.plan.plan import Plan
 
@@ -27,6 +27,8 @@ def emit_network(network: Network, plan: Plan, config: ArchConfig, memory: Exter
 def _emit_item(build: Build, item: Item) -> None:
     if isinstance(item, GroupItem):
         emit_group(build, item)
+    elif isinstance(item, JoinItem):
+        emit_joined(build, item)
     elif isinstance(item, TileItem):
         emit_vector_tile(build, item)
     else:

@@ -112,9 +112,8 @@ def place_values(networks: Iterable[tuple[Network, Plan]]) -> Placement:
         boundary = (*given, *(network.aliases.get(name, name) for name in network.outputs))
         made = (network.place(layer.output).whole for layer in network.layers)
         kept = {*boundary, *network.gathered}
-        between = {network.layers[index].output for index in plan.pairs}
         for value in dict.fromkeys((*boundary, *made)):
-            if value not in addresses and (value in kept or value not in (plan.residents.keys() | between)):
+            if value not in addresses and (value in kept or value not in (plan.residents.keys() | plan.between)):
                 addresses[value] = end
                 end = align(end + tensor_bytes((1, *network.shapes[value])))
         addresses |= {name: addresses[value] for name, value in network.aliases.items() if value in addresses}

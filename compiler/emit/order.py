@@ -1,9 +1,9 @@
 """The order of work: which tile of which layer comes next, before anything is placed or loaded.
 
-Most layers are built tile by tile, one after the other. Three kinds run between the tiles of others: a vector layer
-follows the layer with weights before it as soon as its inputs are there; a depthwise layer runs in a pair with the
-array layer before it (`compiler.plan.pairs`); and the last tiles of such a depthwise layer, its *tail*, run beside the
-array layer after it.
+Most layers are built tile by tile, one after the other. Some run between the tiles of others: a vector layer
+follows the layer with weights before it as soon as its inputs are there, or joins it group by group; a depthwise layer
+runs in a pair with the array layer before it (`compiler.plan.pairs`); and the last tiles of such a depthwise layer, its
+*tail*, run beside the array layer after it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 from accel.machine.config import ArchConfig
 from compiler.lower.geometry import Span, Tile
 from compiler.lower.layers import ComputeLayer, DepthwiseLayer, VectorLayer
+from compiler.plan.allocate import Area
 from compiler.plan.plan import LayerPlan, MovePlan, Plan
 from compiler.plan.tiles import View, is_covered
 
@@ -30,7 +31,8 @@ class GroupItem(NamedTuple):
     band : int or None
         Number of the band whose rows an array layer makes, in a pair by bands.
     between : View or None
-        In a pair by bands, where the tensor between the two layers lies: output of the one and input of the other.
+        In a pair by bands, or if a vector layer joins, where this part of the tensor between the two layers lies:
+        output of the one and input of the other.
     """
 
     layer: int
@@ -39,6 +41,15 @@ class GroupItem(NamedTuple):
     banks: range
     band: int | None = None
     between: View | None = None
+
+
+class JoinItem(NamedTuple):
+    """The tile and channels of a joined vector layer that an array layer has just made, in `between`."""
+
+    layer: int
+    tile: Tile
+    channels: Span
+    between: View
 
 
 class TileItem(NamedTuple):
@@ -54,7 +65,7 @@ class GatherItem(NamedTuple):
     layer: int
 
 
-Item: TypeAlias = GroupItem | TileItem | GatherItem
+Item: TypeAlias = GroupItem | JoinItem | TileItem | GatherItem
 
 
 def work_order(plan: Plan, config: ArchConfig) -> list[list[Item]]:
@@ -93,6 +104,7 @@ class _Order:
             index: deque(layer_plan.tiles)
             for index in plan.followers
             if isinstance(layer_plan := plan.layers[index], LayerPlan) and isinstance(layer_plan.layer, VectorLayer)
+            if index not in plan.choices.joined
         }
 
     def begin(self) -> None:
@@ -116,6 +128,8 @@ class _Order:
         else:
             self._await_tail(plan.input_part(item.tile))
             self.append(item)
+            if item.layer + 1 in self.plan.choices.joined and item.between is not None:
+                self.append(JoinItem(item.layer + 1, item.tile, item.channels, item.between))
             self._advance_tail()
         if item.channels.last == plan.layer.output_shape[2]:
             self._finish_tile(item)
@@ -153,9 +167,16 @@ def _order_alone(order: _Order, index: int) -> None:
     work = [(tile, group) for tile in plan.tiles for group in groups]
     if plan.group_outer:
         work = [(tile, group) for group in groups for tile in plan.tiles]
-    for tile, group in work:
-        order.build(GroupItem(index, tile, group, order.free_banks()))
+    rooms = plan.output_areas if index + 1 in order.plan.choices.joined else None
+    for (tile, group), room in zip(work, cycle(rooms or (None,)), strict=False):
+        between = None if room is None else _room_view(room, tile, group, order.config)
+        order.build(GroupItem(index, tile, group, order.free_banks(), None, between))
     order.replace_tail(())
+
+
+def _room_view(room: Area, part: Tile, channels: Span, config: ArchConfig) -> View:
+    """A room that holds these channels of a part."""
+    return View(room.base - channels.first // config.rows * part.pixels, part.pixels, part)
 
 
 # Array and depthwise engine side by side ------------------------------------------------------------------------------
@@ -194,8 +215,7 @@ def _band_slots(plan: Plan, config: ArchConfig, index: int) -> list[_Slot]:
     banks, rooms, slots = _split_banks(config.acc_banks), cycle(array.output_areas or ()), []
     for number, band in enumerate(plan.pairs[index]):
         for channels, room in zip(channel_groups(array.layer, config), rooms, strict=False):
-            pixels = band.part.pixels
-            between = View(room.base - channels.first // config.rows * pixels, pixels, band.part)
+            between = _room_view(room, band.part, channels, config)
             made = [GroupItem(index, tile, channels, banks[0], number, between) for tile in band.made]
             used = [GroupItem(index + 1, tile, channels, banks[1], None, between) for tile in band.tiles]
             slots.append(_Slot(made, used))

@@ -191,10 +191,11 @@ class DepthwiseWork:
 
 @dataclass(frozen=True)
 class VectorWork:
-    """Outputs of a tile of a vector layer that share a parameter record."""
+    """Channel chunks of a tile of a vector layer whose outputs share a parameter record."""
 
     layer: VectorLayer
     tile: Tile
+    chunks: Span
     sources: tuple[View, ...]
     output: View
     params: ParamsKey

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from compiler.emit.blocks import param_block, table_block, tap_block, weight_block
@@ -9,7 +11,7 @@ from compiler.emit.depthwise import column_classes, kernel_parts
 from compiler.emit.gather import Gather, fill_values
 from compiler.emit.keys import GatherKey, Key, ParamsKey
 from compiler.emit.operands import Source, band_source, output_store, output_view, tile_source
-from compiler.emit.order import GatherItem, GroupItem, TileItem
+from compiler.emit.order import GatherItem, GroupItem, JoinItem, TileItem
 from compiler.emit.progress import Build
 from compiler.emit.records import ArrayWork, DepthwiseWork, GatherLoad, GatherWork, Post, Store, VectorWork
 from compiler.lower.geometry import Span
@@ -41,7 +43,7 @@ def _group_source(build: Build, item: GroupItem) -> Source:
     layer = build.layer_plan(item.layer).layer
     if item.band is not None:
         return band_source(build, item.layer, item.band, item.tile)
-    if item.between is not None:
+    if item.between is not None and isinstance(layer, DepthwiseLayer):
         return Source(item.between, [])
     channels = item.channels if isinstance(layer, DepthwiseLayer) else Span(0, layer.input_shape[2])
     return tile_source(build, item.layer, 0, item.tile, build.chunks(channels))
@@ -107,21 +109,38 @@ def _split(channels: Span, width: int) -> list[Span]:
 
 
 def emit_vector_tile(build: Build, item: TileItem) -> None:
-    """A step for each region of a tile of a vector layer; the last one stores the tile."""
+    """All channels of a tile of a vector layer."""
     layer = build.layer_plan(item.layer).layer
+    chunks = build.chunks(Span(0, layer.input_shape[2]))
+    sources = [tile_source(build, item.layer, i, item.tile, chunks) for i in range(len(layer.inputs))]
+    _emit_vector(build, item, Span(0, layer.output_shape[2]), sources)
+
+
+def emit_joined(build: Build, item: JoinItem) -> None:
+    """The channels of a tile that the array layer before has just made; other operands are loaded."""
+    inputs, between = build.layer_plan(item.layer).layer.inputs, build.layer_plan(item.layer - 1).layer.output
+    chunks = build.chunks(item.channels)
+    sources = [
+        Source(item.between, []) if value == between else tile_source(build, item.layer, i, item.tile, chunks)
+        for i, value in enumerate(inputs)
+    ]
+    _emit_vector(build, item, item.channels, sources)
+
+
+def _emit_vector(build: Build, item: TileItem | JoinItem, channels: Span, sources: Sequence[Source]) -> None:
+    """A step for each region of a tile of a vector layer; the last one stores the tile."""
+    layer, chunks = build.layer_plan(item.layer).layer, build.chunks(channels)
     assert isinstance(layer, VectorLayer)
-    all_chunks = build.chunks(Span(0, layer.input_shape[2]))
-    sources = [tile_source(build, item.layer, i, item.tile, all_chunks) for i in range(len(layer.inputs))]
     views, needs = tuple(source.view for source in sources), [key for source in sources for key in source.loads]
-    output = output_view(build, item.layer, item.tile, 0)
-    store = output_store(build, layer, output, item.tile, Span(0, layer.output_shape[2]))
+    output = output_view(build, item.layer, item.tile, chunks.first)
+    store = output_store(build, layer, output, item.tile, channels)
     parts = [(item.tile.common(region.tile), region.record) for region in layer.regions]
     parts = [(part, record) for part, record in parts if part.height > 0 and part.width > 0]
     for number, (part, record) in enumerate(parts, 1):
         params = param_block(build, ParamsKey(item.layer, record), (record,) * build.config.post_lanes)
         table = table_block(build, layer)
         stored = store if number == len(parts) else None
-        work = VectorWork(layer, part, views, output, params, table, stored)
+        work = VectorWork(layer, part, chunks, views, output, params, table, stored)
         build.progress.step(item.layer, [*needs, params, *([table] if table else [])], work)
     build.progress.note_written(build.network.place(layer.output), item.tile)
 

@@ -64,17 +64,24 @@ class Choices:
         Vector layers whose tiles run between those of the array layer before them.
     by_tiles, by_bands : frozenset of int
         Depthwise layers of pairs: side by side with the array layer before them tile by tile, or band by band.
+    joined : frozenset of int
+        Vector layers that join the array layer before them: group by group of its channels, what it makes goes through
+        two rooms of the scratchpad to the vector layer, and nowhere else.
+    joinable : frozenset of int
+        Those that do, and followers that may join where they cannot follow.
     """
 
     spilled: frozenset[str] = frozenset()
     followers: frozenset[int] = frozenset()
     by_tiles: frozenset[int] = frozenset()
     by_bands: frozenset[int] = frozenset()
+    joined: frozenset[int] = frozenset()
+    joinable: frozenset[int] = frozenset()
 
     @cached_property
     def beside(self) -> frozenset[int]:
         """All layers whose tiles run between those of the layer before."""
-        return self.followers | self.by_tiles | self.by_bands
+        return self.followers | self.joined | self.by_tiles | self.by_bands
 
     def start(self, index: int) -> int:
         """The first layer between whose tiles layer `index` runs; perhaps itself."""
@@ -87,8 +94,12 @@ class Choices:
         if isinstance(refusal, NoRoom):
             return replace(self, spilled=self.spilled | {refusal.largest})
         index = {refusal.layer}
+        if refusal.layer in self.joined:
+            joinable = self.joinable - index
+            return replace(self, joined=self.joined - index, joinable=joinable, followers=self.followers | index)
         if refusal.layer in self.followers:
-            return replace(self, followers=self.followers - index)
+            joined = self.joined | (index & self.joinable)
+            return replace(self, followers=self.followers - index, joined=joined)
         if refusal.layer in self.by_tiles:
             return replace(self, by_tiles=self.by_tiles - index, by_bands=self.by_bands | index)
         return replace(self, by_bands=self.by_bands - index)
@@ -100,7 +111,11 @@ def first_choices(network: Network, config: ArchConfig) -> Choices:
     pairs = frozenset(i for i in indices if may_pair(network, i))
     by_tiles = frozenset(i for i in pairs if suits_tiles(network, config, i))
     followers = frozenset(i for i in indices if may_follow(network, i))
-    return Choices(followers=followers, by_tiles=by_tiles, by_bands=pairs - by_tiles)
+    joinable = frozenset(i for i in followers if may_join(network, i))
+    joined = frozenset(i for i in joinable if _groups(network, config, i) >= JOINED_GROUPS)
+    return Choices(
+        followers=followers - joined, joined=joined, joinable=joinable, by_tiles=by_tiles, by_bands=pairs - by_tiles
+    )
 
 
 def may_follow(network: Network, index: int) -> bool:
@@ -111,15 +126,37 @@ def may_follow(network: Network, index: int) -> bool:
     return network.place(before.output).whole == before.output and network.users(before.output).writers == (index - 1,)
 
 
+JOINED_GROUPS = 8
+"""Groups of channels from which on a vector layer joins the array layer before it rather than follow it.
+
+A follower begins when a tile has all of its channels, so that the last tile's work is seen; a joined layer begins when
+one group is there, but then adds a pipeline's latency for each.
+"""
+
+
+def may_join(network: Network, index: int) -> bool:
+    """Whether a vector layer alone, pixel by pixel, reads what the array layer before it makes, and another value."""
+    before, layer = network.layers[index - 1 : index + 1]
+    assert isinstance(layer, VectorLayer)
+    others = [value for value in layer.inputs if value != before.output]
+    alone = network.users(before.output).readers == (index,) and before.output not in kept_values(network)
+    pixelwise = layer.window.kernel == layer.window.stride == (1, 1) and layer.input_shape == layer.output_shape
+    return isinstance(before, ArrayLayer) and before.unit == "array" and len(others) == 1 and alone and pixelwise
+
+
+def kept_values(network: Network) -> set[str]:
+    """Values that external memory must hold: outputs, and what gathers read."""
+    return {network.aliases.get(name, name) for name in network.outputs} | network.gathered
+
+
 def may_pair(network: Network, index: int) -> bool:
     """Whether layer `index` is a depthwise layer and alone reads what the array layer before it makes."""
     before, layer = network.layers[index - 1 : index + 1]
     if not isinstance(layer, DepthwiseLayer) or not isinstance(before, ArrayLayer) or before.unit != "array":
         return False
     value = before.output
-    kept = {network.aliases.get(name, name) for name in network.outputs} | network.gathered
-    alone = network.users(value) == ((index - 1,), (index,))
-    return alone and layer.inputs == (value,) and network.place(value).whole == value and value not in kept
+    alone = network.users(value) == ((index - 1,), (index,)) and value not in kept_values(network)
+    return alone and layer.inputs == (value,) and network.place(value).whole == value
 
 
 def may_trail(network: Network, index: int) -> bool:
@@ -129,6 +166,11 @@ def may_trail(network: Network, index: int) -> bool:
     value, after = network.layers[index].output, network.layers[index + 1]
     on_array = isinstance(after, ArrayLayer) and after.unit == "array" and after.inputs == (value,)
     return on_array and network.place(value).whole == value and network.users(value).writers == (index,)
+
+
+def _groups(network: Network, config: ArchConfig, index: int) -> int:
+    """Groups of output channels that a layer makes."""
+    return -(-network.layers[index].output_shape[2] // channel_group(config))
 
 
 def suits_tiles(network: Network, config: ArchConfig, index: int) -> bool:
@@ -142,7 +184,7 @@ def suits_tiles(network: Network, config: ArchConfig, index: int) -> bool:
     assert isinstance(before, ArrayLayer)
     assert isinstance(layer, DepthwiseLayer)
     height, width, channels = before.output_shape
-    groups = -(-channels // channel_group(config))
+    groups = _groups(network, config, index - 1)
     tiles = split(before.output_shape, *tile_size(height, width, resident_tile_pixels(config, before.output_shape)))
     lanes = -(-channels // config.depthwise_lanes)
     words = contraction_words(before, channel_chunks(before.input_shape[2], config.rows), config)

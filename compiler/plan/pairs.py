@@ -93,7 +93,7 @@ def place_pair(
         for cut in cuts:
             rooms = _rooms(pairing, cut, site, buffers)
             grants = scratchpad.allocate_all(Request(r.copies * r.words, site.first, r.last) for r in rooms if r.copies)
-            if grants is None or (apart and _share_banks(scratchpad, [*grants.areas, site.source, site.output])):
+            if grants is None or (apart and share_banks(scratchpad, [*grants.areas, site.source, site.output])):
                 continue
             areas = iter(grants.areas)
             source, between, output = (next(areas).divided(room.copies) if room.copies else None for room in rooms)
@@ -171,7 +171,7 @@ def _rooms(pairing: Pairing, cut: Cut, site: PairSite, buffers: int) -> tuple[_R
     )
 
 
-def _share_banks(scratchpad: Scratchpad, areas: Sequence[Area | None]) -> bool:
+def share_banks(scratchpad: Scratchpad, areas: Sequence[Area | None]) -> bool:
     """Whether two of these areas lie in one bank."""
     banks = [scratchpad.banks(area.base, area.words) for area in areas if area is not None]
     return any(a & b for a, b in combinations(banks, 2))

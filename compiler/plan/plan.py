@@ -149,6 +149,12 @@ class Plan:
         """
         return self.choices.beside
 
+    @property
+    def between(self) -> set[str]:
+        """Values that no memory ever holds as a whole: of pairs by bands, and of joined layers."""
+        firsts = {*self.pairs, *(index - 1 for index in self.choices.joined)}
+        return {self.network.layers[index].output for index in firsts}
+
     def view(self, value: str, shape: Hwc) -> View:
         """All of a value that is resident, or a part of a resident value."""
         place = self.network.place(value)

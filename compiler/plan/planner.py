@@ -11,21 +11,22 @@ on it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice, product
+from itertools import chain, islice, product
 from types import MappingProxyType
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
-from compiler.lower.layers import ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network
+from compiler.lower.layers import ArrayLayer, ComputeLayer, DepthwiseLayer, MoveLayer, Network, VectorLayer
 from compiler.lower.refusal import NoPlaceError
 from compiler.plan.allocate import Request, Scratchpad
 from compiler.plan.choices import NoRoom, NotBeside, Refusal, first_choices, may_trail
-from compiler.plan.pairs import Pairing, PairSite, cuts_of, place_pair
-from compiler.plan.plan import LayerPlan, MovePlan, Plan
+from compiler.plan.pairs import ROOMS, Pairing, PairSite, cuts_of, place_pair, share_banks
+from compiler.plan.plan import LayerPlan, MovePlan, Plan, Tiling
 from compiler.plan.state import State, Task
-from compiler.plan.tilings import BUFFERS, Candidate, buffer, candidates, chunkings, folded
-from compiler.plan.weights import contraction_words
+from compiler.plan.tilings import BUFFERS, Buffer, Candidate, Cost, buffer, candidates, chunkings, cost, folded
+from compiler.plan.weights import channel_chunks, contraction_words
 
 MOVE_WORDS = 1024
 """Words that a gather brings at a time."""
@@ -98,29 +99,57 @@ def place_next(state: State) -> State | Refusal:
     state = replace(state, scratchpad=state.scratchpad.since(choices.start(index)))
     if index + 1 in choices.by_bands:
         return _place_pair(state, index)
+    if index + 1 in choices.joined:
+        return _place_joined(state, index)
     return _place_move(state, index, layer) if isinstance(layer, MoveLayer) else _place_layer(state, index, layer)
 
 
 def _place_layer(state: State, index: int, layer: ComputeLayer) -> State | Refusal:
     for value in layer.inputs:
         state = _preload(state, index, layer, value)
-    network, config, choices = state.task
+    _, config, choices = state.task
     beside = index in choices.beside
     if beside and any(state.streams(value) for value in layer.inputs):
         return NotBeside(index)
-    options, chunks, words = _options(state, index, layer), chunkings(network, layer, config), 0
-    for floor in (WORTHWHILE_TILE * config.rows, 1):
-        for option in options:
-            streams = any(option.streams(value) for value in (*layer.inputs, layer.output))
-            for candidate in candidates(layer, chunks, config, streams, floor):
-                result = fit(option, index, candidate)
-                if isinstance(result, State):
-                    return result
-                words = result.words
-    return NotBeside(index) if beside else state.no_room(index, words)
+    fits = [_fits(option, index, layer, floor) for floor in _floors(config) for option in _options(state, index, layer)]
+    result = best_fit(chain.from_iterable(fits))
+    if isinstance(result, Fit):
+        return result.state
+    return NotBeside(index) if beside else state.no_room(index, result.words)
 
 
-def fit(state: State, index: int, candidate: Candidate) -> State | TooLarge:
+def _floors(config: ArchConfig) -> tuple[int, int]:
+    """Pixels of the largest tile at least: rather all that is worth while, then any."""
+    return WORTHWHILE_TILE * config.rows, 1
+
+
+def _fits(state: State, index: int, layer: ComputeLayer, floor: int) -> Iterator[Fit | TooLarge]:
+    """Tilings of a layer, the preferred first."""
+    network, config, _ = state.task
+    streams = any(state.streams(value) for value in (*layer.inputs, layer.output))
+    for candidate in candidates(layer, chunkings(network, layer, config), config, streams, floor):
+        yield fit(state, index, candidate)
+
+
+class Fit(NamedTuple):
+    """The state after a layer, and what its tiling costs."""
+
+    state: State
+    cost: Cost
+
+
+def best_fit(fits: Iterable[Fit | TooLarge]) -> Fit | TooLarge:
+    """The first that memory does not bind; if there is none, the first of those that it binds least."""
+    best: Fit | TooLarge = TooLarge(0)
+    for found in fits:
+        if not isinstance(best, Fit) or (isinstance(found, Fit) and found.cost.cycles < best.cost.cycles):
+            best = found
+        if isinstance(best, Fit) and best.cost.load <= best.cost.array:
+            break
+    return best
+
+
+def fit(state: State, index: int, candidate: Candidate) -> Fit | TooLarge:
     """The state after layer `index`, which has this tiling, if there is room for its tile buffers."""
     config, (tiling, buffers) = state.task.config, candidate
     layer, first = tiling.layer, state.task.choices.start(index)
@@ -132,12 +161,9 @@ def fit(state: State, index: int, candidate: Candidate) -> State | TooLarge:
         return TooLarge(sum(sizes))
     areas = iter(grants.areas)
     *inputs, output = (tuple(islice(areas, buffers)) if words else None for words in (*each.inputs, each.output))
-    group_outer = (
-        isinstance(layer, ArrayLayer)
-        and not any(streamed)
-        and contraction_words(layer, tiling.chunks, config) > config.wbuf_words
-    )
-    return state.planned(grants.scratchpad, LayerPlan.of(tiling, tuple(inputs), output, group_outer))
+    group_outer = _is_group_outer(tiling, each, config)
+    planned = state.planned(grants.scratchpad, LayerPlan.of(tiling, tuple(inputs), output, group_outer))
+    return Fit(planned, cost(tiling, config, any(streamed), group_outer))
 
 
 def _options(state: State, index: int, layer: ComputeLayer) -> tuple[State, ...]:
@@ -172,6 +198,66 @@ def _place_pair(state: State, index: int) -> State | Refusal:
                 pairs = MappingProxyType({**option.pairs, index: plan.bands})
                 return replace(option, pairs=pairs).planned(plan.scratchpad, plan.array, plan.depthwise)
     return NotBeside(index + 1)
+
+
+def _place_joined(state: State, index: int) -> State | Refusal:
+    """An array layer and the vector layer that joins it: equal tiles, group by group of channels."""
+    network, config, _ = state.task
+    before, layer = network.layers[index : index + 2]
+    assert isinstance(before, ArrayLayer)
+    assert isinstance(layer, VectorLayer)
+    state = _preload(state, index, before, before.inputs[0])
+    options = [(apart, option) for apart in (True, False) for option in _options(state, index + 1, layer)]
+    fits = [_joined_fits(option, index, floor, apart) for floor in _floors(config) for apart, option in options]
+    result = best_fit(chain.from_iterable(fits))
+    return result.state if isinstance(result, Fit) else NotBeside(index + 1)
+
+
+def _joined_fits(state: State, index: int, floor: int, apart: bool) -> Iterator[Fit | TooLarge]:
+    """Tilings of an array layer and of the vector layer that joins it, the preferred first."""
+    network, config, _ = state.task
+    before, layer = network.layers[index : index + 2]
+    assert isinstance(before, ArrayLayer)
+    assert isinstance(layer, VectorLayer)
+    ends = [value for value in (*before.inputs, *layer.inputs, layer.output) if value != before.output]
+    streams = any(state.streams(value) for value in ends)
+    for candidate in candidates(before, chunkings(network, before, config), config, streams, floor):
+        yield _fit_joined(state, index, candidate, layer, apart)
+
+
+def _fit_joined(state: State, index: int, candidate: Candidate, layer: VectorLayer, apart: bool) -> Fit | TooLarge:
+    """The state after both layers if there is room: `ROOMS` for a group of what is between and of what is streamed.
+
+    If `apart`, the array's input, what is between, the other operand and the output must not share a bank.
+    """
+    config, (tiling, buffers) = state.task.config, candidate
+    before, first = tiling.layer, state.task.choices.start(index)
+    each = buffer(tiling, config, [state.streams(value) for value in before.inputs], store=True)
+    wanted = [(words, buffers) for words in each.inputs]
+    for value in (*layer.inputs, layer.output):
+        wanted.append((each.output, ROOMS) if value == before.output or state.streams(value) else (0, ROOMS))
+    requests = [Request(words * copies, first, index + 1) for words, copies in wanted if words]
+    grants = state.scratchpad.allocate_all(requests)
+    residents = [state.area(value) for value in (*before.inputs, *layer.inputs, layer.output)]
+    if grants is None or (apart and share_banks(state.scratchpad, [*grants.areas, *dict.fromkeys(residents)])):
+        return TooLarge(sum(request.words for request in requests))
+    areas = iter(grants.areas)
+    rooms = [next(areas).divided(copies) if words else None for words, copies in wanted]
+    count = len(before.inputs)
+    plain = Tiling(layer, channel_chunks(layer.input_shape[2], config.rows), tiling.tiles)
+    between = rooms[count + layer.inputs.index(before.output)]
+    group_outer = _is_group_outer(tiling, each, config)
+    array = LayerPlan.of(tiling, tuple(rooms[:count]), between, group_outer)
+    planned = state.planned(grants.scratchpad, array, LayerPlan.of(plain, tuple(rooms[count:-1]), rooms[-1]))
+    return Fit(planned, cost(tiling, config, any(each.inputs), group_outer))
+
+
+def _is_group_outer(tiling: Tiling, each: Buffer, config: ArchConfig) -> bool:
+    """Whether weights are loaded once, group after group: they do not fit at once, and the input is resident."""
+    layer = tiling.layer
+    if not isinstance(layer, ArrayLayer) or any(each.inputs):
+        return False
+    return contraction_words(layer, tiling.chunks, config) > config.wbuf_words
 
 
 def _place_move(state: State, index: int, layer: MoveLayer) -> State | Refusal:

@@ -15,7 +15,7 @@ from compiler.lower.layers import ArrayLayer, ComputeLayer, DepthwiseLayer, Netw
 from compiler.plan.folding import can_fold, folded_chunks
 from compiler.plan.plan import Tiling
 from compiler.plan.tiles import group_chunks, resident_tile_pixels, split, streamed_tile_pixels, tile_size
-from compiler.plan.weights import Chunk, channel_chunks
+from compiler.plan.weights import Chunk, channel_chunks, contraction_words
 
 BUFFERS = (2, 1)
 """Buffers for each streamed tensor, the best first: with two, a transfer runs beside the work on the other."""
@@ -105,6 +105,40 @@ def buffer(tiling: Tiling, config: ArchConfig, streamed: Sequence[bool], store: 
     """
     words = _input_words(tiling, config) if any(streamed) else 0
     return Buffer(tuple(words * flag for flag in streamed), _output_words(tiling, config) if store else 0)
+
+
+class Cost(NamedTuple):
+    """Cycles that a tiling takes at least: those of the array, and those of the bus for weights and streamed inputs."""
+
+    array: int
+    load: int
+
+    @property
+    def cycles(self) -> int:
+        """The unit that takes longer hides the other."""
+        return max(self)
+
+
+def cost(tiling: Tiling, config: ArchConfig, streamed: bool, group_outer: bool) -> Cost:
+    """What an array layer's tiling costs; nothing for others and for folded inputs, whose first tiling is taken.
+
+    Parameters
+    ----------
+    streamed : bool
+        Whether the input passes through the scratchpad in tiles.
+    group_outer : bool
+        Weights are loaded once; otherwise once for each tile unless all of them fit the weight buffer.
+    """
+    layer, tiles = tiling.layer, tiling.tiles
+    if not isinstance(layer, ArrayLayer) or layer.unit != "array" or tiling.folded:
+        return Cost(0, 0)
+    words = contraction_words(layer, tiling.chunks, config)
+    times = 1 if group_outer or words <= config.wbuf_words else len(tiles)
+    weights = words * config.cols * times
+    inputs = sum(tiling.input_part(tile).pixels for tile in tiles) * len(tiling.chunks) * config.rows * streamed
+    rows = -(-config.rows // 2) if layer.int4 else config.rows
+    steps = sum(max(tile.pixels, rows) for tile in tiles) * -(-words // rows)
+    return Cost(steps, (weights + inputs) // config.bus_bytes)
 
 
 def _input_words(tiling: Tiling, config: ArchConfig) -> int:

@@ -13,6 +13,7 @@ from accel.machine.isa import FIELDS, Opcode
 from accel.machine.weight_words import pack_int4, tile_words
 from compiler.lower.geometry import Span
 from compiler.lower.layers import ArrayLayer
+from compiler.plan.tiles import even_spans
 
 _ROW_BYTES_MAX = next(field.maximum for field in FIELDS[Opcode.LOAD] if field.name == "row_bytes")
 
@@ -73,7 +74,8 @@ def weight_blocks(
 ) -> list[list[Piece]]:
     """Cut the contraction of output `channels` into blocks of pieces.
 
-    A block is loaded at once and fits half of the weight buffer. Of a grouped convolution only the chunks that hold
+    A block is loaded at once and fits half of the weight buffer. Blocks are even, so that the load of each one hides
+    behind the work on the one before. Of a grouped convolution only the chunks that hold
     input channels of these outputs take part.
     """
     limit = min(config.wbuf_words // 2, _ROW_BYTES_MAX // config.cols)
@@ -109,8 +111,8 @@ def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Pi
         rows = tile_words(group[0].rows, int(layer.int4))
         per_chunk, per_line = rows * kh * kw, rows * kw
         if per_chunk <= limit:
-            many = limit // per_chunk
-            pieces += [Piece(group[i : i + many], 0, kh, 0, kw, layer.int4) for i in range(0, len(group), many)]
+            parts = even_spans(len(group), -(-len(group) // (limit // per_chunk)))
+            pieces += [Piece(group[first:last], 0, kh, 0, kw, layer.int4) for first, last in parts]
         elif per_line <= limit:
             many = limit // per_line
             pieces += [Piece((c,), y, min(y + many, kh), 0, kw, layer.int4) for c in group for y in range(0, kh, many)]

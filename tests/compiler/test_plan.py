@@ -118,7 +118,7 @@ def check_plan(config: ArchConfig, lowered: Network, plan: Plan) -> None:
             continue
         assert all(tile.pixels <= config.acc_bank_words for tile in made.tiles)
         held = len(made.chunks)
-        if isinstance(layer, DepthwiseLayer):
+        if isinstance(layer, DepthwiseLayer) or index in plan.choices.joined:
             held = min(held, -(-max(config.rows, config.cols) // config.rows))
         parts = [made.input_part(tile) for tile in made.tiles]
         if index in plan.pairs:

@@ -22,7 +22,7 @@ from compiler.lower.network import lower
 from compiler.plan import planner
 from compiler.plan.allocate import Area, Scratchpad
 from compiler.plan.choices import Choices, NoRoom, NotBeside, first_choices
-from compiler.plan.planner import TooLarge, finish, fit, place_next, plan_network, walk
+from compiler.plan.planner import Fit, TooLarge, finish, fit, place_next, plan_network, walk
 from compiler.plan.state import State, Task
 from compiler.plan.tilings import Candidate, candidates
 from compiler.plan.weights import channel_chunks
@@ -71,7 +71,7 @@ def test_what_does_not_fit_says_how_much_it_needs() -> None:
     before = contents(state)
     assert fit(state, 0, Candidate(tiling, 40)) == TooLarge(40 * (14 * 2 + 14))
     assert contents(state) == before
-    assert isinstance(fit(state, 0, Candidate(tiling, 1)), State)
+    assert isinstance(fit(state, 0, Candidate(tiling, 1)), Fit)
 
 
 def test_going_on_after_a_refusal_equals_starting_again() -> None:
