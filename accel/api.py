@@ -30,7 +30,7 @@ from accel.report.occupancy import occupancy
 from accel.report.report import Report
 
 if TYPE_CHECKING:
-    from sim import Simulator
+    from sim import Probe, Simulator, Snapshot
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +251,24 @@ def estimate(program: Program, *, energies: EnergyTable | None = None, host_seco
     return Estimate(program, timings, energies or EnergyTable())
 
 
-def _simulate(execution: Execution, engine: str) -> tuple[Any, ...]:
+def snapshots(program: Program, inputs: Arrays, first: int, last: int, *, layout: str | None = None) -> list[Snapshot]:
+    """Registers of the array in cycles `first` .. `last` of one inference, from the stepped engine.
+
+    Parameters
+    ----------
+    program, inputs, layout
+        As for `run`; the first sample counts.
+    first, last : int
+        Cycles of the machine, its segments one after the other.
+    """
+    from sim import Probe
+
+    probe = Probe(program.config, first, last)
+    _simulate(Execution(program, program_samples(program, inputs, layout)[0]), "stepped", probe)
+    return probe.snapshots
+
+
+def _simulate(execution: Execution, engine: str, probe: Probe | None = None) -> tuple[Any, ...]:
     """Run all segments; the simulator's results for the machine's."""
     program, simulations = execution.program, list[Any]()
     simulators = iter(_simulators(program))
@@ -260,7 +277,7 @@ def _simulate(execution: Execution, engine: str) -> tuple[Any, ...]:
             execution.run_host(segment)
             continue
         is_last = segment is program.segments[-1]
-        result = next(simulators).run(execution.memory, engine=engine, in_place=is_last)
+        result = next(simulators).run(execution.memory, engine=engine, in_place=is_last, probe=probe)
         execution.memory = result.memory
         simulations.append(result)
     return tuple(simulations)

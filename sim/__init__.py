@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from sim.engine import ENGINES, Simulator, Timing, execute
 from sim.result import SimulationResult
+from sim.stepped.probe import Probe, Snapshot
 
-__all__ = ["ENGINES", "SimulationResult", "Simulator", "Timing", "execute"]
+__all__ = ["ENGINES", "Probe", "SimulationResult", "Simulator", "Snapshot", "Timing", "execute"]

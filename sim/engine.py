@@ -26,6 +26,7 @@ from sim.memories import Memories, OnChip
 from sim.result import SimulationResult
 from sim.stepped import lanes, systolic
 from sim.stepped import units as stepped
+from sim.stepped.probe import Probe
 
 ENGINES = ("fast", "stepped")
 CHUNK = 256
@@ -153,6 +154,7 @@ class Simulator:
         progress: Progress | None = None,
         in_place: bool = False,
         on_chip: OnChip | None = None,
+        probe: Probe | None = None,
     ) -> SimulationResult:
         """Run the program to its end: exact values and cycles.
 
@@ -169,6 +171,8 @@ class Simulator:
             `memory` becomes the memory after the run; otherwise it is not changed.
         on_chip : mapping of Space to ndarray of uint8, optional
             What the memories on the chip hold before the run (`SimulationResult.on_chip` of another); default: zeros.
+        probe : Probe, optional
+            Collects registers of the array; for the engine "stepped".
 
         Raises
         ------
@@ -181,9 +185,13 @@ class Simulator:
         _check_engine(engine)
         memories = Memories.of(self.config, memory if in_place else memory.copy(), on_chip)
         report = progress or _silent
+        if probe and engine != "stepped":
+            raise InputError(f"engine must be 'stepped' to have registers, got {engine!r}")
         if engine == "stepped":
             timing = self._time(stepped=True)
-            _run_stepped(self.config, self.table, timing.stamps, memories, report)
+            _run_stepped(self.config, self.table, timing.stamps, memories, report, probe)
+            if probe:
+                probe.end(timing.total_cycles)
         else:
             timing = self.timing
             memories = self._run_fast(memories, report)
@@ -303,13 +311,15 @@ def _execute_range(
     return -1
 
 
-def _run_stepped(config: ArchConfig, table: Table, stamps: Table, memories: Memories, progress: Progress) -> None:
+def _run_stepped(
+    config: ArchConfig, table: Table, stamps: Table, memories: Memories, progress: Progress, probe: Probe | None
+) -> None:
     """Values in the order of time: array and depthwise engine are stepped to the issue of each instruction."""
     units, scratch, issues = stepped.Units.of(config), Scratch.of(config, table), stamps[ISSUE]
     unused = Weights.none(len(table))
     written = np.where(np.isin(table[:, 0], (_EXEC, _DEPTHWISE)), -1, stamps[COMPLETE])
     for done, i in enumerate(np.argsort(issues, kind="stable"), 1):
-        stepped.run(units, memories, table, written, issues[i])
+        _step(units, memories, table, written, int(issues[i]), probe)
         if table[i, 0] == _EXEC:
             systolic.issue(units.array, i, table[i])
         elif table[i, 0] == _DEPTHWISE:
@@ -318,10 +328,21 @@ def _run_stepped(config: ArchConfig, table: Table, stamps: Table, memories: Memo
             _check_done(_execute_range(table, memories, scratch, unused, config.rows, config.post_lanes, i, i + 1))
         if done % CHUNK == 0 or done == len(table):
             progress(done, len(table))
-    stepped.run(units, memories, table, written, int(stamps[COMPLETE].max()))
+    _step(units, memories, table, written, int(stamps[COMPLETE].max()) + 1, probe)
     late = np.flatnonzero(written != stamps[COMPLETE])
     if len(late):
         raise ProgramError(
             f"instruction {late[0]}: its last accumulator write was in cycle {written[late[0]]} and not, "
             f"as its sequencer said, in {stamps[COMPLETE, late[0]]}"
         )
+
+
+def _step(
+    units: stepped.Units, memories: Memories, table: Table, written: Table, until: int, probe: Probe | None
+) -> None:
+    """Step to the end of cycle `until`, in the window of `probe` by single cycles."""
+    if probe:
+        for cycle in probe.cycles(int(units.clock[0]) + 1, until):
+            stepped.run(units, memories, table, written, cycle)
+            probe.collect(units.array, cycle)
+    stepped.run(units, memories, table, written, until)

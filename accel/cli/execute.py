@@ -19,6 +19,7 @@ from accel.cli.options import (
     MODEL_CONFIG,
     REPORT,
     TRACE,
+    VCD,
     WIDE,
     check_report,
     output,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from accel.api import Estimate
     from accel.coverify import Verification
     from accel.frontends.onnx.file import Shapes
+    from accel.program.program import Program
 
 
 @click.command()
@@ -74,12 +76,13 @@ def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
 @ENERGY
 @TRACE
 @REPORT
+@VCD
 @WIDE
 @JSON
 def run(
     model: Path, shapes: Shapes, config: str | None, input_path: Path, layout: str | None, output: Path | None,
     dequantize: bool, engine: str, energy: Path | None, trace: Path | None, report: Path | None,
-    wide: bool, as_json: bool,
+    vcd: tuple[Path, int, int] | None, wide: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a MODEL in the simulator: exact values and cycles.
 
@@ -112,6 +115,8 @@ def run(
     host_seconds, host = sum(result.host_seconds for result in results) / len(results), host_share(program.operators)
     figures = api.Estimate(program, results[0].simulations, table, host_seconds)
     _write_pictures(figures, model.name, trace, report)
+    if vcd:
+        _write_registers(program, samples[0], *vcd)
     if as_json:
         names = [slot.name for slot in program.outputs]
         facts = {"samples": len(results), "outputs": names, "states": program.states}
@@ -215,6 +220,14 @@ def _write_pictures(result: Estimate, name: str, trace: Path | None, report: Pat
         write_atomic(trace, to_trace(result.program, result.timings))
     if report:
         write_atomic(report, result.page(f"{name} on {result.program.config.name}").encode())
+
+
+def _write_registers(program: Program, sample: Any, path: Path, first: int, last: int) -> None:
+    from accel import api
+    from accel.files import write_atomic
+    from accel.report.vcd import dump
+
+    write_atomic(path, dump(program.config, api.snapshots(program, sample, first, last)))
 
 
 def _comparison(results: Sequence[Verification]) -> str:

@@ -51,6 +51,11 @@ REPORT = click.option(
     "--report", type=FILE, default=None, callback=lambda ctx, parameter, path: in_folder(ctx, parameter, path),
     help="Also write a page of pictures (HTML).",
 )  # fmt: skip
+VCD = click.option(
+    "--vcd", type=(FILE, int, int), default=None, metavar="FILE FIRST LAST",
+    callback=lambda ctx, parameter, value: value and (in_folder(ctx, parameter, value[0]), *value[1:]),
+    help="Also write the array's registers in cycles FIRST to LAST of the first sample (value change dump).",
+)  # fmt: skip
 WIDE = click.option("--wide", is_flag=True, help="Print all columns, even beyond the width of the terminal.")
 
 
