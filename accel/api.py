@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from accel.errors import InputError, ProgramError
 from accel.frontends import check_no_shapes, load_model
-from accel.frontends.onnx.file import Shapes
 from accel.machine import isa
 from accel.machine.config import ArchConfig, load_config
 from accel.network.graph import Graph
@@ -30,6 +29,7 @@ from accel.report.occupancy import occupancy
 from accel.report.report import Report
 
 if TYPE_CHECKING:
+    from accel.frontends.onnx.file import Shapes
     from sim import Probe, Simulator, Snapshot
 
 

@@ -38,6 +38,8 @@ def _digest() -> str:
 _CACHE = str(Path(numba.config.CACHE_DIR or Path(__file__).parent / "__pycache__") / f"numba-{_digest()}")
 DISABLED = bool(numba.config.DISABLE_JIT)
 """Kernels run as plain Python."""
+IS_COLD = not DISABLED and not Path(_CACHE).exists()
+"""No process has compiled kernels of these sources before."""
 
 
 def _cache_folder() -> str:

@@ -104,6 +104,7 @@ def run(
     with naming_file(input_path):
         samples = split_samples(program, data, layout)
     results, state = list[api.RunResult](), None
+    _announce_kernels()
     with progress() as stage:
         advance = stage("simulate", len(samples))
         for sample in samples:
@@ -152,7 +153,9 @@ def estimate(
 
     table = energy_table(energy)
     check_report(report)
-    result = api.estimate(api.load_program(model, config, shapes=shapes), energies=table)
+    program = api.load_program(model, config, shapes=shapes)
+    _announce_kernels()
+    result = api.estimate(program, energies=table)
     _write_pictures(result, model.name, trace, report)
     if as_json:
         echo_json(result.facts())
@@ -220,6 +223,14 @@ def _write_pictures(result: Estimate, name: str, trace: Path | None, report: Pat
         write_atomic(trace, to_trace(result.program, result.timings))
     if report:
         write_atomic(report, result.page(f"{name} on {result.program.config.name}").encode())
+
+
+def _announce_kernels() -> None:
+    """Say why the first run after an installation takes long."""
+    from sim.jit import IS_COLD
+
+    if IS_COLD:
+        click.echo("First run: Numba compiles the simulator's kernels, once, in about 20 seconds", err=True)
 
 
 def _write_registers(program: Program, sample: Any, path: Path, first: int, last: int) -> None:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from accel.errors import InputError, ModelError
 from accel.frontends.model_file import naming, read_model
-from accel.frontends.onnx.file import Shapes
-from accel.frontends.onnx.reader import read_quantized_onnx
-from accel.frontends.scalesim import read_scalesim
-from accel.frontends.tflite.reader import read_tflite
 from accel.network.graph import Graph
 from accel.network.graph_file import is_graph, load_graph
 
+if TYPE_CHECKING:
+    from accel.frontends.onnx.file import Shapes
+    from accel.frontends.onnx.reader import read_quantized_onnx
+    from accel.frontends.scalesim import read_scalesim
+    from accel.frontends.tflite.reader import read_tflite
+
 __all__ = ["load_model", "read_quantized_onnx", "read_scalesim", "read_tflite"]
 
-_READERS: dict[str, Callable[[str | os.PathLike[str]], Graph]] = {
-    ".accel": load_graph,
-    ".csv": read_scalesim,
-    ".graph": load_graph,
-    ".tflite": read_tflite,
+_READERS = {
+    "read_quantized_onnx": "accel.frontends.onnx.reader",
+    "read_scalesim": "accel.frontends.scalesim",
+    "read_tflite": "accel.frontends.tflite.reader",
 }
+"""Readers and their modules, which are imported when they are first used: programs and graphs need none of them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _READERS:
+        return getattr(import_module(_READERS[name]), name)
+    raise AttributeError(f"module 'accel.frontends' has no attribute {name!r}")
 
 
 def load_model(path: str | os.PathLike[str], *, shapes: Shapes | None = None) -> Graph:
@@ -47,16 +56,25 @@ def load_model(path: str | os.PathLike[str], *, shapes: Shapes | None = None) ->
     InputError
         `shapes` does not fit the model.
     """
-    if Path(path).suffix.lower() == ".onnx":
+    suffix = Path(path).suffix.lower()
+    if suffix == ".onnx":
+        from accel.frontends.onnx.reader import read_quantized_onnx
+
         return read_quantized_onnx(path, shapes)
     check_no_shapes(shapes)
-    reader = _READERS.get(Path(path).suffix.lower())
-    if reader is None:
+    if suffix == ".tflite":
+        from accel.frontends.tflite.reader import read_tflite
+
+        return read_tflite(path)
+    if suffix == ".csv":
+        from accel.frontends.scalesim import read_scalesim
+
+        return read_scalesim(path)
+    if suffix not in (".accel", ".graph"):
         with naming(path):
             if not is_graph(read_model(path)):
                 raise ModelError("model must be a graph, .tflite or quantized .onnx file, got something else")
-        reader = load_graph
-    return reader(path)
+    return load_graph(path)
 
 
 def check_no_shapes(shapes: Shapes | None) -> None:

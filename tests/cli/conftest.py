@@ -21,3 +21,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save(tmp_path / "x.npy", batch)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator's kernels count as compiled: what the first run says is no part of errors."""
+    monkeypatch.setattr("sim.jit.IS_COLD", False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.cli.invoke import error, success
+from support.cli.invoke import error, invoke, success
 from support.cli.verification import verification
 from support.networks.small_networks import every_compiled_operation, network, pool
 
@@ -58,6 +58,13 @@ def test_run_several_samples(files: Path) -> None:
     np.testing.assert_array_equal(np.load("y.npy"), expected)
     success("run", "a.program", "--input", "x.npy", "-o", "z.npy", "--engine", "stepped", "--config", "tiny")
     assert Path("z.npy").read_bytes() == Path("y.npy").read_bytes()
+
+
+def test_the_first_run_says_what_it_compiles(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sim.jit.IS_COLD", True)
+    text = "First run: Numba compiles the simulator's kernels, once, in about 20 seconds\n"
+    assert invoke("estimate", "a.program").stderr == text
+    assert invoke("run", "a.program", "--input", "x.npy").stderr == text
 
 
 def test_run_json(files: Path) -> None:
