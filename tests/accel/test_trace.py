@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from jschon import JSON, JSONSchema, create_catalog
 from support.networks.small_networks import every_compiled_operation
 
 import accel
@@ -42,6 +43,56 @@ def test_events_have_the_fields_of_the_format(events: list[dict[str, Any]]) -> N
         assert set(event) == {*kinds, "ph"}
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert names == {unit.value: unit.name for unit in Unit}
+
+
+SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "required": ["traceEvents"],
+    "properties": {
+        "displayTimeUnit": {"enum": ["ms", "ns"]},
+        "traceEvents": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["ph", "name", "pid", "tid"],
+                "properties": {
+                    "name": {"type": "string"}, "cat": {"type": "string"}, "pid": {"type": "integer"},
+                    "tid": {"type": "integer"}, "ts": {"type": "number", "minimum": 0},
+                    "dur": {"type": "number", "minimum": 0}, "args": {"type": "object"},
+                    "id": {"type": ["string", "integer"]}, "bp": {"const": "e"},
+                },
+                "oneOf": [
+                    {"properties": {"ph": {"const": "X"}}, "required": ["ts", "dur"]},
+                    {"properties": {"ph": {"enum": ["s", "f"]}}, "required": ["ts", "id", "cat"]},
+                    {"properties": {
+                        "ph": {"const": "M"}, "name": {"enum": ["process_name", "thread_name"]},
+                        "args": {"required": ["name"]},
+                    }, "required": ["args"]},
+                ],
+            },
+        },
+    },
+}  # fmt: skip
+"""Complete events, flows and metadata of "Trace Event Format" (Google, 2016), as JSON Schema."""
+
+
+@pytest.mark.filterwarnings("ignore:Please use rfc3986:DeprecationWarning")
+def test_events_conform_to_the_schema(events: list[dict[str, Any]]) -> None:
+    """By an outside validator; a damaged event of each kind is noticed."""
+    schema = JSONSchema(SCHEMA, catalog=create_catalog("2020-12", name="traces"))
+
+    def conforms(chosen: list[dict[str, Any]]) -> bool:
+        return bool(schema.evaluate(JSON({"traceEvents": chosen, "displayTimeUnit": "ns"})).valid)
+
+    chosen = [event for phase in "MXsf" for event in [one for one in events if one["ph"] == phase][:40]]
+    assert conforms(chosen)
+    first = {event["ph"]: event for event in chosen}
+    damaged = [
+        {**first["X"], "dur": -1}, {**first["X"], "ts": "0"}, {**first["s"], "id": None}, {**first["f"], "bp": "s"},
+        {**first["M"], "args": {}}, {**first["X"], "ph": "Q"}, {"ph": "f", "name": "token", "pid": 0, "tid": 0},
+    ]  # fmt: skip
+    assert [conforms([event]) for event in damaged] == [False] * len(damaged)
 
 
 def test_slices_of_a_track_do_not_overlap_and_lie_in_the_run(
