@@ -11,6 +11,7 @@ from accel.machine.isa import Unit
 from accel.machine.registers import ERRORS, NO_SOURCE, STOPPING
 from rtl.accumulators import Accumulators
 from rtl.axi import Axi4Lite, Axi4Read, Axi4Write
+from rtl.axi_monitor import VIOLATIONS, AxiMonitor
 from rtl.control import InstructionQueue, Semaphores, StallCounters, fetch_cause, taken_tokens, unit_cause
 from rtl.depthwise_unit import DepthwiseUnit
 from rtl.exec_unit import ExecUnit
@@ -27,6 +28,8 @@ from rtl.store_unit import StoreUnit
 from rtl.table_memory import TableMemory
 from rtl.weight_buffer import WeightBuffer
 
+BUSES = ("fetch", "load", "store", "control")
+
 
 class Accelerator(wiring.Component):
     """The machine of docs/architecture.md with the cycles of docs/timing.md.
@@ -35,8 +38,8 @@ class Accelerator(wiring.Component):
     ----------
     config : ArchConfig
     verification : bool
-        Add the outputs `issue`, `complete` (one bit per `Unit`, high in the cycle of that event) and `running`
-        (high in cycles 0 .. total - 1).
+        Add the outputs `issue`, `complete` (one bit per `Unit`, high in the cycle of that event), `running` (high in
+        cycles 0 .. total - 1) and `protocol` (sticky bits of `rtl.axi_monitor.VIOLATIONS` for each bus).
 
     Members
     -------
@@ -59,7 +62,10 @@ class Accelerator(wiring.Component):
             "irq": Out(1),
         }
         if verification:
-            members |= {"issue": Out(len(Unit)), "complete": Out(len(Unit)), "running": Out(1)}
+            protocol = Out(len(BUSES) * len(VIOLATIONS))
+            members |= {
+                "issue": Out(len(Unit)), "complete": Out(len(Unit)), "running": Out(1), "protocol": protocol
+            }  # fmt: skip
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
@@ -101,11 +107,23 @@ class Accelerator(wiring.Component):
         m.d.comb += registers.errors.eq(Mux(stop.halt, 0, raised))
         self._stop(m, registers, stop, fetch, units)
         oldest = oldest_waiting(m, units, fetch.dispatched)
+        if self._verification:
+            self._monitor(m)
         with m.If(stop.expired):
             m.d.comb += registers.place.eq(oldest.place)
         with m.Else():
             self._place(m, registers, fetch, units)
         return m
+
+    def _monitor(self, m: Module) -> None:
+        """Watch all buses."""
+        found = []
+        for name in BUSES:
+            bus, signature = getattr(self, name), self.signature.members[name].signature
+            m.submodules[f"{name}_monitor"] = monitor = AxiMonitor(self._config, signature)
+            m.d.comb += monitor.watch(bus)
+            found.append(monitor.violations)
+        m.d.comb += self.protocol.eq(Cat(found))
 
     def _stop(
         self, m: Module, registers: RegisterBlock, stop: StopControl, fetch: Fetch, units: list[wiring.Component]

@@ -9,6 +9,7 @@ from amaranth.sim import Simulator, SimulatorContext
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Unit
 from accel.machine.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, REGISTERS
+from rtl.axi_monitor import protocol_error
 from rtl.testbench.memory import ReadMemory, WriteMemory
 from rtl.testbench.result import (
     SimulationResult,
@@ -43,6 +44,8 @@ class Bench:
             memory.drive(ctx, self.now)
         for memory in self.memories:
             memory.sample(ctx, self.now)
+        if protocol := ctx.get(self.machine.protocol):
+            raise protocol_error(protocol)
         if ctx.get(self.machine.running):
             for events, stamps in ((self.machine.issue, self.issue), (self.machine.complete, self.complete)):
                 bits = ctx.get(events)

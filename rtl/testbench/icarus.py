@@ -14,6 +14,7 @@ import numpy.typing as npt
 from accel.errors import DivergenceError, ToolError
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Unit
+from rtl.axi_monitor import protocol_error
 from rtl.registers import ADDRESS_WIDTH
 from rtl.testbench.cache import cached_verilog
 from rtl.testbench.macros import bench_macros, defines
@@ -66,6 +67,8 @@ def run(
             raise watchdog_error(max_cycles, [len(stamps[0][unit]) for unit in Unit], counts)
         if end == "outside":
             raise outside_memory_error(value, len(memory))
+        if end == "monitor":
+            raise protocol_error(value)
         if end != "finished":
             raise DivergenceError(f"the RTL must obey the AXI protocol, got a violation at address {value:#x}")
         after = _read_hex(folder / "memory_out.hex")

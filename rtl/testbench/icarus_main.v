@@ -45,9 +45,10 @@ module testbench;
 
   wire irq, running;
   wire [`UNITS-1:0] issue, complete;
+  wire [31:0] protocol;
 
   accelerator dut (
-    .clk(clk), .rst(rst), .irq(irq), .running(running), .issue(issue), .complete(complete),
+    .clk(clk), .rst(rst), .irq(irq), .running(running), .issue(issue), .complete(complete), .protocol(protocol),
     .fetch_arvalid(arvalid[0]), .fetch_arready(arready[0]), .fetch_araddr(araddr[0]), .fetch_arlen(arlen[0]),
     .fetch_rvalid(rvalid[0]), .fetch_rready(rready[0]), .fetch_rdata(rdata[0]), .fetch_rlast(rlast[0]),
     .fetch_rresp(2'b00), .fetch_rid(1'b0),
@@ -177,6 +178,7 @@ module testbench;
       drive_write;
       #1;
       written = awvalid_c && awready_c;
+      if (protocol != 0 && !rst) stop("monitor", protocol);
       if (running) begin
         for (unit = 0; unit < `UNITS; unit = unit + 1) begin
           if (issue[unit]) $fwrite(events, "issue %0d %0d\n", unit, cycles);

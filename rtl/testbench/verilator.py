@@ -18,6 +18,7 @@ from accel.errors import DivergenceError, ToolError
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Unit
 from accel.machine.registers import REGISTERS, WATCHDOG_CYCLES
+from rtl.axi_monitor import protocol_error
 from rtl.testbench import cxx
 from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked
 from rtl.testbench.macros import bench_macros, defines
@@ -33,8 +34,8 @@ from rtl.testbench.result import (
 from rtl.verilog import TOP
 
 FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
-STATUSES = ("RUNNING", "FINISHED", "WATCHDOG", "OUTSIDE_MEMORY", "BUS_PROTOCOL", "TOO_MANY_EVENTS")
-RUNNING, FINISHED, WATCHDOG, OUTSIDE_MEMORY, BUS_PROTOCOL, TOO_MANY_EVENTS = range(len(STATUSES))
+STATUSES = ("RUNNING", "FINISHED", "WATCHDOG", "OUTSIDE_MEMORY", "BUS_PROTOCOL", "TOO_MANY_EVENTS", "MONITOR")
+RUNNING, FINISHED, WATCHDOG, OUTSIDE_MEMORY, BUS_PROTOCOL, TOO_MANY_EVENTS, MONITOR = range(len(STATUSES))
 UNITS = len(Unit)
 
 
@@ -216,6 +217,8 @@ class Powered:
             raise watchdog_error(max_cycles, list(job.count[0]), counts)
         if status == OUTSIDE_MEMORY:
             raise outside_memory_error(job.fault_address, len(memory))
+        if status == MONITOR:
+            raise protocol_error(job.fault_address)
         if status != FINISHED:
             what = "the AXI protocol" if status == BUS_PROTOCOL else "one issue and completion per instruction"
             raise DivergenceError(f"the RTL must obey {what}, got a violation at address {job.fault_address:#x}")

@@ -286,6 +286,7 @@ class Testbench {
     store_.drive(now_, top_.store_wvalid, top_.store_awready, top_.store_wready, top_.store_bvalid, top_.store_bresp);
     top_.eval();
     control_written_ = top_.control_awvalid && top_.control_awready;
+    if (top_.protocol) throw Fault{MONITOR, top_.protocol};
     if (top_.running) record();
     handshakes();
     top_.clk = 1;

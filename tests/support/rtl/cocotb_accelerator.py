@@ -124,6 +124,7 @@ class Bench:
         if not self.dut.irq.value:
             await with_timeout(RisingEdge(self.dut.irq), TIMEOUT_US, "us")
         assert await self.read("STATUS") == STATUS_DONE
+        assert self.dut.protocol.value == 0
         error = await self.read("ERROR")
         await self.write("ERROR", error)
         await self.write("STATUS", STATUS_DONE)
