@@ -16,7 +16,7 @@ from accel.quantizer.runner import Runner, Values
 from accel.quantizer.thresholds import Range
 
 LOG = logging.getLogger(__name__)
-METHODS = ("expected", "percentile")
+METHODS = ("expected", "percentile", "minmax", "mse")
 LEAST_SAMPLES, MOST_SAMPLES = 16, 32
 HELD_BYTES = 2**26
 """Samples and float outputs that are kept for measuring take at most this."""

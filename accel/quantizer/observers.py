@@ -111,8 +111,12 @@ class AutoObserver:
         self.count += len(rows)
 
     def range(self, method: str = "expected", half: int | None = None) -> Range:
-        """The range by "expected" or "percentile", of one half or of all samples."""
+        """The range by one of `choose.METHODS`, of one half or of all samples."""
         seen = self._together() if half is None else self.halves[half]
+        if method == "minmax":
+            return seen.histogram.low, seen.histogram.high
+        if method == "mse":
+            return mse_range(seen.histogram, symmetric=self.layer.activation_symmetric)
         return seen.range() if method == "expected" else percentile_range(seen.histogram, self.layer.percentile)
 
     def _together(self) -> ExpectedObserver:
