@@ -64,15 +64,14 @@ class StoreUnit(wiring.Component):
         issue = Signal()
         begin = Signal()
         held = Signal(STORE_LAYOUT)
-        ready = bursts.free & ~(begin | packer.active) & ((head.wait & ~self.control.tokens) == 0)
         row_bytes = Signal(ROW_BYTES_BITS)
+        ready = bursts.free & ~(begin | packer.active) & ((head.wait & ~self.control.tokens) == 0)
         m.d.sync += begin.eq(issue)
         with m.If(issue):
-            m.d.sync += held.eq(head)
+            m.d.sync += [held.eq(head), row_bytes.eq(head.row_words * head.word_bytes)]
         m.d.comb += [
             issue.eq(self.control.instruction.valid & ready),
             self.control.instruction.ready.eq(issue),
-            row_bytes.eq(held.row_words * held.word_bytes),
             connect_rows(bursts, held, "dram_"),
             bursts.row_bytes.eq(row_bytes),
             packer.row_bytes.eq(row_bytes),
