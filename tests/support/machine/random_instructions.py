@@ -39,9 +39,10 @@ class InstructionDraw:
     config : ArchConfig
     rng : numpy Generator
     pool, data : int
-        First byte in external memory of the RECORDS channel records, and of the DATA_BYTES that may be overwritten.
+        First byte in external memory of the RECORDS channel records, and of the bytes that may be overwritten.
     modes : list of RequantMode
         Requantization modes to use.
+    data_bytes : int
     """
 
     config: ArchConfig
@@ -49,6 +50,7 @@ class InstructionDraw:
     pool: int
     data: int
     modes: list[RequantMode]
+    data_bytes: int = DATA_BYTES
 
     def instruction(self, opcode: Opcode) -> Instruction:
         """The first draw that keeps all rules."""
@@ -65,14 +67,21 @@ class InstructionDraw:
             if any(not known[name].minimum <= value <= known[name].maximum for name, value in fields.items()):
                 continue
             instruction = Instruction(opcode, fields)
-            try:
-                check_alone(self.config, instruction)
-            except ProgramError:
+            touched = self.legal(instruction)
+            if touched is None:
                 continue
-            touched = footprint(self.config, instruction)
             only_padding = "height" in fields and Space.SPAD not in touched.reads
-            if self._inside(instruction, touched) and (not only_padding or self.rng.random() < 0.15):
+            if not only_padding or self.rng.random() < 0.15:
                 return instruction
+
+    def legal(self, instruction: Instruction) -> Footprint | None:
+        """What the instruction touches, None if it breaks a rule or leaves the data."""
+        try:
+            check_alone(self.config, instruction)
+        except ProgramError:
+            return None
+        touched = footprint(self.config, instruction)
+        return touched if self._inside(instruction, touched) else None
 
     def depthwise_beside(self, other: Instruction) -> Instruction:
         """A DEPTHWISE, mostly one that uses other banks than `other`, so that both can run at the same time."""
@@ -86,7 +95,7 @@ class InstructionDraw:
 
     def _inside(self, i: Instruction, touched: Footprint) -> bool:
         """Whether external accesses stay within the data, or LOAD's from the pool within the pool, on its records."""
-        start, size = self.data, DATA_BYTES
+        start, size = self.data, self.data_bytes
         if i.opcode is Opcode.LOAD and i["memory"] == Memory.PARAM:
             start, size = self.pool, RECORDS * PARAM_RECORD_BYTES
         accesses = (touched.reads.get(Space.DRAM), touched.writes.get(Space.DRAM))
@@ -123,7 +132,7 @@ class InstructionDraw:
         rows = self._count(5)
         return {
             "memory": memory,
-            "dram_address": self.data + self._int(0, DATA_BYTES),
+            "dram_address": self.data + self._int(0, self.data_bytes),
             "address": self._int(0, 1 if memory is Memory.TAPS else words - 1),
             "outer_count": self._count(3),
             "row_count": rows,
@@ -324,7 +333,7 @@ class InstructionDraw:
         word_bytes = self._often(config.rows, 1, config.rows)
         row_words, rows = self._count(20), self._count(5)
         return {
-            "dram_address": self.data + self._int(0, DATA_BYTES),
+            "dram_address": self.data + self._int(0, self.data_bytes),
             "address": self._int(0, config.spad_words - 1),
             "outer_count": self._count(3),
             "row_count": rows,

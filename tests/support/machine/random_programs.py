@@ -106,7 +106,7 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, f
     code = isa.encode(instructions)
     end = program_address + len(code) if framed else dump
     memory = _bytes(rng, -(-end // 64) * 64)
-    memory[pool : pool + RECORDS * PARAM_RECORD_BYTES] = _records(rng, RequantMode.FP32 in draw.modes)
+    memory[pool : pool + RECORDS * PARAM_RECORD_BYTES] = random_records(rng, RequantMode.FP32 in draw.modes)
     memory[program_address : program_address + len(code)] = np.frombuffer(code, np.uint8)
     return RandomProgram(code, memory, program_address, instructions)
 
@@ -125,7 +125,7 @@ def _stream(draw: InstructionDraw, size: int) -> list[Instruction]:
     return stream
 
 
-def _linear(memory: Memory, source: int, address: int, words: int, word_bytes: int, limit: int) -> list[Instruction]:
+def linear(memory: Memory, source: int, address: int, words: int, word_bytes: int, limit: int) -> list[Instruction]:
     """LOADs of `words` consecutive words from the first `limit` bytes at `source`, read again as often as needed."""
     most = max(1, limit // word_bytes)
     result = []
@@ -141,13 +141,13 @@ def fill(config: ArchConfig, pool: int, data: int) -> list[Instruction]:
     """LOADs that write every word of SPAD, WBUF, PARAM, TABLE and, if there is an engine, TAPS."""
     records = RECORDS * PARAM_RECORD_BYTES
     loads = [
-        *_linear(Memory.PARAM, pool, 0, config.param_channels, PARAM_RECORD_BYTES, records),
-        *_linear(Memory.WBUF, data + 1, 0, config.wbuf_words, config.cols, DATA_BYTES - 1),
-        *_linear(Memory.SPAD, data + 2, 0, config.spad_words, config.rows, DATA_BYTES - 2),
-        *_linear(Memory.TABLE, data + 3, 0, TABLE_WORDS, 1, DATA_BYTES - 3),
+        *linear(Memory.PARAM, pool, 0, config.param_channels, PARAM_RECORD_BYTES, records),
+        *linear(Memory.WBUF, data + 1, 0, config.wbuf_words, config.cols, DATA_BYTES - 1),
+        *linear(Memory.SPAD, data + 2, 0, config.spad_words, config.rows, DATA_BYTES - 2),
+        *linear(Memory.TABLE, data + 3, 0, TABLE_WORDS, 1, DATA_BYTES - 3),
     ]
     if config.depthwise_taps:
-        loads += _linear(Memory.TAPS, data + 4, 0, config.depthwise_words, config.depthwise_lanes, DATA_BYTES - 4)
+        loads += linear(Memory.TAPS, data + 4, 0, config.depthwise_words, config.depthwise_lanes, DATA_BYTES - 4)
     return loads
 
 
@@ -178,7 +178,7 @@ def _bytes(rng: np.random.Generator, count: int) -> npt.NDArray[np.uint8]:
     return rng.choice(np.array([128, 127] if kind < 0.85 else [128], np.uint8), count)
 
 
-def _records(rng: np.random.Generator, fp32: bool) -> npt.NDArray[np.uint8]:
+def random_records(rng: np.random.Generator, fp32: bool) -> npt.NDArray[np.uint8]:
     """Channel records that every mode in use accepts."""
     table = np.zeros(RECORDS, np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")]))
     for record in table:

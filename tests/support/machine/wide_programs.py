@@ -1,0 +1,118 @@
+"""Programs that set the bits of instructions which small random programs never set: high addresses, long loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+
+import numpy as np
+
+from accel.machine import isa
+from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
+from accel.machine.depthwise import row_stream
+from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Unit
+from accel.machine.loops import LOOPS
+from accel.machine.numerics import RequantMode
+from compiler.schedule.synchronize import Synchronizer
+from support.machine.random_instructions import RECORDS, InstructionDraw
+from support.machine.random_programs import RandomProgram, linear, random_records
+
+DATA_BYTES = 1 << 25
+TRIES = 8
+MOST_STEPS = 6000
+NO_BITS = ("opcode", "wait", "signal")
+
+
+def bits_seen(programs: Iterable[RandomProgram]) -> Mapping[tuple[Opcode, isa.Field], int]:
+    """By opcode and field, the bits that some instruction sets."""
+    seen = {(opcode, field): 0 for opcode in Opcode for field in isa.FIELDS[opcode]}
+    for program in programs:
+        for instruction in program.instructions:
+            for field in isa.FIELDS[instruction.opcode]:
+                seen[instruction.opcode, field] |= instruction[field.name] & ((1 << field.width) - 1)
+    return seen
+
+
+def wide_program(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
+    """A valid program with an instruction for each bit of each field, as far as the machine and `DATA_BYTES` allow."""
+    data = -(-RECORDS * PARAM_RECORD_BYTES // INSTRUCTION_BYTES) * INSTRUCTION_BYTES
+    draw = InstructionDraw(config, rng, 0, data, [RequantMode(mode) for mode in config.requant_modes], DATA_BYTES)
+    wanted = [
+        (opcode, field, bit)
+        for opcode in Opcode
+        for field in isa.FIELDS[opcode]
+        if field.name not in NO_BITS and (config.depthwise_taps or opcode is not Opcode.DEPTHWISE)
+        for bit in range(field.width)
+    ]
+    stream = [widened(draw, *wanted[i]) for i in rng.permutation(len(wanted))]
+    synchronizer = Synchronizer(config)
+    records = RECORDS * PARAM_RECORD_BYTES
+    for instruction in linear(Memory.PARAM, 0, 0, config.param_channels, PARAM_RECORD_BYTES, records):
+        synchronizer.add(instruction)
+    for instruction in stream:
+        if instruction is not None:
+            synchronizer.add(instruction)
+    instructions = with_tokens(synchronizer.finish(), rng)
+    code, address = isa.encode(instructions), data + DATA_BYTES
+    memory = np.zeros(address + len(code), np.uint8)
+    memory[:address] = rng.integers(0, 256, address, np.uint8)
+    memory[:records] = random_records(rng, RequantMode.FP32 in draw.modes)
+    memory[address:] = np.frombuffer(code, np.uint8)
+    return RandomProgram(code, memory, address, instructions)
+
+
+def widened(draw: InstructionDraw, opcode: Opcode, field: isa.Field, bit: int) -> Instruction | None:
+    """A legal instruction with this bit set, None if some tries find none."""
+    for _ in range(TRIES):
+        fields = dict(draw.instruction(opcode).fields)
+        fields.pop("opcode", None)
+        value = (fields[field.name] | 1 << bit) & ((1 << field.width) - 1)
+        fields[field.name] = value - (1 << field.width) * (field.signed and value >> (field.width - 1))
+        _make_room(draw.config, opcode, field.name, fields)
+        if any(
+            not known.minimum <= fields.get(known.name, known.minimum) <= known.maximum for known in isa.FIELDS[opcode]
+        ):
+            continue
+        instruction = Instruction(opcode, fields)
+        if prod(instruction[loop] for loop in LOOPS[opcode]) <= MOST_STEPS and draw.legal(instruction) is not None:
+            return instruction
+    return None
+
+
+def _make_room(config: ArchConfig, opcode: Opcode, name: str, fields: dict[str, int]) -> None:
+    """Let the other fields follow one that has become large."""
+    if name.endswith("_count") or name in ("row_words", "row_bytes"):
+        fields |= {other: 1 for other in fields if other.endswith("_count") and other != name}
+        fields |= {other: 0 for other in fields if other.endswith("_stride")}
+    if opcode is Opcode.LOAD and name in ("row_words", "row_bytes"):
+        fields["step_bytes"] = fields["word_bytes"]
+        if name == "row_bytes":
+            fields["row_words"] = -(-fields["row_bytes"] // fields["word_bytes"])
+        fields |= {"pad_bytes": 0, "row_bytes": fields["row_words"] * fields["word_bytes"]}
+    if opcode is Opcode.DEPTHWISE and fields["x_dilation"]:
+        move = max(1, fields["x_step"] // fields["x_dilation"])
+        window = (
+            fields["x_start"],
+            fields["x_dilation"],
+            move,
+            fields["width"],
+            fields["kx_count"],
+            fields["ox_count"],
+        )
+        fields["lead_steps"], fields["row_steps"] = row_stream(*window)
+
+
+def with_tokens(instructions: list[Instruction], rng: np.random.Generator) -> list[Instruction]:
+    """A token more for every semaphore that the program does not use, those from a unit to itself among them."""
+    result = list(instructions)
+    places = {unit: [i for i, each in enumerate(result) if each.unit is unit] for unit in Unit}
+    for producer in Unit:
+        for consumer in Unit:
+            if any(result[i]["signal"] >> consumer & 1 for i in places[producer]):
+                continue
+            pairs = [(i, j) for i in places[producer] for j in places[consumer] if i < j <= i + 40]
+            if pairs:
+                first, second = pairs[int(rng.integers(len(pairs)))]
+                result[first] = result[first].replace(signal=result[first]["signal"] | 1 << consumer)
+                result[second] = result[second].replace(wait=result[second]["wait"] | 1 << producer)
+    return result
