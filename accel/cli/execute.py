@@ -208,7 +208,9 @@ def verify(
             advance()
     samples_run = _total(results, "samples")
     if as_json:
-        sizes = {name: getattr(results[0], name) for name in ("cycles", "instructions", "memory_bytes")}
+        sizes = {
+            name: getattr(results[0], name) for name in ("cycles", "instructions", "memory_bytes", "on_chip_bytes")
+        }
         differing = ("differing_bytes", "differing_cycles", "differing_stamps")
         echo_json({"samples": samples_run, **sizes, **{name: _total(results, name) for name in differing}})
     else:
@@ -243,9 +245,10 @@ def _write_registers(program: Program, sample: Any, path: Path, first: int, last
 
 def _comparison(results: Sequence[Verification]) -> str:
     """Sizes of all that was compared in all samples, and counts of the differences."""
-    bytes_, cycles, instructions = (_total(results, name) for name in ("memory_bytes", "cycles", "instructions"))
+    sizes = ("memory_bytes", "on_chip_bytes", "cycles", "instructions")
+    external, on_chip, cycles, instructions = (_total(results, name) for name in sizes)
     return (
-        f"{_total(results, 'differing_bytes'):,} differing bytes of {bytes_:,}, "
+        f"{_total(results, 'differing_bytes'):,} differing bytes of {external + on_chip:,}, "
         f"{_total(results, 'differing_cycles'):,} differing cycles of {cycles:,}, "
         f"{_total(results, 'differing_stamps'):,} differing stamps of {2 * instructions:,}"
     )

@@ -124,7 +124,10 @@ def test_unsupported_onnx_is_refused(nodes: list[onnx.NodeProto], constants: dic
 
 
 def test_old_opset_is_refused() -> None:
-    node = helper.make_node("QLinearSigmoid", ["x", "s", "", "s"], ["y"], domain="com.microsoft")
-    model = onnx_model([node], {"s": np.float32(1)}, opset=9)
-    with pytest.raises(ModelError, match=r"^model must have opset 10 or later, got 9; convert it$"):
+    node = helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"])
+    model = onnx_model([node], {"s": np.float32(1), "z": np.int8(0)}, opset=9)
+    with pytest.raises(
+        ModelError,
+        match=r"^model must be a valid ONNX file: No Op registered for QuantizeLinear with domain_version of 9$",
+    ):
         read_quantized_onnx(model)

@@ -231,8 +231,8 @@ def test_verify_reports_what_was_compared(files: Path, monkeypatch: pytest.Monke
     arguments = ["verify", "a.program", "--input", "x.npy", "--simulator", "icarus"]
     counts = (1001, 2, 4)
     assert json.loads(success(*arguments, "--json")) == {
-        "samples": 3, "cycles": 1234, "instructions": 5, "memory_bytes": 4096, "differing_bytes": 3003,
-        "differing_cycles": 6, "differing_stamps": 12,
+        "samples": 3, "cycles": 1234, "instructions": 5, "memory_bytes": 3996, "on_chip_bytes": 100,
+        "differing_bytes": 3003, "differing_cycles": 6, "differing_stamps": 12,
     }  # fmt: skip
     assert success(*arguments).replace("\n  ", " ").strip() == (
         "3,003 differing bytes of 12,288, 6 differing cycles of 3,702, 12 differing stamps of 30 (3 samples in icarus)"

@@ -72,7 +72,7 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> OnnxFile:
     except DecodeError as error:
         raise ModelError(f"model must be an ONNX file, got {kind}") from error
     except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
-        raise ModelError(f"model must be a valid ONNX file: {error}") from error
+        raise ModelError(f"model must be a valid ONNX file: {str(error).splitlines()[0]}") from error
     _fix_sizes(model, weights, shapes or {})
     return OnnxFile(model, weights)
 

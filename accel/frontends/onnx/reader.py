@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 OLDEST_OPSET = 7
-OLDEST_QUANTIZED_OPSET = 10
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
 
@@ -62,8 +61,8 @@ def read_quantized_onnx(source: ModelSource, shapes: Shapes | None = None) -> Gr
     Parameters
     ----------
     source : path or bytes
-        Opset 10 or later. Real inputs and outputs are described by the scale and zero point of the QuantizeLinear and
-        DequantizeLinear beside them; uint8 tensors are shifted by 128.
+        Opset 7 or later; ONNX's own quantized operators begin with 10. Real inputs and outputs are described by the
+        scale and zero point of the QuantizeLinear and DequantizeLinear beside them; uint8 tensors are shifted by 128.
     shapes : mapping of str to tuple of int, optional
         As in `read_onnx`.
 
@@ -100,12 +99,8 @@ def checked(read: Callable[[], Result]) -> Result:
 
 
 def _lowered(file: OnnxFile) -> Graph:
-    model = file.model
-    domains = {node.domain for node in model.graph.node if is_quantized(node.op_type)}
-    if not domains:
+    if not any(is_quantized(node.op_type) for node in file.model.graph.node):
         raise ModelError("model must be quantized, got a float model: run `accel quantize` on it first")
-    if (opset := _opset(model)) < OLDEST_QUANTIZED_OPSET and not domains.isdisjoint(("", "ai.onnx")):
-        raise ModelError(f"model must have opset {OLDEST_QUANTIZED_OPSET} or later, got {opset}; convert it")
     return lower(_read(file), RequantMode.FP32)
 
 
