@@ -126,7 +126,7 @@ def test_folder_of_images_is_preprocessed(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_samples() -> None:
-    """Ten times the samples, as bytes in one array and from a generator, take no more memory but for what is in flight."""
+    """Ten times the samples, as bytes in one array or from a generator, take no more memory than is in flight."""
     model = onnx_model([("Conv", ["x", "w"], "y", {})], {"w": W}, (1, 3, 16, 16))
     few, many = (RNG.integers(0, 256, (count, 3, 16, 16)).astype(np.uint8) for count in (200, 2000))
 
