@@ -36,7 +36,7 @@ def train(recipe: Path, output: Path, as_json: bool) -> None:
             f"{row.stage} fake-quantized {row.fake:6.2f} %, simulated {row.simulated:6.2f} %, "
             f"same class {row.same_class:.2f} %"
         )
-    echo_lines([*lines, f"{output}: {', '.join(outcome.files)}"])
+    echo_lines([*lines, f"{output}: {', '.join(outcome.files)}", *(f"note: {note}" for note in outcome.notes)])
 
 
 COMMANDS = (train,)

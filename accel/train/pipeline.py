@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from accel import api
-from accel.errors import InputError
+from accel.errors import ExportError, InputError
+from accel.exports import export
 from accel.files import write_atomic
-from accel.frontends.onnx.write import to_onnx
 from accel.network.graph import Graph
 from accel.network.graph_file import save_graph
 from accel.train.checkpoint import save_checkpoint
-from accel.train.convert import convert, quantized_network
+from accel.train.convert import convert
 from accel.train.loop import Distillation, Samples, Schedule, fit, logits
 from accel.train.prepare import PreparedModule, prepare
 from accel.train.recipe import Recipe
@@ -63,12 +63,15 @@ class Outcome:
     rows : tuple of Accuracy
         Post-training quantization first.
     files : tuple of str
-        Written: graph, program, QDQ model.
+        Written: graph, program, and a QDQ model where that can express the network.
+    notes : tuple of str
+        Where the QDQ model's runtime may differ, or why there is none.
     """
 
     float_accuracy: float
     rows: tuple[Accuracy, ...]
     files: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def run_recipe(recipe: Recipe, folder: Path, stage: Stage) -> Outcome:
@@ -107,7 +110,7 @@ def run_recipe(recipe: Recipe, folder: Path, stage: Stage) -> Outcome:
         )
         train("quantization-aware training", prepared, recipe.training, "trained", distillation)
         rows.append(_measured("QAT", prepared, data.test, recipe, stage))
-    outcome = Outcome(accuracy, tuple(rows), _export(prepared, recipe, folder))
+    outcome = Outcome(accuracy, tuple(rows), *_export(prepared, recipe, folder))
     write_atomic(folder / "result.json", json.dumps(asdict(outcome), indent=1).encode())
     return outcome
 
@@ -169,13 +172,17 @@ def simulate(
     return np.concatenate(results)
 
 
-def _export(prepared: PreparedModule, recipe: Recipe, folder: Path) -> tuple[str, ...]:
+def _export(prepared: PreparedModule, recipe: Recipe, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the files written, and notes on them."""
     graph = convert(prepared)
-    paths = [folder / name for name in ("model.graph", "model.program", "model_qdq.onnx")]
-    save_graph(graph, paths[0])
-    api.compile(graph, recipe.config).save(paths[1])
-    write_atomic(paths[2], to_onnx(quantized_network(prepared)).SerializeToString())
-    return tuple(path.name for path in paths)
+    files = ("model.graph", "model.program")
+    save_graph(graph, folder / files[0])
+    api.compile(graph, recipe.config).save(folder / files[1])
+    try:
+        exported = export(graph, folder / "model_qdq.onnx", format="qdq")
+    except ExportError as error:
+        return files, (str(error),)
+    return (*files, *(path.name for path in exported.files)), exported.notes
 
 
 def _top1(scores: NDArray[np.generic], labels: NDArray[np.int64]) -> float:

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
@@ -53,15 +54,18 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_whole_run_twice_gives_the_same_bytes(recipe: Path) -> None:
+    text = RECIPE.replace("[distillation]", "[quantization]\nweight_bits = 4\n[distillation]")
+    recipe.write_text(text)
     for name in ("first", "second"):
         found = json.loads(success("train", "--recipe", str(recipe), "-o", str(recipe.parent / name), "--json"))
     assert [row["stage"] for row in found["rows"]] == ["PTQ", "QAT"]
     assert all(row["same_class"] >= 95 for row in found["rows"])
+    onnxruntime.InferenceSession(recipe.parent / "first" / "model_qdq.onnx", providers=["CPUExecutionProvider"])
     for file in (*found["files"], "trained.checkpoint"):
         assert (recipe.parent / "first" / file).read_bytes() == (recipe.parent / "second" / file).read_bytes()
     again = success("train", "--recipe", str(recipe), "-o", str(recipe.parent / "first"), "--json")
     assert json.loads(again) == found, "a finished run is not trained again"
-    recipe.write_text(RECIPE.replace("epochs = 2", "epochs = 3"))
+    recipe.write_text(text.replace("epochs = 2", "epochs = 3"))
     assert "that of the same recipe" in error("train", "--recipe", str(recipe), "-o", str(recipe.parent / "first"))
 
 
