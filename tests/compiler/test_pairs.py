@@ -94,8 +94,7 @@ def test_random_pairs_equal_the_reference() -> None:
     assert seen["bands"] >= 10
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("part", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.marathon)])
 def test_many_random_pairs_equal_the_reference(part: int) -> None:
     seen = run_random(range(1000 + 140 * part, 1140 + 140 * part), 20, 40, stepped_every=5)
     print(dict(seen))
