@@ -44,8 +44,8 @@ def activations(network: Network, samples: Iterable[Values], names: Iterable[str
 
     Notes
     -----
-    The first three samples run alone. If the second and the third give the same values together, batches follow. The
-    next batch runs while the caller looks at one.
+    The first three samples run alone. If the second and the third give the same values together, batches follow, until
+    one of them has values of another size. The next batch runs while the caller looks at one.
     """
     outputs = tuple(dict.fromkeys(names))
     try:
@@ -61,7 +61,22 @@ def _batches(runner: Runner, samples: Iterator[Values]) -> Iterator[Batch]:
         yield _rows(values, [sample])
     size = _batch_size(runner, alone)
     while group := list(islice(samples, size)):
-        yield _rows(runner(_stacked(group)), group)
+        together = _together(runner, group, alone[0][1]) if len(group) > 1 else None
+        if together is None:
+            size = 1
+            yield from (_rows(runner(sample), [sample]) for sample in group)
+        else:
+            yield _rows(together, group)
+
+
+def _together(runner: Runner, group: list[Values], alone: Values) -> Values | None:
+    """The values of a batch, or None if they are not as many as the samples `alone` would have."""
+    try:
+        found = runner(_stacked(group))
+    except ModelError:
+        return None
+    sizes = {name: (len(group) * value.shape[0], *value.shape[1:]) for name, value in alone.items()}
+    return found if all(value.shape == sizes[name] for name, value in found.items()) else None
 
 
 def _rows(values: Values, samples: list[Values]) -> Batch:

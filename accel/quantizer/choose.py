@@ -67,7 +67,7 @@ def choose(
     best = METHODS[0]
     if undecided and len(held.samples) >= LEAST_SAMPLES:
         noises = {method: _noise(network, config, observers, held, method) for method in METHODS}
-        best = min(METHODS, key=noises.__getitem__)
+        best = min(METHODS, key=lambda method: np.nan_to_num(noises[method], nan=np.inf))
         shown = ", ".join(f"{name} {-10 * np.log10(max(noise, 1e-20)):.1f} dB" for name, noise in noises.items())
         LOG.info("calibrate_method auto takes %s (on calibration samples that ranges had not seen: %s)", best, shown)
     return {name: observer.range(best) for name, observer in undecided.items()}

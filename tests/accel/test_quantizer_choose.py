@@ -100,6 +100,8 @@ def test_joined_histograms_count_as_one() -> None:
 
 MIXING: dict[str, list[Node]] = {
     "softmax over samples": [("Softmax", ["x"], "y", {"axis": 0})],
+    "the first four samples": [("Slice", ["x", "zero", "four", "zero"], "s", {}), ("Relu", ["s"], "y", {})],
+    "the sum with the first four": [("Slice", ["x", "zero", "four", "zero"], "s", {}), ("Add", ["s", "x"], "y", {})],
     "samples in a row": [("Reshape", ["x", "row"], "r", {}), ("Relu", ["r"], "y", {})],
 }
 
@@ -107,7 +109,7 @@ MIXING: dict[str, list[Node]] = {
 @pytest.mark.parametrize("name", [*MIXING, "samples alone"])
 def test_batches_give_the_values_of_single_samples(name: str) -> None:
     """Networks whose operators mix samples run one at a time; the others in batches."""
-    constants = {"row": np.array([1, -1])}
+    constants = {"row": np.array([1, -1]), "zero": np.array([0]), "four": np.array([4])}
     nodes = MIXING.get(name)
     model = onnx_model(nodes, constants, (1, 3, 8, 8)) if nodes else LINEAR
     network = read_onnx(model)
@@ -128,3 +130,14 @@ def test_batches_give_the_same_scales(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, tensor in together.tensors.items():
         assert alone.tensors[name].scale == pytest.approx(tensor.scale, rel=1e-5)
         assert alone.tensors[name].zero_point == tensor.zero_point
+
+
+def test_a_rule_whose_noise_is_no_number_is_not_chosen(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    measured = choose._noise
+    monkeypatch.setattr(choose, "_noise", lambda *args: np.nan if args[-1] == "expected" else measured(*args))
+    with caplog.at_level("INFO"):
+        quantize(LINEAR, images(40, 8))
+    assert "auto takes " in caplog.text
+    assert "auto takes expected" not in caplog.text
