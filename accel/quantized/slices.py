@@ -64,14 +64,23 @@ def split(low: Lowering, op: Operator) -> list[Value]:
         parts = tuple(min(size, shape[axis] - i * size) for i in range(len(op.outputs)))
     if sum(parts) != shape[axis] or len(parts) != len(op.outputs) or min(parts) < 1:
         raise op.error(f"split must divide {shape[axis]} elements among {len(op.outputs)} outputs, got {parts!r}")
-    results, first = [], 0
-    x = low.integers(op, 0)
-    for name, size in zip(op.outputs, parts, strict=True):
-        bounds = [(0, n, 1) for n in shape]
-        bounds[axis] = (first, first + size, 1)
-        results.append(_cut(low, x, bounds, name))
-        first += size
-    return list(results)
+    source = low.value(op, 0)
+    x = source if isinstance(source, Real) and source.default is None else low.integers(op, 0)
+    bounds = itertools.pairwise(itertools.accumulate(parts, initial=0))
+    return [_part(low, op, x, axis, range(*ends), index) for index, ends in enumerate(bounds)]
+
+
+def _part(low: Lowering, op: Operator, x: Integers | Real, axis: int, taken: range, index: int) -> Value:
+    """An output of Split: of integers now, or when it gets its parameters."""
+    bounds = [(0, size, 1) for size in x.shape]
+    bounds[axis] = (taken.start, taken.stop, 1)
+    if isinstance(x, Integers):
+        return _cut(low, x, bounds, op.outputs[index])
+
+    def finish(target: Target) -> Integers:
+        return _cut(low, low.finished(x, target._replace(name=op.input(0))), bounds, target.name)
+
+    return Real((*x.shape[:axis], len(taken), *x.shape[axis + 1 :]), finish, x.limits)
 
 
 def gather(low: Lowering, op: Operator) -> Value:

@@ -59,6 +59,11 @@ def outputs_of(graph: Graph, x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         graph.outputs, simulated(accel.compile(graph, "edge"), [quantize_input(graph, x)]), strict=True
     ):
         assert np.array_equal(found, values[name])
+    return real(graph, values)
+
+
+def real(graph: Graph, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The graph's outputs among its values, as numbers."""
     return {
         name: dequantize_output(graph, values[name], name) if graph.tensors[name].dtype == "int8" else values[name]
         for name in graph.outputs
@@ -216,3 +221,62 @@ def test_real_results_between_quantized_regions(style: str) -> None:
     if graph.tensors["y"].dtype == "int8":
         computed = dequantize_output(graph, computed, "y")
     assert np.allclose(computed, plain_session(model).run(None, {"x": x})[0], atol=1e-5)
+
+
+def quantized(source: str, scale: str, result: str) -> list[onnx.NodeProto]:
+    """A QuantizeLinear and its DequantizeLinear."""
+    steps = f"{result}_steps"
+    return [
+        node("QuantizeLinear", [source, scale, "z"], [steps], name=steps),
+        node("DequantizeLinear", [steps, scale, "z"], [result], name=result),
+    ]
+
+
+SOURCES = {
+    "of the host": [node("TopK", ["x", "six"], ["v", "places"], name="top", axis=-1)],
+    "of the machine": [*START, WEIGHTS, node("Conv", ["d", "wd"], ["v"], name="conv")],
+}
+PARTS = node("Split", ["v", "sizes"], ["p", "r"], name="parts", axis=1)
+TURNED = node("Transpose", ["v"], ["r"], name="turned", perm=[0, 2, 3, 1])
+CONSUMERS = {
+    "parts": [PARTS, *quantized("p", "small", "y"), *quantized("r", "large", "u")],
+    "a part stays real": [PARTS, *quantized("p", "small", "y"), node("LogSoftmax", ["r"], ["u"], name="u", axis=1)],
+    "whole and turned": [TURNED, *quantized("v", "small", "y"), *quantized("r", "large", "u")],
+    "twice": [*quantized("v", "small", "y"), *quantized("v", "large", "u")],
+    "itself an output": [TURNED, *quantized("r", "small", "y"), node("Identity", ["v"], ["u"])],
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("consumers", CONSUMERS)
+def test_real_numbers_that_are_quantized_in_several_ways(source: str, consumers: str) -> None:
+    """The parameters of one consumer do not round or clip what another one gets."""
+    w = writer()
+    w.nodes = [*SOURCES[source], *CONSUMERS[consumers]]
+    constants = QUANTIZED | {
+        "small": np.float32(0.0013),
+        "large": np.float32(0.0625),
+        "six": np.array([6]),
+        "sizes": np.array([1, 3]),
+    }
+    w.constants = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    model, x = finished(w, {"y": 4, "u": 4}), samples()[:1]
+    graph = read_quantized_onnx(model)
+    computed = real(graph, run(graph, quantize_input(graph, x)))
+    for name, expected in zip(("y", "u"), plain_session(model).run(None, {"x": x}), strict=True):
+        assert np.allclose(computed[name], expected, atol=1e-5)
+
+
+def test_parts_of_the_hosts_result_are_read_back_from_an_export() -> None:
+    """Small numbers in one part, large ones in the other."""
+    w = writer()
+    w.nodes.append(node("TopK", ["x", w.ints(3)], ["v", "places"], name="top", axis=-1))
+    w.nodes.append(node("Split", ["v", w.ints(1, 3)], ["p", "r"], name="parts", axis=1))
+    w.nodes += [node("Relu", ["p"], ["y"], name="y"), node("Relu", ["r"], ["u"], name="u")]
+    x = samples() * np.array([0.01, 10, 10, 10], np.float32).reshape(1, 4, 1, 1)
+    network = quantize_network(read_onnx(finished(w, {"y": 4, "u": 4})), x, QuantizationConfig(mode="fp32"))
+    data = to_onnx(network).SerializeToString()
+    graph = read_quantized_onnx(data)
+    computed = outputs_of(graph, x[:1])
+    for name, expected in zip(("y", "u"), plain_session(data).run(None, {"x": x[:1]}), strict=True):
+        assert np.abs(computed[name] - expected).max() <= 1.01 * graph.tensors[name].scale

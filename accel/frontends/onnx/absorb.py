@@ -12,6 +12,7 @@ from accel.quantized.operators import OPERATORS
 def absorbed(network: Network) -> Network:
     """Tensors that are quantized as they stand get the parameters; what quantizes them again is left out."""
     parameters, aliases, kept = dict(network.parameters), dict[str, str](), []
+    readers = network.readers()
 
     def resolved(name: str) -> str:
         while name in aliases:
@@ -26,33 +27,51 @@ def absorbed(network: Network) -> Network:
         source, wanted = op.inputs[0], parameters[op.outputs[0]]
         if source in network.inputs and not is_same(parameters.setdefault(source, wanted), wanted):
             raise op.error(f"model input {source!r} must be quantized in one way only")
-        if is_same(parameters.setdefault(source, wanted), wanted):
+        if source not in parameters and not _is_quantized_only(network, readers[source], source, wanted):
+            kept.append(op)
+        elif is_same(parameters.setdefault(source, wanted), wanted):
             aliases[op.outputs[0]] = source
         else:
             kept.append(op)
     outputs = tuple(map(resolved, network.outputs))
     for op in reversed(kept):
-        _quantize_before(network, op, kept, parameters)
+        _quantize_before(network, op, kept, outputs, parameters)
     return replace(network, operators=tuple(kept), outputs=outputs, parameters=parameters)
 
 
+def _is_quantized_only(network: Network, readers: list[Operator], source: str, wanted: Quantization) -> bool:
+    """Whether nothing needs the real numbers of a tensor, or other integers than those of the parameters `wanted`."""
+    found = [network.parameters.get(op.outputs[0]) if op.kind == "Identity" else None for op in readers]
+    return source not in network.outputs and all(one is not None and is_same(one, wanted) for one in found)
+
+
 def _quantize_before(
-    network: Network, op: Operator, operators: list[Operator], parameters: dict[str, Quantization]
+    network: Network,
+    op: Operator,
+    operators: list[Operator],
+    outputs: tuple[str, ...],
+    parameters: dict[str, Quantization],
 ) -> None:
-    """Let a movement whose result is quantized move integers: an input of the network is quantized first."""
+    """Let a movement whose result is quantized move integers: what it moves is quantized first.
+
+    This holds only if nothing else needs the real numbers: every reader moves them, and every result that is used has
+    the same parameters.
+    """
     row, found = OPERATORS.get(op.kind), parameters.get(op.outputs[0])
     source = op.inputs[0] if op.inputs else ""
     if row is None or not row.keeps_range or found is None or source in parameters or network.value(source) is not None:
         return
     if source in network.tensors and network.tensors[source].dtype not in REAL_TYPES:
         return
+    used = {*outputs, *(name for other in operators for name in other.inputs)}
     readers = [other for other in operators if source in other.inputs]
-    results = [parameters.get(other.outputs[0]) for other in readers]
-    moves = all(OPERATORS[other.kind].keeps_range for other in readers if other.kind in OPERATORS)
-    if moves and "linear" not in {other.attributes.get("mode") for other in readers}:
-        same = [result for result in results if result is not None and is_same(result, found)]
-        if len(same) == len(results) and (source in network.inputs or op.kind not in ("Clip", "Relu")):
-            parameters[source] = found
+    results = [parameters.get(name) for other in readers for name in other.outputs if name in used]
+    moves = all(other.kind in OPERATORS and OPERATORS[other.kind].keeps_range for other in readers)
+    if not moves or source in outputs or any(other.attributes.get("mode") == "linear" for other in readers):
+        return
+    same = all(result is not None and is_same(result, found) for result in results)
+    if same and (source in network.inputs or op.kind not in ("Clip", "Relu")):
+        parameters[source] = found
 
 
 def with_outputs_named(network: Network, names: tuple[str, ...]) -> Network:
