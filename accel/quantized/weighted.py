@@ -206,8 +206,6 @@ def _transposed_size(op: Operator, window: Any, shape: Shape) -> tuple[tuple[int
     full = [(n - 1) * s + k + e for n, s, k, e in zip(sizes, window.stride, window.kernel, extra, strict=True)]
     auto = str(op.attributes.get("auto_pad", "NOTSET"))
     wanted = tuple(op.attributes.get("output_shape", ()))[2 - len(shape) :]
-    if auto.startswith("SAME"):
-        wanted = wanted or tuple(n * s for n, s in zip(sizes, window.stride, strict=True))[4 - len(shape) :]
     if wanted:
         padded = (1,) * (4 - len(shape)) + tuple(int(n) for n in wanted)
         totals = [max(f - n, 0) for f, n in zip(full, padded, strict=True)]

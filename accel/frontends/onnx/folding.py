@@ -59,7 +59,8 @@ def fold(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]]) -> tuple[A
     known: dict[str, tuple[Shape, str]] = {}
     for _ in range(MOST_ROUNDS):
         known = infer(model, strict=False)
-        while state_first_padding(model, shapes := {name: shape for name, (shape, _) in known.items()}):
+        sizes = {name: value.shape for name, value in constants.items()}
+        while state_first_padding(model, shapes := sizes | {name: shape for name, (shape, _) in known.items()}):
             known = infer(model, strict=False)
         folded, inlined = _fold_once(model, constants, shapes), inline_known_branches(model, constants)
         if not folded and not inlined:
