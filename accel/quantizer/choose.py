@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from accel.quantized.network import Network
-from accel.quantizer.attach import activation_parameters
+from accel.quantizer.attach import activation_parameters, attach
 from accel.quantizer.config import QuantizationConfig
 from accel.quantizer.observers import AutoObserver, Observer
-from accel.quantizer.runner import Runner, Values
+from accel.quantizer.runner import Runner, Values, with_real_constants
 from accel.quantizer.thresholds import Range
 
 LOG = logging.getLogger(__name__)
@@ -61,12 +61,13 @@ def choose(
     -----
     What an error in a tensor costs at the network's outputs, its own square does not tell: outliers may saturate what
     follows. So each rule's ranges of one half of the samples are measured on samples of the other half, by the
-    noise of the outputs, with real weights. Fewer than `LEAST_SAMPLES` samples take "expected".
+    noise of the outputs, with the rounded weights. Fewer than `LEAST_SAMPLES` samples take "expected".
     """
     undecided = {name: observer for name, observer in observers.items() if isinstance(observer, AutoObserver)}
     best = METHODS[0]
     if undecided and len(held.samples) >= LEAST_SAMPLES:
-        noises = {method: _noise(network, config, observers, held, method) for method in METHODS}
+        quantized = attach(network, {name: observer.range() for name, observer in observers.items()}, config)
+        noises = {method: _noise(with_real_constants(quantized), config, observers, held, method) for method in METHODS}
         best = min(METHODS, key=lambda method: np.nan_to_num(noises[method], nan=np.inf))
         shown = ", ".join(f"{name} {-10 * np.log10(max(noise, 1e-20)):.1f} dB" for name, noise in noises.items())
         LOG.info("calibrate_method auto takes %s (on calibration samples that ranges had not seen: %s)", best, shown)

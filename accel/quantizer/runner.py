@@ -54,7 +54,7 @@ class Runner:
         options.log_severity_level = 4
         options.enable_cpu_mem_arena = False  # it would keep the most that any operator needed
         # Weights are fed, so that neither the model nor the session holds a copy.
-        real = _with_real_constants(replace(network, outputs=self.outputs))
+        real = with_real_constants(replace(network, outputs=self.outputs))
         model, self._weights = without_weights(real, parameters=real.parameters)
         if batches:
             _free_first_sizes(model, self.inputs)
@@ -74,7 +74,7 @@ class Runner:
         return dict(zip(self.outputs, found, strict=True))
 
 
-def _with_real_constants(network: Network) -> Network:
+def with_real_constants(network: Network) -> Network:
     """The network with constants as the real numbers that their integers stand for, so that no run converts them."""
     found = {name: q.real for name, q in network.parameters.items() if q.integers is not None}
     tensors = {**network.tensors, **{name: TensorInfo.constant(name, value) for name, value in found.items()}}
