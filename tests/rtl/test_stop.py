@@ -76,7 +76,7 @@ def test_catches_a_reset_that_does_not_wait_for_open_bursts(monkeypatch: pytest.
 @pytest.mark.slow
 def test_what_stands_still_is_stopped() -> None:
     wait = Instruction(Opcode.EXEC, {"wait": 1 << Unit.LOAD})
-    load = Instruction(Opcode.LOAD, {"dram_address": 1024, "row_bytes": 4, "word_bytes": 2, "row_words": 2})
+    load = Instruction(Opcode.LOAD, {"dram_address": 1024, "row_bytes": 3, "word_bytes": 2, "row_words": 2})
     program = matmul_program(SMALL, seed=1)
     with Powered(SMALL) as machine:
         whole = check_right(machine, program)

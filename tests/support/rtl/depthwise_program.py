@@ -46,7 +46,7 @@ def depthwise_program(config: ArchConfig, seed: int) -> HandWrittenProgram:
     ]
     address = OUTPUTS
     for strip in range(STRIPS):
-        output = finish(windows(images[strip], weights, 1 + strip % 2), records)
+        output = finish(windows(images[strip], weights, _move(config, strip)), records)
         program.expected[address : address + output.size] = np.frombuffer(output.tobytes(), np.uint8)
         both = zip(strips[4 * strip :], _strip(config, strip, output.shape[1], address), strict=False)
         instructions += [instruction for pair in both for instruction in pair]
@@ -63,9 +63,14 @@ def windows(image: np.ndarray, weights: np.ndarray, move: int) -> np.ndarray:
     return np.array([[(padded[y : y + TAP_ROWS, x : x + taps] * weights).sum((0, 1)) for x in starts] for y in rows])
 
 
+def _move(config: ArchConfig, strip: int) -> int:
+    """Columns between windows: 1 and 2 by turns; windows of one column are never 2 apart."""
+    return 1 + (strip % 2 if config.depthwise_taps > 1 else 0)
+
+
 def _strip(config: ArchConfig, strip: int, outputs: int, store_address: int) -> Iterator[Instruction]:
     """One strip; it waits for the strip before the previous one wherever it uses the same bank again."""
-    lanes, columns, move = config.depthwise_lanes, config.depthwise_taps, 1 + strip % 2
+    lanes, columns, move = config.depthwise_lanes, config.depthwise_taps, _move(config, strip)
     source, target = (4 + strip % 2) * config.spad_bank_words, (6 + strip % 2) * config.spad_bank_words
     accumulators, byte = (2 + strip % 2) * config.acc_bank_words, config.rows - lanes
     reused, reusing = strip >= 2, strip + 2 < STRIPS
