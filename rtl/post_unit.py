@@ -27,7 +27,8 @@ PARAM_ROW_BITS = 18
 def part(value: Value, index: Value, width: int) -> Value:
     """Part `index` of a value that is made of parts of `width` bits."""
     parts = [value[start : start + width] for start in range(0, len(value), width)]
-    return Array(parts)[index] if len(parts) > 1 else parts[0]
+    # Every value of the index selects something, so that the case statement in the Verilog is complete.
+    return Array([*parts, *parts[-1:] * ((1 << len(index)) - len(parts))])[index] if len(parts) > 1 else parts[0]
 
 
 class PostUnit(wiring.Component):
