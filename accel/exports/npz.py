@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accel.exports.scales import weight_scales
 from accel.network.graph import Graph
 from accel.network.nodes import Node, Weighted
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Any]
+"""Arrays by name; NumPy's `savez` would take a type of theirs for that of its own arguments."""
 
 
 def write(graph: Graph) -> tuple[bytes, bytes]:
@@ -39,7 +39,7 @@ def write(graph: Graph) -> tuple[bytes, bytes]:
         "layers": [_layer(graph, index, node, arrays) for index, node in enumerate(graph.nodes)],
     }
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, **arrays)
     return buffer.getvalue(), json.dumps(description, indent=1).encode()
 
 

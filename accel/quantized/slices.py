@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from accel.quantized.lowering import Lowering
 from accel.quantized.movement import in_order, in_shape, moved, spread, whole_axes
 from accel.quantized.network import Operator
 from accel.quantized.values import Integers, Real, Target, Value
+
+Border = Literal["edge", "reflect", "wrap"]
+"""Borders of a tensor's own elements, as NumPy and ONNX call them."""
 
 
 def _cut(low: Lowering, x: Integers, bounds: Sequence[tuple[int, int, int]], name: str) -> Integers:
@@ -178,11 +182,10 @@ def _bordered(low: Lowering, x: Integers, ends: dict[int, tuple[int, int]], valu
 
 def _mirrored(low: Lowering, op: Operator, x: Integers, ends: dict[int, tuple[int, int]], mode: str) -> Integers:
     """A border of the tensor's own elements."""
-    numpy_modes = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
-    if mode not in numpy_modes:
+    if mode not in get_args(Border):
         raise op.error(f"mode must be constant, edge, reflect or wrap, got {mode!r}")
     for axis, (before, after) in ends.items():
         if before or after:
-            wanted = np.pad(np.arange(x.shape[axis]), (before, after), mode=numpy_modes[mode])  # type: ignore[call-overload]
+            wanted = np.pad(np.arange(x.shape[axis]), (before, after), mode=cast(Border, mode))
             x = _picked(low, x, axis, tuple(int(i) for i in wanted), op.outputs[0])
     return x

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from accel.errors import ModelError
 from accel.quantized.network import Network
 from accel.quantizer.runner import Runner, Values
 
-Item = TypeVar("Item")
 BATCH_BYTES = 2**24
 """Values of a batch take about this; larger ones leave the cache and are not faster."""
 MOST_SAMPLES = 16
@@ -108,11 +107,10 @@ def _batch_size(runner: Runner, alone: Sequence[tuple[Values, Values]]) -> int:
     return size if same else 1
 
 
-def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, each made in another thread while the one before it is in use."""
-    end = object()
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each made in another thread while the one before it is in use."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch

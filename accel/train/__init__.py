@@ -4,12 +4,12 @@ A float `torch.nn.Module` is prepared, trained by any loop, and converted: the i
 as those of post-training quantization.
 """
 
+from importlib.util import find_spec
+
 from accel.errors import InputError
 
-try:
-    import torch  # noqa: F401
-except ModuleNotFoundError as error:
-    raise InputError("training must have PyTorch, which is not installed: pip install 'accel[train]'") from error
+if find_spec("torch") is None:
+    raise InputError("training must have PyTorch, which is not installed: pip install 'accel[train]'")
 
 from accel.train.convert import convert, quantized_network
 from accel.train.distill import distillation_loss

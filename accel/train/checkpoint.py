@@ -74,8 +74,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header, names = file.metadata() or {}, file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
         state = json.loads(header["state"])
         return tensors, state["progress"], state["scalars"]
     except (SafetensorError, OSError, KeyError, ValueError) as error:

@@ -258,6 +258,13 @@ def test_demo_writes_where_git_does_not_look() -> None:
 
 @pytest.mark.slow
 @pytest.mark.rtl
+def test_the_readme_shows_what_the_demo_prints(files: Path) -> None:
+    out, shown = success("demo"), (Path(accel.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"```\n{out[out.index('co-verification') :]}```\n" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
 def test_demo(files: Path) -> None:
     facts = json.loads(success("demo", "--config", "tiny", "-o", "out", "--json"))
     assert facts["images"] == 360

@@ -1,14 +1,18 @@
-"""The closed form of LOAD and STORE times against their stepwise definition, instruction after instruction."""
+"""LOAD and STORE times that jump over the steady part of each burst against those that step through every beat.
+
+That the steps are those of the machine is shown by the stepped engine and the Verilog.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-from support.machine import plain_python, stepwise_timing
+from support.machine import plain_python
 from support.machine.random_programs import random_config
 
 from accel.machine import timing
@@ -83,8 +87,13 @@ def _differing(opcode: Opcode, seeds: range) -> list[int]:
         rng = np.random.default_rng(seed)
         config = _random_machine(rng)
         rows, gaps = [draw(config, rng).tolist() for _ in range(4)], rng.integers(1, 300, 4).tolist()
-        times = [_times(config, rows, gaps, getattr(one, name), is_store) for one in (timing, stepwise_timing)]
-        found += [seed] * (times[0] != times[1])
+        jumped = _times(config, rows, gaps, getattr(timing, name), is_store)
+        with (
+            patch.object(timing, "load_period", lambda *_: (0, 1, 0)),
+            patch.object(timing, "store_period", lambda *_: 0),
+        ):
+            stepped = _times(config, rows, gaps, getattr(timing, name), is_store)
+        found += [seed] * (jumped != stepped)
     return found
 
 

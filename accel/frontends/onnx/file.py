@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -100,13 +101,13 @@ def _taken_weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
     from onnx import TensorProto, helper
 
     graph = model.graph
-    names = [tensor.name for tensor in graph.initializer]
+    counts = Counter(tensor.name for tensor in graph.initializer)
     declared = {value.name for value in graph.input}
     weights: dict[str, NDArray[np.float32]] = {}
     kept = []
     for tensor in graph.initializer:
         size = 4 * math.prod(tensor.dims)
-        plain = tensor.data_type == TensorProto.FLOAT and tensor.HasField("raw_data") and names.count(tensor.name) == 1
+        plain = tensor.data_type == TensorProto.FLOAT and tensor.HasField("raw_data") and counts[tensor.name] == 1
         if not plain or size < LARGE or len(raw := tensor.raw_data) != size:
             kept.append(tensor)
             continue

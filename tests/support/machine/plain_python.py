@@ -141,14 +141,16 @@ def mutated(module: ModuleType, function: str, old: str, new: str) -> Iterator[N
         raise ValueError(f"{function} must contain {old!r}; adapt the mutant")
     scope = vars(module)
     exec(source.replace(old, new), scope)
-    users = [user for user in (module, timeline) if hasattr(user, function)]
-    for user in users:
-        setattr(user, function, scope[function])
+    mutant = scope[function]
+    before = {timeline: getattr(timeline, function)} if hasattr(timeline, function) else {}
+    before[module] = original
+    for user in before:
+        setattr(user, function, mutant)
     try:
         yield
     finally:
-        for user in users:
-            setattr(user, function, original)
+        for user, own in before.items():  # timeline's own may be compiled
+            setattr(user, function, own)
 
 
 def long_stores(rng: np.random.Generator) -> tuple[ArchConfig, RandomProgram]:
