@@ -221,6 +221,9 @@ class ArchConfig:
 MAX_WORDS = 1 << 18
 """Largest number of words in any on-chip memory: the width of the address fields in `accel.machine.isa`."""
 
+MAX_TAPS = 7
+"""Most multipliers of a depthwise lane: one less than a power of two, as a rule of DEPTHWISE is cheap in gates then."""
+
 _RANGES = (
     ("rows", 1, 128),
     ("cols", 1, 128),
@@ -231,7 +234,7 @@ _RANGES = (
     ("acc_bank_words", 1, 1 << 14),
     ("param_channels", 4, 1 << 14),
     ("post_lanes", 1, 128),
-    ("depthwise_taps", 0, 7),
+    ("depthwise_taps", 0, MAX_TAPS),
     ("depthwise_words", 8, MAX_WORDS),
     ("queue_depth", 2, 64),
     ("bus_bytes", 4, 64),

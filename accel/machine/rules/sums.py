@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from accel.machine.config import ArchConfig
+from accel.machine.config import MAX_TAPS, ArchConfig
 from accel.machine.depthwise import row_streams
 from accel.machine.memories import Space, memories
 from accel.machine.rules.ranges import Range, inside, loop, run, window
 from accel.machine.rules.rows import Broken, Mask, Rows
 from accel.machine.weight_words import tile_words
-
-MAX_TAPS = 7
-"""Most multipliers of a lane (`depthwise_taps`)."""
 
 
 def exec_fields(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
