@@ -150,10 +150,27 @@ def _client(workers: int | None, scheduler: str | None) -> Iterator[Client]:
 
 
 def _measured(client: Client, jobs: Sequence[Job], energies: EnergyTable) -> Iterator[Point]:
-    """Points as they are found. Networks go to each worker once, also to those that start later."""
+    """Points as they are found. Networks go to each worker once, also to those that start later.
+
+    A worker that dies takes along the jobs that wait behind the deadly one, so those of dead workers run once more,
+    each alone: who dies then is to blame.
+    """
     networks = {job.network.digest: dump_graph(job.network.graph) for job in jobs}
     client.register_plugin(_plugin(networks))
     workers = len(client.scheduler_info(n_workers=-1)["workers"])
+    suspects: list[Job] = []
+    for job, future in _futures(client, jobs, energies, AHEAD * max(workers, 1)):
+        if _is_killed(error := future.exception()):
+            suspects.append(job)
+        else:
+            yield future.result() if error is None else _without_figures(job, error)
+    for job, future in _futures(client, suspects, energies, 1):
+        error = future.exception()
+        yield future.result() if error is None else _without_figures(job, error)
+
+
+def _futures(client: Client, jobs: Sequence[Job], energies: EnergyTable, ahead: int) -> Iterator[tuple[Job, Any]]:
+    """Jobs with their finished futures, as they finish; `ahead` of them are handed out at a time."""
     waiting, started = iter(jobs), dict[str, Job]()
 
     def submit(count: int) -> set[Any]:
@@ -165,12 +182,11 @@ def _measured(client: Client, jobs: Sequence[Job], energies: EnergyTable) -> Ite
             futures.add(future)
         return futures
 
-    pending = submit(AHEAD * max(workers, 1))
+    pending = submit(ahead)
     while pending:
         done, pending = _finished(client, pending)
         for future in done:
-            job, error = started.pop(future.key), future.exception()
-            yield future.result() if error is None else _without_figures(job, error)
+            yield started.pop(future.key), future
         pending |= submit(len(done))
 
 
@@ -189,10 +205,15 @@ def _finished(client: Client, pending: set[Any]) -> tuple[set[Any], set[Any]]:
                 ) from None
 
 
+def _is_killed(error: BaseException | None) -> bool:
+    """Whether the worker died, not the job raised an error."""
+    return type(error).__name__ == "KilledWorker"
+
+
 def _without_figures(job: Job, error: BaseException) -> Point:
     """The point of a job whose worker died or raised an error."""
-    died = type(error).__name__ == "KilledWorker"
-    text = "the worker died twice (out of memory?)" if died else f"{type(error).__name__}: {error}"
+    died = _is_killed(error)
+    text = "the worker died, also on this point alone (out of memory?)" if died else f"{type(error).__name__}: {error}"
     return Point.without_figures(job.network.name, job.network.digest, job.config, LOST if died else FAILED, text)
 
 

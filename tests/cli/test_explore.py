@@ -181,7 +181,7 @@ def test_command(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["accel.explore.explore"]
 
     def failing(name: str, digest: str, graph: Any, config: Any, energies: Any) -> Point:
-        if config.queue_depth == 3:
+        if config.queue_depth in (3, 9):
             raise RuntimeError("boom")
         return measure(name, digest, graph, config, energies)
 
@@ -265,14 +265,15 @@ def test_killed_and_resumed_gives_the_same_table(files: Path) -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_a_row(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (files / "space.toml").write_text('base = "tiny"\n[keys]\nqueue_depth = [2, 3]\n')
+    """Also if others wait behind it, which it takes along."""
+    (files / "space.toml").write_text('base = "tiny"\n[keys]\nqueue_depth = [3, 9, 2, 4, 5]\n')
     (files / "sitecustomize.py").write_text(
         "import sys\n"
         "import accel.explore\n"
         "module = sys.modules['accel.explore.explore']\n"
         "measure = module.measure\n"
         "def deadly(name, digest, graph, config, energies):\n"
-        "    if config.queue_depth == 3:\n"
+        "    if config.queue_depth in (3, 9):\n"
         "        import os\n"
         "        os._exit(9)\n"
         "    return measure(name, digest, graph, config, energies)\n"
@@ -283,7 +284,7 @@ def test_a_worker_that_dies_is_a_row(files: Path, monkeypatch: pytest.MonkeyPatc
     assert start(files, "-o", "r.sqlite").wait() == 0
     with sqlite3.connect("r.sqlite") as file:
         rows = dict(file.execute("SELECT queue_depth, status FROM points"))
-    assert rows == {2: OK, 3: LOST}
+    assert rows == {2: OK, 3: LOST, 4: OK, 5: OK, 9: LOST}
     monkeypatch.setenv("PYTHONPATH", before)
     assert start(files, "-o", "r.sqlite").wait() == 0
     with sqlite3.connect("r.sqlite") as file:
