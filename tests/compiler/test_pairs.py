@@ -94,11 +94,14 @@ def test_random_pairs_equal_the_reference() -> None:
     assert seen["bands"] >= 10
 
 
-@pytest.mark.parametrize("part", [pytest.param(0, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.marathon)])
-def test_many_random_pairs_equal_the_reference(part: int) -> None:
-    seen = run_random(range(1000 + 140 * part, 1140 + 140 * part), 20, 40, stepped_every=5)
+@pytest.mark.parametrize(
+    ("first", "count"),
+    [pytest.param(1000, 60, marks=pytest.mark.slow), pytest.param(1060, 220, marks=pytest.mark.marathon)],
+)
+def test_many_random_pairs_equal_the_reference(first: int, count: int) -> None:
+    seen = run_random(range(first, first + count), 20, 40, stepped_every=5)
     print(dict(seen))
-    assert seen["graphs"] >= 100
+    assert seen["graphs"] >= 0.7 * count
     assert set(seen) >= FEATURES
 
 

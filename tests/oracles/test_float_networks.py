@@ -26,8 +26,8 @@ from accel.quantizer import QuantizationConfig, quantize, quantize_network
 KINDS = {make.__name__: make for make in NETWORKS}
 
 
-ALLOWED = {"speech": 0.5}
-"""Noise beyond that of ONNX Runtime, in dB, where it is more than 0.2: its quantizer leaves the last Elu real."""
+LEFT_REAL = {"speech": ("elu5",)}
+"""Operators that the runtime's quantizer leaves real: ours does so, too, for the comparison."""
 
 
 def real_outputs(model: bytes, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -80,13 +80,14 @@ def test_noise_beside_the_quantizer_of_onnxruntime(kind: str, tmp_path: Path) ->
         model, samples = model_of(KINDS[kind], shape, rank, seed), samples_of(shape, 16, seed=2 * seed + 1)
         others = samples_of(shape, 256, seed=2 * seed + 2)
         expected = real_outputs(model, others)
-        ours_model = to_onnx(quantize_network(read_onnx(model), samples, QuantizationConfig(mode="fp32")))
+        config = QuantizationConfig(mode="fp32", nodes_to_exclude=LEFT_REAL.get(kind, ()))
+        ours_model = to_onnx(quantize_network(read_onnx(model), samples, config))
         ours = decibels(expected, real_outputs(ours_model.SerializeToString(), others))
         theirs = decibels(expected, real_outputs(quantized_by_onnxruntime(model, samples, tmp_path), others))
         print(f"{kind}, seed {seed}: {ours:.2f} dB, ONNX Runtime {theirs:.2f} dB")
         gains.append(ours - theirs)
     print(f"{kind}: {np.mean(gains):+.2f} dB")
-    assert np.mean(gains) > -ALLOWED.get(kind, 0.2)
+    assert np.mean(gains) > -0.2
 
 
 def quantized_by_onnxruntime(model: bytes, samples: NDArray[np.float32], folder: Path) -> bytes:
