@@ -1,6 +1,6 @@
 """Training with fake quantization and distillation beside post-training quantization, on small tasks and networks.
 
-Run: python benchmarks/training.py [--quick] [--tasks NAMES] [--samples FOLDER] [--results FILE.json]
+Run: python benchmarks/training.py [--quick] [--tasks NAMES] [--widths NUMBERS] [--samples FOLDER] [--results FILE.json]
 
 Rows: float, post-training quantization (PTQ), training with fake quantization (QAT), and QAT with the float network as
 teacher; 8-bit and 4-bit weights per output channel, 4-bit weights per tensor; 8-bit activations. Each number is the
@@ -30,7 +30,7 @@ from accel.train import PreparedModule, TrainingConfig, convert, prepare
 from accel.train.loop import Distillation, Samples, Schedule, fit, logits
 from accel.train.pipeline import simulate
 
-WIDTHS = {"activity": (4, 8), "digits": (4, 8), "keywords": (8,)}
+WIDTHS = {"activity": (2, 4, 8), "digits": (2, 4, 8), "keywords": (8,)}
 SEEDS, CALIBRATION = 5, 256
 SCHEDULE = Schedule(epochs=5, learning_rate=5e-3, frozen_share=0.4)
 LONG = {"keywords": 25}
@@ -150,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--tasks", nargs="+", choices=WIDTHS, default=list(WIDTHS))
+    parser.add_argument("--widths", nargs="+", type=int, help="of the networks; by default those of each task")
     parser.add_argument("--samples", type=Path, default=SAMPLES)
     parser.add_argument("--results", type=Path)
     arguments = parser.parse_args()
@@ -162,12 +163,13 @@ def main() -> None:
         except MissingDataError as error:
             print(f"\n{name}: left out. {error}")
             continue
-        for width in WIDTHS[name][:1] if arguments.quick else WIDTHS[name]:
+        widths = arguments.widths or WIDTHS[name]
+        for width in widths[:1] if arguments.quick else widths:
             for network in NETWORKS:
                 case = Case(name, network, width)
                 runs = [remembered(arguments.results, task, case, seed) for seed in range(seeds)]
                 print("\n".join(lines(case, runs)), flush=True)
-        cases = [Case(name, network, WIDTHS[name][0]) for network in NETWORKS] if name != "keywords" else []
+        cases = [Case(name, network, widths[0]) for network in NETWORKS] if name != "keywords" else []
         compared += [agreement(task, case, mode, inputs) for case in cases for mode in ("tflite", "fp32")]
     print("\n| QAT, W4A8 per tensor | inputs | same class | output bytes that differ |\n|---|---|---|---|")
     print("\n".join(compared))

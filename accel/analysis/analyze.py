@@ -20,7 +20,7 @@ from accel.frontends.model_file import ModelSource, naming
 from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import read_onnx
 from accel.quantized.network import Network
-from accel.quantizer import make_config, quantize_network
+from accel.quantizer import Choice, make_config, quantize_network
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.runner import Runner, Values, in_parallel
 from accel.quantizer.samples import Calibration, samples_of
@@ -75,6 +75,8 @@ class Analysis:
         The largest of the layers' 99 % limits of ``|w|``.
     layers : tuple of LayerAnalysis
         In the network's order.
+    choice : Choice, optional
+        What ``calibrate_method="auto"`` took; None for other methods and networks that were quantized before.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Analysis:
     small_weights: float
     percentile_99: float
     layers: tuple[LayerAnalysis, ...]
+    choice: Choice | None = None
 
     @property
     def suspicious(self) -> tuple[LayerAnalysis, ...]:
@@ -119,11 +122,10 @@ def analyze(
         raise InputError(f"samples must be at least 1, got {samples!r}")
     with naming(model):
         network = read_onnx(model, shapes)
-        first: list[Values] = []
-        quantized = quantize_network(
-            network, _watched(network, calibration, first, samples), make_config(settings), stage
-        )
-        return analyze_network(quantized, first, stage)
+        first, choices = list[Values](), list[Choice]()
+        watched = _watched(network, calibration, first, samples)
+        quantized = quantize_network(network, watched, make_config(settings), stage, choices.append)
+        return replace(analyze_network(quantized, first, stage), choice=next(iter(choices), None))
 
 
 def _watched(network: Network, calibration: Calibration, first: list[Values], count: int) -> Iterator[Values]:

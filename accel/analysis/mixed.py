@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from accel.analysis.analyze import SAMPLES
@@ -18,9 +19,11 @@ from accel.machine.numerics import requant_mode
 from accel.network.graph import Graph
 from accel.quantized.lower import lower
 from accel.quantized.network import Network
-from accel.quantizer import make_config, quantize_network
-from accel.quantizer.calibrate import checked_arrays
+from accel.quantizer import Choice, make_config
+from accel.quantizer.attach import attach
+from accel.quantizer.calibrate import calibrate, checked_arrays
 from accel.quantizer.prepare import after_weights, feeds_of
+from accel.quantizer.quantize import before_calibration
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.runner import Prefix, Values
 from accel.quantizer.samples import Calibration, repeatable
@@ -60,6 +63,8 @@ class MixedPrecision:
         The network's bytes and SQNR, before the steps that `prepare` names for rounded weights.
     points : tuple of Point
         The trade-off curve, measured step by step.
+    choice : Choice, optional
+        What ``calibrate_method="auto"`` took; None for other methods.
     """
 
     graph: Graph
@@ -68,6 +73,7 @@ class MixedPrecision:
     narrow: tuple[str, ...]
     chosen: Point
     points: tuple[Point, ...]
+    choice: Choice | None
 
 
 class Mix(NamedTuple):
@@ -129,13 +135,11 @@ def quantize_mixed(
     noisiest first. Depthwise layers, whose taps the machine holds in 8 bits anyway, do not change.
     """
     config = make_config(settings)
-    before = tuple(step for step in config.prepare if step == "equalize")
     with naming(model):
-        network = read_onnx(model, shapes)
+        network = before_calibration(read_onnx(model, shapes), config)
         calibration = repeatable(network, calibration)
-        wide, narrow = (
-            quantize_network(network, calibration, replace(config, weight_bits=bits, prepare=before)) for bits in (8, 4)
-        )
+        ranges, choice = calibrate(network, calibration, replace(config, weight_bits=8), stage)
+        wide, narrow = (checked(partial(attach, network, ranges, replace(config, weight_bits=bits))) for bits in (8, 4))
         feeds = feeds_of(wide, checked_arrays(wide, calibration))
         mix = Mix(wide, narrow, _candidates(wide, narrow))
         weights = sum(wide.parameters[name].centred.size for name in _weights(wide))
@@ -143,7 +147,8 @@ def quantize_mixed(
         chosen, found, points = _choose(mix, budget, feeds[:samples], stage)
         mixed = after_weights(mix.network(chosen), feeds, config, stage)
         graph = checked(lambda: lower(mixed, requant_mode(config.mode)))
-    return MixedPrecision(graph, budget, weights, tuple(layer.name for layer in chosen), found, points)
+    names = tuple(layer.name for layer in chosen)
+    return MixedPrecision(graph, budget, weights, names, found, points, choice)
 
 
 def _budget(weights: int, weight_budget: int | None, average_bits: float | None) -> int:

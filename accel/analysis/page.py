@@ -48,6 +48,7 @@ def to_html(analysis: Analysis, stage: Stage = silent) -> str:
         title,
         [
             f"<p>Signal to quantization noise at the outputs, on {analysis.samples} samples. {claim}</p>",
+            f"<p>{analysis.choice}.</p>" if analysis.choice else "",
             _advice(analysis),
             to_svg(_overview(analysis.layers)),
             _table(analysis.layers),

@@ -24,7 +24,10 @@ from accel.cli.options import (
 from accel.errors import InputError
 
 if TYPE_CHECKING:
+    from accel.analysis.mixed import MixedPrecision
+    from accel.evaluation import Controlled
     from accel.frontends.onnx.file import Shapes
+    from accel.quantizer import Choice
 
 
 @click.command(cls=SettingsCommand)
@@ -79,21 +82,26 @@ def quantize(
     if curve and not budgeted:
         raise InputError("--curve must be given with --weight-budget or --average-bits")
     samples = source_of(calibration, image_options)
+    result: MixedPrecision | Controlled | None = None
+    choices: list[Choice] = []
     if budgeted:
-        graph = mixed(model, samples, curve, quiet=as_json, shapes=shapes, **limits, **settings).graph
+        result = mixed(model, samples, curve, quiet=as_json, shapes=shapes, **limits, **settings)
     elif max_drop is not None:
         others = None if data is None else source_of(data, image_options)
-        graph = controlled(model, samples, labels, others, max_drop, quiet=as_json, shapes=shapes, **settings).graph
+        result = controlled(model, samples, labels, others, max_drop, quiet=as_json, shapes=shapes, **settings)
     else:
         with progress() as stage:
-            graph = quantize_model(model, samples, shapes=shapes, stage=stage, **settings)
+            graph = quantize_model(model, samples, shapes=shapes, stage=stage, report=choices.append, **settings)
+    if result:
+        graph, choices = result.graph, [result.choice] if result.choice else []
     save_graph(graph, output)
     tensors = (*graph.input_tensors, *graph.output_tensors)
     if as_json:
-        echo_json({"graph": str(output), "nodes": len(graph.nodes), "tensors": {t.name: t for t in tensors}})
+        facts = {"graph": str(output), "nodes": len(graph.nodes), "tensors": {t.name: t for t in tensors}}
+        echo_json({**facts, "choice": next(iter(choices), None)})
         return
     lines = [f"  {t.name}: int8 {t.shape}, scale {t.scale:.9g}, zero point {t.zero_point}" for t in tensors]
-    echo_lines([f"{output}: {len(graph.nodes)} nodes, mode {graph.mode}", *lines])
+    echo_lines([f"{output}: {len(graph.nodes)} nodes, mode {graph.mode}", *lines, *map(str, choices)])
 
 
 @click.command("compile")

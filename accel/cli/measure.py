@@ -78,6 +78,7 @@ def _print_analysis(analysis: Analysis, name: str, *, wide: bool) -> None:
     )
     advice = [f"{one.name}: {text}" for one in analysis.suspicious for text in one.advice]
     echo_lines(advice or ["no layer stands out"])
+    echo_lines([str(analysis.choice)] if analysis.choice else [])
 
 
 @click.command(cls=SettingsCommand)

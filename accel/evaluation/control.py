@@ -26,7 +26,7 @@ from accel.network.graph import Graph
 from accel.program.samples import split_samples
 from accel.quantized.lower import lower
 from accel.quantized.network import Network
-from accel.quantizer import QuantizationConfig, make_config, quantize_network
+from accel.quantizer import Choice, QuantizationConfig, make_config, quantize_network
 from accel.quantizer.calibrate import checked_arrays
 from accel.quantizer.config import CALIBRATE_METHODS, PREPARATION, Override
 from accel.quantizer.prepare import feeds_of
@@ -78,6 +78,8 @@ class Controlled:
         In the order in which they were tried; the last one holds, unless none does.
     shortfall : float
         By how much the best drop is above the limit; 0 if it holds.
+    choice : Choice or None
+        What ``calibrate_method="auto"`` took; None for other methods.
     """
 
     graph: Graph
@@ -85,6 +87,7 @@ class Controlled:
     reference: float
     rungs: tuple[Rung, ...]
     shortfall: float
+    choice: Choice | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,7 @@ class _Found:
     rung: Rung
     network: Network
     settings: QuantizationConfig
+    choice: Choice | None
 
 
 def quantize_within(
@@ -152,7 +156,7 @@ def quantize_within(
         best = ladder.best
         graph = checked(lambda: lower(best.network, requant_mode(best.settings.mode)))
     shortfall = 0.0 if best.rung.holds else max(best.rung.drop - max_drop, 0.0)
-    return Controlled(graph, best.settings, ladder.reference, tuple(ladder.rungs), shortfall)
+    return Controlled(graph, best.settings, ladder.reference, tuple(ladder.rungs), shortfall, best.choice)
 
 
 def _rungs(ladder: _Ladder, first: QuantizationConfig) -> Iterator[tuple[str, QuantizationConfig]]:
@@ -214,7 +218,8 @@ class _Ladder:
 
     def attempt(self, title: str, config: QuantizationConfig) -> _Found:
         """Quantize with other settings and measure; the simulated machine decides where little is lost."""
-        network = quantize_network(self.network, self.calibration, config, self.stage)
+        choices: list[Choice] = []
+        network = quantize_network(self.network, self.calibration, config, self.stage, choices.append)
         value, simulated = self._measured(run_network(network, self.feeds)), None
         if self._drop(value) <= self.max_drop:
             graph = checked(lambda: lower(network, requant_mode(config.mode)))
@@ -222,7 +227,7 @@ class _Ladder:
             simulated = self._measured(simulate(program, split_samples(program, self.data), self.workers, self.stage))
         drop = self._drop(value if simulated is None else simulated)
         rung = Rung(title, value, simulated, drop, simulated is not None and drop <= self.max_drop)
-        found = _Found(rung, network, config)
+        found = _Found(rung, network, config, next(iter(choices), None))
         self.rungs.append(rung)
         if self._best is None or rung.holds or rung.drop < self._best.rung.drop:
             self._best = found

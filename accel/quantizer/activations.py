@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -44,23 +43,25 @@ def activations(network: Network, samples: Iterable[Values], names: Iterable[str
     Notes
     -----
     The first three samples run alone. If the second and the third give the same values together, batches follow, until
-    one of them has values of another size. The next batch runs while the caller looks at one.
+    one of them has values of another size.
     """
     outputs = tuple(dict.fromkeys(names))
     try:
         runner = Runner(network, outputs, batches=True)
-        yield from _ahead(_batches(runner, iter(samples)))
+        yield from _batches(runner, iter(samples))
     except ModelError as error:
         raise ModelError(str(error).replace("Runtime:", "Runtime for calibration:", 1)) from error
 
 
 def _batches(runner: Runner, samples: Iterator[Values]) -> Iterator[Batch]:
     alone = [(sample, runner(sample)) for sample in islice(samples, 3)]
-    for sample, values in alone:
-        yield _rows(values, [sample])
     size = _batch_size(runner, alone)
+    shapes = {name: value.shape for name, value in alone[0][1].items()} if alone else {}
+    while alone:
+        sample, values = alone.pop(0)
+        yield _rows(values, [sample])
     while group := list(islice(samples, size)):
-        together = _together(runner, group, alone[0][1]) if len(group) > 1 else None
+        together = _together(runner, group, shapes) if len(group) > 1 else None
         if together is None:
             size = 1
             yield from (_rows(runner(sample), [sample]) for sample in group)
@@ -68,13 +69,13 @@ def _batches(runner: Runner, samples: Iterator[Values]) -> Iterator[Batch]:
             yield _rows(together, group)
 
 
-def _together(runner: Runner, group: list[Values], alone: Values) -> Values | None:
-    """The values of a batch, or None if they are not as many as the samples `alone` would have."""
+def _together(runner: Runner, group: list[Values], alone: Mapping[str, tuple[int, ...]]) -> Values | None:
+    """The values of a batch, or None if they are not as many as samples alone have."""
     try:
         found = runner(_stacked(group))
     except ModelError:
         return None
-    sizes = {name: (len(group) * value.shape[0], *value.shape[1:]) for name, value in alone.items()}
+    sizes = {name: (len(group) * shape[0], *shape[1:]) for name, shape in alone.items()}
     return found if all(value.shape == sizes[name] for name, value in found.items()) else None
 
 
@@ -105,12 +106,3 @@ def _batch_size(runner: Runner, alone: Sequence[tuple[Values, Values]]) -> int:
         for name, value in together.items()
     )
     return size if same else 1
-
-
-def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each made in another thread while the one before it is in use."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = pool.submit(next, batches, None)
-            yield batch

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from accel.errors import ModelError
 from accel.quantized.network import Network
 from accel.quantizer.activations import activations
-from accel.quantizer.choose import Held, choose
+from accel.quantizer.choose import Choice, Held, choose
 from accel.quantizer.config import LayerConfig, QuantizationConfig
-from accel.quantizer.observers import OBSERVERS, Observer
+from accel.quantizer.observers import OBSERVERS, AutoObserver, Observer
 from accel.quantizer.placement import quantized_tensors
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.samples import Calibration, sample_count, samples_of, shape_of_sample
@@ -23,9 +24,14 @@ from accel.quantizer.thresholds import Range
 LOG = logging.getLogger(__name__)
 
 
-def calibrate(
-    network: Network, samples: Calibration, config: QuantizationConfig, stage: Stage = silent
-) -> dict[str, Range]:
+class Calibrated(NamedTuple):
+    """The range of every tensor that becomes integers, and the rule that `choose` took, if it had to."""
+
+    ranges: dict[str, Range]
+    choice: Choice | None
+
+
+def calibrate(network: Network, samples: Calibration, config: QuantizationConfig, stage: Stage = silent) -> Calibrated:
     """Measure the range of every tensor that becomes integers.
 
     Parameters
@@ -39,10 +45,6 @@ def calibrate(
         Announces progress: called with a task and its number of steps (0: unknown), it returns a function to call
         after each.
 
-    Returns
-    -------
-    dict of str to (float, float)
-
     Raises
     ------
     InputError
@@ -55,27 +57,42 @@ def calibrate(
     What makes ranges doubtful (one sample, zeros only, dead activations) is logged as a warning.
     """
     observers = {name: OBSERVERS[layer.calibrate_method](layer) for name, layer in layers_of(network, config).items()}
-    advance, count, held = stage("calibration", sample_count(samples)), 0, Held()
+    held = _observe_all(network, samples, observers, stage)
+    choice = choose(network, config, observers, held)
+    ranges = {
+        name: observer.range(choice.method) if choice and isinstance(observer, AutoObserver) else observer.range()
+        for name, observer in observers.items()
+    }
+    _warn(network, ranges, held.seen)
+    return Calibrated(ranges, choice)
+
+
+def _observe_all(network: Network, samples: Calibration, observers: Mapping[str, Observer], stage: Stage) -> Held:
+    """Show all samples to the observers, in a thread beside the runtime, which computes the next ones; keep some."""
+    advance, held = stage("calibration", sample_count(samples)), Held()
     written = [name for name in observers if name not in network.inputs]
-    for values, group in activations(network, samples_of(network, samples), [*written, *network.outputs]):
-        for name, observer in observers.items():
-            _observe(name, observer, values[name])
-        held.keep(group, {name: values[name] for name in network.outputs})
-        count += len(group)
-        for _ in group:
-            advance()
-    ranges = {name: observer.range() for name, observer in observers.items()}
-    ranges |= choose(network, config, observers, held)
-    _warn(network, ranges, count)
-    return ranges
+    with ThreadPoolExecutor(1) as pool:
+        seen = pool.submit(_observe, observers, {})
+        for values, group in activations(network, samples_of(network, samples), [*written, *network.outputs]):
+            seen.result()
+            seen = pool.submit(_observe, observers, values)
+            size = sum(rows.size for rows in values.values()) // len(group)
+            held.keep(group, {name: values[name] for name in network.outputs}, size)
+            for _ in group:
+                advance()
+        seen.result()
+    return held
 
 
-def _observe(name: str, observer: Observer, rows: NDArray[Any]) -> None:
-    if not rows.size:
-        raise ModelError(f"activation {name!r} must hold numbers, got none")
-    if not np.all(np.isfinite(rows)):
-        raise ModelError(f"activation {name!r} must be finite on every calibration sample")
-    observer.update(rows)
+def _observe(observers: Mapping[str, Observer], values: Mapping[str, NDArray[Any]]) -> None:
+    for name, rows in values.items():
+        if name not in observers:
+            continue
+        if not rows.size:
+            raise ModelError(f"activation {name!r} must hold numbers, got none")
+        if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
+            raise ModelError(f"activation {name!r} must be finite on every calibration sample")
+        observers[name].update(rows)
 
 
 def layers_of(network: Network, config: QuantizationConfig) -> dict[str, LayerConfig]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,13 +12,44 @@ from accel.quantizer.attach import activation_parameters, attach
 from accel.quantizer.config import QuantizationConfig
 from accel.quantizer.observers import AutoObserver, Observer
 from accel.quantizer.runner import Runner, Values, with_real_constants
-from accel.quantizer.thresholds import Range
 
-LOG = logging.getLogger(__name__)
 METHODS = ("expected", "percentile", "minmax", "mse")
-LEAST_SAMPLES, MOST_SAMPLES = 16, 32
+LEAST_SAMPLES = 16
+"""Fewer calibration samples show too little of the tails to rank rules: they take the first one."""
+LEAST_MEASURED, MOST_MEASURED = 4, 32
+MEASURED_VALUES = 2**26
+"""Large networks are measured on so many samples as compute about this many numbers together."""
 HELD_BYTES = 2**26
 """Samples and float outputs that are kept for measuring take at most this."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What ``calibrate_method="auto"`` took for a network, and why.
+
+    Parameters
+    ----------
+    method : str
+        One of `METHODS`.
+    decibels : dict of str to float
+        Signal to quantization noise by each method, end to end, on calibration samples that its ranges had not seen;
+        empty if there were too few samples to measure.
+    samples : int
+        How many calibration samples were measured on, or, if none, seen.
+    """
+
+    method: str
+    decibels: dict[str, float]
+    samples: int
+
+    def __str__(self) -> str:
+        if not self.decibels:
+            return f"calibrate_method auto: {self.method}; {self.samples} samples are too few to measure others"
+        others = ", ".join(f"{name} {value:.1f}" for name, value in self.decibels.items() if name != self.method)
+        return (
+            f"calibrate_method auto: {self.method}, {self.decibels[self.method]:.1f} dB on {self.samples} calibration "
+            f"samples that its ranges had not seen ({others})"
+        )
 
 
 class Held:
@@ -28,25 +58,29 @@ class Held:
     def __init__(self) -> None:
         self.samples: list[Values] = []
         self.outputs: list[Values] = []
-        self.bytes = 0
+        self.seen = 0
+        self._bytes = self._values = 0
+        self._full = False
 
-    def keep(self, samples: Sequence[Values], rows: Values) -> None:
-        """Keep some samples, if there is room, and their rows of the outputs."""
+    def keep(self, samples: Sequence[Values], rows: Values, values: int) -> None:
+        """Keep some samples, if there is room, and their rows of the outputs; each makes so many `values`."""
+        self.seen += len(samples)
         for index, sample in enumerate(samples):
-            outputs = {name: row[index].copy() for name, row in rows.items()}
-            size = sum(value.nbytes for values in (sample, outputs) for value in values.values())
-            if len(self.samples) == MOST_SAMPLES or self.bytes + size > HELD_BYTES:
-                self.bytes = HELD_BYTES
+            outputs = {name: row[index] for name, row in rows.items()}
+            self._bytes += sum(value.nbytes for part in (sample, outputs) for value in part.values())
+            self._values += values
+            enough = self._values > MEASURED_VALUES and len(self.samples) >= LEAST_MEASURED
+            self._full |= enough or self._bytes > HELD_BYTES or len(self.samples) == MOST_MEASURED
+            if self._full:
                 return
             self.samples.append({name: value.copy() for name, value in sample.items()})
-            self.outputs.append(outputs)
-            self.bytes += size
+            self.outputs.append({name: value.copy() for name, value in outputs.items()})
 
 
 def choose(
     network: Network, config: QuantizationConfig, observers: Mapping[str, Observer], held: Held
-) -> dict[str, Range]:
-    """Ranges of the tensors whose observer is an `AutoObserver`, all by the rule that serves the network best.
+) -> Choice | None:
+    """The rule of ranges that serves the network best, for all tensors whose observer is an `AutoObserver`.
 
     Parameters
     ----------
@@ -57,21 +91,27 @@ def choose(
         Of every tensor that becomes integers.
     held : Held
 
+    Returns
+    -------
+    Choice or None
+        None if there is no `AutoObserver`.
+
     Notes
     -----
     What an error in a tensor costs at the network's outputs, its own square does not tell: outliers may saturate what
     follows. So each rule's ranges of one half of the samples are measured on samples of the other half, by the
     noise of the outputs, with the rounded weights. Fewer than `LEAST_SAMPLES` samples take "expected".
     """
-    undecided = {name: observer for name, observer in observers.items() if isinstance(observer, AutoObserver)}
-    best = METHODS[0]
-    if undecided and len(held.samples) >= LEAST_SAMPLES:
-        quantized = attach(network, {name: observer.range() for name, observer in observers.items()}, config)
-        noises = {method: _noise(with_real_constants(quantized), config, observers, held, method) for method in METHODS}
-        best = min(METHODS, key=lambda method: np.nan_to_num(noises[method], nan=np.inf))
-        shown = ", ".join(f"{name} {-10 * np.log10(max(noise, 1e-20)):.1f} dB" for name, noise in noises.items())
-        LOG.info("calibrate_method auto takes %s (on calibration samples that ranges had not seen: %s)", best, shown)
-    return {name: observer.range(best) for name, observer in undecided.items()}
+    if not any(isinstance(observer, AutoObserver) for observer in observers.values()):
+        return None
+    if held.seen < LEAST_SAMPLES or len(held.samples) < LEAST_MEASURED:
+        return Choice(METHODS[0], {}, held.seen)
+    ranges = {name: observer.range() for name, observer in observers.items()}
+    quantized = with_real_constants(attach(network, ranges, config))
+    noises = {method: _noise(quantized, config, observers, held, method) for method in METHODS}
+    best = min(METHODS, key=lambda method: np.nan_to_num(noises[method], nan=np.inf))
+    decibels = {name: float(-10 * np.log10(max(noise, 1e-20))) for name, noise in noises.items()}
+    return Choice(best, decibels, len(held.samples))
 
 
 def _noise(

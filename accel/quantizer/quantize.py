@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from accel.quantized.network import Network
 from accel.quantized.operators import check_weights
 from accel.quantizer.attach import attach
 from accel.quantizer.calibrate import calibrate
+from accel.quantizer.choose import Choice
 from accel.quantizer.config import QuantizationConfig, make_config
 from accel.quantizer.decompose import decompose
 from accel.quantizer.fold import fold
@@ -32,6 +34,7 @@ def quantize(
     name: str | None = None,
     shapes: Shapes | None = None,
     stage: Stage = silent,
+    report: Callable[[Choice], None] = lambda choice: None,
     **settings: Any,
 ) -> Graph:
     """Quantize a float ONNX model to int8.
@@ -49,6 +52,8 @@ def quantize(
     stage : callable, optional
         Announces progress: called with a task and its number of steps (0: unknown), it returns a function to call
         after each.
+    report : callable, optional
+        Called once, with the `Choice` of ``calibrate_method="auto"``: `report=print` shows it.
     **settings
         Fields of `accel.quantizer.config.QuantizationConfig`, as ``mode="fp32"`` or ``per_channel=False``.
 
@@ -65,12 +70,16 @@ def quantize(
     """
     config = make_config(settings)
     with naming(model):
-        network = quantize_network(read_onnx(model, shapes), calibration, config, stage)
+        network = quantize_network(read_onnx(model, shapes), calibration, config, stage, report)
         return checked(lambda: lower(replace(network, name=name or network.name), requant_mode(config.mode)))
 
 
 def quantize_network(
-    network: Network, calibration: Calibration, config: QuantizationConfig, stage: Stage = silent
+    network: Network,
+    calibration: Calibration,
+    config: QuantizationConfig,
+    stage: Stage = silent,
+    report: Callable[[Choice], None] = lambda choice: None,
 ) -> Network:
     """The network with parameters; what `quantize` lowers, and `accel.frontends.onnx.write.to_onnx` writes as QDQ.
 
@@ -81,16 +90,23 @@ def quantize_network(
     InputError
         The calibration data or a setting does not fit.
     """
+    network = before_calibration(network, config)
+    learns = bool({"adaround", "bias_correction"} & set(config.prepare))
+    # An iterator gives its samples once: what reads them again needs them all.
+    samples = list(samples_of(network, calibration)) if learns else calibration
+    found = calibrate(network, samples, config, stage)
+    if found.choice:
+        report(found.choice)
+    quantized = checked(lambda: attach(network, found.ranges, config))
+    return after_weights(quantized, samples, config, stage) if learns else quantized
+
+
+def before_calibration(network: Network, config: QuantizationConfig) -> Network:
+    """The float network as it will be quantized: folded, equalized; `quantize_network` says what it raises."""
     if network.parameters:
         raise ModelError("model must be a float model, got a quantized one: it needs no calibration, compile it")
     config.check_used({op.name: op.kind for op in network.operators} | dict.fromkeys(network.inputs, "Input"))
     real = frozenset(op.name for op in network.operators if config.keeps_float(op.name, op.kind))
     network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
-    network = checked(lambda: before_ranges(with_islands(fold(network)), config))
-    learns = bool({"adaround", "bias_correction"} & set(config.prepare))
-    # An iterator gives its samples once: what reads them again needs them all.
-    samples = list(samples_of(network, calibration)) if learns else calibration
-    ranges = calibrate(network, samples, config, stage)
-    quantized = checked(lambda: attach(network, ranges, config))
-    return after_weights(quantized, samples, config, stage) if learns else quantized
+    return checked(lambda: before_ranges(with_islands(fold(network)), config))

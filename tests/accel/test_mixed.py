@@ -20,7 +20,7 @@ from accel.frontends.onnx.reader import read_onnx
 from accel.network.graph import Graph
 from accel.network.graph_file import dump_graph, load_graph
 from accel.network.nodes import Conv2d, Weighted
-from accel.quantizer import QuantizationConfig, quantize_network
+from accel.quantizer import QuantizationConfig, choose, quantize_network
 from accel.quantizer.prepare import feeds_of
 from accel.quantizer.runner import Runner
 
@@ -66,6 +66,20 @@ def test_the_chosen_figure_is_that_of_the_network_with_these_layers_overridden()
     assert result.chosen.sqnr == pytest.approx(
         sqnr([floating(feed) for feed in feeds], [quantized(feed) for feed in feeds]), abs=0.01
     )
+
+
+def test_both_widths_have_the_ranges_of_one_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Biases of 4-bit layers stand at the scale of the inputs that the whole network has."""
+    wanted = {8: "minmax", 4: "percentile"}
+    monkeypatch.setattr(choose, "_noise", lambda *args: float(args[-1] != wanted[args[1].weight_bits]))
+    make, shape, rank = MAKERS["resnet"]
+    data, samples = model_of(make, shape, rank), samples_of(shape, 16)
+    result = quantize_mixed(data, samples, average_bits=6)
+    assert result.choice is not None
+    assert result.choice.method == "minmax"
+    overrides = [{"layer": name, "weight_bits": 4} for name in result.narrow]
+    graph = accel.quantize(data, samples, calibrate_method="minmax", overrides=overrides)
+    assert dump_graph(graph) == dump_graph(result.graph)
 
 
 def test_the_same_model_gives_the_same_bytes() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.networks.float_models import Node, onnx_model, run_float, sqnr
 
 from accel.frontends.onnx.reader import read_onnx
+from accel.network.graph import Graph
 from accel.network.graph_file import dump_graph
-from accel.quantizer import activations, choose, quantize
+from accel.quantizer import Choice, activations, choose, quantize
 from accel.quantizer.config import LayerConfig
 from accel.quantizer.histogram import Histogram
 from accel.quantizer.observers import AutoObserver, ExpectedObserver
@@ -32,42 +36,74 @@ def images(count: int, size: int, *, outliers: float = 0.0, seed: int = 1) -> ND
     return np.asarray(rng.normal(size=(count, 3, size, size)) * factor, np.float32)
 
 
-def test_outliers_that_saturate_are_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+def chosen(model: bytes, samples: NDArray[np.float32], **settings: Any) -> tuple[Graph, Choice]:
+    """The graph, and what `auto` reported, once."""
+    choices: list[Choice] = []
+    graph = quantize(model, samples, report=choices.append, **settings)
+    (choice,) = choices
+    return graph, choice
+
+
+def test_outliers_that_saturate_are_cut_off() -> None:
     """An outlier of the input drives Tanh to its end, however large: the choice sees that, square errors do not."""
     calibration = images(32, 32, outliers=4e-5)
     others = images(40, 32, outliers=4e-5, seed=2)
-    with caplog.at_level("INFO"):
-        found = sqnr(SATURATING, quantize(SATURATING, calibration), others)
-    assert "auto takes percentile (on calibration samples that ranges had not seen: expected" in caplog.text
+    graph, choice = chosen(SATURATING, calibration)
+    assert (choice.method, choice.samples, tuple(choice.decibels)) == ("percentile", 32, choose.METHODS)
+    assert max(choice.decibels, key=lambda method: choice.decibels[method]) == "percentile"
     expected = quantize(SATURATING, calibration, calibrate_method="expected")
-    assert found > sqnr(SATURATING, expected, others) + 2
+    assert sqnr(SATURATING, graph, others) > sqnr(SATURATING, expected, others) + 2
+    assert choice.decibels["percentile"] > choice.decibels["expected"] + 2
 
 
-def test_outliers_that_matter_stay(caplog: pytest.LogCaptureFixture) -> None:
+def test_outliers_that_matter_stay() -> None:
     calibration = images(32, 8, outliers=1e-4)
-    with caplog.at_level("INFO"):
-        graph = quantize(LINEAR, calibration)
-    assert "auto takes expected" in caplog.text
+    graph, choice = chosen(LINEAR, calibration)
+    assert choice.method == "expected"
     assert dump_graph(graph) == dump_graph(quantize(LINEAR, calibration, calibrate_method="expected"))
 
 
-def test_few_samples_take_the_expected_range(caplog: pytest.LogCaptureFixture) -> None:
+def test_few_samples_take_the_expected_range() -> None:
     calibration = images(choose.LEAST_SAMPLES - 1, 32, outliers=4e-5)
-    with caplog.at_level("INFO"):
-        graph = quantize(SATURATING, calibration)
-    assert "auto takes" not in caplog.text
+    graph, choice = chosen(SATURATING, calibration)
+    assert choice == Choice("expected", {}, 15)
+    assert str(choice) == "calibrate_method auto: expected; 15 samples are too few to measure others"
     assert dump_graph(graph) == dump_graph(quantize(SATURATING, calibration, calibrate_method="expected"))
+
+
+def test_a_choice_is_one_sentence() -> None:
+    assert str(Choice("mse", {"expected": 1.04, "mse": 2.0, "minmax": -1.0}, 20)) == (
+        "calibrate_method auto: mse, 2.0 dB on 20 calibration samples that its ranges had not seen "
+        "(expected 1.0, minmax -1.0)"
+    )
+
+
+def test_other_methods_choose_nothing() -> None:
+    choices: list[Choice] = []
+    quantize(LINEAR, images(32, 8), calibrate_method="minmax", report=choices.append)
+    assert choices == []
 
 
 def test_samples_that_are_kept_for_the_choice_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     held = choose.Held()
-    held.keep([{"x": x[None]} for x in images(100, 4)], {"y": np.zeros((100, 7), np.float32)})
-    assert len(held.samples) == len(held.outputs) == choose.MOST_SAMPLES
+    held.keep([{"x": x[None]} for x in images(100, 4)], {"y": np.zeros((100, 7), np.float32)}, 55)
+    assert len(held.samples) == len(held.outputs) == choose.MOST_MEASURED
+    assert held.seen == 100
     monkeypatch.setattr(choose, "HELD_BYTES", 5 * (3 * 16 + 7) * 4)
     held = choose.Held()
     for x in images(100, 4):
-        held.keep([{"x": x[None]}], {"y": np.zeros((1, 7), np.float32)})
+        held.keep([{"x": x[None]}], {"y": np.zeros((1, 7), np.float32)}, 55)
     assert len(held.samples) == 5
+
+
+def test_large_networks_are_measured_on_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample has 341 values and those that movements repeat: input 192, inner tensor 144, output 5."""
+    monkeypatch.setattr(choose, "MEASURED_VALUES", 6 * (341 + 144))
+    assert chosen(LINEAR, images(40, 8))[1].samples == 6
+    monkeypatch.setattr(choose, "MEASURED_VALUES", 341)
+    assert chosen(LINEAR, images(40, 8))[1].samples == choose.LEAST_MEASURED
+    monkeypatch.setattr(choose, "HELD_BYTES", 3 * 4 * 197)
+    assert chosen(LINEAR, images(40, 8))[1] == Choice("expected", {}, 40)
 
 
 def test_halves_hold_every_second_sample_and_join_to_all() -> None:
@@ -132,12 +168,17 @@ def test_batches_give_the_same_scales(monkeypatch: pytest.MonkeyPatch) -> None:
         assert alone.tensors[name].zero_point == tensor.zero_point
 
 
-def test_a_rule_whose_noise_is_no_number_is_not_chosen(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_rule_whose_noise_is_no_number_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = choose._noise
     monkeypatch.setattr(choose, "_noise", lambda *args: np.nan if args[-1] == "expected" else measured(*args))
-    with caplog.at_level("INFO"):
-        quantize(LINEAR, images(40, 8))
-    assert "auto takes " in caplog.text
-    assert "auto takes expected" not in caplog.text
+    assert chosen(LINEAR, images(40, 8))[1].method != "expected"
+
+
+def test_values_of_samples_that_have_been_seen_are_dropped() -> None:
+    """Large networks would otherwise hold those of the first ones to the end."""
+    seen = []
+    for batch in activations.activations(read_onnx(LINEAR), [{"x": x[None]} for x in images(9, 8)], ["a"]):
+        assert sum(values() is not None for values in seen) <= 3
+        seen.append(weakref.ref(batch.values["a"].base))
+        del batch
+    assert len(seen) == 4

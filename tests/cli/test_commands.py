@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,9 +187,13 @@ def test_quantize(files: Path) -> None:
     lines = out.splitlines()
     assert lines[0] == f"d.graph: {len(graph.nodes)} nodes, mode single"
     assert lines[1].startswith("  image: int8 (1, 8, 8, 1), scale ")
+    assert re.search(r"\ncalibrate_method auto: expected, \d\d\.\d dB on 32 calibration samples", out)
     arguments = ["quantize", str(data.model_path), "--calibration", "c.npy", "-o", "d.graph", "--json"]
     facts = json.loads(success(*arguments, "--calibrate-method", "percentile", "--percentile", "99.9"))
     assert facts["nodes"] == len(graph.nodes)
+    assert facts["choice"] is None
+    choice = json.loads(success(*arguments))["choice"]
+    assert choice["method"] == max(choice["decibels"], key=choice["decibels"].get)
     assert facts["tensors"]["image"]["shape"] == [1, 8, 8, 1]
 
 
