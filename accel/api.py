@@ -78,9 +78,10 @@ class Estimate(Report):
     def page(self, title: str) -> str:
         """A self-contained page of pictures and tables (docs/reporting.md); ToolError without matplotlib."""
         from accel.report.page import to_html
-        from compiler.schedule.footprint import footprint
+        from compiler.schedule.footprint import footprints
 
-        touched = (footprint(self.program.config, instruction) for instruction in isa.decode(self.program.code))
+        table = isa.decode_table(self.program.code)
+        touched = map(footprints(self.program.config, table).of, range(len(table)))
         return to_html(self, occupancy(self.program, self.timings, touched), title)
 
 

@@ -7,7 +7,7 @@ Every instruction is `INSTRUCTION_BYTES` long, little-endian; fields are packed 
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -44,6 +44,7 @@ __all__ = [
     "decode_table",
     "disassemble",
     "encode",
+    "instruction_of",
     "table_of",
 ]
 
@@ -52,8 +53,12 @@ Table: TypeAlias = npt.NDArray[np.int64]
 
 _WORDS64 = INSTRUCTION_BYTES // 8
 _INDEX = {opcode: {field.name: i for i, field in enumerate(fields)} for opcode, fields in FIELDS.items()}
-_LIMITS = {
-    opcode: tuple((field.name, field.low or 0, field.minimum, field.maximum) for field in fields[1:])
+_DEFAULTS = {
+    opcode: {"opcode": int(opcode)} | {field.name: field.low or 0 for field in fields[1:]}
+    for opcode, fields in FIELDS.items()
+}
+_RANGES = {
+    opcode: {field.name: range(field.minimum, field.maximum + 1) for field in fields[1:]}
     for opcode, fields in FIELDS.items()
 }
 COLUMNS = max(len(fields) for fields in FIELDS.values())
@@ -91,19 +96,7 @@ class Instruction:
     fields: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        index = _INDEX[self.opcode]
-        for name in self.fields:
-            if name not in index or name == "opcode":
-                raise EncodingError(f"{self.opcode.name} has no field {name!r}")
-        values = {"opcode": int(self.opcode)}
-        for name, default, minimum, maximum in _LIMITS[self.opcode]:
-            value = self.fields.get(name, default)
-            if not isinstance(value, int | np.integer) or not minimum <= value <= maximum:
-                raise EncodingError(
-                    f"{self.opcode.name} field {name} must be an integer in {minimum}..{maximum}, got {value!r}"
-                )
-            values[name] = int(value)
-        object.__setattr__(self, "fields", values)
+        object.__setattr__(self, "fields", _DEFAULTS[self.opcode] | _legal(self.opcode, self.fields))
 
     def __getitem__(self, name: str) -> int:
         return self.fields[name]
@@ -115,15 +108,14 @@ class Instruction:
 
     def replace(self, **changes: int) -> Instruction:
         """The same instruction with some fields changed."""
-        return Instruction(self.opcode, {**{k: v for k, v in self.fields.items() if k != "opcode"}, **changes})
+        result = object.__new__(Instruction)
+        object.__setattr__(result, "opcode", self.opcode)
+        object.__setattr__(result, "fields", {**self.fields, **_legal(self.opcode, changes)})
+        return result
 
     def encode(self) -> bytes:
         """The `INSTRUCTION_BYTES` bytes of the instruction."""
-        word, position = 0, 0
-        for field in FIELDS[self.opcode]:
-            word |= (self.fields[field.name] & ((1 << field.width) - 1)) << position
-            position += field.width
-        return word.to_bytes(INSTRUCTION_BYTES, "little")
+        return encode([self])
 
     def __str__(self) -> str:
         shown = []
@@ -134,6 +126,21 @@ class Instruction:
         return f"{self.opcode.name:<5} {' '.join(shown)}".rstrip()
 
 
+def _legal(opcode: Opcode, fields: Mapping[str, int]) -> dict[str, int]:
+    """The same fields as plain integers; EncodingError if one does not exist or is out of range."""
+    ranges, legal = _RANGES[opcode], dict[str, int]()
+    for name, value in fields.items():
+        if name not in ranges:
+            raise EncodingError(f"{opcode.name} has no field {name!r}")
+        values = ranges[name]
+        if not isinstance(value, (int, np.integer)) or not values.start <= value < values.stop:
+            raise EncodingError(
+                f"{opcode.name} field {name} must be an integer in {values.start}..{values.stop - 1}, got {value!r}"
+            )
+        legal[name] = int(value)
+    return legal
+
+
 def _units(mask: int) -> str:
     """Names of a mask's units, numbers of bits without one."""
     names = {int(unit): unit.name for unit in Unit}
@@ -142,7 +149,26 @@ def _units(mask: int) -> str:
 
 def encode(instructions: Iterable[Instruction]) -> bytes:
     """All instructions, one after the other."""
-    return b"".join(instruction.encode() for instruction in instructions)
+    table = table_of(instructions)
+    words = np.zeros((len(table), _WORDS64), np.uint64)
+    for opcode, rows in _rows_by_opcode(table):
+        position = 0
+        for values, field in zip(table[rows].T, FIELDS[opcode], strict=False):
+            bits = (values & ((1 << field.width) - 1)).astype(np.uint64)
+            word, bit = divmod(position, 64)
+            words[rows, word] |= bits << np.uint64(bit)
+            if bit + field.width > 64:
+                words[rows, word + 1] |= bits >> np.uint64(64 - bit)
+            position += field.width
+    return words.astype("<u8").tobytes()
+
+
+def _rows_by_opcode(table: Table) -> Iterator[tuple[Opcode, npt.NDArray[np.intp]]]:
+    """For each opcode in use the rows of a table that hold it."""
+    for opcode in Opcode:
+        rows = np.flatnonzero(table[:, 0] == int(opcode))
+        if len(rows):
+            yield opcode, rows
 
 
 def decode_table(code: bytes) -> Table:
@@ -171,10 +197,8 @@ def decode_table(code: bytes) -> Table:
     if not known.all():
         bad = int(np.argmin(known))
         raise EncodingError(f"instruction {bad}: opcode must be one of 1..{max(Opcode)}, got {int(opcodes[bad])}")
-    for opcode in Opcode:
-        rows = np.flatnonzero(opcodes == int(opcode))
-        if not len(rows):
-            continue
+    table[:, 0] = opcodes
+    for opcode, rows in _rows_by_opcode(table):
         table[rows, : len(FIELDS[opcode])] = _decode_columns(opcode, words[rows], rows)
     return table
 
@@ -183,8 +207,9 @@ def table_of(instructions: Iterable[Instruction]) -> Table:
     """``decode_table(encode(instructions))``."""
     values = [list(instruction.fields.values()) for instruction in instructions]
     table = np.zeros((len(values), COLUMNS), np.int64)
-    for row, fields in zip(table, values, strict=True):
-        row[: len(fields)] = fields
+    table[:, 0] = [fields[0] for fields in values]
+    for opcode, rows in _rows_by_opcode(table):
+        table[rows, : len(FIELDS[opcode])] = [values[row] for row in rows]
     return table
 
 
@@ -225,12 +250,14 @@ def _bits(words: npt.NDArray[np.uint64], position: int, width: int) -> npt.NDArr
 
 def decode(code: bytes) -> list[Instruction]:
     """Decode to `Instruction`s; raises as `decode_table` does."""
-    result = []
-    for row in decode_table(code):
-        opcode = Opcode(int(row[0]))
-        names = [field.name for field in FIELDS[opcode][1:]]
-        result.append(Instruction(opcode, dict(zip(names, (int(v) for v in row[1:]), strict=False))))
-    return result
+    return [instruction_of(row) for row in decode_table(code)]
+
+
+def instruction_of(row: npt.NDArray[np.int64]) -> Instruction:
+    """The instruction that a row of a decoded table holds."""
+    opcode, *values = row.tolist()
+    names = [field.name for field in FIELDS[Opcode(opcode)][1:]]
+    return Instruction(Opcode(opcode), dict(zip(names, values, strict=False)))
 
 
 def disassemble(code: bytes) -> str:

@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Unit, decode, decode_table, table_of
+from accel.machine.isa import Instruction, Table, Unit, decode_table, table_of
 from accel.machine.memories import BANKED, DRAM_BYTES, Space
 from accel.machine.rules.check import check_rules
 from accel.machine.tokens import pair_tokens
 from accel.program.parts import MACHINE
 from accel.program.program import Program
 from compiler.check.order import Indices, Order, bound_tokens, check_leftover, name
-from compiler.schedule.footprint import Access, Footprint, Intervals, footprint, overlap
+from compiler.schedule.footprint import Footprints, footprints
+from compiler.schedule.intervals import overlap
+from compiler.schedule.parts import Access
 
 _BLOCK = 1 << 20
 """Pairs tested at a time, which bounds memory."""
@@ -99,15 +102,13 @@ def check(
         raise ProgramError("program must hold at least 1 instruction, got 0")
     table = decode_table(code) if isinstance(code, bytes) else table_of(code)
     check_rules(config, table, dram_bytes=dram_bytes)
-    instructions = decode(code) if isinstance(code, bytes) else list(code)
-    footprints = [footprint(config, instruction) for instruction in instructions]
-    for index, touched in enumerate(footprints):
-        _check_read_only(name(index, instructions[index]), touched, read_only)
+    touched = footprints(config, table)
+    _check_read_only(table, touched, read_only)
     producers = pair_tokens(table)
     check_leftover(table, producers)
-    order = Order(instructions, producers)
-    tokens = bound_tokens(config, instructions, order)
-    conflicts = _Conflicts(instructions, footprints)
+    order = Order(table, producers)
+    tokens = bound_tokens(config, table, order)
+    conflicts = _Conflicts(table, touched)
     pairs = 0
     for earlier, later in order.concurrent(_BLOCK):
         pairs += len(earlier)
@@ -134,14 +135,22 @@ def check_program(program: Program) -> Report:
     return report
 
 
-def _check_read_only(who: str, touched: Footprint, read_only: Sequence[tuple[int, int]]) -> None:
-    for start, stop in read_only:
-        hit = overlap(touched.writes.get(Space.DRAM, _NOTHING), np.array([[start, stop]], np.int64))
-        if hit:
-            raise ProgramError(f"{who}: DRAM bytes {start}..{stop - 1} are read-only, got a write to byte {hit[0]}")
+def _check_read_only(table: Table, touched: Footprints, read_only: Sequence[tuple[int, int]]) -> None:
+    writes = np.flatnonzero((touched.space == Space.DRAM) & (touched.access == Access.WRITE))
+    ranges = np.array(read_only, np.int64).reshape(-1, 2)
+    for use in writes[_near(touched.low[writes, None], touched.high[writes, None], *ranges.T).any(axis=1)].tolist():
+        for start, stop in read_only:
+            hit = overlap(touched.intervals(use), np.array([[start, stop]], np.int64))
+            if hit:
+                who = name(table, int(touched.owner[use]))
+                raise ProgramError(f"{who}: DRAM bytes {start}..{stop - 1} are read-only, got a write to byte {hit[0]}")
 
 
-_NOTHING: Intervals = np.zeros((0, 2), np.int64)
+def _near(low: Indices, high: Indices, other_low: Indices, other_high: Indices) -> npt.NDArray[np.bool_]:
+    """Whether two ranges [low, high) have something in common."""
+    return np.asarray((low < other_high) & (other_low < high))
+
+
 _CLASHES = [pair for pair in product(Access, Access) if Access.WRITE in pair]
 _VERBS = {Access.READ: "reads", Access.WRITE: "writes"}
 _NOUNS = {Space.DRAM: "bytes", Space.PARAM: "records"}
@@ -150,26 +159,22 @@ _NOUNS = {Space.DRAM: "bytes", Space.PARAM: "records"}
 class _Conflicts:
     """Tests pairs of instructions for a common word or a common port."""
 
-    def __init__(self, instructions: Sequence[Instruction], footprints: Sequence[Footprint]):
-        self._instructions = instructions
-        self._unit = np.array([instruction.unit for instruction in instructions], np.int64)
-        self._touched = [(f.reads, f.writes) for f in footprints]
-        self._banks = {
-            (space, access): np.array([f.ports.get((space, access), 0) for f in footprints], np.uint64)
-            for space, access in product(BANKED, Access)
-        }
-        self._low: dict[tuple[Space, Access], Indices] = {}
-        self._high: dict[tuple[Space, Access], Indices] = {}
+    def __init__(self, table: Table, touched: Footprints):
+        self._table, self._touched = table, touched
+        self._use: dict[tuple[Space, Access], Indices] = {}
         for space, access in product(Space, Access):
-            extents = [touched[access].get(space, _NOTHING) for touched in self._touched]
-            self._low[space, access] = np.array([e[0, 0] if len(e) else DRAM_BYTES for e in extents], np.int64)
-            self._high[space, access] = np.array([e[-1, 1] if len(e) else 0 for e in extents], np.int64)
+            uses = np.flatnonzero((touched.space == space) & (touched.access == access))
+            self._use[space, access] = np.full(len(table), -1)
+            self._use[space, access][touched.owner[uses]] = uses
+        self._low = {kind: np.append(touched.low, DRAM_BYTES)[use] for kind, use in self._use.items()}
+        self._high = {kind: np.append(touched.high, 0)[use] for kind, use in self._use.items()}
+        self._banks = {kind: np.append(touched.ports, np.uint64(0))[use] for kind, use in self._use.items()}
 
     def check(self, first: Indices, second: Indices) -> None:
         """Raise ProgramError if an instruction of `first` conflicts with its partner in `second`."""
         if not len(first):
             return
-        if self._unit[first[0]] == self._unit[second[0]]:
+        if self._table[first[0], 0] == self._table[second[0], 0]:
             self._check_words(Space.SPAD, Access.WRITE, Access.READ, first, second)
             return
         for space, (a, b) in product(Space, _CLASHES):
@@ -178,10 +183,13 @@ class _Conflicts:
             self._check_ports(space, access, first, second)
 
     def _check_words(self, space: Space, a: Access, b: Access, first: Indices, second: Indices) -> None:
-        near = self._low[space, a][first] < self._high[space, b][second]
-        near &= self._low[space, b][second] < self._high[space, a][first]
+        near = _near(
+            self._low[space, a][first], self._high[space, a][first],
+            self._low[space, b][second], self._high[space, b][second],
+        )  # fmt: skip
         for x, y in zip(first[near].tolist(), second[near].tolist(), strict=True):
-            words = overlap(self._touched[x][a][space], self._touched[y][b][space])
+            uses = self._use[space, a][x], self._use[space, b][y]
+            words = overlap(*(self._touched.intervals(use) for use in uses))
             if words:
                 earlier, later = (verb for _, verb in sorted(((x, _VERBS[a]), (y, _VERBS[b]))))
                 what = f"{space.name} {_NOUNS.get(space, 'words')} {words[0]}..{words[1] - 1}"
@@ -198,6 +206,6 @@ class _Conflicts:
     def _fail(self, x: int, y: int, what: str) -> None:
         x, y = sorted((x, y))
         raise ProgramError(
-            f"{name(x, self._instructions[x])} and {name(y, self._instructions[y])} must not overlap in time: {what}; "
+            f"{name(self._table, x)} and {name(self._table, y)} must not overlap in time: {what}; "
             f"order them with a semaphore"
         )

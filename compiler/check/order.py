@@ -22,7 +22,7 @@ the waits in those instructions of u that must have issued by then: the ones tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise, product
 from typing import TypeAlias
 
@@ -31,9 +31,9 @@ import numpy.typing as npt
 
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Table, Unit
+from accel.machine.isa import Opcode, Table, Unit
 from accel.machine.timing import SEMAPHORE_BITS
-from accel.machine.tokens import SIGNAL
+from accel.machine.tokens import SIGNAL, WAIT
 
 Semaphore: TypeAlias = tuple[Unit, Unit]
 """(unit that signals, unit that waits)."""
@@ -41,9 +41,9 @@ Semaphore: TypeAlias = tuple[Unit, Unit]
 Indices: TypeAlias = npt.NDArray[np.int64]
 
 
-def name(index: int, instruction: Instruction) -> str:
+def name(table: Table, index: int) -> str:
     """How error messages call an instruction."""
-    return f"instruction {index} ({instruction.opcode.name})"
+    return f"instruction {index} ({Opcode(int(table[index, 0])).name})"
 
 
 def check_leftover(table: Table, producers: Table) -> None:
@@ -79,20 +79,13 @@ class Order:
         Instructions of each unit that have completed when this one issues, for any timing.
     """
 
-    def __init__(self, instructions: Sequence[Instruction], producers: Table):
-        unit = np.array([instruction.unit for instruction in instructions], np.int64)
+    def __init__(self, table: Table, producers: Table):
+        unit = table[:, 0] - 1
         self.places = [np.flatnonzero(unit == u) for u in Unit]
         self.rank = np.zeros(len(unit), np.int64)
         for places in self.places:
             self.rank[places] = np.arange(len(places))
-        self.clock = np.zeros((len(unit), len(Unit)), np.int64)
-        before = [np.zeros(len(Unit), np.int64) for _ in Unit]
-        for index, taken in enumerate(producers):
-            clock = before[unit[index]]
-            for producer in taken[taken >= 0]:
-                clock = np.maximum(clock, self.clock[producer])
-                clock[unit[producer]] = max(clock[unit[producer]], self.rank[producer] + 1)
-            self.clock[index] = before[unit[index]] = clock
+        self.clock = _clocks(unit.tolist(), self.rank.tolist(), producers)
 
     def concurrent(self, block: int) -> Iterator[tuple[Indices, Indices]]:
         """All pairs of instructions that may overlap, at most about `block` at a time.
@@ -115,6 +108,22 @@ class Order:
                 yield others[ranks], np.repeat(mine[chosen], lengths)
 
 
+def _clocks(unit: list[int], rank: list[int], producers: Table) -> Indices:
+    """Instructions of each unit that have completed when each instruction issues."""
+    clocks = list[list[int]]()
+    before = [[0] * len(Unit) for _ in Unit]
+    waits: list[bool] = np.any(producers >= 0, axis=1).tolist()
+    for index, (own, taken) in enumerate(zip(unit, producers.tolist(), strict=True)):
+        clock = before[own]
+        for producer in taken if waits[index] else ():
+            if producer >= 0:
+                clock = list(map(max, clock, clocks[producer]))
+                clock[unit[producer]] = max(clock[unit[producer]], rank[producer] + 1)
+        clocks.append(clock)
+        before[own] = clock
+    return np.array(clocks, np.int64)
+
+
 def _blocks(lengths: Indices, block: int) -> Iterator[slice]:
     """Slices of `lengths` that sum to about `block` each."""
     group = np.cumsum(lengths) // block
@@ -123,7 +132,7 @@ def _blocks(lengths: Indices, block: int) -> Iterator[slice]:
         yield slice(start, stop)
 
 
-def bound_tokens(config: ArchConfig, instructions: Sequence[Instruction], order: Order) -> dict[str, int]:
+def bound_tokens(config: ArchConfig, table: Table, order: Order) -> dict[str, int]:
     """For each semaphore in use ("LOAD -> EXEC") the most tokens that it can ever hold.
 
     Raises
@@ -131,8 +140,7 @@ def bound_tokens(config: ArchConfig, instructions: Sequence[Instruction], order:
     ProgramError
         A token counter could overflow.
     """
-    signals = np.array([instruction["signal"] for instruction in instructions], np.int64)
-    waits = np.array([instruction["wait"] for instruction in instructions], np.int64)
+    signals, waits = table[:, SIGNAL], table[:, WAIT]
     bounds: dict[str, int] = {}
     for producer, consumer in product(Unit, Unit):
         posts = order.places[producer]

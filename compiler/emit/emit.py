@@ -14,7 +14,7 @@ from compiler.plan.plan import Plan
 
 def emit_network(network: Network, plan: Plan, config: ArchConfig, memory: ExternalMemory) -> Emission:
     """Steps and loads of a network; the constants that they read are placed in `memory`."""
-    build = Build(network, plan, config, memory, Progress(), Turns())
+    build = Build(network, plan, config, memory, Progress(), Turns(), {}, {})
     for index, items in enumerate(work_order(plan, config)):
         for item in items:
             _emit_item(build, item)

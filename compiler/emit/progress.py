@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
@@ -11,10 +12,11 @@ from compiler.emit.keys import Key
 from compiler.emit.memory import ExternalMemory
 from compiler.emit.records import Load, Step, Work
 from compiler.lower.geometry import Place, Span, Tile
-from compiler.lower.layers import Network
+from compiler.lower.layers import ArrayLayer, Network
 from compiler.plan.allocate import Area
 from compiler.plan.plan import LayerPlan, Plan
 from compiler.plan.tiles import placed
+from compiler.plan.weights import Piece, weight_blocks
 
 
 class Progress:
@@ -24,7 +26,7 @@ class Progress:
         self.steps: list[Step] = []
         self.loads: dict[Key, Load] = {}
         self._last_use: dict[Key, int] = {}
-        self._written: dict[str, list[tuple[Tile, int]]] = defaultdict(list)
+        self._written: dict[str, dict[Tile, int]] = defaultdict(dict)
         self._layer_end: dict[int, int] = {}
         self._band_end: dict[tuple[int, int], int] = {}
 
@@ -40,7 +42,7 @@ class Progress:
 
     def note_written(self, place: Place, tile: Tile) -> None:
         """The last step has written a tile of the value at `place`."""
-        self._written[place.whole].append((placed(tile, place), self.last))
+        self._written[place.whole][placed(tile, place)] = self.last
 
     def note_layer(self, layer: int) -> None:
         """The last step is the last one of a layer, so far."""
@@ -57,11 +59,12 @@ class Progress:
     def written(self, place: Place, tile: Tile) -> int:
         """The last step that stores some of a tile of the value at `place`."""
         part = placed(tile, place)
-        return max((step for other, step in self._written[place.whole] if other.intersects(part)), default=-1)
+        tiles = self._written[place.whole]
+        return max((step for other, step in tiles.items() if other.intersects(part)), default=-1)
 
     def complete(self, value: str) -> int:
         """The last step that stores some of a value that is not a part of another."""
-        return max((step for _, step in self._written[value]), default=-1)
+        return max(self._written[value].values(), default=-1)
 
     def layer_end(self, layer: int) -> int:
         """The last step of a layer that is done."""
@@ -78,7 +81,8 @@ class Turns:
     def __init__(self) -> None:
         self._banks = Counter[range]()
         self._outputs = 0
-        self._inputs: dict[tuple[int, int], list[Key]] = defaultdict(list)
+        self._inputs: dict[tuple[int, int], dict[Key, int]] = defaultdict(dict)
+        self._filled: dict[tuple[int, int], list[Key]] = defaultdict(list)
 
     def next_bank(self, banks: range) -> int:
         """One of these accumulator banks."""
@@ -92,15 +96,23 @@ class Turns:
 
     def input_turn(self, layer: int, operand: int, key: Key, areas: Sequence[Area]) -> tuple[Area, Key | None]:
         """The input buffer that a load fills, and the load that filled it before."""
-        keys = self._inputs[layer, operand]
-        if key not in keys:
-            keys.append(key)
-        turn = keys.index(key)
-        return areas[turn % len(areas)], keys[turn - len(areas)] if turn >= len(areas) else None
+        turns, filled = self._inputs[layer, operand], self._filled[layer, operand]
+        turn = turns.setdefault(key, len(turns))
+        if turn == len(filled):
+            filled.append(key)
+        return areas[turn % len(areas)], filled[turn - len(areas)] if turn >= len(areas) else None
 
 
 class Build(NamedTuple):
-    """Shared state of the functions that make steps: the plan, and the steps and loads so far."""
+    """Shared state of the functions that make steps: the plan, and the steps and loads so far.
+
+    Parameters
+    ----------
+    owners : dict
+        For an area and a layer, the earlier layers that are the last to own some of its words.
+    blocks : dict
+        Weight blocks of a layer and its output channels.
+    """
 
     network: Network
     plan: Plan
@@ -108,6 +120,8 @@ class Build(NamedTuple):
     memory: ExternalMemory
     progress: Progress
     turns: Turns
+    owners: dict[tuple[Area, int], frozenset[int]]
+    blocks: dict[tuple[int, Span], list[list[Piece]]]
 
     def layer_plan(self, index: int) -> LayerPlan:
         """The plan of a layer that computes."""
@@ -121,8 +135,15 @@ class Build(NamedTuple):
 
     def area_free(self, area: Area, index: int) -> int:
         """The last step of layers before `index` that own any words of an area."""
-        owners = [*self.plan.residents.values()]
-        for plan in self.plan.layers[:index]:
-            owners += plan.areas
-        ends = [self.progress.layer_end(a.last) for a in owners if a.last < index and a.overlaps(area)]
-        return max(ends, default=-1)
+        if (area, index) not in self.owners:
+            areas = chain(self.plan.residents.values(), *(plan.areas for plan in self.plan.layers[:index]))
+            self.owners[area, index] = frozenset(a.last for a in areas if a.last < index and a.overlaps(area))
+        return max(map(self.progress.layer_end, self.owners[area, index]), default=-1)
+
+    def weight_blocks(self, index: int, channels: Span) -> list[list[Piece]]:
+        """The contraction of some output channels of an array layer, cut into blocks."""
+        if (index, channels) not in self.blocks:
+            plan = self.layer_plan(index)
+            assert isinstance(plan.layer, ArrayLayer)
+            self.blocks[index, channels] = weight_blocks(plan.layer, plan.chunks, self.config, channels)
+        return self.blocks[index, channels]

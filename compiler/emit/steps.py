@@ -18,7 +18,6 @@ from compiler.lower.geometry import Span
 from compiler.lower.layers import ArrayLayer, DepthwiseLayer, VectorLayer
 from compiler.plan.plan import MovePlan
 from compiler.plan.tiles import View, whole
-from compiler.plan.weights import weight_blocks
 
 
 def emit_group(build: Build, item: GroupItem) -> None:
@@ -53,10 +52,10 @@ def _emit_array(
     build: Build, item: GroupItem, layer: ArrayLayer, source: Source, output: View, store: Store | None
 ) -> None:
     """A step for each block of weights: at most C output channels, and what fits the weight buffer."""
-    config, chunks = build.config, build.layer_plan(item.layer).chunks
+    config = build.config
     for channels in _split(item.channels, config.cols):
         accumulators = build.turns.next_bank(item.banks) * config.acc_bank_words
-        blocks = weight_blocks(layer, chunks, config, channels)
+        blocks = build.weight_blocks(item.layer, channels)
         for number, pieces in enumerate(blocks):
             weights = weight_block(build, item.layer, layer, channels, number, pieces)
             is_last = number == len(blocks) - 1

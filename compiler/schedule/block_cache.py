@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 
@@ -27,7 +28,7 @@ class BlockCache:
         """Base address of a block that is there; marks its use by `step`."""
         block = self.blocks[key]
         block.last_use = step
-        block.uses = [use for use in block.uses if use > step]
+        del block.uses[: bisect_right(block.uses, step)]
         return block.base
 
     def place(self, key: object, words: int, uses: list[int], step: int, keep_until: int, settled: int) -> int | None:
@@ -38,7 +39,7 @@ class BlockCache:
         key : hashable
         words : int
         uses : list of int
-            Steps that will need the block.
+            Steps that will need the block, ascending.
         step : int
             Steps before this one are emitted. Their blocks may be overwritten.
         keep_until : int
@@ -52,20 +53,26 @@ class BlockCache:
             Base address; None if there is no room.
         """
         blocks = sorted(self.blocks.values(), key=lambda block: block.base)
+        stay = [b.last_use > settled or (len(b.uses) > 0 and b.uses[0] <= keep_until) for b in blocks]
         starts = {0, *(block.base + block.words for block in blocks), *(block.base - words for block in blocks)}
-        best: tuple[tuple[int, int, int], int] | None = None
+        best: tuple[tuple[int, int, int], list[Block]] | None = None
+        first = last = 0
         for start in sorted(start for start in starts if 0 <= start <= self.words - words):
-            victims = [b for b in blocks if b.base < start + words and start < b.base + b.words]
-            if any(b.last_use > settled or any(use <= keep_until for use in b.uses) for b in victims):
+            while first < len(blocks) and blocks[first].base + blocks[first].words <= start:
+                first += 1
+            while last < len(blocks) and blocks[last].base < start + words:
+                last += 1
+            if any(stay[first:last]):
                 continue
+            victims = blocks[first:last]
             wanted = sum(victim.words for victim in victims if victim.uses)
             cost = (wanted, max((victim.last_use for victim in victims), default=-1), start)
             if best is None or cost < best[0]:
-                best = (cost, start)
+                best = (cost, victims)
         if best is None:
             return None
-        for block in blocks:
-            if block.base < best[1] + words and best[1] < block.base + block.words:
-                del self.blocks[block.key]
-        self.blocks[key] = Block(key, best[1], words, [use for use in uses if use >= step])
-        return best[1]
+        (_, _, start), victims = best
+        for victim in victims:
+            del self.blocks[victim.key]
+        self.blocks[key] = Block(key, start, words, uses[bisect_left(uses, step) :])
+        return start

@@ -33,7 +33,8 @@ from compiler.emit.records import (
 from compiler.lower.geometry import Tile
 from compiler.lower.layers import AnyLayer, Network
 from compiler.plan.plan import LayerPlan, Plan
-from compiler.schedule.footprint import Intervals, footprint, merge
+from compiler.schedule.footprint import footprint
+from compiler.schedule.intervals import Intervals, merge
 from compiler.schedule.schedule import Schedule
 
 HEADING = """\

@@ -7,7 +7,6 @@ correct.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from compiler.emit.keys import Key
 from compiler.emit.records import Emission, Load, Step
 from compiler.lower.refusal import NoPlaceError
 from compiler.schedule.block_cache import BlockCache
-from compiler.schedule.synchronize import Synchronizer
+from compiler.schedule.synchronize import synchronized
 
 LOOK_AHEAD_STEPS = 8
 """Loads are put at most this many steps ahead of the step that needs them."""
@@ -94,69 +93,76 @@ def schedule(emission: Emission, config: ArchConfig, names: Sequence[str]) -> Sc
 
 
 class _Scheduler:
-    """The program so far, and which loads are there."""
+    """The program so far, and which loads are there. Loads are numbered in the order of their first use."""
 
     def __init__(self, emission: Emission, config: ArchConfig, names: Sequence[str]) -> None:
-        self._steps, self._loads, self._config, self._names = emission.steps, emission.loads, config, names
-        self._synchronizer = Synchronizer(config)
-        self._caches = {
+        self._steps, self._config, self._names = emission.steps, config, names
+        self._instructions = list[Instruction]()
+        caches = {
             Memory.WBUF: BlockCache(config.wbuf_words),
             Memory.PARAM: BlockCache(config.param_rows),
             Memory.TABLE: BlockCache(TABLE_WORDS),
             Memory.TAPS: BlockCache(config.depthwise_words),
         }
+        keys = dict.fromkeys(key for step in self._steps for key in step.needs)
+        numbers = {key: number for number, key in enumerate(keys)}
+        self._loads = [emission.loads[key] for key in keys]
+        self._caches = [caches.get(load.memory) for load in self._loads]
+        self._needs = [[numbers[key] for key in step.needs] for step in self._steps]
+        self._uses: list[list[int]] = [[] for _ in keys]
+        for index, needs in enumerate(self._needs):
+            for number in needs:
+                self._uses[number].append(index)
         self._at = 0
-        self._loaded: set[Key] = set()
+        self._loaded: set[int] = set()
         self._layers: list[int] = []
         self._placed: list[Placed] = []
-        self._uses: dict[Key, list[int]] = defaultdict(list)
-        for index, step in enumerate(self._steps):
-            for key in step.needs:
-                self._uses[key].append(index)
 
     def add_step(self, index: int) -> None:
         """A step's loads that are not there yet, and its work."""
         self._at, step = index, self._steps[index]
-        for key in step.needs:
-            if not self._present(key) and not self._load(key, index, index, index):
-                load = self._loads[key]
+        for number in self._needs[index]:
+            if not self._present(number) and not self._load(number, index, index, index):
+                load = self._loads[number]
                 raise NoPlaceError(
                     self._names[step.layer], f"it needs {load.words} words of {load.memory.name} at once"
                 )
-        self._place(step, index, {key: self._address(key, index) for key in step.needs})
+        addresses = (self._address(number, index) for number in self._needs[index])
+        self._place(step, index, dict(zip(step.needs, addresses, strict=True)))
 
     def look_ahead(self, index: int) -> None:
         """Load what the next steps need, in their order, until something has to wait for step `index` or later."""
         budget = max(1, self._config.queue_depth // LOADS_AHEAD_SHARE)
         for later in range(index + 1, min(index + 1 + LOOK_AHEAD_STEPS, len(self._steps))):
-            for key in self._steps[later].needs:
-                if self._present(key):
+            for number in self._needs[later]:
+                if self._present(number):
                     continue
-                if budget == 0 or self._loads[key].earliest > index or not self._load(key, later, index + 1, index - 1):
+                early = budget > 0 and self._loads[number].earliest <= index
+                if not early or not self._load(number, later, index + 1, index - 1):
                     return
                 budget -= 1
 
     def finish(self) -> Schedule:
         """Everything, synchronised."""
-        return Schedule(tuple(self._synchronizer.finish()), tuple(self._layers), tuple(self._placed))
+        instructions = synchronized(self._config, self._instructions)
+        return Schedule(tuple(instructions), tuple(self._layers), tuple(self._placed))
 
-    def _present(self, key: Key) -> bool:
-        cache = self._caches.get(self._loads[key].memory)
-        return key in self._loaded if cache is None else key in cache.blocks
+    def _present(self, number: int) -> bool:
+        cache = self._caches[number]
+        return number in self._loaded if cache is None else number in cache.blocks
 
-    def _address(self, key: Key, step: int) -> int:
-        cache = self._caches.get(self._loads[key].memory)
-        return 0 if cache is None else cache.use(key, step)
+    def _address(self, number: int, step: int) -> int:
+        cache = self._caches[number]
+        return 0 if cache is None else cache.use(number, step)
 
-    def _load(self, key: Key, user: int, now: int, settled: int) -> bool:
+    def _load(self, number: int, user: int, now: int, settled: int) -> bool:
         """Add a load for step `user`; False if there is no room among blocks last used by step `settled` or before."""
-        load = self._loads[key]
-        cache = self._caches.get(load.memory)
-        address = 0 if cache is None else cache.place(key, load.words, self._uses[key], now, user, settled)
+        load, cache = self._loads[number], self._caches[number]
+        address = 0 if cache is None else cache.place(number, load.words, self._uses[number], now, user, settled)
         if address is None:
             return False
-        self._loaded.add(key)
-        self._place(load, user, {key: address})
+        self._loaded.add(number)
+        self._place(load, user, {load.key: address})
         return True
 
     def _place(self, record: Load | Step, user: int, addresses: Mapping[Key, int]) -> None:
@@ -169,7 +175,6 @@ class _Scheduler:
             )
         except EncodingError as error:
             raise NoPlaceError(self._names[layer], f"it is beyond the instruction set: {error}") from None
-        for instruction in instructions:
-            self._synchronizer.add(instruction)
-            self._layers.append(layer)
+        self._instructions += instructions
+        self._layers += [layer] * len(instructions)
         self._placed.append(Placed(record, self._at, user, addresses, range(start, len(self._layers))))

@@ -24,7 +24,7 @@ from compiler.emit import dma as emit_dma
 from compiler.lower import registry
 from compiler.lower import vector as lower_vector
 from compiler.plan import allocate, plan, tiles, weights
-from compiler.schedule import block_cache, synchronize
+from compiler.schedule import block_cache, schedule
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -120,10 +120,7 @@ def _blocks_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_waits(patch: pytest.MonkeyPatch) -> None:
-    original = synchronize.Synchronizer.finish
-    patch.setattr(
-        synchronize.Synchronizer, "finish", lambda self: [i.replace(wait=0, signal=0) for i in original(self)]
-    )
+    patch.setattr(schedule, "synchronized", lambda config, program: program)
 
 
 def _columns_beside_each_other(patch: pytest.MonkeyPatch) -> None:

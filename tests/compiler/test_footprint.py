@@ -15,7 +15,9 @@ from accel.machine.config import ArchConfig, preset
 from accel.machine.isa import Instruction, Memory, Opcode, Source
 from accel.machine.memories import Space
 from accel.machine.numerics import RequantMode
-from compiler.schedule.footprint import Access, Footprint, Intervals, footprint, merge
+from compiler.schedule.footprint import Footprint, footprint
+from compiler.schedule.intervals import Intervals, merge
+from compiler.schedule.parts import Access
 
 TINY = preset("tiny")
 Touch = tuple[Access, Space, int]

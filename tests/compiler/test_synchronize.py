@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,21 +12,15 @@ from support.mutants.compiler_mutants import without_token
 
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig, preset
-from accel.machine.isa import Instruction, Memory, Opcode, Source, Unit
+from accel.machine.isa import Instruction, Memory, Opcode, Source, Table, Unit
 from accel.machine.memories import Space
 from compiler.check.check import check
-from compiler.schedule import synchronize
-from compiler.schedule.footprint import Footprint, footprint
-from compiler.schedule.synchronize import Synchronizer
+from compiler.schedule import hazards, synchronize
+from compiler.schedule.footprint import Footprints, footprints
+from compiler.schedule.parts import Access
+from compiler.schedule.synchronize import synchronized
 
 TINY = preset("tiny")
-
-
-def synchronized(program: Sequence[Instruction]) -> list[Instruction]:
-    synchronizer = Synchronizer(TINY)
-    for instruction in program:
-        synchronizer.add(instruction)
-    return synchronizer.finish()
 
 
 def tokens(program: Sequence[Instruction]) -> list[str]:
@@ -34,7 +29,7 @@ def tokens(program: Sequence[Instruction]) -> list[str]:
     def names(mask: int) -> str:
         return "+".join(unit.name for unit in Unit if mask >> unit & 1) or "-"
 
-    return [f"{i.unit.name} <{names(i['wait'])} >{names(i['signal'])}" for i in synchronized(program)]
+    return [f"{i.unit.name} <{names(i['wait'])} >{names(i['signal'])}" for i in synchronized(TINY, program)]
 
 
 def load(address: int, words: int = 4, memory: Memory = Memory.SPAD, dram: int = 0) -> Instruction:
@@ -118,7 +113,7 @@ def test_no_token_where_nothing_is_shared() -> None:
     ],
 )
 def test_hazards(program: list[Instruction], hazard: bool) -> None:
-    program = synchronized(program)
+    program = synchronized(TINY, program)
     assert [i["wait"] for i in program] == [0, hazard << program[0].unit]
     assert [i["signal"] for i in program] == [hazard << program[1].unit, 0]
 
@@ -135,7 +130,7 @@ def test_existing_token_bits_are_replaced() -> None:
 
 def test_out_of_bounds_is_refused() -> None:
     with pytest.raises(ProgramError, match="LOAD address"):
-        Synchronizer(TINY).add(load(8190))
+        synchronized(TINY, [load(8190)])
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -159,19 +154,20 @@ def test_every_token_is_needed(seed: int) -> None:
             check(config, mutant)
 
 
-Footprinter = Callable[[ArchConfig, Instruction], Footprint]
+Footprinter = Callable[[ArchConfig, Table], Footprints]
 
 
 def without(reads: Space | None = None, writes: Space | None = None, ports: bool = False) -> Footprinter:
-    """A footprint that overlooks some accesses."""
+    """Footprints that overlook some accesses."""
+    overlooked = [(reads, Access.READ), (writes, Access.WRITE)]
 
-    def blind(config: ArchConfig, instruction: Instruction) -> Footprint:
-        touched = footprint(config, instruction)
-        return Footprint(
-            {space: words for space, words in touched.reads.items() if space is not reads},
-            {space: words for space, words in touched.writes.items() if space is not writes},
-            {} if ports else touched.ports,
-        )
+    def blind(config: ArchConfig, table: Table) -> Footprints:
+        touched = footprints(config, table)
+        kinds = zip(touched.space.tolist(), touched.access.tolist(), strict=True)
+        seen = np.array([kind not in overlooked for kind in kinds], bool)
+        names = ("owner", "space", "access", "low", "high", "ports", "part", "base")
+        columns = {name: getattr(touched, name)[seen] for name in names}
+        return replace(touched, **columns | {"ports": columns["ports"] * np.uint64(not ports)})
 
     return blind
 
@@ -192,7 +188,7 @@ def without(reads: Space | None = None, writes: Space | None = None, ports: bool
     ],
 )
 def test_a_blind_synchronizer_is_caught(blind: Footprinter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synchronize, "footprint", blind)
+    monkeypatch.setattr(synchronize, "footprints", blind)
     caught = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -205,10 +201,6 @@ def test_a_blind_synchronizer_is_caught(blind: Footprinter, monkeypatch: pytest.
 
 
 def test_a_synchronizer_that_forgets_the_pipeline_of_post_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(self: Synchronizer, unit: Unit, touched: Footprint, other: Unit) -> int:
-        return 0 if unit == other else latest_hazard(self, unit, touched, other)
-
-    latest_hazard = Synchronizer._latest_hazard
-    monkeypatch.setattr(Synchronizer, "_latest_hazard", forgetful)
+    monkeypatch.setattr(hazards, "_is_late", lambda unit, kind: False)
     with pytest.raises(ProgramError, match=r"instruction 0 \(POST\) and instruction 1 \(POST\)"):
-        check(TINY, synchronized([post(0, 4096), post_spad(4096, 0)]))
+        check(TINY, synchronized(TINY, [post(0, 4096), post_spad(4096, 0)]))

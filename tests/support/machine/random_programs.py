@@ -15,7 +15,7 @@ from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, REQUANT_MODES, TABLE_WORDS, ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Source
 from accel.machine.numerics import RequantMode
-from compiler.schedule.synchronize import Synchronizer
+from compiler.schedule.synchronize import synchronized
 from support.machine.random_instructions import DATA_BYTES, RECORDS, InstructionDraw, random_multiplier
 
 WEIGHTS = {Opcode.LOAD: 0.35, Opcode.EXEC: 0.15, Opcode.POST: 0.25, Opcode.STORE: 0.15, Opcode.DEPTHWISE: 0.1}
@@ -99,10 +99,7 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, f
         # The program grows: it moves behind everything else.
         stream = [*fill(config, pool, data), *stream, *show(config, dump, draw.modes[0])]
         program_address = -(-(dump + (config.spad_words + config.acc_words * config.cols) * config.rows) // 64) * 64
-    synchronizer = Synchronizer(config)
-    for instruction in stream:
-        synchronizer.add(instruction)
-    instructions = synchronizer.finish()
+    instructions = synchronized(config, stream)
     code = isa.encode(instructions)
     end = program_address + len(code) if framed else dump
     memory = _bytes(rng, -(-end // 64) * 64)

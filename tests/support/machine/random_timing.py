@@ -15,7 +15,8 @@ import numpy as np
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Unit
 from accel.machine.memories import Space
-from compiler.schedule.footprint import Access, Footprint
+from compiler.schedule.footprint import Footprint
+from compiler.schedule.parts import Access
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from accel.machine.depthwise import row_stream
 from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Unit
 from accel.machine.loops import LOOPS
 from accel.machine.numerics import RequantMode
-from compiler.schedule.synchronize import Synchronizer
+from compiler.schedule.synchronize import synchronized
 from support.machine.random_instructions import RECORDS, InstructionDraw
 from support.machine.random_programs import RandomProgram, linear, random_records
 
@@ -45,14 +45,10 @@ def wide_program(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
         for bit in range(field.width)
     ]
     stream = [widened(draw, *wanted[i]) for i in rng.permutation(len(wanted))]
-    synchronizer = Synchronizer(config)
     records = RECORDS * PARAM_RECORD_BYTES
-    for instruction in linear(Memory.PARAM, 0, 0, config.param_channels, PARAM_RECORD_BYTES, records):
-        synchronizer.add(instruction)
-    for instruction in stream:
-        if instruction is not None:
-            synchronizer.add(instruction)
-    instructions = with_tokens(synchronizer.finish(), rng)
+    filling = linear(Memory.PARAM, 0, 0, config.param_channels, PARAM_RECORD_BYTES, records)
+    program = synchronized(config, filling + [instruction for instruction in stream if instruction is not None])
+    instructions = with_tokens(program, rng)
     code, address = isa.encode(instructions), data + DATA_BYTES
     memory = np.zeros(address + len(code), np.uint8)
     memory[:address] = rng.integers(0, 256, address, np.uint8)
