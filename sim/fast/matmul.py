@@ -55,16 +55,24 @@ def execute(row: Row, memories: Memories, scratch: Scratch, packed: Any, slot: i
     _position_pixels(row, spad.shape[1], positions)
     for first in range(0, pixels, BLOCK):
         _place_pixels(row, spad, positions, first, places)
+        count, word = min(BLOCK, pixels - first), address + first
         for panel in range(panels):
-            start = slot + panels * PANEL + panel * chunks * taps * quads * PANEL
-            sum_block(spad, places, taps, chunks, quads, packed, start, sums)
+            start, biases = slot + panels * PANEL + panel * chunks * taps * quads * PANEL, slot + panel * PANEL
             base, columns = panel * PANEL, min(PANEL, cols - panel * PANEL)
-            for i in range(min(BLOCK, pixels - first)):
-                word = index(address + first + i)
-                for c in range(columns):
-                    total = np.int64(sums[i, c]) + np.int64(packed[index(slot + base + c)])
-                    total += accumulate * np.int64(acc[word, index(base + c)])
-                    acc[word, index(base + c)] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+            if count == BLOCK and columns == PANEL:
+                sum_block(spad, places, taps, chunks, quads, packed, start, biases, acc, word, base, accumulate)
+            else:
+                _copy(acc, word, base, sums, 0, 0, count, columns)
+                sum_block(spad, places, taps, chunks, quads, packed, start, biases, sums, 0, 0, accumulate)
+                _copy(sums, 0, 0, acc, word, base, count, columns)
+
+
+@kernel
+def _copy(source: Any, word: int, base: int, target: Any, to_word: int, to_base: int, words: int, columns: int) -> None:
+    """Copy `columns` sums of each of some words."""
+    for i in range(words):
+        for c in range(columns):
+            target[index(to_word + i), index(to_base + c)] = source[index(word + i), index(base + c)]
 
 
 @kernel
@@ -104,9 +112,10 @@ def _place_pixels(row: Row, spad: Any, pixels: Any, first: int, places: Any) -> 
 
 @jit
 def sum_block_plain(
-    spad: Any, places: Any, taps: int, chunks: int, quads: int, packed: Any, start: int, sums: Any
-) -> None:
-    """``sums[i] = sum of word(chunk, tap, i) @ weights(chunk, tap)`` modulo 2**32, for `BLOCK` pixels.
+    spad: Any, places: Any, taps: int, chunks: int, quads: int, packed: Any, start: int, biases: int, sums: Any,
+    word: int, base: int, accumulate: int,
+) -> None:  # fmt: skip
+    """Add ``bias + sum of word(chunk, tap, i) @ weights(chunk, tap)`` to `sums` modulo 2**32, for `BLOCK` pixels.
 
     Parameters
     ----------
@@ -116,14 +125,17 @@ def sum_block_plain(
     taps, chunks, quads : int
         Weight tiles are chunks times taps, each of `quads` quads of rows.
     packed : int32 array
-        From element `start` on chunks * taps * quads * PANEL times four int8, the first row in the lowest byte.
-    sums : int32 array, shape (BLOCK, PANEL)
-        The result.
+        From element `start` on chunks * taps * quads * PANEL times four int8, the first row in the lowest byte; from
+        element `biases` on PANEL biases.
+    sums : int32 array, shape (words, columns)
+        Changed in `BLOCK` words from `word` on, `PANEL` columns from `base` on.
+    accumulate : int
+        0 if the sums before do not count, otherwise 1.
     """
     flat = spad.reshape(-1)
     for i in range(BLOCK):
         for column in range(PANEL):
-            total = np.int64(0)
+            total = np.int64(packed[biases + column]) + accumulate * np.int64(sums[word + i, base + column])
             for tile in range(chunks * taps):
                 at = places[tile % taps, 0, i] + tile // taps * places[tile % taps, 1, i]
                 for quad in range(quads):
@@ -131,16 +143,22 @@ def sum_block_plain(
                     for part in range(QUAD):
                         weight = ((four >> (8 * part) & 255) ^ 128) - 128
                         total += np.int64(flat[at + QUAD * quad + part]) * weight
-            sums[i, column] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+            sums[word + i, base + column] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 _sum_block_vectors = sum_block_vectors_of(DOT)
 
 
 @jit
-def _sum_block(spad: Any, places: Any, taps: int, chunks: int, quads: int, packed: Any, start: int, sums: Any) -> None:
-    tiles = packed.ctypes.data + 4 * start
-    _sum_block_vectors(spad.ctypes.data, places.ctypes.data, taps, chunks, quads, tiles, sums.ctypes.data)
+def _sum_block(
+    spad: Any, places: Any, taps: int, chunks: int, quads: int, packed: Any, start: int, biases: int, sums: Any,
+    word: int, base: int, accumulate: int,
+) -> None:  # fmt: skip
+    tiles, first, step = packed.ctypes.data + 4 * start, packed.ctypes.data + 4 * biases, 4 * sums.shape[1]
+    target = sums.ctypes.data + word * step + 4 * base
+    _sum_block_vectors(
+        spad.ctypes.data, places.ctypes.data, taps, chunks, quads, tiles, first, target, step, accumulate
+    )
 
 
 sum_block = sum_block_plain if DISABLED else _sum_block

@@ -21,9 +21,14 @@ wrap_int32, requantize_tflite, requantize_single, scale_fp32, multiply_fp32 = ji
     numerics.wrap_int32, numerics.requantize_tflite, numerics.requantize_single, numerics.scale_fp32,
     numerics.multiply_fp32,
 )  # fmt: skip
-_ACC, _MAX, _SUB, _MUL = int(Source.ACC), int(Reduce.MAX), int(Reduce.SUB), int(Reduce.MUL)
+_ACC, _SUM, _MAX, _SUB, _MUL = (
+    int(value) for value in (Source.ACC, Reduce.SUM, Reduce.MAX, Reduce.SUB, Reduce.MUL)
+)
 _INTERPOLATE = int(Reduce.INTERPOLATE)
 _TFLITE, _SINGLE, _FP32 = (mode.code for mode in numerics.RequantMode)
+
+SUMS = 1 << 12
+"""Sums of pairs that are computed at a time, if their rows follow each other: they stay in the processor's first cache."""
 
 _OPERAND_FIELDS = (
     POST.source, POST.reduce, POST.mode, POST.left_shift, POST.zero_point0, POST.multiplier0, POST.shift0,
@@ -45,7 +50,7 @@ class Scratch(NamedTuple):
         `_tabulate`'s result for `tabulated`.
     tabulated : int64 array
         The instruction that `operands` belong to.
-    sums : int32 array, shape (ox_count, bytes)
+    sums : int32 array, shape (max(SUMS, ox_count * bytes),)
     """
 
     records: npt.NDArray[np.int32]
@@ -59,7 +64,7 @@ class Scratch(NamedTuple):
         """Scratch for the POST instructions in the decoded `table` of a machine with `lanes` post lanes."""
         width = -(-table[:, POST.group_count] * lanes // PANEL) * PANEL
         channels = int((table[:, POST.word_count] * width).max(initial=PANEL))
-        sums = int((table[:, POST.ox_count] * width).max(initial=1))
+        sums = max(SUMS, int((table[:, POST.ox_count] * width).max(initial=1)))
         return cls(
             np.zeros((3, channels), np.int32), np.zeros(channels, np.float32), np.zeros((4, 256), np.int32),
             np.zeros(table.shape[1], np.int64), np.zeros(sums, np.int32),
@@ -85,8 +90,9 @@ def execute(row: Row, memories: Memories, scratch: Scratch, rows: int, lanes: in
     sums, stride = memories.acc.reshape(-1), memories.acc.shape[1]
     if row[POST.source] != _ACC:
         sums = scratch.sums
-    count, rows_count = row[POST.ox_count], row[POST.oy_count]
-    if row[POST.source] == _ACC and _is_one_row(row):
+    count, rows_count, pairs = row[POST.ox_count], row[POST.oy_count], _are_pairs(row)
+    whole = row[POST.source] == _ACC or (pairs and count * rows_count * width <= SUMS)
+    if whole and _is_one_row(row):
         count, rows_count = count * rows_count, 1
     for word in range(words):
         for oy in range(rows_count):
@@ -94,6 +100,8 @@ def execute(row: Row, memories: Memories, scratch: Scratch, rows: int, lanes: in
             if row[POST.source] == _ACC:
                 first = (row[POST.src_address] + oy * row[POST.src_oy_stride]) * stride + word * rows
                 step = row[POST.src_ox_stride] * stride
+            elif pairs:
+                _add_pairs(row, memories.spad, scratch.operands, word, oy, count, sums, width)
             else:
                 _reduce(row, memories.spad, scratch.operands, word, oy, sums, width)
             _finish(row, sums, first, step, count, width, scratch, word * padded, memories, word, oy)
@@ -209,6 +217,33 @@ def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any, w
                         for i in range(width):
                             value = np.int64(operands[operand, index(spad[at, index(i)])])
                             sums[index(to + i)] = wrap_int32(sums[index(to + i)] + value)
+
+
+@kernel
+def _are_pairs(row: Row) -> bool:
+    """Whether all outputs are sums of two taps that lie in the image: the first and the last do, as places grow."""
+    sums = row[POST.source] != _ACC and (row[POST.reduce] == _SUM or row[POST.reduce] == _SUB)
+    y, x = row[POST.y_start], row[POST.x_start]
+    last_y = y + (row[POST.oy_count] - 1) * row[POST.y_step] + (row[POST.ky_count] - 1) * row[POST.y_dilation]
+    last_x = x + (row[POST.ox_count] - 1) * row[POST.x_step] + (row[POST.kx_count] - 1) * row[POST.x_dilation]
+    inside = y >= 0 and x >= 0 and last_y < row[POST.height] and last_x < row[POST.width]
+    return bool(sums and inside and row[POST.ky_count] * row[POST.kx_count] == 2)
+
+
+@kernel
+def _add_pairs(row: Row, spad: Any, operands: Any, word: int, oy: int, count: int, sums: Any, width: int) -> None:
+    """Sums modulo 2**32 of the pairs of a row of `count` outputs; whole words that follow each other are one run."""
+    source = row[POST.src_address] + word * row[POST.src_word_stride] + oy * row[POST.src_oy_stride]
+    apart = row[POST.src_ky_stride] if row[POST.ky_count] == 2 else row[POST.src_kx_stride]
+    flat, step, run, runs = spad.reshape(-1), row[POST.src_ox_stride] * spad.shape[1], width, count
+    if step == width:
+        run, runs = run * runs, 1
+    for i in range(runs):
+        left = source * spad.shape[1] + i * step
+        right, to = left + apart * spad.shape[1], i * run
+        for j in range(run):
+            value = np.int64(operands[0, index(flat[index(left + j)])])
+            sums[index(to + j)] = value + np.int64(operands[1, index(flat[index(right + j)])])
 
 
 @kernel

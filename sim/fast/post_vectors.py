@@ -72,13 +72,12 @@ class Lanes:
 
 
 Rescale = Callable[[Any, Any, Any, Any, Any], Any]
-"""Emits the requantization of a vector of int32: builder, sums; addresses of multipliers and shifts (int32), scales."""
+"""Emits the requantization of a vector of int32: builder, sums, multipliers, shifts (int32), scales (float32)."""
 
 
 def _rescale_integer(requantize: Callable[[Any, Any, Any], Any]) -> Rescale:
     def rescale(builder: Any, sums: Any, multipliers: Any, shifts: Any, scales: Any) -> Any:
-        records = [load(builder, _SUMS, address) for address in (multipliers, shifts)]
-        x, q, e = (Lanes(builder, builder.sext(value, _WIDE)) for value in (sums, *records))
+        x, q, e = (Lanes(builder, builder.sext(value, _WIDE)) for value in (sums, multipliers, shifts))
         return builder.trunc(requantize(x, q, e).value, _SUMS)
 
     return rescale
@@ -86,7 +85,7 @@ def _rescale_integer(requantize: Callable[[Any, Any, Any], Any]) -> Rescale:
 
 def _rescale_fp32(builder: Any, sums: Any, multipliers: Any, shifts: Any, scales: Any) -> Any:
     """`numerics.multiply_fp32`, limited before it is rounded and not after."""
-    real = builder.fmul(builder.sitofp(sums, _REALS), load(builder, _REALS, scales))
+    real = builder.fmul(builder.sitofp(sums, _REALS), scales)
     for relation, limit in (("<", -_FP32_LIMIT), (">", _FP32_LIMIT)):
         bound = ir.Constant(_REALS, [limit] * PANEL)
         real = builder.select(builder.fcmp_ordered(relation, real, bound), bound, real)
@@ -109,13 +108,15 @@ def _finish_code(rescale: Rescale) -> Any:
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         sums, step, count, biases, multipliers, shifts, scales, zero_point, low, high, bytes_, bytes_step = arguments
         zero_point, low, high = (splat(builder, builder.trunc(value, _I32)) for value in (zero_point, low, high))
+        biases, multipliers, shifts = (load(builder, _SUMS, address) for address in (biases, multipliers, shifts))
+        scales = load(builder, _REALS, scales)
         entry = builder.block
         loop, done = map(builder.append_basic_block, ("pixel", "done"))
         builder.cbranch(builder.icmp_signed(">", count, constant(0)), loop, done)
 
         builder.position_at_end(loop)
         pixel, source, place = (phi(builder, _I64, entry, start) for start in (constant(0), sums, bytes_))
-        total = builder.add(load(builder, _SUMS, source), load(builder, _SUMS, biases))
+        total = builder.add(load(builder, _SUMS, source), biases)
         total = builder.add(rescale(builder, total, multipliers, shifts, scales), zero_point)
         total = builder.select(builder.icmp_signed("<", total, low), low, total)
         total = builder.select(builder.icmp_signed(">", total, high), high, total)

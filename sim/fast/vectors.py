@@ -99,8 +99,9 @@ def sum_block_vectors_of(dot: str) -> Any:
     """`sim.fast.matmul.sum_block_plain` on addresses, with a product of `DOTS`."""
 
     def sum_block_vectors(
-        context: Any, spad: Any, places: Any, taps: Any, chunks: Any, quads: Any, weights: Any, sums: Any
-    ) -> Any:
+        context: Any, spad: Any, places: Any, taps: Any, chunks: Any, quads: Any, weights: Any, first: Any, sums: Any,
+        step: Any, accumulate: Any,
+    ) -> Any:  # fmt: skip
         return _sum_block(DOTS[dot][1])
 
     return intrinsic_of(sum_block_vectors)
@@ -108,19 +109,23 @@ def sum_block_vectors_of(dot: str) -> Any:
 
 def _sum_block(dot: Dot) -> Any:
     """Signature and code of loops over taps, chunks and quads, sums in registers."""
-    signature = numba.types.void(*[numba.types.int64] * 7)
+    signature = numba.types.void(*[numba.types.int64] * 10)
 
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        spad, places, taps, chunks, quads, weights, sums = arguments
+        spad, places, taps, chunks, quads, weights, first, sums, step, accumulate = arguments
         names = ("tap", "chunk", "quad", "chunk_end", "tap_end", "done")
         entry = builder.block
         tap_loop, chunk_loop, quad_loop, chunk_end, tap_end, done = map(builder.append_basic_block, names)
         tile_bytes = builder.shl(quads, constant(6))
+        targets = [pointer(builder, builder.add(sums, builder.mul(step, constant(i))), _SUMS) for i in range(BLOCK)]
+        kept = splat(builder, builder.neg(builder.trunc(accumulate, _I32)))
+        first = load(builder, _SUMS, first)
+        starts = [builder.add(first, builder.and_(builder.load(place, align=4), kept)) for place in targets]
         builder.branch(tap_loop)
 
         builder.position_at_end(tap_loop)
         tap = phi(builder, _I64, entry, constant(0))
-        outer = [phi(builder, _SUMS, entry, ir.Constant(_SUMS, [0] * PANEL)) for _ in range(BLOCK)]
+        outer = [phi(builder, _SUMS, entry, start) for start in starts]
         place = builder.add(places, builder.mul(tap, constant(16 * BLOCK)))
         starts = [load(builder, _I64, builder.add(place, constant(8 * i))) for i in range(BLOCK)]
         starts = [builder.add(spad, start) for start in starts]
@@ -157,9 +162,8 @@ def _sum_block(dot: Dot) -> Any:
         repeat(builder, (tap, taps), (tap_loop, done), outer, totals)
 
         builder.position_at_end(done)
-        for i, total in enumerate(totals):
-            address = builder.add(sums, constant(4 * PANEL * i))
-            builder.store(total, pointer(builder, address, _SUMS), align=4)
+        for total, place in zip(totals, targets, strict=True):
+            builder.store(total, place, align=4)
         return target.get_dummy_value()
 
     return signature, generate
