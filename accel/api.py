@@ -45,7 +45,8 @@ class RunResult:
     cycles : int
         Of the machine, over all of its segments, for one sample: they do not depend on values.
     simulations : tuple of sim.SimulationResult
-        Everything else of each machine segment, for the last sample: stamps, stall causes, memories.
+        Everything else of each machine segment, for the last sample: stamps, stall causes, memories. Segments share the
+        external memory, so that each shows it after the last one.
     host_seconds : float
         Time that the host's segments took here, for all samples; no part of the cycles.
     state : dict of str to ndarray
@@ -277,10 +278,7 @@ def _simulate(execution: Execution, engine: str, probe: Probe | None = None) -> 
         if segment.unit == HOST:
             execution.run_host(segment)
             continue
-        is_last = segment is program.segments[-1]
-        result = next(simulators).run(execution.memory, engine=engine, in_place=is_last, probe=probe)
-        execution.memory = result.memory
-        simulations.append(result)
+        simulations.append(next(simulators).run(execution.memory, engine=engine, in_place=True, probe=probe))
     return tuple(simulations)
 
 

@@ -90,6 +90,10 @@ class Scratch(NamedTuple):
             matmul.Scratch.of(table[opcodes == _EXEC]), post.Scratch.of(table[opcodes == _POST], config.post_lanes)
         )
 
+    def fresh(self) -> Scratch:
+        """Arrays of the same sizes for another run."""
+        return Scratch(matmul.Scratch(*map(np.zeros_like, self.matmul)), post.Scratch(*map(np.zeros_like, self.post)))
+
 
 class Simulator:
     """A program, decoded and checked once for all of its runs, which also share its timing and its packed weights.
@@ -140,6 +144,10 @@ class Simulator:
     def timing(self) -> Timing:
         """Cycles of every run; computed when first asked for."""
         return self._time(stepped=False)
+
+    @cached_property
+    def _scratch(self) -> Scratch:
+        return Scratch.of(self.config, self.table)
 
     @cached_property
     def work(self) -> dict[str, int]:
@@ -216,7 +224,7 @@ class Simulator:
             prepared = Weights.of(self.config, table)
         else:
             prepared, memories = packed[0], memories._replace(wbuf=packed[1])
-        scratch, lanes = Scratch.of(self.config, table), self.config.post_lanes
+        scratch, lanes = self._scratch.fresh(), self.config.post_lanes
         for first in range(0, len(table), CHUNK):
             last = min(first + CHUNK, len(table))
             _check_done(_execute_range(table, memories, scratch, prepared, self.config.rows, lanes, first, last))

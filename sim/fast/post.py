@@ -21,14 +21,12 @@ wrap_int32, requantize_tflite, requantize_single, scale_fp32, multiply_fp32 = ji
     numerics.wrap_int32, numerics.requantize_tflite, numerics.requantize_single, numerics.scale_fp32,
     numerics.multiply_fp32,
 )  # fmt: skip
-_ACC, _SUM, _MAX, _SUB, _MUL = (
-    int(value) for value in (Source.ACC, Reduce.SUM, Reduce.MAX, Reduce.SUB, Reduce.MUL)
-)
+_ACC, _SUM, _MAX, _SUB, _MUL = (int(value) for value in (Source.ACC, Reduce.SUM, Reduce.MAX, Reduce.SUB, Reduce.MUL))
 _INTERPOLATE = int(Reduce.INTERPOLATE)
 _TFLITE, _SINGLE, _FP32 = (mode.code for mode in numerics.RequantMode)
 
 SUMS = 1 << 12
-"""Sums of pairs that are computed at a time, if their rows follow each other: they stay in the processor's first cache."""
+"""Sums of pairs that are computed at a time if their rows follow each other, which its first cache holds."""
 
 _OPERAND_FIELDS = (
     POST.source, POST.reduce, POST.mode, POST.left_shift, POST.zero_point0, POST.multiplier0, POST.shift0,

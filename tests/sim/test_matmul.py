@@ -18,8 +18,11 @@ def test_vectors_equal_loops(dot: str) -> None:
     kernel = vectors.sum_block_vectors_of(dot)
 
     @numba.njit
-    def sum_block(spad, places, taps, chunks, quads, weights, sums):
-        kernel(spad.ctypes.data, places.ctypes.data, taps, chunks, quads, weights.ctypes.data, sums.ctypes.data)
+    def sum_block(spad, places, taps, chunks, quads, weights, biases, sums, accumulate):
+        kernel(
+            spad.ctypes.data, places.ctypes.data, taps, chunks, quads, weights.ctypes.data, biases.ctypes.data,
+            sums.ctypes.data + 4, 4 * sums.shape[1], accumulate,
+        )  # fmt: skip
 
     rng = np.random.default_rng(3)
     for _ in range(50):
@@ -31,11 +34,13 @@ def test_vectors_equal_loops(dot: str) -> None:
         places[:, 1] = rng.integers(0, 5, (taps, BLOCK)) * width
         weights = rng.choice(np.array([-128, 127, 5, -1], np.int8), (3, chunks * taps * quads, PANEL, QUAD))
         packed = weights.reshape(-1).view(np.int32)
-        expected, got = np.zeros((2, BLOCK, PANEL), np.int32)
-        start = packed.size // 3
-        matmul.sum_block_plain(spad, places, taps, chunks, quads, packed, start, expected)
-        sum_block(spad, places, taps, chunks, quads, packed[start:], got)
+        before = rng.integers(-(2**31), 2**31, (BLOCK, PANEL + 3), dtype=np.int32)
+        expected, got = before.copy(), before.copy()
+        start, biases, accumulate = packed.size // 3, packed.size // 2, int(rng.integers(2))
+        matmul.sum_block_plain(spad, places, taps, chunks, quads, packed, start, biases, expected, 0, 1, accumulate)
+        sum_block(spad, places, taps, chunks, quads, packed[start:], packed[biases:], got, accumulate)
         np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(got[:, [0, -2, -1]], before[:, [0, -2, -1]])
 
 
 def test_a_product_that_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
