@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from accel.exports.onnx.raising import raised
-from accel.frontends.onnx.write import to_onnx
+from accel.frontends.onnx.write import PRODUCER, to_onnx
 from accel.network.graph import Graph
 
 
 def write(graph: Graph) -> bytes:
     """The model's file; `InexpressibleError` as for `raised`."""
-    data: bytes = to_onnx(raised(graph)).SerializeToString(deterministic=True)
+    model = to_onnx(raised(graph))
+    model.producer_name = PRODUCER
+    data: bytes = model.SerializeToString(deterministic=True)
     return data

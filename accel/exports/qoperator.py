@@ -13,8 +13,9 @@ import numpy as np
 
 from accel.exports.onnx.raising import raised
 from accel.frontends.onnx.stripper import MICROSOFT
-from accel.frontends.onnx.write import suffixed
+from accel.frontends.onnx.write import PRODUCER, suffixed
 from accel.network.graph import Graph
+from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
 from accel.quantized.network import Network, Operator, Quantization
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class _Writer:
         self.readers = network.readers()
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
-        self.real: set[str] = {name for name in network.inputs if name in network.parameters}
+        self.functions: list[onnx.FunctionProto] = []
+        self.real: set[str] = set()
         self.joined: set[str] = set()
 
     def model(self) -> onnx.ModelProto:
@@ -51,7 +53,7 @@ class _Writer:
 
         network = self.network
         for name in network.outputs:
-            if name in network.parameters:
+            if name in network.parameters and name not in network.inputs:
                 self.as_real(name)
         used = {name for node in self.nodes for name in node.input}
         plain = {
@@ -68,7 +70,13 @@ class _Writer:
         opset = max((op.opset for op in network.operators), default=17)
         domains = sorted({node.domain for node in self.nodes} - {""})
         imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
-        return helper.make_model(graph, opset_imports=imports, ir_version=8 if opset < 21 else 10)
+        return helper.make_model(
+            graph,
+            opset_imports=imports,
+            functions=self.functions,
+            producer_name=PRODUCER,
+            ir_version=8 if opset < 21 else 10,
+        )
 
     def infos(self) -> list[onnx.ValueInfoProto]:
         """Types and shapes of integers, which ONNX does not infer behind the runtime's own operators."""
@@ -116,22 +124,29 @@ class _Writer:
         return not name or name in self.network.parameters or self.network.value(name) is not None
 
     def _on_reals(self, op: Operator) -> None:
+        from onnx import FunctionProto
+
         domain, _, kind = op.kind.rpartition(".")
         inputs = [self.as_real(name) if name in self.network.parameters else name for name in op.inputs]
         outputs = [self.named(name, "before") if name in self.network.parameters else name for name in op.outputs]
-        self.node(kind, inputs, outputs, op.name, domain, **op.attributes)
+        attributes = op.attributes
+        if domain == FUNCTION_DOMAIN:
+            self.functions.append(FunctionProto.FromString(attributes[FUNCTION_BODY].tobytes()))
+            attributes = {}
+        self.node(kind, inputs, outputs, op.name, domain, **attributes)
         for name, before in zip(op.outputs, outputs, strict=True):
             if name in self.network.parameters:
                 self.quantize(name, self.network.parameters[name], before)
 
     def as_real(self, name: str) -> str:
-        """The real form of a tensor or constant with parameters."""
+        """The real form of a tensor or constant with parameters: what its integers stand for."""
         found = self.network.parameters[name]
+        real = self.named(name, "dequantized") if name in self.network.inputs else name
         if name not in self.real:
             self.real.add(name)
             axis: dict[str, Any] = {"axis": found.axis} if found.scale.size > 1 else {}
-            self.node("DequantizeLinear", [self.integers(name), *self.pair(name)], [name], f"{name}_Dequantize", **axis)
-        return name
+            self.node("DequantizeLinear", [self.integers(name), *self.pair(name)], [real], f"{name}_Dequantize", **axis)
+        return real
 
     def quantize(self, name: str, found: Quantization, source: str = "") -> None:
         """Make the integers of a tensor from real numbers."""

@@ -75,11 +75,19 @@ def _plain(value: NDArray[Any]) -> NDArray[Any]:
     return value.astype(np.float32) if value.dtype.kind == "f" else value
 
 
+def unsized(op: Operator, name: str) -> ModelError:
+    """The error for a result whose shape nobody knows before the model runs."""
+    return op.error(
+        f"shape of its result {name!r} must be known, and does not follow from the sizes of the model's inputs: "
+        "give other sizes with --shape, or make a constant of what decides it"
+    )
+
+
 def _declared(low: Lowering, op: Operator, name: str, index: int) -> Tensor:
     """The tensor of a result."""
     info = low.network.tensors.get(name or f"{op.outputs[0]}_{index}")
     if info is None:
-        raise op.error(f"operator is for the host, but the shape of its result {name!r} is not known")
+        raise unsized(op, name)
     if info.dtype not in DTYPES or info.dtype == "int8":
         raise op.error(f"operator is for the host, but its result {name!r} is of type {info.dtype}")
     return Tensor(

@@ -12,7 +12,7 @@ from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph, Tensor
 from accel.quantized import recipes
 from accel.quantized.builder import LARGEST_TENSOR, GraphBuilder, Port
-from accel.quantized.host import on_host
+from accel.quantized.host import MICROSOFT, on_host
 from accel.quantized.lowering import Lowering, NeedsHostError, graph_shape, usual_order
 from accel.quantized.network import Network, Operator
 from accel.quantized.operators import NOT_SUPPORTED, OPERATORS, Layout
@@ -86,13 +86,19 @@ def _translate(low: Lowering, operator: Operator, on_machine: ModelError | None)
         except NeedsHostError:
             raise
         except ModelError as error:
-            raise on_machine from error
+            hosted = operator.kind not in OPERATORS and _is_onnx(operator)
+            raise (error if hosted else on_machine) from error
     values = [result] if isinstance(result, Value) else result
     for name, value in zip(operator.outputs, values, strict=False):
         if isinstance(value, Real | OfOne) and not value.operator:
             value = replace(value, operator=operator.name)
         if name:
             low.settle(operator, name, value)
+
+
+def _is_onnx(operator: Operator) -> bool:
+    """Whether ONNX, or the model itself, defines an operator: the host knows it."""
+    return operator.kind.rpartition(".")[0] != MICROSOFT
 
 
 def _named(operator: Operator, error: ModelError) -> ModelError:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
+from accel.network.nodes.host import FUNCTION_DOMAIN
 from accel.network.windows import Shape
 from accel.quantized.builder import Parameters, free_name
 
@@ -48,7 +49,7 @@ class Operator:
 
     def error(self, problem: str) -> ModelError:
         """A `ModelError` that names this operator."""
-        return ModelError(f"{self.kind} {self.name!r}: {problem}")
+        return ModelError(f"{self.kind.removeprefix(f'{FUNCTION_DOMAIN}.')} {self.name!r}: {problem}")
 
     def input(self, position: int) -> str:
         """Name of input number `position`; empty if it is absent."""

@@ -12,9 +12,10 @@ from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import checked, read_onnx
 from accel.machine.numerics import requant_mode
 from accel.network.graph import Graph
+from accel.quantized.host import MICROSOFT, unsized
 from accel.quantized.lower import lower
 from accel.quantized.network import Network
-from accel.quantized.operators import check_weights
+from accel.quantized.operators import OPERATORS, check_weights
 from accel.quantizer.attach import attach
 from accel.quantizer.calibrate import calibrate
 from accel.quantizer.choose import Choice
@@ -109,4 +110,13 @@ def before_calibration(network: Network, config: QuantizationConfig) -> Network:
     real = frozenset(op.name for op in network.operators if config.keeps_float(op.name, op.kind))
     network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
+    _check_sizes(network)
     return checked(lambda: before_ranges(with_islands(fold(network)), config))
+
+
+def _check_sizes(network: Network) -> None:
+    """Raise `ModelError` for an operator of the host whose results have no known size."""
+    for op in network.operators:
+        unknown = [name for name in op.outputs if name and name not in network.tensors]
+        if unknown and op.kind not in OPERATORS and not op.kind.startswith(MICROSOFT):
+            raise unsized(op, unknown[0])

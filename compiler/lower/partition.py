@@ -8,12 +8,18 @@ from itertools import cycle
 
 from accel.network.graph import Graph
 from accel.network.nodes import Constant, HostOperator, Node, Reshape
+from accel.network.nodes.host import FUNCTION_DOMAIN
 from accel.program.parts import HOST, MACHINE
 from compiler.lower.registry import LOWERINGS
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 NOTHING_TO_DO = "bookkeeping: the same bytes under another shape"
 """Why the host keeps an operation of which the machine's units would have nothing."""
+CONTROL_MACS = {
+    "If": "; MACs are those of its larger branch",
+    "Loop": "; MACs are those of all turns, or of one if their number is not constant",
+}
+"""What is counted of operators whose work depends on values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +55,11 @@ def host_reasons(graph: Graph, refused: Mapping[str, str]) -> dict[str, str]:
 
 def _reason(node: Node) -> str:
     """Why no unit computes a node of which the machine has none."""
-    computed = isinstance(node, HostOperator) and node.op_type in PRODUCTS and set(node.arguments[:2]) <= {*node.inputs}
-    return f"no unit computes {node.label}" + " of two activations: weights are constants" * computed
+    if not isinstance(node, HostOperator):
+        return f"no unit computes {node.label}"
+    computed = node.op_type in PRODUCTS and set(node.arguments[:2]) <= {*node.inputs}
+    counted = CONTROL_MACS.get(node.op_type, "") if node.domain == FUNCTION_DOMAIN else ""
+    return f"no unit computes {node.label}" + " of two activations: weights are constants" * computed + counted
 
 
 def partition(graph: Graph, why: Mapping[str, str]) -> tuple[Part, ...]:

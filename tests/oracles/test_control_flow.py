@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import numpy as np
 import onnx
@@ -146,6 +147,17 @@ def test_what_nobody_can_run_in_the_middle_is_named(message: str) -> None:
     with pytest.raises(ModelError) as caught:
         quantize(data, samples())
     assert str(caught.value) == message
+
+
+def test_a_result_whose_size_depends_on_values_is_named() -> None:
+    nodes = "s = ReduceMax <keepdims = 0> (a) n = Cast <to = 7> (s) q = Range (zero, n, one) r = Cast <to = 1> (q)"
+    numbers = "zero = Constant <value = int64 {0}> () one = Constant <value = int64 {1}> () "
+    message = (
+        "Range 'Range_3': shape of its result 'q' must be known, and does not follow from the sizes of the model's "
+        "inputs: give other sizes with --shape, or make a constant of what decides it"
+    )
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
+        quantize(model(numbers + nodes, "float[n] y", "y = Relu (r)"), samples())
 
 
 def test_an_input_may_be_one_number() -> None:

@@ -110,6 +110,27 @@ def test_custom_operator_inside_is_refused() -> None:
         read_tflite(writer.finish([x], [z]))
 
 
+def test_recurrent_operators_are_sent_to_onnx() -> None:
+    writer = ModelWriter()
+    x, y = (writer.tensor((1, 4, 3), 0.03, 5) for _ in range(2))
+    writer.operator("UNIDIRECTIONAL_SEQUENCE_LSTM", [x], [y])
+    message = (
+        "^UNIDIRECTIONAL_SEQUENCE_LSTM 0: operator is not supported; export the float network to ONNX, "
+        "where it is the host's$"
+    )
+    with pytest.raises(ModelError, match=message):
+        read_tflite(writer.finish([x], [y]))
+
+
+def test_activations_of_16_bits_are_refused() -> None:
+    writer = ModelWriter()
+    x, y = (writer.tensor((1, 4, 5, 3), 0.03, 0, kind="INT16") for _ in range(2))
+    writer.operator("RELU", [x], [y])
+    message = "^tensor 't0': type must be INT8 or UINT8, got INT16; convert the model with int8 activations$"
+    with pytest.raises(ModelError, match=message):
+        read_tflite(writer.finish([x], [y]))
+
+
 @pytest.mark.parametrize(("scale", "zero_point"), [(0.06, 5), (0.03, 4)])
 def test_concatenation_of_unequal_parameters_is_refused(scale: float, zero_point: int) -> None:
     writer = ModelWriter()

@@ -10,7 +10,7 @@ import numpy as np
 
 from accel.exports.inexpressible import NO_SCALES, InexpressibleError
 from accel.exports.onnx import functions, steps
-from accel.exports.onnx.raising import Raising
+from accel.exports.onnx.raising import Raising, moves_axes
 from accel.exports.scales import follows_recipe, is_sum, weight_scales
 from accel.network.nodes import (
     Add,
@@ -241,8 +241,11 @@ def host_operator(low: Raising, node: HostOperator) -> None:
     kept = {name: low.constant(f"{node.name}_{name}", value) for name, value in node.constants.items()}
     inputs = tuple(kept.get(name) or low.names.get(name, name) for name in node.arguments)
     outputs = tuple(low.declare(name) for name in node.outputs)
-    attributes = {name: list(v) if isinstance(v, tuple) else v for name, v in node.attributes.items()}
-    low.operators.append(Operator(node.name, node.label, inputs, outputs, attributes, low.opset))
+    attributes: dict[str, Any] = {n: list(v) if isinstance(v, tuple) else v for n, v in node.attributes.items()}
+    kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    if not node.domain and moves_axes(node, low.opset) and "axes" in attributes:
+        inputs = (*inputs, low.numbers(f"{node.name}_axes", attributes.pop("axes")))
+    low.operators.append(Operator(node.name, kind, inputs, outputs, attributes, low.opset))
 
 
 def reshape(low: Raising, node: Reshape) -> None:

@@ -25,8 +25,6 @@ def absorbed(network: Network) -> Network:
             kept.append(op)
             continue
         source, wanted = op.inputs[0], parameters[op.outputs[0]]
-        if source in network.inputs and not is_same(parameters.setdefault(source, wanted), wanted):
-            raise op.error(f"model input {source!r} must be quantized in one way only")
         if source not in parameters and not _is_quantized_only(network, readers[source], source, wanted):
             kept.append(op)
         elif is_same(parameters.setdefault(source, wanted), wanted):

@@ -15,9 +15,10 @@ from accel.frontends.onnx.folding import Arrays, fold
 from accel.frontends.onnx.strip import is_quantized, strip
 from accel.frontends.onnx.stripper import MICROSOFT
 from accel.frontends.onnx.tail import cut_tail
-from accel.frontends.onnx.write import with_shapes
+from accel.frontends.onnx.write import PRODUCER, with_shapes
 from accel.machine.numerics import RequantMode
 from accel.network.graph import Graph
+from accel.network.nodes.host import FUNCTION_DOMAIN
 from accel.quantized.lower import lower
 from accel.quantized.network import REAL_TYPES, Network, Operator, TensorInfo
 
@@ -99,7 +100,8 @@ def checked(read: Callable[[], Result]) -> Result:
 
 
 def _lowered(file: OnnxFile) -> Graph:
-    if not any(is_quantized(node.op_type) for node in file.model.graph.node):
+    quantized = any(is_quantized(node.op_type) for node in file.model.graph.node)
+    if not quantized and file.model.producer_name != PRODUCER:
         raise ModelError("model must be quantized, got a float model: run `accel quantize` on it first")
     return lower(_read(file), RequantMode.FP32)
 
@@ -153,7 +155,8 @@ def _input_type(value: onnx.ValueInfoProto) -> str:
 def _operator(proto: onnx.NodeProto, index: int, versions: Mapping[str, int]) -> Operator:
     kind = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
     attributes = {entry.name: _attribute(entry) for entry in proto.attribute}
-    name, opset = proto.name or f"{kind}_{index}", versions.get(proto.domain, 1)
+    name = proto.name or f"{kind.removeprefix(f'{FUNCTION_DOMAIN}.')}_{index}"
+    opset = versions.get(proto.domain, 1)
     return Operator(name, kind, tuple(proto.input), tuple(proto.output), attributes, opset)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CHANNEL_SCALES_OPSET = 13
 """The first version whose QuantizeLinear and DequantizeLinear have scales per channel."""
+PRODUCER = "accel"
+"""Who wrote a QDQ model of a graph: what has no integers in it needs none, for all of it is the host's."""
 _UNDECLARED_ELEMENTS = 64
 """Constants with more elements are declared without their values when shapes are inferred."""
 _AS_REAL = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "accel.Reinterpret": "Identity"}

@@ -111,7 +111,7 @@ class TfliteTensor:
     def parameters(self) -> tuple[float, int]:
         """Scale and zero point of an activation as int8: those of uint8 are shifted by 128."""
         if self.type not in ("INT8", "UINT8"):
-            raise self.error(f"type must be INT8 or UINT8, got {self.type}")
+            raise self.error(f"type must be INT8 or UINT8, got {self.type}; convert the model with int8 activations")
         if self.scale.size != 1 or self.zero_point.size != 1:
             raise self.error(f"must have one scale and zero point, got {self.scale.size} and {self.zero_point.size}")
         if not np.isfinite(self.scale[0]) or self.scale[0] <= 0:

@@ -32,6 +32,8 @@ from accel.network.graph import Graph, State, Tensor
 from accel.quantized.builder import GraphBuilder, Port
 
 TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
+RECURRENT = ("LSTM", "RNN")
+"""Ends of the names of recurrent operators."""
 SIGNED_ONLY = {"ABS", "BATCH_MATMUL", "ELU", "EXP", "RSQRT", "SQUARED_DIFFERENCE"}
 """Operators that no runtime computes with integers if they are uint8."""
 _DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -132,6 +134,8 @@ def _translator(op: Operation) -> Callable[[Operation], None]:
         return REAL[builtin]
     if kind in HOST_TYPES and builtin in TRANSLATORS:
         raise op.error(f"operator is supported with an int8 result, got {kind}; quantize the whole model to int8")
+    if builtin.endswith(RECURRENT):
+        raise op.error("operator is not supported; export the float network to ONNX, where it is the host's")
     if builtin not in TRANSLATORS:
         raise op.error("operator is not supported; docs/importing.md lists those that are")
     return TRANSLATORS[builtin]

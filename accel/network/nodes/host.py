@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -88,10 +88,27 @@ class HostOperator(Node):
         known = dict(zip((*self.inputs, *self.outputs), shapes, strict=True))
         known |= {name: value.shape for name, value in self.constants.items()}
         given = [known.get(name, ()) for name in self.arguments]
+        if self.domain == FUNCTION_DOMAIN:
+            return self._function_macs(given)
         try:
             return COUNTS[self.label](self.attributes, given, known[self.output]) if self.label in COUNTS else 0
         except IndexError:
             return 0
+
+    def _function_macs(self, given: Sequence[Shape]) -> int:
+        """Products of the function for the shapes of its arguments."""
+        from onnx import FunctionProto
+
+        from accel.network.nodes.function_macs import function_macs
+
+        body = np.asarray(self.attributes[FUNCTION_BODY]).tobytes()
+        names = FunctionProto.FromString(body).input
+        constants = {
+            name: self.constants[argument]
+            for name, argument in zip(names, self.arguments, strict=True)
+            if argument in self.constants
+        }
+        return function_macs(body, dict(zip(names, given, strict=True)), constants)
 
     def check(self) -> None:
         if not all(isinstance(text, str) for text in (self.domain, self.op_type, *self.arguments, *self.more_outputs)):

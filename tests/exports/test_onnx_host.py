@@ -1,0 +1,107 @@
+"""QDQ models of networks with operators of the host, or of nothing else: read back to the same values."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from support.oracles.ort_session import session
+
+import accel
+from accel.errors import ModelError
+from accel.exports import FORMATS
+from accel.frontends import read_quantized_onnx
+from accel.network import reference
+from accel.network.graph import Graph
+from accel.network.nodes import HostOperator
+from accel.network.real import dequantize_output, quantize_input
+
+HEAD = '<ir_version: 8, opset_import: ["" : {opset}]> g (float[1,3,6,6] x) => ({output} y) {{ {nodes} }}'
+NETWORKS = {
+    "an input and a function of it, joined": "n = Neg (x) y = Concat <axis = 1> (x, n)",
+    "one operator of the host": "axis = Constant <value = int64 {1}> () y = CumSum (x, axis)",
+    "products of two activations": "t = Transpose <perm = [0, 1, 3, 2]> (x) y = MatMul (x, t)",
+    "a branch": """a = Conv <pads = [1,1,1,1]> (x, w0) m = ReduceMean <keepdims = 0> (a)
+        zero = Constant <value = float {0.0}> () c = Greater (m, zero)
+        y = If (c) <then_branch = one () => (float[1,4,6,6] t) { t = Conv <pads = [1,1,1,1]> (a, w1) },
+                    else_branch = two () => (float[1,4,6,6] e) { f = Conv <pads = [1,1,1,1]> (a, w1)
+                                                                 e = Conv <pads = [1,1,1,1]> (f, w1) }>""",
+}
+NARROW = {
+    "Transpose": "axis = Constant <value = int64 {1}> () b = CumSum (a, axis)",
+    "axes that became an input": "b = ReduceL2 <axes = [3]> (a)",
+    "an attribute more": "d = Cast <to = 6> (a) b = Cast <to = 1> (d)",
+}
+"""Operators of the host between two convolutions of opset 17; integers of 4 bits need opset 21."""
+
+
+def model(nodes: str, output: str = "float[n,c,h,w]", opset: int = 17) -> bytes:
+    parsed, rng = (
+        onnx.parser.parse_model(HEAD.format(opset=opset, output=output, nodes=nodes)),
+        np.random.default_rng(3),
+    )
+    for name, shape in {"w0": (4, 3, 3, 3), "w1": (4, 4, 3, 3)}.items():
+        if f"{name})" in nodes:
+            weight = rng.normal(0, 0.4, shape).astype(np.float32)
+            parsed.graph.initializer.append(numpy_helper.from_array(weight, name))
+    return bytes(parsed.SerializeToString())
+
+
+def samples(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(count).normal(0, 2, (count, 3, 6, 6)).astype(np.float32)
+
+
+def outputs(graph: Graph) -> NDArray[np.float32]:
+    """The real outputs on a few samples."""
+    found = [reference.run(graph, {"x": quantize_input(graph, x[None])})["y"] for x in samples(4)]
+    return np.concatenate([dequantize_output(graph, value) for value in found])
+
+
+@pytest.mark.parametrize("format", ["qdq", "qoperator"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_networks_of_the_host_come_back(kind: str, format: str) -> None:
+    graph = accel.quantize(model(NETWORKS[kind]), samples(16), mode="fp32")
+    data = FORMATS[format].write(graph, [])[""]
+    again = read_quantized_onnx(data)
+    assert np.array_equal(outputs(again), outputs(graph))
+    expected = np.concatenate([session(data).run(None, {"x": x[None]})[0] for x in samples(4)])
+    assert np.abs(expected - outputs(graph)).max() <= 1e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kind", NARROW)
+def test_weights_of_4_bits_beside_operators_of_the_host(kind: str) -> None:
+    last = "y = Conv <pads = [1,1,1,1]> (b, w1)"
+    data = model(f"a = Conv <pads = [1,1,1,1]> (x, w0) {NARROW[kind]} {last}")
+    graph = accel.quantize(data, samples(16), mode="fp32", weight_bits=4)
+    assert any(isinstance(node, HostOperator) for node in graph.nodes)
+    written = FORMATS["qdq"].write(graph, [])[""]
+    assert np.array_equal(outputs(read_quantized_onnx(written)), outputs(graph))
+
+
+def test_a_float_model_of_others_is_still_refused() -> None:
+    written = onnx.load_model_from_string(model(NETWORKS["one operator of the host"]))
+    with pytest.raises(
+        ModelError, match=r"^model must be quantized, got a float model: run `accel quantize` on it first$"
+    ):
+        read_quantized_onnx(written.SerializeToString())
+
+
+def test_an_input_that_is_quantized_in_two_ways() -> None:
+    """Each QuantizeLinear rounds the real input: none the integers of the other."""
+    nodes = """z = Constant <value = int8 {3}> ()
+        s = Constant <value = float {0.02}> () t = Constant <value = float {0.05}> ()
+        p = QuantizeLinear (x, s, z) q = QuantizeLinear (x, t, z) a = DequantizeLinear (p, s, z)
+        b = DequantizeLinear (q, t, z) c = Concat <axis = 1> (a, b)
+        r = QuantizeLinear (c, t, z) y = DequantizeLinear (r, t, z)"""
+    data = model(nodes)
+    expected = np.concatenate([session(data).run(None, {"x": x[None]})[0] for x in samples(4)])
+    assert np.array_equal(outputs(read_quantized_onnx(data)), expected)
+
+
+def test_the_larger_branch_is_counted() -> None:
+    program = accel.compile(accel.quantize(model(NETWORKS["a branch"]), samples(16)), "edge")
+    (branch,) = [found for found in program.operators if found.op == "If"]
+    assert branch.macs == 2 * 36 * 4 * 4 * 9
+    assert branch.why == "no unit computes If; MACs are those of its larger branch"
