@@ -102,7 +102,8 @@ class _Writer:
         target = self._target(op)
         row = INTEGER.get(op.kind)
         on_integers = row and target in self.network.parameters and op.inputs[0] in self.network.parameters
-        if row is None or not on_integers or not all(self._is_known(name) for name in op.inputs):
+        known = self.network.parameters.__contains__ if op.kind in ("Add", "Mul") else self._is_known
+        if row is None or not on_integers or not all(known(name) for name in op.inputs):
             self._on_reals(op)
             return
         limit = next(iter(self.readers[output])) if target != output else None

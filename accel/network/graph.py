@@ -54,7 +54,7 @@ __all__ = [
     "State",
     "Tensor",
 ]
-DTYPES = ("int8", "float32", "int64", "int32", "bool")
+DTYPES = ("int8", "float32", "int64", "int32", "bool", "uint8", "int16", "uint16", "uint32", "uint64")
 """Types of activations; the machine knows the first one only."""
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)

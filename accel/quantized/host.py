@@ -12,7 +12,7 @@ from accel.network.graph import DTYPES, Tensor
 from accel.network.nodes import Dequantize, HostOperator, Quantize
 from accel.network.windows import Shape
 from accel.quantized.lowering import Lowering, NeedsHostError, graph_shape, usual_order
-from accel.quantized.network import Operator
+from accel.quantized.network import REAL_TYPES, Operator, TensorInfo
 from accel.quantized.values import Integers, OfOne, OnHost, Real, Target, Value
 from accel.quantized.view import View
 
@@ -83,19 +83,27 @@ def unsized(op: Operator, name: str) -> ModelError:
     )
 
 
+def check_type(op: Operator, info: TensorInfo) -> None:
+    """Raise `ModelError` if the host has no results of a type; its int8 tensors are the machine's."""
+    if info.dtype not in (*DTYPES[1:], *REAL_TYPES):
+        raise op.error(
+            f"result {info.name!r} must be of real numbers, bool or integers other than int8, got {info.dtype}; "
+            "cast to int16 or int32 instead"
+        )
+
+
 def _declared(low: Lowering, op: Operator, name: str, index: int) -> Tensor:
     """The tensor of a result."""
     info = low.network.tensors.get(name or f"{op.outputs[0]}_{index}")
     if info is None:
         raise unsized(op, name)
-    if info.dtype not in DTYPES or info.dtype == "int8":
-        raise op.error(f"operator is for the host, but its result {name!r} is of type {info.dtype}")
+    check_type(op, info)
     return Tensor(
         low.builder.free(f"{name}_real" if name in low.network.parameters else name),
         info.shape,
         1.0,
         0,
-        dtype=info.dtype,
+        dtype="float32" if info.dtype in REAL_TYPES else info.dtype,
     )
 
 

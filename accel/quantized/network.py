@@ -124,6 +124,11 @@ class Quantization:
         shift = 128 if self.kind == "uint8" else 0
         return float(scale), int(self.zero_point.reshape(-1)[0]) - shift
 
+    @property
+    def is_number(self) -> bool:
+        """Whether integers of an activation stand for themselves, as those of an image that a Cast makes real."""
+        return self.integers is None and self.scale.size == 1 and bool(self.scale == 1) and not np.any(self.zero_point)
+
     def along_axis(self, values: NDArray[Any], rank: int) -> NDArray[Any]:
         """Scales or zero points in a shape that broadcasts to a tensor of `rank` axes."""
         if values.size == 1:

@@ -95,7 +95,11 @@ OPERATORS: Mapping[str, Row] = MappingProxyType(
         "Upsample": Row(resize.resize, "nearest and linear", _LAST, keeps_range=True),
         "Identity": Row(movement.identity, keeps_range=True),
         "Dropout": Row(movement.identity, "as in inference", keeps_range=True),
-        "Cast": Row(movement.cast, "between real types; others on the host", keeps_range=True),
+        "Cast": Row(
+            movement.cast,
+            "between real types, and of inputs of 8 bits to them; others on the host, int8 results not at all",
+            keeps_range=True,
+        ),
         "accel.Reinterpret": Row(movement.reinterpreted, keeps_range=True),
     }
 )

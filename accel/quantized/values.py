@@ -121,7 +121,7 @@ class Known:
 
 @dataclass(frozen=True)
 class OnHost:
-    """A tensor of the host, in the source's order: real numbers, or integers of 32 or 64 bits."""
+    """A tensor of the host, in the source's order: real numbers, or integers other than int8."""
 
     name: str
     shape: Shape

@@ -72,9 +72,9 @@ def activation_parameters(
     Concat, so that it is rounded once.
     """
     mode = requant_mode(config.mode)
-    parameters: dict[str, Quantization] = {}
+    parameters = {name: found for name, found in network.parameters.items() if name in network.inputs}
     wanted = quantized_tensors(network)
-    for name in set(network.inputs) & wanted:
+    for name in set(network.inputs) & wanted - set(parameters):
         parameters[name] = _measured(ranges[name], config.layer(name, "Input"), mode)
     inherited = _from_readers(network)
     for op in network.operators:

@@ -12,7 +12,7 @@ from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import checked, read_onnx
 from accel.machine.numerics import requant_mode
 from accel.network.graph import Graph
-from accel.quantized.host import MICROSOFT, unsized
+from accel.quantized.host import MICROSOFT, check_type, unsized
 from accel.quantized.lower import lower
 from accel.quantized.network import Network
 from accel.quantized.operators import OPERATORS, check_weights
@@ -104,19 +104,22 @@ def quantize_network(
 
 def before_calibration(network: Network, config: QuantizationConfig) -> Network:
     """The float network as it will be quantized: folded, equalized; `quantize_network` says what it raises."""
-    if network.parameters:
+    if not all(found.is_number for found in network.parameters.values()):
         raise ModelError("model must be a float model, got a quantized one: it needs no calibration, compile it")
     config.check_used({op.name: op.kind for op in network.operators} | dict.fromkeys(network.inputs, "Input"))
     real = frozenset(op.name for op in network.operators if config.keeps_float(op.name, op.kind))
     network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
-    _check_sizes(network)
+    _check_results(network)
     return checked(lambda: before_ranges(with_islands(fold(network)), config))
 
 
-def _check_sizes(network: Network) -> None:
-    """Raise `ModelError` for an operator of the host whose results have no known size."""
+def _check_results(network: Network) -> None:
+    """Raise `ModelError` for an operator of the host whose results have no known size, or a type that it has not."""
     for op in network.operators:
-        unknown = [name for name in op.outputs if name and name not in network.tensors]
-        if unknown and op.kind not in OPERATORS and not op.kind.startswith(MICROSOFT):
-            raise unsized(op, unknown[0])
+        for name in filter(None, op.outputs):
+            info = network.tensors.get(name)
+            if info is not None:
+                check_type(op, info)
+            elif op.kind not in OPERATORS and not op.kind.startswith(MICROSOFT):
+                raise unsized(op, name)

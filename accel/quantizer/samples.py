@@ -121,8 +121,9 @@ def _batch(network: Network, name: str, value: Any) -> NDArray[Any]:
 def _number(network: Network, name: str, sample: NDArray[Any]) -> NDArray[Any]:
     """One sample in the input's type and shape."""
     info = network.tensors[name]
+    dtype = "float32" if name in network.parameters else info.dtype  # the integers' own real numbers
     with np.errstate(over="ignore"):
-        values = np.asarray(sample).astype(info.dtype, copy=False).reshape(info.shape)
+        values = np.asarray(sample).astype(dtype, copy=False).reshape(info.shape)
     if not np.all(np.isfinite(values)):
         raise InputError(f"calibration of {name!r} must be finite")
     return values

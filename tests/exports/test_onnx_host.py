@@ -22,6 +22,9 @@ HEAD = '<ir_version: 8, opset_import: ["" : {opset}]> g (float[1,3,6,6] x) => ({
 NETWORKS = {
     "an input and a function of it, joined": "n = Neg (x) y = Concat <axis = 1> (x, n)",
     "one operator of the host": "axis = Constant <value = int64 {1}> () y = CumSum (x, axis)",
+    "a tensor plus itself": "y = Add (x, x)",
+    "a tensor times itself": "y = Mul (x, x)",
+    "an image by 255": "k = Constant <value = float {255.0}> () y = Div (x, k)",
     "products of two activations": "t = Transpose <perm = [0, 1, 3, 2]> (x) y = MatMul (x, t)",
     "a branch": """a = Conv <pads = [1,1,1,1]> (x, w0) m = ReduceMean <keepdims = 0> (a)
         zero = Constant <value = float {0.0}> () c = Greater (m, zero)

@@ -26,7 +26,7 @@ _PLAIN = (
 class Found(NamedTuple):
     """Operators, one after the other, that compute a table; `largest` is their largest difference from it, in steps.
 
-    "Silu" stands for the product of its operand and the operand's Sigmoid.
+    "Silu" stands for the product of its operand and the operand's Sigmoid, "Square" for that with itself.
     """
 
     kind: str
@@ -62,12 +62,25 @@ def _candidates(
         yield kind, {}, FUNCTIONS[kind](Operator(kind, kind, (), ()))
     silu = FUNCTIONS["Swish"](Operator("", "Swish", (), ()))
     yield "Silu", {}, silu
+    yield "Square", {}, lambda x: x * x
+    if (factor := _factor(table, source, target)) is not None:
+        yield "Mul", {"factor": factor}, lambda x: x * np.float32(factor)
     choices: list[tuple[str, dict[str, Any]]] = [("HardSigmoid", {"alpha": 1 / 6}), ("Gelu", {"approximate": "tanh"})]
     choices += [("LeakyRelu", {"alpha": alpha}) for alpha in _slopes(table, source, target)]
     for kind, attributes in choices:
         yield kind, attributes, FUNCTIONS[kind](Operator(kind, kind, (), (), attributes))
     low, high = recipes.reals(target)[[int(table.min()) + 128, int(table.max()) + 128]]
     yield "Clip", {"min": float(low), "max": float(high)}, lambda x: np.clip(x, low, high)
+
+
+def _factor(table: NDArray[np.int8], source: Parameters, target: Parameters) -> float | None:
+    """A factor that may make every entry of a table that is not saturated; None if there is none."""
+    x = np.arange(-128, 128, dtype=np.float64) - source[1]
+    inner = (table > -128) & (table < 127) & (x != 0)
+    steps = np.array([[-0.5], [0.5]]) + table[inner] - target[1]
+    bounds = np.sort(steps * target[0] / (x[inner] * source[0]), axis=0)
+    low, high = bounds[0].max(initial=-np.inf), bounds[1].min(initial=np.inf)
+    return float(low + high) / 2 if np.isfinite(low + high) and low <= high else None
 
 
 def _slopes(table: NDArray[np.int8], source: Parameters, target: Parameters) -> list[float]:

@@ -152,6 +152,11 @@ def table(low: Raising, node: Table) -> None:
         low.tensors[share] = TensorInfo(share, low.shape(node.output))
         low.operator(node, "Sigmoid", [x], share)
         low.operator(node, "Mul", [x, share], output)
+    elif found.kind == "Square":
+        low.operator(node, "Mul", [x, x], output)
+    elif found.kind == "Mul":
+        factor = low.constant(f"{output}_factor", np.asarray(np.float32(attributes["factor"])))
+        low.operator(node, "Mul", [x, factor], output)
     elif found.kind == "Clip":
         names = [low.constant(f"{output}_{what}", np.asarray(np.float32(attributes[what]))) for what in ("min", "max")]
         low.operator(node, "Clip", [x, *names], output)

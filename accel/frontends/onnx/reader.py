@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 OLDEST_OPSET = 7
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+"""Types of integers that an input may have."""
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
 
@@ -145,7 +147,7 @@ def _input_type(value: onnx.ValueInfoProto) -> str:
 
     kind = value.type.tensor_type.elem_type
     known = {getattr(onnx.TensorProto, name): "float32" for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")}
-    known |= {getattr(onnx.TensorProto, name.upper()): name for name in ("int8", "uint8", "int32", "int64", "bool")}
+    known |= {getattr(onnx.TensorProto, name.upper()): name for name in ("bool", *INTEGERS)}
     if kind not in known:
         name = onnx.TensorProto.DataType.Name(kind).lower() if kind in onnx.TensorProto.DataType.values() else kind
         raise ModelError(f"model input {value.name!r} must be of real numbers, integers or bool, got {name}")

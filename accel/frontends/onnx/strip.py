@@ -54,11 +54,24 @@ def _strip(s: Stripper, op: Operator) -> None:
         STRIPPED[op.kind](s, op)
     elif op.kind in PASSED_THROUGH or (op.kind == "Cast" and _to_real(op) and _is_real(s, op.inputs[0])):
         s.aliases[op.outputs[0]] = op.inputs[0]
+    elif op.kind == "Cast" and s.holds_integers(op.inputs[0]):
+        _cast_of_integers(s, op)
     elif any(s.holds_integers(name) for name in op.inputs if name):
         _of_integers(s, op)
     else:
         attributes = {**op.attributes, "to": FLOAT} if op.kind == "Cast" and _to_real(op) else op.attributes
         s.operators.append(replace(op, inputs=tuple(map(s.name, op.inputs)), attributes=attributes))
+
+
+def _cast_of_integers(s: Stripper, op: Operator) -> None:
+    """A Cast of integers of 8 bits: the numbers themselves, of scale 1, in another type."""
+    own = Quantization(np.ones(1, np.float32), np.zeros(1, np.int64), s.kinds[s.name(op.inputs[0])])
+    numbers = s.integers(op, op.inputs[0], own)
+    if _to_real(op):
+        s.aliases[op.outputs[0]] = numbers
+        s.dequantized.add(op.outputs[0])
+    else:
+        s.operators.append(replace(op, inputs=(numbers,)))
 
 
 def _to_real(op: Operator) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.frontends.onnx.folding import infer
+from accel.network.graph import DTYPES
 from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
 from accel.quantized.host import MICROSOFT
 from accel.quantized.network import Network, Operator, Quantization, TensorInfo
@@ -140,11 +141,12 @@ def _versions(network: Network) -> dict[str, int]:
 
 
 def _kind(network: Network, name: str) -> int:
-    """ONNX's code for the type of a tensor; integers of 8 bits are real numbers with parameters."""
+    """ONNX's code for the type of a tensor; inputs of 8 bits are real numbers with parameters."""
     from onnx import TensorProto, helper
 
     dtype = network.tensors[name].dtype if name in network.tensors else "float32"
-    known = dtype in ("int32", "int64", "bool")
+    real = dtype == "int8" or (dtype == "uint8" and name in network.inputs)
+    known = dtype in DTYPES and not real
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) if known else TensorProto.FLOAT)
 
 

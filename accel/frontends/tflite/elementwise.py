@@ -29,6 +29,8 @@ from accel.network.nodes import (
 from accel.quantized import recipes
 from accel.quantized.builder import Parameters, image_shape
 
+STORED = np.arange(-128, 128, dtype=np.int8)
+"""Every stored integer."""
 IDENTITY = (2**30, 1)
 """Multiplier and shift that leave a sum as it is."""
 
@@ -72,7 +74,7 @@ RECIPES: dict[str, tuple[type[Node], Recipe]] = {
 
 
 def elementwise(op: Operation) -> None:
-    """Arithmetic of two tensors; with one number it is a table."""
+    """Arithmetic of two tensors; with one number, or of one tensor with itself, it is a table."""
     kind, recipe = RECIPES[op.operator.builtin]
     parameters = op.tensor(0).parameters(), op.tensor(1).parameters()
     scales = (parameters[0][0], parameters[1][0])
@@ -82,9 +84,16 @@ def elementwise(op: Operation) -> None:
     for position in (0, 1):
         number = _only(op, position)
         if number is not None:
-            table = _tabulate(kind, fields, parameters, op.result().parameters(), position, number)
+            other = np.full(256, number, np.int8)
+            operands = (STORED, other) if position else (other, STORED)
+            table = _tabulate(kind, fields, parameters, op.result().parameters(), operands)
             op.emit(Table, op.value(1 - position), table=table)
             return
+    if op.operator.inputs[0] == op.operator.inputs[1]:
+        op.emit(
+            Table, op.value(0), table=_tabulate(kind, fields, parameters, op.result().parameters(), (STORED, STORED))
+        )
+        return
     op.emit(kind, *_operands(op), **fields)
 
 
@@ -101,16 +110,13 @@ def _tabulate(
     fields: dict[str, Any],
     sources: tuple[Parameters, Parameters],
     target: Parameters,
-    position: int,
-    number: int,
+    operands: tuple[NDArray[np.int8], NDArray[np.int8]],
 ) -> NDArray[np.int8]:
-    """The table of a node of two operands of which the one at `position` is always `number`."""
+    """The table of a node of two operands, whose values are given for every stored integer."""
     tensors = [Tensor(name, (1, 256), *p) for name, p in zip(("x0", "x1", "y"), (*sources, target), strict=True)]
     node = kind(name="node", inputs=("x0", "x1"), output="y", **fields)
     graph = Graph("table", RequantMode.TFLITE, {t.name: t for t in tensors}, (node,), ("x0", "x1"), ("y",))
-    operands = [np.arange(-128, 128, dtype=np.int8)[None], np.full((1, 256), number, dtype=np.int8)]
-    x0, x1 = operands[::-1] if position == 0 else operands
-    return reference.run(graph, {"x0": x0, "x1": x1})["y"].reshape(256)
+    return reference.run(graph, {"x0": operands[0][None], "x1": operands[1][None]})["y"].reshape(256)
 
 
 def extreme(op: Operation) -> None:

@@ -20,7 +20,7 @@ Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] |
 FUNCTION_DOMAIN, FUNCTION_BODY = "accel.function", "body"
 """The domain of operators that are functions of ONNX, and the attribute that holds one, serialized."""
 
-ARRAY_DTYPES = ("bool", "float32", "int8", "int32", "int64", "uint8")
+ARRAY_DTYPES = ("bool", "float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 """Types of constant arrays."""
 
 

@@ -198,6 +198,16 @@ def elementwise(rng: Rng, builtin: str) -> bytes:
     return writer.finish([x0] if data is not None else [x0, x1], [y])
 
 
+def squared(rng: Rng, builtin: str) -> bytes:
+    """Addition, subtraction or multiplication of a tensor with itself."""
+    writer, source = ModelWriter(), random_parameters(rng)
+    shape = random_image(rng, 8)
+    target = random_parameters(rng, source[0] * (128 * source[0] if builtin == "MUL" else 1) * 2 ** rng.uniform(-2, 2))
+    x, y = writer.tensor(shape, *source), writer.tensor(shape, *target)
+    writer.operator(builtin, [x, x], [y], f"{builtin.capitalize()}Options", fusedActivationFunction=code(rng))
+    return writer.finish([x], [y])
+
+
 def function(rng: Rng, builtin: str) -> bytes:
     """A function of one variable."""
     writer, shape = ModelWriter(), random_image(rng, 8)
@@ -239,6 +249,7 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
     **{f"{name}, dilated by blocks": with_builtin(blocked, name) for name in ("CONV_2D", "DEPTHWISE_CONV_2D")},
     "MEAN": mean,
     **{name: with_builtin(elementwise, name) for name in ("ADD", "SUB", "MUL")},
+    **{f"{name}, of one tensor": with_builtin(squared, name) for name in ("ADD", "SUB", "MUL")},
     **{name: with_builtin(pool, name) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},
     **tflite_movement_models.MODELS,
     **tflite_vector_models.MODELS,
