@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -24,7 +27,7 @@ class Preprocessing:
     resize : int, optional
         Length of the shorter side, bilinear.
     crop : int, optional
-        Side of a square in the middle.
+        Side of a square in the middle, at most the shorter side of every image.
     scale : float
     mean, std : tuple of float
         One number, or one per channel.
@@ -106,7 +109,11 @@ def read_image(path: Path, preprocessing: Preprocessing = Preprocessing()) -> ND
     Raises
     ------
     InputError
-        Pillow is not installed, or the file is no image.
+        Pillow is not installed, the file is no image of 8 or 16 bits, or it is smaller than the crop.
+
+    Notes
+    -----
+    Of 16 bits the upper 8 count.
     """
     try:
         from PIL import Image
@@ -115,7 +122,7 @@ def read_image(path: Path, preprocessing: Preprocessing = Preprocessing()) -> ND
     chosen = preprocessing
     try:
         with Image.open(path) as file:
-            image = file.convert("RGB" if chosen.channels == 3 else "L")
+            image = _of_8_bits(file).convert("RGB" if chosen.channels == 3 else "L")
     except Exception as error:  # Pillow raises several types for damaged files
         raise InputError(f"{path}: must be an image, got {error}") from None
     if chosen.resize:
@@ -123,9 +130,25 @@ def read_image(path: Path, preprocessing: Preprocessing = Preprocessing()) -> ND
         width, height = (max(round(side * factor), chosen.resize) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     if chosen.crop:
+        if chosen.crop > min(image.size):
+            raise InputError(
+                f"{path}: must be at least as large as the crop, {chosen.crop}x{chosen.crop} pixels, got "
+                f"{image.width}x{image.height}; resize first"
+            )
         left, top = ((side - chosen.crop) // 2 for side in image.size)
         image = image.crop((left, top, left + chosen.crop, top + chosen.crop))
     pixels = np.asarray(image, dtype=np.float32).reshape(image.height, image.width, chosen.channels)
     mean, std = (np.array(numbers, dtype=np.float32) for numbers in (chosen.mean, chosen.std))
     values = (pixels * np.float32(chosen.scale) - mean) / std
     return np.ascontiguousarray(values if chosen.layout == "NHWC" else values.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """The upper bits of a grey image of 16, which Pillow would clip; others as they are."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG"):  # older versions call them I
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode!r}, which has not 8 or 16 bits; convert it")
+    return image

@@ -139,6 +139,7 @@ def _device() -> str:
         return "cpu"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False  # it would round the factors of sums, which the machine adds exactly
     return "cuda"
 
 

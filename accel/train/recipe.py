@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -119,15 +121,22 @@ class Recipe:
         path = self.folder / file
         if not file or not path.is_file():
             raise InputError(f"{reference!r} must be FILE.py:FUNCTION of a file beside the recipe, got no such file")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        found = getattr(module, name, None)
+        found = getattr(_module_of(path), name, None)
         if not callable(found):
             raise InputError(f"{reference!r} must name a function of {path.name}, got {found!r}")
         return cast(Callable[[], Any], found)
+
+
+def _module_of(path: Path) -> ModuleType:
+    """A file as a module; as for a script, modules beside it can be imported, and it is known to `sys.modules`."""
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_recipe(path: Path) -> Recipe:

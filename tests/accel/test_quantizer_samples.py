@@ -125,6 +125,31 @@ def test_folder_of_images_is_preprocessed(tmp_path: Path) -> None:
     assert halved.max() > 100
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_images_of_16_bits_keep_their_upper_ones(tmp_path: Path, suffix: str) -> None:
+    from PIL import Image
+
+    pixels = (np.arange(64, dtype=np.uint16) * 1040).reshape(8, 8)
+    Image.fromarray(pixels).save(tmp_path / f"x.{suffix}")
+    for channels in (1, 3):
+        (found,) = ImageFolder(tmp_path, Preprocessing(channels=channels, scale=1.0))
+        assert np.array_equal(found, np.broadcast_to(pixels >> 8, (channels, 8, 8)))
+
+
+def test_images_of_real_numbers_and_smaller_than_the_crop_are_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.zeros((6, 9), np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(
+        InputError, match=r"x\.tif: must be an image, got mode 'F', which has not 8 or 16 bits; convert it$"
+    ):
+        list(ImageFolder(tmp_path))
+    Image.fromarray(np.zeros((6, 9), np.uint8)).save(tmp_path / "x.tif")
+    expected = r"x\.tif: must be at least as large as the crop, 7x7 pixels, got 9x6; resize first$"
+    with pytest.raises(InputError, match=expected):
+        list(ImageFolder(tmp_path, Preprocessing(crop=7)))
+
+
 def test_memory_does_not_grow_with_the_samples() -> None:
     """Ten times the samples, as bytes in one array or from a generator, take no more memory than is in flight."""
     model = onnx_model([("Conv", ["x", "w"], "y", {})], {"w": W}, (1, 3, 16, 16))

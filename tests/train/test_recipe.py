@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import onnxruntime
@@ -99,3 +100,17 @@ def test_functions_that_do_not_fit(recipe: Path, reference: str, message: str) -
     recipe.write_text(RECIPE.replace("functions.py:make_data", reference))
     with pytest.raises(InputError, match=re.escape(message)):
         read_recipe(recipe).make_data()
+
+
+def test_functions_may_use_modules_beside_theirs(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And dataclasses, whose annotations are looked up in `sys.modules`."""
+    monkeypatch.setattr("sys.path", [*sys.path])
+    text = "from torch import nn\ndef layer(width):\n    return nn.Linear(width, 3)\n"
+    (recipe.parent / "layers_of_the_recipe.py").write_text(text)
+    (recipe.parent / "functions.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from layers_of_the_recipe import layer\n"
+        "@dataclass\nclass Shape:\n    width: int = 4\n"
+        "def make_model():\n    return layer(Shape().width)\n"
+    )
+    assert read_recipe(recipe).make_model().in_features == 4
