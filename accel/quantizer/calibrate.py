@@ -58,7 +58,7 @@ def calibrate(network: Network, samples: Calibration, config: QuantizationConfig
     """
     observers = {name: OBSERVERS[layer.calibrate_method](layer) for name, layer in layers_of(network, config).items()}
     held = _observe_all(network, samples, observers, stage)
-    choice = choose(network, config, observers, held)
+    choice = choose(network, config, observers, held, stage)
     ranges = {
         name: observer.range(choice.method) if choice and isinstance(observer, AutoObserver) else observer.range()
         for name, observer in observers.items()

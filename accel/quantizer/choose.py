@@ -11,6 +11,7 @@ from accel.quantized.network import Network
 from accel.quantizer.attach import activation_parameters, attach
 from accel.quantizer.config import QuantizationConfig
 from accel.quantizer.observers import AutoObserver, Observer
+from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.runner import Runner, Values, with_real_constants
 
 METHODS = ("expected", "percentile", "minmax", "mse")
@@ -78,7 +79,11 @@ class Held:
 
 
 def choose(
-    network: Network, config: QuantizationConfig, observers: Mapping[str, Observer], held: Held
+    network: Network,
+    config: QuantizationConfig,
+    observers: Mapping[str, Observer],
+    held: Held,
+    stage: Stage = silent,
 ) -> Choice | None:
     """The rule of ranges that serves the network best, for all tensors whose observer is an `AutoObserver`.
 
@@ -90,6 +95,8 @@ def choose(
     observers : mapping of str to Observer
         Of every tensor that becomes integers.
     held : Held
+    stage : callable, optional
+        Announces progress, if rules are measured.
 
     Returns
     -------
@@ -108,7 +115,10 @@ def choose(
         return Choice(METHODS[0], {}, held.seen)
     ranges = {name: observer.range() for name, observer in observers.items()}
     quantized = with_real_constants(attach(network, ranges, config))
-    noises = {method: _noise(quantized, config, observers, held, method) for method in METHODS}
+    noises, advance = dict[str, float](), stage("choice of ranges", len(METHODS))
+    for method in METHODS:
+        noises[method] = _noise(quantized, config, observers, held, method)
+        advance()
     best = min(METHODS, key=lambda method: np.nan_to_num(noises[method], nan=np.inf))
     decibels = {name: float(-10 * np.log10(max(noise, 1e-20))) for name, noise in noises.items()}
     return Choice(best, decibels, len(held.samples))

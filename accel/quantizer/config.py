@@ -153,7 +153,7 @@ class QuantizationConfig(LayerConfig):
         for pattern in self.nodes_to_exclude:
             if not any(_matches(pattern, name) for name in layers):
                 raise InputError(
-                    f"nodes_to_exclude: {pattern!r} must be the name of a layer; `accel inspect` lists them"
+                    f"nodes_to_exclude: {pattern!r} must be the name of a layer; `accel analyze` lists them"
                 )
         for kind in self.op_types_to_exclude:
             if kind not in layers.values():
@@ -162,7 +162,7 @@ class QuantizationConfig(LayerConfig):
             if not any(override.selects(name, kind) for name, kind in layers.items()):
                 raise InputError(
                     f"override of layer {override.layer!r}, op_type {override.op_type!r} must select a layer, "
-                    f"got none; `accel inspect` lists them"
+                    f"got none; `accel analyze` lists them"
                 )
 
 

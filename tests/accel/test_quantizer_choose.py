@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,16 @@ def test_a_choice_is_one_sentence() -> None:
         "calibrate_method auto: mse, 2.0 dB on 20 calibration samples that its ranges had not seen "
         "(expected 1.0, minmax -1.0)"
     )
+
+
+def test_measuring_shows_its_progress() -> None:
+    steps: list[str] = []
+
+    def stage(task: str, total: int) -> Callable[[], None]:
+        return lambda: steps.append(f"{task} of {total}")
+
+    quantize(LINEAR, images(20, 8), stage=stage)
+    assert steps == ["calibration of 20"] * 20 + ["choice of ranges of 4"] * 4
 
 
 def test_other_methods_choose_nothing() -> None:
