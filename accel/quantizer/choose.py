@@ -115,9 +115,10 @@ def choose(
         return Choice(METHODS[0], {}, held.seen)
     ranges = {name: observer.range() for name, observer in observers.items()}
     quantized = with_real_constants(attach(network, ranges, config))
+    rounded = replace(quantized, parameters=network.parameters)  # weights only: each rule has its own activations
     noises, advance = dict[str, float](), stage("choice of ranges", len(METHODS))
     for method in METHODS:
-        noises[method] = _noise(quantized, config, observers, held, method)
+        noises[method] = _noise(rounded, config, observers, held, method)
         advance()
     best = min(METHODS, key=lambda method: np.nan_to_num(noises[method], nan=np.inf))
     decibels = {name: float(-10 * np.log10(max(noise, 1e-20))) for name, noise in noises.items()}
