@@ -9,6 +9,7 @@ import dataclasses
 import runpy
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 from accel.exports.c.nodes import WRITERS as C_WRITERS
@@ -208,6 +209,12 @@ def witnesses_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def integration_page() -> str:
+    """The integrator's page, as it is in every bundle."""
+    title, text = (files("rtl.bundle") / "integration.md").read_text(encoding="utf-8").split("\n", 1)
+    return f"{title}\n\n{NOTE}{text}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "isa.md": isa_page,
     "registers.md": registers_page,
@@ -215,6 +222,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "operators.md": operators_page,
     "formats.md": formats_page,
     "witnesses.md": witnesses_page,
+    "integration.md": integration_page,
     **DRAWINGS,
 }
 """Files in docs/ and the functions that make them."""

@@ -23,6 +23,7 @@ from accel.machine.registers import (
     VERSION,
     WATCHDOG_CYCLES,
     capabilities,
+    fingerprint_words,
 )
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Lite
 from rtl.control import COUNTER_BITS
@@ -101,7 +102,7 @@ class RegisterBlock(wiring.Component):
         """Answer writes; returns the data, and for each writable register a mask of the bits that are written."""
         bus = self.bus
         address, data, strobe = Signal(ADDRESS_WIDTH), Signal(32), Signal(4)
-        addressed, supplied, accept = Signal(name="write_addressed"), Signal(name="write_supplied"), Signal()
+        addressed, supplied, accept = Signal(), Signal(), Signal()
         m.d.comb += [
             bus.awready.eq(~(addressed | bus.bvalid)),
             bus.wready.eq(~(supplied | bus.bvalid)),
@@ -143,12 +144,12 @@ class RegisterBlock(wiring.Component):
         started, interrupt_enable, done, cycles = self._run(m, data, write, Cat(refused.values()).any())
         log = self._errors(m, data & write["ERROR"], started, refused)
         m.d.comb += self.irq.eq((done & interrupt_enable) | (log.errors & mask).any())
-        fingerprint = bytes.fromhex(self._config.fingerprint())
+        fingerprint = fingerprint_words(self._config)
         named = {
             "IDENTITY": MAGIC,
             "VERSION": VERSION,
-            "FINGERPRINT_LO": int.from_bytes(fingerprint[:4], "big"),
-            "FINGERPRINT_HI": int.from_bytes(fingerprint[4:8], "big"),
+            "FINGERPRINT_LO": fingerprint[0],
+            "FINGERPRINT_HI": fingerprint[1],
             "CONTROL": Cat(0, interrupt_enable),
             "STATUS": Cat(self.running, done, self.stopping),
             "ERROR": log.errors,
@@ -206,7 +207,7 @@ class RegisterBlock(wiring.Component):
 
     def _read_channel(self, m: Module, values: dict[str, Value]) -> None:
         bus = self.bus
-        address, addressed = Signal(ADDRESS_WIDTH), Signal(name="read_addressed")
+        address, addressed = Signal(ADDRESS_WIDTH), Signal()
         m.d.comb += bus.arready.eq(~(addressed | bus.rvalid))
         m.d.sync += addressed.eq(bus.arvalid & bus.arready)
         with m.If(bus.arvalid & bus.arready):

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -141,8 +141,17 @@ def emit(config: ArchConfig, verification: bool = False, prefix: str = "") -> st
             else:
                 netlists[name] = _netlist(platform.blocks[name], platform, f"{top}_{name}")
     folder = resources.files("rtl")
-    files = [folder.joinpath(f"{name}.v").read_text(encoding="utf-8").replace(TOP, top) for name in by_hand]
+    texts = {name: folder.joinpath(f"{name}.v").read_text(encoding="utf-8").replace(TOP, top) for name in by_hand}
+    used = {name: block.parameters for name, block in platform.blocks.items()}
+    files = [_with_defaults(text, used.get(name, {})) for name, text in texts.items()]
     return "".join([head(config), _verilog("".join(netlists.values())), *files])
+
+
+def _with_defaults(verilog: str, parameters: Mapping[str, int]) -> str:
+    """A module with the parameters of its instances as defaults, as which tools check it by itself."""
+    for name, value in parameters.items():
+        verilog = re.sub(rf"\bparameter {name} = \d+", f"parameter {name} = {value}", verilog)
+    return verilog
 
 
 def head(config: ArchConfig) -> str:

@@ -29,7 +29,8 @@ def tracked() -> list[Path]:
 
 
 GENERATED = [
-    "formats.md", "isa.md", "machine.svg", "operators.md", "presets.md", "registers.md", "timeline.svg", "witnesses.md",
+    "formats.md", "integration.md", "isa.md", "machine.svg", "operators.md", "presets.md", "registers.md",
+    "timeline.svg", "witnesses.md",
 ]  # fmt: skip
 
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from accel.analysis.mixed import MixedPrecision
     from accel.evaluation import Controlled
     from accel.frontends.onnx.file import Shapes
-    from accel.network.graph import Tensor
     from accel.quantizer import Choice
 
 
@@ -101,13 +100,8 @@ def quantize(
         facts = {"graph": str(output), "nodes": len(graph.nodes), "tensors": {t.name: t for t in tensors}}
         echo_json({**facts, "choice": next(iter(choices), None)})
         return
-    lines = [f"  {t.name}: {t.dtype} {t.shape}{_parameters(t)}" for t in tensors]
+    lines = [f"  {t.name}: int8 {t.shape}, scale {t.scale:.9g}, zero point {t.zero_point}" for t in tensors]
     echo_lines([f"{output}: {len(graph.nodes)} nodes, mode {graph.mode}", *lines, *map(str, choices)])
-
-
-def _parameters(tensor: Tensor) -> str:
-    """What the integers of a tensor stand for; nothing for numbers of the host."""
-    return f", scale {tensor.scale:.9g}, zero point {tensor.zero_point}" if tensor.dtype == "int8" else ""
 
 
 @click.command("compile")
@@ -189,7 +183,11 @@ def export(model: Path, shapes: Shapes, format_name: str, output: Path, as_json:
 @CONFIG
 @click.option("-o", "--output", type=FOLDER, required=True, help="Folder to write to; made if it does not exist.")
 @click.option("--prefix", default="", help="What the names of all modules begin with: several machines in one design.")
-@click.option("--bundle", is_flag=True, help="For an integrator: a file per part, file list, SDC, FuseSoC, SystemRDL.")
+@click.option(
+    "--bundle",
+    is_flag=True,
+    help="For an integrator: a file per part, driver in C, simulation, SDC, FuseSoC, SystemRDL.",
+)
 def verilog(config: str, output: Path, prefix: str, bundle: bool) -> None:
     """Write the synthesizable Verilog of a machine."""
     from accel.machine.config import load_config

@@ -92,12 +92,21 @@ _CAPABILITIES = {
 }
 """Registers that hold a number of the configuration: its attribute, its meaning."""
 
+CAPABILITIES = (*_CAPABILITIES, "FEATURES")
+"""Names of the registers that tell a driver what machine it has, addresses ascending by 4."""
+
 FEATURE_INT4 = 1 << len(REQUANT_MODES)
 """Bit of the FEATURES register."""
 
 
+def fingerprint_words(config: ArchConfig) -> tuple[int, int]:
+    """Values of FINGERPRINT_LO and FINGERPRINT_HI: the first and the next eight hexadecimal digits."""
+    digits = config.fingerprint()
+    return int(digits[:8], 16), int(digits[8:16], 16)
+
+
 def capabilities(config: ArchConfig) -> dict[str, int]:
-    """Values of the registers that tell a driver what machine it has."""
+    """Values of `CAPABILITIES` by name."""
     modes = sum(1 << i for i, mode in enumerate(REQUANT_MODES) if mode in config.requant_modes)
     numbers = {name: int(getattr(config, attribute)) for name, (attribute, _) in _CAPABILITIES.items()}
     return {**numbers, "FEATURES": modes | FEATURE_INT4 * config.int4_weights}

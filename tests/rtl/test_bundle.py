@@ -12,7 +12,8 @@ from support.rtl.bench import small
 from systemrdl import RDLCompiler
 
 from accel.errors import ConfigError
-from accel.machine.config import ArchConfig
+from accel.machine.area import area
+from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.registers import REGISTERS
 from rtl.bundle import write_bundle
 from rtl.testbench.verilator import verilator_root
@@ -43,6 +44,34 @@ def elaborates(top: str, arguments: list[str], folder: Path) -> bool:
 
 def test_the_file_list_elaborates(folder: Path) -> None:
     assert elaborates("npu_accelerator", ["-f", "npu_small.f"], folder)
+
+
+def test_the_file_list_elaborates_from_elsewhere(folder: Path, tmp_path: Path) -> None:
+    assert elaborates("npu_accelerator", ["-F", str(folder / "npu_small.f")], tmp_path)
+
+
+def test_the_simulation_elaborates(folder: Path) -> None:
+    simulation = ["--timing", "-f", "npu_small.f", "sim/axi_memory.v", "sim/testbench.v"]
+    assert elaborates("npu_accelerator_testbench", simulation, folder)
+
+
+def test_every_text_has_its_licence(folder: Path) -> None:
+    """SVG, tables, the page and the configuration aside, which hold no code."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix not in (".svg", ".md", ".toml", ".f"):
+            assert "SPDX-License-Identifier: Apache-2.0" in "".join(path.read_text().splitlines()[:2]), path
+            assert not re.search(r"@\w+@", path.read_text()), path
+
+
+def test_the_memories_are_those_of_the_machine(folder: Path) -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\d+) \| (\d+) .* (\d+) \|", (folder / "npu_small.memories.md").read_text(), re.M
+    )
+    bits = sum(
+        int(width) * int(depth) * int(count) for name, width, depth, count in rows if name == "npu_accelerator_ram"
+    )
+    lanes = CONFIG.post_lanes * TABLE_WORDS * 8
+    assert bits == area(CONFIG).sram_bits + lanes - TABLE_WORDS * 8
 
 
 def test_each_file_has_its_licence_and_fingerprint(folder: Path) -> None:
@@ -85,8 +114,9 @@ def test_the_core_names_files_that_exist(folder: Path) -> None:
     core = yaml.safe_load((folder / "npu_small.core").read_text().removeprefix("CAPI=2:\n"))
     files = core["filesets"]["rtl"]["files"]
     assert files == (folder / "npu_small.f").read_text().split()
-    assert all((folder / path).is_file() for path in files)
+    assert all((folder / path).is_file() for path in [*files, *core["filesets"]["simulation"]["files"]])
     assert core["targets"]["default"]["toplevel"] == "npu_accelerator"
+    assert core["targets"]["sim"]["toplevel"] == "npu_accelerator_testbench"
 
 
 def test_the_register_description_is_the_register_map(folder: Path) -> None:

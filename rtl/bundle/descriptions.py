@@ -1,0 +1,136 @@
+"""Texts about a machine for an integrator's tools: constraints, FuseSoC core, register description, ports."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import accel
+from accel.machine.config import ArchConfig
+from accel.machine.registers import REGISTERS, Register
+
+IO_SHARE = 0.3
+"""Part of a clock period that the constraints leave to the logic outside of the ports."""
+
+LINT_OPTIONS = ("-Wno-fatal", "-Wno-lint", "-Wno-style")
+
+ACCESS = {"ro": "sw = r; hw = w;", "rw": "sw = rw; hw = rw;", "w1c": "sw = rw; onwrite = woclr; hw = rw;"}
+"""A field's properties in SystemRDL, by `Register.access`."""
+
+
+def constraints(config: ArchConfig) -> str:
+    """Clock and port delays in the format of Synopsys, which most tools read."""
+    period = 1000 / config.clock_mhz
+    return (
+        f"# SPDX-License-Identifier: Apache-2.0\n# {config.clock_mhz:g} MHz; one clock, synchronous reset.\n"
+        f"create_clock -name clk -period {period:.3f} [get_ports clk]\n"
+        f"set_input_delay -clock clk {IO_SHARE * period:.3f} [remove_from_collection [all_inputs] [get_ports clk]]\n"
+        f"set_output_delay -clock clk {IO_SHARE * period:.3f} [all_outputs]\n"
+    )
+
+
+def core(name: str, top: str, verilog: list[str], simulation: list[str]) -> str:
+    """A core description for FuseSoC, version 2: the files, a lint by Verilator, and the simulation of `sim/`."""
+    return f"""CAPI=2:
+# SPDX-License-Identifier: Apache-2.0
+name: accel:accel:{name}:{accel.__version__}
+description: INT8 systolic-array accelerator
+filesets:
+  rtl:
+    files:
+{_files(verilog)}
+    file_type: verilogSource
+  simulation:
+    files:
+{_files(simulation)}
+    file_type: verilogSource
+  constraints:
+    files:
+      - {name}.sdc : {{file_type: SDC}}
+targets:
+  default:
+    filesets: [rtl, constraints]
+    toplevel: {top}
+  lint:
+    flow: lint
+    flow_options:
+      tool: verilator
+      verilator_options: [{", ".join(LINT_OPTIONS)}]
+    filesets: [rtl]
+    toplevel: {top}
+  sim:
+    flow: sim
+    flow_options:
+      tool: icarus
+      iverilog_options: [-g2005]
+    filesets: [rtl, simulation]
+    toplevel: {top}_testbench
+    parameters: [requests, responses]
+parameters:
+  requests:
+    datatype: str
+    description: Named pipe from which the testbench reads requests (sim/run.sh makes it)
+    paramtype: plusarg
+  responses:
+    datatype: str
+    description: Named pipe to which the testbench writes responses
+    paramtype: plusarg
+"""
+
+
+def _files(paths: list[str]) -> str:
+    return "\n".join(f"      - {path}" for path in paths)
+
+
+def system_rdl(top: str) -> str:
+    """The registers of `accel.machine.registers` in SystemRDL 2.0."""
+    registers = "".join(_rdl(register) for register in REGISTERS.values())
+    head = "// SPDX-License-Identifier: Apache-2.0\n"
+    return f"{head}addrmap {top} {{\n  default regwidth = 32;\n  default accesswidth = 32;\n{registers}}};\n"
+
+
+def _rdl(register: Register) -> str:
+    text = register.doc.replace('"', "'")
+    field = f"field {{ {ACCESS[register.access]} }} value[31:0];"
+    return f'  reg {{ desc = "{text}"; {field} }} {register.name} @ {register.address:#x};\n'
+
+
+def port_page(verilog: str, top: str) -> str:
+    """The ports of the top module, of which `verilog` is the text, as a table."""
+    module = verilog[verilog.index(f"module {top}(") :].split("endmodule")[0]
+    ports = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);$", module, re.MULTILINE)
+    rows = [f"| `{port}` | {direction} | {int(high or 0) + 1} |" for direction, high, port in ports]
+    intro = (
+        "`control` is an AXI4-Lite subordinate; `fetch`, `load` and `store` are AXI4 managers; `rst` is synchronous."
+    )
+    return "\n".join([f"# Ports of `{top}`\n", f"{intro}\n", "| port | direction | bits |", "|---|---|---|", *rows, ""])
+
+
+def memory_page(verilog: Iterable[str], top: str) -> str:
+    """The memories below module `top`, whose modules are in the texts of `verilog`, as a table."""
+    modules = dict(re.findall(r"^module (\w+)(.*?)^endmodule$", "".join(verilog), re.DOTALL | re.MULTILINE))
+    rows = []
+    for (module, where, sizes), count in sorted(_memories(modules, top).items()):
+        fields = {"LANES": 1, "TRANSPARENT": 0, **dict(sizes)}
+        cells = (f"`{module}`", *(fields[name] for name in ("WIDTH", "DEPTH", "LANES", "TRANSPARENT")), count, where)
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    head = ["| module | WIDTH | DEPTH | LANES | TRANSPARENT | instances | in |", "|---|---|---|---|---|---|---|"]
+    intro = "Words of WIDTH bits, DEPTH of them; README.md says what the modules do and how to replace them."
+    return "\n".join([f"# Memories of `{top}`\n", f"{intro}\n", *head, *rows, ""])
+
+
+Memory = tuple[str, str, tuple[tuple[str, int], ...]]
+"""Module of a memory, module that it is in, parameters."""
+
+
+def _memories(modules: dict[str, str], module: str) -> Counter[Memory]:
+    """How often each memory occurs in `module` and below it."""
+    found: Counter[Memory] = Counter()
+    for kind, parameters in re.findall(r"^  (\w+) (?:#\((.*?)\) )?\w+ \(", modules[module], re.DOTALL | re.MULTILINE):
+        if kind.endswith("_ram"):
+            sizes = re.findall(r"\.(\w+)\((?:\d+'s?d)?(\d+)\)", parameters)
+            found[kind, module, tuple((name, int(value)) for name, value in sizes)] += 1
+        elif kind in modules:
+            found += _memories(modules, kind)
+    return found

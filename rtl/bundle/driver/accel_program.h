@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Program files (docs/program_file.md): `accel compile` writes them, the driver runs them. */
+#ifndef ACCEL_PROGRAM_H
+#define ACCEL_PROGRAM_H
+
+#include "accel.h"
+#include "accel_json.h"
+
+/* A program file that was checked, and where its image lies once it is loaded. */
+struct accel_program {
+    struct accel_json header, tensors, segments, inputs, outputs, states;
+    const uint8_t *code, *constants, *host; /* sections; `host` is the graph of the host's operators */
+    uint64_t code_bytes, constants_bytes, host_bytes;
+    uint64_t code_address, constants_address, memory_bytes; /* in the image */
+    uint32_t fingerprint[2];
+    uint8_t *image;         /* as the processor sees it */
+    uint64_t image_address; /* as the machine sees it, on its bus */
+};
+
+/* What crosses the border of a segment. */
+struct accel_tensor {
+    struct accel_json name, description; /* `description` has type, scale, zero point, ... */
+    bool has_address;                    /* if not, only the host has it, and the rest is not set */
+    uint64_t address;                    /* in the image */
+    uint32_t pixels, channels;           /* int8: height * width, and how many channels each pixel has */
+    uint64_t bytes;
+};
+
+/* A part of the program that the machine or the host computes. */
+struct accel_segment {
+    bool host;
+    uint32_t first, count; /* instructions, or nodes of the host graph */
+    struct accel_json inputs, outputs;
+};
+
+/* Computes a segment of the host; anything but ACCEL_OK ends the run with that. */
+typedef enum accel_status accel_host(void *context, const struct accel_program *program,
+                                     const struct accel_segment *segment);
+
+/* Check a file of `bytes` bytes, which must stay where it is while the program is used. */
+enum accel_status accel_program_open(struct accel_program *program, const void *file, size_t bytes);
+
+/* Make the program's image in `image`, which has room for `bytes` bytes and is `image_address` on the machine's bus. */
+enum accel_status accel_program_load(const struct accel *machine, struct accel_program *program, void *image,
+                                     size_t bytes, uint64_t image_address);
+
+/* Segment after segment. A program without host operators needs no callback. */
+enum accel_status accel_program_run(struct accel *machine, const struct accel_program *program, accel_host *host,
+                                    void *context);
+
+/* Between two runs of a stream: each state's output becomes its input. Call accel_program_load before the first. */
+bool accel_program_carry(const struct accel_program *program);
+
+/* Segment `index`; false behind the last one. */
+bool accel_program_segment(const struct accel_program *program, uint32_t index, struct accel_segment *segment);
+
+/* Tensor `index` of a list of names: of the program's or a segment's inputs or outputs. False behind the last one. */
+bool accel_program_tensor(const struct accel_program *program, struct accel_json names, uint32_t index,
+                          struct accel_tensor *tensor);
+
+/* A tensor of the image from or to pixels in row-major order with all their channels, as models have them. */
+void accel_tensor_write(const struct accel *machine, const struct accel_program *program,
+                        const struct accel_tensor *tensor, const int8_t *values);
+void accel_tensor_read(const struct accel *machine, const struct accel_program *program,
+                       const struct accel_tensor *tensor, int8_t *values);
+
+#endif

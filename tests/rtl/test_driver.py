@@ -1,0 +1,169 @@
+"""The bare-metal driver in C: compiled with all warnings as errors, and run on a register file in C."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.networks.host_graphs import random_segments
+from support.rtl.bench import small
+
+import accel
+from accel.machine import isa, registers
+from accel.machine.registers import CAPABILITIES, REGISTERS
+from accel.program.parts import MACHINE, Segment
+from accel.program.program import Program
+from rtl import bundle
+from rtl.bundle.c_headers import machine_header, register_header
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+
+CONFIG = small(rows=2, cols=2, post_lanes=1, bus_bytes=4, param_channels=64, requant_modes=("tflite",))
+BASE = 0x1_8000_0000
+DRIVER = Path(bundle.__file__).parent / "driver"
+SOURCES = sorted(DRIVER.glob("*.c"))
+GCC = ("gcc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-O1")
+
+
+@pytest.fixture(scope="module")
+def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the generated headers."""
+    folder = tmp_path_factory.mktemp("headers")
+    (folder / "accel_registers.h").write_text(register_header())
+    (folder / "npu.h").write_text(machine_header("npu", CONFIG))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    """Segments of machine and host by turns."""
+    return accel.compile(random_segments(np.random.default_rng(5), "tflite"), CONFIG)
+
+
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def run(headers: Path, program: Program, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """What the mocked machine and the driver print for a file, by letters for what goes wrong (driver/mocked.c)."""
+    folder = tmp_path_factory.mktemp("mocked")
+    main = Path(__file__).parent / "driver" / "mocked.c"
+    command = [*GCC[:-2], "-O1", f"-I{headers}", f"-I{DRIVER}", "-o", "mocked", str(main), *map(str, SOURCES)]
+    subprocess.run(command, cwd=folder, check=True)
+
+    def call(faults: str = "", data: bytes = program.to_bytes(), fingerprint: str = CONFIG.fingerprint()) -> list[str]:
+        (folder / "model.program").write_bytes(data)
+        arguments = ["./mocked", "model.program", fingerprint[:16], str(CONFIG.rows), f"-{faults}"]
+        lines = subprocess.run(arguments, cwd=folder, check=True, capture_output=True, text=True).stdout.splitlines()
+        if (folder / "image").exists():
+            image = np.fromfile(folder / "image", np.uint8)
+            zeros = {slot.name: np.zeros(slot.shape, slot.dtype) for slot in program.inputs}
+            np.testing.assert_array_equal(image, program.memory_image(zeros))
+            os.remove(folder / "image")
+        return lines
+
+    return call
+
+
+def walk(program: Program) -> list[list[str]]:
+    """What the driver does for each segment."""
+
+    def tensor(name: str) -> str:
+        slot = program.slots[name]
+        return name if slot.address is None else f"{name}@{slot.address}+{slot.size_bytes}"
+
+    def one(segment: Segment) -> list[str]:
+        if segment.unit != MACHINE:
+            names = [f"in {' '.join(map(tensor, segment.inputs))}", f"out {' '.join(map(tensor, segment.outputs))}"]
+            return [f"host {segment.first} {segment.count} {names[0]} {names[1]}"]
+        places = [[(s.address, s.size_bytes) for s in map(program.slots.get, names) if s]
+                  for names in (segment.inputs, segment.outputs)]  # fmt: skip
+        return [
+            *(f"clean {address} {size}" for address, size in places[0]),
+            f"start {program.address_of(segment)} {segment.count} at 0x{BASE:x}",
+            *(f"invalidate {address} {size}" for address, size in places[1]),
+        ]
+
+    return [one(segment) for segment in program.segments]
+
+
+@pytest.mark.parametrize(("faults", "interrupts"), [("", 1), ("p", 0)])
+def test_segments_are_walked_in_order(run: Run, program: Program, faults: str, interrupts: int) -> None:
+    assert len(program.machine_segments) > 1
+    assert len(program.segments) > len(program.machine_segments)
+    steps = [line for lines in walk(program) for line in lines]
+    assert run(faults) == [f"clean 0 {program.memory_bytes}", *steps, "ok", f"interrupts {interrupts}"]
+
+
+def test_an_error_ends_the_walk_and_is_reported(run: Run, program: Program) -> None:
+    *steps, status, report, _ = run("f")
+    second = [lines for lines, segment in zip(walk(program), program.segments, strict=True) if segment.unit == MACHINE][
+        1
+    ]
+    assert steps[-1] == next(line for line in second if line.startswith("start"))
+    assert status == "the run ended with an error"
+    assert report == f"bounds: instruction 7 of POST at {BASE + 64:#x}: {registers.ERRORS['bounds']}"
+
+
+def test_a_host_operator_may_refuse(run: Run) -> None:
+    *_, last, status, _ = run("h")
+    assert last.startswith("host ")
+    assert status == "the callback for host operators refused"
+
+
+@pytest.mark.parametrize(
+    ("faults", "status"),
+    [
+        ("i", "there is no machine at these registers"),
+        ("v", "the machine's register map has another major version than the driver"),
+        ("c", "the machine is not the expected one"),
+        ("s", "the image does not fit into its memory, or its address is not aligned"),
+        ("a", "the image does not fit into its memory, or its address is not aligned"),
+        ("bp", "the machine reported nothing within the limit"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(run: Run, faults: str, status: str) -> None:
+    assert run(faults)[-2] == status
+
+
+def test_a_program_for_another_machine_is_refused(run: Run) -> None:
+    assert run(fingerprint="0123456789abcdef")[-2] == "the program was compiled for another machine"
+
+
+def test_a_damaged_file_is_refused(run: Run, program: Program) -> None:
+    data = program.to_bytes()
+    for position in (0, 8, 12, 50, 80, len(data) - 1):
+        damaged = bytearray(data)
+        damaged[position] ^= 1
+        assert run(data=bytes(damaged))[-2] == "the program file is damaged or none"
+    assert run(data=data[:-1])[-2] == run(data=b"")[-2] == "the program file is damaged or none"
+
+
+def test_it_needs_no_library_and_a_pointer_of_any_width(headers: Path, tmp_path: Path) -> None:
+    widths = ["-m32", "-m64"] if platform.machine() == "x86_64" else [""]
+    for width in filter(None, widths):
+        command = [*GCC, width, "-ffreestanding", "-fno-pic", f"-I{headers}", f"-I{DRIVER}", "-c", *map(str, SOURCES)]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        symbols = subprocess.run(["nm", "-u", *tmp_path.glob("*.o")], check=True, capture_output=True, text=True).stdout
+        assert all(name.startswith("accel_") for name in re.findall(r"^ +U (\w+)", symbols, re.MULTILINE))
+
+
+def test_the_header_is_the_register_map(headers: Path, tmp_path: Path) -> None:
+    """The numbers as the C compiler sees them."""
+    expected = {f"ACCEL_REG_{name}": register.address for name, register in REGISTERS.items()}
+    expected |= {f"ACCEL_ERROR_{name.upper()}": 1 << bit for bit, name in enumerate(registers.ERRORS)}
+    expected |= {"ACCEL_MAGIC": registers.MAGIC, "ACCEL_INSTRUCTION_BYTES": isa.INSTRUCTION_BYTES}
+    expected |= {f"NPU_{name}": value for name, value in registers.capabilities(CONFIG).items()}
+    first = REGISTERS["ROWS"].address
+    assert [REGISTERS[name].address for name in CAPABILITIES] == [first + 4 * i for i in range(len(CAPABILITIES))]
+    checks = "".join(f"typedef char is_{name}[{name} == {value}u ? 1 : -1];\n" for name, value in expected.items())
+    machine = "struct accel_machine machine = NPU_MACHINE;\n"
+    (tmp_path / "checks.c").write_text(f'#include "accel.h"\n#include "npu.h"\n{checks}{machine}')
+    subprocess.run([*GCC, f"-I{headers}", f"-I{DRIVER}", "-c", "checks.c"], cwd=tmp_path, check=True)

