@@ -102,7 +102,7 @@ class RegisterBlock(wiring.Component):
         """Answer writes; returns the data, and for each writable register a mask of the bits that are written."""
         bus = self.bus
         address, data, strobe = Signal(ADDRESS_WIDTH), Signal(32), Signal(4)
-        addressed, supplied, accept = Signal(), Signal(), Signal()
+        addressed, supplied, accept = Signal(name="write_addressed"), Signal(name="write_supplied"), Signal()
         m.d.comb += [
             bus.awready.eq(~(addressed | bus.bvalid)),
             bus.wready.eq(~(supplied | bus.bvalid)),
@@ -207,7 +207,7 @@ class RegisterBlock(wiring.Component):
 
     def _read_channel(self, m: Module, values: dict[str, Value]) -> None:
         bus = self.bus
-        address, addressed = Signal(ADDRESS_WIDTH), Signal()
+        address, addressed = Signal(ADDRESS_WIDTH), Signal(name="read_addressed")
         m.d.comb += bus.arready.eq(~(addressed | bus.rvalid))
         m.d.sync += addressed.eq(bus.arvalid & bus.arready)
         with m.If(bus.arvalid & bus.arready):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from accel.analysis.mixed import MixedPrecision
     from accel.evaluation import Controlled
     from accel.frontends.onnx.file import Shapes
+    from accel.network.graph import Tensor
     from accel.quantizer import Choice
 
 
@@ -100,8 +101,13 @@ def quantize(
         facts = {"graph": str(output), "nodes": len(graph.nodes), "tensors": {t.name: t for t in tensors}}
         echo_json({**facts, "choice": next(iter(choices), None)})
         return
-    lines = [f"  {t.name}: int8 {t.shape}, scale {t.scale:.9g}, zero point {t.zero_point}" for t in tensors]
+    lines = [f"  {t.name}: {t.dtype} {t.shape}{_parameters(t)}" for t in tensors]
     echo_lines([f"{output}: {len(graph.nodes)} nodes, mode {graph.mode}", *lines, *map(str, choices)])
+
+
+def _parameters(tensor: Tensor) -> str:
+    """What the integers of a tensor stand for; nothing for numbers of the host."""
+    return f", scale {tensor.scale:.9g}, zero point {tensor.zero_point}" if tensor.dtype == "int8" else ""
 
 
 @click.command("compile")

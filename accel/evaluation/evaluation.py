@@ -24,7 +24,7 @@ from accel.frontends.model_file import naming
 from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import checked, read_onnx
 from accel.machine.config import ArchConfig
-from accel.machine.numerics import requant_mode
+from accel.machine.numerics import RequantMode, requant_mode
 from accel.network.graph import Graph
 from accel.program.program import Program
 from accel.program.samples import split_samples
@@ -147,8 +147,9 @@ def _networks(
         return Networks(None, None, _quantized_already(load_model(model, shapes=shapes), calibration))
     with naming(model):
         network = read_onnx(model, shapes)
-        if network.parameters:
-            return Networks(None, network, _quantized_already(load_model(model, shapes=shapes), calibration))
+        if network.is_quantized:
+            graph = checked(lambda: lower(network, RequantMode.FP32))
+            return Networks(None, network, _quantized_already(graph, calibration))
         if calibration is None:
             raise InputError("a float model must have calibration samples, got none; give the option `calibration`")
         quantization = make_config(settings)

@@ -177,6 +177,11 @@ class Network:
     parameters: Mapping[str, Quantization] = field(default_factory=dict)
     host: frozenset[str] = frozenset()
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether a tool has chosen parameters of tensors: images of 8 bits are numbers in float networks, too."""
+        return not all(found.is_number for found in self.parameters.values())
+
     def free(self, name: str) -> str:
         """`name`, or with a number behind it if a tensor has that name."""
         return free_name(name, self.tensors)

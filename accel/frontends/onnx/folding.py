@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from accel.errors import ModelError
 from accel.frontends.onnx.control_flow import as_functions, inline_known_branches
 from accel.frontends.onnx.padding import state_first_padding
+from accel.frontends.onnx.pool_sizes import disagreeing, given, has_pools
 from accel.network.windows import Shape
 from accel.quantized.builder import LARGEST_TENSOR
 
@@ -77,11 +78,21 @@ def infer(model: onnx.ModelProto, *, strict: bool) -> dict[str, tuple[Shape, str
     ModelError
         If `strict`: shapes contradict each other.
     """
-    import onnx
-
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.Clear()
+    while has_pools(model):
+        shapes = {name: shape for name, (shape, _) in _inferred(model, strict=False).items()}
+        found = disagreeing(model, shapes)
+        if not found:
+            break
+        model = given(model, found)
+    return _inferred(model, strict=strict)
+
+
+def _inferred(model: onnx.ModelProto, *, strict: bool) -> dict[str, tuple[Shape, str]]:
+    import onnx
+
     try:
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:

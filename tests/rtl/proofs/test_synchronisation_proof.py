@@ -19,6 +19,7 @@ from accel.machine.isa import Opcode, Unit
 from accel.machine.timing import SEMAPHORE_BITS
 from rtl import control, load_unit, store_unit, tile_control
 from rtl.control import InstructionQueue, Semaphores
+from rtl.depthwise_unit import DepthwiseUnit
 from rtl.exec_unit import ExecUnit
 from rtl.load_unit import LoadUnit
 from rtl.post_unit import PostUnit
@@ -31,7 +32,8 @@ FIELD_BITS = sum(field.width for field in isa.FIELDS[Opcode.STORE])
 SMALLEST = replace(preset("tiny"), rows=1, cols=1, post_lanes=1, depthwise_taps=0, requant_modes=("single",))
 MOST = (1 << SEMAPHORE_BITS) - 1
 PAIRS = [(producer, consumer) for producer in Unit for consumer in Unit]
-UNITS = (LoadUnit, ExecUnit, PostUnit, StoreUnit)
+UNITS = (LoadUnit, ExecUnit, PostUnit, StoreUnit, DepthwiseUnit)
+CONFIGS = {DepthwiseUnit: replace(SMALLEST, rows=2, depthwise_taps=1)}
 
 QUEUE_MUTANTS = [
     ("the queue takes one instruction too many", "fifo.w_level != behind", "1"),
@@ -46,6 +48,7 @@ SEMAPHORE_MUTANTS = [
 ISSUE_MUTANTS = [
     ("LOAD looks at one token less", LoadUnit, load_unit, "LoadUnit", "_issue", "(head.wait & ~", "(head.wait[1:] & ~"),
     ("STORE waits for no token", StoreUnit, store_unit, "StoreUnit", "elaborate", "(head.wait & ~self", "(0 & ~self"),
+    ("DEPTHWISE waits for no token", DepthwiseUnit, tile_control, None, "drive_control", "(head.wait & ~", "(0 & ~"),
     ("EXEC waits for no token", ExecUnit, tile_control, None, "drive_control", "(head.wait & ~", "(0 & ~"),
 ]  # fmt: skip
 
@@ -119,7 +122,7 @@ def balance_invariant(circuit: Netlist) -> z3.BoolRef:
 
 def issues_with_tokens(unit: type) -> bool:
     """Whether no state of the unit lets it take an instruction that waits for a token which is missing."""
-    (now,) = [next(iter(netlist(unit(SMALLEST)).cycles()))]
+    (now,) = [next(iter(netlist(unit(CONFIGS.get(unit, SMALLEST))).cycles()))]
     wait = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "wait")]
     payload, tokens = now["control__instruction__payload"], now["control__tokens"]
     first = sum(field.width for field in isa.FIELDS[Opcode.LOAD][: isa.column(Opcode.LOAD, "wait")])

@@ -1,0 +1,203 @@
+"""What a bus is offered stays, unchanged, until it is accepted: reads of fetch and LOAD, beats of STORE, answers.
+
+The addresses of STORE are those of the burst generator (test_bursts_proof.py), as are those of fetch and LOAD; here
+the whole units are proved, with what they add to a burst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+
+import pytest
+import z3
+from amaranth.hdl import Assert, Assume, Cat, Module, Signal, Value
+from support.formal.harness import Harness
+from support.formal.induction import is_proved, violation
+from support.formal.netlist import Netlist, netlist
+from support.mutants.rtl_mutation import mutate
+from support.rtl.bench import small
+
+from accel.machine.config import ArchConfig
+from accel.machine.timing import store_buffer_bytes
+from rtl import bursts, fetch, load_unit, registers, store_packer
+from rtl.fetch import Fetch
+from rtl.load_unit import LoadUnit
+from rtl.registers import RegisterBlock
+from rtl.store_packer import StorePacker
+
+pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+SMALLEST = small()
+
+
+class Offers(Harness):
+    """A component, and what each channel that it drives offered in the cycle before."""
+
+    channels: tuple[str, ...]
+
+    def stays(self, m: Module, name: str, valid: Value, ready: Value, payload: Value) -> Signal:
+        """Assert that an offer which was not accepted is still there; returns whether there was one."""
+        waits, before = Signal(name=f"{name}_waits"), Signal(len(payload), name=f"{name}_before")
+        m.d.sync += [waits.eq(valid & ~ready), before.eq(payload)]
+        m.d.comb += Assert(~waits | (valid & (payload == before)))
+        return waits
+
+    def unchanged(self, m: Module, name: str, value: Value) -> Value:
+        """Whether `value` is what it was in the cycle before."""
+        before = Signal(len(value), name=f"{name}_before")
+        m.d.sync += before.eq(value)
+        return value == before
+
+
+class Reads(Offers):
+    """Fetch or LOAD: bursts end only if they are open, and the page stays while an address is offered."""
+
+    def __init__(self, unit: type, config: ArchConfig) -> None:
+        super().__init__(unit(config))
+        self._outstanding = config.outstanding_bursts
+
+    def watch(self, m: Module) -> None:
+        dut, bus = self.dut, self.dut.bus
+        accepted, ended = bus.arvalid & bus.arready, bus.rvalid & bus.rready & bus.rlast
+        unfinished = Signal(range(self._outstanding + 1))
+        m.d.sync += unfinished.eq(unfinished + accepted - ended)
+        payload = Cat(bus.araddr, bus.arlen, bus.arsize, bus.arburst)
+        waits = self.stays(m, "ar", bus.arvalid, bus.arready, payload)
+        m.d.comb += [
+            Assume((unfinished != 0) | ~ended),
+            Assume(~waits | self.unchanged(m, "page", dut.page)),
+            Assert(unfinished <= self._outstanding),
+        ]
+
+
+def reads_invariant(circuit: Netlist) -> z3.BoolRef:
+    return circuit["dut.bursts.open_bursts"] == circuit["unfinished"]
+
+
+def fetch_invariant(circuit: Netlist) -> z3.BoolRef:
+    begins = z3.And(circuit["dut.begin"], circuit["dut.bursts.active"])
+    return z3.And(reads_invariant(circuit), z3.Not(begins))
+
+
+def fetches(circuit: Netlist) -> Netlist:
+    """Runs start when the addresses of the last one are all sent."""
+    sending = z3.Or(circuit["dut.bursts.active"], circuit["dut.begin"])
+    return replace(circuit, assumed=z3.And(circuit.assumed, z3.Implies(sending, z3.Not(circuit["dut.start"]))))
+
+
+class Answers(Offers):
+    """The register block's two channels of answers."""
+
+    def __init__(self, config: ArchConfig) -> None:
+        super().__init__(RegisterBlock(config))
+
+    def watch(self, m: Module) -> None:
+        bus = self.dut.bus
+        self.stays(m, "b", bus.bvalid, bus.bready, bus.bresp)
+        self.stays(m, "r", bus.rvalid, bus.rready, Cat(bus.rdata, bus.rresp))
+
+
+class Beats(Offers):
+    """STORE's packer: no more bytes come than it has room for, announced lengths stay, a halt lasts until a reset."""
+
+    def __init__(self, config: ArchConfig) -> None:
+        super().__init__(StorePacker(config))
+        self._capacity = store_buffer_bytes(config)
+
+    def watch(self, m: Module) -> None:
+        dut, beat, length = self.dut, self.dut.beat, self.dut.burst_length
+        self.stays(m, "w", beat.valid, beat.ready, Value.cast(beat.payload))
+        held = Signal(range(self._capacity + 1))
+        halting, offered = Signal(name="halting"), Signal(name="offered")
+        m.d.sync += [
+            held.eq(held + dut.count - dut.freed),
+            halting.eq(dut.halt),
+            offered.eq(length.valid & ~length.ready),
+        ]
+        m.d.comb += [
+            Assume(held + dut.count <= self._capacity),
+            Assume(~halting | dut.halt),
+            Assume(~offered | (length.valid & self.unchanged(m, "length", length.payload))),
+            Assume(~dut.start | ~dut.active),
+            Assert(held <= self._capacity),
+        ]
+
+
+def answers_invariant(circuit: Netlist) -> z3.BoolRef:
+    """Nothing is accepted while an answer waits."""
+    write, read = circuit["bus__bvalid"], circuit["bus__rvalid"]
+    taken = z3.Or(circuit["dut.write_addressed"], circuit["dut.write_supplied"])
+    return z3.And(z3.Not(z3.And(write, taken)), z3.Not(z3.And(read, circuit["dut.read_addressed"])))
+
+
+def beats_invariant(circuit: Netlist) -> z3.BoolRef:
+    """The byte buffer holds `level` bytes from `sent` on, up to `written`."""
+    level, sent, written = circuit["dut.level"], circuit["dut.sent"], circuit["dut.written"]
+    return z3.And(
+        level == circuit["held"],
+        written - sent == z3.Extract(written.size() - 1, 0, level),
+        z3.Implies(circuit["dut.halted"], circuit["halting"]),
+    )
+
+
+def fetch_netlist() -> Netlist:
+    return fetches(netlist(Reads(Fetch, SMALLEST)))
+
+
+def load_netlist() -> Netlist:
+    return netlist(Reads(LoadUnit, SMALLEST))
+
+
+def answers_netlist() -> Netlist:
+    return netlist(Answers(SMALLEST))
+
+
+def beats_netlist() -> Netlist:
+    return netlist(Beats(SMALLEST))
+
+
+PROOFS = [
+    (fetch_netlist, fetch_invariant),
+    (load_netlist, reads_invariant),
+    (answers_netlist, answers_invariant),
+    (beats_netlist, beats_invariant),
+]
+MUTANTS = [
+    ("fetch goes on without arready", fetch_netlist, fetch, "Fetch", "_addresses", "eq(self.bus.arready)", "eq(1)"),
+    ("LOAD goes on without arready", load_netlist, load_unit, "LoadUnit", "_issue", "eq(self.bus.arready)", "eq(1)"),
+    ("a halt takes an address back", load_netlist, bursts, "BurstGenerator", "elaborate", "& ~halted", "& ~self.halt"),
+    (
+        "a write's answer does not wait",
+        answers_netlist, registers, "RegisterBlock", "_write_channel", "m.Elif(bus.bready)", "m.Else()",
+    ),
+    (
+        "a read is taken while the last one's answer waits",
+        answers_netlist, registers, "RegisterBlock", "_read_channel", "~(addressed | bus.rvalid)", "~addressed",
+    ),
+    (
+        "a halt takes the strobes of a beat that waits",
+        beats_netlist, store_packer, "StorePacker", "elaborate", "(halted | ~self.beat.valid | send)", "1",
+    ),
+    (
+        "bytes beside a beat's own change",
+        beats_netlist, store_packer, "StorePacker", "elaborate", " & Cat(bit.replicate(8) for bit in beat.strobe)", "",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("circuit", "invariant"), PROOFS, ids=lambda function: function.__name__)
+def test_offers_stay(circuit: Callable[[], Netlist], invariant: Callable[[Netlist], z3.BoolRef]) -> None:
+    proved = circuit()
+    assert is_proved(proved, invariant(proved))
+
+
+@pytest.mark.parametrize(
+    ("what", "circuit", "module", "owner", "name", "old", "new"), MUTANTS, ids=[row[0] for row in MUTANTS]
+)
+def test_offers_that_change_are_found(
+    what: str, circuit: Callable[[], Netlist], module: ModuleType, owner: str, name: str, old: str, new: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    mutate(monkeypatch, module, owner, name, old, new)
+    assert violation(circuit(), cycles=8) is not None, f"the proof must fail where {what}"
