@@ -73,7 +73,8 @@ class ArrayLayout(NamedTuple):
     def from_graph(self, array: NDArray[Any]) -> NDArray[Any]:
         """The graph's tensor as an array of this layout."""
         transposed = array.reshape([self.shape[axis] for axis in self.order])
-        return np.ascontiguousarray(transposed.transpose(np.argsort(self.order)))
+        # NumPy's ascontiguousarray makes one axis of none.
+        return np.ascontiguousarray(transposed.transpose(np.argsort(self.order))).reshape(self.shape)
 
 
 def image_layouts(shape: Shape) -> dict[str, ArrayLayout]:

@@ -15,6 +15,7 @@ from support.cli.invoke import success
 
 import accel
 from accel.machine.numerics import RequantMode
+from accel.network import reference
 from accel.network.array_layout import ArrayLayout
 from accel.network.nodes import Table
 from accel.quantized.builder import IDENTITY_TABLE, GraphBuilder, Port
@@ -159,3 +160,22 @@ def test_outputs_of_uint8_are_written_as_uint8(tmp_path: Path, monkeypatch: pyte
     found = np.load("y.npy")
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, runtime(model.SerializeToString(), x)["y"])
+
+
+def test_an_output_of_one_number_has_no_axes() -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,8,8] x) => (float y, float z) { %s }'
+    nodes = "y = ReduceMean <keepdims = 0, axes = [0,1,2,3]> (x) z = ReduceL2 <keepdims = 0, axes = [0,1,2,3]> (x)"
+    samples = np.random.default_rng(0).normal(0, 1, (16, 4, 8, 8)).astype(np.float32)
+    graph = accel.quantize(onnx.parser.parse_model(text % nodes).SerializeToString(), samples)
+    values = reference.run(graph, accel.quantize_input(graph, samples[:1]))
+    assert [accel.dequantize_output(graph, values[name], name).shape for name in ("y", "z")] == [(), ()]
+
+
+def test_shapes_that_inference_does_not_know_are_measured() -> None:
+    """Inference knows no shape of a GroupNormalization of opset 21."""
+    text = """<ir_version: 10, opset_import: ["" : 21]> g (float[1,4,8,8] x) => (float[n,c,h,w] y) {
+        s = Constant <value = float[4] {1.0, 2.0, 1.0, 2.0}> () b = Constant <value = float[4] {0.0, 1.0, 0.0, 1.0}> ()
+        y = GroupNormalization <num_groups = 2> (x, s, b) }"""
+    samples = np.random.default_rng(0).normal(0, 1, (16, 4, 8, 8)).astype(np.float32)
+    graph = accel.quantize(onnx.parser.parse_model(text).SerializeToString(), samples)
+    assert graph.output_tensors[0].shape == (1, 4, 8, 8)

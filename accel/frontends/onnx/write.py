@@ -42,8 +42,7 @@ def with_shapes(network: Network) -> Network:
 def _measured(network: Network, known: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     """Shapes that ONNX cannot infer, those of functions and of the runtime's own operators, from a run with zeros."""
     unknown = [name for op in network.operators for name in op.outputs if name and name not in known]
-    domains = {op.kind.rpartition(".")[0] for op in network.operators}
-    if not unknown or domains.isdisjoint((FUNCTION_DOMAIN, MICROSOFT)):
+    if not unknown or not any(_hides_shapes(op) for op in network.operators):
         return {}
     import onnxruntime
 
@@ -60,6 +59,18 @@ def _measured(network: Network, known: Mapping[str, TensorInfo]) -> dict[str, Te
         return {}
     sized = [(name, value) for name, value in zip(unknown, values, strict=True) if isinstance(value, np.ndarray)]
     return {name: TensorInfo(name, value.shape, value.dtype.name) for name, value in sized}
+
+
+def _hides_shapes(op: Operator) -> bool:
+    """Whether an operator is a function, or the runtime's own: ONNX infers no shapes of some."""
+    from onnx import defs
+
+    domain, _, kind = op.kind.rpartition(".")
+    if domain in (FUNCTION_DOMAIN, MICROSOFT):
+        return True
+    known = not domain and defs.has(kind)
+    schema = defs.get_schema(kind, op.opset) if known else None
+    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
 
 
 def without_weights(
