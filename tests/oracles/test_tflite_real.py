@@ -12,11 +12,12 @@ import accel
 from accel.errors import ModelError
 from accel.frontends.tflite.reader import read_tflite
 from accel.frontends.tflite.real import REAL
+from accel.network import reference
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
-from support.oracles.tflite_runtime import LiteRt, interpreter
+from support.oracles.tflite_runtime import LiteRt, interpreter, outputs
 from support.oracles.tflite_writer import ModelWriter
 
 PARAMETERS = (0.04, 5)
@@ -52,6 +53,8 @@ ROWS: dict[str, Row] = {
     "SUB": ("", [random(4, 1)], SHAPE, "FLOAT32", "SubOptions", {"fusedActivationFunction": 2}),
     "MUL": ("", [random(1, 4, 6)], SHAPE, "FLOAT32", "MulOptions", {"fusedActivationFunction": 3}),
     "DIV": ("", [F32(0.3)], SHAPE, "FLOAT32", "DivOptions", {}),
+    "FLOOR_DIV": ("", [F32(0.3)], SHAPE, "FLOAT32", "", {}),
+    "GATHER_ND": ("", [np.int32([[0, 3], [0, 0], [0, 1]])], (3, 6), "FLOAT32", "", {}),
     "POW": ("", [F32(2)], SHAPE, "FLOAT32", "", {}),
     "MAXIMUM": ("", [random(6)], SHAPE, "FLOAT32", "", {}),
     "MINIMUM": ("", [random(6)], SHAPE, "FLOAT32", "", {}),
@@ -223,3 +226,35 @@ def test_real_numbers_only_are_refused() -> None:
 def test_every_operator_of_the_host_has_a_model() -> None:
     logical = {"LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR", "SELECT_V2"}
     assert set(REAL) == {*ROWS, *logical, "SPLIT", "SPLIT_V", "UNPACK"}
+
+
+def keypoints() -> bytes:
+    """An image of numbers, the place of the largest in every row, and what another image holds at half that place."""
+    writer = ModelWriter()
+    x, r, q = writer.tensor(SHAPE, kind="UINT8"), writer.tensor(SHAPE, kind="FLOAT32"), writer.tensor(SHAPE, 0.7, -128)
+    writer.operator("CAST", [x], [r], "CastOptions", inDataType=3, outDataType=0)
+    writer.operator("QUANTIZE", [r], [q])
+    places, halves, negated = (writer.tensor((1, 4), kind="INT32") for _ in range(3))
+    columns, both = writer.tensor((4, 1), kind="INT32"), writer.tensor((4, 3), kind="INT32")
+    writer.operator("ARG_MAX", [q, writer.integers(2)], [places], "ArgMaxOptions", outputType=2)
+    writer.operator("SUB", [places, writer.integers([[7]])], [negated], "SubOptions")
+    writer.operator("FLOOR_DIV", [negated, writer.integers([[2]])], [halves], "FloorDivOptions")
+    whole = writer.tensor((1, 4), kind="INT32")
+    writer.operator("ADD", [halves, writer.integers([[4]])], [whole], "AddOptions")
+    writer.operator("RESHAPE", [whole, writer.integers([4, 1])], [columns], "ReshapeOptions", newShape=[4, 1])
+    first, second = writer.integers([[0]] * 4), writer.integers([[0], [1], [2], [3]])
+    writer.operator("CONCATENATION", [first, second, columns], [both], "ConcatenationOptions", axis=1)
+    y = writer.tensor((4,), 0.7, -128)
+    writer.operator("GATHER_ND", [q, both], [y], "GatherNdOptions")
+    return writer.finish([x], [y, halves])
+
+
+def test_places_that_the_host_computes() -> None:
+    model = keypoints()
+    graph, rng = read_tflite(model), np.random.default_rng(3)
+    assert (graph.input_tensors[0].parameters, graph.input_tensors[0].unsigned) == ((1.0, -128), True)
+    for _ in range(20):
+        sample = rng.integers(-128, 128, SHAPE).astype(np.int8)
+        values = reference.run(graph, sample.reshape(graph.input_tensors[0].shape))
+        for name, expected in zip(graph.outputs, outputs(LiteRt(model), [sample], 2), strict=True):
+            assert np.array_equal(values[name].reshape(-1), expected.reshape(-1))

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.frontends.tflite.axes import graph_shape
+from accel.frontends.tflite.file import TfliteTensor
 from accel.frontends.tflite.operation import ACTIVATIONS, Operation
 from accel.network.graph import Tensor
 from accel.network.nodes import Dequantize, HostOperator, Quantize
 from accel.network.windows import Shape
+from accel.quantized.builder import Parameters
 
 OPSET = 14
 HOST_TYPES = {"FLOAT32": "float32", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
@@ -118,11 +120,19 @@ def taken(op: Operation, value: Argument, picks: Sequence[range | NDArray[np.int
 
 def quantize(op: Operation) -> None:
     """QUANTIZE of real numbers of the host."""
-    result = op.result()
-    shape = graph_shape(result.shape)
     source = real(op)
     if not isinstance(source, str):
         raise op.error(f"input {op.tensor(0).name!r} must not be a constant; quantize it when the model is converted")
-    op.values[op.operator.outputs[0]] = op.builder.emit(
-        Quantize, [reshaped(op, source, shape)], result.parameters(), result.name
-    )
+    quantized(op, source)
+
+
+def quantized(op: Operation, source: str) -> None:
+    """Make real numbers of the host output 0, as integers."""
+    result = op.result()
+    shaped = reshaped(op, source, graph_shape(result.shape))
+    op.values[op.operator.outputs[0]] = op.builder.emit(Quantize, [shaped], result.parameters(), result.name)
+
+
+def numbers(tensor: TfliteTensor) -> Parameters:
+    """Parameters under which integers of 8 bits stand for themselves."""
+    return 1.0, -128 if tensor.type == "UINT8" else 0

@@ -18,10 +18,10 @@ from accel.frontends.tflite.ends import settle_ends
 from accel.frontends.tflite.file import TfliteFile, parse
 from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
-from accel.frontends.tflite.host import HOST_TYPES, INTEGER_TYPES, quantize
+from accel.frontends.tflite.host import HOST_TYPES, INTEGER_TYPES, numbers, quantize
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
-from accel.frontends.tflite.real import REAL
+from accel.frontends.tflite.real import REAL, gather_nd
 from accel.frontends.tflite.resize import RESIZING
 from accel.frontends.tflite.states import carry_states
 from accel.frontends.tflite.weighted import WEIGHTED
@@ -120,7 +120,9 @@ def _declare_input(builder: GraphBuilder, file: TfliteFile, index: int) -> str:
         name = builder.free(tensor.name)
         builder.tensors[name] = Tensor(name, tensor.shape, 1.0, 0, dtype=HOST_TYPES[tensor.type])
         return name
-    return builder.declare(tensor.name, graph_shape(tensor.shape), tensor.parameters(), unsigned=tensor.type == "UINT8")
+    plain = not tensor.scale.size and readers and all(operator.builtin == "CAST" for operator in readers)
+    parameters = numbers(tensor) if plain else tensor.parameters()
+    return builder.declare(tensor.name, graph_shape(tensor.shape), parameters, unsigned=tensor.type == "UINT8")
 
 
 def _translator(op: Operation) -> Callable[[Operation], None]:
@@ -134,6 +136,8 @@ def _translator(op: Operation) -> Callable[[Operation], None]:
         return REAL[builtin]
     if kind in HOST_TYPES and builtin in TRANSLATORS:
         raise op.error(f"operator is supported with an int8 result, got {kind}; quantize the whole model to int8")
+    if builtin == "GATHER_ND":
+        return gather_nd
     if builtin.endswith(RECURRENT):
         raise op.error("operator is not supported; export the float network to ONNX, where it is the host's")
     if builtin not in TRANSLATORS:

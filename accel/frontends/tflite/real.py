@@ -12,7 +12,20 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.frontends.tflite.host import HOST_TYPES, Argument, dtype_of, emit, finish, real, reshaped, shape_of, taken
+from accel.frontends.tflite.host import (
+    HOST_TYPES,
+    INTEGER_TYPES,
+    Argument,
+    dtype_of,
+    emit,
+    finish,
+    numbers,
+    quantized,
+    real,
+    reshaped,
+    shape_of,
+    taken,
+)
 from accel.frontends.tflite.movement import slice_picks, strided_slice_picks, tile_picks
 from accel.frontends.tflite.operation import Operation
 
@@ -60,6 +73,11 @@ def _cast(op: Operation) -> None:
     from onnx import helper
 
     dtype = HOST_TYPES[op.result().type]
+    if op.tensor(0).type in INTEGER_TYPES:
+        op.values[op.operator.inputs[0]] = op.builder.reinterpret(op.value(0), numbers(op.tensor(0)))
+        if dtype == "float32":
+            op.values[op.operator.outputs[0]] = op.value(0)
+            return
     x = real(op)
     finish(op, emit(op, "Cast", [x], shape_of(op, x), dtype, to=int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))))
 
@@ -160,6 +178,29 @@ def _gather(op: Operation) -> None:
     finish(op, emit(op, "Gather", [x, places], taken, dtype_of(op, x), axis=axis))
 
 
+def gather_nd(op: Operation) -> None:
+    """GATHER_ND at places that the host has computed: of integers by way of their real numbers, which is exact."""
+    x, places = real(op), real(op, 1)
+    given, index = shape_of(op, x), shape_of(op, places)
+    wide = emit(op, "Cast", [places], index, "int64", to=7) if isinstance(places, str) else places.astype(np.int64)
+    value = emit(op, "GatherND", [x, wide], (*index[:-1], *given[index[-1] :]), dtype_of(op, x))
+    if op.result().type in INTEGER_TYPES:
+        quantized(op, value)
+    else:
+        finish(op, value)
+
+
+def _floor_div(op: Operation) -> None:
+    """FLOOR_DIV: what is left over, which has the divisor's sign, goes first."""
+    x, y = real(op), real(op, 1)
+    shape, dtype = tuple(np.broadcast_shapes(shape_of(op, x), shape_of(op, y))), HOST_TYPES[op.result().type]
+    if dtype == "float32":
+        finish(op, emit(op, "Floor", [emit(op, "Div", [x, y], shape)], shape))
+        return
+    whole = emit(op, "Sub", [x, emit(op, "Mod", [x, y], shape, dtype)], shape, dtype)
+    finish(op, emit(op, "Div", [whole, y], shape, dtype))
+
+
 def _transpose(op: Operation) -> None:
     x, order = real(op), tuple(op.axis(axis, len(op.tensor(0).shape)) for axis in op.tensor(1).integers())
     shape = tuple(shape_of(op, x)[axis] for axis in order)
@@ -226,7 +267,9 @@ REAL: dict[str, Callable[[Operation], None]] = {
     "CONCATENATION": _concatenation,
     "ELU": _composed(lambda op, node, x: node("Elu", x, alpha=1.0)),
     "EXPAND_DIMS": lambda op: finish(op, real(op)),
+    "FLOOR_DIV": _floor_div,
     "FULLY_CONNECTED": _fully_connected,
+    "GATHER_ND": gather_nd,
     "GATHER": _gather,
     "L2_NORMALIZATION": _l2_normalization,
     "LEAKY_RELU": _composed(lambda op, node, x: node("LeakyRelu", x, alpha=float(op.options.Alpha()))),
