@@ -30,7 +30,7 @@ from accel.train import PreparedModule, TrainingConfig, convert, prepare
 from accel.train.loop import Distillation, Samples, Schedule, fit, logits
 from accel.train.pipeline import simulate
 
-WIDTHS = {"activity": (2, 4, 8), "digits": (2, 4, 8), "keywords": (8,)}
+WIDTHS = {"activity": (4, 8), "digits": (4, 8), "keywords": (8,)}
 SEEDS, CALIBRATION = 5, 256
 SCHEDULE = Schedule(epochs=5, learning_rate=5e-3, frozen_share=0.4)
 LONG = {"keywords": 25}
