@@ -104,7 +104,7 @@ def table() -> list[str]:
         area, route = result["area"], result["route"]
         figures = [*(f"{cells:,}" for cells in area.values())]
         if route is None:
-            figures += ["-", "-", "not placed: more than the part has"]
+            figures += ["-", "-", "not placed"]
         else:
             figures += [f"{route['logic_cells']:,}", f"{route['fmax']}", f"{route['source']} to {route['sink']}"]
         lines.append(f"| {name} | {' | '.join(figures)} |")

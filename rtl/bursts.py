@@ -173,7 +173,7 @@ class BurstGenerator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = RowWalker(ADDRESS_BITS)
-        row_done, accepted = Signal(), Signal()
+        row_done, accepted = Signal(name="row_done"), Signal(name="accepted")
         open_bursts = Signal(range(self._outstanding_bursts + 1))
         burst = self.burst.payload
         halted = Signal()

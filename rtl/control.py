@@ -41,7 +41,7 @@ class InstructionQueue(wiring.Component):
         m = Module()
         behind = self._depth - 1
         m.submodules.fifo = fifo = SyncFIFO(width=self._width, depth=max(behind, MIN_DEPTH))
-        head, taken = Signal(self._width), Signal()
+        head, taken = Signal(self._width, name="head"), Signal(name="taken")
         m.d.comb += [
             taken.eq(~self.head.valid | self.head.ready),
             self.pushed.ready.eq(fifo.w_level != behind),
@@ -156,7 +156,7 @@ class StallCounters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        running, causes = Signal(), Signal(len(self.counts))
+        running, causes = Signal(name="counting"), Signal(len(self.counts), name="cause")
         m.d.sync += [running.eq(self.running & ~self.clear), causes.eq(Cat(self.causes))]
         for count, happens in zip(self.counts, causes, strict=True):
             m.d.sync += count.eq(Mux(self.clear, 0, count + (happens & running)))

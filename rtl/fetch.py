@@ -76,7 +76,7 @@ class Fetch(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._addresses(m)
-        full, faulty = Signal(), Signal()
+        full, faulty = Signal(name="full"), Signal(name="faulty")
         instruction = Signal(INSTRUCTION_BITS)
         self._fill(m, instruction, full, faulty)
         self._dispatch(m, instruction, full, faulty)
@@ -107,7 +107,7 @@ class Fetch(wiring.Component):
         """Collect beats; the first one ends up in the lowest bytes."""
         bus = self.bus
         beats = INSTRUCTION_BYTES // self._config.bus_bytes
-        collected, accept = Signal(range(max(beats, 2))), Signal()
+        collected, accept = Signal(range(max(beats, 2)), name="collected"), Signal(name="accept")
         m.d.comb += [
             bus.rready.eq(~full | self.busy | self.halt),
             accept.eq(bus.rvalid & bus.rready),
@@ -128,7 +128,7 @@ class Fetch(wiring.Component):
         opcode, index = instruction[:OPCODE_BITS], self.dispatched
         halted = Signal()
         m.submodules.legality = legality = Legality(self._config)
-        known, drop = Signal(), Signal()
+        known, drop = Signal(name="known"), Signal(name="drop")
         ready = Signal(len(self.queues))
         selected = Cat(opcode == known_opcode for known_opcode in self._opcodes)
         m.d.comb += [

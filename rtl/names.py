@@ -9,6 +9,9 @@ ESCAPED = re.compile(r"\\(\S+) ")
 PLAIN = re.compile(r"(?<![\\\w$.])[A-Za-z_]\w*")
 HEADER = re.compile(r"^module [^;]*;", re.MULTILINE)
 ASSIGNED = re.compile(r"^  assign \\(\$\d+)  = (.*);$", re.MULTILINE)
+NEXT = re.compile(r"^ +(\w+) <= \\(\$\d+) ;$", re.MULTILINE)
+COMPARED = re.compile(r"^(\w+(?:\[\d+(?::\d+)?\])?) == \d+'[hd]([0-9a-f]+)$")
+INVERTED = re.compile(r"^~ ?(\w+(?:\[\d+\])?)$")
 OPERATIONS = {
     " ? ": "selected",
     " == ": "equal",
@@ -56,12 +59,25 @@ def _renamed(module: str, shared: dict[str, str]) -> str:
 def _plain(text: str, known: dict[str, str], taken: set[str]) -> dict[str, str]:
     """Plain names of the escaped names in `text` that are not known, in the order in which they occur."""
     kinds = {name: _kind(expression) for name, expression in ASSIGNED.findall(text)}
+    meanings = {name: _meaning(expression) for name, expression in ASSIGNED.findall(text)}
+    meanings |= {name: f"{register}_next" for register, name in NEXT.findall(text)}
     plain: dict[str, str] = {}
     for name in dict.fromkeys(ESCAPED.findall(text)):
         if name not in known:
-            plain[name] = _unused(name, kinds.get(name, "next"), taken)
+            meaning = meanings.get(name)
+            unused = meaning and meaning not in taken
+            plain[name] = meaning if unused else _unused(name, kinds.get(name, "next"), taken)
             taken.add(plain[name])
     return plain
+
+
+def _meaning(expression: str) -> str | None:
+    """A name that says all of an expression: a comparison with a number, or an inverted value."""
+    if compared := COMPARED.match(expression):
+        return re.sub(r"\W+", "_", compared[1]).strip("_") + f"_is_{compared[2]}"
+    if inverted := INVERTED.match(expression):
+        return "not_" + re.sub(r"\W+", "_", inverted[1]).strip("_")
+    return None
 
 
 def _kind(expression: str) -> str:

@@ -101,8 +101,13 @@ class RegisterBlock(wiring.Component):
     def _write_channel(self, m: Module) -> tuple[Value, dict[str, Value]]:
         """Answer writes; returns the data, and for each writable register a mask of the bits that are written."""
         bus = self.bus
-        address, data, strobe = Signal(ADDRESS_WIDTH), Signal(32), Signal(4)
-        addressed, supplied, accept = Signal(name="write_addressed"), Signal(name="write_supplied"), Signal()
+        address, data = Signal(ADDRESS_WIDTH, name="write_address"), Signal(32, name="write_data")
+        strobe = Signal(4, name="write_strobe")
+        addressed, supplied, accept = (
+            Signal(name="write_addressed"),
+            Signal(name="write_supplied"),
+            Signal(name="write_accept"),
+        )
         m.d.comb += [
             bus.awready.eq(~(addressed | bus.bvalid)),
             bus.wready.eq(~(supplied | bus.bvalid)),
@@ -207,7 +212,7 @@ class RegisterBlock(wiring.Component):
 
     def _read_channel(self, m: Module, values: dict[str, Value]) -> None:
         bus = self.bus
-        address, addressed = Signal(ADDRESS_WIDTH), Signal(name="read_addressed")
+        address, addressed = Signal(ADDRESS_WIDTH, name="read_address"), Signal(name="read_addressed")
         m.d.comb += bus.arready.eq(~(addressed | bus.rvalid))
         m.d.sync += addressed.eq(bus.arvalid & bus.arready)
         with m.If(bus.arvalid & bus.arready):

@@ -208,7 +208,12 @@ class StorePacker(wiring.Component):
         m.submodules.rows = walker = RowWalker(low_bits)
         row_bytes = Signal(ROW_BYTES_BITS)
         left = Signal(ROW_BYTES_BITS)
-        rows = Rows(Signal(low_bits), Signal(range(bus_bytes + 1)), Signal(), Signal())
+        rows = Rows(
+            low=Signal(low_bits, name="low"),
+            count=Signal(range(bus_bytes + 1), name="count"),
+            complete=Signal(name="complete"),
+            send=Signal(name="beat_sent"),
+        )
         row_begins = Signal()
         ends = Signal()
         available = bus_bytes - rows.low

@@ -28,7 +28,7 @@ def drive_control(
     latency : int
         Cycles from the last step to completion.
     """
-    issue, in_flight = Signal(), Signal(range(latency + 3))
+    issue, in_flight = Signal(name="issue"), Signal(range(latency + 3), name="in_flight")
     queue, head = control.instruction, weights.head
     ending = delayed(m, Cat(steps.last, steps.signal), latency, "ending", reset_less=False)
     m.d.sync += [

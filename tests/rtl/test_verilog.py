@@ -13,6 +13,8 @@ from support.rtl.bench import small
 
 import rtl
 from accel.machine.config import REQUANT_MODES, ArchConfig
+from rtl.interfaces import MASK_BITS
+from rtl.names import plain_names
 from rtl.testbench.cache import cached_verilog
 from rtl.testbench.verilator import verilator_root
 from rtl.verilog import TOP, emit
@@ -117,3 +119,34 @@ def test_verification_ports_exist_only_on_request(smallest: str) -> None:
     )
     assert verification - production == {"issue", "complete", "running", "protocol"}
     assert production >= {"clk", "rst", "irq", "fetch_arvalid", "load_rdata", "store_wstrb", "control_awaddr"}
+
+
+NETLIST = """\
+module m(clk, x, y);
+  input clk;
+  assign \\$1  = ~ busy;
+  assign \\$2  = kind[3:1] == 3'h5;
+  assign \\$3  = kind[3:1] == 3'h5;
+  assign \\$4  = x & \\$1 ;
+  always @(posedge clk)
+    state <= \\$5 ;
+endmodule
+"""
+
+
+def test_intermediate_values_are_named_by_what_they_are() -> None:
+    lines = [line.strip() for line in plain_names(NETLIST).splitlines()]
+    assert lines[2:8] == [
+        "assign not_busy = ~ busy;",
+        "assign kind_3_1_is_5 = kind[3:1] == 3'h5;",
+        "assign equal_3 = kind[3:1] == 3'h5;",
+        "assign both_4 = x & not_busy;",
+        "always @(posedge clk)",
+        "state <= state_next;",
+    ]
+
+
+def test_no_signal_is_nameless(smallest: str) -> None:
+    """Amaranth calls those `signal` to which a tuple is unpacked, as the mask of tokens is called."""
+    found = re.findall(r"^  (?:reg|wire) (.*)\bsignal(?:_\d+)?;", smallest, re.MULTILINE)
+    assert set(found) <= {f"[{MASK_BITS - 1}:0] "}
