@@ -86,9 +86,10 @@ def unsized(op: Operator, name: str) -> ModelError:
 def check_type(op: Operator, info: TensorInfo) -> None:
     """Raise `ModelError` if the host has no results of a type; its int8 tensors are the machine's."""
     if info.dtype not in (*DTYPES[1:], *REAL_TYPES):
+        advice = "cast to int16 or int32 instead" if info.dtype == "int8" else "end the model before it"
         raise op.error(
             f"result {info.name!r} must be of real numbers, bool or integers other than int8, got {info.dtype}; "
-            "cast to int16 or int32 instead"
+            f"{advice}"
         )
 
 
