@@ -50,13 +50,18 @@ def program() -> Program:
 Run = Callable[..., list[str]]
 
 
+def built(folder: Path, sources: list[Path], headers: Path) -> Path:
+    """The driver with a mocked machine (driver/mocked.c), as a program."""
+    main = Path(__file__).parent / "driver" / "mocked.c"
+    command = [*GCC[:-2], "-O1", f"-I{headers}", f"-I{DRIVER}", "-o", "mocked", str(main), *map(str, sources)]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def run(headers: Path, program: Program, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """What the mocked machine and the driver print for a file, by letters for what goes wrong (driver/mocked.c)."""
-    folder = tmp_path_factory.mktemp("mocked")
-    main = Path(__file__).parent / "driver" / "mocked.c"
-    command = [*GCC[:-2], "-O1", f"-I{headers}", f"-I{DRIVER}", "-o", "mocked", str(main), *map(str, SOURCES)]
-    subprocess.run(command, cwd=folder, check=True)
+    """What the mocked machine and the driver print for a file, by letters for what goes wrong."""
+    folder = built(tmp_path_factory.mktemp("mocked"), SOURCES, headers)
 
     def call(faults: str = "", data: bytes = program.to_bytes(), fingerprint: str = CONFIG.fingerprint()) -> list[str]:
         (folder / "model.program").write_bytes(data)
@@ -100,6 +105,34 @@ def test_segments_are_walked_in_order(run: Run, program: Program, faults: str, i
     assert len(program.segments) > len(program.machine_segments)
     steps = [line for lines in walk(program) for line in lines]
     assert run(faults) == [f"clean 0 {program.memory_bytes}", *steps, "ok", f"interrupts {interrupts}"]
+
+
+MUTANTS = [
+    ("accel_program.c", "ACCEL_INSTRUCTION_BYTES * segment->first", "ACCEL_INSTRUCTION_BYTES * 0 * segment->first"),
+    ("accel_program.c", "segment->outputs, false)", "segment->inputs, false)"),
+    ("accel_program.c", "status == ACCEL_OK && accel_program_segment", "accel_program_segment"),
+    ("accel.c", "(uint32_t)(image_address >> 32)", "0"),
+    ("accel_json.c", "for (; index; --index)", "for (; index > 1; --index)"),
+]
+"""A file, a text in it, and another one, with which what the driver does is wrong."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "old", "new"), MUTANTS)
+def test_mutants_are_found(
+    name: str, old: str, new: str, run: Run, headers: Path, program: Program, tmp_path: Path
+) -> None:
+    text = (DRIVER / name).read_text()
+    assert text.count(old) == 1
+    (tmp_path / name).write_text(text.replace(old, new))
+    (tmp_path / "model.program").write_bytes(program.to_bytes())
+    built(tmp_path, [tmp_path / name, *(path for path in SOURCES if path.name != name)], headers)
+    printed = []
+    for faults in ("-", "-f"):
+        command = ["./mocked", "model.program", CONFIG.fingerprint()[:16], str(CONFIG.rows), faults]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
+        printed += done.stdout.splitlines()
+    assert printed != [*run(), *run("f")]
 
 
 def test_an_error_ends_the_walk_and_is_reported(run: Run, program: Program) -> None:
