@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,11 @@ from support.rtl.bench import small
 
 import accel
 from accel.machine import isa, registers
+from accel.machine.numerics import requant_mode
 from accel.machine.registers import CAPABILITIES, REGISTERS
+from accel.network.graph import Graph, Tensor
+from accel.network.nodes import MaxPool2d
+from accel.network.states import State
 from accel.program.parts import MACHINE, Segment
 from accel.program.program import Program
 from rtl import bundle
@@ -63,14 +68,15 @@ def run(headers: Path, program: Program, tmp_path_factory: pytest.TempPathFactor
     """What the mocked machine and the driver print for a file, by letters for what goes wrong."""
     folder = built(tmp_path_factory.mktemp("mocked"), SOURCES, headers)
 
-    def call(faults: str = "", data: bytes = program.to_bytes(), fingerprint: str = CONFIG.fingerprint()) -> list[str]:
-        (folder / "model.program").write_bytes(data)
-        arguments = ["./mocked", "model.program", fingerprint[:16], str(CONFIG.rows), f"-{faults}"]
+    def call(faults: str = "", given: Program = program, **changes: Any) -> list[str]:
+        (folder / "model.program").write_bytes(changes.get("data", given.to_bytes()))
+        fingerprint = changes.get("fingerprint", CONFIG.fingerprint())[:16]
+        arguments = ["./mocked", "model.program", fingerprint, str(CONFIG.rows), f"-{faults}"]
         lines = subprocess.run(arguments, cwd=folder, check=True, capture_output=True, text=True).stdout.splitlines()
         if (folder / "image").exists():
             image = np.fromfile(folder / "image", np.uint8)
-            zeros = {slot.name: np.zeros(slot.shape, slot.dtype) for slot in program.inputs}
-            np.testing.assert_array_equal(image, program.memory_image(zeros))
+            zeros = {slot.name: np.zeros(slot.shape, slot.dtype) for slot in given.inputs}
+            np.testing.assert_array_equal(image, given.memory_image(zeros))
             os.remove(folder / "image")
         return lines
 
@@ -149,6 +155,19 @@ def test_a_host_operator_may_refuse(run: Run) -> None:
     *_, last, status, _ = run("h")
     assert last.startswith("host ")
     assert status == "the callback for host operators refused"
+
+
+def test_states_begin_and_are_carried(run: Run) -> None:
+    """Of three channels, which take two words; the image of the first run holds the initial value."""
+    tensors = {name: Tensor(name, (1, 2, 2, 3), 0.5, 3) for name in ("x", "y", "before", "after")}
+    nodes = tuple(
+        MaxPool2d(name=end, inputs=(start,), output=end, kernel=(1, 1), stride=(1, 1))
+        for start, end in (("x", "y"), ("before", "after"))
+    )
+    states = (State("before", "after", -5),)
+    graph = Graph("s", requant_mode("tflite"), tensors, nodes, ("x", "before"), ("y", "after"), states)
+    *_, status, carried, _ = run("k", given=accel.compile(graph, CONFIG))
+    assert (status, carried) == ("ok", f"carry 1 {' '.join(map(str, range(12)))}")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,25 @@ static enum accel_status host(void *context, const struct accel_program *given, 
     return context ? ACCEL_HOST : ACCEL_OK;
 }
 
+/* The second output gets 0, 1, ... and becomes the second input, whose values are printed. */
+static void carry(void)
+{
+    static int8_t values[128];
+    struct accel_tensor tensor;
+    uint32_t i;
+
+    for (i = 0; i < sizeof values; ++i)
+        values[i] = (int8_t)i;
+    accel_program_tensor(&program, program.outputs, 1, &tensor);
+    accel_tensor_write(&machine, &program, &tensor, values);
+    printf("carry %d", accel_program_carry(&program));
+    accel_program_tensor(&program, program.inputs, 1, &tensor);
+    accel_tensor_read(&machine, &program, &tensor, values);
+    for (i = 0; i < tensor.bytes; ++i)
+        printf(" %d", values[i]);
+    printf("\n");
+}
+
 /* Digits of the fingerprint, capabilities and a number for the machine's behaviour come from the command line. */
 int main(int argc, char **argv)
 {
@@ -142,6 +161,8 @@ int main(int argc, char **argv)
         printf("%s: instruction %lu of %s at 0x%llx: %s\n", failure.name, (unsigned long)failure.instruction,
                failure.unit, (unsigned long long)failure.address, failure.cause);
     }
+    if (strchr(argv[4], 'k'))
+        carry();
     printf("interrupts %lu\n", (unsigned long)(mock.registers[ACCEL_REG_ERROR_MASK / 4] != 0));
     return 0;
 }
