@@ -58,8 +58,7 @@ _DEFAULTS = {
     for opcode, fields in FIELDS.items()
 }
 _RANGES = {
-    opcode: {field.name: range(field.minimum, field.maximum + 1) for field in fields[1:]}
-    for opcode, fields in FIELDS.items()
+    opcode: {field.name: (field.minimum, field.maximum) for field in fields[1:]} for opcode, fields in FIELDS.items()
 }
 COLUMNS = max(len(fields) for fields in FIELDS.values())
 """Columns of a decoded table: the largest number of fields of any instruction."""
@@ -128,16 +127,15 @@ class Instruction:
 
 def _legal(opcode: Opcode, fields: Mapping[str, int]) -> dict[str, int]:
     """The same fields as plain integers; EncodingError if one does not exist or is out of range."""
-    ranges, legal = _RANGES[opcode], dict[str, int]()
+    ranges, legal = _RANGES[opcode], dict(fields)
     for name, value in fields.items():
         if name not in ranges:
             raise EncodingError(f"{opcode.name} has no field {name!r}")
-        values = ranges[name]
-        if not isinstance(value, (int, np.integer)) or not values.start <= value < values.stop:
-            raise EncodingError(
-                f"{opcode.name} field {name} must be an integer in {values.start}..{values.stop - 1}, got {value!r}"
-            )
-        legal[name] = int(value)
+        minimum, maximum = ranges[name]
+        if not isinstance(value, (int, np.integer)) or not minimum <= value <= maximum:
+            raise EncodingError(f"{opcode.name} field {name} must be an integer in {minimum}..{maximum}, got {value!r}")
+        if type(value) is not int:
+            legal[name] = int(value)
     return legal
 
 

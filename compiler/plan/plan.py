@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from accel.machine.layout import Hwc
-from compiler.lower.geometry import Tile
+from compiler.lower.geometry import Span, Tile
 from compiler.lower.layers import ComputeLayer, MoveLayer, Network
 from compiler.plan.allocate import Area
 from compiler.plan.choices import Choices
@@ -39,6 +40,16 @@ class Tiling:
     def input_part(self, tile: Tile) -> Tile:
         """What a tile buffer of the input holds for an output tile."""
         return input_part(self.layer, self.chunks, tile)
+
+    @cached_property
+    def part_pixels(self) -> tuple[int, ...]:
+        """Pixels of the input part of each tile; rows and columns of parts depend on those of tiles alone."""
+        heights, widths = dict[Span, int](), dict[Span, int]()
+        for tile in self.tiles:
+            rows, columns = Span(tile.y0, tile.y1), Span(tile.x0, tile.x1)
+            if rows not in heights or columns not in widths:
+                heights[rows], widths[columns] = (part := self.input_part(tile)).height, part.width
+        return tuple(heights[Span(tile.y0, tile.y1)] * widths[Span(tile.x0, tile.x1)] for tile in self.tiles)
 
 
 def input_part(layer: ComputeLayer, chunks: tuple[Chunk, ...], tile: Tile) -> Tile:

@@ -135,7 +135,7 @@ def cost(tiling: Tiling, config: ArchConfig, streamed: bool, group_outer: bool) 
     words = contraction_words(layer, tiling.chunks, config)
     times = 1 if group_outer or words <= config.wbuf_words else len(tiles)
     weights = words * config.cols * times
-    inputs = sum(tiling.input_part(tile).pixels for tile in tiles) * len(tiling.chunks) * config.rows * streamed
+    inputs = sum(tiling.part_pixels) * len(tiling.chunks) * config.rows * streamed
     rows = -(-config.rows // 2) if layer.int4 else config.rows
     steps = sum(max(tile.pixels, rows) for tile in tiles) * -(-words // rows)
     return Cost(steps, (weights + inputs) // config.bus_bytes)
@@ -146,7 +146,7 @@ def _input_words(tiling: Tiling, config: ArchConfig) -> int:
     chunks = len(tiling.chunks)
     if isinstance(tiling.layer, DepthwiseLayer):
         chunks = min(chunks, group_chunks(config))
-    return max(tiling.input_part(tile).pixels for tile in tiling.tiles) * chunks
+    return max(tiling.part_pixels) * chunks
 
 
 def _output_words(tiling: Tiling, config: ArchConfig) -> int:
