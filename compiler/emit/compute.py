@@ -49,15 +49,17 @@ class PostBlocks(NamedTuple):
 def exec_piece(work: ArrayWork, piece: Piece, wbuf_address: int, accumulate: bool) -> Instruction:
     """EXEC of one piece of the contraction; `accumulate` if sums are there already."""
     layer, view, tile = work.layer, work.source, work.tile
-    folded, by_position = piece.chunks[0].folded, piece.chunks[0].by_position
+    chunk, folded, by_position = piece.chunks[0], piece.chunks[0].folded, piece.chunks[0].by_position
     row, column = view.strides
     window = layer.window
     if by_position:
-        fields, address = {"y_start": 0, "y_step": 1, "height": tile.height, "width": 1}, view.word(0, tile.y0, tile.x0)
+        height, address = tile.height + (chunk.lines - 1) * chunk.pitch, view.word(0, tile.y0, tile.x0)
+        fields = {"y_start": 0, "y_step": 1, "y_dilation": chunk.pitch, "height": height, "width": 1}
     else:
         fields, address = window_fields(layer, view, tile, folded)
-    ky_stride, kx_stride = window.dilation[0] * row, 0 if folded else window.dilation[1] * column
-    fields["y_start"] += piece.ky0 * window.dilation[0]
+    dilation = chunk.pitch if by_position else window.dilation[0]
+    ky_stride, kx_stride = dilation * row, 0 if folded else window.dilation[1] * column
+    fields["y_start"] += piece.ky0 * dilation
     if not folded:
         fields["x_start"] += piece.kx0 * window.dilation[1]
     chunk_stride = view.chunk_stride if len(piece.chunks) > 1 else 0

@@ -2,17 +2,27 @@
 
 Folded by *columns*, a word holds neighbouring columns of one kernel row; EXEC still steps through the kernel's rows.
 Folded by *positions*, a word holds neighbours in the row-major order of the whole kernel: fuller words for the array,
-but LOAD makes every word in as many pieces as it has kernel rows. The cheaper one is taken.
+but LOAD makes every word in as many pieces as it has kernel rows. In between, a word holds some whole rows of the
+kernel, a *line*, and EXEC steps through the lines: two rows of a 7x7 kernel of stride 2 in four lines. The cheapest is
+taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
 from compiler.lower.geometry import Tile
 from compiler.lower.layers import ArrayLayer
+from compiler.plan.tiles import streamed_tile_pixels, tile_size
 from compiler.plan.weights import Chunk
+
+LINES_SHARE = 0.75
+"""Lines are taken if they take at most this part of the cycles of columns and positions.
+
+They need more LOADs, and each waits for memory: what is saved must be more than that.
+"""
 
 _PAD_LIMIT = 255
 """Most bytes of a row's padding."""
@@ -52,6 +62,9 @@ def folded_chunks(layer: ArrayLayer, config: ArchConfig) -> tuple[Chunk, ...] | 
     plain = -(-channels // config.rows) * width * height
     candidates = [_chunks(width, min(taps, width), channels, False), _chunks(width * height, taps, channels, True)]
     costs = [_cycles_per_pixel(layer, chunks, config) for chunks in candidates]
+    lines = [(chunk,) for chunk in _line_chunks(layer, taps)]
+    costs += [_cycles_per_pixel(layer, chunks, config) / LINES_SHARE for chunks in lines]
+    candidates += lines
     best = min(range(len(candidates)), key=lambda i: costs[i])
     return candidates[best] if costs[best] < plain * -(-layer.output_shape[2] // config.cols) else None
 
@@ -64,12 +77,24 @@ def _chunks(positions: int, taps: int, channels: int, by_position: bool) -> tupl
     )
 
 
-def _cycles_per_pixel(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig) -> int:
+def _line_chunks(layer: ArrayLayer, taps: int) -> Iterator[Chunk]:
+    """Lines of two or more kernel rows, in words of at most `taps` positions; a line is a whole number of strides."""
+    (height, width), stride, dilation = layer.window.kernel, layer.window.stride[0], layer.window.dilation[0]
+    for rows in range(2, min(taps // width, height - 1) + 1):
+        if rows * dilation % stride == 0:
+            held, lines = rows * width, -(-height // rows)
+            yield Chunk(0, held * layer.input_shape[2], 0, 0, held, True, lines, rows * dilation // stride)
+
+
+def _cycles_per_pixel(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig) -> float:
     """Cycles per output pixel of the busier of array and LOAD."""
-    passes = 1 if chunks[0].by_position else layer.window.kernel[0]
-    lines = 1 if chunks[0].by_position else layer.window.stride[0]
-    loads = lines * sum(len(tap_rows(layer, chunk)) for chunk in chunks)
-    return max(len(chunks) * passes * -(-layer.output_shape[2] // config.cols), loads)
+    chunk, stride = chunks[0], layer.window.stride[0]
+    passes, rows = (chunk.lines, 1) if chunk.by_position else (layer.window.kernel[0], stride)
+    loads = rows * sum(len(tap_rows(layer, chunk)) for chunk in chunks)
+    height, width, channels = layer.output_shape
+    tile_height = tile_size(height, width, streamed_tile_pixels(config, layer.output_shape)).height
+    again = 1 + (chunk.lines - 1) * chunk.pitch / tile_height
+    return max(len(chunks) * passes * -(-channels // config.cols), loads * again)
 
 
 def can_fold(layer: ArrayLayer, chunks: tuple[Chunk, ...], tiles: tuple[Tile, ...]) -> bool:

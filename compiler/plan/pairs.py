@@ -123,7 +123,7 @@ def _pays(pairing: Pairing, cut: Cut) -> bool:
     height, width, _ = depthwise.output_shape
     once = input_tile(depthwise, Tile(0, height, 0, width)).pixels
     twice = sum(part.pixels for part in cut.parts) - once
-    kernel = (1, 1) if chunks[0].by_position else array.window.kernel
+    kernel = (chunks[0].lines, 1) if chunks[0].by_position else array.window.kernel
     passes = len(chunks) * kernel[0] * (1 if chunks[0].folded else kernel[1])
     return 2 * twice * passes <= height * width * depthwise.window.kernel[0]
 

@@ -53,9 +53,12 @@ class Tiling:
 
 
 def input_part(layer: ComputeLayer, chunks: tuple[Chunk, ...], tile: Tile) -> Tile:
-    """What a tile buffer of the input holds for an output tile (folded by columns: input rows, output columns)."""
+    """What a tile buffer of the input holds for an output tile, in rows of words if it is folded by positions.
+
+    Folded by columns, it has input rows and output columns.
+    """
     if chunks[0].by_position:
-        return tile
+        return Tile(tile.y0, tile.y1 + (chunks[0].lines - 1) * chunks[0].pitch, tile.x0, tile.x1)
     part = input_tile(layer, tile)
     return Tile(part.y0, part.y1, tile.x0, tile.x1) if chunks[0].folded else part
 

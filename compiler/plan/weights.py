@@ -25,6 +25,9 @@ class Chunk:
     Plain, a chunk is up to R input channels of one pixel, from `channel` on (`taps` = 0). Folded, it is `taps`
     neighbouring kernel columns, or positions of the whole kernel if `by_position`, from number `first` on, with all
     input channels each.
+
+    Words of positions may hold just the first of several `lines` of equal height into which the kernel is divided; the
+    words of the others lie `pitch` rows of words further each.
     """
 
     index: int
@@ -33,6 +36,8 @@ class Chunk:
     first: int = 0
     taps: int = 0
     by_position: bool = False
+    lines: int = 1
+    pitch: int = 0
 
     @property
     def folded(self) -> bool:
@@ -98,13 +103,13 @@ def contraction_words(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: Arch
     """Weight words of all output channels together."""
     starts = range(0, layer.output_shape[2], config.cols)
     parts = [Span(first, min(first + config.cols, layer.output_shape[2])) for first in starts]
-    taps = 1 if chunks[0].by_position else layer.window.kernel[0] * layer.window.kernel[1]
+    taps = chunks[0].lines if chunks[0].by_position else layer.window.kernel[0] * layer.window.kernel[1]
     used = (chunk for part in parts for chunk in _used_chunks(layer, chunks, part))
     return sum(int(tile_words(chunk.rows, int(layer.int4))) * taps for chunk in used)
 
 
 def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Piece]:
-    kh = 1 if chunks[0].by_position else layer.window.kernel[0]
+    kh = chunks[0].lines if chunks[0].by_position else layer.window.kernel[0]
     kw = 1 if chunks[0].folded else layer.window.kernel[1]
     pieces = []
     for group in _equal_runs(chunks):
@@ -144,8 +149,7 @@ def pack_block(layer: ArrayLayer, pieces: Sequence[Piece], channels: Span) -> by
             for ky in range(piece.ky0, piece.ky1):
                 for kx in range(piece.kx0, piece.kx1):
                     if chunk.by_position:
-                        positions = weight.reshape(channels.size, -1, depth)
-                        part = positions[:, chunk.first : chunk.first + chunk.taps]
+                        part = _line_part(weight, chunk, ky)
                     elif chunk.folded:
                         part = weight[:, ky, chunk.first : chunk.first + chunk.taps, :depth]
                     else:
@@ -153,6 +157,13 @@ def pack_block(layer: ArrayLayer, pieces: Sequence[Piece], channels: Span) -> by
                     rows = part.reshape(channels.size, -1).T
                     parts.append(pack_int4(rows) if piece.int4 else rows)
     return np.ascontiguousarray(np.concatenate(parts)).tobytes()
+
+
+def _line_part(weight: NDArray[np.int8], chunk: Chunk, line: int) -> NDArray[np.int8]:
+    """Weights (output channel, position, input channel) of a chunk's words in a line; zero below the kernel."""
+    first = chunk.first + line * chunk.taps
+    part = weight.reshape(len(weight), -1, weight.shape[3])[:, first : first + chunk.taps]
+    return np.pad(part, ((0, 0), (0, chunk.taps - part.shape[1]), (0, 0)))
 
 
 def _plain_part(layer: ArrayLayer, chunk: Chunk, ky: int, kx: int, channels: Span) -> NDArray[np.int8]:

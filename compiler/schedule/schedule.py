@@ -21,7 +21,10 @@ from compiler.schedule.block_cache import BlockCache
 from compiler.schedule.synchronize import synchronized
 
 LOOK_AHEAD_STEPS = 8
-"""Loads are put at most this many steps ahead of the step that needs them."""
+"""Loads are put at most this many steps ahead of the step that needs them, or as many as `LOOK_AHEAD_ROWS` allow."""
+
+LOOK_AHEAD_ROWS = 4
+"""Rows of the array for each step ahead: a wide array needs few steps for a layer, and they are short."""
 
 LOADS_AHEAD_SHARE = 2
 """After each step, at most this part of the LOAD queue's depth goes ahead, so that loads do not hold up fetch."""
@@ -133,7 +136,8 @@ class _Scheduler:
     def look_ahead(self, index: int) -> None:
         """Load what the next steps need, in their order, until something has to wait for step `index` or later."""
         budget = max(1, self._config.queue_depth // LOADS_AHEAD_SHARE)
-        for later in range(index + 1, min(index + 1 + LOOK_AHEAD_STEPS, len(self._steps))):
+        steps = max(LOOK_AHEAD_STEPS, self._config.rows // LOOK_AHEAD_ROWS)
+        for later in range(index + 1, min(index + 1 + steps, len(self._steps))):
             for number in self._needs[later]:
                 if self._present(number):
                     continue

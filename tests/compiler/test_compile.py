@@ -47,7 +47,7 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
         if any(areas is not None for areas in layer.input_areas):
             yield "streamed input"
         if layer.folded:
-            yield "folded positions" if layer.chunks[0].by_position else "folded columns"
+            yield f"folded {_folding(layer.chunks[0])}"
         if layer.group_outer:
             yield "groups outside of tiles"
         if isinstance(layer.layer, ArrayLayer):
@@ -72,8 +72,14 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
     yield graph.mode
 
 
+def _folding(chunk: weights.Chunk) -> str:
+    if not chunk.by_position:
+        return "columns"
+    return "positions" if chunk.lines == 1 else "lines"
+
+
 ALL_FEATURES = {
-    "tiles", "streamed input", "folded columns", "folded positions", "groups outside of tiles",
+    "tiles", "streamed input", "folded columns", "folded positions", "folded lines", "groups outside of tiles",
     "contraction in several blocks", "several groups of channels", "rows < cols", "rows > cols", "square", "one PE",
     "host part", "several inputs",
     "groups", "depthwise engine", "int4 weights", "tflite", "single", "fp32",
@@ -189,6 +195,16 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
         lambda: network((1, 9, 11, 1), conv(40, (6, 3), stride=(2, 1), padding=(3, 1, 4, 1), dilation=(2, 1))),
         preset("edge"),
         {"folded positions"},
+    ),
+    "first layer folded by lines, the last not full, rows of padding": (
+        lambda: network((1, 30, 23, 1), conv(30, (7, 4), stride=(2, 2), padding=(3, 1, 4, 2))),
+        preset("large"),
+        {"folded lines", "tiles"},
+    ),
+    "first layer folded by lines, rows apart": (
+        lambda: network((1, 60, 20, 1), conv(30, (10, 3), stride=(2, 2), padding=(2, 1, 1, 2), dilation=(2, 1))),
+        preset("large"),
+        {"folded lines"},
     ),
     "first layer folded by positions and streamed": (
         lambda: network((1, 60, 40, 3), conv(40, (3, 3), stride=(2, 2), padding=(1, 0, 0, 1))),

@@ -18,7 +18,7 @@ from compiler.lower.network import lower
 from compiler.plan.folding import TapRow, folded_chunks, tap_rows
 from compiler.plan.weights import Chunk, Piece, channel_chunks, pack_block, weight_blocks
 
-EDGE = preset("edge")
+EDGE, DATACENTER = preset("edge"), preset("datacenter")
 
 
 def layer_of(channels: int, kernel: tuple[int, int], outputs: int, **fields: Any) -> ArrayLayer:
@@ -35,7 +35,8 @@ def rows_of(layer: ArrayLayer, piece: Piece) -> Iterator[tuple[int, int, int]]:
             for kx in range(piece.kx0, piece.kx1):
                 for row in range(piece.k_rows):
                     if chunk.by_position:
-                        yield *divmod(chunk.first + row // channels, layer.window.kernel[1]), row % channels
+                        position = chunk.first + ky * chunk.taps + row // channels
+                        yield *divmod(position, layer.window.kernel[1]), row % channels
                     elif chunk.folded:
                         yield ky, chunk.first + row // channels, row % channels
                     else:
@@ -71,6 +72,9 @@ def test_every_weight_is_packed_once(
         assert len(words) == sum(piece.words for piece in block)
         data = np.frombuffer(pack_block(layer, block, Span(1, 3)), np.int8).reshape(-1, 2)
         for (ky, kx, ic), word in zip(words, data, strict=True):
+            if ky >= kernel[0]:  # the last line is not full
+                assert not word.any()
+                continue
             seen[ky, kx, ic] += 1
             np.testing.assert_array_equal(word, layer.weight[1:3, ky, kx, ic])
     assert (seen == 1).all()
@@ -96,6 +100,9 @@ def test_int4_weights_lie_two_in_each_byte(
                 for r, (ky, kx, ic) in enumerate(rows[start : start + piece.k_rows]):
                     word = data[r // 2]
                     nibbles = [byte >> 4 if r % 2 else byte & 15 for byte in word]
+                    if ky >= kernel[0]:  # the last line is not full
+                        assert nibbles == [0, 0]
+                        continue
                     assert nibbles == [weight % 16 for weight in layer.weight[1:3, ky, kx, ic].tolist()]
                     seen[ky, kx, ic] += 1
                 data = data[-(-piece.k_rows // 2) :]
@@ -153,6 +160,19 @@ def test_chunks_of_positions() -> None:
     assert chunks == (Chunk(0, 15, first=0, taps=5, by_position=True), Chunk(1, 12, first=5, taps=4, by_position=True))
     assert tap_rows(layer, chunks[0]) == [TapRow(0, 0, 3, 0), TapRow(1, 0, 2, 9)]
     assert tap_rows(layer, chunks[1]) == [TapRow(1, 2, 3, 0), TapRow(2, 0, 3, 3)]
+
+
+def test_chunks_of_lines() -> None:
+    """Two rows of a 7x7 kernel in each word: the array steps through four lines, LOAD makes words of two pieces."""
+    layer = layer_of(3, (7, 7), 64, stride=(2, 2), padding=(3, 3, 3, 3))
+    chunks = folded_chunks(layer, DATACENTER)
+    assert chunks == (Chunk(0, 42, first=0, taps=14, by_position=True, lines=4, pitch=1),)
+    assert tap_rows(layer, chunks[0]) == [TapRow(0, 0, 7, 0), TapRow(1, 0, 7, 21)]
+    (block,) = weight_blocks(layer, chunks, DATACENTER, Span(0, 64))
+    weights = np.frombuffer(pack_block(layer, block, Span(0, 64)), np.int8)
+    lines = weights.reshape(4, 2, 7, 3, 64).transpose(4, 0, 1, 2, 3).reshape(64, 8, 7, 3)
+    np.testing.assert_array_equal(lines[:, :7], layer.weight)
+    assert not lines[:, 7].any()
 
 
 @pytest.mark.parametrize(
