@@ -106,7 +106,7 @@ class Choices:
 
 
 def first_choices(network: Network, config: ArchConfig) -> Choices:
-    """Nothing spilled, and side by side whatever may be."""
+    """Nothing spilled but what is large, and side by side whatever may be."""
     indices = range(1, len(network.layers))
     pairs = frozenset(i for i in indices if may_pair(network, i))
     by_tiles = frozenset(i for i in pairs if suits_tiles(network, config, i))
@@ -114,7 +114,30 @@ def first_choices(network: Network, config: ArchConfig) -> Choices:
     joinable = frozenset(i for i in followers if may_join(network, i))
     joined = frozenset(i for i in joinable if _groups(network, config, i) >= JOINED_GROUPS)
     return Choices(
-        followers=followers - joined, joined=joined, joinable=joinable, by_tiles=by_tiles, by_bands=pairs - by_tiles
+        spilled=large_values(network, config),
+        followers=followers - joined,
+        joined=joined,
+        joinable=joinable,
+        by_tiles=by_tiles,
+        by_bands=pairs - by_tiles,
+    )
+
+
+LARGEST_RESIDENT = 0.5
+"""Share of the scratchpad that a value may take to stay there.
+
+A larger one would leave its neighbours small tiles with single buffers, in banks that several units use.
+"""
+
+
+def large_values(network: Network, config: ArchConfig) -> frozenset[str]:
+    """What layers make and had better go to external memory, because it would take too much of the scratchpad."""
+    made = {network.place(layer.output).whole for layer in network.layers}
+    shapes = {value: network.shapes[value] for value in made}
+    return frozenset(
+        value
+        for value, (height, width, channels) in shapes.items()
+        if height * width * -(-channels // config.rows) > LARGEST_RESIDENT * config.spad_words
     )
 
 

@@ -127,6 +127,10 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
         ),
         replace(SMALL, spad_bank_words=512), {"bands", "tail beside a layer"},
     ),
+    "a layer that has room only where the pair's tensor was": (
+        lambda: network((1, 9, 9, 4), conv(20, (1, 1)), depthwise_layer(20, **around(1)), conv(5, (1, 1))),
+        replace(SMALL, spad_banks=4, spad_bank_words=256), {"tail beside a layer"},
+    ),
     "bands of a streamed image": (
         lambda: network((1, 40, 40, 8), conv(20, (1, 1)), depthwise_layer(20, **around(1)), conv(4, (1, 1))),
         replace(SMALL, spad_bank_words=128), {"several bands", "streamed source", "streamed output"},
