@@ -79,7 +79,7 @@ def _folding(chunk: weights.Chunk) -> str:
 
 
 ALL_FEATURES = {
-    "tiles", "streamed input", "folded columns", "folded positions", "folded lines", "groups outside of tiles",
+    "tiles", "streamed input", "folded columns", "folded positions", "groups outside of tiles",
     "contraction in several blocks", "several groups of channels", "rows < cols", "rows > cols", "square", "one PE",
     "host part", "several inputs",
     "groups", "depthwise engine", "int4 weights", "tflite", "single", "fp32",
@@ -119,6 +119,26 @@ def test_many_random_graphs_on_random_machines_equal_the_reference(part: int) ->
     assert seen["graphs"] >= 160
     assert seen["layers"] >= 400
     assert set(seen) >= ALL_FEATURES
+
+
+@SLOW
+def test_random_first_layers_on_wide_arrays_equal_the_reference() -> None:
+    """Random machines are too narrow for words of several kernel rows."""
+    seen: Counter[str] = Counter()
+    for seed in range(40):
+        rng = np.random.default_rng([seed, 0xF])
+        fields = {
+            "stride": (int(rng.integers(1, 4)), int(rng.integers(1, 3))),
+            "dilation": (int(rng.integers(1, 3)), 1),
+        }
+        kernel = (int(rng.integers(2, 11)), int(rng.integers(1, 6)))
+        layer = conv(int(rng.integers(8, 34)), kernel, padding=tuple(rng.integers(0, 4, 4).tolist()), **fields)
+        graph = network((1, *rng.integers(20, 50, 2).tolist(), int(rng.integers(1, 4))), layer)
+        config = preset("large" if seed % 2 else "datacenter")
+        assert is_equal(seed, graph, config, rng, ("fast",))
+        seen.update(set(features(graph, config)))
+    print(dict(seen))
+    assert seen["folded lines"] >= 8
 
 
 @pytest.mark.parametrize("name", ["tiny", "edge", "large", "datacenter"])
