@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from support.machine.random_programs import random_config, random_program
+from support.machine.wide_programs import with_many_tokens
 
 from accel.coverify import execute_both, first_divergence, power_up
 from accel.machine.config import ArchConfig
@@ -48,6 +49,8 @@ def coverify(number: int, programs: int, simulator: str = "verilator") -> None:
         for index in range(programs):
             rng = np.random.default_rng([SEED, number, index])
             program = random_program(config, rng, int(rng.integers(4, 60)), framed=True)
+            if index % 2:
+                program = with_many_tokens(program, rng)
             results = execute_both(config, program.code, program.program_address, program.memory, powered)
             divergence = first_divergence(program.code, *results)
             assert divergence is None, f"ACCEL_SEED={SEED} machine {number} program {index}: {divergence}\n{config}"

@@ -20,6 +20,7 @@ from support.machine.random_programs import RandomProgram, linear, random_record
 DATA_BYTES = 1 << 25
 TRIES = 8
 MOST_STEPS = 6000
+MOST_TOKENS = 6
 NO_BITS = ("opcode", "wait", "signal")
 
 
@@ -112,3 +113,21 @@ def with_tokens(instructions: list[Instruction], rng: np.random.Generator) -> li
                 result[first] = result[first].replace(signal=result[first]["signal"] | 1 << consumer)
                 result[second] = result[second].replace(wait=result[second]["wait"] | 1 << producer)
     return result
+
+
+def with_many_tokens(program: RandomProgram, rng: np.random.Generator) -> RandomProgram:
+    """The program with several tokens at once in every semaphore that it does not use, where the order allows it."""
+    result = list(program.instructions)
+    for producer in Unit:
+        for consumer in Unit:
+            if any(each.unit is producer and each["signal"] >> consumer & 1 for each in result):
+                continue
+            middle = int(rng.integers(1, len(result)))
+            posts = [i for i in range(middle) if result[i].unit is producer][-MOST_TOKENS:]
+            takes = [i for i in range(middle, len(result)) if result[i].unit is consumer][:MOST_TOKENS]
+            for first, second in zip(posts, takes, strict=False):
+                result[first] = result[first].replace(signal=result[first]["signal"] | 1 << consumer)
+                result[second] = result[second].replace(wait=result[second]["wait"] | 1 << producer)
+    code, memory = isa.encode(result), program.memory.copy()
+    memory[program.program_address : program.program_address + len(code)] = np.frombuffer(code, np.uint8)
+    return RandomProgram(code, memory, program.program_address, result)

@@ -1,0 +1,60 @@
+"""How many faults of the netlist the suites notice. Run: python benchmarks/mutants.py --count 300 --seed 1
+
+yosys's `mutate` makes the faults (a bit inverted, stuck at 0 or 1, or dependent on its neighbour) in all modules of the
+emitted Verilog of a small machine with every feature (`tests/support/rtl/hostile.py`), all in one netlist, one active
+at a time. The suites run until one fails; a mutant that survives is equivalent only if a SAT solver proves it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.mutants.campaign import Suites
+from support.mutants.netlist_mutants import NetlistMutant, equivalent, mutated
+from support.rtl.hostile import MACHINE
+
+from rtl.testbench.cache import cached_verilog
+from rtl.testbench.verilator import Variant, build
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Make mutants, run the suites on each, prove survivors equivalent, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=300, help="mutants")
+    parser.add_argument("--seed", type=int, default=1, help="of the choice of mutants")
+    parser.add_argument("--stimulus", type=int, default=0, help="seed of the stimulus")
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of mutants, instead of all")
+    options = parser.parse_args(arguments)
+    verilog = cached_verilog(MACHINE)
+    text, mutants = mutated(verilog, options.count, options.seed)
+    variant = Variant(text, mutants=True)
+    build(MACHINE, variant)
+    suites, begin = Suites(variant, options.stimulus), time.process_time()
+    suites.prepare()
+    chosen = [mutant for mutant in mutants if not options.only or mutant.number in options.only]
+    verdicts = {mutant: suites.verdict(mutant.number) for mutant in chosen}
+    survivors = [mutant for mutant, suite in verdicts.items() if not suite]
+    print(f"suites took {time.process_time() - begin:.0f} CPU seconds in this process")
+    report(verdicts, equivalent(verilog, survivors))
+
+
+def report(verdicts: dict[NetlistMutant, str], proved: set[int]) -> None:
+    """Print what became of the mutants."""
+    ends = Counter(verdicts.values())
+    survivors = [mutant for mutant, suite in verdicts.items() if not suite and mutant.number not in proved]
+    killed = len(verdicts) - ends[""]
+    print(f"{len(verdicts)} mutants of {len({mutant.module for mutant in verdicts})} modules: {killed} killed")
+    print(*(f"  by {suite}: {count}" for suite, count in ends.most_common() if suite), sep="\n")
+    print(f"{len(proved)} proved equivalent, {len(survivors)} survive")
+    print(f"score {100 * killed / (len(verdicts) - len(proved)):.1f} % of those that are not equivalent")
+    print(*(f"  {mutant}" for mutant in survivors), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""What the suites of this repository say about one netlist: those that run programs on the Verilog, cheapest first."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import sim
+from accel.coverify import first_divergence, random_on_chip
+from accel.machine.isa import INSTRUCTION_BYTES
+from accel.machine.registers import IMAGE_ALIGNMENT, MAGIC, REGISTERS, VERSION, capabilities
+from rtl.testbench.verilator import Conditions, Powered, Variant
+from support.machine.random_programs import RandomProgram, random_program
+from support.machine.wide_programs import with_many_tokens
+from support.rtl.depthwise_program import depthwise_program
+from support.rtl.hostile import LONG, MACHINE, check_right, check_verdicts, fuzz
+
+PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS = 12, 4, 150, 300, 12
+CPU_SECONDS = 300
+"""A netlist that takes longer hangs."""
+
+
+class Case(NamedTuple):
+    """A program and what the simulator makes of it, after the programs before it."""
+
+    program: RandomProgram
+    simulated: Any
+
+
+class Suites:
+    """The suites on a netlist with mutants; `verdict` says which of them notices a mutant first.
+
+    Parameters
+    ----------
+    variant : Variant
+    seed : int
+        Of the stimulus.
+    """
+
+    def __init__(self, variant: Variant, seed: int) -> None:
+        self._variant, self._seed = variant, seed
+        self._covered: list[str] = []
+
+    def verdict(self, mutant: int) -> str:
+        """The name of the first suite that fails, "" if all pass; "no end" if one crashes or never ends."""
+        process = get_context("fork").Process(target=self._judge, args=(mutant,))
+        process.start()
+        process.join()
+        if process.exitcode is None or process.exitcode < 0:
+            return "no end"
+        return ("", *self._suites)[process.exitcode]
+
+    def prepare(self) -> None:
+        """Compute what all mutants are compared with."""
+        assert self.cases
+        assert not self.verdict(0), "the machine itself must pass"
+
+    def coverage(self) -> list[str]:
+        """What all suites together reach, as files in Verilator's format; needs a variant with coverage."""
+        for suite in self._suites.values():
+            suite(0)
+        return self._covered
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """Random programs, one after the other from one power-up."""
+        state, result = random_on_chip(MACHINE, self._seed), []
+        for index in range(PROGRAMS):
+            rng = np.random.default_rng([self._seed, index])
+            program = random_program(MACHINE, rng, int(rng.integers(8, 60)), framed=True)
+            if index % 2:
+                program = with_many_tokens(program, rng)
+            simulated = sim.execute(MACHINE, program.code, program.program_address, program.memory, on_chip=state)
+            state = simulated.on_chip
+            result.append(Case(program, simulated))
+        return result
+
+    @property
+    def _suites(self) -> dict[str, Callable[[int], None]]:
+        return {
+            "programs": self._programs, "registers": self._registers, "back-pressure": self._stalled,
+            "stops": self._stops, "verdicts": self._verdicts, "hostile": self._hostile,
+        }  # fmt: skip
+
+    def _judge(self, mutant: int) -> None:
+        """In a process of its own: its exit code tells which suite failed."""
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        for number, suite in enumerate(self._suites.values(), 1):
+            try:
+                suite(mutant)
+            except Exception:
+                sys.exit(number)
+
+    @contextmanager
+    def _powered(self, mutant: int, stalls_seed: int | None = None) -> Iterator[Powered]:
+        with Powered(MACHINE, variant=self._variant, mutant=mutant, stalls_seed=stalls_seed) as machine:
+            yield machine
+            if self._variant.coverage:
+                with NamedTemporaryFile(suffix=".dat") as file:
+                    machine.write_coverage(Path(file.name))
+                    self._covered.append(Path(file.name).read_text(encoding="latin-1"))
+
+    def _programs(self, mutant: int) -> None:
+        """Bytes, cycles, stamps, counters and the memories on the chip equal the simulator's."""
+        with self._powered(mutant) as machine:
+            machine.on_chip = random_on_chip(MACHINE, self._seed)
+            for program, simulated in self.cases:
+                limit = simulated.total_cycles + 1000
+                got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
+                assert first_divergence(program.code, simulated, got) is None
+
+    def _registers(self, mutant: int) -> None:
+        """Registers hold what was written, and what the machine is."""
+        rng, reference = np.random.default_rng(self._seed), depthwise_program(MACHINE, self._seed)
+        fixed = {"IDENTITY": MAGIC, "VERSION": VERSION, **capabilities(MACHINE)}
+        with self._powered(mutant) as machine:
+            for _ in range(8):
+                image = int(rng.integers(1 << 63)) // IMAGE_ALIGNMENT * IMAGE_ALIGNMENT * 2
+                watchdog = int(rng.integers(1 << 31, 1 << 32))
+                written = {
+                    "IMAGE_ADDRESS_LO": image & 0xFFFFFFFF, "IMAGE_ADDRESS_HI": image >> 32, "PROGRAM_ADDRESS": 0,
+                    "PROGRAM_COUNT": len(reference.code) // INSTRUCTION_BYTES, "WATCHDOG": watchdog, "ERROR": 0,
+                }  # fmt: skip
+                got = machine.run(
+                    reference.code, 0, reference.memory, max_cycles=LONG, image_address=image,
+                    conditions=Conditions(watchdog=watchdog),
+                )  # fmt: skip
+                assert {name: got.registers[name] for name in written | fixed} == written | fixed
+        assert set(fixed) <= set(REGISTERS)
+
+    def _stalled(self, mutant: int) -> None:
+        """The same bytes in both kinds of memory with random stalls on every channel."""
+        for seed, (program, simulated) in enumerate(self.cases[:STALLED]):
+            with self._powered(mutant, stalls_seed=seed) as machine:
+                if seed:
+                    machine.on_chip = self.cases[seed - 1].simulated.on_chip
+                else:
+                    machine.on_chip = random_on_chip(MACHINE, self._seed)
+                limit = 20 * simulated.total_cycles
+                got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
+                np.testing.assert_array_equal(got.memory, simulated.memory)
+                assert not got.error
+                assert got.on_chip is not None
+                for space, held in got.on_chip.items():
+                    np.testing.assert_array_equal(held, np.broadcast_to(simulated.on_chip[space], held.shape))
+
+    def _stops(self, mutant: int) -> None:
+        """A run that is stopped at any time ends, and the next one is right."""
+        rng, reference = np.random.default_rng(self._seed), depthwise_program(MACHINE, self._seed)
+        with self._powered(mutant) as machine:
+            cycles = machine.run(reference.code, 0, reference.memory, max_cycles=LONG).total_cycles
+            for cycle in rng.integers(1, cycles, STOPS):
+                conditions = Conditions(stop_cycles=int(cycle))
+                got = machine.run(reference.code, 0, reference.memory, max_cycles=LONG, conditions=conditions)
+                assert got.first_error.errors == ("stopped",)
+                check_right(machine, reference, cycles)
+
+    def _verdicts(self, mutant: int) -> None:
+        with self._powered(mutant) as machine:
+            check_verdicts(self._seed, VERDICTS, machine)
+
+    def _hostile(self, mutant: int) -> None:
+        with self._powered(mutant) as machine:
+            fuzz(self._seed, HOSTILE, machine)
