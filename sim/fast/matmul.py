@@ -59,11 +59,12 @@ def execute(row: Row, memories: Memories, scratch: Scratch, packed: Any, slot: i
         for panel in range(panels):
             start, biases = slot + panels * PANEL + panel * chunks * taps * quads * PANEL, slot + panel * PANEL
             base, columns = panel * PANEL, min(PANEL, cols - panel * PANEL)
-            if count == BLOCK and columns == PANEL:
-                sum_block(spad, places, taps, chunks, quads, packed, start, biases, acc, word, base, accumulate)
-            else:
+            target, to_word, to_base = acc, word, base
+            if count < BLOCK or columns < PANEL:
+                target, to_word, to_base = sums, 0, 0
                 _copy(acc, word, base, sums, 0, 0, count, columns)
-                sum_block(spad, places, taps, chunks, quads, packed, start, biases, sums, 0, 0, accumulate)
+            sum_block(spad, places, taps, chunks, quads, packed, start, biases, target, to_word, to_base, accumulate)
+            if count < BLOCK or columns < PANEL:
                 _copy(sums, 0, 0, acc, word, base, count, columns)
 
 
