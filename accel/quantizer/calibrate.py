@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from accel.errors import ModelError
 from accel.quantized.network import Network
 from accel.quantizer.activations import activations
-from accel.quantizer.choose import Choice, Held, choose
+from accel.quantizer.choose import Choice, Held, choose, measured
 from accel.quantizer.config import LayerConfig, QuantizationConfig
 from accel.quantizer.observers import OBSERVERS, AutoObserver, Observer
 from accel.quantizer.placement import quantized_tensors
@@ -70,14 +70,14 @@ def calibrate(network: Network, samples: Calibration, config: QuantizationConfig
 def _observe_all(network: Network, samples: Calibration, observers: Mapping[str, Observer], stage: Stage) -> Held:
     """Show all samples to the observers, in a thread beside the runtime, which computes the next ones; keep some."""
     advance, held = stage("calibration", sample_count(samples)), Held()
-    written = [name for name in observers if name not in network.inputs]
+    written, wanted = [name for name in observers if name not in network.inputs], measured(network)
     with ThreadPoolExecutor(1) as pool:
         seen = pool.submit(_observe, observers, {})
-        for values, group in activations(network, samples_of(network, samples), [*written, *network.outputs]):
+        for values, group in activations(network, samples_of(network, samples), [*written, *wanted]):
             seen.result()
             seen = pool.submit(_observe, observers, values)
             size = sum(rows.size for rows in values.values()) // len(group)
-            held.keep(group, {name: values[name] for name in network.outputs}, size)
+            held.keep(group, {name: values[name] for name in wanted}, size)
             for _ in group:
                 advance()
         seen.result()

@@ -20,6 +20,8 @@ LEAST_SAMPLES = 16
 LEAST_MEASURED, MOST_MEASURED = 4, 32
 MEASURED_VALUES = 2**26
 """Large networks are measured on so many samples as compute about this many numbers together."""
+SHARES = ("Softmax", "LogSoftmax")
+BOOKKEEPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 HELD_BYTES = 2**26
 """Samples and float outputs that are kept for measuring take at most this."""
 
@@ -33,8 +35,8 @@ class Choice:
     method : str
         One of `METHODS`.
     decibels : dict of str to float
-        Signal to quantization noise by each method, end to end, on calibration samples that its ranges had not seen;
-        empty if there were too few samples to measure.
+        Signal to quantization noise by each method, end to end (before a last Softmax), on calibration samples that
+        its ranges had not seen; empty if there were too few samples to measure.
     samples : int
         How many calibration samples were measured on, or, if none, seen.
     """
@@ -53,8 +55,24 @@ class Choice:
         )
 
 
+def measured(network: Network) -> tuple[str, ...]:
+    """The tensors whose noise ranks rules: the outputs, or what enters a Softmax that ends the network.
+
+    Behind a Softmax the noise is that of the few samples without a clear winner, before it that of all.
+    """
+    writers = {name: op for op in network.operators for name in op.outputs}
+
+    def origin(name: str) -> str:
+        op = writers.get(name)
+        while op and op.kind in BOOKKEEPING:
+            op = writers.get(op.input(0))
+        return op.input(0) if op and op.kind in SHARES else name
+
+    return tuple(dict.fromkeys(map(origin, network.outputs)))
+
+
 class Held:
-    """The first samples with the float network's outputs, to measure ranges on."""
+    """The first samples with what the float network computes for the tensors `measured`, to measure ranges on."""
 
     def __init__(self) -> None:
         self.samples: list[Values] = []
@@ -64,7 +82,7 @@ class Held:
         self._full = False
 
     def keep(self, samples: Sequence[Values], rows: Values, values: int) -> None:
-        """Keep some samples, if there is room, and their rows of the outputs; each makes so many `values`."""
+        """Keep some samples, if there is room, and their rows of what is measured; each makes so many `values`."""
         self.seen += len(samples)
         for index, sample in enumerate(samples):
             outputs = {name: row[index] for name, row in rows.items()}
@@ -107,7 +125,7 @@ def choose(
     -----
     What an error in a tensor costs at the network's outputs, its own square does not tell: outliers may saturate what
     follows. So each rule's ranges of one half of the samples are measured on samples of the other half, by the
-    noise of the outputs, with the rounded weights. Fewer than `LEAST_SAMPLES` samples take "expected".
+    noise of the outputs (`measured`), with the rounded weights. Fewer than `LEAST_SAMPLES` samples take "expected".
     """
     if not any(isinstance(observer, AutoObserver) for observer in observers.values()):
         return None
@@ -128,18 +146,19 @@ def choose(
 def _noise(
     network: Network, config: QuantizationConfig, observers: Mapping[str, Observer], held: Held, method: str
 ) -> float:
-    """Power of the error over that of the signal, of the worst output."""
-    noise, signal = dict.fromkeys(network.outputs, 0.0), dict.fromkeys(network.outputs, 0.0)
+    """Power of the error over that of the signal, of the worst tensor that is measured."""
+    names = measured(network)
+    noise, signal = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for half in range(2):
         ranges = {
             name: observer.range(method, 1 - half) if isinstance(observer, AutoObserver) else observer.range()
             for name, observer in observers.items()
         }
-        runner = Runner(replace(network, parameters=activation_parameters(network, ranges, config)))
+        runner = Runner(replace(network, parameters=activation_parameters(network, ranges, config)), names)
         for sample, outputs in zip(held.samples[half::2], held.outputs[half::2], strict=True):
             found = runner(sample)
             for name, value in outputs.items():
                 exact = value.astype(np.float64)
                 signal[name] += float(np.square(exact).sum())
                 noise[name] += float(np.square(exact - found[name].reshape(-1)).sum())
-    return max(noise[name] / max(signal[name], 1e-30) for name in network.outputs)
+    return max(noise[name] / max(signal[name], 1e-30) for name in names)

@@ -57,6 +57,27 @@ def test_outliers_that_saturate_are_cut_off() -> None:
     assert choice.decibels["percentile"] > choice.decibels["expected"] + 2
 
 
+def test_a_last_softmax_does_not_decide() -> None:
+    """Rules are ranked by the logits, also if the shares are reshaped."""
+    softmax = onnx_model(
+        [
+            ("Conv", ["x", "w"], "a", {}), ("Flatten", ["a"], "f", {}), ("MatMul", ["f", "m"], "l", {}),
+            ("Softmax", ["l"], "s", {"axis": 1}), ("Flatten", ["s"], "y", {}),
+        ],
+        {"w": WEIGHT, "m": 40 * DENSE},
+        (1, 3, 8, 8),
+    )  # fmt: skip
+    logits = onnx_model(
+        [("Conv", ["x", "w"], "a", {}), ("Flatten", ["a"], "f", {}), ("MatMul", ["f", "m"], "y", {})],
+        {"w": WEIGHT, "m": 40 * DENSE},
+        (1, 3, 8, 8),
+    )
+    calibration = images(24, 8)
+    (_, with_softmax), (_, without) = chosen(softmax, calibration), chosen(logits, calibration)
+    assert with_softmax == without
+    assert with_softmax.decibels
+
+
 def test_outliers_that_matter_stay() -> None:
     calibration = images(32, 8, outliers=1e-4)
     graph, choice = chosen(LINEAR, calibration)
