@@ -121,7 +121,8 @@ def test_impossible_budgets_are_refused(options: dict[str, Any], message: str) -
         made(**options)
 
 
-def test_the_command_prints_and_draws_the_curve(tmp_path: Path) -> None:
+def test_the_command_prints_and_draws_the_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     data, samples = model("resnet")
     (tmp_path / "float.onnx").write_bytes(data)
     np.save(tmp_path / "samples.npy", samples)

@@ -54,7 +54,8 @@ def recipe(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_whole_run_twice_gives_the_same_bytes(recipe: Path) -> None:
+def test_a_whole_run_twice_gives_the_same_bytes(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(recipe.parent)
     text = RECIPE.replace("[distillation]", "[quantization]\nweight_bits = 4\n[distillation]")
     recipe.write_text(text)
     for name in ("first", "second"):

@@ -20,7 +20,8 @@ def success(*arguments: str) -> str:
 
 
 def error(*arguments: str, code: int = 2) -> str:
-    """The one sentence of a failing command."""
+    """The one sentence of a failing command, which changes no file of the test's own current folder."""
+    assert not Path("pyproject.toml").exists(), "the test must change to a folder of its own: others write here"
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     result = invoke(*arguments)
     assert (result.exit_code, result.stdout) == (code, ""), result.output
