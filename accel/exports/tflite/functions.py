@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import AccelError
+from accel.frontends.tflite.elementwise import tabulate_itself
 from accel.frontends.tflite.functions import COMPLEMENT
 from accel.frontends.tflite.operation import ACTIVATIONS
+from accel.machine.numerics import activation_range
 from accel.quantized import tables
 from accel.quantized.builder import IDENTITY_TABLE, Parameters
 
@@ -21,7 +23,8 @@ LOGISTIC, TANH = (1 / 256, -128), (1 / 128, 0)
 class Found(NamedTuple):
     """An operator, its options, and how many entries of the table it computes one step away.
 
-    RESHAPE stands for the same integers under other parameters, MUL for ``-1 - q``.
+    RESHAPE stands for the same integers under other parameters, NEG for ``-1 - q``. ADD, SUB and MUL have the tensor as
+    both operands.
     """
 
     builtin: str
@@ -49,7 +52,7 @@ def _candidates(
     table: NDArray[np.int8], source: Parameters, target: Parameters
 ) -> Iterator[tuple[str, dict[str, Any], NDArray[np.int8]]]:
     yield "RESHAPE", {}, IDENTITY_TABLE
-    yield "MUL", {}, COMPLEMENT
+    yield "NEG", {}, COMPLEMENT
     simple: dict[str, Callable[[], NDArray[np.int8]]] = {
         "QUANTIZE": lambda: tables.quantize(source, target),
         "RELU": lambda: tables.relu(source, target, *ACTIVATIONS[1]),
@@ -66,6 +69,13 @@ def _candidates(
             yield builtin, {}, make()
         except AccelError:
             continue  # the runtime refuses these parameters
+    for builtin in ("ADD", "SUB", "MUL"):
+        try:
+            made = tabulate_itself(builtin, source, target)
+        except AccelError:
+            continue
+        for code, bounds in ACTIVATIONS.items():
+            yield builtin, {"FusedActivationFunction": code}, np.clip(made, *activation_range(*bounds, *target))
     for alpha in _slopes(table, source, target):
         yield "LEAKY_RELU", {"Alpha": alpha}, tables.leaky_relu(source, target, alpha)
 

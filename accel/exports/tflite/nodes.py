@@ -207,10 +207,11 @@ def table(w: Writing, node: Table) -> None:
         w.notes.append(f"{node.op} {node.name!r}: {found.different} of 256 values of {found.builtin} differ by a step")
     if found.builtin == "RESHAPE":
         w.reshape(w.input(node), target.shape, w.output(node))
-    elif found.builtin == "MUL":
+    elif found.builtin == "NEG":
         _complement(w, node)
     else:
-        w.emit(node, found.builtin, [w.input(node)], **found.options)
+        operands = 2 if found.builtin in ("ADD", "SUB", "MUL") else 1
+        w.emit(node, found.builtin, [w.input(node)] * operands, **found.options)
 
 
 def _complement(w: Writing, node: Table) -> None:

@@ -90,11 +90,17 @@ def elementwise(op: Operation) -> None:
             op.emit(Table, op.value(1 - position), table=table)
             return
     if op.operator.inputs[0] == op.operator.inputs[1]:
-        op.emit(
-            Table, op.value(0), table=_tabulate(kind, fields, parameters, op.result().parameters(), (STORED, STORED))
-        )
+        table = _tabulate(kind, fields, parameters, op.result().parameters(), (STORED, STORED))
+        op.emit(Table, op.value(0), table=table)
         return
     op.emit(kind, *_operands(op), **fields)
+
+
+def tabulate_itself(builtin: str, source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    """The table of an operator of `RECIPES` on a tensor with itself, without an activation."""
+    kind, recipe = RECIPES[builtin]
+    fields = recipe((source[0], source[0]), target[0], RequantMode.TFLITE)
+    return _tabulate(kind, fields, (source, source), target, (STORED, STORED))
 
 
 def _only(op: Operation, position: int) -> int | None:
