@@ -360,7 +360,7 @@ def test_mutants_with_right_checksums_load_well_formed_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [pytest.param(i, marks=pytest.mark.slow if i < 2 else pytest.mark.marathon) for i in range(4)]
+    "part", [pytest.param(i, marks=pytest.mark.slow if i < 1 else pytest.mark.marathon) for i in range(4)]
 )
 def test_ten_thousand_mutants_with_right_checksums(part: int) -> None:
     run_smart_mutants(range(1000 + 2500 * part, 3500 + 2500 * part))

@@ -38,7 +38,7 @@ from rtl import (
     window,
 )
 
-pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+pytestmark = pytest.mark.rtl
 
 MACHINE = ArchConfig(
     name="small",
@@ -150,12 +150,23 @@ def diverges(config: ArchConfig) -> str | None:
     return None
 
 
+LATE = ("rows of an interpolation weigh like columns", "negative ties of tflite go up")
+"""Mutants that few programs notice: they take a minute each."""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [MACHINE, ENGINE], ids=lambda config: config.name)
 def test_without_a_mutant_all_is_equal(config: ArchConfig) -> None:
     assert diverges(config) is None
 
 
-@pytest.mark.parametrize(("what", "module", "owner", "name", "old", "new"), MUTANTS, ids=[row[0] for row in MUTANTS])
+@pytest.mark.parametrize(
+    ("what", "module", "owner", "name", "old", "new"),
+    [
+        pytest.param(*row, id=row[0], marks=pytest.mark.marathon if row[0] in LATE else pytest.mark.slow)
+        for row in MUTANTS
+    ],
+)
 def test_mutants_are_seen(
     what: str, module: ModuleType, owner: str | None, name: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,8 +226,13 @@ def test_every_read_byte_and_cycle(shape):
     assert differences(shape, seed=sum(shape)) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", [*SHAPES, (8, 4, 2), (4, 16, 4), (7, 14, 1)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES),
+        *(pytest.param(shape, marks=pytest.mark.marathon) for shape in ((8, 4, 2), (4, 16, 4), (7, 14, 1))),
+    ],
+)
 def test_every_read_byte_and_cycle_at_length(shape):
     for seed in range(4):
         assert differences(shape, seed, instructions=60, cycles=4000) == []

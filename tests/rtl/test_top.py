@@ -136,14 +136,15 @@ def test_depthwise_beside_the_array_in_icarus(icarus_run: Run) -> None:
     check_depthwise(icarus_run, ENGINE, seed=1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("machine", range(len(ENGINES)))
+@pytest.mark.parametrize(
+    "machine", [pytest.param(i, marks=pytest.mark.slow if i < 1 else pytest.mark.marathon) for i in range(len(ENGINES))]
+)
 def test_depthwise_beside_the_array_on_odd_machines(machine: int) -> None:
     check_depthwise(verilator.run, ENGINES[machine], seed=machine)
 
 
 @pytest.mark.parametrize(
-    "machine", [pytest.param(i, marks=pytest.mark.slow if i < 2 else pytest.mark.marathon) for i in range(len(ODD))]
+    "machine", [pytest.param(i, marks=pytest.mark.slow if i < 1 else pytest.mark.marathon) for i in range(len(ODD))]
 )
 def test_matmul_on_odd_machines(machine: int) -> None:
     check_matmul(verilator.run, ODD[machine], seed=machine)
