@@ -11,7 +11,7 @@ from accel.analysis.analyze import SAMPLES
 from accel.analysis.decibels import sqnr
 from accel.analysis.layers import Layer, layers_of
 from accel.analysis.sensitivity import outputs_from, outputs_of
-from accel.errors import InputError
+from accel.errors import InputError, ModelError
 from accel.frontends.model_file import ModelSource, naming
 from accel.frontends.onnx.file import Shapes
 from accel.frontends.onnx.reader import checked, read_onnx
@@ -143,6 +143,8 @@ def quantize_mixed(
         feeds = feeds_of(wide, checked_arrays(wide, calibration))
         mix = Mix(wide, narrow, _candidates(wide, narrow))
         weights = sum(wide.parameters[name].centred.size for name in _weights(wide))
+        if not weights:
+            raise ModelError("network must have layers with integer weights to share a budget, got none")
         budget = _budget(weights, weight_budget, average_bits)
         chosen, found, points = _choose(mix, budget, feeds[:samples], stage)
         mixed = after_weights(mix.network(chosen), feeds, config, stage)

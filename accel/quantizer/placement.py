@@ -23,6 +23,8 @@ SUMS = (
     "GlobalAveragePool",
 )
 """Operators whose result can be limited before it becomes integers."""
+LIMITS = ("Relu", "Clip")
+"""What limits it: the integers start behind it, also for functions of its result."""
 
 
 def quantized_tensors(network: Network) -> set[str]:
@@ -43,9 +45,12 @@ def real_tensors(network: Network) -> set[str]:
     """
     readers = network.readers()
     roots: dict[str, str] = {}
-    inside: set[str] = set()
+    inside, limited = set[str](), set[str]()
     for op in network.operators:
-        if (root := _root(network, op, roots)) is not None:
+        limits = op.kind in LIMITS and op.inputs[0] in limited and op.inputs[0] not in roots
+        if (op.kind in SUMS or limits) and _is_limited(network, op, readers):
+            limited.add(op.outputs[0])
+        if not limits and (root := _root(network, op, roots)) is not None:
             roots[op.outputs[0]] = root
     for op in network.operators:
         name = op.outputs[0]
@@ -54,8 +59,7 @@ def real_tensors(network: Network) -> set[str]:
         if name in network.outputs or not readers.get(name):
             continue
         same_table = name in roots and all(_root(network, reader, roots) == roots[name] for reader in readers[name])
-        limited = op.kind in SUMS and op.name not in network.host and _is_limited(network, readers[name])
-        if same_table or limited or added_columns(network, op, readers[name]) is not None:
+        if same_table or name in limited or added_columns(network, op, readers[name]) is not None:
             inside.add(name)
     return inside
 
@@ -93,7 +97,7 @@ def _root(network: Network, op: Operator, roots: dict[str, str]) -> str | None:
     """The one tensor that the result of an operator is a function of."""
     if op.name in network.host:
         return None
-    if op.kind in FUNCTIONS or op.kind in ("Relu", "Clip"):
+    if op.kind in FUNCTIONS or op.kind in LIMITS:
         return roots.get(op.inputs[0], op.inputs[0])
     if op.kind == "PRelu":
         slope = network.value(op.inputs[1])
@@ -106,6 +110,9 @@ def _root(network: Network, op: Operator, roots: dict[str, str]) -> str | None:
     return sources.pop() if len(sources) == 1 and numbers else None
 
 
-def _is_limited(network: Network, readers: list[Operator]) -> bool:
+def _is_limited(network: Network, op: Operator, readers: dict[str, list[Operator]]) -> bool:
     """Whether the only reader of a result is a Relu or a Clip of the machine."""
-    return len(readers) == 1 and readers[0].kind in ("Relu", "Clip") and readers[0].name not in network.host
+    found = readers.get(op.outputs[0], [])
+    if op.name in network.host or op.outputs[0] in network.outputs or len(found) != 1:
+        return False
+    return found[0].kind in LIMITS and found[0].name not in network.host

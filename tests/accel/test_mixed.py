@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.cli.invoke import error, success
+from support.networks.float_models import onnx_model
 from support.networks.float_networks import NETWORKS, model_of, samples_of
 
 import accel
@@ -15,7 +16,7 @@ from accel.analysis import mixed
 from accel.analysis.curve import to_curve
 from accel.analysis.decibels import sqnr
 from accel.analysis.mixed import MixedPrecision, quantize_mixed
-from accel.errors import InputError
+from accel.errors import InputError, ModelError
 from accel.frontends.onnx.reader import read_onnx
 from accel.network.graph import Graph
 from accel.network.graph_file import dump_graph, load_graph
@@ -134,3 +135,9 @@ def test_the_command_prints_and_draws_the_curve(tmp_path: Path, monkeypatch: pyt
     assert "\nchosen: " in success(*command, "--average-bits", "6")
     assert Path(files[2]).read_text().startswith("<svg")
     assert {node.weight_bits for node in weights(load_graph(files[3]))} == {4, 8}
+
+
+def test_a_network_without_weights_has_no_budget() -> None:
+    data = onnx_model([("Relu", ["x"], "y", {})], {}, (1, 3, 8, 8))
+    with pytest.raises(ModelError, match="network must have layers with integer weights to share a budget, got none"):
+        quantize_mixed(data, np.ones((4, 3, 8, 8), np.float32), average_bits=6)
