@@ -74,15 +74,15 @@ class Override:
         Name of an operator (or of an input of the network), or a regular expression for the whole name.
     op_type : str, optional
         Kind of operator, as "Conv"; "Input" selects the network's inputs.
-    keep_float : bool
-        The layer is not quantized: the host computes it.
+    keep_float : bool, optional
+        Whether the layer is not quantized: the host computes it. Without it, earlier overrides decide.
     settings : mapping of str to Any
         Fields of `LayerConfig`.
     """
 
     layer: str | None = None
     op_type: str | None = None
-    keep_float: bool = False
+    keep_float: bool | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class Override:
         for name in ("layer", "op_type"):
             if not isinstance(getattr(self, name), str | None):
                 raise InputError(f"override's {name} must be a string, got {getattr(self, name)!r}")
-        if not isinstance(self.keep_float, bool):
+        if not isinstance(self.keep_float, bool | None):
             raise InputError(f"override's keep_float must be true or false, got {self.keep_float!r}")
         _check_pattern(self.layer or "")
         _check_keys("override", self.settings, _names(LayerConfig))
@@ -141,12 +141,10 @@ class QuantizationConfig(LayerConfig):
         return LayerConfig(**settings)
 
     def keeps_float(self, name: str, kind: str) -> bool:
-        """Whether an operator is not quantized."""
-        return (
-            kind in self.op_types_to_exclude
-            or any(_matches(pattern, name) for pattern in self.nodes_to_exclude)
-            or any(override.keep_float and override.selects(name, kind) for override in self.overrides)
-        )
+        """Whether an operator is not quantized: it is excluded, or the last override that says so keeps it real."""
+        found = [one.keep_float for one in self.overrides if one.keep_float is not None and one.selects(name, kind)]
+        excluded = kind in self.op_types_to_exclude or any(_matches(one, name) for one in self.nodes_to_exclude)
+        return excluded or (bool(found) and found[-1])
 
     def check_used(self, layers: Mapping[str, str]) -> None:
         """Raise `InputError` for an exclusion or an override that selects none of `layers` (name to kind)."""

@@ -116,6 +116,16 @@ def three_convolutions() -> bytes:
         ({"nodes_to_exclude": ["C"]}, ["Conv"]),
         ({"nodes_to_exclude": ["[CD]"]}, ["Conv", "Relu"]),
         ({"overrides": [{"layer": "C", "keep_float": True}]}, ["Conv"]),
+        (
+            {
+                "overrides": [
+                    {"op_type": "Conv", "keep_float": True},
+                    {"layer": "[AY]", "keep_float": False},
+                    {"layer": "C", "weight_bits": 4},
+                ]
+            },
+            ["Conv"],
+        ),
         ({"nodes_to_exclude": ["D"]}, ["Relu"]),
         ({"op_types_to_exclude": ["Relu"]}, ["Relu", "Relu"]),
     ],
