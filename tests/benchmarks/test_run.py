@@ -25,11 +25,14 @@ def ethos(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
+    page.write_text("# Results\n\n## Accuracy on real samples\n\nold\n\n## Training\n\nBy `another.py`.\n\n| a | b |\n")
     command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(page)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     text = page.read_text()
     assert text.startswith("# Results\n")
+    assert text.endswith("\n\n## Training\n\nBy `another.py`.\n\n| a | b |\n")
+    assert "old" not in text.splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     (digits,) = (row for row in rows if row[0] == "digits (accel demo)")
     assert int(digits[2].replace(",", "")) > 0
