@@ -28,7 +28,7 @@ from accel.analysis.decibels import sqnr
 from accel.evaluation.runtime import run_network
 from accel.frontends.onnx.reader import read_onnx
 from accel.quantized.network import Network, Operator
-from accel.quantizer import make_config, quantize_network
+from accel.quantizer import QuantizationConfig, quantize_network
 from accel.quantizer.prepare import feeds_of
 from accel.quantizer.runner import with_real_constants
 
@@ -78,7 +78,7 @@ def lines(network: Network, seen: NDArray[np.float32], others: NDArray[np.float3
     yield "| MobileNetV2, per channel | seconds | CPU seconds | SQNR (dB) | same class |\n|---|---|---|---|---|"
     for row, settings in ROWS:
         started = time.perf_counter(), time.process_time()
-        found = quantize_network(network, seen, make_config({"adaround_steps": steps, "mode": "fp32", **settings}))
+        found = quantize_network(network, seen, QuantizationConfig(adaround_steps=steps, mode="fp32", **settings))
         seconds, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
         outputs = run_network(found, feeds)
         same = np.mean(outputs[name].argmax(axis=-1) == expected[name].argmax(axis=-1))

@@ -25,7 +25,7 @@ from accel.analysis.decibels import sqnr
 from accel.evaluation.metrics import shares
 from accel.evaluation.runtime import run_network
 from accel.frontends.onnx.reader import read_onnx
-from accel.quantizer import make_config, quantize_network
+from accel.quantizer import QuantizationConfig, quantize_network
 from accel.quantizer.calibrate import checked_arrays
 from accel.quantizer.prepare import feeds_of
 
@@ -94,7 +94,7 @@ def lines(task: Task, steps: int) -> Iterator[str]:
     yield f"| float | - | {shares(expected, labels, 1)['top-1']:.1%} | - |"
     for name, settings in ROWS:
         started = time.perf_counter()
-        found = quantize_network(network, task.x[:CALIBRATION], make_config({"adaround_steps": steps, **settings}))
+        found = quantize_network(network, task.x[:CALIBRATION], QuantizationConfig(adaround_steps=steps, **settings))
         seconds = time.perf_counter() - started
         outputs = run_network(found, feeds)
         top = shares(outputs, labels, 1)["top-1"]

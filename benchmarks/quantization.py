@@ -33,7 +33,7 @@ from accel.evaluation.metrics import Outputs, shares
 from accel.evaluation.runtime import run_network
 from accel.frontends.onnx.reader import read_onnx
 from accel.quantized.network import Network
-from accel.quantizer import make_config, quantize_network
+from accel.quantizer import QuantizationConfig, quantize_network
 from accel.quantizer.calibrate import checked_arrays
 from accel.quantizer.config import CALIBRATE_METHODS
 from accel.quantizer.prepare import feeds_of
@@ -117,7 +117,7 @@ def figures(task: Task, steps: int) -> Iterator[tuple[str, Figure | None]]:
         return Figure(sqnr([expected], [outputs]), shares(outputs, labels, 1)["top-1"])
 
     def ours(settings: Mapping[str, Any]) -> Figure:
-        config = make_config({"mode": "fp32", "adaround_steps": steps, **settings})
+        config = QuantizationConfig(mode="fp32", adaround_steps=steps, **settings)
         return figure(run_network(quantize_network(network, task.x[:CALIBRATION], config), feeds))
 
     yield "float", Figure(np.inf, shares(expected, labels, 1)["top-1"])

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accel.analysis.advice import Case, advice
 from accel.analysis.decibels import sqnr
-from accel.analysis.layers import Layer, layers_of
+from accel.analysis.layers import Layer, layers_of, real_operators
 from accel.analysis.sensitivity import Sensitivity, outputs_of, sensitivities
-from accel.analysis.statistics import ActivationRecord, ActivationStatistics, WeightStatistics, weight_statistics
+from accel.analysis.statistics import (
+    SMALL,
+    ActivationRecord,
+    ActivationStatistics,
+    WeightStatistics,
+    weight_statistics,
+)
 from accel.errors import InputError
 from accel.frontends.model_file import ModelSource, naming
 from accel.frontends.onnx.file import Shapes
@@ -74,7 +79,9 @@ class Analysis:
     percentile_99 : float
         The largest of the layers' 99 % limits of ``|w|``.
     layers : tuple of LayerAnalysis
-        In the network's order.
+        In the network's order; empty if nothing is quantized.
+    real : tuple of str
+        The operators that belong to no layer, in the network's order: the host computes them, in real numbers.
     choice : Choice, optional
         What ``calibrate_method="auto"`` took; None for other methods and networks that were quantized before.
     """
@@ -85,7 +92,26 @@ class Analysis:
     small_weights: float
     percentile_99: float
     layers: tuple[LayerAnalysis, ...]
+    real: tuple[str, ...] = ()
     choice: Choice | None = None
+
+    @property
+    def claim(self) -> str:
+        """What is often said of weights, on this network; empty if there are none."""
+        if not any(layer.weights for layer in self.layers):
+            return ""
+        return (
+            f"{self.small_weights:.1%} of all weights lie within {SMALL:g}; in every layer, 99 % of them lie within "
+            f"{self.percentile_99:.3g}"
+        )
+
+    @property
+    def host(self) -> str:
+        """Which operators stay real; empty if none does."""
+        if not self.real:
+            return ""
+        rest = "" if self.layers else "nothing is quantized: "
+        return f"{rest}the host computes, in real numbers, {', '.join(self.real)}"
 
     @property
     def suspicious(self) -> tuple[LayerAnalysis, ...]:
@@ -163,7 +189,7 @@ def analyze_network(network: Network, samples: Sequence[Values], stage: Stage = 
     sizes = [int(one.histogram.counts.sum()) for one in weights]
     small = float(np.average([one.small for one in weights], weights=sizes)) if weights else 1.0
     largest = max((one.percentile_99 for one in weights), default=0.0)
-    return Analysis(network.name, len(samples), total, small, largest, rows)
+    return Analysis(network.name, len(samples), total, small, largest, rows, real_operators(network))
 
 
 def _row(
@@ -182,7 +208,9 @@ def _activations(
     records = {layer.result: ActivationRecord(network.parameters[layer.result]) for layer in layers if layer.result}
     inputs = {name for name in records if name in network.inputs}
     names = tuple(name for name in records if name not in inputs)
-    runners = [Runner(replace(network, parameters={}), names), Runner(network, names)]
+    runners: list[Callable[[Values], Values]] = [lambda sample: {}] * 2  # the runtime refuses to compute nothing
+    if names:
+        runners = [Runner(replace(network, parameters={}), names), Runner(network, names)]
     advance = stage("statistics", len(samples))
     for sample in samples:
         real, quantized = in_parallel(partial(_run, sample), runners)
@@ -195,5 +223,5 @@ def _activations(
     return {name: record.statistics() for name, record in records.items()}
 
 
-def _run(sample: Values, runner: Runner) -> dict[str, NDArray[Any]]:
+def _run(sample: Values, runner: Callable[[Values], Values]) -> Values:
     return runner(sample)

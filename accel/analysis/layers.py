@@ -46,6 +46,12 @@ def layers_of(network: Network) -> list[Layer]:
     return [_layer(network, owner, places, roots) for owner, places in members.items()]
 
 
+def real_operators(network: Network) -> tuple[str, ...]:
+    """The operators that belong to no layer: nothing of them is quantized."""
+    owners = _owners(network, _roots(network))
+    return tuple(op.name for op, owner in zip(network.operators, owners, strict=True) if not owner)
+
+
 def _layer(network: Network, owner: str, places: list[int], roots: dict[str, str]) -> Layer:
     operators = [network.operators[place] for place in places]
     results = {name for name, root in roots.items() if root == owner}

@@ -124,7 +124,8 @@ def quantize_mixed(
     Raises
     ------
     InputError
-        The budget is smaller than that of all weights in 4 bits; or as `accel.quantize` raises it.
+        The budget is smaller than that of all weights in 4 bits, or `weight_bits` is given; or as
+        `accel.quantize` raises it.
     ModelError
         As `accel.quantize` raises it.
 
@@ -135,6 +136,11 @@ def quantize_mixed(
     noisiest first. Depthwise layers, whose taps the machine holds in 8 bits anyway, do not change.
     """
     config = make_config(settings)
+    if "weight_bits" in settings:
+        raise InputError(
+            "weight_bits must not be given with weight_budget or average_bits, which choose them; overrides fix the "
+            "bits of single layers"
+        )
     with naming(model):
         network = before_calibration(read_onnx(model, shapes), config)
         calibration = repeatable(network, calibration)

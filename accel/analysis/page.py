@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accel.analysis.analyze import Analysis, LayerAnalysis
-from accel.analysis.statistics import SMALL, Histogram
+from accel.analysis.statistics import Histogram
 from accel.page import check_library, new_figure, note, page, short_name, table, to_svg
 from accel.quantizer.reconstruct import Stage, silent
 
@@ -40,14 +40,13 @@ def to_html(analysis: Analysis, stage: Stage = silent) -> str:
     for layer in analysis.layers:
         parts.append(_section(layer))
         advance()
-    claim = (
-        f"{analysis.small_weights:.1%} of the weights lie within {SMALL:g}; "
-        f"in every layer, 99 % lie within {analysis.percentile_99:.3g}."
-    )
+    if not analysis.layers:
+        return page(title, [f"<p>{escape(analysis.host)}.</p>"])
+    facts = "".join(f"<p>{escape(fact)}.</p>" for fact in (analysis.claim, analysis.host) if fact)
     return page(
         title,
         [
-            f"<p>Signal to quantization noise at the outputs, on {analysis.samples} samples. {claim}</p>",
+            f"<p>Signal to quantization noise at the outputs, on {analysis.samples} samples.</p>{facts}",
             f"<p>{analysis.choice}.</p>" if analysis.choice else "",
             _advice(analysis),
             to_svg(_overview(analysis.layers)),

@@ -25,6 +25,7 @@ from accel.cli.options import (
     output,
     with_model,
 )
+from accel.cli.relations import excludes, needs, related
 
 if TYPE_CHECKING:
     from accel.api import Estimate
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @WIDE
 @JSON
+@related(excludes("wide", "as_json"))
 def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
     """Run all steps on the small network in the package.
 
@@ -79,6 +81,7 @@ def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
 @VCD
 @WIDE
 @JSON
+@related(excludes("wide", "as_json"), needs("dequantize", "output"))
 def run(
     model: Path, shapes: Shapes, config: str | None, input_path: Path, layout: str | None, output: Path | None,
     dequantize: bool, engine: str, energy: Path | None, trace: Path | None, report: Path | None,
@@ -140,6 +143,7 @@ def run(
 @REPORT
 @WIDE
 @JSON
+@related(excludes("wide", "as_json"))
 def estimate(
     model: Path, shapes: Shapes, config: str | None, energy: Path | None, trace: Path | None, report: Path | None,
     wide: bool, as_json: bool,
@@ -181,6 +185,7 @@ def estimate(
 @click.option("--simulator", default="verilator", show_default=True, help="verilator, icarus or amaranth.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random sample.")
 @JSON
+@related(needs("layout", "input_path"), excludes("seed", "input_path"))
 def verify(
     model: Path, shapes: Shapes, config: str | None, input_path: Path | None, layout: str | None, simulator: str,
     seed: int, as_json: bool,

@@ -10,6 +10,7 @@ import click
 
 from accel.cli.console import counted, echo_json, echo_lines, print_table, progress
 from accel.cli.options import ENERGY, FILE, JSON, REPORT, WIDE, check_report, output
+from accel.cli.relations import excludes, related
 from accel.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @REPORT
 @WIDE
 @JSON
+@related(excludes("wide", "as_json"), excludes("workers", "scheduler"))
 def explore(
     networks: Sequence[Path], space_path: Path, output: Path, workers: int | None, scheduler: str | None,
     energy: Path | None, report: Path | None, wide: bool, as_json: bool,

@@ -21,7 +21,7 @@ from accel.cli.options import (
     output,
     with_model,
 )
-from accel.errors import InputError
+from accel.cli.relations import excludes, needs, related
 
 if TYPE_CHECKING:
     from accel.analysis.mixed import MixedPrecision
@@ -52,6 +52,13 @@ if TYPE_CHECKING:
 )
 @click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
 @JSON
+@related(
+    excludes("max_drop", "weight_budget", "average_bits"),
+    excludes("weight_budget", "average_bits"),
+    needs("labels", "max_drop"),
+    needs("data", "max_drop"),
+    needs("curve", "weight_budget", "average_bits"),
+)
 def quantize(
     model: Path,
     calibration: Path,
@@ -71,24 +78,18 @@ def quantize(
     """Quantize a float ONNX MODEL to an integer graph."""
     from accel.cli.control import controlled
     from accel.cli.mixed import mixed
-    from accel.cli.settings import merged, source_of
+    from accel.cli.settings import merged, sources_of
     from accel.network.graph_file import save_graph
     from accel.quantizer import quantize as quantize_model
 
     settings = merged(settings_file, options)
     limits = {"weight_budget": weight_budget, "average_bits": average_bits}
-    budgeted = any(limit is not None for limit in limits.values())
-    if budgeted and max_drop is not None:
-        raise InputError("--max-drop must not be given with --weight-budget or --average-bits")
-    if curve and not budgeted:
-        raise InputError("--curve must be given with --weight-budget or --average-bits")
-    samples = source_of(calibration, image_options)
+    samples, others = sources_of(image_options, calibration, data)
     result: MixedPrecision | Controlled | None = None
     choices: list[Choice] = []
-    if budgeted:
+    if any(limit is not None for limit in limits.values()):
         result = mixed(model, samples, curve, quiet=as_json, shapes=shapes, **limits, **settings)
     elif max_drop is not None:
-        others = None if data is None else source_of(data, image_options)
         result = controlled(model, samples, labels, others, max_drop, quiet=as_json, shapes=shapes, **settings)
     else:
         with progress() as stage:

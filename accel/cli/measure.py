@@ -9,6 +9,7 @@ import click
 
 from accel.cli.console import echo_json, echo_lines, print_table, progress
 from accel.cli.options import CONFIG, FILE, IMAGES, JSON, SOURCE, WIDE, SettingsCommand, output, with_model
+from accel.cli.relations import excludes, needs, related
 
 if TYPE_CHECKING:
     from accel.analysis import Analysis
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
 @WIDE
 @JSON
+@related(excludes("wide", "as_json"))
 def analyze(
     model: Path,
     calibration: Path,
@@ -45,14 +47,14 @@ def analyze(
     """
     from accel.analysis import analyze as analyze_model
     from accel.analysis.page import to_html
-    from accel.cli.settings import merged, source_of
+    from accel.cli.settings import merged, sources_of
     from accel.files import write_atomic
     from accel.page import check_library
 
     if output:
         check_library()
     settings = merged(settings_file, options)
-    source = source_of(calibration, image_options)
+    source, _ = sources_of(image_options, calibration)
     with progress() as stage:
         analysis = analyze_model(model, source, samples=samples, shapes=shapes, stage=stage, **settings)
         if output:
@@ -66,16 +68,14 @@ def analyze(
 
 
 def _print_analysis(analysis: Analysis, name: str, *, wide: bool) -> None:
-    """The table, the claim about small weights, and the advice."""
+    """The table, the claim about small weights, what stays real, and the advice."""
     from accel.cli.analysis_tables import analysis_table
 
+    if not analysis.layers:
+        echo_lines([f"{name}: {analysis.host}"])
+        return
     print_table(analysis_table(analysis, name, wide=wide), wide=wide)
-    echo_lines(
-        [
-            f"{analysis.small_weights:.1%} of all weights lie within 0.1; in every layer, 99 % of them lie within "
-            f"{analysis.percentile_99:.3g}"
-        ]
-    )
+    echo_lines(filter(None, [analysis.claim, analysis.host]))
     advice = [f"{one.name}: {text}" for one in analysis.suspicious for text in one.advice]
     echo_lines(advice or ["no layer stands out"])
     echo_lines([str(analysis.choice)] if analysis.choice else [])
@@ -95,6 +95,7 @@ def _print_analysis(analysis: Analysis, name: str, *, wide: bool) -> None:
 @CONFIG
 @click.option("--settings", "settings_file", type=FILE, help="TOML file of settings; options here win over it.")
 @JSON
+@related(needs("top", "labels"))
 def evaluate(
     model: Path,
     data: Path,
@@ -116,15 +117,15 @@ def evaluate(
     """
     from accel.cli.analysis_tables import evaluation_table
     from accel.cli.arrays import read_array, read_arrays
-    from accel.cli.settings import merged, source_of
+    from accel.cli.settings import merged, sources_of
     from accel.evaluation import evaluate as evaluate_model
 
+    samples, others = sources_of(image_options, data, calibration)
     with progress() as stage:
         evaluation = evaluate_model(
-            model, source_of(data, image_options) if data.is_dir() else read_arrays(data),
+            model, samples if data.is_dir() else read_arrays(data),
             labels=None if labels is None else read_array(labels), top=top, workers=workers,
-            calibration=None if calibration is None else source_of(calibration, image_options),
-            config=config, shapes=shapes or None, stage=stage, **merged(settings_file, options),
+            calibration=others, config=config, shapes=shapes or None, stage=stage, **merged(settings_file, options),
         )  # fmt: skip
     if as_json:
         echo_json(evaluation)

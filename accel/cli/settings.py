@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
 from accel.errors import InputError
 from accel.quantizer.config import QuantizationConfig, read_settings
 from accel.quantizer.images import ImageFolder, Preprocessing
+
+Source: TypeAlias = Path | ImageFolder
+"""Samples of a command."""
 
 
 def setting_options() -> list[click.Option]:
@@ -24,16 +27,32 @@ def merged(file: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     return (read_settings(file) if file else {}) | given
 
 
-def source_of(path: Path, options: tuple[str, ...]) -> Path | ImageFolder:
-    """Samples of a file or folder; with ``KEY=VALUE`` options the images of a folder, preprocessed as they say."""
+def sources_of(options: tuple[str, ...], path: Path, other: Path | None = None) -> tuple[Source, Source | None]:
+    """Samples of files or folders; with ``KEY=VALUE`` options the images of the folders, preprocessed as they say.
+
+    Raises
+    ------
+    InputError
+        An option is no image option, is given twice, or there is no folder for it.
+    """
     if not options:
-        return path
+        return path, other
     texts = dict[str, str]()
     for option in options:
-        key, equals, texts[key] = option.partition("=")
+        key, equals, text = option.partition("=")
         if not equals:
             raise InputError(f"image option must be KEY=VALUE, got {option!r}")
-    return ImageFolder(path, Preprocessing.of(texts))
+        if key in texts:
+            raise InputError(f"image option {key} must be given once, got {texts[key]!r} and {text!r}")
+        texts[key] = text
+    preprocessing = Preprocessing.of(texts)
+    if not path.is_dir() and not (other and other.is_dir()):
+        raise InputError(f"{path}: must be a folder of images")
+
+    def source(one: Path) -> Source:
+        return ImageFolder(one, preprocessing) if one.is_dir() else one
+
+    return source(path), other and source(other)
 
 
 def _option(item: dataclasses.Field[Any]) -> click.Option:

@@ -9,6 +9,7 @@ import click
 
 from accel.cli.console import echo_json, echo_lines, print_table
 from accel.cli.options import JSON, MODEL_CONFIG, WIDE, with_model
+from accel.cli.relations import excludes, related
 
 if TYPE_CHECKING:
     from accel.frontends.onnx.file import Shapes
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 @with_model
 @WIDE
 @JSON
+@related(excludes("wide", "as_json"))
 def inspect(model: Path, shapes: Shapes, wide: bool, as_json: bool) -> None:
     """List the operators of a MODEL, or the layers of a program.
 

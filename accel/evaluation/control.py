@@ -143,7 +143,7 @@ def quantize_within(
     """
     if not max_drop >= 0:
         raise InputError(f"max_drop must not be negative, got {max_drop!r}")
-    first = make_config(settings)
+    first = make_config(settings, tried=("calibrate_method", "prepare"))
     with naming(model):
         network = read_onnx(model, shapes)
         network = replace(network, name=name or network.name)

@@ -144,12 +144,12 @@ def _networks(
 ) -> Networks:
     """The networks of a file; a float one is quantized."""
     if model.suffix.lower() != ".onnx":
-        return Networks(None, None, _quantized_already(load_model(model, shapes=shapes), calibration))
+        return Networks(None, None, _quantized_already(load_model(model, shapes=shapes), calibration, settings))
     with naming(model):
         network = read_onnx(model, shapes)
         if network.is_quantized:
             graph = checked(lambda: lower(network, RequantMode.FP32))
-            return Networks(None, network, _quantized_already(graph, calibration))
+            return Networks(None, network, _quantized_already(graph, calibration, settings))
         if calibration is None:
             raise InputError("a float model must have calibration samples, got none; give the option `calibration`")
         quantization = make_config(settings)
@@ -157,9 +157,9 @@ def _networks(
         return Networks(network, fake, checked(lambda: lower(fake, requant_mode(quantization.mode))))
 
 
-def _quantized_already(graph: Graph, calibration: Calibration | None) -> Graph:
-    if calibration is not None:
-        raise InputError("calibration must be given for float models only; this one is quantized already")
+def _quantized_already(graph: Graph, calibration: Calibration | None, settings: Mapping[str, Any]) -> Graph:
+    if given := [*(["calibration"] if calibration is not None else []), *settings]:
+        raise InputError(f"{given[0]} must be given for float models only; this one is quantized already")
     return graph
 
 

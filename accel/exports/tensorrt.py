@@ -25,6 +25,7 @@ from accel.errors import ExportError
 from accel.exports.onnx.raising import raised
 from accel.frontends.onnx.write import to_onnx
 from accel.network.graph import Graph
+from accel.quantized.network import Network
 
 if TYPE_CHECKING:
     import onnx
@@ -42,13 +43,31 @@ def write(graph: Graph) -> bytes:
     """
     network = raised(graph)
     biases = {name for name, found in network.parameters.items() if found.kind == "int32"}
-    kept = {name: found for name, found in network.parameters.items() if name not in biases}
+    dropped = biases | _rescaled(network)
+    kept = {name: found for name, found in network.parameters.items() if name not in dropped}
     model = to_onnx(replace(network, parameters=kept))
     if broken := validate(model):
         more = f" ({len(broken) - 1} more)" if len(broken) > 1 else ""
         raise ExportError(f"format tensorrt cannot express this network: {broken[0]}{more}")
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def _rescaled(network: Network) -> set[str]:
+    """Results with zero points whose integers only get other parameters: the Softmax of mode `tflite`.
+
+    Without the first rounding, the real result gets the parameters of the last one.
+    """
+    readers = network.readers()
+    return {
+        name
+        for op in network.operators
+        for name in op.outputs
+        if name in network.parameters
+        and network.parameters[name].parameters[1]
+        and name not in network.outputs
+        and {reader.kind for reader in readers.get(name, [])} == {"Identity"}
+    }
 
 
 def validate(model: onnx.ModelProto | bytes) -> list[str]:

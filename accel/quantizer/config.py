@@ -10,7 +10,7 @@ import dataclasses
 import re
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -24,6 +24,8 @@ ALIASES = {"entropy": "kl"}
 """Other names of observers."""
 WEIGHT_METHODS = ("minmax", "mse")
 PREPARATION = ("equalize", "bias_correction", "adaround")
+NEEDED = {"percentile": ("calibrate_method", ("auto", "percentile")), "adaround_steps": ("prepare", ("adaround",))}
+"""Settings that have an effect only under some values of another one."""
 
 
 def _option(default: Any, help: str, choices: Sequence[Any] = ()) -> Any:
@@ -132,6 +134,12 @@ class QuantizationConfig(LayerConfig):
         for pattern in self.nodes_to_exclude:
             _check_pattern(pattern)
 
+    def values_of(self, name: str) -> set[Any]:
+        """All values that a setting has, for the network or in an override."""
+        own = getattr(self, name)
+        values = [*(own if isinstance(own, tuple) else [own]), *(one.settings.get(name) for one in self.overrides)]
+        return {ALIASES.get(value, value) for value in values}
+
     def layer(self, name: str, kind: str) -> LayerConfig:
         """The settings of an operator, or of an input of kind "Input"; later overrides win."""
         settings = {key: getattr(self, key) for key in _names(LayerConfig)}
@@ -164,10 +172,26 @@ class QuantizationConfig(LayerConfig):
                 )
 
 
-def make_config(settings: Mapping[str, Any]) -> QuantizationConfig:
-    """Settings by name; `InputError` for a name that does not exist or a value that does not fit."""
+def make_config(settings: Mapping[str, Any], *, tried: Collection[str] = ()) -> QuantizationConfig:
+    """Settings by name, as a user gives them.
+
+    Parameters
+    ----------
+    settings : mapping of str to Any
+    tried : collection of str
+        Settings whose other values will be tried, too.
+
+    Raises
+    ------
+    InputError
+        A name does not exist, a value does not fit, or a setting is given that has no effect under the others.
+    """
     _check_keys("option", settings, _names(QuantizationConfig))
-    return QuantizationConfig(**settings)
+    config = QuantizationConfig(**settings)
+    for name, (other, useful) in NEEDED.items():
+        if name in settings and other not in tried and not set(useful) & config.values_of(other):
+            raise InputError(f"{name} must be given with {other} {' or '.join(useful)}, without which it has no effect")
+    return config
 
 
 def read_settings(path: Path) -> dict[str, Any]:

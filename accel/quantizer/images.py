@@ -15,6 +15,10 @@ from accel.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
+MOST_PIXELS = 2**26
+"""Of an image, as it is read and as it is resized: what it takes stays below a gigabyte."""
+MOST_SIDE = 2**13
+"""Of a square of so many pixels."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -51,8 +55,8 @@ class Preprocessing:
         if self.channels not in (1, 3):
             raise InputError(f"channels must be 1 or 3, got {self.channels!r}")
         for name in ("resize", "crop"):
-            if (size := getattr(self, name)) is not None and size < 1:
-                raise InputError(f"{name} must be at least 1, got {size!r}")
+            if (size := getattr(self, name)) is not None and not 1 <= size <= MOST_SIDE:
+                raise InputError(f"{name} must be in 1 .. {MOST_SIDE}, got {size!r}")
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, self.channels):
                 raise InputError(f"{name} must be one number, or one per channel, got {getattr(self, name)!r}")
@@ -109,7 +113,8 @@ def read_image(path: Path, preprocessing: Preprocessing = Preprocessing()) -> ND
     Raises
     ------
     InputError
-        Pillow is not installed, the file is no image of 8 or 16 bits, or it is smaller than the crop.
+        Pillow is not installed, the file is no image of 8 or 16 bits, it is smaller than the crop, or it has more than
+        `MOST_PIXELS`, as it is or resized.
 
     Notes
     -----
@@ -122,12 +127,16 @@ def read_image(path: Path, preprocessing: Preprocessing = Preprocessing()) -> ND
     chosen = preprocessing
     try:
         with Image.open(path) as file:
+            _check_size(path, *file.size)
             image = _of_8_bits(file).convert("RGB" if chosen.channels == 3 else "L")
+    except InputError:
+        raise
     except Exception as error:  # Pillow raises several types for damaged files
         raise InputError(f"{path}: must be an image, got {error}") from None
     if chosen.resize:
         factor = chosen.resize / min(image.size)
         width, height = (max(round(side * factor), chosen.resize) for side in image.size)
+        _check_size(path, width, height, f" after resize={chosen.resize}")
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     if chosen.crop:
         if chosen.crop > min(image.size):
@@ -141,6 +150,12 @@ def read_image(path: Path, preprocessing: Preprocessing = Preprocessing()) -> ND
     mean, std = (np.array(numbers, dtype=np.float32) for numbers in (chosen.mean, chosen.std))
     values = (pixels * np.float32(chosen.scale) - mean) / std
     return np.ascontiguousarray(values if chosen.layout == "NHWC" else values.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _check_size(path: Path, width: int, height: int, how: str = "") -> None:
+    """Refuse an image before memory for it is taken."""
+    if width * height > MOST_PIXELS:
+        raise InputError(f"{path}: must have at most {MOST_PIXELS:,} pixels{how}, got {width}x{height}")
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:

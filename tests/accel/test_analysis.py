@@ -80,6 +80,22 @@ def test_a_prefix_that_stays_real_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
         test_sensitivities_equal_runs_of_whole_networks("resnet")
 
 
+@pytest.mark.parametrize(
+    ("nodes", "layers", "host"),
+    [
+        (
+            [("Softmax", ["x"], "s", {"axis": -1}), ("CumSum", ["s", "axis"], "y", {})], 0,
+            "nothing is quantized: the host computes, in real numbers, S, Y",
+        ),
+        ([("Relu", ["x"], "y", {})], 1, ""),
+    ],
+)  # fmt: skip
+def test_networks_without_weights_or_without_layers(nodes: list[Any], layers: int, host: str) -> None:
+    model = onnx_model(nodes, {"axis": np.int64(1)}, (1, 8))
+    found = accel.analyze(model, np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32))
+    assert (len(found.layers), found.host, found.claim) == (layers, host, "")
+
+
 def test_statistics_of_weights() -> None:
     weight = np.array([[0.05, -1.27], [0.0, 0.635], [0.0, 0.0]], np.float32)
     scale = np.array([0.01, 0.004, 1.0], np.float32)

@@ -244,9 +244,24 @@ def test_image_options_that_do_not_fit_are_refused() -> None:
         ({"layout": "CHW"}, "layout must be NCHW or NHWC, got 'CHW'"),
         ({"std": "0"}, "std must not be 0, got (0.0,)"),
         ({"mean": "1,2"}, "mean must be one number, or one per channel, got (1.0, 2.0)"),
-        ({"crop": "0"}, "crop must be at least 1, got 0"),
+        ({"crop": "0"}, "crop must be in 1 .. 8192, got 0"),
+        ({"resize": "1000000"}, "resize must be in 1 .. 8192, got 1000000"),
         ({"channels": "2"}, "channels must be 1 or 3, got 2"),
     ):
         with pytest.raises(InputError) as error:
             Preprocessing.of(options)
         assert str(error.value) == message
+
+
+def test_images_are_refused_before_they_take_memory(tmp_path: Path) -> None:
+    """A strip whose shorter side grows, and a file whose header promises too much."""
+    from PIL import Image
+
+    Image.new("L", (30_000, 2)).save(tmp_path / "strip.png")
+    with pytest.raises(
+        InputError, match=r"strip\.png: must have at most 67,108,864 pixels after resize=100, got 1500000x"
+    ):
+        next(iter(ImageFolder(tmp_path, Preprocessing(resize=100))))
+    Image.new("1", (2**13, 2**13 + 1)).save(tmp_path / "a_large.png")
+    with pytest.raises(InputError, match=r"a_large\.png: must have at most 67,108,864 pixels, got 8192x8193$"):
+        next(iter(ImageFolder(tmp_path)))

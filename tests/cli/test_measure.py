@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.cli.invoke import error, invoke, success
-from support.networks.float_models import run_float
+from support.networks.float_models import onnx_model, run_float
 from support.networks.float_networks import samples_of
 from support.networks.spread import SHAPE, spread_network
 
@@ -45,6 +45,18 @@ def test_the_page_is_one_file(model: str) -> None:
     assert page.count("<svg") == 1 + page.count("<h3>")
     for outside in ("<script", "<link", "<img", "src=", "@import"):
         assert outside not in page
+
+
+def test_a_network_of_the_host_alone(model: str) -> None:
+    """There is nothing to measure, which is no fault of the model."""
+    Path("h.onnx").write_bytes(onnx_model([("CumSum", ["x", "axis"], "y", {})], {"axis": np.int64(1)}, (1, 8)))
+    np.save("h.npy", np.ones((4, 8), np.float32))
+    text = success("analyze", "h.onnx", "--calibration", "h.npy", "-o", "h.html")
+    fact = "nothing is quantized: the host computes, in real numbers, Y"
+    assert text.startswith(f"h.onnx: {fact}\n")
+    assert fact in Path("h.html").read_text()
+    facts = json.loads(success("analyze", "h.onnx", "--calibration", "h.npy", "--json"))
+    assert (facts["layers"], facts["real"]) == ([], ["Y"])
 
 
 def test_bad_files_are_refused_before_any_work(model: str) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.networks.exported import REAL_NETWORKS, demo_graph, differing_field, narrow
+from support.networks.float_models import onnx_model
 from support.networks.float_networks import NETWORKS, model_of, samples_of
 from support.oracles import qdq_models
 from support.oracles.onnx_layers import layers, session
+from support.oracles.ort_session import session as ort_session
 
 import accel
 from accel import demo
@@ -191,6 +193,16 @@ def test_suite_catches_a_shift_off_by_one(format: str, monkeypatch: pytest.Monke
     assert max(found["Conv2d"]) > 1
     image = np.random.default_rng(0).integers(-128, 128, (1, 8, 8, 1)).astype(np.int8)
     assert come_back(demo_graph("fp32"), format, {"image": image})[1] > 0
+
+
+def test_a_table_of_one_value_has_a_form(tmp_path: Path) -> None:
+    """The difference of a tensor and itself: no entry of the table bounds a factor."""
+    nodes = [("MatMul", ["x", "w"], "c", {}), ("Sub", ["c", "c"], "y", {})]
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    model = onnx_model(nodes, {"w": np.eye(4, 3, dtype=np.float32)}, (1, 4))
+    graph = accel.quantize(model, x, mode="fp32")
+    accel.export(graph, tmp_path / "a.onnx", format="qdq")
+    assert not ort_session((tmp_path / "a.onnx").read_bytes()).run(None, {"x": x[:1]})[0].any()
 
 
 def test_notes_say_whose_rounding_the_file_gets(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from support.networks.exported import demo_graph, differing_field, symmetric
+from support.networks.float_models import onnx_model
+from support.oracles.ort_session import session
 
 import accel
 from accel.errors import ExportError
@@ -17,6 +19,7 @@ from accel.exports import FORMATS
 from accel.exports.tensorrt import RULES, validate
 from accel.frontends import read_quantized_onnx
 from accel.network import reference
+from accel.network.real import dequantize_output, quantize_input
 
 
 def exported() -> onnx.ModelProto:
@@ -142,6 +145,19 @@ def test_asymmetric_network_is_refused(tmp_path: Path) -> None:
         "format tensorrt cannot express this network: zero-points: QuantizeLinear 'image_quantized_QuantizeLinear' "
         "must have zero point 0, got -128; quantize the network with symmetric activations ("
     )
+
+
+@pytest.mark.parametrize("mode", ["fp32", "tflite"])
+def test_symmetric_softmax_has_no_zero_point(mode: str, tmp_path: Path) -> None:
+    """In mode `tflite` the graph rounds it to zero point -128 first, as the kernel prescribes."""
+    weight = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    model = onnx_model([("MatMul", ["x", "w"], "c", {}), ("Softmax", ["c"], "y", {"axis": -1})], {"w": weight}, (1, 8))
+    samples = np.random.default_rng(1).normal(size=(16, 8)).astype(np.float32)
+    graph = accel.quantize(model, samples, mode=mode, activation_symmetric=True)
+    accel.export(graph, tmp_path / "a.onnx", format="tensorrt")
+    (found,) = session((tmp_path / "a.onnx").read_bytes()).run(None, {"x": samples[:1]})
+    expected = dequantize_output(graph, reference.run(graph, quantize_input(graph, samples[:1]))["y"])
+    assert np.abs(found - expected).max() < 1.5 * graph.tensors["y"].scale
 
 
 def test_symmetric_network_comes_back() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from support.networks.exported import demo_graph, differing_field, narrow, symmetric
+from support.networks.float_models import onnx_model
 
+import accel
 from accel import demo
 from accel.exports import FORMATS
 from accel.exports.inexpressible import InexpressibleError
@@ -97,6 +99,22 @@ def test_weights_of_4_bits_are_packed() -> None:
     bits = [node.weight_bits for node in again.nodes if isinstance(node, Weighted)]
     assert bits == [4, 4]
     assert differences(graph, random_samples(graph, np.random.default_rng(3), 4))[1] == 0
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (7, 5)])
+def test_what_micro_does_not_load_is_noted(shape: tuple[int, int]) -> None:
+    """Weights of 4 bits with a scale for each output of a matrix product; LiteRT loads them (and rounds by itself)."""
+    weight = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    model = onnx_model([("MatMul", ["x", "w"], "y", {})], {"w": weight}, (1, shape[0]))
+    x = np.random.default_rng(1).normal(size=(16, shape[0])).astype(np.float32)
+    graph, notes = accel.quantize(model, x, weight_bits=4), list[str]()
+    data = FORMATS["tflite"].write(graph, notes)[""]
+    assert notes == [nodes.NOT_IN_MICRO]
+    with pytest.raises(RuntimeError, match="failed to allocate"):
+        interpreter(data)
+    for (sample,) in random_samples(graph, np.random.default_rng(2), 4):
+        found, expected = outputs(LiteRt(data), [sample], 1)[0], reference.run(graph, sample)["y"]
+        assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.slow

@@ -79,8 +79,10 @@ def _factor(table: NDArray[np.int8], source: Parameters, target: Parameters) -> 
     inner = (table > -128) & (table < 127) & (x != 0)
     steps = np.array([[-0.5], [0.5]]) + table[inner] - target[1]
     bounds = np.sort(steps * target[0] / (x[inner] * source[0]), axis=0)
-    low, high = bounds[0].max(initial=-np.inf), bounds[1].min(initial=np.inf)
-    return float(low + high) / 2 if np.isfinite(low + high) and low <= high else None
+    if not inner.any():
+        return None
+    low, high = float(bounds[0].max()), float(bounds[1].min())
+    return (low + high) / 2 if low <= high else None
 
 
 def _slopes(table: NDArray[np.int8], source: Parameters, target: Parameters) -> list[float]:

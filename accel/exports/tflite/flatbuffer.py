@@ -71,6 +71,11 @@ class FileWriter:
         self.tensors.append(_Tensor(name, tuple(shape), kind, buffer, scale, zero_point, axis))
         return len(self.tensors) - 1
 
+    def scale_count(self, tensor: int) -> int:
+        """How many scales a tensor has."""
+        scale = self.tensors[tensor].scale
+        return 0 if scale is None else scale.size
+
     def operator(self, builtin: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
         """Add an operator; options have the names of the schema's generated functions."""
         self.operators.append(_Operator(builtin, tuple(inputs), tuple(outputs), options))

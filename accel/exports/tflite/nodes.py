@@ -53,6 +53,10 @@ from accel.network.nodes import (
 from accel.network.windows import Shape
 
 SAME, VALID = 0, 1
+NOT_IN_MICRO = (
+    "TensorFlow Lite Micro does not load FULLY_CONNECTED with weights of 4 bits and a scale per channel, LiteRT runs "
+    "it; an override gives these layers 8 bits"
+)
 _CONVENTIONS = ((False, False), (False, True), (True, False))
 """Whether corners are aligned, whether pixels have their centres in the middle."""
 
@@ -144,7 +148,10 @@ def transpose_conv2d(w: Writing, node: TransposeConv2d) -> None:
 
 def fully_connected(w: Writing, node: FullyConnected) -> None:
     """FULLY_CONNECTED."""
-    w.emit(node, "FULLY_CONNECTED", [w.input(node), *_weights(w, node, node.weight, 0)], FusedActivationFunction=0)
+    constants = _weights(w, node, node.weight, 0)
+    if node.weight_bits == 4 and w.file.scale_count(constants[0]) > 1 and NOT_IN_MICRO not in w.notes:
+        w.notes.append(NOT_IN_MICRO)
+    w.emit(node, "FULLY_CONNECTED", [w.input(node), *constants], FusedActivationFunction=0)
 
 
 def elementwise(w: Writing, node: Node) -> None:
