@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ def attach(network: Network, ranges: Mapping[str, Range], config: QuantizationCo
     result = replace(network, parameters=activation_parameters(network, ranges, config))
     readers = network.readers()
     for op in network.operators:
-        if op.kind in ("Conv", "ConvTranspose", "Gemm", "MatMul") and op.name not in network.host:
+        if has_integer_weights(result, op, result.parameters):
             added = added_columns(network, op, readers[op.outputs[0]])
             result = _with_weights(result, op, config.layer(op.name, op.kind), mode, added)
     return result
@@ -76,13 +76,13 @@ def activation_parameters(
     wanted = quantized_tensors(network)
     for name in set(network.inputs) & wanted - set(parameters):
         parameters[name] = _measured(ranges[name], config.layer(name, "Input"), mode)
-    inherited = _from_readers(network)
+    inherited = inherited_ranges(network)
     for op in network.operators:
         layer = config.layer(op.name, op.kind)
         for name in op.outputs:
             if name not in wanted:
                 continue
-            source = _kept_input(network, op, parameters)
+            source = kept_input(network, op, parameters)
             if source is not None:
                 parameters[name] = parameters[source]
             elif op.kind in FIXED and not layer.activation_symmetric:
@@ -103,16 +103,16 @@ def _fixed(kind: str, mode: RequantMode) -> Quantization:
     return Quantization.of(affine_parameters(fixed.limits, mode) if mode is RequantMode.FP32 else fixed.parameters)
 
 
-def _kept_input(network: Network, op: Operator, parameters: Mapping[str, Quantization]) -> str | None:
+def kept_input(network: Network, op: Operator, integers: Container[str]) -> str | None:
     """The input whose parameters the result of an operator takes over; a border of a number has a range of its own."""
     row = OPERATORS.get(op.kind)
     border = network.value(op.input(2)) if op.kind == "Pad" else None
     widens = bool(np.any(border)) if border is not None else bool(op.attributes.get("value", 0.0))
-    kept = row is not None and row.keeps_range and op.inputs[0] in parameters and not (op.kind == "Pad" and widens)
+    kept = row is not None and row.keeps_range and op.inputs[0] in integers and not (op.kind == "Pad" and widens)
     return op.inputs[0] if kept else None
 
 
-def _from_readers(network: Network) -> dict[str, str]:
+def inherited_ranges(network: Network) -> dict[str, str]:
     """Tensors that only a Concat reads, and whose range they therefore get."""
     readers, inherited = network.readers(), dict[str, str]()
     for op in reversed(network.operators):
@@ -128,11 +128,10 @@ def _from_readers(network: Network) -> dict[str, str]:
 def _with_weights(
     network: Network, op: Operator, layer: LayerConfig, mode: RequantMode, added: NDArray[np.float32] | None
 ) -> Network:
-    """Integers of an operator's weights and bias, as constants of its own; `added` is a bias that another adds."""
+    """Integers of an operator's weights (`has_integer_weights`) and bias; `added` is a bias that another adds."""
     weight = network.value(op.inputs[1])
-    source, result = network.parameters.get(op.inputs[0]), _result(network, op)
-    if weight is None or source is None or result is None or weight.ndim < 2 or not np.all(np.isfinite(weight)):
-        return network
+    assert weight is not None
+    source, result = (network.parameters[name] for name in (op.inputs[0], _result(network, op, network.parameters)))
     axis = 0 if op.kind == "Conv" or op.attributes.get("transB", 0) else 1 if op.kind != "MatMul" else weight.ndim - 1
     groups = int(op.attributes.get("group", 1))
     bias = network.value(op.input(2)) if op.input(2) else None
@@ -162,12 +161,21 @@ def _with_weights(
     return replace(network, operators=operators, tensors=tensors, parameters=parameters)
 
 
-def _result(network: Network, op: Operator) -> Quantization | None:
-    """The parameters under which the sums of an operator become integers: its own, or those after a clip."""
+def has_integer_weights(network: Network, op: Operator, integers: Container[str]) -> bool:
+    """Whether the weights of an operator become integers, if the tensors `integers` do."""
+    if op.kind not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or op.name in network.host:
+        return False
+    weight = network.value(op.inputs[1])
+    known = op.inputs[0] in integers and _result(network, op, integers) in integers
+    return known and weight is not None and weight.ndim >= 2 and bool(np.all(np.isfinite(weight)))
+
+
+def _result(network: Network, op: Operator, integers: Container[str]) -> str:
+    """The tensor whose parameters the sums of an operator get: its own result, or that of a clip."""
     name = op.outputs[0]
     for other in network.operators:
-        if name in network.parameters:
+        if name in integers:
             break
         if name in other.inputs:
             name = other.outputs[0]
-    return network.parameters.get(name)
+    return name

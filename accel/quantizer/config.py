@@ -11,7 +11,7 @@ import re
 import tomllib
 import types
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -23,6 +23,8 @@ CALIBRATE_METHODS = ("auto", "expected", "minmax", "moving_average", "percentile
 ALIASES = {"entropy": "kl"}
 """Other names of observers."""
 WEIGHT_METHODS = ("minmax", "mse")
+WEIGHT_SETTINGS = ("per_channel", "weight_method", "weight_bits")
+"""Settings of a layer that say how its weights become integers."""
 PREPARATION = ("equalize", "bias_correction", "adaround")
 NEEDED = {"percentile": ("calibrate_method", ("auto", "percentile")), "adaround_steps": ("prepare", ("adaround",))}
 """Settings that have an effect only under some values of another one."""
@@ -98,6 +100,8 @@ class Override:
         _check_pattern(self.layer or "")
         _check_keys("override", self.settings, _names(LayerConfig))
         LayerConfig(**self.settings)
+        if self.keep_float and (pointless := [name for name in WEIGHT_SETTINGS if name in self.settings]):
+            raise InputError(f"override must not have {pointless[0]} beside keep_float: real weights stay as they are")
         object.__setattr__(self, "settings", types.MappingProxyType(dict(self.settings)))
 
     @classmethod
@@ -151,11 +155,19 @@ class QuantizationConfig(LayerConfig):
     def keeps_float(self, name: str, kind: str) -> bool:
         """Whether an operator is not quantized: it is excluded, or the last override that says so keeps it real."""
         found = [one.keep_float for one in self.overrides if one.keep_float is not None and one.selects(name, kind)]
-        excluded = kind in self.op_types_to_exclude or any(_matches(one, name) for one in self.nodes_to_exclude)
-        return excluded or (bool(found) and found[-1])
+        return self.excludes(name, kind) or (bool(found) and found[-1])
 
-    def check_used(self, layers: Mapping[str, str]) -> None:
-        """Raise `InputError` for an exclusion or an override that selects none of `layers` (name to kind)."""
+    def excludes(self, name: str, kind: str) -> bool:
+        """Whether an operator is excluded by name or kind, whatever overrides say."""
+        return kind in self.op_types_to_exclude or any(_matches(one, name) for one in self.nodes_to_exclude)
+
+    def without_exclusions(self) -> QuantizationConfig:
+        """The same settings, under which every layer is quantized that can be."""
+        overrides = tuple(replace(one, keep_float=None) for one in self.overrides)
+        return replace(self, nodes_to_exclude=(), op_types_to_exclude=(), overrides=overrides)
+
+    def check_exclusions(self, layers: Mapping[str, str]) -> None:
+        """Raise `InputError` for an exclusion that selects none of `layers` (name to kind)."""
         for pattern in self.nodes_to_exclude:
             if not any(_matches(pattern, name) for name in layers):
                 raise InputError(
@@ -164,12 +176,6 @@ class QuantizationConfig(LayerConfig):
         for kind in self.op_types_to_exclude:
             if kind not in layers.values():
                 raise InputError(f"op_types_to_exclude: the network has no {kind!r}")
-        for override in self.overrides:
-            if not any(override.selects(name, kind) for name, kind in layers.items()):
-                raise InputError(
-                    f"override of layer {override.layer!r}, op_type {override.op_type!r} must select a layer, "
-                    f"got none; `accel analyze` lists them"
-                )
 
 
 def make_config(settings: Mapping[str, Any], *, tried: Collection[str] = ()) -> QuantizationConfig:
@@ -189,7 +195,8 @@ def make_config(settings: Mapping[str, Any], *, tried: Collection[str] = ()) -> 
     _check_keys("option", settings, _names(QuantizationConfig))
     config = QuantizationConfig(**settings)
     for name, (other, useful) in NEEDED.items():
-        if name in settings and other not in tried and not set(useful) & config.values_of(other):
+        given = name in settings or any(name in one.settings for one in config.overrides)
+        if given and other not in tried and not set(useful) & config.values_of(other):
             raise InputError(f"{name} must be given with {other} {' or '.join(useful)}, without which it has no effect")
     return config
 

@@ -21,6 +21,7 @@ from accel.quantizer.calibrate import calibrate
 from accel.quantizer.choose import Choice
 from accel.quantizer.config import QuantizationConfig, make_config
 from accel.quantizer.decompose import decompose
+from accel.quantizer.effects import check_overrides
 from accel.quantizer.fold import fold
 from accel.quantizer.islands import with_islands
 from accel.quantizer.prepare import after_weights, before_ranges
@@ -106,12 +107,20 @@ def before_calibration(network: Network, config: QuantizationConfig) -> Network:
     """The float network as it will be quantized: folded, equalized; `quantize_network` says what it raises."""
     if network.is_quantized:
         raise ModelError("model must be a float model, got a quantized one: it needs no calibration, compile it")
-    config.check_used({op.name: op.kind for op in network.operators} | dict.fromkeys(network.inputs, "Input"))
+    config.check_exclusions({op.name: op.kind for op in network.operators} | dict.fromkeys(network.inputs, "Input"))
+    prepared = _folded(network, config)
+    if config.overrides:
+        check_overrides(network, _folded(network, config.without_exclusions()), config)
+    return checked(lambda: before_ranges(prepared, config))
+
+
+def _folded(network: Network, config: QuantizationConfig) -> Network:
+    """The network with the operators that will be quantized, or left to the host."""
     real = frozenset(op.name for op in network.operators if config.keeps_float(op.name, op.kind))
     network = checked(lambda: decompose(replace(network, host=real)))
     check_weights(network)
     _check_results(network)
-    return checked(lambda: before_ranges(with_islands(fold(network)), config))
+    return checked(lambda: with_islands(fold(network)))
 
 
 def _check_results(network: Network) -> None:

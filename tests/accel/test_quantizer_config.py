@@ -12,10 +12,16 @@ from support.networks.float_models import onnx_model, run_float, run_graph
 
 from accel.errors import InputError
 from accel.frontends.onnx.reader import read_onnx
+from accel.machine.numerics import RequantMode
+from accel.network.graph_file import dump_graph
 from accel.network.nodes import Conv2d, HostOperator
+from accel.quantized.lower import lower
 from accel.quantized.network import Network
 from accel.quantizer import QuantizationConfig, make_config, quantize, quantize_network
-from accel.quantizer.config import LayerConfig, read_settings
+from accel.quantizer.attach import attach
+from accel.quantizer.calibrate import calibrate
+from accel.quantizer.config import LayerConfig, Override, read_settings
+from accel.quantizer.effects import effects
 from accel.quantizer.observers import OBSERVERS
 from accel.quantizer.parameters import Steps, weight_scales
 
@@ -79,6 +85,14 @@ def test_every_observer_can_be_chosen() -> None:
         ({"overrides": [{"weight_bits": 4}]}, "override must have the key 'layer' or 'op_type', got neither"),
         ({"overrides": [{"layer": "a", "bits": 4}]}, "override must be one of calibrate_method, "),
         ({"overrides": [{"layer": "a", "weight_bits": 3}]}, "weight_bits must be one of 4, 8, got 3"),
+        (
+            {"overrides": [{"layer": "a", "weight_bits": 4, "keep_float": True}]},
+            "override must not have weight_bits beside keep_float: real weights stay as they are",
+        ),
+        (
+            {"calibrate_method": "kl", "overrides": [{"layer": "a", "percentile": 99.0}]},
+            "percentile must be given with calibrate_method auto or percentile, without which it has no effect",
+        ),
         ({"overrides": [{"layer": 1}]}, "override's layer must be a string, got 1"),
         ({"overrides": [{"layer": "a", "keep_float": 0}]}, "override's keep_float must be true or false, got 0"),
     ],
@@ -152,6 +166,83 @@ def test_layer_that_stays_real_is_the_hosts(settings: dict[str, Any], host: list
 def test_choice_of_no_layer_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         quantize(three_convolutions(), np.ones((2, 4, 6, 6), np.float32), **settings)
+
+
+def concatenated() -> bytes:
+    """CONV A, RELU R, MAXPOOL M, CONCAT C of M and of SIGMOID S, SOFTMAX Y."""
+    nodes = [
+        ("Conv", ["x", "w"], "a", {"pads": [1, 1, 1, 1]}),
+        ("Relu", ["a"], "r", {}),
+        ("MaxPool", ["r"], "m", {"kernel_shape": [1, 1]}),
+        ("Sigmoid", ["a"], "s", {}),
+        ("Concat", ["m", "s"], "c", {"axis": 1}),
+        ("Softmax", ["c"], "y", {"axis": 1}),
+    ]
+    return onnx_model(nodes, {"w": W}, (1, 4, 6, 6))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            {"layer": "R", "weight_bits": 4},
+            "override of layer 'R', op_type None: weight_bits has no effect on 'R'; it has one on 'A'",
+        ),
+        (
+            {"op_type": "Input", "per_channel": False},
+            "override of layer None, op_type 'Input': per_channel has no effect on 'x'; it has one on 'A'",
+        ),
+        (
+            {"layer": "[MSY]", "calibrate_method": "minmax"},
+            "override of layer '[MSY]', op_type None: calibrate_method has no effect on 'M', 'S', 'Y'; "
+            "it has one on 'x', 'A', 'C'",
+        ),
+        (
+            {"layer": "M", "activation_symmetric": True},
+            "override of layer 'M', op_type None: activation_symmetric has no effect on 'M'; "
+            "it has one on 'x', 'A', 'S' and 2 more",
+        ),
+        (
+            {"op_type": "Input", "keep_float": True},
+            "override of layer None, op_type 'Input': keep_float has no effect on 'x': inputs stay as they are",
+        ),
+        ({"op_type": "Gemm", "weight_bits": 4}, "override of layer None, op_type 'Gemm' must select a layer, got none"),
+    ],
+)
+def test_overrides_that_change_nothing_are_refused(override: dict[str, Any], message: str) -> None:
+    """Softmax and Sigmoid have fixed ranges; Relu and MaxPool keep their input's."""
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        quantize(concatenated(), np.ones((2, 4, 6, 6), np.float32), overrides=[override])
+
+
+def test_every_setting_that_counts_changes_the_graph() -> None:
+    """What `effects` names, and no other setting: measured by quantizing with each."""
+    x = RNG.normal(size=(8, 4, 6, 6)).astype(np.float32)
+    network = read_onnx(concatenated())
+    useful = effects(network, QuantizationConfig())
+
+    def graph(config: QuantizationConfig) -> bytes:
+        found = attach(network, calibrate(network, x, config).ranges, config)
+        return dump_graph(lower(found, RequantMode.TFLITE))
+
+    plain = graph(QuantizationConfig())
+    others = {
+        "calibrate_method": "moving_average", "percentile": 75.0, "activation_symmetric": True, "per_channel": False,
+        "weight_method": "mse", "weight_bits": 4,
+    }  # fmt: skip
+    for name in ("x", *(op.name for op in network.operators)):
+        for setting, value in others.items():
+            extra = {"calibrate_method": "percentile"} if setting == "percentile" else {}
+            config = QuantizationConfig(overrides=(Override(layer=name, settings={setting: value, **extra}),))
+            assert (graph(config) != plain) == (setting in useful[name]), (name, setting)
+
+
+def test_an_exclusion_wins_over_keep_float_false_and_lets_other_settings_stand() -> None:
+    x = np.ones((2, 4, 6, 6), np.float32)
+    overrides = [{"layer": "A", "weight_bits": 4}]
+    quantize(concatenated(), x, overrides=overrides, nodes_to_exclude=["A"])
+    with pytest.raises(InputError, match="no effect on 'A': nodes_to_exclude or op_types_to_exclude wins"):
+        quantize(concatenated(), x, overrides=[{"layer": "A", "keep_float": False}], op_types_to_exclude=["Conv"])
 
 
 def network_of(model: bytes, samples: Any, **settings: Any) -> Network:
