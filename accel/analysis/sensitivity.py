@@ -31,8 +31,8 @@ class Sensitivity(NamedTuple):
 
 
 def outputs_of(network: Network, samples: Sequence[Values]) -> list[dict[str, NDArray[Any]]]:
-    """The network's outputs for all samples."""
-    return in_parallel(Runner(network), samples)
+    """The outputs that the network computes, for all samples."""
+    return in_parallel(Runner(network, network.computed), samples)
 
 
 def sensitivities(
@@ -78,4 +78,4 @@ def outputs_from(network: Network, place: int, states: Sequence[Values]) -> list
     """The outputs of a network whose operators before `place` have run."""
     rest = part(network, network.operators[place:], network.outputs)
     run: Callable[[Values], Values] = Runner(rest) if rest.outputs else lambda state: {}
-    return in_parallel(lambda state: {**{n: state[n] for n in network.outputs if n in state}, **run(state)}, states)
+    return in_parallel(lambda state: {**{n: state[n] for n in network.computed if n in state}, **run(state)}, states)

@@ -23,7 +23,9 @@ def run_network(network: Network, feeds: Sequence[Values], advance: Callable[[],
         return found
 
     results = in_parallel(one, feeds)
-    return {name: np.stack([_of_sample(result[name]) for result in results]) for name in network.outputs}
+    return {
+        name: np.stack([_of_sample(result[tensor]) for result in results]) for name, tensor in network.results.items()
+    }
 
 
 def _of_sample(value: NDArray[Any]) -> NDArray[Any]:

@@ -52,9 +52,7 @@ class _Writer:
         from onnx import helper, numpy_helper
 
         network = self.network
-        for name in network.outputs:
-            if name in network.parameters and name not in network.inputs:
-                self.as_real(name)
+        given = {name: self.as_real(name) for name in network.outputs if name in network.parameters}
         used = {name for node in self.nodes for name in node.input}
         plain = {
             name: info.value
@@ -62,10 +60,12 @@ class _Writer:
             if info.value is not None and name in used and name not in network.parameters
         }
         constants = [numpy_helper.from_array(np.asarray(v), n) for n, v in {**plain, **self.constants}.items()]
-        ends = [
-            [helper.make_tensor_value_info(n, _code(network.tensors[n].dtype), network.tensors[n].shape) for n in names]
-            for names in (network.inputs, network.outputs)
-        ]
+
+        def declared(name: str, own: str) -> onnx.ValueInfoProto:
+            info = network.tensors[name]
+            return helper.make_tensor_value_info(own, _code(info.dtype), info.shape)
+
+        ends = [[declared(n, n) for n in network.inputs], [declared(n, given.get(n, n)) for n in network.outputs]]
         graph = helper.make_graph(self.nodes, network.name, *ends, constants, value_info=self.infos())
         opset = max((op.opset for op in network.operators), default=17)
         domains = sorted({node.domain for node in self.nodes} - {""})

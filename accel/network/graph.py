@@ -223,7 +223,8 @@ class Graph:
         for node in self.nodes:
             if type(node) is not NODE_TYPES.get(node.op):
                 raise node.error(f"operation must be one of {', '.join(NODE_TYPES)}")
-            if len(node.inputs) != (max(1, len(node.inputs)) if node.arity is None else node.arity):
+            least = 0 if isinstance(node, HostOperator) else 1
+            if len(node.inputs) != (max(least, len(node.inputs)) if node.arity is None else node.arity):
                 raise node.error(f"inputs must be {node.arity or 'some'} tensors, got {node.inputs!r}")
             for name in node.inputs:
                 if name not in known:

@@ -169,12 +169,13 @@ class GraphBuilder:
 
         Notes
         -----
-        An output that is an input, or listed twice, is copied, because a graph's outputs are distinct.
+        An output that is an input under another name, or listed twice, is copied: a tensor has one name.
         """
         ports = list(inputs)
         for port in outputs:
             value = port.value
-            if any(value == other.value for other in ports):
+            if any(value == other.value for other in ports) and port.name != port.value:
+                self.operator = port.name
                 value = self._copy(value)
             ports.append(port._replace(value=value))
         given, returned = [port.value for port in inputs], [port.value for port in ports[len(inputs) :]]

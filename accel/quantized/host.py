@@ -13,7 +13,7 @@ from accel.network.nodes import Dequantize, HostOperator, Quantize
 from accel.network.windows import Shape
 from accel.quantized.lowering import Lowering, NeedsHostError, graph_shape, usual_order
 from accel.quantized.network import REAL_TYPES, Operator, TensorInfo
-from accel.quantized.values import Integers, OfOne, OnHost, Real, Target, Value
+from accel.quantized.values import Integers, Known, OfOne, OnHost, Real, Target, Value
 from accel.quantized.view import View
 
 OPSET = 13
@@ -128,6 +128,23 @@ def to_host(low: Lowering, op: Operator, value: Value, name: str) -> OnHost:
     found = OnHost(result, x.shape, "float32")
     low.reals[value.name] = found
     return found
+
+
+def known_to_host(low: Lowering, value: Known, name: str) -> OnHost:
+    """A constant that the user wants: the host gives it."""
+    low.builder.operator, real = name, _plain(value.real)
+    result = Tensor(low.builder.free(name), real.shape, 1.0, 0, dtype=real.dtype.name)
+    node = HostOperator(
+        name=low.builder.node_name(HostOperator),
+        inputs=(),
+        output=result.name,
+        op_type="Identity",
+        opset=OPSET,
+        arguments=("value",),
+        constants={"value": real},
+    )
+    low.builder.add(node, [result])
+    return OnHost(result.name, result.shape, result.dtype)
 
 
 def to_machine(low: Lowering, value: OnHost, target: Target) -> Integers:

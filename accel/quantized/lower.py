@@ -12,11 +12,11 @@ from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph, Tensor
 from accel.quantized import recipes
 from accel.quantized.builder import LARGEST_TENSOR, GraphBuilder, Port
-from accel.quantized.host import MICROSOFT, on_host
+from accel.quantized.host import MICROSOFT, known_to_host, on_host
 from accel.quantized.lowering import Lowering, NeedsHostError, graph_shape, usual_order
 from accel.quantized.network import Network, Operator
 from accel.quantized.operators import NOT_SUPPORTED, OPERATORS, Layout
-from accel.quantized.values import Integers, OfOne, OnHost, Real, Target, Value
+from accel.quantized.values import Integers, Known, OfOne, OnHost, Real, Target, Value
 from accel.quantized.view import View
 
 Order = tuple[int, ...]
@@ -59,7 +59,7 @@ def _lower(network: Network, mode: RequantMode, hosted: Mapping[str, ModelError]
     inputs = [_input(low, name, readers) for name in network.inputs]
     for operator in network.operators:
         _translate(low, operator, hosted.get(operator.name))
-    outputs = [_output(low, name) for name in network.outputs]
+    outputs = [_output(low, tensor)._replace(name=name) for name, tensor in network.results.items()]
     return low.builder.finish(network.name, inputs, outputs)
 
 
@@ -150,7 +150,9 @@ def _wanted_order(network: Network, name: str, readers: dict[str, list[Operator]
 
 def _output(low: Lowering, name: str) -> Port:
     """The graph's tensor for an output of the network, in the order in which memory has it."""
-    value = low.values.get(name)
+    value = low.values.get(name) or low.known(name)
+    if isinstance(value, Known):
+        value = low.embedded(value, name) if value.integers is not None else known_to_host(low, value, name)
     if isinstance(value, Real) and value.default is not None:
         value = low.finished(value, Target(name, value.default))
     if isinstance(value, OfOne):

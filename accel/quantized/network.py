@@ -162,11 +162,13 @@ class Network:
     tensors : mapping of str to TensorInfo
         Inputs, constants and results, by name.
     inputs, outputs : tuple of str
-        In the source's order.
+        In the source's order; an output may be an input, a constant, or the same tensor as another.
     parameters : mapping of str to Quantization
         Of the tensors that are integers: none in a float network.
     host : frozenset of str
         Names of operators that the host computes, in real numbers, whatever the machine could do.
+    output_names : tuple of str
+        The source's names of the outputs; empty if they are those of the tensors.
     """
 
     name: str
@@ -176,6 +178,18 @@ class Network:
     outputs: tuple[str, ...]
     parameters: Mapping[str, Quantization] = field(default_factory=dict)
     host: frozenset[str] = frozenset()
+    output_names: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> dict[str, str]:
+        """The tensor of every output, by the source's name of the output."""
+        return dict(zip(self.output_names or self.outputs, self.outputs, strict=True))
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """The outputs that operators write, each once."""
+        written = {name for op in self.operators for name in op.outputs}
+        return tuple(dict.fromkeys(name for name in self.outputs if name in written))
 
     @property
     def is_quantized(self) -> bool:
@@ -203,6 +217,10 @@ class Network:
             for name in filter(None, operator.inputs):
                 readers.setdefault(name, []).append(operator)
         return readers
+
+    def with_outputs(self, outputs: tuple[str, ...]) -> Network:
+        """The same network with some tensors as its outputs."""
+        return replace(self, outputs=outputs, output_names=())
 
     def with_operators(self, operators: Iterable[Operator], **constants: NDArray[Any]) -> Network:
         """The same network with other operators, and more constants."""

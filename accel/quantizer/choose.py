@@ -58,7 +58,7 @@ class Choice:
 
 
 def measured(network: Network) -> tuple[str, ...]:
-    """The tensors whose noise ranks rules: the outputs, or what enters a Softmax that ends the network.
+    """The tensors whose noise ranks rules: outputs of operators, or what enters a Softmax that ends the network.
 
     Behind a Softmax the noise is that of the few samples without a clear winner, before it that of all.
     """
@@ -70,7 +70,7 @@ def measured(network: Network) -> tuple[str, ...]:
             op = writers.get(op.input(0))
         return op.input(0) if op and op.kind in SHARES else name
 
-    return tuple(dict.fromkeys(map(origin, network.outputs)))
+    return tuple(dict.fromkeys(map(origin, network.computed)))
 
 
 class Held:
@@ -131,7 +131,7 @@ def choose(
     """
     if not any(isinstance(observer, AutoObserver) for observer in observers.values()):
         return None
-    if held.seen < LEAST_SAMPLES or len(held.samples) < LEAST_MEASURED:
+    if held.seen < LEAST_SAMPLES or len(held.samples) < LEAST_MEASURED or not network.computed:
         return Choice(METHODS[0], {}, held.seen)
     ranges = {name: observer.range() for name, observer in observers.items()}
     quantized = with_real_constants(attach(network, ranges, config))

@@ -67,7 +67,7 @@ def _means(
     """The mean of each output channel of a layer, before any clip."""
     kept = {name: network.parameters[name] for name in op.inputs[1:] if name in network.parameters and quantized}
     result = op.outputs[0]
-    alone = replace(network, operators=(op,), inputs=op.inputs[:1], outputs=(result,), parameters=kept)
+    alone = replace(network.with_outputs((result,)), operators=(op,), inputs=op.inputs[:1], parameters=kept)
     runner = Runner(alone)
     axis = 1 if op.kind in ("Conv", "ConvTranspose", "Gemm") else -1
 

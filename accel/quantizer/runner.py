@@ -47,14 +47,14 @@ class Runner:
         import onnxruntime
 
         self.inputs = network.inputs
-        self.outputs = tuple(network.outputs if outputs is None else outputs)
+        self.outputs = tuple(dict.fromkeys(network.outputs if outputs is None else outputs))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
         options.enable_cpu_mem_arena = False  # it would keep the most that any operator needed
         # Weights are fed, so that neither the model nor the session holds a copy.
-        real = with_real_constants(replace(network, outputs=self.outputs))
+        real = with_real_constants(network.with_outputs(self.outputs))
         model, self._weights = without_weights(real, parameters=real.parameters)
         if batches:
             _free_first_sizes(model, self.inputs)
@@ -122,7 +122,7 @@ def part(network: Network, operators: Sequence[Operator], needed: Sequence[str])
     read = dict.fromkeys(name for op in operators for name in op.inputs if name)
     inputs = tuple(name for name in read if name not in written and network.value(name) is None)
     outputs = tuple(name for name in dict.fromkeys(needed) if name in written)
-    return replace(network, operators=tuple(operators), inputs=inputs, outputs=outputs)
+    return replace(network.with_outputs(outputs), operators=tuple(operators), inputs=inputs)
 
 
 class Prefix:

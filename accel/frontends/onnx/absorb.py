@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from accel.frontends.onnx.parameters import is_same
 from accel.quantized.network import REAL_TYPES, Network, Operator, Quantization
@@ -73,7 +74,7 @@ def _quantize_before(
 
 
 def with_outputs_named(network: Network, names: tuple[str, ...]) -> Network:
-    """Outputs under the names that the file gives them, unless an input or another output has the tensor too."""
+    """Outputs under the names that the file gives them: of their tensors, unless these are inputs or other outputs."""
     renamed: dict[str, str] = {}
     for tensor, name in zip(network.outputs, names, strict=True):
         if tensor not in network.inputs and network.value(tensor) is None:
@@ -91,4 +92,5 @@ def with_outputs_named(network: Network, names: tuple[str, ...]) -> Network:
     tensors = {after(name): replace(info, name=after(name)) for name, info in network.tensors.items()}
     parameters = {after(name): found for name, found in network.parameters.items()}
     outputs = tuple(map(after, network.outputs))
-    return replace(network, operators=operators, tensors=tensors, outputs=outputs, parameters=parameters)
+    changed: dict[str, Any] = {"operators": operators, "tensors": tensors, "parameters": parameters}
+    return replace(network, **changed, outputs=outputs, output_names=names if names != outputs else ())

@@ -79,8 +79,11 @@ def infer(model: onnx.ModelProto, *, strict: bool) -> dict[str, tuple[Shape, str
         If `strict`: shapes contradict each other.
     """
     del model.graph.value_info[:]
+    given_types = {value.name: value.type for value in model.graph.input}
     for output in model.graph.output:
         output.type.Clear()
+        if output.name in given_types:
+            output.type.CopyFrom(given_types[output.name])
     while has_pools(model):
         shapes = {name: shape for name, (shape, _) in _inferred(model, strict=False).items()}
         found = disagreeing(model, shapes)

@@ -106,7 +106,8 @@ def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.Mo
         A float network becomes a float model, a quantized one a QDQ model: every activation with parameters passes
         through QuantizeLinear and DequantizeLinear, every constant with parameters is stored as its integers.
     outputs : tuple of str, optional
-        Tensors to give; the network's outputs by default.
+        Tensors to give; by default the network's outputs under the source's names. An input with parameters is given as
+        what its integers stand for, under another name.
 
     Returns
     -------
@@ -121,25 +122,28 @@ def to_onnx(network: Network, outputs: tuple[str, ...] | None = None) -> onnx.Mo
         writer.activation(name)
     for operator in network.operators:
         writer.operator(operator)
-    used = {name for node in writer.nodes for name in node.input}
+    inputs = [_declared(network, name, name) for name in network.inputs]
+    wanted = network.results if outputs is None else {name: name for name in outputs}
+    results = [_declared(network, tensor, writer.result(tensor, name)) for name, tensor in wanted.items()]
+    used = {*wanted, *(name for node in writer.nodes for name in node.input)}
     constants = [
         numpy_helper.from_array(np.asarray(info.value), name)
         for name, info in network.tensors.items()
         if info.value is not None and name in used and name not in writer.written
-    ]
-    outputs = network.outputs if outputs is None else outputs
-    kinds = {name: _kind(network, name) for name in (*network.inputs, *outputs)}
-    inputs = [helper.make_tensor_value_info(n, kinds[n], network.tensors[n].shape) for n in network.inputs]
-    shapes = [network.tensors[name].shape if name in network.tensors else None for name in outputs]
-    results = [
-        helper.make_tensor_value_info(writer.output(name), kinds[name], shape)
-        for name, shape in zip(outputs, shapes, strict=True)
     ]
     graph = helper.make_graph(writer.nodes, network.name, inputs, results, constants + writer.constants)
     versions = _versions(network) | ({writer.domain: 1} if writer.domain else {})
     imports = [helper.make_opsetid(domain, version) for domain, version in sorted(versions.items())]
     ir_version = 8 if versions[""] < 21 else 10
     return helper.make_model(graph, opset_imports=imports, functions=writer.functions, ir_version=ir_version)
+
+
+def _declared(network: Network, tensor: str, name: str) -> onnx.ValueInfoProto:
+    """The declaration of a tensor, under a name, as an input or output of a model."""
+    from onnx import helper
+
+    shape = network.tensors[tensor].shape if tensor in network.tensors else None
+    return helper.make_tensor_value_info(name, _kind(network, tensor), shape)
 
 
 def _versions(network: Network) -> dict[str, int]:
@@ -223,9 +227,12 @@ class _Writer:
         if target != name:
             self.names[name] = target
 
-    def output(self, name: str) -> str:
-        """The name of an output; an input that is one passes through, too."""
-        return self.names.get(name, name)
+    def result(self, tensor: str, name: str) -> str:
+        """The name of an output in the model; one that shares its tensor with others is a copy."""
+        if name == tensor:
+            return self.names.get(name, name)
+        self._node("Identity", [self.names.get(tensor, tensor)], name)
+        return name
 
     def _constant(self, name: str, found: Quantization) -> None:
         """A constant as integers and their DequantizeLinear."""
@@ -258,7 +265,8 @@ class _Writer:
         from onnx import helper
 
         name = f"{output}_{kind}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, domain=self.domain, **attributes))
+        domain = "" if kind == "Identity" else self.domain
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, domain=domain, **attributes))
 
 
 def _numpy_type(kind: str) -> Any:
