@@ -38,6 +38,15 @@ NARROW = {
     "an attribute more": "d = Cast <to = 6> (a) b = Cast <to = 1> (d)",
 }
 """Operators of the host between two convolutions of opset 17; integers of 4 bits need opset 21."""
+CONTROL = {
+    "If": """m = ReduceMean <keepdims = 0> (a) zero = Constant <value = float {0.0}> () c = Greater (m, zero)
+        y = If (c) <then_branch = one () => (float[1,4,6,1] t) { t = ReduceMax <axes = [3]> (a) },
+                    else_branch = two () => (float[1,4,6,1] e) { s = Neg (a) e = ReduceMean <axes = [3]> (s) }>""",
+    "Loop": """n = Constant <value = int64 {3}> () true = Constant <value_int = 1> () c = Cast <to = 9> (true)
+        y = Loop (n, c, a) <body = turn (int64 i, bool go, float[1,4,6,6] s) => (bool on, float[1,4,6,6] r) {
+            on = Identity (go) l = ReduceL2 <axes = [3]> (s) r = Sub (s, l) }>""",
+}
+"""Operators inside have axes as attributes, which later versions have as inputs."""
 
 
 def model(nodes: str, output: str = "float[n,c,h,w]", opset: int = 17) -> bytes:
@@ -81,6 +90,19 @@ def test_weights_of_4_bits_beside_operators_of_the_host(kind: str) -> None:
     assert any(isinstance(node, HostOperator) for node in graph.nodes)
     written = FORMATS["qdq"].write(graph, [])[""]
     assert np.array_equal(outputs(read_quantized_onnx(written)), outputs(graph))
+
+
+@pytest.mark.parametrize("format", ["qdq", "qoperator"])
+@pytest.mark.parametrize("bits, opset", [(4, 17), (8, 13), (8, 17)])
+@pytest.mark.parametrize("kind", CONTROL)
+def test_control_flow_has_the_version_of_the_file(kind: str, bits: int, opset: int, format: str) -> None:
+    """ONNX wants one version of an operator in a file, inside functions and outside."""
+    data = model(f"a = Conv <pads = [1,1,1,1]> (x, w0) {CONTROL[kind]}", opset=opset)
+    graph = accel.quantize(data, samples(16), mode="fp32", weight_bits=bits)
+    written = FORMATS[format].write(graph, [])[""]
+    assert np.array_equal(outputs(read_quantized_onnx(written)), outputs(graph))
+    expected = np.concatenate([session(written).run(None, {"x": x[None]})[0] for x in samples(4)])
+    assert np.abs(expected - outputs(graph)).max() <= 1e-3 * np.abs(expected).max()
 
 
 def test_a_float_model_of_others_is_still_refused() -> None:

@@ -27,7 +27,10 @@ NODES = {
     "the input's Identity first": ("b = Identity (x)", ("b", "a")),
     "two of one tensor": ("b = Identity (a) c = Dropout (b)", ("c", "a", "b")),
     "two of an inner tensor": ("t = Relu (a) b = Identity (t) c = Identity (t)", ("c", "b")),
-    "a result of the host": ("axis = Constant <value = int64 {1}> () b = CumSum (a, axis) c = Identity (b)", ("c", "b")),
+    "a result of the host": (
+        "axis = Constant <value = int64 {1}> () b = CumSum (a, axis) c = Identity (b)",
+        ("c", "b"),
+    ),
     "a constant": ("b = Identity (k)", ("k", "a", "b")),
     "nothing but a constant": ("b = Identity (k)", ("b",)),
     "a shape": ("b = Shape (a)", ("b", "a")),

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accel.exports.inexpressible import NO_SCALES, InexpressibleError
-from accel.exports.onnx import functions, steps
-from accel.exports.onnx.raising import Raising, moves_axes
+from accel.exports.onnx import bodies, functions, steps
+from accel.exports.onnx.raising import Raising
 from accel.exports.scales import follows_recipe, is_sum, weight_scales
 from accel.network.nodes import (
     Add,
@@ -45,6 +45,7 @@ from accel.network.nodes import (
     UnsignedAveragePool2d,
     Weighted,
 )
+from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
 from accel.quantized.network import Operator, Quantization, TensorInfo
 
 
@@ -248,7 +249,9 @@ def host_operator(low: Raising, node: HostOperator) -> None:
     outputs = tuple(low.declare(name) for name in node.outputs)
     attributes: dict[str, Any] = {n: list(v) if isinstance(v, tuple) else v for n, v in node.attributes.items()}
     kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    if not node.domain and moves_axes(node, low.opset) and "axes" in attributes:
+    if node.domain == FUNCTION_DOMAIN:
+        attributes[FUNCTION_BODY] = bodies.body_in_version(node, low.opset)
+    if not node.domain and "axes" in attributes and bodies.moves_axes(node.op_type, node.opset, low.opset):
         inputs = (*inputs, low.numbers(f"{node.name}_axes", attributes.pop("axes")))
     low.operators.append(Operator(node.name, kind, inputs, outputs, attributes, low.opset))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.exports.inexpressible import InexpressibleError
-from accel.exports.onnx import steps
+from accel.exports.onnx import bodies, steps
 from accel.exports.onnx.pairs import without_pairs
 from accel.exports.onnx.steps import Step
 from accel.network.array_layout import ArrayLayout
@@ -28,19 +28,6 @@ OPSET = 17
 """Version of ONNX's operators, unless a function or an operator of the host needs another."""
 INT4_OPSET = 21
 """First version that knows integers of 4 bits."""
-_ONLY_EXTENDED = (
-    "AveragePool",
-    "Cast",
-    "GRU",
-    "LSTM",
-    "Pad",
-    "RNN",
-    "Reshape",
-    "Resize",
-    "ScatterElements",
-    "ScatterND",
-)
-"""Operators whose later versions have more attributes or inputs, and give without them what earlier versions gave."""
 
 
 @dataclass
@@ -196,33 +183,12 @@ class Raising:
 
 def opset_of(graph: Graph) -> int:
     """The version of ONNX's operators for the whole network: the newest that an operator or a type needs."""
-    from onnx import defs
-
-    hosted = [node for node in graph.nodes if isinstance(node, HostOperator) and not node.domain]
+    hosted = [node for node in graph.nodes if isinstance(node, HostOperator)]
     narrow = any(isinstance(node, Weighted) and node.weight_bits == 4 for node in graph.nodes)
-    version = max([INT4_OPSET if narrow else OPSET, *(node.opset for node in hosted)])
+    version = max([INT4_OPSET if narrow else OPSET, *map(bodies.opset_of, hosted)])
     for node in hosted:
-        own, later = (defs.get_schema(node.op_type, one) for one in (node.opset, version))
-        if not (_signature(own) == _signature(later) or node.op_type in _ONLY_EXTENDED or moves_axes(node, version)):
-            raise InexpressibleError(node, f"opset {node.opset} of {node.op_type} beside operators of opset {version}")
+        bodies.check_version(node, version)
     return version
-
-
-def moves_axes(node: HostOperator, version: int) -> bool:
-    """Whether an operator whose axes are an attribute has them as an input in a later version: Reduce..., Squeeze."""
-    from onnx import defs
-
-    own, later = (defs.get_schema(node.op_type, one) for one in (node.opset, version))
-    return "axes" in own.attributes and len(own.inputs) == 1 and any(port.name == "axes" for port in later.inputs)
-
-
-def _signature(schema: Any) -> tuple[Any, ...]:
-    """Inputs, outputs and attributes of an operator's version: versions that differ in types alone have the same."""
-    ports = [[(port.name, port.option) for port in side] for side in (schema.inputs, schema.outputs)]
-    attributes = {
-        name: (one.type, one.required, one.default_value.SerializeToString()) for name, one in schema.attributes.items()
-    }
-    return *ports, attributes
 
 
 def raising(graph: Graph) -> Raising:
