@@ -112,13 +112,11 @@ def to_host(low: Lowering, op: Operator, value: Value, name: str) -> OnHost:
     """The real numbers of a value, in the source's order."""
     if isinstance(value, OnHost):
         return value
-    if isinstance(value, OfOne) or (isinstance(value, Real) and value.default is None):
+    if isinstance(value, OfOne | Real):
         raise NeedsHostError(value.operator, op.error(f"input {name!r} must be quantized"))
-    if isinstance(value, Real):
-        value = low.finished(value, Target(name, value.default or (1.0, 0)))
     assert isinstance(value, Integers)
-    if value.name in low.reals:
-        return low.reals[value.name]
+    if value in low.reals:
+        return low.reals[value]
     x = value if value.view.axes is not None else low.row_major(value)
     axes = x.view.axes or tuple(range(len(x.shape)))
     stored = low.builder.shape(x.name)
@@ -126,7 +124,7 @@ def to_host(low: Lowering, op: Operator, value: Value, name: str) -> OnHost:
     result = _reshaped(low, result, tuple(x.shape[axis] for axis in axes))
     result = _transposed(low, result, tuple(int(axis) for axis in np.argsort(axes)))
     found = OnHost(result, x.shape, "float32")
-    low.reals[value.name] = found
+    low.reals[value] = found
     return found
 
 

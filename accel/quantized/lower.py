@@ -16,7 +16,7 @@ from accel.quantized.host import MICROSOFT, known_to_host, on_host
 from accel.quantized.lowering import Lowering, NeedsHostError, graph_shape, usual_order
 from accel.quantized.network import Network, Operator
 from accel.quantized.operators import NOT_SUPPORTED, OPERATORS, Layout
-from accel.quantized.values import Integers, Known, OfOne, OnHost, Real, Target, Value
+from accel.quantized.values import Integers, Known, OfOne, OnHost, Real, Value
 from accel.quantized.view import View
 
 Order = tuple[int, ...]
@@ -153,14 +153,12 @@ def _output(low: Lowering, name: str) -> Port:
     value = low.values.get(name) or low.known(name)
     if isinstance(value, Known):
         value = low.embedded(value, name) if value.integers is not None else known_to_host(low, value, name)
-    if isinstance(value, Real) and value.default is not None:
-        value = low.finished(value, Target(name, value.default))
-    if isinstance(value, OfOne):
+    if isinstance(value, OfOne) and recipes.keeps_steps(value.function, low.parameters(value.source)):
         value = low.of_its_range(value, name)
     if isinstance(value, OnHost):
         return Port(value.name, name, ArrayLayout.row_major(value.shape))
-    problem = ModelError(f"model output {name!r} must be quantized, or come from DequantizeLinear or Softmax")
-    if isinstance(value, Real):
+    problem = ModelError(f"model output {name!r} must be quantized, or come from DequantizeLinear or the host")
+    if isinstance(value, Real | OfOne):
         raise NeedsHostError(value.operator, problem)
     if not isinstance(value, Integers):
         raise problem

@@ -44,7 +44,7 @@ class Lowering:
     network: Network
     builder: GraphBuilder
     values: dict[str, Value] = field(default_factory=dict)
-    reals: dict[str, OnHost] = field(default_factory=dict)
+    reals: dict[Integers, OnHost] = field(default_factory=dict)
 
     @property
     def mode(self) -> RequantMode:
@@ -91,8 +91,11 @@ class Lowering:
         return value
 
     def of_its_range(self, value: OfOne, name: str) -> Integers:
-        """A function of one variable under parameters that hold all of its 256 values."""
-        real = recipes.evaluate(value.function, self.parameters(value.source))
+        """A function of one variable under parameters that hold all of its 256 values: exactly, if its source's do."""
+        own = self.parameters(value.source)
+        if recipes.keeps_steps(value.function, own):
+            return self.finished(value, Target(name, own))
+        real = recipes.evaluate(value.function, own)
         limits = float(real.min()), float(real.max())
         return self.finished(value, Target(name, recipes.affine_parameters(limits, self.mode)))
 

@@ -145,6 +145,13 @@ def table(function: Function, source: Parameters, target: Parameters, mode: Requ
         return quantize(evaluate(function, source), target, mode)
 
 
+def keeps_steps(function: Function, source: Parameters) -> bool:
+    """Whether all values of a function of the 256 stored integers are numbers that these stand for, as a Relu's are."""
+    with np.errstate(all="ignore"):
+        values = np.asarray(function(reals(source)), dtype=np.float32)
+        return bool(np.array_equal(reals(source)[quantize(values, source, RequantMode.FP32).astype(int) + 128], values))
+
+
 def affine_parameters(limits: Limits, mode: RequantMode) -> Parameters:
     """Scale and zero point of an int8 activation whose range, widened to hold zero, is `limits`.
 

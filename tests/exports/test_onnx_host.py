@@ -93,7 +93,7 @@ def test_weights_of_4_bits_beside_operators_of_the_host(kind: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["qdq", "qoperator"])
-@pytest.mark.parametrize("bits, opset", [(4, 17), (8, 13), (8, 17)])
+@pytest.mark.parametrize(("bits", "opset"), [(4, 17), (8, 13), (8, 17)])
 @pytest.mark.parametrize("kind", CONTROL)
 def test_control_flow_has_the_version_of_the_file(kind: str, bits: int, opset: int, format: str) -> None:
     """ONNX wants one version of an operator in a file, inside functions and outside."""

@@ -98,7 +98,13 @@ def logarithm(w: FloatWriter) -> dict[str, int]:
     return {w.conv(inner, 4): 4}
 
 
-NETWORKS = {make.__name__: make for make in (attention, recurrent, logarithm)}
+def gram(w: FloatWriter) -> dict[str, int]:
+    """A tensor times its own transpose, of which memory holds one."""
+    inner = w.conv("x", 8)
+    return {w.op("MatMul", inner, w.op("Transpose", inner, perm=[0, 1, 3, 2])): 4}
+
+
+NETWORKS = {make.__name__: make for make in (attention, recurrent, logarithm, gram)}
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

@@ -28,7 +28,7 @@ NODES = {
     "two of one tensor": ("b = Identity (a) c = Dropout (b)", ("c", "a", "b")),
     "two of an inner tensor": ("t = Relu (a) b = Identity (t) c = Identity (t)", ("c", "b")),
     "a result of the host": (
-        "axis = Constant <value = int64 {1}> () b = CumSum (a, axis) c = Identity (b)",
+        "i = Constant <value = int64 {1}> () b = CumSum (a, i) c = Identity (b)",
         ("c", "b"),
     ),
     "a constant": ("b = Identity (k)", ("k", "a", "b")),

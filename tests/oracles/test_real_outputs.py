@@ -1,0 +1,97 @@
+"""Quantized files whose last operators have no QuantizeLinear behind them: their outputs are ONNX Runtime's numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+import accel
+from accel.exports import FORMATS
+from accel.frontends import read_quantized_onnx
+from accel.network import reference
+from accel.network.graph import Graph
+from accel.network.real import dequantize_output, quantize_input
+from accel.quantized import recipes
+
+TAILS = {
+    "Softmax": "y = Softmax <axis = 1> (d)",
+    "LogSoftmax": "y = LogSoftmax <axis = 1> (d)",
+    "Sigmoid": "y = Sigmoid (d)",
+    "Tanh": "y = Tanh (d)",
+    "Relu": "y = Relu (d)",
+    "Erf": "y = Erf (d)",
+    "Exp": "y = Exp (d)",
+    "Clip": "y = Clip (d, low, high)",
+    "Log": "y = Log (d)",
+    "a factor": "y = Mul (d, high)",
+    "a function of a function": "r = Relu (d) y = Sigmoid (r)",
+    "a movement of a function": "s = Sigmoid (d) y = Reshape (s, flat)",
+    "a function of a movement": "t = Transpose <perm = [0, 2, 3, 1]> (d) y = Tanh (t)",
+    "a product with a softmax": "s = Softmax <axis = 3> (d) t = Transpose <perm = [0, 1, 3, 2]> (d) y = MatMul (s, t)",
+    "a silu": "s = Sigmoid (d) y = Mul (s, d)",
+}
+ON_MACHINE = ("Relu",)
+"""The integers stand for the same numbers before and behind it: the machine limits them."""
+HEAD = """<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,6,6] x) => (float[n] y)
+    <float sx = {{0.03}}, int8 zx = {{3}}, float sy = {{0.07}}, int8 zy = {{-11}}, float sw = {{0.01}}, int8 zw = {{0}},
+     float low = {{-0.5}}, float high = {{1.3}}, int64[2] flat = {{1, -1}}> {{
+    qx = QuantizeLinear (x, sx, zx) dx = DequantizeLinear (qx, sx, zx) dw = DequantizeLinear (w, sw, zw)
+    c = Conv (dx, dw) q = QuantizeLinear (c, sy, zy) d = DequantizeLinear (q, sy, zy) {tail} }}"""
+
+
+def quantized(tail: str) -> bytes:
+    parsed = onnx.parser.parse_model(HEAD.format(tail=tail))
+    weight = np.random.default_rng(1).integers(-99, 99, (5, 3, 3, 3)).astype(np.int8)
+    parsed.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    parsed.graph.output[0].type.tensor_type.ClearField("shape")
+    return bytes(parsed.SerializeToString())
+
+
+def samples(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(count).normal(0, 2, (count, 3, 6, 6)).astype(np.float32)
+
+
+def runtime(data: bytes) -> NDArray[np.float32]:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
+    return np.stack([session.run(None, {"x": x[None]})[0] for x in samples(3)])
+
+
+def outputs(graph: Graph) -> NDArray[np.float32]:
+    values = [reference.run(graph, {"x": quantize_input(graph, x[None])})["y"] for x in samples(3)]
+    return np.stack([dequantize_output(graph, value) for value in values])
+
+
+@pytest.mark.parametrize("kind", TAILS)
+def test_files_of_others(kind: str) -> None:
+    data = quantized(TAILS[kind])
+    graph = read_quantized_onnx(data)
+    assert np.array_equal(outputs(graph), runtime(data), equal_nan=True)
+    assert (graph.tensors["y"].dtype == "int8") == (kind in ON_MACHINE)
+
+
+@pytest.mark.parametrize("format", ["qdq", "qoperator"])
+@pytest.mark.parametrize("kind", ["Softmax", "Sigmoid", "Relu", "Erf", "Exp"])
+def test_real_outputs_that_were_asked_for_come_back(kind: str, format: str) -> None:
+    head = '<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,6,6] x) => (float[n] y)'
+    parsed = onnx.parser.parse_model(f"{head} {{ c = Conv (x, w) y = {kind} (c) }}")
+    weight = np.random.default_rng(1).normal(0, 0.3, (5, 3, 3, 3)).astype(np.float32)
+    parsed.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    parsed.graph.output[0].type.tensor_type.ClearField("shape")
+    override = {"op_type": kind, "keep_float": True}
+    graph = accel.quantize(parsed.SerializeToString(), samples(16), mode="fp32", overrides=[override])
+    assert graph.tensors["y"].dtype == "float32"
+    data = FORMATS[format].write(graph, [])[""]
+    assert np.array_equal(outputs(read_quantized_onnx(data)), outputs(graph))
+    assert np.array_equal(runtime(data), outputs(graph))
+
+
+def test_suite_catches_a_table_in_place_of_a_real_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "keeps_steps", lambda function, source: True)
+    data = quantized(TAILS["Sigmoid"])
+    assert not np.array_equal(outputs(read_quantized_onnx(data)), runtime(data))
