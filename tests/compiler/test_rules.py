@@ -55,9 +55,10 @@ def simulator_says(config: ArchConfig, instruction: Instruction) -> str:
     return ""
 
 
-def test_checker_and_simulator_refuse_the_same_instructions_with_the_same_sentence() -> None:
+@pytest.mark.parametrize("machines", [8, pytest.param(25, marks=pytest.mark.slow)])
+def test_checker_and_simulator_refuse_the_same_instructions_with_the_same_sentence(machines: int) -> None:
     seen: Counter[str] = Counter()
-    for config, instruction in mutants(0, 25):
+    for config, instruction in mutants(0, machines):
         simulator = simulator_says(config, instruction)
         if "steps to be simulated" in simulator:
             seen["too long to simulate"] += 1
@@ -65,7 +66,7 @@ def test_checker_and_simulator_refuse_the_same_instructions_with_the_same_senten
         assert checker_says(config, instruction) == simulator, str(instruction)
         seen["refused" if simulator else "accepted"] += 1
     print(dict(seen))
-    assert min(seen["refused"], seen["accepted"]) > 500
+    assert min(seen["refused"], seen["accepted"]) > 20 * machines
 
 
 @pytest.mark.parametrize(

@@ -189,15 +189,17 @@ def without(reads: Space | None = None, writes: Space | None = None, ports: bool
 )
 def test_a_blind_synchronizer_is_caught(blind: Footprinter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synchronize, "footprints", blind)
-    caught = 0
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        config = random_config(rng)
-        try:
-            check(config, random_program(config, rng, 30).instructions)
-        except ProgramError:
-            caught += 1
-    assert caught
+    assert any(refused(seed) for seed in range(20))
+
+
+def refused(seed: int) -> bool:
+    rng = np.random.default_rng(seed)
+    config = random_config(rng)
+    try:
+        check(config, random_program(config, rng, 30).instructions)
+    except ProgramError:
+        return True
+    return False
 
 
 def test_a_synchronizer_that_forgets_the_pipeline_of_post_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

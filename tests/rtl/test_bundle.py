@@ -95,6 +95,7 @@ def test_names_are_plain_and_have_the_prefix(folder: Path) -> None:
     assert all(name.startswith("npu_accelerator") for name in re.findall(r"^module (\w+)", text, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_two_machines_fit_into_one_design(tmp_path: Path) -> None:
     def together(*prefixes: str) -> bool:
         machines = [emit(config, prefix=prefix) for config, prefix in zip((CONFIG, OTHER), prefixes, strict=True)]

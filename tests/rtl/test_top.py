@@ -128,6 +128,7 @@ def test_an_image_may_lie_anywhere_in_other_simulators(run: Run) -> None:
     check_away_from_zero(run)
 
 
+@pytest.mark.slow
 def test_depthwise_beside_the_array() -> None:
     check_depthwise(amaranth.run, ENGINE, seed=0)
 
@@ -178,9 +179,13 @@ ROWS = PIXELS | {"x_dilation": 1, "x_step": 1, "width": 8, "row_steps": 8}
 @pytest.mark.parametrize(
     ("other", "found"),
     [
-        (Instruction(Opcode.STORE, {"dram_address": 512, "row_words": 60, "word_bytes": 2}), ["spad_read"]),
+        pytest.param(
+            Instruction(Opcode.STORE, {"dram_address": 512, "row_words": 60, "word_bytes": 2}),
+            ["spad_read"],
+            marks=pytest.mark.slow,
+        ),
         (Instruction(Opcode.DEPTHWISE, ROWS | {"acc_address": 64}), ["spad_read"]),
-        (Instruction(Opcode.DEPTHWISE, ROWS | {"spad_address": 64}), ["acc_port"]),
+        pytest.param(Instruction(Opcode.DEPTHWISE, ROWS | {"spad_address": 64}), ["acc_port"], marks=pytest.mark.slow),
         (Instruction(Opcode.DEPTHWISE, ROWS | {"spad_address": 64, "acc_address": 64}), []),
     ],
 )
@@ -190,6 +195,7 @@ def test_conflicting_ports_are_reported(other: Instruction, found: list[str]) ->
     assert errors(got) == found
 
 
+@pytest.mark.slow
 def test_a_machine_without_engine_drops_what_is_meant_for_it() -> None:
     load = {"memory": Memory.TAPS, "dram_address": 512, "row_bytes": 2, "word_bytes": 2}
     memory = np.full(1024, 5, np.uint8)

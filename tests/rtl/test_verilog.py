@@ -69,6 +69,7 @@ def test_lint(smallest: str, tmp_path: Path) -> None:
     assert lint(smallest, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_lint_with_a_depthwise_engine(tmp_path: Path) -> None:
     verilog = emit(small(rows=2, depthwise_taps=1, depthwise_words=8, **SMALLEST))
     assert "tap_memory" in verilog

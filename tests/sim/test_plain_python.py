@@ -13,7 +13,7 @@ from support.machine import plain_python
 PATHS = [str(Path(plain_python.__file__).parents[i]) for i in (2, 3)]
 
 
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [25, pytest.param(1, marks=pytest.mark.slow)])
 def test_plain_python_gives_the_same_results_and_mutants_are_caught(every: int) -> None:
     command = [sys.executable, str(Path(plain_python.__file__)), str(every)]
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(PATHS)}
