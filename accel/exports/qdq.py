@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accel.exports.onnx.raising import raised
+from accel.exports.onnx.unsigned import take_unsigned_inputs
 from accel.frontends.onnx.write import PRODUCER, to_onnx
 from accel.network.graph import Graph
 
@@ -11,5 +12,6 @@ def write(graph: Graph) -> bytes:
     """The model's file; `InexpressibleError` as for `raised`."""
     model = to_onnx(raised(graph))
     model.producer_name = PRODUCER
+    take_unsigned_inputs(model, graph)
     data: bytes = model.SerializeToString(deterministic=True)
     return data

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accel.exports.onnx.raising import raised
+from accel.exports.onnx.unsigned import take_unsigned_inputs
 from accel.frontends.onnx.stripper import MICROSOFT
 from accel.frontends.onnx.write import PRODUCER, suffixed
 from accel.network.graph import Graph
@@ -31,7 +32,9 @@ def write(graph: Graph) -> bytes:
             writer.quantize(name, network.parameters[name])
     for operator in network.operators:
         writer.operator(operator)
-    data: bytes = writer.model().SerializeToString(deterministic=True)
+    model = writer.model()
+    take_unsigned_inputs(model, graph)
+    data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 

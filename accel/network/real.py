@@ -73,7 +73,8 @@ def quantize_input(
     Raises
     ------
     InputError
-        `x` does not fit, fits in both orders, or holds values that are not finite.
+        `x` does not fit, fits in both orders, or holds values that are not finite, or that the type of an input of
+        integers does not have.
 
     Notes
     -----
@@ -88,7 +89,9 @@ def quantize_input(
         shapes = " or ".join(dict.fromkeys(str(known.shape) for known in layouts(tensor, layout)))
         raise InputError(f"input {tensor.name!r} must have shape {shapes}, got {real.shape}")
     if tensor.dtype != "int8":
-        return found.to_graph(np.asarray(x, tensor.dtype), tensor.shape)
+        return found.to_graph(in_type(np.asarray(x), tensor.dtype, f"input {tensor.name!r}"), tensor.shape)
+    if tensor.scale == 1 and np.asarray(x).dtype.kind in "iu":
+        in_type(np.asarray(x), "uint8" if tensor.unsigned else "int8", f"input {tensor.name!r}")
     return quantize_real(found.to_graph(real, tensor.shape), tensor, network.mode)
 
 
@@ -138,6 +141,22 @@ def dequantize_output(
         raise InputError(f"output {tensor.name!r} must have shape {tensor.shape}, got {np.shape(q)}")
     real = np.stack([target.from_graph(dequantize(sample, tensor)) for sample in q])
     return real.reshape(len(q), *target.samples_shape)
+
+
+def in_type(x: NDArray[Any], dtype: str, what: str) -> NDArray[Any]:
+    """Numbers in the type of an input; integers and bool must have them all.
+
+    Raises
+    ------
+    InputError
+        A number is none of the type; the message begins with `what`.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        own = x.astype(dtype, copy=False)
+    if own.dtype.kind != "f" and np.any(wrong := own != x):
+        limits = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        raise InputError(f"{what} must be whole numbers in {limits[0]}..{limits[1]} ({dtype}), got {x[wrong].flat[0]}")
+    return own
 
 
 def quantize_real(x: NDArray[Any], tensor: Tensor, mode: RequantMode) -> NDArray[np.int8]:

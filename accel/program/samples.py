@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accel.errors import InputError
 from accel.machine.numerics import RequantMode
 from accel.network.graph import Tensor
-from accel.network.real import dequantize, find_layout, layouts, quantize_real
+from accel.network.real import dequantize, find_layout, in_type, layouts, quantize_real
 from accel.program.program import Program
 
 Arrays: TypeAlias = NDArray[Any] | Mapping[str, NDArray[Any]]
@@ -146,7 +146,7 @@ def _as_own(array: Any, tensor: Tensor, mode: RequantMode, layout: str | None) -
         shape = ", ".join(["samples", *map(str, layouts(tensor, layout)[0].samples_shape)])
         raise InputError(f"input {tensor.name!r} must be {names} of shape ({shape}), got {array.dtype} {array.shape}")
     if tensor.dtype != "int8":
-        array = array.astype(tensor.dtype)
+        array = in_type(array, tensor.dtype, f"input {tensor.name!r}")
     elif array.dtype.kind == "f":
         array = quantize_real(_finite(array, tensor), tensor, mode)
     elif array.dtype == np.uint8:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import InputError
+from accel.network.real import in_type
 from accel.network.windows import Shape
 from accel.quantized.network import Network
 from accel.quantizer.images import is_image, read_image
@@ -120,10 +121,12 @@ def _batch(network: Network, name: str, value: Any) -> NDArray[Any]:
 
 def _number(network: Network, name: str, sample: NDArray[Any]) -> NDArray[Any]:
     """One sample in the input's type and shape."""
-    info = network.tensors[name]
-    dtype = "float32" if name in network.parameters else info.dtype  # the integers' own real numbers
-    with np.errstate(over="ignore"):
-        values = np.asarray(sample).astype(dtype, copy=False).reshape(info.shape)
+    info, found = network.tensors[name], network.parameters.get(name)
+    values = np.asarray(sample).reshape(info.shape)
+    if found is None or found.is_number:
+        values = in_type(values, info.dtype, f"calibration of {name!r}")
+    if found is not None:  # the real numbers that integers stand for
+        values = values.astype(np.float32)
     if not np.all(np.isfinite(values)):
         raise InputError(f"calibration of {name!r} must be finite")
     return values

@@ -11,9 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from oracles.test_onnx_operators import plain_session
+from support.networks.exported import differing_field
 
 import accel
-from accel.errors import ModelError
+from accel.errors import InputError, ModelError
+from accel.exports import FORMATS
 from accel.frontends import read_quantized_onnx
 from accel.network.graph import Graph
 from accel.network.graph_file import dump_graph, parse_graph
@@ -112,3 +114,41 @@ def test_a_cast_of_integers_in_a_quantized_file_reads_the_numbers() -> None:
         t = Constant <value = float {0.3}> () r = QuantizeLinear (b, t, z) y = DequantizeLinear (r, t, z)"""
     data, x = model(nodes, "float"), np.random.default_rng(5).normal(0, 30, (1, 3, 6, 6)).astype(np.float32)
     assert decibels(read_quantized_onnx(data), data, x) > 150
+
+
+@pytest.mark.parametrize("format", ["qdq", "qoperator"])
+@pytest.mark.parametrize("use", IMAGES)
+def test_exports_take_inputs_of_uint8(use: str, format: str) -> None:
+    data = model(IMAGES[use], "uint8")
+    samples = np.random.default_rng(5).integers(0, 255, (16, 3, 6, 6), np.uint8, endpoint=True)
+    graph = accel.quantize(data, samples, mode="fp32")
+    written = FORMATS[format].write(graph, [])[""]
+    again = read_quantized_onnx(written)
+    assert not differing_field(again, graph)
+    assert again.input_tensors == graph.input_tensors
+    assert decibels(again, written, samples[:1]) > 150
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "limits"),
+    [
+        ("int16", 40000, "-32768..32767 (int16)"),
+        ("int16", np.float32(1.5), "-32768..32767 (int16)"),
+        ("int64", np.float32("nan"), "-9223372036854775808..9223372036854775807 (int64)"),
+        ("bool", 2, "0..1 (bool)"),
+        ("uint8", -1, "0..255 (uint8)"),
+        ("int8", 128, "-128..127 (int8)"),
+    ],
+)
+def test_numbers_that_an_input_cannot_have(kind: str, value: float, limits: str) -> None:
+    data = model(IMAGES["as they are"], kind)
+    samples = np.random.default_rng(5).integers(0, 1, (4, 3, 6, 6), endpoint=True).astype(kind)
+    graph, wrong = accel.quantize(data, samples), np.full((1, 3, 6, 6), value)
+    message = re.escape(f"must be whole numbers in {limits}, got {wrong.flat[0]}")
+    with pytest.raises(InputError, match=f"^input 'x' {message}$"):
+        quantize_input(graph, wrong)
+    with pytest.raises(InputError, match=f"^calibration of 'x' {message}$"):
+        accel.quantize(data, wrong)
+    if graph.tensors["x"].dtype != "int8" and wrong.dtype.kind == "f":
+        with pytest.raises(InputError, match=f"^input 'x' {message}$"):
+            accel.run(accel.compile(graph, "tiny"), wrong)
