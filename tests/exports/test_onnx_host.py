@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -15,7 +16,7 @@ from accel.exports import FORMATS
 from accel.frontends import read_quantized_onnx
 from accel.network import reference
 from accel.network.graph import Graph
-from accel.network.nodes import HostOperator
+from accel.network.nodes import HostOperator, Node
 from accel.network.real import dequantize_output, quantize_input
 
 HEAD = '<ir_version: 8, opset_import: ["" : {opset}]> g (float[1,3,6,6] x) => ({output} y) {{ {nodes} }}'
@@ -54,7 +55,7 @@ def model(nodes: str, output: str = "float[n,c,h,w]", opset: int = 17) -> bytes:
         onnx.parser.parse_model(HEAD.format(opset=opset, output=output, nodes=nodes)),
         np.random.default_rng(3),
     )
-    for name, shape in {"w0": (4, 3, 3, 3), "w1": (4, 4, 3, 3)}.items():
+    for name, shape in {"w0": (4, 3, 3, 3), "w1": (4, 4, 3, 3), "w2": (3, 4, 1, 1)}.items():
         if f"{name})" in nodes:
             weight = rng.normal(0, 0.4, shape).astype(np.float32)
             parsed.graph.initializer.append(numpy_helper.from_array(weight, name))
@@ -80,6 +81,56 @@ def test_networks_of_the_host_come_back(kind: str, format: str) -> None:
     assert np.array_equal(outputs(again), outputs(graph))
     expected = np.concatenate([session(data).run(None, {"x": x[None]})[0] for x in samples(4)])
     assert np.abs(expected - outputs(graph)).max() <= 1e-3 * np.abs(expected).max()
+
+
+REAL = {
+    "a convolution that stays real": "b = Conv <pads = [1,1,1,1]> (r, w1)",
+    "a dilated average": "b = AveragePool <kernel_shape = [2, 2], dilations = [2, 2]> (r)",
+    "an average of rounded size": """b = AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1],
+        ceil_mode = 1, count_include_pad = 1> (r)""",
+    "a softmax": "b = Softmax <axis = 1> (r)",
+    "a product of two results": "t = Transpose <perm = [0, 1, 3, 2]> (r) b = MatMul (r, t)",
+    "a sum": "q = Neg (r) b = Add (r, q)",
+}
+"""Operators of the host, named `H`, between two convolutions of the machine."""
+
+
+def kind_of(node: Node) -> str:
+    return node.op_type if isinstance(node, HostOperator) else node.op
+
+
+@pytest.mark.parametrize("format", ["qdq", "qoperator"])
+@pytest.mark.parametrize("kind", REAL)
+def test_optimizations_leave_the_host_its_real_numbers(kind: str, format: str) -> None:
+    """ONNX Runtime's default would join conversions and operator: other values, or a file that does not load."""
+    data = model(f"a = Conv (x, w0) r = Relu (a) {REAL[kind]} y = Conv (b, w2)", opset=19)
+    written = onnx.load_model_from_string(data)
+    for node in written.graph.node:
+        node.name = "H" if "b" in node.output else node.output[0]
+    graph = accel.quantize(written.SerializeToString(), samples(16), mode="fp32", nodes_to_exclude=["H"])
+    exported = FORMATS[format].write(graph, [])[""]
+    again = read_quantized_onnx(exported)
+    assert [kind_of(node) for node in again.nodes] == [kind_of(node) for node in graph.nodes]
+    assert np.array_equal(outputs(again), outputs(graph))
+    plain = session(exported, optimized=False)
+    for runtime in (session(exported), onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])):
+        for x in samples(8):
+            found, expected = (one.run(None, {"x": x[None]})[0] for one in (runtime, plain))
+            steps = np.abs(found - expected) / graph.tensors["y"].scale
+            assert steps.max() < 1.5
+            assert np.count_nonzero(steps > 0.5) <= 0.01 * steps.size
+
+
+@pytest.mark.parametrize("format", ["qdq", "qoperator"])
+def test_a_share_of_1_stays_1_under_optimizations(format: str) -> None:
+    """ONNX Runtime's own Softmax on integers gives 0 for it."""
+    nodes = "k = Constant <value = float {100.0}> () s = Mul (x, k) y = Softmax <axis = 1> (s)"
+    graph = accel.quantize(model(nodes), samples(16), mode="fp32")
+    exported = FORMATS[format].write(graph, [])[""]
+    found = np.concatenate([session(exported).run(None, {"x": x[None]})[0] for x in samples(4)])
+    assert np.array_equal(found, outputs(graph))
+    assert found.max() == 1
+    assert np.array_equal(outputs(read_quantized_onnx(exported)), outputs(graph))
 
 
 @pytest.mark.parametrize("kind", NARROW)

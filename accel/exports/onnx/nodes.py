@@ -166,11 +166,18 @@ def table(low: Raising, node: Table) -> None:
 
 
 def softmax(low: Raising, node: Softmax | LogSoftmax) -> None:
-    """Softmax, LogSoftmax over the channels."""
+    """Softmax, LogSoftmax over the channels.
+
+    A Sum of one operand behind it keeps ONNX Runtime's optimizations from its own operator on integers, which gives 0
+    for shares of 1.
+    """
     if isinstance(node, Softmax) and node.beta != 1:
         raise InexpressibleError(node, f"a softmax of {node.beta} times its input")
     axis = low.axis(node.inputs[0], len(low.graph.tensors[node.inputs[0]].shape) - 1)
-    low.result(node, node.op, [low.names[node.inputs[0]]], axis=axis)
+    real = low.fresh(f"{node.output}_real")
+    low.tensors[real] = TensorInfo(real, low.shape(node.output))
+    low.operator(node, node.op, [low.names[node.inputs[0]]], real, axis=axis)
+    low.result(node, "Sum", [real])
 
 
 def concat(low: Raising, node: Concat) -> None:
@@ -231,15 +238,26 @@ def constant(low: Raising, node: Constant) -> None:
 
 
 def quantize(low: Raising, node: Quantize | Dequantize) -> None:
-    """The border between real numbers and integers: a movement into the other's order of axes."""
+    """The border between real numbers and integers: a movement into the other's order of axes.
+
+    What the host reads passes through a Sum of one operand: ONNX Runtime's optimizations would else join the
+    conversions and the host's operator to one on integers.
+    """
     source, target = low.is_image(node.inputs[0]), low.is_image(node.output)
     order = steps.TO_CHANNELS_FIRST if target else steps.TO_CHANNELS_LAST
     chain = steps.shortened(low.shape(node.inputs[0]), [steps.transpose(order)] if source != target else [])
-    output = low.declare(node.output)
+    name, output = low.names[node.inputs[0]], low.declare(node.output)
+    if any(isinstance(reader, HostOperator) for reader in low.graph.consumers(node.output)):
+        real = output
+        if chain:
+            real = low.fresh(f"{output}_unmoved")
+            low.tensors[real] = TensorInfo(real, low.shape(node.inputs[0]))
+        low.operator(node, "Sum", [name], real)
+        name = real
+    elif not chain:
+        low.operator(node, "Identity", [name], output)
     if chain:
-        low.move(node.name, node.output, low.names[node.inputs[0]], chain, output)
-    else:
-        low.operator(node, "Identity", [low.names[node.inputs[0]]], output)
+        low.move(node.name, node.output, name, chain, output)
 
 
 def host_operator(low: Raising, node: HostOperator) -> None:

@@ -58,7 +58,9 @@ def _quantize_before(
     """
     row, found = OPERATORS.get(op.kind), parameters.get(op.outputs[0])
     source = op.inputs[0] if op.inputs else ""
-    if row is None or not row.keeps_range or found is None or source in parameters or network.value(source) is not None:
+    if row is None or not row.keeps_range or found is None or op.name in network.host:
+        return
+    if source in parameters or network.value(source) is not None:
         return
     if source in network.tensors and network.tensors[source].dtype not in REAL_TYPES:
         return

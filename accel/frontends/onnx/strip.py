@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from accel.quantized.operators import NOT_SUPPORTED, OPERATORS
 FLOAT = 1
 """ONNX's code for float32."""
 PASSED_THROUGH = ("Identity", "Dropout")
+OF_SEVERAL = ("Sum", "Max", "Min", "Mean")
+"""They pass an only operand through; if it is dequantized, what reads it stays real: exports mark the host's so."""
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul")
 
 
@@ -37,9 +40,9 @@ def strip(network: Network) -> Network:
         stripper.parameters.setdefault(name, cell.quantization or default)
     operators = [replace(op, inputs=tuple(map(stripper.name, op.inputs))) for op in stripper.operators]
     outputs = tuple(map(stripper.name, network.outputs))
-    result = replace(
-        network, operators=tuple(operators), tensors=stripper.tensors, outputs=outputs, parameters=stripper.parameters
-    )
+    changed: dict[str, Any] = {"tensors": stripper.tensors, "parameters": stripper.parameters}
+    host = network.host | stripper.host
+    result = replace(network, operators=tuple(operators), outputs=outputs, host=host, **changed)
     return with_outputs_named(absorbed(result), network.outputs)
 
 
@@ -52,8 +55,10 @@ def _strip(s: Stripper, op: Operator) -> None:
         )
     if op.kind in STRIPPED:
         STRIPPED[op.kind](s, op)
-    elif op.kind in PASSED_THROUGH or (op.kind == "Cast" and _to_real(op) and _is_real(s, op.inputs[0])):
+    elif _passes_through(op) or (op.kind == "Cast" and _to_real(op) and _is_real(s, op.inputs[0])):
         s.aliases[op.outputs[0]] = op.inputs[0]
+        if op.inputs[0] in s.real or (op.kind in OF_SEVERAL and op.inputs[0] in s.dequantized):
+            s.real.add(op.outputs[0])
     elif op.kind == "Cast" and s.holds_integers(op.inputs[0]):
         _cast_of_integers(s, op)
     elif any(s.holds_integers(name) for name in op.inputs if name):
@@ -61,6 +66,14 @@ def _strip(s: Stripper, op: Operator) -> None:
     else:
         attributes = {**op.attributes, "to": FLOAT} if op.kind == "Cast" and _to_real(op) else op.attributes
         s.operators.append(replace(op, inputs=tuple(map(s.name, op.inputs)), attributes=attributes))
+        if s.real.intersection(op.inputs):
+            s.real.update(op.outputs)
+            if op.kind != "Transpose":  # the lowering reads axes in another order instead
+                s.host.add(op.name)
+
+
+def _passes_through(op: Operator) -> bool:
+    return op.kind in PASSED_THROUGH or (op.kind in OF_SEVERAL and len(op.inputs) == 1)
 
 
 def _cast_of_integers(s: Stripper, op: Operator) -> None:

@@ -33,6 +33,8 @@ class Stripper:
     kinds: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     dequantized: set[str] = field(default_factory=set)
+    real: set[str] = field(default_factory=set)
+    host: set[str] = field(default_factory=set)
 
     def holds_integers(self, name: str) -> bool:
         """Whether a name of the file means integers, and not the real numbers that they stand for."""

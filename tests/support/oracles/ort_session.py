@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from accel.network.graph import Tensor
 
 
-def session(model: bytes) -> onnxruntime.InferenceSession:
+def session(model: bytes, *, optimized: bool = True) -> onnxruntime.InferenceSession:
     """The runtime on one thread, with integer kernels for int8 too, which x86 takes for uint8 only by default."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.qdqisint8allowed", "1")
     return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
 
