@@ -78,7 +78,7 @@ def _layer_bound(config: ArchConfig, layer: LayerInfo, table: NDArray[np.int64])
     if len(execs):
         int4 = int(execs[:, column(Opcode.EXEC, "int4")].max())
         tiles = _weight_tiles(layer, config)
-        cycles = tiles * max(layer.m, int(tile_words(config.rows, int4)))
+        cycles = tiles * max(_words(layer, config.cols), int(tile_words(config.rows, int4)))
         return Bound(cycles, 0, _post_steps(config, layer), (layer.k * layer.n >> int4) // config.bus_bytes)
     return Bound(0, 0, _steps(table, Opcode.POST), 0)
 
@@ -92,8 +92,13 @@ def _weight_tiles(layer: LayerInfo, config: ArchConfig) -> int:
 
 
 def _post_steps(config: ArchConfig, layer: LayerInfo) -> int:
-    """One step for each output pixel and `post_lanes` channels."""
-    return layer.m * -(-layer.n // config.post_lanes)
+    """One step for each output word and `post_lanes` channels."""
+    return _words(layer, config.post_lanes) * -(-layer.n // config.post_lanes)
+
+
+def _words(layer: LayerInfo, width: int) -> int:
+    """Words of `width` channels that hold a layer's outputs; narrow ones may share them (`compiler.lower.packing`)."""
+    return layer.m if layer.groups > 1 else -(-layer.m // max(1, width // layer.n))
 
 
 def _steps(table: NDArray[np.int64], opcode: Opcode) -> int:

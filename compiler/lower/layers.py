@@ -104,6 +104,8 @@ class ArrayLayer(Layer):
         Output channels of one group see the input channels of that group only.
     int4 : bool
         The weight buffer holds two rows of weights in each word.
+    product : Product or None
+        What the layer computes if its columns are packed (`compiler.lower.packing`); else that of its shapes.
     """
 
     weight: NDArray[np.int8]
@@ -111,6 +113,7 @@ class ArrayLayer(Layer):
     pad_value: int
     groups: int = 1
     int4: bool = False
+    product: Product | None = None
 
     unit = "array"
 
@@ -123,6 +126,8 @@ class ArrayLayer(Layer):
     @property
     def macs(self) -> int:
         """Multiply-accumulates, padding included."""
+        if self.product is not None:
+            return self.product.m * self.product.k * self.product.n
         return self.output_shape[0] * self.output_shape[1] * self.weight.size
 
 
@@ -222,6 +227,8 @@ def product_shape(layer: AnyLayer) -> Product:
     """The matrix product that a layer is."""
     if not isinstance(layer, ArrayLayer):
         return Product()
+    if layer.product is not None:
+        return layer.product
     height, width, channels = layer.output_shape
     taps = math.prod(layer.weight.shape[1:3])
     return Product(height * width, taps * layer.weight.shape[3], channels, taps, layer.groups)
@@ -296,6 +303,11 @@ class Network:
             for whole in {self.place(value).whole for value in values(layer)}:
                 found[whole] = (*found.get(whole, ()), index)
         return found
+
+    @cached_property
+    def kept(self) -> set[str]:
+        """Values that external memory must hold: outputs, and what gathers read."""
+        return {self.aliases.get(name, name) for name in self.outputs} | self.gathered
 
     @cached_property
     def gathered(self) -> set[str]:

@@ -14,6 +14,7 @@ from accel.program.parts import HOST, MACHINE, OperatorInfo
 from compiler.lower.fold_pads import fold_pads
 from compiler.lower.layers import AnyLayer, Network
 from compiler.lower.movement import Movement
+from compiler.lower.packing import pack_columns
 from compiler.lower.partition import NOTHING_TO_DO, Part, host_reasons, partition
 from compiler.lower.registry import LOWERINGS, is_movement
 from compiler.lower.scope import Scope
@@ -117,7 +118,7 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
             scope.layers += layers
         operators.append(OperatorInfo(original.name, original.label, unit, why, whole.macs(original)))
     inputs = {name: hwc(graph.tensors[name].shape) for name in graph.inputs}
-    return Network(
+    network = Network(
         layers=tuple(scope.layers),
         aliases=movement.aliases,
         inputs=inputs | {name: hwc(value.shape) for name, value in movement.constants.items()},
@@ -127,3 +128,4 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
         wholes=movement.wholes,
         constants=movement.constants,
     )
+    return pack_columns(network, config)

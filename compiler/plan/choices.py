@@ -162,14 +162,9 @@ def may_join(network: Network, index: int) -> bool:
     before, layer = network.layers[index - 1 : index + 1]
     assert isinstance(layer, VectorLayer)
     others = [value for value in layer.inputs if value != before.output]
-    alone = network.users(before.output).readers == (index,) and before.output not in kept_values(network)
+    alone = network.users(before.output).readers == (index,) and before.output not in network.kept
     pixelwise = layer.window.kernel == layer.window.stride == (1, 1) and layer.input_shape == layer.output_shape
     return isinstance(before, ArrayLayer) and before.unit == "array" and len(others) == 1 and alone and pixelwise
-
-
-def kept_values(network: Network) -> set[str]:
-    """Values that external memory must hold: outputs, and what gathers read."""
-    return {network.aliases.get(name, name) for name in network.outputs} | network.gathered
 
 
 def may_pair(network: Network, index: int) -> bool:
@@ -178,7 +173,7 @@ def may_pair(network: Network, index: int) -> bool:
     if not isinstance(layer, DepthwiseLayer) or not isinstance(before, ArrayLayer) or before.unit != "array":
         return False
     value = before.output
-    alone = network.users(value) == ((index - 1,), (index,)) and value not in kept_values(network)
+    alone = network.users(value) == ((index - 1,), (index,)) and value not in network.kept
     return alone and layer.inputs == (value,) and network.place(value).whole == value
 
 

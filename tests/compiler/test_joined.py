@@ -17,8 +17,9 @@ from accel.machine.isa import Opcode, decode
 from accel.network.graph import Graph
 from compiler import compile_graph, compile_phases
 from compiler.emit import steps
+from compiler.lower.layers import Network
 from compiler.lower.network import lower
-from compiler.plan import choices, planner
+from compiler.plan import planner
 from compiler.plan.plan import LayerPlan
 
 TINY = preset("tiny")
@@ -110,7 +111,7 @@ def _wrong_channels(patch: pytest.MonkeyPatch) -> None:
 
 
 def _kept_values_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(choices, "kept_values", lambda network_: set())
+    patch.setattr(Network, "kept", set())
 
 
 MUTANTS = {
