@@ -12,6 +12,10 @@ ASSIGNED = re.compile(r"^  assign \\(\$\d+)  = (.*);$", re.MULTILINE)
 NEXT = re.compile(r"^ +(\w+) <= \\(\$\d+) ;$", re.MULTILINE)
 COMPARED = re.compile(r"^(\w+(?:\[\d+(?::\d+)?\])?) == \d+'[hd]([0-9a-f]+)$")
 INVERTED = re.compile(r"^~ ?(\w+(?:\[\d+\])?)$")
+NUMBER = re.compile(r"\\(\$\d+) ")
+CONDITION = re.compile(r"^ +(?:end else )?(?:if|case\w*) \((.*)\)")
+SINK = re.compile(r"^ +(?:assign )?(?:\\(\S+) |(\w+))(?:\[[^]]*\])? <?= (.*);$")
+PORT = re.compile(r"^ +\.(?:\\(\S+) |(\w+))\((.*)\),?$")
 OPERATIONS = {
     " ? ": "selected",
     " == ": "equal",
@@ -35,14 +39,15 @@ OPERATIONS = {
     "~": "inverted",
     "!": "zero",
 }
-"""What an intermediate value is called: by the first of these operators that makes it."""
+"""What an intermediate value is called, behind its signal: the first of these operators that makes it."""
 
 
 def plain_names(text: str) -> str:
     """The same Verilog; names of parts (`a.b`, `a[0]`), numbered names (`a$1`) and mere numbers (`$1`) become plain.
 
-    A number is kept if the name without it is taken, or is a single word, and so may be a keyword. Keywords get an
-    underscore.
+    A mere number becomes what the value is, if that is short (`count_is_0`), or else the signal that it is for and the
+    operation (`level_sum`). Other names keep their number if the name without it is taken, or is a single word, and so
+    may be a keyword. Keywords get an underscore.
     """
     modules = text.split("endmodule\n")
     headers = "".join(header for module in modules for header in HEADER.findall(module))
@@ -58,17 +63,55 @@ def _renamed(module: str, shared: dict[str, str]) -> str:
 
 def _plain(text: str, known: dict[str, str], taken: set[str]) -> dict[str, str]:
     """Plain names of the escaped names in `text` that are not known, in the order in which they occur."""
-    kinds = {name: _kind(expression) for name, expression in ASSIGNED.findall(text)}
     meanings = {name: _meaning(expression) for name, expression in ASSIGNED.findall(text)}
     meanings |= {name: f"{register}_next" for register, name in NEXT.findall(text)}
+    kinds = _kinds(text)
     plain: dict[str, str] = {}
     for name in dict.fromkeys(ESCAPED.findall(text)):
         if name not in known:
             meaning = meanings.get(name)
             unused = meaning and meaning not in taken
-            plain[name] = meaning if unused else _unused(name, kinds.get(name, "next"), taken)
+            plain[name] = meaning if unused else _unused(name, kinds.get(name), taken)
             taken.add(plain[name])
     return plain
+
+
+def _kinds(text: str) -> dict[str, str]:
+    """What values with numbers for names are called: the first signal that depends on them, and how they are made."""
+    sinks = _sinks(text) | {name: register for register, name in NEXT.findall(text)}
+    kinds = dict.fromkeys(NUMBER.findall(text), "next")
+    kinds |= {name: _kind(expression) for name, expression in ASSIGNED.findall(text)}
+    for name, kind in kinds.items():
+        signal, passed = sinks.get(name), {name}
+        while signal in kinds and signal not in passed:
+            passed.add(signal)
+            signal = sinks.get(signal)
+        if signal and _word(signal):
+            kinds[name] = f"{_word(signal)}_{kind}"
+    return kinds
+
+
+def _sinks(text: str) -> dict[str, str]:
+    """Of each value with a number for a name the first signal or port that is assigned an expression with it.
+
+    Only if there is none, the last value that has a number for a name, too: the earlier ones may lead nowhere.
+    """
+    sinks: dict[str, str] = {}
+    conditions = ""
+    for line in text.splitlines():
+        if condition := CONDITION.match(line):
+            conditions += condition[1]
+        elif sink := SINK.match(line) or PORT.match(line):
+            for name in NUMBER.findall(conditions + sink[3]):
+                if sinks.get(name, "$").startswith("$"):
+                    sinks[name] = sink[1] or sink[2]
+            conditions = ""
+    return sinks
+
+
+def _word(name: str) -> str:
+    """A name without numbers that were added to it, as a part of a plain name."""
+    return re.sub(r"\W+", "_", re.sub(r"\$\d+", "", name)).strip("_")
 
 
 def _meaning(expression: str) -> str | None:
@@ -85,10 +128,13 @@ def _kind(expression: str) -> str:
     return next((kind for operator, kind in OPERATIONS.items() if operator in expression), "part")
 
 
-def _unused(name: str, kind: str, taken: set[str]) -> str:
+def _unused(name: str, kind: str | None, taken: set[str]) -> str:
     """A plain name, as short as possible, that is not taken; `kind` is for a mere number."""
-    name = re.sub(r"^\$auto\$.*\$", "initial$", re.sub(r"^\$(?=\d+$)", f"{kind}$", name))
-    numbered = f"{name}_" if name.isidentifier() else re.sub(r"\W+", "_", name).strip("_")
-    short = re.sub(r"\W+", "_", re.sub(r"\$\d+", "", name)).strip("_")
-    candidates = itertools.chain([short] if "_" in short else [], (numbered + "_" * more for more in itertools.count()))
+    if kind:
+        candidates = itertools.chain([kind], (f"{kind}_{count}" for count in itertools.count(2)))
+    else:
+        name = re.sub(r"^\$auto\$.*\$", "initial$", name)
+        numbered = f"{name}_" if name.isidentifier() else re.sub(r"\W+", "_", name).strip("_")
+        short = [_word(name)] if "_" in _word(name) else []
+        candidates = itertools.chain(short, (numbered + "_" * more for more in itertools.count()))
     return next(candidate for candidate in candidates if candidate not in taken)

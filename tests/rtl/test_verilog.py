@@ -14,7 +14,7 @@ from support.rtl.bench import small
 import rtl
 from accel.machine.config import REQUANT_MODES, ArchConfig
 from rtl.interfaces import MASK_BITS
-from rtl.names import plain_names
+from rtl.names import OPERATIONS, plain_names
 from rtl.testbench.cache import cached_verilog
 from rtl.testbench.verilator import verilator_root
 from rtl.verilog import TOP, emit
@@ -129,8 +129,19 @@ module m(clk, x, y);
   assign \\$2  = kind[3:1] == 3'h5;
   assign \\$3  = kind[3:1] == 3'h5;
   assign \\$4  = x & \\$1 ;
+  assign \\$5  = x + \\$4 ;
+  assign \\$6  = x + y;
   always @(posedge clk)
-    state <= \\$5 ;
+    if (\\$3 ) begin
+      state <= \\$7 ;
+    end else begin
+      level <= { \\$5 [1:0], \\$6  };
+    end
+  part part (
+    .left(\\$8 )
+  );
+  assign \\$8  = x | y;
+  assign \\$9  = x | y;
 endmodule
 """
 
@@ -140,11 +151,25 @@ def test_intermediate_values_are_named_by_what_they_are() -> None:
     assert lines[2:8] == [
         "assign not_busy = ~ busy;",
         "assign kind_3_1_is_5 = kind[3:1] == 3'h5;",
-        "assign equal_3 = kind[3:1] == 3'h5;",
-        "assign both_4 = x & not_busy;",
-        "always @(posedge clk)",
-        "state <= state_next;",
+        "assign state_equal = kind[3:1] == 3'h5;",
+        "assign level_both = x & not_busy;",
+        "assign level_sum = x + level_both;",
+        "assign level_sum_2 = x + y;",
     ]
+    assert lines[9:13] == [
+        "if (state_equal) begin",
+        "state <= state_next;",
+        "end else begin",
+        "level <= { level_sum[1:0], level_sum_2 };",
+    ]
+    assert lines[-4:-1] == [");", "assign left_either = x | y;", "assign either = x | y;"]
+
+
+def test_few_values_are_called_by_an_operation_and_a_number(smallest: str) -> None:
+    names = set(re.findall(r"^  (?:reg|wire).* (\w+);", smallest, re.MULTILINE))
+    kinds = "|".join({*OPERATIONS.values(), "part", "next"})
+    nameless = {name for name in names if re.fullmatch(rf"(?:{kinds})(?:_\d+)?", name)}
+    assert len(nameless) < len(names) / 20
 
 
 def test_no_signal_is_nameless(smallest: str) -> None:
