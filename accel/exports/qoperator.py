@@ -13,11 +13,12 @@ import numpy as np
 
 from accel.exports.onnx.raising import raised
 from accel.exports.onnx.unsigned import take_unsigned_inputs
+from accel.frontends.onnx.lookups import lookup_nodes
 from accel.frontends.onnx.stripper import MICROSOFT
 from accel.frontends.onnx.write import PRODUCER, suffixed
 from accel.network.graph import Graph
 from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
-from accel.quantized.network import Network, Operator, Quantization
+from accel.quantized.network import TABLE, Network, Operator, Quantization
 
 if TYPE_CHECKING:
     import onnx
@@ -234,6 +235,16 @@ def _moved(w: _Writer, op: Operator, target: str, output: str) -> None:
     w.node(op.kind, [w.integers(name) for name in op.inputs], [output], op.name, **op.attributes)
 
 
+def _table(w: _Writer, op: Operator, target: str, output: str) -> None:
+    """A lookup of integers."""
+
+    def constant(what: str, value: Any) -> str:
+        w.constants[name := w.named(op.name, what)] = value
+        return name
+
+    w.nodes += lookup_nodes(op.attributes["table"], w.integers(op.inputs[0]), output, op.name, constant)
+
+
 def _padded(w: _Writer, op: Operator, target: str, output: str) -> None:
     """Pad with the integer that stands for the real border."""
     border, found = w.named(op.name, "border"), w.network.parameters[target]
@@ -263,6 +274,7 @@ INTEGER: Mapping[str, Write] = MappingProxyType(
         "Mul": _binary("QLinearMul"),
         "Pad": _padded,
         "Sigmoid": _unary("QLinearSigmoid"),
+        TABLE: _table,
         **dict.fromkeys(("Concat", "Expand", "Gather", "MaxPool", "Reshape", "Slice", "Transpose"), _moved),
     }
 )

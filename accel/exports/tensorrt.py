@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ExportError
+from accel.exports.inexpressible import InexpressibleError
 from accel.exports.onnx.raising import raised
 from accel.frontends.onnx.write import to_onnx
 from accel.network.graph import Graph
-from accel.quantized.network import Network
+from accel.quantized.network import TABLE, Network
 
 if TYPE_CHECKING:
     import onnx
@@ -42,6 +43,9 @@ def write(graph: Graph) -> bytes:
         A rule is broken, by an asymmetric network above all; the message has the rule's name.
     """
     network = raised(graph)
+    if table := next((op.name for op in network.operators if op.kind == TABLE), None):
+        node = next(node for node in graph.nodes if node.name == table)
+        raise InexpressibleError(node, "a table that is of no known function")
     biases = {name for name, found in network.parameters.items() if found.kind == "int32"}
     dropped = biases | _rescaled(network)
     kept = {name: found for name, found in network.parameters.items() if name not in dropped}

@@ -12,7 +12,7 @@ from accel.network.graph import DTYPES, Tensor
 from accel.network.nodes import Dequantize, HostOperator, Quantize
 from accel.network.windows import Shape
 from accel.quantized.lowering import Lowering, NeedsHostError, graph_shape, usual_order
-from accel.quantized.network import REAL_TYPES, Operator, TensorInfo
+from accel.quantized.network import REAL_TYPES, TABLE, Operator, TensorInfo
 from accel.quantized.values import Integers, Known, OfOne, OnHost, Real, Target, Value
 from accel.quantized.view import View
 
@@ -20,7 +20,7 @@ OPSET = 13
 """Version of the operators that only bring axes into another order."""
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators: they have one version, and stand in models as of ONNX's."""
-INTERNAL = ("ConvInteger", "MatMulInteger", "accel.Reinterpret")
+INTERNAL = ("ConvInteger", "MatMulInteger", "accel.Reinterpret", TABLE)
 """Operators of the network that are not ONNX's on real numbers."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from accel.network.nodes import Concat
+from accel.network.nodes import Concat, Table
 from accel.network.windows import Shape
 from accel.quantized.lowering import Lowering, graph_shape
 from accel.quantized.network import REAL_TYPES, Operator
@@ -193,3 +193,10 @@ def reinterpreted(low: Lowering, op: Operator) -> Value:
     """The same integers under other parameters, where a file contradicts itself."""
     x, found = low.integers(op, 0), low.network.parameters[op.outputs[0]]
     return Integers(low.builder.reinterpret(x.name, found.parameters), x.view)
+
+
+def looked_up(low: Lowering, op: Operator) -> Value:
+    """A table that a file holds."""
+    x, found = low.integers(op, 0), low.network.parameters[op.outputs[0]]
+    table = np.asarray(op.attributes["table"], dtype=np.int8)
+    return Integers(low.builder.emit(Table, [x.name], found.parameters, op.outputs[0], table=table), x.view)

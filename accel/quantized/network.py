@@ -20,6 +20,8 @@ from accel.quantized.builder import Parameters, free_name
 
 REAL_TYPES = ("float16", "bfloat16", "float32", "float64")
 """Types of real numbers, all of which are computed as float32."""
+TABLE = "accel.Table"
+"""The operator of a table of 256 integers, its attribute ``table``: between int8 tensors only."""
 
 
 @dataclass(frozen=True, eq=False)

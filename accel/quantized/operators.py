@@ -12,7 +12,7 @@ import numpy as np
 from accel.quantized import elementwise, movement, pools, products, resize, slices, weighted
 from accel.quantized.functions import FUNCTIONS, clip, function
 from accel.quantized.lowering import Lowering
-from accel.quantized.network import Network, Operator
+from accel.quantized.network import TABLE, Network, Operator
 from accel.quantized.values import Value
 
 NOT_SUPPORTED = "operator is not supported; docs/operators.md lists those that are"
@@ -101,6 +101,7 @@ OPERATORS: Mapping[str, Row] = MappingProxyType(
             keeps_range=True,
         ),
         "accel.Reinterpret": Row(movement.reinterpreted, keeps_range=True),
+        TABLE: Row(movement.looked_up),
     }
 )
 """Every operator that a graph can compute, by its ONNX name."""

@@ -31,9 +31,10 @@ def hosted() -> Graph:
 
 def test_refusal_names_the_node_and_the_formats_that_can(tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
-        accel.export(network((1, 2, 2, 3), table()), tmp_path / "a.onnx", format="qdq")
+        accel.export(network((1, 2, 2, 3), table()), tmp_path / "a.onnx", format="tensorrt")
     assert str(caught.value) == (
-        "Table 'n0': format qdq cannot express a table that is of no known function; export as npz or c"
+        "Table 'n0': format tensorrt cannot express a table that is of no known function; "
+        "export as qdq or qoperator or npz or c"
     )
     with pytest.raises(ExportError) as caught:
         accel.export(hosted(), tmp_path / "a.tflite", format="tflite")

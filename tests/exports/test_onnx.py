@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.networks.exported import REAL_NETWORKS, demo_graph, differing_field, narrow
-from support.networks.float_models import onnx_model
+from support.networks.float_models import Node, onnx_model
 from support.networks.float_networks import NETWORKS, model_of, samples_of
 from support.oracles import qdq_models
 from support.oracles.onnx_layers import layers, session
@@ -20,10 +20,11 @@ from accel.exports import FORMATS
 from accel.exports.inexpressible import InexpressibleError
 from accel.exports.onnx import nodes
 from accel.frontends import read_quantized_onnx
+from accel.frontends.onnx import lookups
 from accel.machine.numerics import RequantMode
 from accel.network import reference
 from accel.network.graph import Graph
-from accel.network.nodes import Weighted
+from accel.network.nodes import Table, Weighted
 from accel.network.real import dequantize, layouts, quantize_input, quantize_real
 
 ONNX = ("qdq", "qoperator")
@@ -159,8 +160,38 @@ def test_weights_of_4_bits(format: str) -> None:
     assert check(graph, format, "4 bits", optimized=False) <= 2
 
 
-KINDS = {make.__name__: make for make in NETWORKS if make.__name__ != "alexnet"}
-"""The powers inside of AlexNet's normalization are of no known function."""
+TABLES: dict[str, list[Node]] = {
+    "a power": [("Conv", ["x", "w"], "a", {}), ("Pow", ["a", "three"], "b", {}), ("Conv", ["b", "v"], "y", {})],
+    "a quotient": [("Conv", ["x", "w"], "a", {}), ("Exp", ["a"], "b", {}), ("Div", ["three", "b"], "y", {})],
+    "a line": [("Mul", ["x", "third"], "a", {}), ("Add", ["a", "three"], "b", {}), ("Conv", ["b", "w"], "y", {})],
+    "nothing else": [("Pow", ["x", "three"], "y", {})],
+}
+"""Functions of one variable that are no operator of ONNX."""
+
+
+@pytest.mark.parametrize("format", ONNX)
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_of_no_known_function(kind: str, format: str) -> None:
+    rng = np.random.default_rng(4)
+    weights = {"w": rng.normal(0, 0.3, (4, 3, 3, 3)), "v": rng.normal(0, 0.3, (5, 4, 1, 1))}
+    constants = {name: value.astype(np.float32) for name, value in weights.items()}
+    constants |= {"three": np.float32(3), "third": np.float32(1 / 3)}
+    x = rng.normal(0, 1, (20, 3, 6, 6)).astype(np.float32)
+    graph = accel.quantize(onnx_model(TABLES[kind], constants, (1, 3, 6, 6)), x, mode="fp32")
+    assert any(isinstance(node, Table) for node in graph.nodes)
+    data = FORMATS[format].write(graph, [])[""]
+    assert differing_field(graph, read_quantized_onnx(data)) == ""
+    samples = [quantize_input(graph, one[None]) for one in x[:3]]
+    assert [end_to_end(graph, format, samples, optimized=optimized)[0] for optimized in (False, True)] == [0, 0]
+
+
+def test_tables_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, "FIRST", 127)
+    with pytest.raises(AssertionError):
+        test_tables_of_no_known_function("a power", "qdq")
+
+
+KINDS = {make.__name__: make for make in NETWORKS}
 
 
 @pytest.mark.slow

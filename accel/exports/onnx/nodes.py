@@ -46,7 +46,7 @@ from accel.network.nodes import (
     Weighted,
 )
 from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
-from accel.quantized.network import Operator, Quantization, TensorInfo
+from accel.quantized.network import TABLE, Operator, Quantization, TensorInfo
 
 
 class Row(NamedTuple):
@@ -142,11 +142,12 @@ def clamp(low: Raising, node: Clamp) -> None:
 
 
 def table(low: Raising, node: Table) -> None:
-    """The function that makes the table."""
+    """The function that makes the table, or the table."""
     source, target = (low.graph.tensors[name].parameters for name in (node.inputs[0], node.output))
     found = functions.find(node.table, source, target, low.graph.mode)
     if found is None:
-        raise InexpressibleError(node, "a table that is of no known function")
+        low.result(node, TABLE, [low.names[node.inputs[0]]], table=node.table)
+        return
     x, output, attributes = low.names[node.inputs[0]], low.declare(node.output), dict(found.attributes)
     if found.kind == "Silu":
         share = low.fresh(f"{output}_sigmoid")
@@ -316,7 +317,7 @@ RAISERS: Mapping[type[Node], Row] = MappingProxyType(
         Softmax: Row(softmax, "beta 1"),
         StridedSlice: Row(strided_slice),
         Sub: Row(_elementwise("Sub"), _SCALED),
-        Table: Row(table, "of a known function"),
+        Table: Row(table, "tensorrt: of a known function"),
         Transpose: Row(transpose),
         TransposeConv2d: Row(transpose_conv2d, f"{_SCALED}; output padding below the stride"),
         UnsignedAveragePool2d: Row(pool),

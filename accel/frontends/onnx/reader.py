@@ -12,6 +12,7 @@ from accel.errors import AccelError, InputError, ModelError
 from accel.frontends.model_file import ModelSource, naming
 from accel.frontends.onnx.file import OnnxFile, Shapes, load_onnx
 from accel.frontends.onnx.folding import Arrays, fold
+from accel.frontends.onnx.lookups import joined_lookups
 from accel.frontends.onnx.strip import is_quantized, strip
 from accel.frontends.onnx.stripper import MICROSOFT
 from accel.frontends.onnx.tail import cut_tail
@@ -129,7 +130,7 @@ def _read(file: OnnxFile) -> Network:
     names = tuple(value.name for value in inputs)
     outputs = tuple(value.name for value in model.graph.output)
     network = Network(model.graph.name or "model", _distinct(operators), tensors, names, outputs)
-    return with_shapes(strip(cut_tail(network)))
+    return with_shapes(strip(joined_lookups(cut_tail(network))))
 
 
 def _as_float32(constants: Arrays) -> Arrays:

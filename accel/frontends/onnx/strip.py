@@ -11,7 +11,7 @@ from accel.frontends.onnx.absorb import absorbed, with_outputs_named
 from accel.frontends.onnx.parameters import is_same
 from accel.frontends.onnx.quantization import STRIPPED
 from accel.frontends.onnx.stripper import MICROSOFT, Cell, Stripper
-from accel.quantized.network import REAL_TYPES, Network, Operator, Quantization, TensorInfo
+from accel.quantized.network import REAL_TYPES, TABLE, Network, Operator, Quantization, TensorInfo
 from accel.quantized.operators import NOT_SUPPORTED, OPERATORS
 
 FLOAT = 1
@@ -59,6 +59,9 @@ def _strip(s: Stripper, op: Operator) -> None:
         s.aliases[op.outputs[0]] = op.inputs[0]
         if op.inputs[0] in s.real or (op.kind in OF_SEVERAL and op.inputs[0] in s.dequantized):
             s.real.add(op.outputs[0])
+    elif op.kind == TABLE and s.kinds.get(s.name(op.inputs[0])) == "int8":
+        s.operators.append(replace(op, inputs=(s.name(op.inputs[0]),)))
+        s.share(op.outputs[0], Cell(), "int8")
     elif op.kind == "Cast" and s.holds_integers(op.inputs[0]):
         _cast_of_integers(s, op)
     elif any(s.holds_integers(name) for name in op.inputs if name):

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.frontends.onnx.folding import infer
+from accel.frontends.onnx.lookups import lookup_nodes
 from accel.network.graph import DTYPES
 from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
 from accel.quantized.host import MICROSOFT
-from accel.quantized.network import Network, Operator, Quantization, TensorInfo
+from accel.quantized.network import TABLE, Network, Operator, Quantization, TensorInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -25,7 +26,7 @@ PRODUCER = "accel"
 """Who wrote a QDQ model of a graph: what has no integers in it needs none, for all of it is the host's."""
 _UNDECLARED_ELEMENTS = 64
 """Constants with more elements are declared without their values when shapes are inferred."""
-_AS_REAL = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "accel.Reinterpret": "Identity"}
+_AS_REAL = {"ConvInteger": "Conv", "MatMulInteger": "MatMul", "accel.Reinterpret": "Identity", TABLE: "Identity"}
 
 
 def with_shapes(network: Network) -> Network:
@@ -193,16 +194,32 @@ class _Writer:
             found = self.network.parameters.get(name)
             if found is not None and found.integers is not None and name not in self.written:
                 self._constant(name, found)
+        if op.kind == TABLE and op.outputs[0] in self.network.parameters:
+            self._table(op)
+            return
         domain, _, kind = _AS_REAL.get(op.kind, op.kind).rpartition(".")
         inputs = [self.names.get(name, name) for name in op.inputs]
         outputs = [self._raw(name) for name in op.outputs]
-        attributes = op.attributes
+        attributes = {} if op.kind == TABLE else op.attributes
         if domain == FUNCTION_DOMAIN:
             self.functions.append(FunctionProto.FromString(attributes[FUNCTION_BODY].tobytes()))
             attributes = {}
         self.nodes.append(helper.make_node(kind, inputs, outputs, name=op.name, domain=domain, **attributes))
         for name in op.outputs:
             self.activation(name)
+
+    def _table(self, op: Operator) -> None:
+        """Add the lookup of a table: between the integers of its input and those of its result."""
+        (x,), (y,) = op.inputs, op.outputs
+
+        def constant(what: str, value: Any) -> str:
+            self._add(name := self._named(y, what), value)
+            return name
+
+        constants = self.network.parameters[x].integers is not None
+        source, target = self._named(x, "integers" if constants else "quantized"), self._named(y, "quantized")
+        self.nodes += lookup_nodes(op.attributes["table"], source, target, op.name, constant)
+        self._dequantized(y, self.network.parameters[y], target)
 
     def _named(self, name: str, what: str) -> str:
         """A name for what belongs to a tensor, which no tensor of the network has."""
@@ -220,9 +237,13 @@ class _Writer:
         found = self.network.parameters.get(name)
         if found is None:
             return
-        source, target = self._raw(name), name if self._is_output(name) else self._named(name, "dequantized")
         integers = self._named(name, "quantized")
-        self._node("QuantizeLinear", [source, *self._parameters(name, found)], integers)
+        self._node("QuantizeLinear", [self._raw(name), *self._parameters(name, found)], integers)
+        self._dequantized(name, found, integers)
+
+    def _dequantized(self, name: str, found: Quantization, integers: str) -> None:
+        """Let readers of a tensor have what its integers stand for."""
+        target = name if self._is_output(name) else self._named(name, "dequantized")
         self._node("DequantizeLinear", [integers, *self._parameters(name, found)], target)
         if target != name:
             self.names[name] = target
