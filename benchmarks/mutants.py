@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=300, help="mutants")
     parser.add_argument("--seed", type=int, default=1, help="of the choice of mutants")
     parser.add_argument("--stimulus", type=int, default=0, help="seed of the stimulus")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at the same time")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of mutants, instead of all")
     options = parser.parse_args(arguments)
     verilog = cached_verilog(MACHINE)
@@ -38,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     suites, begin = Suites(variant, options.stimulus), time.process_time()
     suites.prepare()
     chosen = [mutant for mutant in mutants if not options.only or mutant.number in options.only]
-    verdicts = {mutant: suites.verdict(mutant.number) for mutant in chosen}
+    with ThreadPoolExecutor(options.jobs) as pool:
+        verdicts = dict(zip(chosen, pool.map(lambda mutant: suites.verdict(mutant.number), chosen), strict=True))
     survivors = [mutant for mutant, suite in verdicts.items() if not suite]
     print(f"suites took {time.process_time() - begin:.0f} CPU seconds in this process")
     report(verdicts, equivalent(verilog, survivors))

@@ -65,6 +65,33 @@ class Job(ctypes.Structure):
     )
 
 
+class Access(ctypes.Structure):
+    """Mirrors `Access` in verilator_main.cpp: one access to a register, and what came back.
+
+    Parameters
+    ----------
+    address, data, strobe : int
+        Data and strobe are a write's.
+    write : int
+        1 for a write.
+    apart : int
+        Cycles from a write's address to its data; negative if the data come first.
+    hold : int
+        Cycles before the response is accepted.
+    """
+
+    _fields_ = (
+        ("address", ctypes.c_uint32),
+        ("data", ctypes.c_uint32),
+        ("strobe", ctypes.c_uint32),
+        ("hold", ctypes.c_uint32),
+        ("apart", ctypes.c_int32),
+        ("write", ctypes.c_uint32),
+        ("response", ctypes.c_uint32),
+        ("interrupt", ctypes.c_uint32),
+    )
+
+
 @dataclass(frozen=True)
 class Conditions:
     """What a driver or a memory may do beside running the program.
@@ -274,6 +301,10 @@ class Powered:
         whole = {space: np.broadcast_to(state[space], held.shape) for space, held in zeros(self._config).items()}
         for view, held in self._memory_views(whole):
             held[:] = view
+
+    def access(self, access: Access) -> None:
+        """Write or read a register while no program runs; fills in `response`, `interrupt` and a read's `data`."""
+        self._library.testbench_access(self._handle, ctypes.byref(access))
 
     def write_coverage(self, path: Path) -> None:
         """What was covered since the model was made, in Verilator's format; needs a variant with coverage."""

@@ -2,7 +2,8 @@
 //
 // A shared library with a C interface: testbench_create resets the machine; for each program follow testbench_start
 // and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Between programs
-// testbench_memory gives access to the memories on the chip: memories.inc is MEMORY(path) for each. Macros come from macros.py
+// testbench_memory gives access to the memories on the chip (memories.inc is MEMORY(path) for each), testbench_access to
+// the registers. Macros come from macros.py
 // and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS, REGISTERS, REGISTER_*, CONTROL_RUN, STATUS_DONE, STATUSES,
 // MUTANTS, COVERAGE.
 #include <chrono>
@@ -44,6 +45,13 @@ struct Job {
   uint64_t total_cycles;
   uint64_t fault_address;
   uint32_t registers[REGISTERS];
+};
+
+// Mirrors `Access` in verilator.py.
+struct Access {
+  uint32_t address, data, strobe, hold;
+  int32_t apart;
+  uint32_t write, response, interrupt;
 };
 
 class Random {
@@ -223,6 +231,39 @@ class Testbench {
 
   const Job& job() const { return job_; }
 
+  // One write without a program under way: data `apart` cycles after the address (before it, if negative), the response
+  // accepted after `hold` cycles. Returns the response.
+  uint32_t store(const Access& access) {
+    const int apart = access.apart;
+    bool addressed = false, supplied = false;
+    for (int now = apart < 0 ? apart : 0; !addressed || !supplied; ++now) {
+      top_.control_awaddr = access.address;
+      top_.control_wdata = access.data;
+      top_.control_wstrb = access.strobe;
+      top_.control_awvalid = !addressed && now >= 0;
+      top_.control_wvalid = !supplied && now >= apart;
+      top_.control_bready = 0;
+      cycle();
+      addressed |= control_addressed_;
+      supplied |= control_supplied_;
+    }
+    top_.control_awvalid = top_.control_wvalid = 0;
+    for (uint32_t i = 0; i < access.hold || !top_.control_bvalid; ++i) cycle();
+    const uint32_t response = top_.control_bresp;
+    top_.control_bready = 1;
+    cycle();
+    return response;
+  }
+
+  // One read, answered after `hold` cycles. Returns the response; the data are left in `access`.
+  uint32_t load(Access& access) {
+    for (uint32_t i = 0; i < access.hold; ++i) cycle();
+    access.data = read(access.address);
+    return top_.control_rresp;
+  }
+
+  bool interrupts() const { return top_.irq; }
+
   struct Block {
     void* data;
     uint64_t bytes;
@@ -271,7 +312,7 @@ class Testbench {
     top_.control_wstrb = 15;
     top_.control_awvalid = top_.control_wvalid = top_.control_bready = 1;
     do cycle();
-    while (!control_written_);
+    while (!control_addressed_);
     top_.control_awvalid = top_.control_wvalid = 0;
   }
 
@@ -297,7 +338,8 @@ class Testbench {
     load_.drive(now_, top_.load_arready, top_.load_rvalid, top_.load_rdata, top_.load_rlast, top_.load_rresp);
     store_.drive(now_, top_.store_wvalid, top_.store_awready, top_.store_wready, top_.store_bvalid, top_.store_bresp);
     top_.eval();
-    control_written_ = top_.control_awvalid && top_.control_awready;
+    control_addressed_ = top_.control_awvalid && top_.control_awready;
+    control_supplied_ = top_.control_wvalid && top_.control_wready;
     if (top_.protocol) throw Fault{MONITOR, top_.protocol};
     if (top_.running) record();
     handshakes();
@@ -338,7 +380,7 @@ class Testbench {
   ReadChannel fetch_, load_;
   WriteChannel store_;
   uint64_t now_ = 0;
-  bool control_written_ = false;
+  bool control_addressed_ = false, control_supplied_ = false;
 };
 
 }  // namespace
@@ -360,6 +402,12 @@ int testbench_advance(void* testbench, Job* job) {
     job->fault_address = fault.address;
     return fault.status;
   }
+}
+
+void testbench_access(void* testbench, Access* access) {
+  Testbench& bench = *static_cast<Testbench*>(testbench);
+  access->response = access->write ? bench.store(*access) : bench.load(*access);
+  access->interrupt = bench.interrupts();
 }
 
 void* testbench_memory(void* testbench, uint32_t index, uint64_t* bytes) {

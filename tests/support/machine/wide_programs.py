@@ -34,8 +34,16 @@ def bits_seen(programs: Iterable[RandomProgram]) -> Mapping[tuple[Opcode, isa.Fi
     return seen
 
 
-def wide_program(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
-    """A valid program with an instruction for each bit of each field, as far as the machine and `DATA_BYTES` allow."""
+def wide_program(config: ArchConfig, rng: np.random.Generator, most_steps: int = MOST_STEPS) -> RandomProgram:
+    """A valid program with an instruction for each bit of each field, as far as the machine and the limits allow.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    rng : numpy Generator
+    most_steps : int
+        Of one instruction; external memory has `DATA_BYTES`.
+    """
     data = -(-RECORDS * PARAM_RECORD_BYTES // INSTRUCTION_BYTES) * INSTRUCTION_BYTES
     draw = InstructionDraw(config, rng, 0, data, [RequantMode(mode) for mode in config.requant_modes], DATA_BYTES)
     wanted = [
@@ -45,7 +53,7 @@ def wide_program(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
         if field.name not in NO_BITS and (config.depthwise_taps or opcode is not Opcode.DEPTHWISE)
         for bit in range(field.width)
     ]
-    stream = [widened(draw, *wanted[i]) for i in rng.permutation(len(wanted))]
+    stream = [widened(draw, *wanted[i], most_steps) for i in rng.permutation(len(wanted))]
     records = RECORDS * PARAM_RECORD_BYTES
     filling = linear(Memory.PARAM, 0, 0, config.param_channels, PARAM_RECORD_BYTES, records)
     program = synchronized(config, filling + [instruction for instruction in stream if instruction is not None])
@@ -58,7 +66,9 @@ def wide_program(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
     return RandomProgram(code, memory, address, instructions)
 
 
-def widened(draw: InstructionDraw, opcode: Opcode, field: isa.Field, bit: int) -> Instruction | None:
+def widened(
+    draw: InstructionDraw, opcode: Opcode, field: isa.Field, bit: int, most_steps: int = MOST_STEPS
+) -> Instruction | None:
     """A legal instruction with this bit set, None if some tries find none."""
     for _ in range(TRIES):
         fields = dict(draw.instruction(opcode).fields)
@@ -71,7 +81,7 @@ def widened(draw: InstructionDraw, opcode: Opcode, field: isa.Field, bit: int) -
         ):
             continue
         instruction = Instruction(opcode, fields)
-        if prod(instruction[loop] for loop in LOOPS[opcode]) <= MOST_STEPS and draw.legal(instruction) is not None:
+        if prod(instruction[loop] for loop in LOOPS[opcode]) <= most_steps and draw.legal(instruction) is not None:
             return instruction
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -79,21 +79,28 @@ def check_right(machine: Powered, reference: HandWrittenProgram, cycles: int) ->
     np.testing.assert_array_equal(got.memory, expected)
 
 
-def fuzz(seed: int, programs: int, machine: Powered) -> Counter[str]:
-    """Run hostile programs, a right one after each; returns how often each end occurred."""
+def hostile_programs(seed: int, count: int) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Programs that may break any rule, and the external memory of each."""
     rng = np.random.default_rng(seed)
-    legal, reference = legal_programs(rng, LEGAL), depthwise_program(MACHINE, seed)
-    ends: Counter[str] = Counter()
+    legal = legal_programs(rng, LEGAL)
+    for _ in range(count):
+        yield hostile_program(rng, legal), rng.integers(0, 256, MEMORY_BYTES, np.uint8)
+
+
+def fuzz(seed: int, programs: Iterable[tuple[bytes, np.ndarray]], machine: Powered, between: int = 1) -> Counter[str]:
+    """Run hostile programs, a right one after each `between` of them; returns how often each end occurred."""
+    reference, ends = depthwise_program(MACHINE, seed), Counter[str]()
     cycles = machine.run(reference.code, 0, reference.memory, max_cycles=LONG).total_cycles
-    for _ in range(programs):
-        code = hostile_program(rng, legal)
-        ends[check_located(run(machine, code, rng.integers(0, 256, MEMORY_BYTES, np.uint8)), code)] += 1
-        check_right(machine, reference, cycles)
+    for number, (code, memory) in enumerate(programs, 1):
+        ends[check_located(run(machine, code, memory), code)] += 1
+        if number % between == 0:
+            check_right(machine, reference, cycles)
     return ends
 
 
-def single_mutants(rng: np.random.Generator, count: int) -> Iterator[tuple[bytes, set[str]]]:
+def single_mutants(seed: int, count: int, most_steps: int = LONG // 4) -> Iterator[tuple[bytes, set[str]]]:
     """Single instructions that take few steps, and which of the errors the checker's rules predict: one of the set."""
+    rng = np.random.default_rng(seed)
     while count:
         legal = words(random_program(MACHINE, rng, 6).code)
         code = mutant(legal[int(rng.integers(len(legal)))], rng)
@@ -103,22 +110,21 @@ def single_mutants(rng: np.random.Generator, count: int) -> Iterator[tuple[bytes
         if not breaks_a_field_rule(MACHINE, code):
             rows = Rows.of(Opcode(code[0] & 15), decode_table(code))
             streams = rows.opcode is Opcode.DEPTHWISE and any(depthwise_stream(MACHINE, rows))
-            if rows["wait"].any() or streams or rows.product(*LOOPS[rows.opcode])[0] > LONG // 4:
+            if rows["wait"].any() or streams or rows.product(*LOOPS[rows.opcode])[0] > most_steps:
                 continue
             expected = {"rule", "bounds"} if breaks_a_use_rule(MACHINE, code) else set()
         yield code, expected
         count -= 1
 
 
-def check_verdicts(seed: int, count: int, machine: Powered) -> None:
+def check_verdicts(instructions: Iterable[tuple[bytes, set[str]]], machine: Powered) -> None:
     """The machine refuses an instruction if and only if the checker's rules on single instructions do."""
-    rng = np.random.default_rng(seed)
     verdicts: Counter[str] = Counter()
-    for code, expected in single_mutants(rng, count):
+    for code, expected in instructions:
         got = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8))
         found = {name for i, name in enumerate(ERRORS) if got.error >> i & 1 and name in STOPPING}
         assert found <= expected, code.hex()
         assert bool(found) == bool(expected), code.hex()
         assert not found or got.first_error.index == 0
         verdicts.update(found or {"done"})
-    assert min(verdicts[name] for name in ("rule", "bounds", "done")) > count / 30
+    assert min(verdicts[name] for name in ("rule", "bounds", "done")) > verdicts.total() / 30
