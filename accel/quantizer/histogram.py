@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,17 @@ _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _BLOCK = 2**19
 _SIGN = 1 << (31 - _SHIFT)
 """Where the bins of negative numbers begin, if sign, exponent and mantissa count as one number."""
+
+
+@lru_cache(8)
+def _places(first: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Edges and centers of the bins from `first` on, which every rule reads several times."""
+    bits = np.arange(first, first + BINS + 1, dtype=np.int64) << _SHIFT
+    with np.errstate(over="ignore"):
+        edges = np.nan_to_num(bits.astype(np.uint32).view(np.float32).astype(np.float64), posinf=2.0**128)
+    centers = (edges[1:] + edges[:-1]) / 2
+    edges.flags.writeable = centers.flags.writeable = False
+    return edges, centers
 
 
 class Histogram:
@@ -55,17 +68,20 @@ class Histogram:
         return self.zeros + int(self.counts.sum())
 
     @property
+    def first_counted(self) -> int:
+        """The lowest bin that holds a value; the highest one if none does."""
+        filled = self.counts.any(axis=0)
+        return int(filled.argmax()) if filled.any() else BINS - 1
+
+    @property
     def edges(self) -> NDArray[np.float64]:
-        """Lower edge of every bin, and the upper edge of the last: magnitudes."""
-        bits = np.arange(self._first, self._first + BINS + 1, dtype=np.int64) << _SHIFT
-        with np.errstate(over="ignore"):
-            return np.nan_to_num(bits.astype(np.uint32).view(np.float32).astype(np.float64), posinf=2.0**128)
+        """Lower edge of every bin, and the upper edge of the last: magnitudes, read-only."""
+        return _places(self._first)[0]
 
     @property
     def centers(self) -> NDArray[np.float64]:
-        """Middle of every bin."""
-        edges = self.edges
-        return (edges[1:] + edges[:-1]) / 2
+        """Middle of every bin, read-only."""
+        return _places(self._first)[1]
 
     def _move(self, steps: int) -> None:
         """Move the window up by so many bins; never down."""
@@ -76,7 +92,7 @@ class Histogram:
             self._first += steps
 
     def _count(self, flat: NDArray[np.float32]) -> None:
-        found = np.bincount(flat.view(np.uint32) >> np.uint32(_SHIFT), minlength=2 * _SIGN)
+        found = np.bincount(flat.view(np.uint32) >> np.uint32(_SHIFT))  # up to the largest pattern of bits
         for side, part in enumerate((found[:_SIGN], found[_SIGN:])):
             self.zeros += int(part[: self._first].sum())
             inside = part[self._first : self._first + BINS]

@@ -162,10 +162,11 @@ class Rounding:
     """
 
     def __init__(self, histogram: Histogram) -> None:
-        counts = histogram.counts.sum(axis=0).astype(np.float64)
-        self.edges = histogram.edges
-        self.below = np.concatenate([[0], np.cumsum(counts)])
-        self.squares = np.concatenate([[0], np.cumsum(counts * histogram.centers**2)])
+        self.edges, first = histogram.edges, histogram.first_counted
+        counts = histogram.counts[:, first:].sum(axis=0).astype(np.float64)
+        self.below, self.squares = np.zeros(len(self.edges)), np.zeros(len(self.edges))
+        np.cumsum(counts, out=self.below[first + 1 :])
+        np.cumsum(counts * histogram.centers[first:] ** 2, out=self.squares[first + 1 :])
 
     def __call__(self, step: FloatArray) -> FloatArray:
         """Square errors for steps of these sizes."""
@@ -175,9 +176,10 @@ class Rounding:
 
 def clipping(histogram: Histogram, side: int, ends: FloatArray) -> FloatArray:
     """The square error of clipping the magnitudes of one side (0: positive, 1: negative) to each of `ends`."""
-    counts, centers = histogram.counts[side].astype(np.float64), histogram.centers
-    moments = [np.append(np.cumsum((counts * centers**power)[::-1])[::-1], 0) for power in range(3)]
-    place = np.minimum(np.searchsorted(histogram.edges, ends), len(counts))
+    first = histogram.first_counted
+    counts, centers = histogram.counts[side, first:].astype(np.float64), histogram.centers[first:]
+    moments = [np.append(np.cumsum(part[::-1])[::-1], 0) for part in (counts, counts * centers, counts * centers**2)]
+    place = np.clip(np.searchsorted(histogram.edges, ends) - first, 0, len(counts))
     none, one, two = (moment[place] for moment in moments)
     largest = -histogram.low if side else histogram.high
     return np.where(ends < largest, np.maximum(two - 2 * ends * one + ends**2 * none, 0), 0)
