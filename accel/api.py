@@ -30,6 +30,7 @@ from accel.report.report import Report
 
 if TYPE_CHECKING:
     from accel.frontends.onnx.file import Shapes
+    from compiler import Compilation
     from sim import Probe, Simulator, Snapshot
 
 
@@ -92,7 +93,11 @@ def as_config(config: ArchConfig | str) -> ArchConfig:
 
 
 def compile(
-    model: Graph | str | os.PathLike[str], config: ArchConfig | str = "edge", *, shapes: Shapes | None = None
+    model: Graph | str | os.PathLike[str],
+    config: ArchConfig | str = "edge",
+    *,
+    shapes: Shapes | None = None,
+    effort: int = 0,
 ) -> Program:
     """Compile a quantized network for a machine.
 
@@ -104,20 +109,37 @@ def compile(
         A configuration, a preset's name, or a TOML file.
     shapes : mapping of str to tuple of int, optional
         Sizes of inputs that a model file leaves free, by name.
+    effort : int
+        0: one schedule; 1: a second one, in which layers overlap; 2: several of those. The fastest is taken.
 
     Raises
     ------
     CompileError, ConfigError, GraphError, InputError, ModelError
         See `compiler.compile_graph`, `accel.load_config` and `accel.load_model`.
     """
-    from compiler import compile_graph
-
     if isinstance(model, Program):
         raise InputError("model must be a graph or a path, got a program, which is compiled already")
     if isinstance(model, Graph):
         check_no_shapes(shapes)
     machine = as_config(config)
-    return compile_graph(model if isinstance(model, Graph) else load_model(model, shapes=shapes), machine)
+    return best_phases(model if isinstance(model, Graph) else load_model(model, shapes=shapes), machine, effort).program
+
+
+def best_phases(graph: Graph, config: ArchConfig, effort: int = 0) -> Compilation:
+    """What each phase of the compiler made of a graph: the schedule of an effort that takes the fewest cycles."""
+    from compiler import EFFORTS, compile_phases
+
+    if effort not in range(len(EFFORTS)):
+        raise InputError(f"effort must be an integer in 0..{len(EFFORTS) - 1}, got {effort!r}")
+    first, *others = EFFORTS[effort]
+    best = compile_phases(graph, config, first)
+    cycles = estimate(best.program).cycles if others else 0
+    for overlap in others:
+        other = compile_phases(graph, config, overlap)
+        taken = estimate(other.program).cycles
+        if taken < cycles:
+            best, cycles = other, taken
+    return best
 
 
 def load(path: str | os.PathLike[str], *, shapes: Shapes | None = None) -> Program | Graph:

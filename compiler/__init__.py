@@ -2,5 +2,6 @@
 
 from compiler.check.check import check, check_program
 from compiler.compile import Compilation, compile_graph, compile_phases
+from compiler.emit.overlap import EFFORTS
 
-__all__ = ["Compilation", "check", "check_program", "compile_graph", "compile_phases"]
+__all__ = ["EFFORTS", "Compilation", "check", "check_program", "compile_graph", "compile_phases"]

@@ -15,6 +15,7 @@ from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, Segmen
 from compiler.check.check import check_program
 from compiler.emit.emit import emit_network
 from compiler.emit.memory import ALIGNMENT_BYTES, Constants, ExternalMemory, align, place_values
+from compiler.emit.overlap import Overlap
 from compiler.emit.records import Emission
 from compiler.lower.layers import Network, product_shape
 from compiler.lower.network import LoweredGraph, LoweredPart, lower_graph
@@ -52,13 +53,15 @@ class Compilation:
         return "\n".join(texts)
 
 
-def compile_graph(graph: Graph, config: ArchConfig) -> Program:
+def compile_graph(graph: Graph, config: ArchConfig, overlap: Overlap | None = None) -> Program:
     """Compile an integer graph for a machine; the program's outputs equal `accel.network.reference` bit for bit.
 
     Parameters
     ----------
     graph : Graph
     config : ArchConfig
+    overlap : Overlap, optional
+        How layers overlap (`EFFORTS` has a choice); None: one after the other, but for those that are planned together.
 
     Returns
     -------
@@ -74,27 +77,28 @@ def compile_graph(graph: Graph, config: ArchConfig) -> Program:
     -----
     What fits in no tiling or in no instruction is the host's: `Program.operators` names it, with the numbers.
     """
-    return compile_phases(graph, config).program
+    return compile_phases(graph, config, overlap).program
 
 
-def compile_phases(graph: Graph, config: ArchConfig) -> Compilation:
+def compile_phases(graph: Graph, config: ArchConfig, overlap: Overlap | None = None) -> Compilation:
     """The same, with what each phase made."""
     refused = dict[str, str]()
     while True:
         try:
-            return _compiled(graph, config, refused)
+            return _compiled(graph, config, overlap, refused)
         except NoPlaceError as error:
             refused[error.operator] = error.reason
 
 
-def _compiled(graph: Graph, config: ArchConfig, refused: Mapping[str, str]) -> Compilation:
+def _compiled(graph: Graph, config: ArchConfig, overlap: Overlap | None, refused: Mapping[str, str]) -> Compilation:
     """All phases; NoPlaceError if the machine cannot compute another node than those of `refused`."""
     lowered = lower_graph(graph, config, refused)
-    plans = [plan_network(network, config) for network in lowered.networks]
+    plans = [plan_network(network, config, overlap is not None) for network in lowered.networks]
     placement = place_values(zip(lowered.networks, plans, strict=True))
     constants, segments = Constants(placement.end), list[SegmentPhases]()
     for network, plan, addresses in zip(lowered.networks, plans, placement.addresses, strict=True):
-        emission = emit_network(network, plan, config, ExternalMemory(network, addresses, constants, config.rows))
+        memory = ExternalMemory(network, addresses, constants, config.rows)
+        emission = emit_network(network, plan, config, memory, overlap)
         scheduled = schedule(emission, config, [layer.name for layer in network.layers])
         segments.append(SegmentPhases(network, plan, emission, scheduled))
     program = _program(graph, config, lowered, segments, constants)

@@ -119,9 +119,13 @@ def _parameters(tensor: Tensor) -> str:
     "--schedule", type=FILE, callback=in_folder,
     help="Also write the schedule as text: what each step loads, computes and stores.",
 )  # fmt: skip
+@click.option(
+    "--effort", type=click.IntRange(0, 2), default=0, show_default=True,
+    help="1 and 2 compile one and several further schedules, in which layers overlap; the fastest is taken.",
+)  # fmt: skip
 @JSON
 def compile_command(
-    model: Path, shapes: Shapes, config: str | None, output: Path, schedule: Path | None, as_json: bool
+    model: Path, shapes: Shapes, config: str | None, output: Path, schedule: Path | None, effort: int, as_json: bool
 ) -> None:
     """Compile a quantized MODEL to a program."""
     from accel import api
@@ -129,10 +133,11 @@ def compile_command(
     from accel.files import write_atomic
     from accel.report.placement import host_share, operator_lines
 
+    if schedule or effort:
+        phases = compiled_phases(model, config, shapes, effort)
     if schedule:
-        phases = compiled_phases(model, config, shapes)
         write_atomic(schedule, phases.schedule_text().encode())
-    program = phases.program if schedule else api.load_program(model, config, shapes=shapes)
+    program = phases.program if schedule or effort else api.load_program(model, config, shapes=shapes)
     program.save(output)
     host = host_share(program.operators)
     facts = {

@@ -12,16 +12,15 @@ if TYPE_CHECKING:
     from compiler import Compilation
 
 
-def compiled_phases(model: Path, config: str | None, shapes: Shapes) -> Compilation:
+def compiled_phases(model: Path, config: str | None, shapes: Shapes, effort: int = 0) -> Compilation:
     """All phases of compiling a network file for a machine (default: edge); a program file is refused."""
     from accel import api
     from accel.network.graph import Graph
-    from compiler import compile_phases
 
     network = api.load(model, shapes=shapes)
     if not isinstance(network, Graph):
         raise InputError(
-            f"{model}: must be a network to show its schedule, got a program, which holds instructions only; "
+            f"{model}: must be a network to have a schedule, got a program, which holds instructions only; "
             f"give the network that it was compiled from"
         )
-    return compile_phases(network, api.as_config(config or "edge"))
+    return api.best_phases(network, api.as_config(config or "edge"), effort)

@@ -45,7 +45,7 @@ class Progress:
         self._written[place.whole][placed(tile, place)] = self.last
 
     def note_layer(self, layer: int) -> None:
-        """The last step is the last one of a layer, so far."""
+        """The last step is one of a layer."""
         self._layer_end[layer] = self.last
 
     def note_band(self, layer: int, band: int) -> None:
@@ -67,8 +67,8 @@ class Progress:
         return max(self._written[value].values(), default=-1)
 
     def layer_end(self, layer: int) -> int:
-        """The last step of a layer that is done."""
-        return self._layer_end[layer]
+        """The last step of a layer so far."""
+        return self._layer_end.get(layer, -1)
 
     def band_end(self, layer: int, band: int) -> int:
         """The last step that needs a band, if there is such a band."""

@@ -59,17 +59,19 @@ class Scratchpad:
     """Which words are taken when. It never changes: an allocation gives another scratchpad.
 
     First fit by time and place; prefers banks that nothing alive at the same time uses: two units that use the same
-    port of a bank must take turns, so tensors that are used together are kept apart.
+    port of a bank must take turns, so tensors that are used together are kept apart. If layers are to overlap, banks of
+    areas that ended up to `remembered` layers before are avoided, too.
     """
 
     words: int
     bank_words: int
     areas: tuple[Area, ...] = ()
+    remembered: int = 0
 
     @classmethod
-    def empty(cls, config: ArchConfig) -> Scratchpad:
+    def empty(cls, config: ArchConfig, remembered: int = 0) -> Scratchpad:
         """The scratchpad of a machine, nothing taken."""
-        return cls(config.spad_words, config.spad_bank_words)
+        return cls(config.spad_words, config.spad_bank_words, (), remembered)
 
     def allocate(self, request: Request) -> Grant | None:
         """An area as requested, or None if there is no room."""
@@ -82,13 +84,13 @@ class Scratchpad:
                 gaps.append((end, low))
             end = max(end, high)
         busy = {bank for low, high in taken for bank in self.banks(low, high - low)}
-        best = min(
-            ((len(busy & self.banks(base, words)), base) for gap in gaps for base in self._places(*gap, words)),
-            default=None,
-        )
+        past = [area for area in self.areas if first - self.remembered <= area.last < first]
+        before = {bank for area in past for bank in self.banks(area.base, area.words)}
+        places = [(base, self.banks(base, words)) for gap in gaps for base in self._places(*gap, words)]
+        best = min(((len(busy & banks), len(before & banks), base) for base, banks in places), default=None)
         if best is None:
             return None
-        area = Area(best[1], words, first, last)
+        area = Area(best[-1], words, first, last)
         return Grant(area, replace(self, areas=(*self.areas, area)))
 
     def allocate_all(self, requests: Iterable[Request]) -> Grants | None:
@@ -103,8 +105,8 @@ class Scratchpad:
         return Grants(tuple(areas), scratchpad)
 
     def since(self, layer: int) -> Scratchpad:
-        """Without the areas that nobody owns from `layer` on."""
-        return replace(self, areas=tuple(area for area in self.areas if area.last >= layer))
+        """Without the areas that nobody owns from `layer` on, or from as many layers before as are remembered."""
+        return replace(self, areas=tuple(area for area in self.areas if area.last >= layer - self.remembered))
 
     def banks(self, base: int, words: int) -> set[int]:
         """Banks that hold some of these words."""

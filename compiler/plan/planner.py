@@ -44,15 +44,27 @@ class TooLarge(NamedTuple):
     words: int
 
 
-def plan_network(network: Network, config: ArchConfig) -> Plan:
+REMEMBERED_LAYERS = 6
+"""Where layers overlap, places that layers so far before have owned are taken last."""
+
+
+def plan_network(network: Network, config: ArchConfig, overlaps: bool = False) -> Plan:
     """Place all values and tile all layers; gives up choices until everything has room.
+
+    Parameters
+    ----------
+    network : Network
+    config : ArchConfig
+    overlaps : bool
+        Whether layers will overlap: neighbours' areas are kept apart where there is room.
 
     Raises
     ------
     NoPlaceError
         A layer does not fit even with nothing resident beside it; the message has the numbers.
     """
-    path, refusal = walk(State(Task(network, config, first_choices(network, config)), Scratchpad.empty(config)))
+    scratchpad = Scratchpad.empty(config, REMEMBERED_LAYERS if overlaps else 0)
+    path, refusal = walk(State(Task(network, config, first_choices(network, config)), scratchpad))
     while refusal is not None:
         if isinstance(refusal, NoRoom) and not refusal.residents:
             raise NoPlaceError(

@@ -154,6 +154,14 @@ def test_schedules(files: Path) -> None:
     ]
 
 
+def test_effort(files: Path) -> None:
+    """The text is that of the schedule that is taken."""
+    success("compile", "a.graph", "--config", "tiny", "-o", "c.program", "--effort", "2", "--schedule", "c.txt")
+    best = accel.compile(accel.load_graph("a.graph"), "tiny", effort=2)
+    assert accel.Program.load("c.program").code == best.code
+    assert f" instructions {best.instruction_count}, machine tiny" in Path("c.txt").read_text()
+
+
 def test_inspect(files: Path) -> None:
     table = success("inspect", "a.graph", "--wide")
     assert table.splitlines()[0].strip() == "a.graph: 2 operators, mode tflite"

@@ -33,7 +33,7 @@ def test_mismatches_exit_with_one(files: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_programs_have_no_schedule_to_show(files: Path) -> None:
     message = (
-        "Error: a.program: must be a network to show its schedule, got a program, which holds instructions only; "
+        "Error: a.program: must be a network to have a schedule, got a program, which holds instructions only; "
         "give the network that it was compiled from"
     )
     assert error("disassemble", "a.program", "--steps") == message

@@ -75,6 +75,15 @@ def test_a_failed_allocation_of_several_takes_nothing() -> None:
     assert grant.scratchpad.allocate_all(wanted[:1])
 
 
+def test_banks_of_layers_before_are_avoided_where_layers_overlap() -> None:
+    for remembered, base in ((0, 0), (2, 0), (3, TINY.spad_bank_words)):
+        scratchpad = Scratchpad.empty(TINY, remembered).allocate(Request(10, 0, 1))
+        assert scratchpad is not None
+        grant = scratchpad.scratchpad.since(4).allocate(Request(10, 4, 5))
+        assert grant is not None
+        assert grant.area.base == base
+
+
 @given(requests, st.integers(0, 6))
 def test_areas_that_ended_are_no_rivals(wanted: list[tuple[int, int, int, bool]], layer: int) -> None:
     scratchpad = Scratchpad.empty(TINY)
