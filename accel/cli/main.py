@@ -7,6 +7,7 @@ import click
 from accel import __version__
 from accel.cli import execute, explore, make, measure, show, training
 from accel.cli.console import Group
+from accel.cli.relations import keeping_files
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,4 +22,4 @@ def main() -> None:
 
 for module in (execute, explore, make, measure, show, training):
     for command in module.COMMANDS:
-        main.add_command(command)
+        main.add_command(keeping_files(command))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -90,7 +90,14 @@ def in_folder(ctx: click.Context, parameter: click.Parameter, path: Path | None)
     """Refuse a file to write before the work for it begins."""
     if path and not path.parent.is_dir():
         raise InputError(f"{path}: its folder does not exist")
+    if path:
+        written_files(ctx)[str(parameter.name)] = path
     return path
+
+
+def written_files(ctx: click.Context) -> dict[str, Path]:
+    """The files that a command writes, by the name of the option."""
+    return cast("dict[str, Path]", ctx.meta.setdefault(f"{__name__}.written", {}))
 
 
 def check_report(path: Path | None) -> None:

@@ -1,14 +1,18 @@
-"""Options that mean nothing without others, or beside them: declared with a command, checked before its work."""
+"""What options ask of each other, checked before a command's work: declared pairs, and files that must differ."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 from click.core import ParameterSource
 
+from accel.cli.options import written_files
 from accel.errors import InputError
 
 
@@ -64,3 +68,33 @@ def _sentence(relation: Relation, ctx: click.Context) -> str:
     flags = {parameter.name: max(parameter.opts, key=len) for parameter in ctx.command.get_params(ctx)}
     others = " or ".join(flags[other] for other in relation.others)
     return f"{flags[relation.option]} must {'' if relation.together else 'not '}be given with {others}"
+
+
+def keeping_files(command: click.Command) -> click.Command:
+    """Let a command refuse to write over a file that it reads, or two files in one place."""
+    run = command.callback
+    if run is None:
+        return command
+
+    @functools.wraps(run)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        ctx = click.get_current_context()
+        written = written_files(ctx)
+        for option, value in ctx.params.items():
+            for path in () if option in written else _files(value):
+                if any(path.samefile(other) for other in written.values() if other.exists()):
+                    raise InputError(f"{path}: the command reads this file, it must write another one")
+        for first, second in itertools.combinations(written.values(), 2):
+            if first.resolve() == second.resolve():
+                raise InputError(f"{first}: must be the place of one file, got it for two")
+        return run(*arguments, **options)
+
+    command.callback = checked
+    return command
+
+
+def _files(value: Any) -> Iterator[Path]:
+    """The files that exist among the values of an option."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, str | Path) and os.path.isfile(one):
+            yield Path(one)

@@ -61,3 +61,28 @@ def test_options_without_effect_are_refused(command: tuple[str, ...], options: s
     if command in (QUANTIZE, ANALYZE, EVALUATE):
         np.save("x.npy", samples_of(SHAPE, 4))
     assert error(*command, *options.split()) == f"Error: {message}"
+
+
+READS = "the command reads this file, it must write another one"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("quantize m.onnx --calibration x.npy -o m.onnx", f"m.onnx: {READS}"),
+        ("quantize m.onnx --calibration x.npy -o ./x.npy", f"x.npy: {READS}"),
+        ("quantize -o m.onnx --calibration x.npy m.onnx", f"m.onnx: {READS}"),
+        ("compile a.graph -o a.graph", f"a.graph: {READS}"),
+        ("compile a.graph --config s.toml -o s.toml", f"s.toml: {READS}"),
+        ("compile a.graph -o b.program --schedule b.program", "b.program: must be the place of one file, got it for two"),
+        ("run a.program --input x.npy -o x.npy", f"x.npy: {READS}"),
+        ("run a.program --input x.npy --trace a.program", f"a.program: {READS}"),
+        ("export a.graph --format npz -o a.graph", f"a.graph: {READS}"),
+        ("analyze m.onnx --calibration x.npy -o m.onnx", f"m.onnx: {READS}"),
+        ("explore a.graph --space s.toml -o a.graph", f"a.graph: {READS}"),
+    ],
+)  # fmt: skip
+def test_no_command_writes_over_what_it_reads(command: str, message: str, files: Path) -> None:
+    Path("m.onnx").write_bytes(spread_network())
+    Path("s.toml").write_text("")
+    assert error(*command.split()) == f"Error: {message}"
