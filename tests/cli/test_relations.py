@@ -74,7 +74,7 @@ READS = "the command reads this file, it must write another one"
         ("quantize -o m.onnx --calibration x.npy m.onnx", f"m.onnx: {READS}"),
         ("compile a.graph -o a.graph", f"a.graph: {READS}"),
         ("compile a.graph --config s.toml -o s.toml", f"s.toml: {READS}"),
-        ("compile a.graph -o b.program --schedule b.program", "b.program: must be the place of one file, got it for two"),
+        ("compile a.graph -o b.prog --schedule b.prog", "b.prog: must be the place of one file, got it for two"),
         ("run a.program --input x.npy -o x.npy", f"x.npy: {READS}"),
         ("run a.program --input x.npy --trace a.program", f"a.program: {READS}"),
         ("export a.graph --format npz -o a.graph", f"a.graph: {READS}"),

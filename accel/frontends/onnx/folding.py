@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,7 +142,7 @@ def _evaluated(
     sizes = [math.prod(shapes[name]) if name in shapes else math.inf for name in node.output if name]
     if node.op_type in UNBOUNDED and max(sizes, default=0) > LARGEST_TENSOR:
         return None
-    return _evaluate(model, node, constants)
+    return evaluate(node, model.opset_import, constants)
 
 
 def _shape_of(node: onnx.NodeProto, shape: Shape) -> NDArray[np.int64]:
@@ -153,8 +153,8 @@ def _shape_of(node: onnx.NodeProto, shape: Shape) -> NDArray[np.int64]:
     return np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], dtype=np.int64)
 
 
-def _evaluate(model: onnx.ModelProto, node: onnx.NodeProto, constants: Arrays) -> Arrays:
-    """The outputs of a node with constant inputs."""
+def evaluate(node: onnx.NodeProto, versions: Iterable[onnx.OperatorSetIdProto], constants: Arrays) -> Arrays:
+    """The outputs of a node with constant inputs; ModelError if it has none."""
     from onnx import TensorProto, helper
     from onnx.reference import ReferenceEvaluator
 
@@ -162,7 +162,7 @@ def _evaluate(model: onnx.ModelProto, node: onnx.NodeProto, constants: Arrays) -
     outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in node.output if name]
     inputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in dict.fromkeys(names)]
     graph = helper.make_graph([node], "constant", inputs, outputs)
-    single = helper.make_model(graph, opset_imports=model.opset_import)
+    single = helper.make_model(graph, opset_imports=list(versions))
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.frontends.onnx.parameters import quantize_constant
@@ -63,6 +64,18 @@ def _dequantize_linear(s: Stripper, op: Operator) -> None:
         s.dequantized.add(op.outputs[0])
 
 
+def _factor(s: Stripper, op: Operator, position: int, axis: int) -> tuple[str, NDArray[np.float32]]:
+    """The second factor of a product, whose scale and zero point follow it: weights, or another activation."""
+    scale, zero_point = op.inputs[position + 1], op.input(position + 2)
+    if s.value(s.name(op.inputs[position])) is not None:
+        name = _weights(s, op, position, axis, scale, zero_point)
+        return name, s.parameters[name].scale.reshape(-1)
+    found = s.read(op, scale, zero_point, "uint8", axis)
+    if found.scale.size != 1:
+        raise op.error(_ONE_SCALE.format(found.kind))
+    return s.integers(op, op.inputs[position], found), found.scale.reshape(-1)
+
+
 def _weights(s: Stripper, op: Operator, position: int, axis: int, scale: str, zero_point: str) -> str:
     """Constant weights of 8 bits."""
     value = s.constant(op, op.inputs[position])
@@ -72,12 +85,14 @@ def _weights(s: Stripper, op: Operator, position: int, axis: int, scale: str, ze
     return s.known(op, op.inputs[position], value, found)
 
 
-def _bias(s: Stripper, op: Operator, name: str, x: Quantization, weight: str, factor: float = 1.0) -> str:
-    """A constant bias at the scale of the sums."""
+def _bias(
+    s: Stripper, op: Operator, name: str, x: Quantization, weight: NDArray[np.float32], factor: float = 1.0
+) -> str:
+    """A constant bias at the scale of the sums, which that of the weights makes."""
     if not name:
         return ""
     value = s.constant(op, name).astype(np.int32).reshape(-1)
-    scale = np.float32(factor) * np.float32(x.scale.reshape(())) * s.parameters[weight].scale.reshape(-1)
+    scale = np.float32(factor) * np.float32(x.scale.reshape(())) * weight
     return s.known(op, name, value, Quantization(scale.astype(np.float32), np.zeros(1, np.int64), "int32"))
 
 
@@ -86,8 +101,8 @@ def _q_linear(kind: str, axis: int) -> Callable[[Stripper, Operator], None]:
 
     def translate(s: Stripper, op: Operator) -> None:
         x = s.read(op, op.inputs[1], op.inputs[2], "uint8")
-        weight = _weights(s, op, 3, axis, op.inputs[4], op.inputs[5])
-        bias = _bias(s, op, op.input(8), x, weight)
+        weight, scale = _factor(s, op, 3, axis)
+        bias = _bias(s, op, op.input(8), x, scale)
         inputs = (s.integers(op, op.inputs[0], x), weight, *([bias] if bias else []))
         s.emit(op, kind, inputs)
         s.define(op, s.read(op, op.inputs[6], op.inputs[7], "uint8"))
@@ -100,8 +115,8 @@ def _q_gemm(s: Stripper, op: Operator) -> None:
         raise op.error("output must be quantized")
     x = s.read(op, op.inputs[1], op.inputs[2], "uint8")
     transposed = int(op.attributes.get("transB", 0))
-    weight = _weights(s, op, 3, 0 if transposed else 1, op.inputs[4], op.inputs[5])
-    bias = _bias(s, op, op.input(6), x, weight, float(op.attributes.get("alpha", 1.0)))
+    weight, scale = _factor(s, op, 3, 0 if transposed else 1)
+    bias = _bias(s, op, op.input(6), x, scale, float(op.attributes.get("alpha", 1.0)))
     s.emit(op, "Gemm", (s.integers(op, op.inputs[0], x), weight, *([bias] if bias else [])))
     s.define(op, s.read(op, op.inputs[7], op.input(8), x.kind))
 
@@ -137,6 +152,14 @@ def _q_elementwise(kind: str) -> Callable[[Stripper, Operator], None]:
         s.define(op, s.read(op, op.inputs[6], op.input(7), found[0].kind))
 
     return translate
+
+
+def _q_where(s: Stripper, op: Operator) -> None:
+    """QLinearWhere: a condition, two triples, the output's parameters."""
+    found = [s.read(op, op.inputs[i + 1], op.input(i + 2), "uint8") for i in (1, 4)]
+    chosen = (s.integers(op, op.inputs[i], f) for i, f in zip((1, 4), found, strict=True))
+    s.emit(op, "Where", (s.name(op.inputs[0]), *chosen))
+    s.define(op, s.read(op, op.inputs[7], op.input(8), found[0].kind))
 
 
 def _q_function(kind: str) -> Callable[[Stripper, Operator], None]:
@@ -178,6 +201,7 @@ STRIPPED: dict[str, Callable[[Stripper, Operator], None]] = {
     f"{MICROSOFT}QLinearMul": _q_elementwise("Mul"),
     f"{MICROSOFT}QLinearSigmoid": _q_function("Sigmoid"),
     f"{MICROSOFT}QLinearSoftmax": _q_function("Softmax"),
+    f"{MICROSOFT}QLinearWhere": _q_where,
     f"{MICROSOFT}QuantizeLinear": _quantize_linear,
 }
 """How each operator of quantization is translated."""

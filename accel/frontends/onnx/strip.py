@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from accel.frontends.onnx.absorb import absorbed, with_outputs_named
+from accel.frontends.onnx.constants import move_constant, moves_constant
 from accel.frontends.onnx.parameters import is_same
 from accel.frontends.onnx.quantization import STRIPPED
 from accel.frontends.onnx.stripper import MICROSOFT, Cell, Stripper
@@ -37,7 +38,10 @@ def strip(network: Network) -> Network:
         _strip(stripper, op)
     for name, cell in stripper.cells.items():
         default = Quantization(np.ones(1, np.float32), np.zeros(1, np.int64), stripper.kinds[name])
-        stripper.parameters.setdefault(name, cell.quantization or default)
+        found = stripper.parameters.setdefault(name, cell.quantization or default)
+        if (table := network.value(name)) is not None:
+            stripper.parameters[name] = found = replace(found, integers=table.astype(np.int64))
+            stripper.tensors[name] = TensorInfo.constant(name, found.real)
     operators = [replace(op, inputs=tuple(map(stripper.name, op.inputs))) for op in stripper.operators]
     outputs = tuple(map(stripper.name, network.outputs))
     changed: dict[str, Any] = {"tensors": stripper.tensors, "parameters": stripper.parameters}
@@ -55,6 +59,11 @@ def _strip(s: Stripper, op: Operator) -> None:
         )
     if op.kind in STRIPPED:
         STRIPPED[op.kind](s, op)
+    elif moves_constant(s, op):
+        move_constant(s, op)
+    elif _looks_up_integers(s, op):
+        s.share(op.inputs[0], Cell(), s.source.tensors[op.inputs[0]].dtype)
+        _of_integers(s, op)
     elif _passes_through(op) or (op.kind == "Cast" and _to_real(op) and _is_real(s, op.inputs[0])):
         s.aliases[op.outputs[0]] = op.inputs[0]
         if op.inputs[0] in s.real or (op.kind in OF_SEVERAL and op.inputs[0] in s.dequantized):
@@ -77,6 +86,13 @@ def _strip(s: Stripper, op: Operator) -> None:
 
 def _passes_through(op: Operator) -> bool:
     return op.kind in PASSED_THROUGH or (op.kind in OF_SEVERAL and len(op.inputs) == 1)
+
+
+def _looks_up_integers(s: Stripper, op: Operator) -> bool:
+    """Whether an operator of a quantized model picks elements of a constant of integers, whose parameters follow."""
+    table = s.value(op.inputs[0]) if op.kind == "Gather" else None
+    of_integers = table is not None and table.dtype.name in ("int8", "uint8") and op.inputs[0] not in s.cells
+    return of_integers and any(is_quantized(other.kind.removeprefix(MICROSOFT)) for other in s.source.operators)
 
 
 def _cast_of_integers(s: Stripper, op: Operator) -> None:
