@@ -174,7 +174,7 @@ class GraphBuilder:
         ports = list(inputs)
         for port in outputs:
             value = port.value
-            if any(value == other.value for other in ports) and port.name != port.value:
+            if any(value == other.value and port.name != other.name for other in ports):
                 self.operator = port.name
                 value = self._copy(value)
             ports.append(port._replace(value=value))

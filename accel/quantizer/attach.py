@@ -76,7 +76,7 @@ def activation_parameters(
     wanted = quantized_tensors(network)
     for name in set(network.inputs) & wanted - set(parameters):
         parameters[name] = _measured(ranges[name], config.layer(name, "Input"), mode)
-    inherited = inherited_ranges(network)
+    inherited, readers = inherited_ranges(network), network.readers()
     for op in network.operators:
         layer = config.layer(op.name, op.kind)
         for name in op.outputs:
@@ -86,7 +86,8 @@ def activation_parameters(
             if source is not None:
                 parameters[name] = parameters[source]
             elif op.kind in FIXED and not layer.activation_symmetric:
-                parameters[name] = _fixed(op.kind, mode)
+                inner = op.kind == "Softmax" and _is_computed_with(name, readers)
+                parameters[name] = _fixed(op.kind, mode, ranges[name] if inner else None)
             else:
                 parameters[name] = _measured(ranges[inherited.get(name, name)], layer, mode)
     return parameters
@@ -97,10 +98,24 @@ def _measured(limits: Range, layer: LayerConfig, mode: RequantMode) -> Quantizat
     return Quantization.of(make(limits, mode))
 
 
-def _fixed(kind: str, mode: RequantMode) -> Quantization:
-    """Parameters of a function with bounded values: those of TensorFlow Lite, or its whole range in mode `fp32`."""
+def _fixed(kind: str, mode: RequantMode, seen: Range | None) -> Quantization:
+    """Parameters of a function with bounded values: those of TensorFlow Lite, or its whole range in mode `fp32`.
+
+    Shares of many, of which a range was seen, are small: theirs ends at the power of two that holds twice the largest.
+    """
     fixed = FIXED[kind]
-    return Quantization.of(affine_parameters(fixed.limits, mode) if mode is RequantMode.FP32 else fixed.parameters)
+    if mode is not RequantMode.FP32:
+        return Quantization.of(fixed.parameters)
+    low, high = fixed.limits
+    if seen is not None and seen[1] > 0:
+        high = min(high, float(2.0 ** np.ceil(np.log2(2 * seen[1]))))
+    return Quantization.of(affine_parameters((low, high), mode))
+
+
+def _is_computed_with(name: str, readers: Mapping[str, list[Operator]]) -> bool:
+    """Whether more than movements follows a tensor."""
+    rows = [(reader, OPERATORS.get(reader.kind)) for reader in readers[name]]
+    return any(not row or not row.keeps_range or _is_computed_with(op.outputs[0], readers) for op, row in rows)
 
 
 def kept_input(network: Network, op: Operator, integers: Container[str]) -> str | None:

@@ -10,8 +10,8 @@ from accel.quantized.operators import OPERATORS
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 MOVEMENTS = (
-    "Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
-    "Unsqueeze",
+    "Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze",
+    "Transpose", "Unsqueeze",
 )  # fmt: skip
 LIGHT = frozenset({*FUNCTIONS, *BINARY, *MOVEMENTS, "Relu", "Clip", "PRelu", "Softmax"})
 """Operators without multiplications of their own: on the machine they would cost two conversions."""

@@ -272,3 +272,23 @@ def test_products_of_several_rows_have_a_bias(kind: str) -> None:
     graph = quantize(model, samples)
     assert [node.label for node in graph.nodes if not isinstance(node, Reshape)] == ["Conv2d"]
     assert sqnr(model, graph, samples) > 35
+
+
+def test_small_shares_that_are_summed_keep_their_precision() -> None:
+    """A soft argmax: each of 64 shares is about 1/64, three steps of a range that ends at 1."""
+    nodes = [
+        conv(["x", "w"], "a", pads=[1, 1, 1, 1]),
+        ("Reshape", ["a", "flat"], "f", {}),
+        ("Softmax", ["f"], "s", {"axis": 2}),
+        ("Mul", ["s", "places"], "m", {}),
+        ("ReduceSum", ["m", "last"], "y", {"keepdims": 0}),
+        ("Identity", ["s"], "z", {}),
+    ]
+    columns = np.tile(np.linspace(0, 1, 8, dtype=np.float32), 8)
+    arrays = {"w": W["w"] / 40, "flat": np.array([1, 6, 64]), "places": columns, "last": np.array([2])}
+    samples = normal(16, 4, 8, 8)
+    graph = quantize(onnx_model(nodes, arrays, (1, 4, 8, 8)), samples, mode="fp32")
+    assert graph.tensors["s"].scale < 1 / 1000
+    assert sqnr(onnx_model(nodes, arrays, (1, 4, 8, 8)), graph, samples[:4]) > 25
+    last = quantize(onnx_model(nodes[:3], arrays, (1, 4, 8, 8), outputs=("s",)), samples, mode="fp32")
+    assert last.tensors["s"].scale == np.float32(1 / 255)

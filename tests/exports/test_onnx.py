@@ -185,6 +185,18 @@ def test_tables_of_no_known_function(kind: str, format: str) -> None:
     assert [end_to_end(graph, format, samples, optimized=optimized)[0] for optimized in (False, True)] == [0, 0]
 
 
+@pytest.mark.parametrize("axes", [(2,), (3,), (2, 3)])
+@pytest.mark.parametrize("format", ONNX)
+def test_sums_over_rows_or_columns(axes: tuple[int, ...], format: str) -> None:
+    nodes: list[Node] = [("Relu", ["x"], "a", {}), ("ReduceSum", ["a", "axes"], "y", {"keepdims": 0})]
+    x = np.random.default_rng(4).normal(0, 1, (8, 3, 5, 6)).astype(np.float32)
+    graph = accel.quantize(onnx_model(nodes, {"axes": np.array(axes)}, (1, 3, 5, 6)), x, mode="fp32")
+    samples = [quantize_input(graph, one[None]) for one in x[:3]]
+    assert all(come_back(graph, format, {"x": one})[1] == 0 for one in samples)
+    differing, compared = end_to_end(graph, format, samples, optimized=False)
+    assert differing <= compared * 0.05  # sums of real numbers near ties
+
+
 def test_tables_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookups, "FIRST", 127)
     with pytest.raises(AssertionError):

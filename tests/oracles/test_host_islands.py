@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from oracles.test_onnx_operators import plain_session
 from support.networks.float_networks import FloatWriter
 from support.oracles.on_machine import simulated
@@ -286,3 +286,26 @@ def test_parts_of_the_hosts_result_are_read_back_from_an_export() -> None:
     computed = outputs_of(graph, x[:1])
     for name, expected in zip(("y", "u"), plain_session(data).run(None, {"x": x[:1]}), strict=True):
         assert np.abs(computed[name] - expected).max() <= 1.01 * graph.tensors[name].scale
+
+
+def test_a_mask_of_integers_stays_real() -> None:
+    """Minus ten thousand where attention must not look: beside it, int8 would leave nothing of the scores."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[1,8,6] x, int64[1,8] m) => (float[1,8,6] y)
+        <float one = {1.0}, float low = {-10000.0}, int64[1] axis = {1}> {
+        q = MatMul (x, wq) k = MatMul (x, wk) t = Transpose <perm = [0, 2, 1]> (k) s = MatMul (q, t)
+        f = Cast <to = 1> (m) r = Sub (one, f) n = Mul (r, low) u = Unsqueeze (n, axis) a = Add (s, u)
+        p = Softmax <axis = 2> (a) v = MatMul (p, x) y = MatMul (v, wv) }"""
+    parsed, rng = onnx.parser.parse_model(text), np.random.default_rng(2)
+    for name in ("wq", "wk", "wv"):
+        parsed.graph.initializer.append(numpy_helper.from_array(rng.normal(0, 0.5, (6, 6)).astype(np.float32), name))
+    data = {"x": rng.normal(0, 1, (16, 8, 6)).astype(np.float32), "m": rng.integers(0, 2, (16, 8))}
+    data["m"][:, 0] = 1
+    graph = quantize(parsed.SerializeToString(), data, mode="fp32")
+    assert [node.label for node in graph.nodes if node.label in ("Sub", "Mul", "Table")] == ["Sub", "Mul"]
+    signal = noise = 0.0
+    for i in range(4):
+        one = {name: values[i : i + 1] for name, values in data.items()}
+        (expected,) = plain_session(parsed.SerializeToString()).run(None, one)
+        found = dequantize_output(graph, run(graph, quantize_input(graph, one))["y"])
+        signal, noise = signal + np.square(expected).sum(), noise + np.square(expected - found).sum()
+    assert 10 * np.log10(signal / noise) > 30

@@ -26,6 +26,7 @@ NODES = {
     "the input's Identity": ("b = Identity (x)", ("a", "b")),
     "the input's Identity first": ("b = Identity (x)", ("b", "a")),
     "two of one tensor": ("b = Identity (a) c = Dropout (b)", ("c", "a", "b")),
+    "the same integers": ("b = Relu (a) c = Relu (b)", ("c", "b")),
     "two of an inner tensor": ("t = Relu (a) b = Identity (t) c = Identity (t)", ("c", "b")),
     "a result of the host": (
         "i = Constant <value = int64 {1}> () b = CumSum (a, i) c = Identity (b)",

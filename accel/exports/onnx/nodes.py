@@ -121,17 +121,19 @@ def pool(low: Raising, node: Pool2d) -> None:
 
 
 def mean(low: Raising, node: Mean) -> None:
-    """GlobalAveragePool, AveragePool of all taps, or ReduceSum over the whole image."""
+    """GlobalAveragePool, AveragePool of all taps, or ReduceSum over all rows, all columns, or both."""
     source, whole = low.names[node.inputs[0]], low.graph.tensors[node.inputs[0]].shape[1:3]
     is_global = node.kernel == whole and not any(node.padding)
+    axes = [axis for axis, taps in zip((2, 3), node.kernel, strict=True) if taps > 1]
+    lines = not any(node.padding) and all(taps in (1, size) for taps, size in zip(node.kernel, whole, strict=True))
     if follows_recipe(low.graph, node):
         if is_global:
             low.result(node, "GlobalAveragePool", [source])
             return
         fields = {"kernel_shape": list(node.kernel), "strides": list(node.stride), "pads": list(node.padding)}
         low.result(node, "AveragePool", [source], count_include_pad=1, **fields)
-    elif is_global and is_sum(low.graph, node):
-        low.result(node, "ReduceSum", [source, low.numbers(f"{node.name}_axes", (2, 3))], keepdims=1)
+    elif lines and node.stride == (1, 1) and is_sum(low.graph, node):
+        low.result(node, "ReduceSum", [source, low.numbers(f"{node.name}_axes", axes or (2, 3))], keepdims=1)
     else:
         raise InexpressibleError(node, NO_SCALES)
 
@@ -307,7 +309,7 @@ RAISERS: Mapping[type[Node], Row] = MappingProxyType(
         LogSoftmax: Row(softmax),
         MaxPool2d: Row(pool),
         Maximum: Row(_elementwise("Max")),
-        Mean: Row(mean, f"{_SCALED}; sums over whole images only"),
+        Mean: Row(mean, f"{_SCALED}; sums over all rows or columns"),
         Mul: Row(_elementwise("Mul"), _SCALED),
         Pad: Row(pad),
         Quantize: Row(quantize),
