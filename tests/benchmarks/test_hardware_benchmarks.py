@@ -1,0 +1,109 @@
+"""The benchmarks of area and clock, but for the tools: what goes into them, and what is made of what they print."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import accel
+
+INSTANCES = """\
+module accelerator_ram #(
+  parameter WIDTH = 8
+) (input wire clk);
+endmodule
+module m(clk);
+  accelerator_ram #(
+    .ADDRESS_BITS(32'd7),
+    .DEPTH(32'd128),
+    .LANES(32'd1),
+    .TRANSPARENT(32'd1),
+    .WIDTH(32'd32)
+  ) bank0 (
+    .clk(clk)
+  );
+  accelerator_ram #(
+    .ADDRESS_BITS(32'd9),
+    .DEPTH(32'd512),
+    .LANES(32'd4),
+    .TRANSPARENT(32'd0),
+    .WIDTH(32'd64)
+  ) bank1 (
+    .clk(clk)
+  );
+endmodule
+"""
+STATISTICS = """\
+=== accelerator_small ===
+   Number of cells:                 20
+   Chip area for module '\\accelerator_small': 900.0
+=== design hierarchy ===
+   Number of cells:              1,000
+     AND2X1                         88
+     DFFPOSX1                       10
+     DFFSR                           2
+   Chip area for top module '\\accelerator': 123456.500000
+"""
+TIMING = """\
+Startpoint: unit/a_reg (rising edge-triggered flip-flop clocked by clk)
+Endpoint: unit/b_reg (rising edge-triggered flip-flop clocked by clk)
+          -2.50   slack (VIOLATED)
+"""
+
+NETLIST = """\
+module accelerator(clk);
+  accelerator_unit unit (
+    .clk(clk)
+  );
+endmodule
+module accelerator_unit(clk);
+  INVX1 _1_ (
+    .A(_5_),
+    .Y(_6_)
+  );
+  DFFPOSX1 _2_ (
+    .CLK(clk),
+    .D(_6_),
+    .Q(level[3])
+  );
+endmodule
+"""
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a script of the benchmarks by name."""
+    monkeypatch.syspath_prepend(Path(accel.__file__).parents[1] / "benchmarks")
+    return import_module
+
+
+def test_every_memory_is_a_black_box_of_its_size(scripts: Any) -> None:
+    text = scripts("asic").with_black_boxes(INSTANCES)
+    assert "  accelerator_ram_128x32_1_transparent bank0 (\n" in text
+    assert "  accelerator_ram_512x64_4 bank1 (\n" in text
+    assert "module accelerator_ram #(" in text
+    boxes = text.split("(* blackbox *)\n")[1:]
+    assert [box.split(" (")[0] for box in boxes] == [
+        "module accelerator_ram_128x32_1_transparent", "module accelerator_ram_512x64_4",
+    ]  # fmt: skip
+    assert "input [9-1:0] read_addr, output [64-1:0] read_data" in boxes[1]
+
+
+def test_area_and_slack_are_read_from_what_the_tools_print(scripts: Any) -> None:
+    found = scripts("asic").parse(STATISTICS.replace(",", ""), TIMING)
+    assert found == (0.1234565, 1000, 12, -2.5, "unit/a_reg", "unit/b_reg")
+
+
+def test_a_register_is_called_by_its_signal(scripts: Any) -> None:
+    assert scripts("asic").register(NETLIST, "unit/_2_") == "unit/level[3]"
+
+
+def test_a_section_replaces_that_of_its_title(scripts: Any, tmp_path: Path) -> None:
+    write, page = scripts("synthesis").write_section, tmp_path / "page.md"
+    page.write_text("# Page\n\n## A\n\na\n\n## B\n\nb\n")
+    write("## A", ["new"], page)
+    write("## C", ["c"], page)
+    assert page.read_text() == "# Page\n\n## A\n\nnew\n\n## B\n\nb\n\n## C\n\nc\n"
