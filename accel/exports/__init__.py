@@ -62,15 +62,15 @@ class Format(NamedTuple):
 
 
 def _qdq(graph: Graph, notes: list[str]) -> Files:
-    return {"": import_module("accel.exports.qdq").write(graph)}
+    return {"": import_module("accel.exports.qdq").write(graph, notes)}
 
 
 def _qoperator(graph: Graph, notes: list[str]) -> Files:
-    return {"": import_module("accel.exports.qoperator").write(graph)}
+    return {"": import_module("accel.exports.qoperator").write(graph, notes)}
 
 
 def _tensorrt(graph: Graph, notes: list[str]) -> Files:
-    return {"": import_module("accel.exports.tensorrt").write(graph)}
+    return {"": import_module("accel.exports.tensorrt").write(graph, notes)}
 
 
 def _tflite(graph: Graph, notes: list[str]) -> Files:

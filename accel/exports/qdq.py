@@ -8,9 +8,9 @@ from accel.frontends.onnx.write import PRODUCER, to_onnx
 from accel.network.graph import Graph
 
 
-def write(graph: Graph) -> bytes:
-    """The model's file; `InexpressibleError` as for `raised`."""
-    model = to_onnx(raised(graph))
+def write(graph: Graph, notes: list[str]) -> bytes:
+    """The model's file; notes and `InexpressibleError` as for `raised`."""
+    model = to_onnx(raised(graph, notes))
     model.producer_name = PRODUCER
     take_unsigned_inputs(model, graph)
     data: bytes = model.SerializeToString(deterministic=True)

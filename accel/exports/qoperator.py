@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import onnx
 
 
-def write(graph: Graph) -> bytes:
-    """The model's file; `InexpressibleError` as for `raised`."""
-    network = raised(graph)
+def write(graph: Graph, notes: list[str]) -> bytes:
+    """The model's file; notes and `InexpressibleError` as for `raised`."""
+    network = raised(graph, notes)
     writer = _Writer(network)
     for name in network.inputs:
         if name in network.parameters:

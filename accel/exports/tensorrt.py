@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-def write(graph: Graph) -> bytes:
+def write(graph: Graph, notes: list[str]) -> bytes:
     """The model's file.
 
     Raises
@@ -42,7 +42,7 @@ def write(graph: Graph) -> bytes:
     ExportError
         A rule is broken, by an asymmetric network above all; the message has the rule's name.
     """
-    network = raised(graph)
+    network = raised(graph, notes)
     if table := next((op.name for op in network.operators if op.kind == TABLE), None):
         node = next(node for node in graph.nodes if node.name == table)
         raise InexpressibleError(node, "a table that is of no known function")

@@ -248,6 +248,25 @@ def test_a_table_of_one_value_has_a_form(tmp_path: Path) -> None:
     assert not ort_session((tmp_path / "a.onnx").read_bytes()).run(None, {"x": x[:1]})[0].any()
 
 
+@pytest.mark.parametrize("chain", [("LeakyRelu", "Abs"), ("Relu", "Exp"), ("Exp", "Relu"), ("Neg", "Sigmoid")])
+def test_tables_that_come_back_a_step_off_are_noted(chain: tuple[str, str]) -> None:
+    """A table is written as one function that makes it, exactly or at most a step away, which a note says."""
+    nodes = [(chain[0], ["x"], "t", {}), (chain[1], ["t"], "y", {})]
+    written = 0
+    for size in (0.001, 0.03, 1.0, 10.0):
+        x = (size * np.random.default_rng(0).normal(size=(16, 40))).astype(np.float32)
+        graph, notes = accel.quantize(onnx_model(nodes, {}, (1, 40)), x, mode="fp32"), list[str]()
+        inputs = {"x": np.resize(np.arange(-128, 128), (7, 40)).astype(np.int8)}
+        try:
+            FORMATS["qdq"].write(graph, notes)
+        except InexpressibleError:
+            continue
+        written += 1
+        differing = sum(come_back(graph, "qdq", {"x": row[None]})[1] for row in inputs["x"])
+        assert bool(notes) == bool(differing), notes
+    assert written
+
+
 def test_notes_say_whose_rounding_the_file_gets(tmp_path: Path) -> None:
     result = accel.export(demo_graph("tflite"), tmp_path / "a.onnx", format="qdq")
     assert result.files == (tmp_path / "a.onnx",)

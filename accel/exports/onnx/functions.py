@@ -24,14 +24,14 @@ _PLAIN = (
 
 
 class Found(NamedTuple):
-    """Operators, one after the other, that compute a table; `largest` is their largest difference from it, in steps.
+    """Operators, one after the other, that compute a table, and how many of its entries they make one step off.
 
     "Silu" stands for the product of its operand and the operand's Sigmoid, "Square" for that with itself.
     """
 
     kind: str
     attributes: dict[str, Any]
-    largest: int
+    different: int
 
 
 def find(table: NDArray[np.int8], source: Parameters, target: Parameters, mode: RequantMode) -> Found | None:
@@ -45,10 +45,11 @@ def find(table: NDArray[np.int8], source: Parameters, target: Parameters, mode: 
     best: Found | None = None
     for kind, attributes, function in _candidates(table, source, target):
         made = recipes.table(function, source, target, mode).astype(np.int64)
-        largest = int(np.abs(made - table).max())
-        if largest <= 1 and (best is None or largest < best.largest):
-            best = Found(kind, attributes, largest)
-        if largest == 0:
+        steps = np.abs(made - table)
+        different = int(np.count_nonzero(steps))
+        if steps.max() <= 1 and (best is None or different < best.different):
+            best = Found(kind, attributes, different)
+        if different == 0:
             break
     return best
 
@@ -73,10 +74,12 @@ def _candidates(
     yield "Clip", {"min": float(low), "max": float(high)}, lambda x: np.clip(x, low, high)
 
 
-def _factor(table: NDArray[np.int8], source: Parameters, target: Parameters) -> float | None:
-    """A factor that may make every entry of a table that is not saturated; None if there is none."""
+def _factor(
+    table: NDArray[np.int8], source: Parameters, target: Parameters, *, below_zero: bool = False
+) -> float | None:
+    """A factor that may make every entry of a table that is not saturated, or those of numbers below zero."""
     x = np.arange(-128, 128, dtype=np.float64) - source[1]
-    inner = (table > -128) & (table < 127) & (x != 0)
+    inner = (table > -128) & (table < 127) & ((x < 0) if below_zero else (x != 0))
     steps = np.array([[-0.5], [0.5]]) + table[inner] - target[1]
     bounds = np.sort(steps * target[0] / (x[inner] * source[0]), axis=0)
     if not inner.any():
@@ -86,7 +89,8 @@ def _factor(table: NDArray[np.int8], source: Parameters, target: Parameters) -> 
 
 
 def _slopes(table: NDArray[np.int8], source: Parameters, target: Parameters) -> list[float]:
-    """Slopes that a function may have below zero: the usual ones, and the one of its first entry."""
+    """Slopes that a function may have below zero: the usual ones, that of its first entry, and one that fits all."""
     first = float(recipes.reals(source)[0])
     own = [float(recipes.reals(target)[int(table[0]) + 128]) / first] if first else []
-    return [0.01, 0.1, 0.2, 0.3, 0.125, 0.25, *own]
+    fitting = _factor(table, source, target, below_zero=True)
+    return [0.01, 0.1, 0.2, 0.3, 0.125, 0.25, *own, *([] if fitting is None else [fitting])]

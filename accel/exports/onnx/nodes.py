@@ -150,6 +150,8 @@ def table(low: Raising, node: Table) -> None:
     if found is None:
         low.result(node, TABLE, [low.names[node.inputs[0]]], table=node.table)
         return
+    if found.different:
+        low.notes.append(f"{node.op} {node.name!r}: {found.different} of 256 values of {found.kind} differ by a step")
     x, output, attributes = low.names[node.inputs[0]], low.declare(node.output), dict(found.attributes)
     if found.kind == "Silu":
         share = low.fresh(f"{output}_sigmoid")

@@ -36,6 +36,7 @@ class Raising:
 
     graph: Graph
     opset: int
+    notes: list[str] = field(default_factory=list)
     operators: list[Operator] = field(default_factory=list)
     tensors: dict[str, TensorInfo] = field(default_factory=dict)
     parameters: dict[str, Quantization] = field(default_factory=dict)
@@ -208,8 +209,8 @@ def raising(graph: Graph) -> Raising:
     return low
 
 
-def raised(graph: Graph) -> Network:
-    """The quantized network that lowers to a graph.
+def raised(graph: Graph, notes: list[str]) -> Network:
+    """The quantized network that lowers to a graph; `notes` gets what it computes a step away from the graph.
 
     Raises
     ------
@@ -222,4 +223,5 @@ def raised(graph: Graph) -> Network:
     them again. A graph of mode `tflite` gives the scales of that mode; who runs the file rounds as they do.
     """
     low = raising(graph)
+    notes.extend(low.notes)
     return Network(graph.name, tuple(low.operators), low.tensors, graph.inputs, graph.outputs, low.parameters)

@@ -57,6 +57,7 @@ NOT_IN_MICRO = (
     "TensorFlow Lite Micro does not load FULLY_CONNECTED with weights of 4 bits and a scale per channel, LiteRT runs "
     "it; an override gives these layers 8 bits"
 )
+NO_EXP_IN_MICRO = "TensorFlow Lite Micro does not load EXP of integers, LiteRT runs it"
 _CONVENTIONS = ((False, False), (False, True), (True, False))
 """Whether corners are aligned, whether pixels have their centres in the middle."""
 
@@ -149,8 +150,8 @@ def transpose_conv2d(w: Writing, node: TransposeConv2d) -> None:
 def fully_connected(w: Writing, node: FullyConnected) -> None:
     """FULLY_CONNECTED."""
     constants = _weights(w, node, node.weight, 0)
-    if node.weight_bits == 4 and w.file.scale_count(constants[0]) > 1 and NOT_IN_MICRO not in w.notes:
-        w.notes.append(NOT_IN_MICRO)
+    if node.weight_bits == 4 and w.file.scale_count(constants[0]) > 1:
+        w.note(NOT_IN_MICRO)
     w.emit(node, "FULLY_CONNECTED", [w.input(node), *constants], FusedActivationFunction=0)
 
 
@@ -211,7 +212,9 @@ def table(w: Writing, node: Table) -> None:
     if found is None:
         raise InexpressibleError(node, "a table that is of no known function")
     if found.different:
-        w.notes.append(f"{node.op} {node.name!r}: {found.different} of 256 values of {found.builtin} differ by a step")
+        w.note(f"{node.op} {node.name!r}: {found.different} of 256 values of {found.builtin} differ by a step")
+    if found.builtin == "EXP":
+        w.note(NO_EXP_IN_MICRO)
     if found.builtin == "RESHAPE":
         w.reshape(w.input(node), target.shape, w.output(node))
     elif found.builtin == "NEG":

@@ -36,6 +36,11 @@ class Writing:
     file: FileWriter = field(default_factory=FileWriter)
     values: dict[str, int] = field(default_factory=dict)
 
+    def note(self, text: str) -> None:
+        """Add a note, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def tensor(self, name: str, shape: Shape, parameters: Parameters, kind: str = "INT8") -> int:
         """Add an activation."""
         return self.file.tensor(name, shape, kind, np.array([parameters[0]], np.float32), parameters[1])
@@ -90,8 +95,8 @@ class Writing:
     def limit(self, node: Clamped, source: int) -> None:
         """Add MAXIMUM and MINIMUM of the stored integers: a node's output is `source` within the node's bounds."""
         tensor = self.graph.tensors[node.output]
-        bounds = [("MAXIMUM", node.act_min), ("MINIMUM", node.act_max)]
-        needed = [(builtin, bound) for builtin, bound in bounds if abs(bound + 0.5) < 127] or bounds[:1]
+        bounds = [("MAXIMUM", node.act_min, -128), ("MINIMUM", node.act_max, 127)]
+        needed = [(builtin, bound) for builtin, bound, none in bounds if bound != none] or [bounds[0][:2]]
         for number, (builtin, bound) in enumerate(needed):
             last = number == len(needed) - 1
             target = self.output(node) if last else self.like(tensor, "raised")
