@@ -70,7 +70,7 @@ def _rescaled(network: Network) -> set[str]:
         if name in network.parameters
         and network.parameters[name].parameters[1]
         and name not in network.outputs
-        and {reader.kind for reader in readers.get(name, [])} == {"Identity"}
+        and {(reader.kind, len(reader.inputs)) for reader in readers.get(name, [])} == {("Sum", 1)}
     }
 
 

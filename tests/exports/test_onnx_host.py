@@ -133,6 +133,17 @@ def test_a_share_of_1_stays_1_under_optimizations(format: str) -> None:
     assert np.array_equal(outputs(read_quantized_onnx(exported)), outputs(graph))
 
 
+@pytest.mark.parametrize("format", ["qdq", "qoperator"])
+def test_optimizations_round_as_often_as_the_graph(format: str) -> None:
+    """A function that saturates everywhere is the same numbers under other parameters: two roundings."""
+    graph = accel.quantize(model("y = Tanh (x)"), 1e6 * samples(16))
+    exported = FORMATS[format].write(graph, [])[""]
+    for x in 1e6 * samples(8):
+        optimized, plain = (session(exported, optimized=one).run(None, {"x": x[None]})[0] for one in (True, False))
+        assert np.array_equal(optimized, plain)
+    assert np.array_equal(outputs(read_quantized_onnx(exported)), outputs(graph))
+
+
 @pytest.mark.parametrize("kind", NARROW)
 def test_weights_of_4_bits_beside_operators_of_the_host(kind: str) -> None:
     last = "y = Conv <pads = [1,1,1,1]> (b, w1)"

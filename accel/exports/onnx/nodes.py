@@ -144,7 +144,11 @@ def clamp(low: Raising, node: Clamp) -> None:
 
 
 def table(low: Raising, node: Table) -> None:
-    """The function that makes the table, or the table."""
+    """The function that makes the table, or the table.
+
+    Other parameters for the same numbers are a Sum of one operand: ONNX Runtime's optimizations would remove an
+    Identity, and then one of the two roundings.
+    """
     source, target = (low.graph.tensors[name].parameters for name in (node.inputs[0], node.output))
     found = functions.find(node.table, source, target, low.graph.mode)
     if found is None:
@@ -166,6 +170,8 @@ def table(low: Raising, node: Table) -> None:
     elif found.kind == "Clip":
         names = [low.constant(f"{output}_{what}", np.asarray(np.float32(attributes[what]))) for what in ("min", "max")]
         low.operator(node, "Clip", [x, *names], output)
+    elif found.kind == "Identity":
+        low.operator(node, "Sum", [x], output)
     else:
         low.operator(node, found.kind, [x], output, functions.OPSETS.get(found.kind, 0), **attributes)
 
