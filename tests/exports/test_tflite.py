@@ -126,6 +126,21 @@ def test_exponentials_of_integers_are_noted() -> None:
         interpreter(data)
 
 
+@pytest.mark.parametrize("builtin", ["Sub", "Add"])
+def test_sums_that_end_the_runtime_are_not_written(builtin: str) -> None:
+    """The result is zero on all samples, so that its scale is 1, and the operands' is 1e9."""
+    x = 1e10 * np.random.default_rng(1).normal(size=(16, 6)).astype(np.float32)
+    nodes = [("Neg", ["x"], "n", {}), (builtin, ["x", "x" if builtin == "Sub" else "n"], "y", {})]
+    nodes = nodes[1:] if builtin == "Sub" else nodes
+    graph = accel.quantize(onnx_model(nodes, {}, (1, 6)), x)
+    try:
+        data = FORMATS["tflite"].write(graph, [])[""]
+    except InexpressibleError:
+        return
+    (sample,) = random_samples(graph, np.random.default_rng(2), 1)[0]
+    assert np.array_equal(outputs(interpreter(data), [sample], 1)[0], reference.run(graph, sample)["y"])
+
+
 def test_bounds_that_leave_one_integer_are_written() -> None:
     """The negative part of what is never negative: its upper bound is -128, the lowest integer."""
     nodes = [("Abs", ["x"], "a", {}), ("PRelu", ["a", "s"], "y", {})]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,11 @@ from accel.quantized.builder import IDENTITY_TABLE, Parameters
 
 LOGISTIC, TANH = (1 / 256, -128), (1 / 128, 0)
 """The only parameters that the results of these functions may have."""
+
+
+def sums_are_computed(sources: Sequence[float], target: float) -> bool:
+    """Whether ADD and SUB take these scales: the process ends where the factor of their 20 bits more is not below 1."""
+    return 2 * max(sources) < 2**20 * target
 
 
 class Found(NamedTuple):
@@ -70,6 +75,8 @@ def _candidates(
         except AccelError:
             continue  # the runtime refuses these parameters
     for builtin in ("ADD", "SUB", "MUL"):
+        if builtin != "MUL" and not sums_are_computed((source[0],), target[0]):
+            continue
         try:
             made = tabulate_itself(builtin, source, target)
         except AccelError:
@@ -77,7 +84,10 @@ def _candidates(
         for code, bounds in ACTIVATIONS.items():
             yield builtin, {"FusedActivationFunction": code}, np.clip(made, *activation_range(*bounds, *target))
     for alpha in _slopes(table, source, target):
-        yield "LEAKY_RELU", {"Alpha": alpha}, tables.leaky_relu(source, target, alpha)
+        try:
+            yield "LEAKY_RELU", {"Alpha": alpha}, tables.leaky_relu(source, target, alpha)
+        except AccelError:
+            continue
 
 
 def _slopes(table: NDArray[np.int8], source: Parameters, target: Parameters) -> list[float]:

@@ -161,6 +161,10 @@ def elementwise(w: Writing, node: Node) -> None:
     first, second = (w.graph.tensors[name].scale for name in node.inputs)
     if not has_fields(node, recipe((first, second), w.graph.tensors[node.output].scale, w.graph.mode)):
         raise InexpressibleError(node, NO_SCALES)
+    if builtin in ("ADD", "SUB") and not functions.sums_are_computed(
+        (first, second), w.graph.tensors[node.output].scale
+    ):
+        raise InexpressibleError(node, "operands whose scale is 2**19 times that of the result, or more")
     options = {} if isinstance(node, SquaredDifference) else {"FusedActivationFunction": 0}
     w.emit(node, builtin, [w.input(node, 0), w.input(node, 1)], **options)
 
