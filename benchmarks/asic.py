@@ -113,14 +113,15 @@ def parse(statistics: str, timing: str) -> Result:
 
 
 def register(netlist: str, path: str) -> str:
-    """Instances and signal of the flip-flop at `path`, which synthesis called by a number."""
+    """Instances and signal of the flip-flop at `path`, which synthesis numbered; `path` where none is found."""
     modules = dict(re.findall(r"^module (\S+)\s?\((.*?)^endmodule$", netlist, re.MULTILINE | re.DOTALL))
     *instances, cell = path.split("/")
     module = TOP
     for instance in instances:
         module = re.findall(rf"^  (\S+) {re.escape(instance)} \(", modules[module], re.MULTILINE)[0]
     pins = re.findall(rf"^  DFF\w+ {re.escape(cell)} \((.*?)\);$", modules[module], re.MULTILINE | re.DOTALL)
-    return "/".join([*instances, *re.findall(r"\.Q\(\\?(.+?)\s*\)", pins[0])])
+    signals = re.findall(r"\.Q\(\\?(.+?)\s*\)", pins[0]) if pins else [cell]
+    return "/".join([*instances, *signals])
 
 
 def section(results: dict[str, tuple[Result, str]]) -> list[str]:

@@ -174,7 +174,8 @@ class GraphBuilder:
         ports = list(inputs)
         for port in outputs:
             value = port.value
-            if any(value == other.value and port.name != other.name for other in ports):
+            listed = any(value == other.value for other in ports[len(inputs) :])
+            if listed or any(value == other.value and port.name != other.name for other in inputs):
                 self.operator = port.name
                 value = self._copy(value)
             ports.append(port._replace(value=value))

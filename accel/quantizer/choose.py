@@ -12,7 +12,7 @@ from accel.quantizer.attach import activation_parameters, attach
 from accel.quantizer.config import QuantizationConfig
 from accel.quantizer.observers import AutoObserver, Observer
 from accel.quantizer.reconstruct import Stage, silent
-from accel.quantizer.runner import Runner, Values, in_parallel, with_real_constants
+from accel.quantizer.runner import Runner, Values, with_real_constants
 
 METHODS = ("expected", "percentile", "minmax", "mse")
 LEAST_SAMPLES = 16
@@ -136,14 +136,10 @@ def choose(
     ranges = {name: observer.range() for name, observer in observers.items()}
     quantized = with_real_constants(attach(network, ranges, config))
     rounded = replace(quantized, parameters=network.parameters)  # weights only: each rule has its own activations
-    advance = stage("choice of ranges", len(METHODS))
-
-    def measure(method: str) -> float:
-        noise = _noise(rounded, config, observers, held, method)
+    noises, advance = dict[str, float](), stage("choice of ranges", len(METHODS))
+    for method in METHODS:
+        noises[method] = _noise(rounded, config, observers, held, method)
         advance()
-        return noise
-
-    noises = dict(zip(METHODS, in_parallel(measure, METHODS), strict=True))
     best = min(METHODS, key=lambda method: np.nan_to_num(noises[method], nan=np.inf))
     decibels = {name: float(-10 * np.log10(max(noise, 1e-20))) for name, noise in noises.items()}
     return Choice(best, decibels, len(held.samples))

@@ -99,6 +99,7 @@ def test_area_and_slack_are_read_from_what_the_tools_print(scripts: Any) -> None
 
 def test_a_register_is_called_by_its_signal(scripts: Any) -> None:
     assert scripts("asic").register(NETLIST, "unit/_2_") == "unit/level[3]"
+    assert scripts("asic").register(NETLIST, "unit/_1_") == "unit/_1_"
 
 
 def test_a_section_replaces_that_of_its_title(scripts: Any, tmp_path: Path) -> None:
