@@ -35,8 +35,9 @@ TITLE = "## Area and clock on ECP5"
 ABOUT = (
     "`python benchmarks/synthesis.py MACHINE` places and routes a machine on an ECP5-85 (83,640 logic cells, 156 "
     "MULT18X18D, 208 DP16KD; speed grade 6, seed 1, out of context: paths between registers only). Where there is no "
-    "clock, `--no-place` counted cells, without optimization across the borders of modules. MULT18X18D: multipliers "
-    "of 18 x 18 bits; DP16KD: block RAMs of 18 Kbit; TRELLIS_DPR16X4: RAMs of 16 x 4 bits, in logic cells."
+    "clock, cells only were counted; `--no-place` does it without optimization across the borders of modules. "
+    "MULT18X18D: multipliers of 18 x 18 bits; DP16KD: block RAMs of 18 Kbit; TRELLIS_DPR16X4: RAMs of 16 x 4 bits, in "
+    "logic cells."
 )
 HEADER = [
     "| machine | LUT4 | FF | MULT18X18D | DP16KD | TRELLIS_DPR16X4 | logic cells | Fmax (MHz) | slowest path | tools |",
