@@ -2,7 +2,8 @@
 
 yosys's `mutate` makes the faults (a bit inverted, stuck at 0 or 1, or dependent on its neighbour) in all modules of the
 emitted Verilog of a small machine with every feature (`tests/support/rtl/hostile.py`), all in one netlist, one active
-at a time. The suites run until one fails; a mutant that survives is equivalent only if a SAT solver proves it.
+at a time. The suites run until one fails; a mutant that survives is equivalent only by proof: no path to an output, or
+a SAT solver.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.mutants.campaign import Suites
 from support.mutants.netlist_mutants import NetlistMutant, equivalent, mutated
+from support.mutants.observability import unobservable
 from support.rtl.hostile import MACHINE
 
 from rtl.testbench.cache import cached_verilog
@@ -44,7 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
         verdicts = dict(zip(chosen, pool.map(lambda mutant: suites.verdict(mutant.number), chosen), strict=True))
     survivors = [mutant for mutant, suite in verdicts.items() if not suite]
     print(f"suites took {time.process_time() - begin:.0f} CPU seconds in this process")
-    report(verdicts, equivalent(verilog, survivors))
+    proved = unobservable(verilog, survivors)
+    proved |= equivalent(verilog, [mutant for mutant in survivors if mutant.number not in proved])
+    report(verdicts, proved)
 
 
 def report(verdicts: dict[NetlistMutant, str], proved: set[int]) -> None:

@@ -48,6 +48,7 @@ class Job(ctypes.Structure):
         ("max_cycles", ctypes.c_uint64),
         ("stalls_seed", ctypes.c_uint64),
         ("image_address", ctypes.c_uint64),
+        ("memory_base", ctypes.c_uint64),
         ("program_address", ctypes.c_uint32),
         ("program_count", ctypes.c_uint32),
         ("read_latency", ctypes.c_uint32),
@@ -104,11 +105,14 @@ class Conditions:
         Value of the register.
     answer_outside : bool
         Accesses outside of the memory are answered by decode errors; otherwise they raise ProgramError.
+    memory_base : int
+        Where in the image the memory begins, a multiple of `accel.machine.registers.IMAGE_ALIGNMENT` below 2^32.
     """
 
     stop_cycles: int = 0
     watchdog: int = WATCHDOG_CYCLES
     answer_outside: bool = False
+    memory_base: int = 0
 
 
 UNDISTURBED = Conditions()

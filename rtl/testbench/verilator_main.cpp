@@ -30,7 +30,8 @@ struct Job {
   uint64_t memory_bytes;
   uint64_t max_cycles;
   uint64_t stalls_seed;  // 0: the memory of docs/timing.md, otherwise random stalls on every channel
-  uint64_t image_address;  // of memory[0] on the bus
+  uint64_t image_address;
+  uint64_t memory_base;    // in the image, of memory[0]
   uint32_t program_address;
   uint32_t program_count;
   uint32_t read_latency;
@@ -224,7 +225,7 @@ class Testbench {
     write(REGISTER_WATCHDOG, job.watchdog);
     write(REGISTER_IMAGE_ADDRESS_LO, job.image_address & 0xFFFFFFFF);
     write(REGISTER_IMAGE_ADDRESS_HI, job.image_address >> 32);
-    write(REGISTER_PROGRAM_ADDRESS, job.program_address);
+    write(REGISTER_PROGRAM_ADDRESS, job.memory_base + job.program_address);
     write(REGISTER_PROGRAM_COUNT, job.program_count);
     write(REGISTER_CONTROL, CONTROL_RUN);
   }
@@ -360,7 +361,7 @@ class Testbench {
     ++job_.total_cycles;
   }
 
-  uint64_t offset(uint64_t address) const { return address - job_.image_address; }
+  uint64_t offset(uint64_t address) const { return address - job_.image_address - job_.memory_base; }
 
   void handshakes() {
     if (top_.fetch_rvalid && top_.fetch_rready) fetch_.accepted(now_);

@@ -20,7 +20,7 @@ from support.machine.random_programs import RandomProgram, linear, random_record
 DATA_BYTES = 1 << 25
 TRIES = 8
 MOST_STEPS = 6000
-MOST_TOKENS = 6
+MOST_TOKENS = 24
 NO_BITS = ("opcode", "wait", "signal")
 
 
@@ -138,6 +138,18 @@ def with_many_tokens(program: RandomProgram, rng: np.random.Generator) -> Random
             for first, second in zip(posts, takes, strict=False):
                 result[first] = result[first].replace(signal=result[first]["signal"] | 1 << consumer)
                 result[second] = result[second].replace(wait=result[second]["wait"] | 1 << producer)
+    code, memory = isa.encode(result), program.memory.copy()
+    memory[program.program_address : program.program_address + len(code)] = np.frombuffer(code, np.uint8)
+    return RandomProgram(code, memory, program.program_address, result)
+
+
+def at_base(program: RandomProgram, base: int) -> RandomProgram:
+    """The program for a memory that begins at address `base` of the image."""
+    result = []
+    for instruction in program.instructions:
+        if "dram_address" in {field.name for field in isa.FIELDS[instruction.opcode]}:
+            instruction = instruction.replace(dram_address=(instruction["dram_address"] + base) % (1 << 32))
+        result.append(instruction)
     code, memory = isa.encode(result), program.memory.copy()
     memory[program.program_address : program.program_address + len(code)] = np.frombuffer(code, np.uint8)
     return RandomProgram(code, memory, program.program_address, result)

@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,13 +21,22 @@ from accel.machine.isa import INSTRUCTION_BYTES
 from accel.machine.registers import IMAGE_ALIGNMENT
 from rtl.testbench.verilator import Conditions, Powered, Variant
 from support.machine.random_programs import RandomProgram, random_program
-from support.machine.wide_programs import wide_program, with_many_tokens
+from support.machine.wide_programs import at_base, wide_program, with_many_tokens
 from support.rtl.depthwise_program import depthwise_program
-from support.rtl.hostile import LONG, MACHINE, check_right, check_verdicts, fuzz, hostile_programs, single_mutants
+from support.rtl.hostile import (
+    LONG,
+    MACHINE,
+    check_fault_addresses,
+    check_right,
+    check_verdicts,
+    fuzz,
+    hostile_programs,
+    single_mutants,
+)  # fmt: skip
 from support.rtl.register_accesses import check_registers
 
 PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, ACCESSES = 12, 4, 200, 400, 12, 400
-WIDE_STEPS, REFUSED_STEPS, BETWEEN = 60, 60, 5
+WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS = 200, 60, 5, 300
 CPU_SECONDS = 60
 """A netlist that takes longer hangs."""
 
@@ -107,8 +117,9 @@ class Suites:
     @property
     def _suites(self) -> dict[str, Callable[[int], None]]:
         return {
-            "wide": self._wide, "programs": self._programs, "registers": self._registers, "stops": self._stops,
-            "back-pressure": self._stalled, "verdicts": self._verdicts, "hostile": self._hostile,
+            "wide": self._wide, "programs": self._programs, "registers": self._registers, "far": self._far,
+            "faults": self._faults, "stops": self._stops, "back-pressure": self._stalled, "verdicts": self._verdicts,
+            "hostile": self._hostile,
         }  # fmt: skip
 
     def _judge(self, mutant: int) -> None:
@@ -136,6 +147,24 @@ class Suites:
     def _wide(self, mutant: int) -> None:
         """The same of one program that sets as many bits of instructions as the machine allows."""
         self._agree(mutant, [self.wide])
+
+    def _far(self, mutant: int) -> None:
+        """The same where image and memory lie anywhere: two programs at addresses that have no bit in common."""
+        rng = np.random.default_rng(self._seed)
+        base, image = (int(rng.integers(1 << bits)) * IMAGE_ALIGNMENT for bits in (20, 52))
+        with self._powered(mutant) as machine:
+            machine.on_chip = random_on_chip(MACHINE, self._seed)
+            for flipped, (program, simulated) in zip((0, ~(IMAGE_ALIGNMENT - 1)), self.cases, strict=False):
+                at = (base ^ flipped) % (1 << 32)
+                moved = at_base(program, at)
+                expected = replace(
+                    simulated, memory=np.where(program.memory == moved.memory, simulated.memory, moved.memory)
+                )
+                got = machine.run(
+                    moved.code, program.program_address, moved.memory, max_cycles=simulated.total_cycles + 1000,
+                    image_address=(image ^ flipped) % (1 << 64), conditions=Conditions(memory_base=at),
+                )  # fmt: skip
+                assert first_divergence(moved.code, expected, got) is None
 
     def _agree(self, mutant: int, cases: list[Case]) -> None:
         with self._powered(mutant) as machine:
@@ -190,6 +219,10 @@ class Suites:
                 got = machine.run(reference.code, 0, reference.memory, max_cycles=LONG, conditions=conditions)
                 assert got.first_error.errors == ("stopped",)
                 check_right(machine, reference, cycles)
+
+    def _faults(self, mutant: int) -> None:
+        with self._powered(mutant) as machine:
+            check_fault_addresses(self._seed, FAULTS, machine)
 
     def _verdicts(self, mutant: int) -> None:
         with self._powered(mutant) as machine:

@@ -22,13 +22,16 @@ MUTABLE = "* *_monitor* %d t:$meminit* %d"
 MITER = (
     "memory_map gold gate",
     "opt_clean gold gate",
-    "expose -shared -evert-dff gold gate",
-    "expose -shared -evert gold gate",
+    "expose -shared -dff -evert-dff gold gate",
+    "expose -shared -dff -evert gold gate",
     "miter -equiv -flatten gold gate miter",
     "hierarchy -top miter",
     "opt -full",
 )
-"""From modules gold and gate to one that tells whether they differ, their registers and instances cut out."""
+"""From modules gold and gate to one that tells whether they differ, their registers and instances cut out.
+
+The wires between them may differ: without `-dff`, `expose` makes an output of each wire that has a name.
+"""
 
 SECONDS = 60
 """After which a proof is given up."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from accel.machine.config import REQUANT_MODES
-from accel.machine.isa import INSTRUCTION_BYTES, Opcode, decode_table
+from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, decode_table, encode
 from accel.machine.loops import LOOPS
-from accel.machine.registers import ERRORS, STOPPING
+from accel.machine.registers import ERRORS, IMAGE_ALIGNMENT, STOPPING
 from accel.machine.rules.rows import Rows
 from accel.machine.rules.sums import depthwise_stream
 from rtl.testbench.result import SimulationResult
@@ -28,6 +29,9 @@ MACHINE = small(
 MEMORY_BYTES = 1 << 14
 LONG = 6000
 """Cycles after which the driver stops a run; a mutant may count to 2^58."""
+
+BASES = (1 << 32) // IMAGE_ALIGNMENT - 16
+"""Pages of an image at which a memory may begin."""
 
 LEGAL = 100
 """Legal programs of which a seed's hostile ones are made."""
@@ -55,8 +59,8 @@ def legal_programs(rng: np.random.Generator, count: int) -> list[list[bytes]]:
     return [words(random_program(MACHINE, rng, int(rng.integers(2, 16))).code) for _ in range(count)]
 
 
-def run(machine: Powered, code: bytes, memory: np.ndarray) -> SimulationResult:
-    return machine.run(code, 0, memory, max_cycles=3 * LONG, conditions=HOSTILE)
+def run(machine: Powered, code: bytes, memory: np.ndarray, base: int = 0) -> SimulationResult:
+    return machine.run(code, 0, memory, max_cycles=3 * LONG, conditions=replace(HOSTILE, memory_base=base))
 
 
 def check_located(got: SimulationResult, code: bytes) -> str:
@@ -68,6 +72,8 @@ def check_located(got: SimulationResult, code: bytes) -> str:
     assert 0 <= first.index <= len(code) // INSTRUCTION_BYTES
     if first.unit and first.unit != "FETCH":
         assert Opcode(words(code)[first.index][0] & 15).name == first.unit
+    if first.unit == "FETCH":
+        assert first.address == first.index * INSTRUCTION_BYTES
     return first.errors[0]
 
 
@@ -98,6 +104,28 @@ def fuzz(seed: int, programs: Iterable[tuple[bytes, np.ndarray]], machine: Power
     return ends
 
 
+def check_fault_addresses(seed: int, count: int, machine: Powered) -> None:
+    """The first burst with an error response is reported: of LOAD and STORE in two loops, anywhere in the image."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        opcode = (Opcode.LOAD, Opcode.STORE)[number % 2]
+        counts, strides = rng.integers(1, 4, 2), rng.integers(-(1 << 28), 1 << 28, 2) * MACHINE.bus_bytes
+        inside = rng.random() < 0.5
+        start = int(rng.integers(MEMORY_BYTES if inside else 1 << 32)) // MACHINE.bus_bytes * MACHINE.bus_bytes
+        fields = {"dram_address": start, "row_words": 1, "word_bytes": MACHINE.rows}
+        fields |= {"outer_count": int(counts[0]), "row_count": int(counts[1])}
+        fields |= {"dram_outer_stride": int(strides[0]), "dram_row_stride": int(strides[1])}
+        if opcode is Opcode.LOAD:
+            fields |= {"memory": Memory.SPAD, "row_bytes": MACHINE.rows, "step_bytes": MACHINE.rows}
+        code = encode([Instruction(opcode, fields)])
+        rows = (start + i * fields["dram_outer_stride"] + j * fields["dram_row_stride"] for i, j in np.ndindex(*counts))
+        missing = [row % (1 << 32) for row in rows if row % (1 << 32) >= MEMORY_BYTES]
+        first = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8)).first_error
+        error = "read_response" if opcode is Opcode.LOAD else "write_response"
+        assert first.errors == ((error,) if missing else ())
+        assert not missing or first[1:] == (opcode.name, 0, int(missing[0]))
+
+
 def single_mutants(seed: int, count: int, most_steps: int = LONG // 4) -> Iterator[tuple[bytes, set[str]]]:
     """Single instructions that take few steps, and which of the errors the checker's rules predict: one of the set."""
     rng = np.random.default_rng(seed)
@@ -119,12 +147,14 @@ def single_mutants(seed: int, count: int, most_steps: int = LONG // 4) -> Iterat
 
 def check_verdicts(instructions: Iterable[tuple[bytes, set[str]]], machine: Powered) -> None:
     """The machine refuses an instruction if and only if the checker's rules on single instructions do."""
-    verdicts: Counter[str] = Counter()
+    verdicts, rng = Counter[str](), np.random.default_rng(0)
     for code, expected in instructions:
-        got = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8))
+        base = int(rng.integers(BASES)) * IMAGE_ALIGNMENT
+        got = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8), base)
         found = {name for i, name in enumerate(ERRORS) if got.error >> i & 1 and name in STOPPING}
         assert found <= expected, code.hex()
         assert bool(found) == bool(expected), code.hex()
         assert not found or got.first_error.index == 0
+        assert not found or got.first_error.unit != "FETCH" or got.first_error.address == base
         verdicts.update(found or {"done"})
     assert min(verdicts[name] for name in ("rule", "bounds", "done")) > verdicts.total() / 30

@@ -1,0 +1,34 @@
+"""Mutants without a path to an output are found, and no others."""
+
+from __future__ import annotations
+
+import pytest
+from support.mutants.netlist_mutants import MUTABLE, mutated
+from support.mutants.observability import unobservable
+
+pytestmark = pytest.mark.rtl
+
+VERILOG = """
+module accelerator_counter(input clk, input [3:0] step, output reg [3:0] count);
+  always @(posedge clk) count <= count + step;
+endmodule
+
+module accelerator(input clk, input [3:0] step, input address, output reg [1:0] low);
+  wire [3:0] count;
+  reg [3:0] words [0:1];
+  accelerator_counter counter(.clk(clk), .step(step), .count(count));
+  always @(posedge clk) begin
+    words[address] <= count;
+    low <= words[~address][1:0];
+  end
+endmodule
+"""
+
+
+def test_upper_bits_that_nobody_reads_are_unobservable_through_registers_and_memories() -> None:
+    _, mutants = mutated(VERILOG, 60, 1, cells=MUTABLE + " t:$mem* %d")
+    inside = [mutant for mutant in mutants if mutant.module == "counter" and mutant.options["port"] != "\\CLK"]
+    found = unobservable(VERILOG, mutants)
+    assert {mutant.number for mutant in inside if int(mutant.options["portbit"]) >= 2} <= found
+    assert found.isdisjoint(mutant.number for mutant in inside if int(mutant.options["portbit"]) < 2)
+    assert 0 < len(found) < len(mutants)
