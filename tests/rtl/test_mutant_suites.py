@@ -1,0 +1,14 @@
+"""The suites that judge mutants of the netlist find nothing wrong with the machine itself."""
+
+from __future__ import annotations
+
+import pytest
+from support.mutants.campaign import Suites
+
+from rtl.testbench.verilator import EMITTED
+
+pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+
+
+def test_the_machine_passes() -> None:
+    assert not Suites(EMITTED, seed=0).verdict(0)
