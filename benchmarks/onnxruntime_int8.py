@@ -92,7 +92,7 @@ def _with_channel_scales(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.version_converter.convert_version(model, CHANNEL_SCALES_OPSET) if old else model
 
 
-class _Samples(CalibrationDataReader):  # type: ignore[misc]
+class _Samples(CalibrationDataReader):
     """Calibration data as `quantize_static` reads it."""
 
     def __init__(self, samples: Arrays) -> None:

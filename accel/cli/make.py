@@ -120,7 +120,7 @@ def _parameters(tensor: Tensor) -> str:
     help="Also write the schedule as text: what each step loads, computes and stores.",
 )  # fmt: skip
 @click.option(
-    "--effort", type=click.IntRange(0, 2), default=0, show_default=True,
+    "--effort", type=int, default=0, show_default=True,
     help="1 and 2 compile one and several further schedules, in which layers overlap; the fastest is taken.",
 )  # fmt: skip
 @JSON

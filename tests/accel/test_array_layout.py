@@ -38,7 +38,7 @@ def test_round_trip(seed: int) -> None:
         ArrayLayout((1, 2, 3), (0, 1)),
         ArrayLayout((1, 2, 3), (0, 1, 1)),
         ArrayLayout((1, 2, 4), (0, 1, 2)),
-        ArrayLayout((1, 2, 3.0), (0, 1, 2)),  # type: ignore[arg-type]
+        ArrayLayout((1, 2, 3.0), (0, 1, 2)),
         ArrayLayout((-1, -2, 3), (0, 1, 2)),
     ],
 )

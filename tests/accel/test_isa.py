@@ -97,7 +97,7 @@ def test_values_out_of_range_are_refused_by_the_encoder(opcode: Opcode) -> None:
     for field in FIELDS[opcode][1:]:
         for value in (field.minimum - 1, field.maximum + 1, 1 << 70, 1.5, "1", None):
             with pytest.raises(EncodingError) as caught:
-                Instruction(opcode, {field.name: value})  # type: ignore[dict-item]
+                Instruction(opcode, {field.name: value})
             assert str(caught.value) == (
                 f"{opcode.name} field {field.name} must be an integer in {field.minimum}..{field.maximum}, "
                 f"got {value!r}"

@@ -57,7 +57,7 @@ def test_file_holds_the_same_as_arguments(tmp_path: Path) -> None:
         mode="fp32",
         per_channel=False,
         nodes_to_exclude=("a[0-9]",),
-        overrides=({"op_type": "Gemm", "keep_float": True},),  # type: ignore[arg-type]
+        overrides=({"op_type": "Gemm", "keep_float": True},),
     )
     kept = [("a1", "Conv"), ("b", "Gemm"), ("a", "Conv"), ("a[0-9]", "Conv")]
     assert [config.keeps_float(*layer) for layer in kept] == [True, True, False, True]

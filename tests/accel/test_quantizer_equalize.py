@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from support.networks.float_models import onnx_model, run_float, sqnr
-from support.networks.float_networks import densenet, mobilenet_v2, model_of, resnet, samples_of, vgg
+from support.networks.float_networks import FloatWriter, densenet, mobilenet_v2, model_of, resnet, samples_of, vgg
 from support.networks.spread import SHAPE, spread_network
 
 import accel
@@ -47,8 +48,8 @@ def test_ranges_of_a_depthwise_chain_become_equal() -> None:
 
 
 @pytest.mark.parametrize("make", [vgg, resnet, densenet, mobilenet_v2])
-def test_functions_stay(make: object) -> None:
-    model = model_of(make, (1, 3, 16, 16), 2)  # type: ignore[arg-type]
+def test_functions_stay(make: Callable[[FloatWriter, str], str]) -> None:
+    model = model_of(make, (1, 3, 16, 16), 2)
     network = fold(read_onnx(model))
     check_same_function(model, equalize(network), (1, 3, 16, 16))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.networks.float_models import FloatArray, onnx_model, sqnr
+from support.networks.float_models import FloatArray, Node, onnx_model, sqnr
 from support.networks.float_networks import NETWORKS, model_of, samples_of
 
 import accel
@@ -65,11 +65,11 @@ def biased_model() -> tuple[bytes, FloatArray]:
     weights = {f"w{i}": ((rng.integers(-120, 120, (6, 6, 1, 1)) + 0.4) / 2000).astype(np.float32) for i in range(2)}
     for weight in weights.values():
         weight[:, 0] = 127 / 2000
-    nodes = [
+    nodes: list[Node] = [
         ("Conv", ["x", "w0", "b"], "c", {}), ("Relu", ["c"], "r", {}), ("Conv", ["r", "w1"], "y", {}),
     ]  # fmt: skip
     arrays = {**weights, "b": np.full(6, 0.1, np.float32)}
-    return onnx_model(nodes, arrays, (1, 6, 8, 8)), rng.uniform(0, 10, (8, 6, 8, 8)).astype(np.float32)  # type: ignore[arg-type]
+    return onnx_model(nodes, arrays, (1, 6, 8, 8)), rng.uniform(0, 10, (8, 6, 8, 8)).astype(np.float32)
 
 
 def test_bias_correction_leaves_no_mean_error() -> None:

@@ -54,7 +54,7 @@ def check_rows(kind: str, shape: tuple[int, ...], kernel: tuple[int, ...], attri
     for places in (positions(network, op, 10**9, rng), positions(network, op, 3, rng)):
         found = rows_of(network, op, x, places) @ matrices.weight.transpose(0, 2, 1)
         np.testing.assert_allclose(np.concatenate(list(found), axis=1), expected[places], atol=1e-5)
-    np.testing.assert_array_equal(matrices.restored(matrices.weight), weight)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(matrices.restored(matrices.weight), weight)
 
 
 def random_problem(seed: int, low: float = -np.inf) -> Problem:

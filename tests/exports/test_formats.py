@@ -71,7 +71,7 @@ def test_arguments(tmp_path: Path) -> None:
         accel.export(demo_graph("fp32"), tmp_path / "a", format="pdf")
     assert str(caught.value) == "format must be one of qdq, qoperator, tensorrt, tflite, npz, c, got 'pdf'"
     with pytest.raises(InputError) as caught:
-        accel.export(3, tmp_path / "a", format="qdq")  # type: ignore[arg-type]
+        accel.export(3, tmp_path / "a", format="qdq")
     assert str(caught.value) == "model must be a graph or a path, got int; a program is compiled already"
 
 

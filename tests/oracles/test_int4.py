@@ -44,11 +44,11 @@ def narrow_weights(monkeypatch: pytest.MonkeyPatch, kind_of_weights: str = "INT4
     """
     plain, linear = ModelWriter.tensor, tflite_models.linear
 
-    def narrow(*args, **options):  # type: ignore[no-untyped-def]
+    def narrow(*args, **options):
         weights, bias, scale_out = linear(*args, **options)
         return weights, bias, scale_out / 16
 
-    def tensor(self, shape, scale=None, zero_point=0, data=None, kind="INT8", axis=0):  # type: ignore[no-untyped-def]
+    def tensor(self, shape, scale=None, zero_point=0, data=None, kind="INT8", axis=0):
         if data is None or data.dtype != np.int8:
             bias = data is not None and scale is not None
             return plain(self, shape, scale, zero_point, data >> 4 if bias else data, kind, axis)
@@ -66,7 +66,7 @@ def narrow_weights(monkeypatch: pytest.MonkeyPatch, kind_of_weights: str = "INT4
 
 
 @pytest.mark.parametrize("make", [tflite_models.conv, tflite_models.depthwise])
-def test_tflite_int4_weights_equal_tflite_micro(make, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_tflite_int4_weights_equal_tflite_micro(make, monkeypatch: pytest.MonkeyPatch) -> None:
     narrow_weights(monkeypatch)
     seen: set[int] = set()
     for seed in range(3):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from oracles.test_onnx_operators import plain_session
 
 import accel
 from accel.exports import FORMATS
@@ -56,9 +56,7 @@ def samples(count: int) -> NDArray[np.float32]:
 
 
 def runtime(data: bytes) -> NDArray[np.float32]:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
+    session = plain_session(data)
     return np.stack([session.run(None, {"x": x[None]})[0] for x in samples(3)])
 
 

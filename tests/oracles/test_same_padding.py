@@ -39,7 +39,7 @@ def pools_that_differ() -> tuple[list[dict[str, Any]], int]:
             continue
         compared += 1
         try:
-            differs = compare(lambda _, model=model: model, 1).any()  # type: ignore[misc]
+            differs = compare(lambda _, model=model: model, 1).any()
         except Exception:  # refused, or another shape
             differs = True
         if differs:

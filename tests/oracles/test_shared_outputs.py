@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from oracles.test_onnx_operators import plain_session
 
 import accel
 from accel.evaluation import evaluate
@@ -55,9 +55,7 @@ def samples(count: int) -> NDArray[np.float32]:
 
 
 def plain(data: bytes, x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
+    session = plain_session(data)
     return dict(zip([one.name for one in session.get_outputs()], session.run(None, {"x": x}), strict=True))
 
 

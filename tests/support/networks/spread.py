@@ -51,4 +51,4 @@ def spread_network(spread: float = 100.0, clip: float | None = None, seed: int =
         ("Flatten", ["p"], "f", {}),
         ("Gemm", ["f", "w3"], "y", {"transB": 1}),
     ]
-    return onnx_model(nodes, arrays, SHAPE)  # type: ignore[arg-type]
+    return onnx_model(nodes, arrays, SHAPE)
