@@ -14,7 +14,7 @@ from support.networks.random_graphs import random_graph
 from support.networks.random_graphs import random_inputs as random_graph_inputs
 from support.networks.random_movement import MOVES, random_movement_graph
 from support.networks.random_pairs import random_chain
-from support.networks.small_networks import conv, network, softmax
+from support.networks.small_networks import add, conv, network, softmax
 
 import accel
 from accel import demo
@@ -24,6 +24,8 @@ from accel.machine.config import ArchConfig, preset
 from accel.network import reference
 from accel.network.graph import Graph, Tensor
 from accel.network.nodes import Conv2d, Weighted
+from compiler import compile_phases
+from compiler.emit.overlap import Overlap
 
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
@@ -86,6 +88,25 @@ def test_networks_that_others_trained(model: str, config: ArchConfig, shared_mod
     for name, output in found.outputs.items():
         np.testing.assert_array_equal(output, truth[name])
     print(f"{model} on {config.name}: {found.cycles} cycles, equal")
+
+
+@pytest.mark.parametrize("overlap", [None, Overlap(4, 0)], ids=str)
+def test_packed_values_and_layers_that_overlap(overlap: Overlap | None) -> None:
+    """Two channels between convolutions, whose columns share words; tiles of neighbouring layers by turns."""
+    config = preset("tiny")
+    graph = network(
+        (1, 12, 16, 8), conv(2, (1, 1)), conv(2, (3, 3), padding=(1, 1, 1, 1)), conv(8, (1, 1)), add(), conv(8, (1, 1)),
+        conv(4, (3, 3)),
+    )  # fmt: skip
+    phases = [compile_phases(graph, config, how) for how in (None, overlap)]
+    packed = [layer for layer in phases[0].segments[0].network.layers if getattr(layer, "product", None)]
+    assert len(packed) >= 3
+    program = phases[1].program
+    assert (program.code == phases[0].program.code) == (overlap is None)
+    inputs = random_inputs(program, 0)
+    found, truth = verify(program, inputs), reference.run(graph, inputs)
+    for name, output in found.outputs.items():
+        np.testing.assert_array_equal(output, truth[name])
 
 
 @pytest.mark.parametrize("model", ["mlperf_tiny/resnet8_int8.tflite", "onnx/dscnn_kws_float.onnx"])
