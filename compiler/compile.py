@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -83,11 +85,24 @@ def compile_graph(graph: Graph, config: ArchConfig, overlap: Overlap | None = No
 def compile_phases(graph: Graph, config: ArchConfig, overlap: Overlap | None = None) -> Compilation:
     """The same, with what each phase made."""
     refused = dict[str, str]()
-    while True:
-        try:
-            return _compiled(graph, config, overlap, refused)
-        except NoPlaceError as error:
-            refused[error.operator] = error.reason
+    with _garbage_kept():
+        while True:
+            try:
+                return _compiled(graph, config, overlap, refused)
+            except NoPlaceError as error:
+                refused[error.operator] = error.reason
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """No search for cycles of references: phases make millions of objects that live on, and hardly any cycle."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _compiled(graph: Graph, config: ArchConfig, overlap: Overlap | None, refused: Mapping[str, str]) -> Compilation:

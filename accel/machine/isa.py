@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -95,7 +96,7 @@ class Instruction:
     fields: Mapping[str, int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fields", _DEFAULTS[self.opcode] | _legal(self.opcode, self.fields))
+        object.__setattr__(self, "fields", {**_DEFAULTS[self.opcode], **_legal(self.opcode, self.fields)})
 
     def __getitem__(self, name: str) -> int:
         return self.fields[name]
@@ -125,18 +126,23 @@ class Instruction:
         return f"{self.opcode.name:<5} {' '.join(shown)}".rstrip()
 
 
-def _legal(opcode: Opcode, fields: Mapping[str, int]) -> dict[str, int]:
+def _legal(opcode: Opcode, fields: Mapping[str, int]) -> Mapping[str, int]:
     """The same fields as plain integers; EncodingError if one does not exist or is out of range."""
-    ranges, legal = _RANGES[opcode], dict(fields)
+    ranges = _RANGES[opcode]
     for name, value in fields.items():
-        if name not in ranges:
-            raise EncodingError(f"{opcode.name} has no field {name!r}")
-        minimum, maximum = ranges[name]
-        if not isinstance(value, (int, np.integer)) or not minimum <= value <= maximum:
-            raise EncodingError(f"{opcode.name} field {name} must be an integer in {minimum}..{maximum}, got {value!r}")
-        if type(value) is not int:
-            legal[name] = int(value)
-    return legal
+        if type(value) is not int or name not in ranges or not ranges[name][0] <= value <= ranges[name][1]:
+            return {name: _legal_value(opcode, name, value) for name, value in fields.items()}
+    return fields
+
+
+def _legal_value(opcode: Opcode, name: str, value: int) -> int:
+    """`value` of field `name` as a plain integer, or the same error."""
+    if name not in _RANGES[opcode]:
+        raise EncodingError(f"{opcode.name} has no field {name!r}")
+    minimum, maximum = _RANGES[opcode][name]
+    if not isinstance(value, (int, np.integer)) or not minimum <= value <= maximum:
+        raise EncodingError(f"{opcode.name} field {name} must be an integer in {minimum}..{maximum}, got {value!r}")
+    return int(value)
 
 
 def _units(mask: int) -> str:
@@ -203,11 +209,12 @@ def decode_table(code: bytes) -> Table:
 
 def table_of(instructions: Iterable[Instruction]) -> Table:
     """``decode_table(encode(instructions))``."""
-    values = [list(instruction.fields.values()) for instruction in instructions]
-    table = np.zeros((len(values), COLUMNS), np.int64)
-    table[:, 0] = [fields[0] for fields in values]
+    sequence = list(instructions)
+    table = np.zeros((len(sequence), COLUMNS), np.int64)
+    table[:, 0] = [instruction.opcode for instruction in sequence]
     for opcode, rows in _rows_by_opcode(table):
-        table[rows, : len(FIELDS[opcode])] = [values[row] for row in rows]
+        values = chain.from_iterable(sequence[row].fields.values() for row in rows.tolist())
+        table[rows, : len(FIELDS[opcode])] = np.fromiter(values, np.int64).reshape(len(rows), -1)
     return table
 
 
