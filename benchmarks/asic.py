@@ -38,7 +38,7 @@ dfflibmap -liberty cells.lib
 abc -liberty cells.lib -constr abc.constr -D {PERIOD_NS * 1000:.0f}
 opt_clean -purge
 tee -o stat.txt stat -liberty cells.lib -top {TOP}
-write_verilog -noattr netlist.v
+write_verilog -noattr -simple-lhs netlist.v
 """
 TIMING = f"""\
 read_liberty cells.lib
@@ -93,12 +93,20 @@ def measure(config: ArchConfig, liberty: Path, folder: Path) -> tuple[Result, st
     for name, text in (("machine.v", with_black_boxes(verilog)), ("abc.constr", CONSTRAINTS), ("timing.tcl", TIMING)):
         (folder / name).write_text(text)
     run_tool("yosys", ["-q", "-p", "; ".join(SYNTHESIS.splitlines())], folder)
-    done = subprocess.run(["sta", "timing.tcl"], cwd=folder, capture_output=True, text=True, check=True)
+    timing = analyse(folder)
     memories = "\n".join(line for line in memory_page([verilog], TOP).splitlines() if line.startswith("|"))
-    found = parse((folder / "stat.txt").read_text(), done.stdout)
+    found = parse((folder / "stat.txt").read_text(), timing)
     netlist = (folder / "netlist.v").read_text()
     ends = {side: register(netlist, getattr(found, side)) for side in ("start", "end")}
     return found._replace(**ends), memories
+
+
+def analyse(folder: Path) -> str:
+    """What OpenSTA finds; after a statement that it cannot read it goes on without, and would time another netlist."""
+    done = subprocess.run(["sta", "timing.tcl"], cwd=folder, capture_output=True, text=True, check=True)
+    if errors := re.findall(r"^Error.*", done.stdout + done.stderr, re.MULTILINE):
+        raise RuntimeError(f"sta did not read the netlist: {errors[0]}")
+    return done.stdout
 
 
 def parse(statistics: str, timing: str) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,10 +14,13 @@ from rtl.interfaces import NUMBER_BITS, PLACE
 class ErrorLog(wiring.Component):
     """The registers ERROR, ERROR_FIRST, ERROR_INDEX and ERROR_ADDRESS.
 
+    No program sees them, so they take their time: an error is in them two cycles after it was raised, and its address,
+    if fetch found it, three.
+
     Members
     -------
     clear : In
-        Forget all errors but those of this cycle.
+        Forget all errors that were raised before this cycle.
     written : In
         Bits of ERROR to clear.
     raised, place : In
@@ -50,22 +53,23 @@ class ErrorLog(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        behind = Signal(NUMBER_BITS)
-        index = Signal(32)
-        by_fetch = self.place.unit == FETCH_SOURCE
-        m.d.comb += [
-            behind.eq(self.dispatched[:NUMBER_BITS] - self.place.number),
-            index.eq(self.dispatched - behind),
-        ]
+        raised, place = Signal.like(self.raised, name="captured"), Signal(PLACE, name="captured_place")
+        dispatched, behind = Signal.like(self.dispatched, name="captured_dispatched"), Signal(NUMBER_BITS)
+        by_fetch = Signal()
+        m.d.sync += [raised.eq(self.raised), place.eq(self.place), dispatched.eq(self.dispatched), by_fetch.eq(0)]
+        m.d.comb += behind.eq(dispatched[:NUMBER_BITS] - place.number)
         with m.If(self.clear):
-            m.d.sync += [self.errors.eq(self.raised), self.first.eq(0)]
+            m.d.sync += [self.errors.eq(0), self.first.eq(0)]
         with m.Else():
-            m.d.sync += self.errors.eq((self.errors & ~self.written) | self.raised)
-        with m.If(self.raised.any() & (self.clear | ~self.first.any())):
-            m.d.sync += [
-                self.first.eq(self.raised),
-                self.unit.eq(self.place.unit),
-                self.index.eq(index),
-                self.address.eq(Mux(by_fetch, self.program_address + index * INSTRUCTION_BYTES, self.place.address)),
-            ]
+            m.d.sync += self.errors.eq((self.errors & ~self.written) | raised)
+            with m.If(raised.any() & ~self.first.any()):
+                m.d.sync += [
+                    self.first.eq(raised),
+                    self.unit.eq(place.unit),
+                    self.index.eq(dispatched - behind),
+                    self.address.eq(place.address),
+                    by_fetch.eq(place.unit == FETCH_SOURCE),
+                ]
+        with m.If(by_fetch):
+            m.d.sync += self.address.eq(self.program_address + self.index * INSTRUCTION_BYTES)
         return m

@@ -32,6 +32,7 @@ from rtl.interfaces import PLACE
 
 ADDRESS_WIDTH = (4 * len(REGISTERS) - 1).bit_length()
 RESPONSE_ERROR = 2
+READ_GROUP_BITS = 4
 COUNTERS = len(COUNTED_UNITS) * len(CAUSES)
 
 
@@ -40,7 +41,7 @@ STABLE = ("IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_CO
 
 
 class RegisterBlock(wiring.Component):
-    """Control, status and counters; one write and one read at a time, answered two cycles after they are accepted.
+    """Control, status and counters; one write at a time, answered after two cycles, and one read, answered after three.
 
     Every output to the bus comes from registers alone: AXI4-Lite forbids a way through from its inputs. Addresses
     without a register answer with an error; writes to read-only registers are ignored, and those to `STABLE` ones while
@@ -211,20 +212,28 @@ class RegisterBlock(wiring.Component):
         return log
 
     def _read_channel(self, m: Module, values: dict[str, Value]) -> None:
+        """Answer reads: one cycle chooses a register of each group, the next one the group."""
         bus = self.bus
         address, addressed = Signal(ADDRESS_WIDTH, name="read_address"), Signal(name="read_addressed")
-        m.d.comb += bus.arready.eq(~(addressed | bus.rvalid))
-        m.d.sync += addressed.eq(bus.arvalid & bus.arready)
+        chosen, names, data = Signal(name="read_chosen"), list(REGISTERS), []
+        m.d.comb += bus.arready.eq(~(addressed | chosen | bus.rvalid))
+        m.d.sync += [addressed.eq(bus.arvalid & bus.arready), chosen.eq(addressed)]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += address.eq(bus.araddr)
-        with m.If(addressed):
-            m.d.sync += [bus.rvalid.eq(1), bus.rresp.eq(Mux(_mapped(address), 0, RESPONSE_ERROR))]
-            with m.Switch(address[2:]):
-                for name, register in REGISTERS.items():
-                    with m.Case(register.address >> 2):
-                        m.d.sync += bus.rdata.eq(values[name])
+        for first in range(0, len(names), 1 << READ_GROUP_BITS):
+            data.append(Signal(32, name=f"read_data{len(data)}"))
+            with m.Switch(address[2:][:READ_GROUP_BITS]):
+                for index, name in enumerate(names[first : first + (1 << READ_GROUP_BITS)]):
+                    with m.Case(index):
+                        m.d.sync += data[-1].eq(values[name])
                 with m.Default():
-                    m.d.sync += bus.rdata.eq(0)
+                    m.d.sync += data[-1].eq(0)
+        with m.If(chosen):
+            m.d.sync += [bus.rvalid.eq(1), bus.rresp.eq(Mux(_mapped(address), 0, RESPONSE_ERROR)), bus.rdata.eq(0)]
+            with m.Switch(address[2 + READ_GROUP_BITS :]):
+                for index, value in enumerate(data):
+                    with m.Case(index):
+                        m.d.sync += bus.rdata.eq(value)
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
 

@@ -51,17 +51,19 @@ class StopControl(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        left = Signal(32)
+        left, none_left, limited = Signal(32), Signal(), Signal()
         reset_left = Signal(range(self._reset_cycles))
-        watched = self.running & ~self.halt & (self.limit != 0)
+        watched = self.running & ~self.halt & limited
         m.d.comb += [
-            self.expired.eq(watched & (left == 0) & ~self.progress),
+            self.expired.eq(watched & none_left & ~self.progress),
             self.ended.eq(self.reset & (reset_left == 0)),
         ]
+        # Comparisons with zero are made a cycle ahead: what the watchdog says goes a long way from here.
+        m.d.sync += limited.eq(self.limit != 0)
         with m.If(self.progress | ~watched):
-            m.d.sync += left.eq(self.limit)
+            m.d.sync += [left.eq(self.limit), none_left.eq(0)]
         with m.Else():
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += [left.eq(left - 1), none_left.eq(left == 1)]
         with m.If(self.ended):
             m.d.sync += [self.halt.eq(0), self.reset.eq(0)]
         with m.Elif(self.running & (self.stop | self.expired)):

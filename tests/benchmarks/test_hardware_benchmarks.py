@@ -97,6 +97,18 @@ def test_area_and_slack_are_read_from_what_the_tools_print(scripts: Any) -> None
     assert found == (0.1234565, 1000, 12, -2.5, "unit/a_reg", "unit/b_reg")
 
 
+def test_a_netlist_that_the_timing_tool_reads_in_part_is_refused(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSTA drops what it cannot parse, joins the modules around it, and ends with code 0."""
+    tool = tmp_path / "sta"
+    tool.write_text("#!/bin/sh\necho 'Error: netlist.v, line 7 syntax error, expecting ID.'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(RuntimeError, match=r"did not read the netlist: Error: netlist\.v, line 7"):
+        scripts("asic").analyse(tmp_path)
+
+
 def test_a_register_is_called_by_its_signal(scripts: Any) -> None:
     assert scripts("asic").register(NETLIST, "unit/_2_") == "unit/level[3]"
     assert scripts("asic").register(NETLIST, "unit/_1_") == "unit/_1_"

@@ -247,6 +247,7 @@ def test_the_first_error_stays_and_interrupts() -> None:
             ctx.set(dut.errors, BIT[error])
             await ctx.tick()
             ctx.set(dut.errors, 0)
+            await ctx.tick()
 
         await bus.write(ADDRESS["PROGRAM_COUNT"], 5000)
         await bus.write(ADDRESS["ERROR_MASK"], BIT["read_response"])

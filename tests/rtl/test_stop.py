@@ -156,3 +156,17 @@ def test_the_watchdog_waits_for_the_buses_and_resets_long_enough() -> None:
         assert not ctx.get(dut.halt) | ctx.get(dut.reset)
 
     simulate(dut, testbench)
+
+
+def test_a_watchdog_that_is_set_while_nothing_moves_counts_from_then_on() -> None:
+    dut = StopControl(SMALL)
+
+    async def testbench(ctx: SimulatorContext) -> None:
+        ctx.set(dut.running, 1)
+        for limit, cycles in ((0, 50), (20, 20), (0, 50)):
+            ctx.set(dut.limit, limit)
+            for _ in range(cycles):
+                assert not ctx.get(dut.expired)
+                await ctx.tick()
+
+    simulate(dut, testbench)
