@@ -2,15 +2,15 @@
 
 yosys's `mutate` makes the faults (a bit inverted, stuck at 0 or 1, or dependent on its neighbour) in all modules of the
 emitted Verilog of a small machine with every feature (`tests/support/rtl/hostile.py`), all in one netlist, one active
-at a time. The suites run until one fails; a mutant that survives is equivalent only by proof: no path to an output, or
-a SAT solver.
+at a time. A mutant without a path to an output is equivalent; the suites run on each other one until one fails. One
+that survives is equivalent only if a SAT solver proves it.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from support.mutants.campaign import Suites
 from support.mutants.netlist_mutants import NetlistMutant, equivalent, mutated
 from support.mutants.observability import unobservable
+from support.mutants.verdicts import Verdicts
 from support.rtl.hostile import MACHINE
 
 from rtl.testbench.cache import cached_verilog
@@ -33,21 +34,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the choice of mutants")
     parser.add_argument("--stimulus", type=int, default=0, help="seed of the stimulus")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at the same time")
+    parser.add_argument("--verdicts", type=Path, help="file of what was noticed: read first, then appended to")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of mutants, instead of all")
     options = parser.parse_args(arguments)
     verilog = cached_verilog(MACHINE)
     text, mutants = mutated(verilog, options.count, options.seed)
     variant = Variant(text, mutants=True)
     build(MACHINE, variant)
-    suites, begin = Suites(variant, options.stimulus), time.process_time()
+    suites, kept = Suites(variant, options.stimulus), Verdicts(options.verdicts, text)
     suites.prepare()
     chosen = [mutant for mutant in mutants if not options.only or mutant.number in options.only]
+    proved = unobservable(verilog, chosen)
+    unknown = [mutant for mutant in chosen if mutant.number not in kept.known.keys() | proved]
     with ThreadPoolExecutor(options.jobs) as pool:
-        verdicts = dict(zip(chosen, pool.map(lambda mutant: suites.verdict(mutant.number), chosen), strict=True))
-    survivors = [mutant for mutant, suite in verdicts.items() if not suite]
-    print(f"suites took {time.process_time() - begin:.0f} CPU seconds in this process")
-    proved = unobservable(verilog, survivors)
-    proved |= equivalent(verilog, [mutant for mutant in survivors if mutant.number not in proved])
+        for mutant, suite in zip(unknown, pool.map(lambda mutant: suites.verdict(mutant.number), unknown), strict=True):
+            kept.add(mutant.number, suite)
+            print(f"{suite or 'survives'}: {mutant}", flush=True)
+    verdicts = {mutant: kept.known.get(mutant.number, "") for mutant in chosen}
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"suites took {spent.ru_utime + spent.ru_stime:.0f} CPU seconds")
+    proved |= equivalent(verilog, [m for m, suite in verdicts.items() if not suite and m.number not in proved])
     report(verdicts, proved)
 
 

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 from support.mutants.netlist_mutants import NetlistMutant, options_of
+from support.mutants.verdicts import Verdicts
 
 import accel
 
@@ -54,3 +55,13 @@ def test_mutants_that_are_proved_equivalent_do_not_count(script: ModuleType, cap
         "  4: inv in pe_odd, $add$7 A[3] (sum[3])",
     ]
     assert mutants[0].command(module="gate").startswith("mutate -mode inv -module gate -cell $add$7")
+
+
+def test_what_was_noticed_is_kept_for_the_same_netlist_and_survivors_are_judged_again(tmp_path: Path) -> None:
+    file = tmp_path / "verdicts.jsonl"
+    for netlist, suite in (("module a;", "wide"), ("module b;", "stops")):
+        Verdicts(file, netlist).add(7, suite)
+        Verdicts(file, netlist).add(8, "")
+    assert Verdicts(file, "module a;").known == {7: "wide"}
+    assert Verdicts(file, "module b;").known == {7: "stops"}
+    assert Verdicts(None, "module a;").known == {}
