@@ -82,6 +82,30 @@ def real(
     return _int8(steps.astype(np.int64) + target[1])
 
 
+def root(source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    """SQRT, rounded down; what is below zero, where the runtime refuses to compute, counts as zero."""
+    x = np.float32(source[0]) * np.maximum(STORED - source[1], 0).astype(np.float32)
+    steps = np.floor(np.clip(np.sqrt(x) / np.float32(target[0]), 0, np.float32(2**24)))
+    return _int8(steps.astype(np.int64) + target[1])
+
+
+def logarithm(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Natural logarithm; the least number for what has none."""
+    return np.where(x > 0, np.log(np.where(x > 0, x, 1)), np.finfo(np.float32).min).astype(np.float32)
+
+
+def gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``x * (1 + erf(x / sqrt(2))) / 2``."""
+    halves = [np.float32(math.erfc(float(v))) for v in x * np.float32(-math.sqrt(0.5))]
+    return np.asarray(np.float32(0.5) * x * np.array(halves, np.float32))
+
+
+def gelu_by_tanh(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An approximation of `gelu`."""
+    inner: NDArray[np.float32] = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
+    return np.asarray(np.float32(0.5) * x * (np.float32(1) + np.tanh(inner)))
+
+
 def elu(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """``exp(x) - 1`` below zero, `x` above."""
     return np.where(x < 0, np.exp(np.minimum(x, 0)) - np.float32(1), x)

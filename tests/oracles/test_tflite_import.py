@@ -14,6 +14,7 @@ from accel.frontends import load_model
 from accel.frontends.tflite import blocks as tflite_blocks
 from accel.frontends.tflite import elementwise as tflite_elementwise
 from accel.frontends.tflite import movement as tflite_movement
+from accel.frontends.tflite import real as tflite_real
 from accel.frontends.tflite import resize as tflite_resize
 from accel.frontends.tflite import windows as tflite_windows
 from accel.frontends.tflite.axes import Pick, Piece
@@ -104,6 +105,7 @@ def swapped_blocks(op: Operation, value: str, sizes: tuple[int, ...], permutatio
 
 
 RIGHT_REARRANGE = tflite_blocks.rearrange
+RIGHT_EMIT, RIGHT_EMIT_SEVERAL = tflite_real.emit, tflite_real.emit_several
 
 
 def less(function: Callable[..., Any], amount: int) -> Callable[..., Any]:
@@ -122,7 +124,10 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
         recipes,
         "quantize_multiplier",
         less(recipes.quantize_multiplier, -(2**22)),
-        ("ADD", "SUB", "MUL", "MEAN", "SUM", "SQUARED_DIFFERENCE", "DIV", "PRELU"),
+        (
+            *("ADD", "SUB", "MUL", "MEAN", "SUM", "SQUARED_DIFFERENCE", "DIV", "PRELU"),
+            "BATCH_MATMUL, of two tensors",
+        ),
     ),
     "reciprocal": (
         fixed_point,
@@ -137,7 +142,23 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
         lambda x, q, e, mode: reference.requantize(x, q, e, "single"),
         ("QUANTIZE", "RELU", "LEAKY_RELU", "ABS"),
     ),
-    "real": (tables, "round_half_away", np.floor, ("ELU", "EXP")),
+    "real": (tables, "round_half_away", np.floor, ("ELU", "EXP", "GELU", "LOG")),
+    "root, rounded": (tables, "root", lambda source, target: tables.real(source, target, np.sqrt), ("SQRT",)),
+    "reversed": (tflite_movement, "reverse_picks", lambda op: [*map(range, op.tensor(0).shape)], ("REVERSE_V2",)),
+    "choice": (
+        tflite_real,
+        "emit",
+        lambda op, kind, arguments, *rest, **attributes: RIGHT_EMIT(
+            op, kind, [arguments[0], *arguments[:0:-1]] if kind == "Where" else arguments, *rest, **attributes
+        ),
+        ("SELECT_V2", "BATCH_MATMUL, of two tensors"),
+    ),
+    "largest": (
+        tflite_real,
+        "emit_several",
+        lambda op, kind, arguments, made: RIGHT_EMIT_SEVERAL(op, kind, arguments, made, largest=0),
+        ("TOPK_V2",),
+    ),
     "root": (fixed_point, "_ROOT_HALF", 1518500250 - 2**22, ("RSQRT", "LOG_SOFTMAX")),
     "mirror": (tflite_movement, "REFLECT", -1, ("MIRROR_PAD",)),
     "complement": (tflite_elementwise, "COMPLEMENT", np.arange(-128, 128, dtype=np.int8), ("MINIMUM",)),

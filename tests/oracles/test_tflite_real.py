@@ -47,7 +47,10 @@ POSITIVE = "RELU6"
 """What makes all numbers positive before an operator that needs it."""
 ROWS: dict[str, Row] = {
     **dict.fromkeys(("ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "HARD_SWISH", "LOGISTIC", "LOG_SOFTMAX"), _unary()),
-    **dict.fromkeys(("NEG", "RELU", "RELU6", "RELU_N1_TO_1", "ROUND", "SIN", "SQUARE", "TANH"), _unary()),
+    **dict.fromkeys(("NEG", "RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "ROUND"), _unary()),
+    **dict.fromkeys(("SIGN", "SIN", "SQUARE", "TANH"), _unary()),
+    "BROADCAST_TO": ("", [np.int32([3, 4, 6])], (3, 4, 6), "FLOAT32", "", {}),
+    "REVERSE_V2": ("", [np.int32([1, 2])], SHAPE, "FLOAT32", "", {}),
     **dict.fromkeys(("LOG", "RSQRT", "SQRT"), (POSITIVE, [], SHAPE, "FLOAT32", "", {})),
     "ADD": ("", [random(6)], SHAPE, "FLOAT32", "AddOptions", {"fusedActivationFunction": 1}),
     "SUB": ("", [random(4, 1)], SHAPE, "FLOAT32", "SubOptions", {"fusedActivationFunction": 2}),
@@ -115,11 +118,15 @@ def tail(builtin: str) -> bytes:
 
 
 def parts(builtin: str) -> bytes:
-    """SPLIT, SPLIT_V or UNPACK of real numbers, and their sum behind it."""
+    """SPLIT, SPLIT_V, UNPACK or TOPK_V2 of real numbers."""
     writer = ModelWriter()
     x, r = writer.tensor(SHAPE, *PARAMETERS), writer.tensor(SHAPE, kind="FLOAT32")
     writer.operator("DEQUANTIZE", [x], [r])
     axis, sizes = writer.integers(2), writer.integers([2, -1])
+    if builtin == "TOPK_V2":
+        outputs = [writer.tensor((1, 4, 3), kind=kind) for kind in ("FLOAT32", "INT32")]
+        writer.operator(builtin, [r, writer.integers(3)], outputs, "TopKV2Options")
+        return writer.finish([x], outputs)
     shapes = {"SPLIT": [(1, 4, 3)] * 2, "SPLIT_V": [(1, 4, 2), (1, 4, 4)], "UNPACK": [(1, 6)] * 4}[builtin]
     outputs = [writer.tensor(shape, kind="FLOAT32") for shape in shapes]
     if builtin == "SPLIT":
@@ -131,7 +138,7 @@ def parts(builtin: str) -> bytes:
     return writer.finish([x], outputs)
 
 
-def choice() -> bytes:
+def choice(builtin: str) -> bytes:
     """Real numbers chosen by a comparison of others."""
     writer = ModelWriter()
     x, r = writer.tensor(SHAPE, *PARAMETERS), writer.tensor(SHAPE, kind="FLOAT32")
@@ -144,7 +151,11 @@ def choice() -> bytes:
     writer.operator("LOGICAL_AND", masks[:2], [masks[2]])
     writer.operator("LOGICAL_NOT", [masks[2]], [masks[3]])
     writer.operator("LOGICAL_OR", [masks[3], masks[0]], [masks[4]])
-    writer.operator("SELECT_V2", [masks[4], r, high], [y])
+    other = high
+    if builtin == "SELECT":
+        other = writer.tensor(SHAPE, kind="FLOAT32")
+        writer.operator("ABS", [r], [other])
+    writer.operator(builtin, [masks[4], r, other], [y])
     return writer.finish([x], [y])
 
 
@@ -183,13 +194,14 @@ def test_tails(builtin: str) -> None:
     compare(tail(builtin), micro=builtin in MICRO)
 
 
-@pytest.mark.parametrize("builtin", ["SPLIT", "SPLIT_V", "UNPACK"])
+@pytest.mark.parametrize("builtin", ["SPLIT", "SPLIT_V", "TOPK_V2", "UNPACK"])
 def test_tails_of_several_outputs(builtin: str) -> None:
     compare(parts(builtin))
 
 
-def test_choices_between_real_numbers() -> None:
-    compare(choice())
+@pytest.mark.parametrize("builtin", ["SELECT", "SELECT_V2"])
+def test_choices_between_real_numbers(builtin: str) -> None:
+    compare(choice(builtin))
 
 
 @pytest.mark.parametrize("builtin", ["ADD", "SUB", "MUL", "DIV"])
@@ -224,8 +236,8 @@ def test_real_numbers_only_are_refused() -> None:
 
 
 def test_every_operator_of_the_host_has_a_model() -> None:
-    logical = {"LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR", "SELECT_V2"}
-    assert set(REAL) == {*ROWS, *logical, "SPLIT", "SPLIT_V", "UNPACK"}
+    logical = {"LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR", "SELECT", "SELECT_V2"}
+    assert set(REAL) == {*ROWS, *logical, "SPLIT", "SPLIT_V", "TOPK_V2", "UNPACK"}
 
 
 def keypoints() -> bytes:
@@ -258,3 +270,36 @@ def test_places_that_the_host_computes() -> None:
         values = reference.run(graph, sample.reshape(graph.input_tensors[0].shape))
         for name, expected in zip(graph.outputs, outputs(LiteRt(model), [sample], 2), strict=True):
             assert np.array_equal(values[name].reshape(-1), expected.reshape(-1))
+
+
+def attention(rng: np.random.Generator) -> bytes:
+    """A convolution, the product of its rows with themselves by way of the host, GELU, and a convolution of that."""
+    writer = ModelWriter()
+    x, image = writer.tensor((1, 4, 6, 3), *PARAMETERS), writer.tensor((1, 4, 6, 8), *PARAMETERS)
+    kernel = writer.tensor((8, 3, 3, 3), 0.02, 0, rng.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8))
+    options = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    biases = [writer.tensor((count,), scale, 0, np.zeros(count, np.int32)) for count, scale in ((8, 8e-4), (4, 1.2e-3))]
+    writer.operator("CONV_2D", [x, kernel, biases[0]], [image], "Conv2DOptions", **options)
+    rows, product = writer.tensor((1, 24, 8), *PARAMETERS), writer.tensor((1, 24, 24), 0.1, -3)
+    writer.operator("RESHAPE", [image, writer.integers([1, 24, 8])], [rows], "ReshapeOptions", newShape=[1, 24, 8])
+    writer.operator("BATCH_MATMUL", [rows, rows], [product], "BatchMatMulOptions", adjY=True)
+    bent, square = writer.tensor((1, 24, 24), 0.06, -100), writer.tensor((1, 24, 24, 1), 0.06, -100)
+    writer.operator("GELU", [product], [bent], "GeluOptions", approximate=False)
+    shape = [1, 24, 24, 1]
+    writer.operator("RESHAPE", [bent, writer.integers(shape)], [square], "ReshapeOptions", newShape=shape)
+    last = writer.tensor((4, 3, 3, 1), 0.02, 0, rng.integers(-127, 128, (4, 3, 3, 1)).astype(np.int8))
+    y = writer.tensor((1, 24, 24, 4), 0.2, 7)
+    writer.operator("CONV_2D", [square, last, biases[1]], [y], "Conv2DOptions", **options)
+    return writer.finish([x], [y])
+
+
+def test_a_product_of_two_tensors_between_convolutions() -> None:
+    rng = np.random.default_rng(11)
+    model = attention(rng)
+    graph, runtime = read_tflite(model), LiteRt(model)
+    program = accel.compile(graph, "tiny")
+    assert [segment.unit for segment in program.segments] == ["machine", "host", "machine"]
+    for _ in range(3):
+        sample = rng.integers(-128, 128, (1, 4, 6, 3)).astype(np.int8)
+        found = accel.run(program, sample).outputs[graph.outputs[0]]
+        assert np.array_equal(found, outputs(runtime, [sample], 1)[0])

@@ -53,6 +53,7 @@ OPTIONS = {
     "UNPACK": "UnpackOptions",
     "VAR_HANDLE": "VarHandleOptions",
     "GATHER": "GatherOptions",
+    "GELU": "GeluOptions",
     "MIRROR_PAD": "MirrorPadOptions",
     "DEPTH_TO_SPACE": "DepthToSpaceOptions",
     "SPACE_TO_DEPTH": "SpaceToDepthOptions",

@@ -17,6 +17,9 @@ from accel.quantized.builder import Parameters
 COMPLEMENT = np.arange(127, -129, -1).astype(np.int8)
 """Every integer q as ``-1 - q``: what was larger is smaller."""
 
+NEGATED = (-np.arange(-128, 128)).astype(np.int8)
+"""NEG as the runtime has it: the stored integers change their sign, whatever their zero points; -128 stays."""
+
 
 def softmax(op: Operation) -> None:
     """SOFTMAX over the last axis."""
@@ -72,19 +75,34 @@ def _tanh(op: Operation, source: Parameters, target: Parameters) -> NDArray[np.i
     return tables.real(source, target, np.tanh) if op.is_unsigned else tables.tanh(source)
 
 
+def _gelu(op: Operation, source: Parameters, target: Parameters) -> NDArray[np.int8]:
+    return tables.real(source, target, tables.gelu_by_tanh if op.options.Approximate() else tables.gelu)
+
+
+def _limited(code: int) -> Callable[[Operation], None]:
+    """A rescaled input within the bounds of an activation."""
+    return _function(lambda op, source, target: tables.relu(source, target, *ACTIVATIONS[code]))
+
+
 FUNCTIONS: dict[str, Callable[[Operation], None]] = {
     "ABS": _function(lambda op, source, target: tables.absolute(source, target)),
     "ELU": _function(lambda op, source, target: tables.real(source, target, tables.elu)),
     "EXP": _function(lambda op, source, target: tables.real(source, target, np.exp)),
+    "GELU": _function(_gelu),
     "HARD_SWISH": _function(lambda op, source, target: tables.hard_swish(source, target)),
     "LEAKY_RELU": _function(_leaky_relu),
+    "LOG": _function(lambda op, source, target: tables.real(source, target, tables.logarithm)),
     "LOGISTIC": _function(_logistic),
     "LOG_SOFTMAX": log_softmax,
+    "NEG": _function(lambda op, source, target: NEGATED),
     "QUANTIZE": quantize,
-    "RELU": _function(lambda op, source, target: tables.relu(source, target, *ACTIVATIONS[1])),
+    "RELU": _limited(1),
     "RELU6": _function(_relu6),
+    "RELU_0_TO_1": _function(lambda op, source, target: tables.relu(source, target, 0.0, 1.0)),
+    "RELU_N1_TO_1": _limited(2),
     "RSQRT": _function(lambda op, source, target: tables.reciprocal_root(source, target)),
     "SOFTMAX": softmax,
+    "SQRT": _function(lambda op, source, target: tables.root(source, target)),
     "TANH": _function(_tanh),
 }
 """How each operator on one tensor is translated."""

@@ -15,7 +15,7 @@ from accel.frontends.tflite.operation import ACTIVATIONS, Operation
 from accel.network.graph import Tensor
 from accel.network.nodes import Dequantize, HostOperator, Quantize
 from accel.network.windows import Shape
-from accel.quantized.builder import Parameters
+from accel.quantized.builder import Parameters, free_name
 
 OPSET = 14
 HOST_TYPES = {"FLOAT32": "float32", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
@@ -38,9 +38,28 @@ def real(op: Operation, position: int = 0) -> Argument:
     if op.builder.tensors[value].dtype != "int8":
         return value
     if index not in op.reals:
-        found = op.builder.host(Dequantize, value, f"{tensor.name}_real", op.builder.shape(value))
-        op.reals[index] = reshaped(op, found, tensor.shape)
+        op.reals[index] = _dequantized(op, value, position)
     return op.reals[index]
+
+
+def carried(op: Operation, position: int = 0) -> Argument:
+    """Input number `position` of an operator that copies elements: stored integers under the output's parameters."""
+    if op.tensor(position).type not in INTEGER_TYPES:
+        return real(op, position)
+    value = op.as_result(op.value(position)) if op.result().type in INTEGER_TYPES else op.value(position)
+    return _dequantized(op, value, position)
+
+
+def steps(op: Operation, position: int) -> str:
+    """Input number `position` in steps from its zero point, as real numbers."""
+    value = op.value(position)
+    return _dequantized(op, op.builder.reinterpret(value, (1.0, op.builder.parameters(value)[1])), position)
+
+
+def _dequantized(op: Operation, value: str, position: int) -> str:
+    tensor = op.tensor(position)
+    found = op.builder.host(Dequantize, value, f"{tensor.name}_real", op.builder.shape(value))
+    return reshaped(op, found, tensor.shape)
 
 
 def emit(
@@ -53,21 +72,39 @@ def emit(
     **attributes: Any,
 ) -> str:
     """Add an ONNX operator; the name of its result."""
-    result = Tensor(op.builder.free(name or f"{op.result().name}_{kind.lower()}"), shape, 1.0, 0, dtype=dtype)
+    return emit_several(op, kind, arguments, [(shape, dtype)], name, **attributes)[0]
+
+
+def emit_several(
+    op: Operation,
+    kind: str,
+    arguments: Sequence[Argument],
+    made: Sequence[tuple[Shape, str]],
+    name: str = "",
+    **attributes: Any,
+) -> list[str]:
+    """Add an ONNX operator that makes several tensors of these shapes and types; their names."""
+    results = list[Tensor]()
+    for shape, dtype in made:
+        free = free_name(
+            name or f"{op.result().name}_{kind.lower()}", {*op.builder.tensors, *(t.name for t in results)}
+        )
+        results.append(Tensor(free, shape, 1.0, 0, dtype=dtype))
     constants = {f"constant_{i}": value for i, value in enumerate(arguments) if not isinstance(value, str)}
     names = tuple(value if isinstance(value, str) else f"constant_{i}" for i, value in enumerate(arguments))
     node = HostOperator(
         name=op.builder.node_name(HostOperator),
         inputs=tuple(dict.fromkeys(value for value in arguments if isinstance(value, str))),
-        output=result.name,
+        output=results[0].name,
+        more_outputs=tuple(result.name for result in results[1:]),
         op_type=kind,
         opset=OPSET,
         arguments=names,
         constants=constants,
         attributes=attributes,
     )
-    op.builder.add(node, [result])
-    return result.name
+    op.builder.add(node, results)
+    return [result.name for result in results]
 
 
 def reshaped(op: Operation, value: str, shape: Shape) -> str:
@@ -126,11 +163,12 @@ def quantize(op: Operation) -> None:
     quantized(op, source)
 
 
-def quantized(op: Operation, source: str) -> None:
-    """Make real numbers of the host output 0, as integers."""
+def quantized(op: Operation, source: str, *, as_steps: bool = False) -> None:
+    """Make real numbers of the host output 0, as integers; `as_steps`: they are the integers already."""
     result = op.result()
     shaped = reshaped(op, source, graph_shape(result.shape))
-    op.values[op.operator.outputs[0]] = op.builder.emit(Quantize, [shaped], result.parameters(), result.name)
+    parameters = (1.0, 0) if as_steps else result.parameters()
+    op.define(op.builder.emit(Quantize, [shaped], parameters, result.name))
 
 
 def numbers(tensor: TfliteTensor) -> Parameters:

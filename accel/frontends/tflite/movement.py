@@ -65,7 +65,7 @@ def _join(op: Operation, pieces: list[Piece], axis: int) -> None:
 def concatenation(op: Operation) -> None:
     """CONCATENATION of tensors with equal scales and zero points; those of uint8 may differ."""
     if op.options.FusedActivationFunction() != 0:
-        raise op.error("fused activation must be NONE")
+        raise op.error("fused activation must be NONE; the runtime refuses it, too: put RELU behind it")
     count = len(op.operator.inputs)
     pieces = []
     for position in range(count):
@@ -174,7 +174,7 @@ def unpack(op: Operation) -> None:
 
 
 def gather(op: Operation) -> None:
-    """GATHER with constant indices; axes of a batch are merged with the gathered one."""
+    """GATHER with constant indices (others: the host); axes of a batch are merged with the gathered one."""
     shape, places = op.tensor(0).shape, op.tensor(1).array()
     axis = op.axis(op.options.Axis(), len(shape))
     batch = op.options.BatchDims() + (places.ndim if op.options.BatchDims() < 0 else 0)
@@ -215,6 +215,36 @@ def tile(op: Operation) -> None:
     op.finish(op.piece().select(op.builder, picks, op.result().name))
 
 
+def reverse_picks(op: Operation) -> list[range]:
+    """What a REVERSE_V2 selects along every axis."""
+    shape = op.tensor(0).shape
+    turned = {op.axis(axis, len(shape)) for axis in op.tensor(1).integers()}
+    return [range(size - 1, -1, -1) if axis in turned else range(size) for axis, size in enumerate(shape)]
+
+
+def reverse(op: Operation) -> None:
+    """REVERSE_V2: axes in the other direction."""
+    op.finish(op.piece().select(op.builder, reverse_picks(op), op.result().name))
+
+
+def broadcast_picks(op: Operation) -> tuple[Shape, list[NDArray[np.integer[Any]]]]:
+    """The input's shape with all axes of the output of a BROADCAST_TO, and what is selected along them."""
+    shape, target = op.tensor(0).shape, tuple(op.tensor(1).integers())
+    full = (1,) * (len(target) - len(shape)) + shape
+    if len(full) != len(target) or any(a not in (1, b) for a, b in zip(full, target, strict=True)):
+        raise op.error(f"shape {shape!r} must broadcast to {target!r}")
+    if math.prod(target) > LARGEST_TENSOR:
+        raise op.error(f"output must have at most {LARGEST_TENSOR} elements, got {target!r}")
+    return full, [np.arange(b) if a == b else np.zeros(b, int) for a, b in zip(full, target, strict=True)]
+
+
+def broadcast_to(op: Operation) -> None:
+    """BROADCAST_TO: axes of one element are repeated."""
+    shape, picks = broadcast_picks(op)
+    piece = Piece(op.piece().value, shape)
+    op.finish(piece.select(op.builder, [as_pick(pick) for pick in picks], op.result().name))
+
+
 def transpose(op: Operation) -> None:
     """TRANSPOSE."""
     shape, order = op.tensor(0).shape, op.tensor(1).integers()
@@ -236,6 +266,7 @@ def rearrange(op: Operation, value: str, sizes: Shape, permutation: tuple[int, .
 
 
 MOVEMENT: dict[str, Callable[[Operation], None]] = {
+    "BROADCAST_TO": broadcast_to,
     "CONCATENATION": concatenation,
     "EXPAND_DIMS": reshape,
     "GATHER": gather,
@@ -244,6 +275,7 @@ MOVEMENT: dict[str, Callable[[Operation], None]] = {
     "PAD": pad,
     "PADV2": pad,
     "RESHAPE": reshape,
+    "REVERSE_V2": reverse,
     "SLICE": slice_,
     "SPLIT": split,
     "SPLIT_V": split_v,

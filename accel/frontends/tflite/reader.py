@@ -21,7 +21,7 @@ from accel.frontends.tflite.functions import FUNCTIONS
 from accel.frontends.tflite.host import HOST_TYPES, INTEGER_TYPES, numbers, quantize
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
-from accel.frontends.tflite.real import REAL, gather_nd
+from accel.frontends.tflite.real import INTEGER, REAL
 from accel.frontends.tflite.resize import RESIZING
 from accel.frontends.tflite.states import carry_states
 from accel.frontends.tflite.weighted import WEIGHTED
@@ -34,7 +34,9 @@ from accel.quantized.builder import GraphBuilder, Port
 TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
 RECURRENT = ("LSTM", "RNN")
 """Ends of the names of recurrent operators."""
-SIGNED_ONLY = {"ABS", "BATCH_MATMUL", "ELU", "EXP", "RSQRT", "SQUARED_DIFFERENCE"}
+KNOWN = {"BATCH_MATMUL": (0, 1), "GATHER": (1,)}
+"""Operators that a unit computes if one of these inputs is a constant, and else the host."""
+SIGNED_ONLY = {"ABS", "BATCH_MATMUL", "ELU", "EXP", "LOG", "NEG", "RSQRT", "SQRT", "SQUARED_DIFFERENCE"}
 """Operators that no runtime computes with integers if they are uint8."""
 _DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -136,8 +138,9 @@ def _translator(op: Operation) -> Callable[[Operation], None]:
         return REAL[builtin]
     if kind in HOST_TYPES and builtin in TRANSLATORS:
         raise op.error(f"operator is supported with an int8 result, got {kind}; quantize the whole model to int8")
-    if builtin == "GATHER_ND":
-        return gather_nd
+    known = [op.optional(position) for position in KNOWN.get(builtin, ())]
+    if builtin in INTEGER and not any(tensor is not None and tensor.data is not None for tensor in known):
+        return INTEGER[builtin]
     if builtin.endswith(RECURRENT):
         raise op.error("operator is not supported; export the float network to ONNX, where it is the host's")
     if builtin not in TRANSLATORS:

@@ -1,6 +1,7 @@
-"""Translating TensorFlow Lite operators whose results only the host has: real numbers, and integers of 32 and 64 bits.
+"""Translating TensorFlow Lite operators that only the host has, for ONNX Runtime.
 
-They are heads and tails of quantized networks, for ONNX Runtime.
+Their results are real numbers and integers of 32 and 64 bits, heads and tails of quantized networks; and integers of
+8 bits that no unit can make.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +18,29 @@ from accel.frontends.tflite.host import (
     HOST_TYPES,
     INTEGER_TYPES,
     Argument,
+    carried,
     dtype_of,
     emit,
+    emit_several,
     finish,
     numbers,
     quantized,
     real,
     reshaped,
     shape_of,
+    steps,
     taken,
 )
-from accel.frontends.tflite.movement import slice_picks, strided_slice_picks, tile_picks
+from accel.frontends.tflite.movement import (
+    broadcast_picks,
+    reverse_picks,
+    slice_picks,
+    strided_slice_picks,
+    tile_picks,
+)
 from accel.frontends.tflite.operation import Operation
+from accel.machine.numerics import RequantMode
+from accel.quantized import recipes
 
 
 def _elementwise(kind: str) -> Callable[[Operation], None]:
@@ -168,26 +181,80 @@ def _pack(op: Operation) -> None:
 
 
 def _gather(op: Operation) -> None:
-    """GATHER of real numbers, at constant places or at those that the host has computed."""
-    x, places = real(op), real(op, 1)
+    """GATHER at constant places or at those that the host has computed."""
+    x, places = carried(op), real(op, 1)
     axis = op.axis(op.options.Axis(), len(op.tensor(0).shape))
     if op.options.BatchDims():
-        raise op.error(f"batch_dims must be 0 for real numbers, got {op.options.BatchDims()}")
+        raise op.error(f"batch_dims must be 0 on the host, got {op.options.BatchDims()}")
     shape = shape_of(op, x)
     taken = (*shape[:axis], *shape_of(op, places), *shape[axis + 1 :])
-    finish(op, emit(op, "Gather", [x, places], taken, dtype_of(op, x), axis=axis))
+    _give(op, emit(op, "Gather", [x, places], taken, dtype_of(op, x), axis=axis))
 
 
-def gather_nd(op: Operation) -> None:
-    """GATHER_ND at places that the host has computed: of integers by way of their real numbers, which is exact."""
-    x, places = real(op), real(op, 1)
+def _gather_nd(op: Operation) -> None:
+    """GATHER_ND at constant places or at those that the host has computed."""
+    x, places = carried(op), real(op, 1)
     given, index = shape_of(op, x), shape_of(op, places)
     wide = emit(op, "Cast", [places], index, "int64", to=7) if isinstance(places, str) else places.astype(np.int64)
-    value = emit(op, "GatherND", [x, wide], (*index[:-1], *given[index[-1] :]), dtype_of(op, x))
-    if op.result().type in INTEGER_TYPES:
+    _give(op, emit(op, "GatherND", [x, wide], (*index[:-1], *given[index[-1] :]), dtype_of(op, x)))
+
+
+def _give(op: Operation, value: Argument) -> None:
+    """Make a value of the host output 0: as integers if the file says so."""
+    if op.result().type in INTEGER_TYPES and isinstance(value, str):
         quantized(op, value)
     else:
         finish(op, value)
+
+
+def _select(op: Operation) -> None:
+    """SELECT_V2, and SELECT where it broadcasts alike."""
+    condition, x, y = real(op), carried(op, 1), carried(op, 2)
+    shapes = [shape_of(op, value) for value in (condition, x, y)]
+    if op.operator.builtin == "SELECT" and len(shapes[0]) == 1 < len(shapes[1]):
+        shapes[0] = (*shapes[0], *(1,) * (len(shapes[1]) - 1))
+        condition = reshaped(op, condition, shapes[0]) if isinstance(condition, str) else condition.reshape(shapes[0])
+    shape = tuple(np.broadcast_shapes(*shapes))
+    _give(op, emit(op, "Where", [condition, x, y], shape, HOST_TYPES.get(op.result().type, "float32")))
+
+
+def _top(op: Operation) -> None:
+    """TOPK_V2: the largest values and their places; of equal ones the first comes first."""
+    x, count = carried(op), op.number(1)
+    shape = (*shape_of(op, x)[:-1], count)
+    if not 0 < count <= shape_of(op, x)[-1]:
+        raise op.error(f"k must be in 1..{shape_of(op, x)[-1]}, got {count}")
+    values, places = emit_several(op, "TopK", [x, np.array([count])], [(shape, dtype_of(op, x)), (shape, "int64")])
+    _give(op, values)
+    if len(op.operator.outputs) > 1:
+        finish(op, emit(op, "Cast", [places], shape, "int32", to=6), 1)
+
+
+def _integer_product(op: Operation) -> None:
+    """BATCH_MATMUL of two tensors of integers, rounded as the runtime does, in 64 bits."""
+    factors = list[Argument]()
+    for position, adjoint in enumerate((op.options.AdjX(), op.options.AdjY())):
+        x = steps(op, position)
+        wide = emit(op, "Cast", [x], shape_of(op, x), "int64", to=7)
+        factors.append(_swapped(op, wide) if adjoint else wide)
+    scales = [op.input_parameters(position)[0] for position in range(2)]
+    scale, zero_point = op.result().parameters()
+    multiplier, shift = recipes.multiplier(scales[0] * scales[1] / scale, RequantMode.TFLITE)
+    sums = _product(op, *factors)
+    shape = shape_of(op, sums)
+
+    def node(kind: str, *values: Argument | int, dtype: str = "int64", **attributes: Any) -> str:
+        arguments = [np.array(value) if isinstance(value, int) else value for value in values]
+        return emit(op, kind, arguments, shape, dtype, **attributes)
+
+    scaled = node("Mul", sums, multiplier << max(shift, 0))
+    nudge = node("Where", node("Less", scaled, 0, dtype="bool"), 1 - 2**30, 2**30)
+    high = node("Div", node("Add", scaled, nudge), 2**31)
+    if shift < 0:
+        rounded = node("Div", node("Add", node("Abs", high), 2 ** (-shift - 1)), 2**-shift)
+        high = node("Mul", node("Sign", high), rounded)
+    limited = node("Clip", node("Add", high, zero_point), -128, 127)
+    quantized(op, node("Cast", limited, dtype="float32", to=1), as_steps=True)
 
 
 def _floor_div(op: Operation) -> None:
@@ -199,6 +266,11 @@ def _floor_div(op: Operation) -> None:
         return
     whole = emit(op, "Sub", [x, emit(op, "Mod", [x, y], shape, dtype)], shape, dtype)
     finish(op, emit(op, "Div", [whole, y], shape, dtype))
+
+
+def _broadcast_to(op: Operation) -> None:
+    x, (shape, picks) = real(op), broadcast_picks(op)
+    finish(op, taken(op, reshaped(op, x, shape) if isinstance(x, str) else x.reshape(shape), picks))
 
 
 def _transpose(op: Operation) -> None:
@@ -220,13 +292,13 @@ def _swapped(op: Operation, value: Argument) -> Argument:
     if not isinstance(value, str):
         return np.ascontiguousarray(value.swapaxes(-1, -2))
     order = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
-    return emit(op, "Transpose", [value], tuple(shape[axis] for axis in order), perm=order)
+    return emit(op, "Transpose", [value], tuple(shape[axis] for axis in order), dtype_of(op, value), perm=order)
 
 
 def _product(op: Operation, x: Argument, y: Argument) -> str:
     left, right = shape_of(op, x), shape_of(op, y)
     many = tuple(np.broadcast_shapes(left[:-2], right[:-2]))
-    return emit(op, "MatMul", [x, y], (*many, left[-2], right[-1]))
+    return emit(op, "MatMul", [x, y], (*many, left[-2], right[-1]), dtype_of(op, x))
 
 
 def _batch_matmul(op: Operation) -> None:
@@ -248,6 +320,19 @@ def _fully_connected(op: Operation) -> None:
     finish(op, value)
 
 
+INTEGER: dict[str, Callable[[Operation], None]] = {
+    "BATCH_MATMUL": _integer_product,
+    "GATHER": _gather,
+    "GATHER_ND": _gather_nd,
+    "SELECT": _select,
+    "SELECT_V2": _select,
+    "TOPK_V2": _top,
+}
+"""How operators are translated that the host computes although their results are integers of 8 bits.
+
+Those that choose among elements go by way of real numbers, which is exact.
+"""
+
 REAL: dict[str, Callable[[Operation], None]] = {
     **{
         builtin: _elementwise(kind)
@@ -256,7 +341,7 @@ REAL: dict[str, Callable[[Operation], None]] = {
             "FLOOR": "Floor", "GREATER": "Greater", "GREATER_EQUAL": "GreaterOrEqual", "HARD_SWISH": "HardSwish",
             "LESS": "Less", "LESS_EQUAL": "LessOrEqual", "LOG": "Log", "LOGICAL_AND": "And", "LOGICAL_NOT": "Not",
             "LOGICAL_OR": "Or", "LOGISTIC": "Sigmoid", "MAXIMUM": "Max", "MINIMUM": "Min", "MUL": "Mul", "NEG": "Neg",
-            "POW": "Pow", "PRELU": "PRelu", "RELU": "Relu", "ROUND": "Round", "SELECT_V2": "Where", "SIN": "Sin",
+            "POW": "Pow", "PRELU": "PRelu", "RELU": "Relu", "ROUND": "Round", "SIGN": "Sign", "SIN": "Sin",
             "SQRT": "Sqrt", "SUB": "Sub", "TANH": "Tanh",
         }.items()
     },
@@ -269,7 +354,8 @@ REAL: dict[str, Callable[[Operation], None]] = {
     "EXPAND_DIMS": lambda op: finish(op, real(op)),
     "FLOOR_DIV": _floor_div,
     "FULLY_CONNECTED": _fully_connected,
-    "GATHER_ND": gather_nd,
+    "BROADCAST_TO": _broadcast_to,
+    "GATHER_ND": _gather_nd,
     "GATHER": _gather,
     "L2_NORMALIZATION": _l2_normalization,
     "LEAKY_RELU": _composed(lambda op, node, x: node("LeakyRelu", x, alpha=float(op.options.Alpha()))),
@@ -282,10 +368,14 @@ REAL: dict[str, Callable[[Operation], None]] = {
     "REDUCE_MIN": _reduce("ReduceMin"),
     "REDUCE_PROD": _reduce("ReduceProd"),
     "RELU6": _composed(lambda op, node, x: node("Clip", x, _number(0), _number(6))),
+    "RELU_0_TO_1": _composed(lambda op, node, x: node("Clip", x, _number(0), _number(1))),
     "RELU_N1_TO_1": _composed(lambda op, node, x: node("Clip", x, _number(-1), _number(1))),
     "RESHAPE": lambda op: finish(op, real(op)),
+    "REVERSE_V2": lambda op: finish(op, taken(op, real(op), reverse_picks(op))),
     "RSQRT": _composed(lambda op, node, x: node("Div", _number(1), node("Sqrt", x))),
     "SLICE": lambda op: finish(op, taken(op, real(op), slice_picks(op))),
+    "SELECT": _select,
+    "SELECT_V2": _select,
     "SOFTMAX": _composed(_softmax),
     "SPLIT": _split,
     "SPLIT_V": _split_v,
@@ -295,6 +385,7 @@ REAL: dict[str, Callable[[Operation], None]] = {
     "STRIDED_SLICE": lambda op: finish(op, taken(op, real(op), strided_slice_picks(op))),
     "SUM": _reduce("ReduceSum"),
     "TILE": lambda op: finish(op, taken(op, real(op), tile_picks(op))),
+    "TOPK_V2": _top,
     "TRANSPOSE": _transpose,
     "UNPACK": _unpack,
 }  # fmt: skip

@@ -222,6 +222,13 @@ def function(rng: Rng, builtin: str) -> bytes:
         kind, options = "SoftmaxOptions", {"beta": float(rng.choice([1, 1, 0.5, rng.uniform(0.1, 3)]))}
     if builtin == "HARD_SWISH":
         target = random_parameters(rng, source[0] * 2 ** rng.uniform(-4, 3))
+    if builtin == "GELU":
+        kind, options = "GeluOptions", {"approximate": bool(rng.integers(2))}
+    if builtin == "LOG":
+        target = random_parameters(rng, 2 ** rng.uniform(-7, 0))
+    if builtin == "SQRT":
+        source = (source[0], -128)
+        target = random_parameters(rng, np.sqrt(source[0] * 255) / 2 ** rng.uniform(6, 9))
     x, y = writer.tensor(shape, *source), writer.tensor(shape, *target)
     writer.operator(builtin, [x], [y], kind, **options)
     return writer.finish([x], [y])
@@ -256,12 +263,15 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
     **{name: with_builtin(resize, name) for name in ("RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR")},
     **{
         name: with_builtin(function, name)
-        for name in ("SOFTMAX", "LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "RELU", "RELU6", "QUANTIZE")
+        for name in (
+            *("SOFTMAX", "LOGISTIC", "TANH", "HARD_SWISH", "LEAKY_RELU", "RELU", "RELU6", "QUANTIZE"),
+            *("GELU", "LOG", "NEG", "RELU_0_TO_1", "RELU_N1_TO_1", "SQRT"),
+        )
     },
 }
 """How to make a random model of each operator."""
 
 UNSIGNED: dict[str, Callable[[Rng], bytes]] = {
-    f"uint8 {name}": with_unsigned(make) for name, make in MODELS.items() if name not in SIGNED_ONLY
+    f"uint8 {name}": with_unsigned(make) for name, make in MODELS.items() if name.split(",")[0] not in SIGNED_ONLY
 }
 """The same in the old scheme, which LiteRT's reference kernels define."""

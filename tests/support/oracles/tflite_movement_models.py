@@ -283,9 +283,73 @@ def add_axis(
     index.append(chosen)
 
 
+def reverse(rng: Rng) -> bytes:
+    """REVERSE_V2 along some neighbouring axes."""
+    writer, shape, parameters = ModelWriter(), any_shape(rng), random_parameters(rng)
+    first = int(rng.integers(len(shape)))
+    axes = list(range(first, int(rng.integers(first, len(shape))) + 1))
+    x, y = writer.tensor(shape, *parameters), writer.tensor(shape, *parameters)
+    writer.operator("REVERSE_V2", [x, writer.integers(axes)], [y], "ReverseV2Options")
+    return writer.finish([x], [y])
+
+
+def broadcast_to(rng: Rng) -> bytes:
+    """BROADCAST_TO of any axes, sometimes to more of them."""
+    writer, shape, parameters = ModelWriter(), any_shape(rng), random_parameters(rng)
+    target = list(shape)
+    shape = tuple(1 if rng.random() < 0.4 else size for size in shape)
+    while len(shape) > 1 and shape[0] == 1 and rng.random() < 0.3:
+        shape = shape[1:]
+    x, y = writer.tensor(shape, *parameters), writer.tensor(tuple(target), *parameters)
+    writer.operator("BROADCAST_TO", [x, writer.integers(target)], [y], "BroadcastToOptions")
+    return writer.finish([x], [y])
+
+
+def select(rng: Rng) -> bytes:
+    """SELECT_V2 of two tensors, or of one and a constant, where one is greater."""
+    writer, shape, parameters = ModelWriter(), any_shape(rng), random_parameters(rng)
+    x, y = writer.tensor(shape, *parameters), writer.tensor(shape, *parameters)
+    data = rng.integers(-128, 128, shape[-1:]).astype(np.int8) if rng.random() < 0.3 else None
+    other = y if data is None else writer.tensor(shape[-1:], *parameters, data)
+    chosen, result = writer.tensor(shape, kind="BOOL"), writer.tensor(shape, *parameters)
+    writer.operator("GREATER", [x, y], [chosen], "GreaterOptions")
+    writer.operator("SELECT_V2", [chosen, x, other], [result], "SelectV2Options")
+    return writer.finish([x, y], [result])
+
+
+def largest(rng: Rng) -> bytes:
+    """TOPK_V2: values and places."""
+    writer, shape, parameters = ModelWriter(), any_shape(rng), random_parameters(rng)
+    count = int(rng.integers(1, shape[-1] + 1))
+    x, y = writer.tensor(shape, *parameters), writer.tensor((*shape[:-1], count), *parameters)
+    places = writer.tensor((*shape[:-1], count), kind="INT32")
+    writer.operator("TOPK_V2", [x, writer.integers(count)], [y, places], "TopKV2Options")
+    return writer.finish([x], [y, places])
+
+
+def gather_computed(rng: Rng) -> bytes:
+    """GATHER at places that ARG_MAX finds, of a tensor or of a constant."""
+    writer, parameters = ModelWriter(), random_parameters(rng)
+    count, rows = (int(n) for n in rng.integers(1, 9, 2))
+    x, places = writer.tensor((rows, count), *parameters), writer.tensor((rows,), kind="INT32")
+    writer.operator("ARG_MAX", [x, writer.integers(1)], [places], "ArgMaxOptions", outputType=2)
+    axis, shape = int(rng.integers(2)), [int(n) for n in rng.integers(1, 9, 2)]
+    shape[axis] = count
+    data = rng.integers(-128, 128, shape).astype(np.int8) if rng.random() < 0.5 else None
+    table = writer.tensor(tuple(shape), *parameters, data)
+    y = writer.tensor((*shape[:axis], rows, *shape[axis + 1 :]), *parameters)
+    writer.operator("GATHER", [table, places], [y], "GatherOptions", axis=axis)
+    return writer.finish([x] if data is not None else [x, table], [y])
+
+
 MODELS: dict[str, Callable[[Rng], bytes]] = {
+    "BROADCAST_TO": broadcast_to,
     "CONCATENATION": concatenation,
     "GATHER": gather,
+    "GATHER, of computed places": gather_computed,
+    "REVERSE_V2": reverse,
+    "SELECT_V2": select,
+    "TOPK_V2": largest,
     "MIRROR_PAD": mirror_pad,
     "PACK": pack,
     "SLICE": slice_,

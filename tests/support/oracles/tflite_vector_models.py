@@ -123,8 +123,25 @@ def batch_matmul(rng: Rng) -> bytes:
     return writer.finish([factors[1 if left else 0]], [y])
 
 
+def batch_product(rng: Rng) -> bytes:
+    """BATCH_MATMUL of two tensors, adjoint or not."""
+    writer = ModelWriter()
+    rows, depth, columns, images = (int(n) for n in rng.integers(1, 20, 4))
+    adjoint, inputs, scales = rng.random(2) < 0.4, list[int](), list[float]()
+    for position, shape in enumerate([(images, rows, depth), (images, depth, columns)]):
+        written = (*shape[:-2], shape[-1], shape[-2]) if adjoint[position] else shape
+        scale, point = random_parameters(rng)
+        scales.append(scale)
+        inputs.append(writer.tensor(written, scale, point))
+    y = writer.tensor((images, rows, columns), *random_parameters(rng, scales[0] * scales[1] * 73 * np.sqrt(depth)))
+    options = {"adjX": bool(adjoint[0]), "adjY": bool(adjoint[1])}
+    writer.operator("BATCH_MATMUL", inputs, [y], "BatchMatMulOptions", **options)
+    return writer.finish(inputs, [y])
+
+
 MODELS: dict[str, Callable[[Rng], bytes]] = {
     "BATCH_MATMUL": batch_matmul,
+    "BATCH_MATMUL, of two tensors": batch_product,
     "DIV": quotient,
     "PRELU": prelu,
     "SQUARED_DIFFERENCE": squared_difference,

@@ -9,6 +9,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+VERSIONS = {"BROADCAST_TO": 3}
+"""Versions of operators that runtimes do not take as 1."""
+
 
 class ModelWriter:
     """Collects tensors and operators; buffer 0 is the empty one that the format asks for."""
@@ -55,7 +58,8 @@ class ModelWriter:
     def operator(self, builtin: str, inputs: list[int], outputs: list[int], kind: str = "", **options: Any) -> None:
         """Add an operator; `kind` names its options."""
         code = getattr(schema.BuiltinOperator, builtin)
-        self.codes.append(schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=1))
+        version = VERSIONS.get(builtin, 1)
+        self.codes.append(schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version))
         operator = schema.OperatorT(opcodeIndex=len(self.codes) - 1, inputs=inputs, outputs=outputs)
         if kind:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
