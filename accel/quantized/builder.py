@@ -164,6 +164,14 @@ class GraphBuilder:
         shape = image_shape(canonical(value.shape))
         return self.emit(Constant, [], parameters, name, value=value.reshape(shape))
 
+    def known(self, value: NDArray[Any], name: str) -> str:
+        """A constant of the host, which an output needs."""
+        result = Tensor(self.free(name), value.shape, 1.0, 0, dtype=value.dtype.name)
+        fields: dict[str, Any] = {"op_type": "Identity", "opset": 13, "arguments": ("value",)}
+        fields["constants"] = {"value": value}
+        self.add(HostOperator(name=self.node_name(HostOperator), inputs=(), output=result.name, **fields), [result])
+        return result.name
+
     def finish(self, name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> Graph:
         """The graph without what its outputs do not need; inputs and outputs have the model's names, order and layouts.
 

@@ -131,18 +131,7 @@ def to_host(low: Lowering, op: Operator, value: Value, name: str) -> OnHost:
 def known_to_host(low: Lowering, value: Known, name: str) -> OnHost:
     """A constant that the user wants: the host gives it."""
     low.builder.operator, real = name, _plain(value.real)
-    result = Tensor(low.builder.free(name), real.shape, 1.0, 0, dtype=real.dtype.name)
-    node = HostOperator(
-        name=low.builder.node_name(HostOperator),
-        inputs=(),
-        output=result.name,
-        op_type="Identity",
-        opset=OPSET,
-        arguments=("value",),
-        constants={"value": real},
-    )
-    low.builder.add(node, [result])
-    return OnHost(result.name, result.shape, result.dtype)
+    return OnHost(low.builder.known(real, name), real.shape, real.dtype.name)
 
 
 def to_machine(low: Lowering, value: OnHost, target: Target) -> Integers:

@@ -156,11 +156,12 @@ def test_variable_of_several_numbers_is_refused() -> None:
         read_tflite(streaming(initial))
 
 
-def test_subgraphs_of_something_else_are_refused() -> None:
+def test_the_first_of_several_subgraphs_is_read(caplog: pytest.LogCaptureFixture) -> None:
     writer = ModelWriter()
     x, y = (writer.tensor((1, 2, 2, 3), *PARAMETERS) for _ in range(2))
     writer.operator("RELU", [x], [y])
     writer.next_subgraph([x], [y])
-    message = "^model must have one subgraph, or more for CALL_ONCE only, got 2$"
-    with pytest.raises(ModelError, match=message):
-        read_tflite(writer.finish([], []))
+    x, y = (writer.tensor((1, 5), *PARAMETERS) for _ in range(2))
+    writer.operator("ABS", [x], [y])
+    assert read_tflite(writer.finish([x], [y])).input_tensors[0].shape == (1, 2, 2, 3)
+    assert [record.message for record in caplog.records] == ["the first of 2 subgraphs is read, 'model'"]

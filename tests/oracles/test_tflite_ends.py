@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import accel
+from accel.errors import ModelError
 from accel.frontends.tflite import ends
 from accel.frontends.tflite.reader import read_tflite
 from accel.program.samples import join_samples, split_samples
@@ -14,7 +15,7 @@ pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
 from support.oracles.tflite_models import linear
-from support.oracles.tflite_runtime import interpreter
+from support.oracles.tflite_runtime import LiteRt, interpreter
 from support.oracles.tflite_writer import ModelWriter
 
 PARAMETERS = (0.05, 7)
@@ -83,3 +84,76 @@ def test_ends_that_others_read_keep_their_operators() -> None:
     writer.operator("RELU", [x], [z])
     graph = read_tflite(writer.finish([x], [y, z]))
     assert sorted(node.op for node in graph.nodes) == ["Table", "Transpose"]
+
+
+def unusual(kind: str) -> bytes:
+    """A convolution whose file has an unusual end."""
+    rng, writer = np.random.default_rng(3), ModelWriter()
+    x = image = writer.tensor(NHWC, *PARAMETERS)
+    inputs, extra = [x], list[int]()
+    if kind == "an input of 16 bits that nothing reads":
+        inputs.append(writer.tensor((1, 3), 0.1, 0, kind="INT16"))
+    elif kind == "an input without a scale that nothing reads":
+        inputs.append(writer.tensor((1, 3)))
+    elif kind == "a constant of integers":
+        extra.append(writer.tensor((1, 3), 0.1, 2, np.array([[1, -128, 127]], np.int8)))
+    elif kind == "a constant of real numbers":
+        extra.append(writer.tensor((2,), data=np.array([0.5, -3], np.float32)))
+    elif kind == "stored integers as numbers":
+        extra.append(writer.tensor(NHWC, kind="INT32"))
+        writer.operator("CAST", [x], extra, "CastOptions", inDataType=9, outDataType=2)
+    elif kind == "stored integers as real numbers":
+        real, image = writer.tensor(NHWC, kind="FLOAT32"), writer.tensor(NHWC, 0.9, 3)
+        writer.operator("CAST", [x], [real], "CastOptions", inDataType=9, outDataType=0)
+        writer.operator("QUANTIZE", [real], [image])
+    weights, bias, scale = linear(rng, writer, (5, 3, 3, 3), 0, writer.tensors[image].quantization.scale[0], biased=1)
+    y = writer.tensor((1, 8, 9, 5), scale, -3)
+    options = {"padding": 0, "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    writer.operator("CONV_2D", [image, weights, bias], [y], "Conv2DOptions", **options)
+    return writer.finish(inputs, [y, y] if kind == "an output twice" else [y, *extra])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "an input of 16 bits that nothing reads",
+        "an input without a scale that nothing reads",
+        "a constant of integers",
+        "a constant of real numbers",
+        "an output twice",
+        "stored integers as numbers",
+        "stored integers as real numbers",
+    ],
+)
+def test_unusual_ends_equal_litert(kind: str) -> None:
+    model = unusual(kind)
+    runtime, program = LiteRt(model), accel.compile(read_tflite(model), "tiny")
+    rng = np.random.default_rng(5)
+    samples = [rng.integers(-128, 128, slot.source.shape).astype(slot.dtype) for slot in program.inputs if slot.source]
+    for number, sample in enumerate(samples):
+        runtime.set_input(sample, number)
+    runtime.invoke()
+    named = {slot.name: sample.reshape(slot.shape) for slot, sample in zip(program.inputs, samples, strict=True)}
+    found = accel.run(program, named).outputs
+    assert len(found) == (1 if "input" in kind else 2 - (kind == "stored integers as real numbers"))
+    for number, value in enumerate(found.values()):
+        truth = runtime.get_output(number)
+        assert np.array_equal(np.asarray(value).reshape(-1), truth.reshape(-1))
+
+
+def test_images_of_a_batch_are_refused_with_what_to_do() -> None:
+    writer = ModelWriter()
+    x, y = writer.tensor((2, 4, 4, 3), *PARAMETERS), writer.tensor((2, 4, 4, 3), *PARAMETERS)
+    options = {"strideH": 1, "strideW": 1, "filterHeight": 1, "filterWidth": 1}
+    writer.operator("MAX_POOL_2D", [x], [y], "Pool2DOptions", **options)
+    with pytest.raises(ModelError, match="convert the model with batch size 1, `accel run` takes several samples"):
+        read_tflite(writer.finish([x], [y]))
+
+
+def test_operators_that_no_runtime_has_for_integers_say_what_to_do() -> None:
+    writer = ModelWriter()
+    x, y = writer.tensor(NHWC, *PARAMETERS), writer.tensor(NHWC, *PARAMETERS)
+    writer.operator("FLOOR", [x], [y])
+    message = "^FLOOR 0: operator is supported on real numbers, got INT8; put DEQUANTIZE before and QUANTIZE after it$"
+    with pytest.raises(ModelError, match=message):
+        read_tflite(writer.finish([x], [y]))

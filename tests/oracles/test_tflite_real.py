@@ -204,6 +204,16 @@ def test_choices_between_real_numbers(builtin: str) -> None:
     compare(choice(builtin))
 
 
+def test_numbers_of_the_largest_as_ones() -> None:
+    """ARG_MAX and ONE_HOT."""
+    writer = ModelWriter()
+    x, places = writer.tensor(SHAPE, *PARAMETERS), writer.tensor((1, 4), kind="INT32")
+    writer.operator("ARG_MAX", [x, writer.integers(2)], [places], "ArgMaxOptions", outputType=2)
+    y = writer.tensor((1, 4, 6), kind="FLOAT32")
+    writer.operator("ONE_HOT", [places, writer.integers(6), *constant(writer, 0.5, -2)], [y], "OneHotOptions", axis=-1)
+    compare(writer.finish([x], [y]))
+
+
 @pytest.mark.parametrize("builtin", ["ADD", "SUB", "MUL", "DIV"])
 def test_heads(builtin: str) -> None:
     compare(head(builtin), real_input=True)
@@ -237,7 +247,7 @@ def test_real_numbers_only_are_refused() -> None:
 
 def test_every_operator_of_the_host_has_a_model() -> None:
     logical = {"LOGICAL_AND", "LOGICAL_NOT", "LOGICAL_OR", "SELECT", "SELECT_V2"}
-    assert set(REAL) == {*ROWS, *logical, "SPLIT", "SPLIT_V", "TOPK_V2", "UNPACK"}
+    assert set(REAL) == {*ROWS, *logical, "ONE_HOT", "SPLIT", "SPLIT_V", "TOPK_V2", "UNPACK"}
 
 
 def keypoints() -> bytes:

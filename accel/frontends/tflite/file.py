@@ -49,6 +49,7 @@ OPTIONS = {
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
     "SPLIT": "SplitOptions",
+    "ONE_HOT": "OneHotOptions",
     "PACK": "PackOptions",
     "UNPACK": "UnpackOptions",
     "VAR_HANDLE": "VarHandleOptions",

@@ -38,7 +38,7 @@ def real(op: Operation, position: int = 0) -> Argument:
     if op.builder.tensors[value].dtype != "int8":
         return value
     if index not in op.reals:
-        op.reals[index] = _dequantized(op, value, position)
+        op.reals[index] = dequantized(op, value, position)
     return op.reals[index]
 
 
@@ -47,16 +47,17 @@ def carried(op: Operation, position: int = 0) -> Argument:
     if op.tensor(position).type not in INTEGER_TYPES:
         return real(op, position)
     value = op.as_result(op.value(position)) if op.result().type in INTEGER_TYPES else op.value(position)
-    return _dequantized(op, value, position)
+    return dequantized(op, value, position)
 
 
 def steps(op: Operation, position: int) -> str:
     """Input number `position` in steps from its zero point, as real numbers."""
     value = op.value(position)
-    return _dequantized(op, op.builder.reinterpret(value, (1.0, op.builder.parameters(value)[1])), position)
+    return dequantized(op, op.builder.reinterpret(value, (1.0, op.builder.parameters(value)[1])), position)
 
 
-def _dequantized(op: Operation, value: str, position: int) -> str:
+def dequantized(op: Operation, value: str, position: int) -> str:
+    """Real numbers of a tensor of the graph, in the shape of input number `position`."""
     tensor = op.tensor(position)
     found = op.builder.host(Dequantize, value, f"{tensor.name}_real", op.builder.shape(value))
     return reshaped(op, found, tensor.shape)

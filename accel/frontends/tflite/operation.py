@@ -152,7 +152,10 @@ class Operation:
         """An activation that must have four axes."""
         value = self.value(position)
         if len(self.builder.shape(value)) != 4 or not keeps_axes(self.tensor(position).shape):
-            raise self.error(f"input must have shape (1, height, width, channels), got {self.tensor(position).shape!r}")
+            raise self.error(
+                f"input must have shape (1, height, width, channels), got {self.tensor(position).shape!r}; convert the "
+                "model with batch size 1, `accel run` takes several samples"
+            )
         return value
 
     def window(self, kernel: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from accel.frontends.tflite.blocks import BLOCKS
 from accel.frontends.tflite.dilation import join_dilations
 from accel.frontends.tflite.elementwise import ELEMENTWISE
 from accel.frontends.tflite.ends import settle_ends
-from accel.frontends.tflite.file import TfliteFile, parse
+from accel.frontends.tflite.file import TfliteFile, TfliteTensor, parse
 from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
 from accel.frontends.tflite.host import HOST_TYPES, INTEGER_TYPES, numbers, quantize
@@ -99,8 +99,20 @@ def _translate(file: TfliteFile) -> Graph:
         _translate_operator(Operation(operator, file.tensors, builder, values, reals))
     for index in file.outputs:
         if index not in values:
-            raise file.tensors[index].error("must be an input or made by an operator, to be an output")
+            values[index] = _known_output(builder, file.tensors[index])
     return builder.finish(file.name, _ports(file, file.inputs, values), _ports(file, file.outputs, values))
+
+
+def _known_output(builder: GraphBuilder, tensor: TfliteTensor) -> str:
+    """A constant that is an output."""
+    if tensor.data is None:
+        raise tensor.error("must be an input, a constant or made by an operator, to be an output")
+    if tensor.type in INTEGER_TYPES:
+        shape = graph_shape(tensor.shape)
+        return builder.reshape(
+            builder.constant(tensor.stored().reshape(shape), tensor.parameters(), tensor.name), shape
+        )
+    return builder.known(tensor.array(), tensor.name)
 
 
 def _ports(file: TfliteFile, indices: tuple[int, ...], values: dict[int, str]) -> list[Port]:
@@ -118,11 +130,11 @@ def _declare_input(builder: GraphBuilder, file: TfliteFile, index: int) -> str:
         found = {result.parameters() for result in results}
         if len(found) == 1:
             return builder.declare(tensor.name, graph_shape(tensor.shape), found.pop())
-    if tensor.type in HOST_TYPES:
+    if tensor.type in HOST_TYPES or (not readers and tensor.type not in INTEGER_TYPES):
         name = builder.free(tensor.name)
-        builder.tensors[name] = Tensor(name, tensor.shape, 1.0, 0, dtype=HOST_TYPES[tensor.type])
+        builder.tensors[name] = Tensor(name, tensor.shape, 1.0, 0, dtype=tensor.type.lower())
         return name
-    plain = not tensor.scale.size and readers and all(operator.builtin == "CAST" for operator in readers)
+    plain = not tensor.scale.size and all(operator.builtin == "CAST" for operator in readers)
     parameters = numbers(tensor) if plain else tensor.parameters()
     return builder.declare(tensor.name, graph_shape(tensor.shape), parameters, unsigned=tensor.type == "UINT8")
 
@@ -143,6 +155,10 @@ def _translator(op: Operation) -> Callable[[Operation], None]:
         return INTEGER[builtin]
     if builtin.endswith(RECURRENT):
         raise op.error("operator is not supported; export the float network to ONNX, where it is the host's")
+    if builtin in REAL and builtin not in TRANSLATORS:
+        raise op.error(
+            f"operator is supported on real numbers, got {kind}; put DEQUANTIZE before and QUANTIZE after it"
+        )
     if builtin not in TRANSLATORS:
         raise op.error("operator is not supported; docs/importing.md lists those that are")
     return TRANSLATORS[builtin]

@@ -19,6 +19,7 @@ from accel.frontends.tflite.host import (
     INTEGER_TYPES,
     Argument,
     carried,
+    dequantized,
     dtype_of,
     emit,
     emit_several,
@@ -83,15 +84,19 @@ def _squared_difference(op: Operation) -> None:
 
 
 def _cast(op: Operation) -> None:
+    """CAST: integers of 8 bits are what is stored, without scale and zero point."""
     from onnx import helper
 
     dtype = HOST_TYPES[op.result().type]
+    x: Argument
     if op.tensor(0).type in INTEGER_TYPES:
-        op.values[op.operator.inputs[0]] = op.builder.reinterpret(op.value(0), numbers(op.tensor(0)))
+        plain = op.builder.reinterpret(op.value(0), numbers(op.tensor(0)))
         if dtype == "float32":
-            op.values[op.operator.outputs[0]] = op.value(0)
+            op.values[op.operator.outputs[0]] = plain
             return
-    x = real(op)
+        x = dequantized(op, plain, 0)
+    else:
+        x = real(op)
     finish(op, emit(op, "Cast", [x], shape_of(op, x), dtype, to=int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))))
 
 
@@ -273,6 +278,16 @@ def _broadcast_to(op: Operation) -> None:
     finish(op, taken(op, reshaped(op, x, shape) if isinstance(x, str) else x.reshape(shape), picks))
 
 
+def _one_hot(op: Operation) -> None:
+    x, depth, axis = real(op), op.number(1), op.options.Axis()
+    shape = list(shape_of(op, x))
+    axis = axis % (len(shape) + 1)
+    shape.insert(axis, depth)
+    values = np.array([op.tensor(place).array().reshape(()) for place in (3, 2)])
+    wide = emit(op, "Cast", [x], shape_of(op, x), "int64", to=7)
+    finish(op, emit(op, "OneHot", [wide, np.array(depth), values], tuple(shape), values.dtype.name, axis=axis))
+
+
 def _transpose(op: Operation) -> None:
     x, order = real(op), tuple(op.axis(axis, len(op.tensor(0).shape)) for axis in op.tensor(1).integers())
     shape = tuple(shape_of(op, x)[axis] for axis in order)
@@ -361,6 +376,7 @@ REAL: dict[str, Callable[[Operation], None]] = {
     "LEAKY_RELU": _composed(lambda op, node, x: node("LeakyRelu", x, alpha=float(op.options.Alpha()))),
     "LOG_SOFTMAX": _composed(lambda op, node, x: node("LogSoftmax", x, axis=-1)),
     "MEAN": _reduce("ReduceMean"),
+    "ONE_HOT": _one_hot,
     "PACK": _pack,
     "PAD": _pad,
     "PADV2": _pad,

@@ -6,6 +6,7 @@ input, and what it leaves there one more output, so that the user carries states
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from accel.errors import ModelError
 from accel.frontends.tflite.file import TfliteFile, TfliteOperator, TfliteTensor
 
+LOGGER = logging.getLogger(__name__)
 VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 
 
@@ -39,10 +41,10 @@ def carry_states(file: TfliteFile) -> Streaming:
     Raises
     ------
     ModelError
-        A variable is not initialized with one number, or the file has a subgraph for something else.
+        A variable is not initialized with one number.
     """
     if file.subgraphs and not any(operator.builtin == "CALL_ONCE" for operator in file.operators):
-        raise ModelError(f"model must have one subgraph, or more for CALL_ONCE only, got {1 + len(file.subgraphs)}")
+        LOGGER.warning("the first of %d subgraphs is read, %r", 1 + len(file.subgraphs), file.name)
     constants = _constants(file)
     handles, first, now = dict[int, str](), dict[str, int](), dict[str, int]()
     assigned, renamed, operators = set[str](), dict[int, int](), list[TfliteOperator]()
