@@ -189,7 +189,7 @@ def witnesses_page() -> str:
     exact = dict.fromkeys(test_onnx_operators.EXACT, "none")
     rows = [("ONNX", kind, plain, (exact | shares).get(kind, share)) for kind in test_onnx_operators.MODELS]
     rows += [("ONNX", kind, runtime, "none") for kind in onnx_models.EXACT]
-    rows += [("ONNX", kind, runtime, "one step") for kind in onnx_models.NEAR]
+    rows += [("ONNX", kind, runtime, "one step") for kind in (*onnx_models.NEAR, *onnx_models.COARSE)]
     micro = {kind: "LiteRT" if kind in LITERT else "TensorFlow Lite Micro" for kind in tflite_models.MODELS}
     rows += [("TFLite", kind, name, "none") for kind, name in micro.items()]
     rows += [("TFLite", kind, "LiteRT", "none") for kind in tflite_models.UNSIGNED]

@@ -60,14 +60,14 @@ def test_operator_equals_onnxruntime(operator: str, count: int) -> None:
     assert (found.size > 0, np.count_nonzero(found)) == (True, 0)
 
 
-@pytest.mark.parametrize("operator", onnx_models.NEAR)
+@pytest.mark.parametrize("operator", [*onnx_models.NEAR, *onnx_models.COARSE])
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.marathon)])
 def test_operator_is_at_most_one_step_from_onnxruntime(operator: str, count: int) -> None:
-    found = compare(onnx_models.NEAR[operator], count)
+    found = compare((onnx_models.NEAR | onnx_models.COARSE)[operator], count)
     rate = np.count_nonzero(found) / found.size
     print(f"onnxruntime, {count} models of {operator}: {rate:.2e} of {found.size} outputs differ by one step")
     assert found.max() <= 1
-    assert rate < 1e-3
+    assert rate < (0.1 if operator in onnx_models.COARSE else 1e-3)
 
 
 def truncated(x: NDArray[Any], parameters: tuple[float, int], mode: RequantMode) -> NDArray[np.int8]:

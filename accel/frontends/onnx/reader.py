@@ -12,6 +12,7 @@ from accel.errors import AccelError, InputError, ModelError
 from accel.frontends.model_file import ModelSource, naming
 from accel.frontends.onnx.file import OnnxFile, Shapes, load_onnx
 from accel.frontends.onnx.folding import Arrays, fold
+from accel.frontends.onnx.fused import unfused
 from accel.frontends.onnx.lookups import joined_lookups
 from accel.frontends.onnx.strip import is_quantized, strip
 from accel.frontends.onnx.stripper import MICROSOFT
@@ -119,6 +120,7 @@ def _read(file: OnnxFile) -> Network:
     opset = _opset(model)
     if opset < OLDEST_OPSET:
         raise ModelError(f"model must have opset {OLDEST_OPSET} or later, got {opset}; convert it")
+    unfused(model, opset)
     constants, known = fold(model, file.weights)
     inputs = [value for value in model.graph.input if value.name not in constants]
     tensors = {name: TensorInfo(name, shape, dtype) for name, (shape, dtype) in known.items()}

@@ -9,6 +9,7 @@ import numpy as np
 
 from accel.frontends.onnx.absorb import absorbed, with_outputs_named
 from accel.frontends.onnx.constants import move_constant, moves_constant
+from accel.frontends.onnx.fused import ADVICE
 from accel.frontends.onnx.parameters import is_same
 from accel.frontends.onnx.quantization import STRIPPED
 from accel.frontends.onnx.stripper import MICROSOFT, Cell, Stripper
@@ -20,12 +21,12 @@ FLOAT = 1
 PASSED_THROUGH = ("Identity", "Dropout")
 OF_SEVERAL = ("Sum", "Max", "Min", "Mean")
 """They pass an only operand through; if it is dequantized, what reads it stays real: exports mark the host's so."""
-_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul")
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear")
 
 
 def is_quantized(kind: str) -> bool:
     """Whether an operator belongs to a quantized model."""
-    return kind in _QUANTIZED or kind.startswith(("QLinear", "QGemm")) or kind.endswith("Integer")
+    return kind in _QUANTIZED or kind.startswith(("QLinear", "QGemm", "Dynamic")) or kind.endswith("Integer")
 
 
 def strip(network: Network) -> Network:
@@ -52,7 +53,7 @@ def strip(network: Network) -> Network:
 
 def _strip(s: Stripper, op: Operator) -> None:
     """Translate one operator."""
-    if op.kind.startswith("Dynamic") or op.kind == f"{MICROSOFT}DynamicQuantizeMatMul":
+    if op.kind.removeprefix(MICROSOFT).startswith("Dynamic"):
         raise op.error(
             "scales that are computed while the model runs are not supported; quantize the float model with "
             "`accel quantize`, or statically"
@@ -125,6 +126,8 @@ def _of_integers(s: Stripper, op: Operator) -> None:
     row = OPERATORS.get(op.kind)
     moves = row is not None and (row.keeps_range or op.kind in ("Concat", "Max", "Min"))
     if not moves:
+        if op.kind.startswith(MICROSOFT):
+            raise op.error(f"operator of ONNX Runtime on integers is not supported; save the model {ADVICE}")
         if row is None:
             raise op.error(NOT_SUPPORTED)
         raise op.error(f"input {op.inputs[0]!r} must be real numbers, got integers; dequantize it first")

@@ -74,9 +74,11 @@ class Stripper:
     def integers(self, op: Operator, name: str, found: Quantization) -> str:
         """The real tensor behind integers that `op` reads under the parameters `found`."""
         source = self.name(name)
-        value = self.value(source)
+        value, quantized = self.value(source), self.parameters.get(source)
         if value is not None:
             return self.known(op, source, value, found)
+        if quantized is not None and quantized.integers is not None:
+            return self.known(op, source, quantized.integers.astype(quantized.kind), found)
         if source not in self.kinds:
             raise op.error(f"input {name!r} must be integers of 8 bits")
         cell = self.cells[source]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,52 @@ def movement(rng: Rng, operator: str) -> bytes:
     return writer.finish(writer.node("QuantizeLinear", [result, *parameters]), x.kind, rank)
 
 
+def channels_last(make: Callable[[Rng], bytes], rng: Rng) -> bytes:
+    """A model of one operator on images, as the runtime's optimizer writes it: channels are the last axis."""
+    model = onnx.load_model_from_string(make(rng))
+    (node,), (x,) = model.graph.node, model.graph.input
+    node.domain = MICROSOFT
+    node.attribute.append(helper.make_attribute("channels_last", 1))
+    batch, channels, *sizes = (size.dim_value for size in x.type.tensor_type.shape.dim)
+    for size, value in zip(x.type.tensor_type.shape.dim, (batch, *sizes, channels), strict=True):
+        size.dim_value = value
+    return model.SerializeToString()
+
+
+def nhwc_max_pool(rng: Rng) -> bytes:
+    """NhwcMaxPool, on integers."""
+    writer, (batch, channels, height, width), x = OnnxWriter(), image(rng), quantization(rng)
+    fields = {"kernel_shape": [2, 3], "strides": [2, 1], "pads": [1, 0, 0, 2]}
+    source, parameters = writer.input((batch, height, width, channels), x.kind), x.constants(writer)
+    real = dequantized(writer, writer.node(f"{MICROSOFT}.NhwcMaxPool", [source], **fields), parameters)
+    return writer.finish(writer.node("QuantizeLinear", [real, *parameters]), x.kind)
+
+
+def q_softmax(rng: Rng) -> bytes:
+    """QLinearSoftmax along any axis of two or more; of one, the runtime's kernel gives 0 or the largest integer."""
+    writer, x = OnnxWriter(), quantization(rng)
+    shape = (1, *(size + 1 for size in image(rng)[1:]))
+    y = quantization(rng, float(rng.choice([1 / 256, 1 / 200.5])), x.kind)
+    y = Quantization(y.kind, y.scale, 0 if y.kind == "uint8" else -128)
+    names = [writer.input(shape, x.kind), *x.constants(writer), *y.constants(writer)]
+    result = writer.node(f"{MICROSOFT}.QLinearSoftmax", names, axis=int(rng.integers(1, 4)), opset=13)
+    return writer.finish(result, y.kind)
+
+
+def integers_to_float(rng: Rng) -> bytes:
+    """MatMulIntegerToFloat with weights, then QuantizeLinear."""
+    writer, x = OnnxWriter(), quantization(rng)
+    rows, features, channels = (int(n) for n in rng.integers(1, (4, 60, 30)))
+    integers, scales, points, y = weights(rng, (features, channels), 1, x)
+    scale, point = x.constants(writer)
+    names = [writer.input((rows, features), x.kind), writer.constant(integers), scale, writer.constant(scales)]
+    names += [point, writer.constant(points)]
+    if rng.random() < 0.7:
+        names.append(writer.constant(rng.normal(0, 100 * y.scale, channels).astype(np.float32)))
+    result = writer.node(f"{MICROSOFT}.MatMulIntegerToFloat", names)
+    return writer.finish(writer.node("QuantizeLinear", [result, *y.constants(writer)]), y.kind, rank=2)
+
+
 def with_operator(make: Callable[[Rng, str], bytes], operator: str) -> Callable[[Rng], bytes]:
     """`make` for one operator."""
     return lambda rng: make(rng, operator)
@@ -267,6 +314,9 @@ EXACT: dict[str, Callable[[Rng], bytes]] = {
     "QDQ Conv": qdq_conv,
     "QDQ MatMul": qdq_matmul,
     "QLinearConcat": q_concat,
+    "QLinearConv, channels last": partial(channels_last, q_linear_conv),
+    "QLinearGlobalAveragePool, channels last": partial(channels_last, with_operator(q_function, "GlobalAveragePool")),
+    "NhwcMaxPool": nhwc_max_pool,
     **{f"QLinear{name}": with_operator(q_function, name) for name in ("GlobalAveragePool", "Sigmoid", "LeakyRelu")},
     **{
         f"QDQ {name}": with_operator(movement, name)
@@ -278,8 +328,13 @@ EXACT: dict[str, Callable[[Rng], bytes]] = {
 NEAR: dict[str, Callable[[Rng], bytes]] = {
     **{f"QLinear{name}": with_operator(q_elementwise, name) for name in ("Add", "Mul")},
     "QLinearAveragePool": with_operator(q_function, "AveragePool"),
+    "QLinearAveragePool, channels last": partial(channels_last, with_operator(q_function, "AveragePool")),
+    "MatMulIntegerToFloat": integers_to_float,
 }
 """Models whose outputs may differ by one step now and then: the runtime computes with real numbers."""
+
+COARSE: dict[str, Callable[[Rng], bytes]] = {"QLinearSoftmax": q_softmax}
+"""Models whose outputs may differ by one step: the runtime rounds the reciprocal of the output's scale down."""
 
 
 def float_network(rng: Rng) -> bytes:
