@@ -119,8 +119,9 @@ def dequantize_output(
     Parameters
     ----------
     network : Graph or Program
-    q : ndarray of int8, or mapping of output name to ndarray
-        In the shape of the network's output; of several samples, one after the other along the first axis.
+    q : ndarray, or mapping of output name to ndarray
+        In the shape of the network's output; of several samples, one after the other along the first axis. Of int8, or
+        the host's own numbers, which stay as they are.
     name : str, optional
         The output of one array; not needed if there is one.
     layout : {"NCHW", "NHWC"}, optional
@@ -137,7 +138,8 @@ def dequantize_output(
     target = layouts(tensor, layout)[0]
     if np.shape(q) == tensor.shape:
         return target.from_graph(dequantize(q, tensor))
-    if tensor.dtype != "int8" or np.shape(q)[1:] != tensor.shape[1:] or not len(q):
+    each = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
+    if np.ndim(q) != len(each) + 1 or np.shape(q)[1:] != each or not len(q):
         raise InputError(f"output {tensor.name!r} must have shape {tensor.shape}, got {np.shape(q)}")
     real = np.stack([target.from_graph(dequantize(sample, tensor)) for sample in q])
     return real.reshape(len(q), *target.samples_shape)

@@ -93,3 +93,37 @@ def test_suite_catches_a_table_in_place_of_a_real_function(monkeypatch: pytest.M
     monkeypatch.setattr(recipes, "keeps_steps", lambda function, source: True)
     data = quantized(TAILS["Sigmoid"])
     assert not np.array_equal(outputs(read_quantized_onnx(data)), runtime(data))
+
+
+@pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16", "DOUBLE"])
+def test_outputs_of_other_real_types_are_float32(kind: str) -> None:
+    """In the type of the model's output they are what the runtime gives: nothing was rounded before."""
+    code = onnx.TensorProto.DataType.Value(kind)
+    proto = onnx.load_model_from_string(quantized(f"s = Sigmoid (d) y = Cast <to = {code}> (s)"))
+    proto.graph.output[0].type.tensor_type.elem_type = code
+    program = accel.compile(read_quantized_onnx(proto.SerializeToString()), "edge")
+    result = accel.run(program, samples(3))
+    found = dequantize_output(program, result.outputs["y"], "y").reshape(3, -1)
+    assert found.dtype == np.float32
+    proto.graph.node.append(onnx.helper.make_node("Cast", ["y"], ["wide"], to=onnx.TensorProto.FLOAT))
+    proto.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("wide", onnx.TensorProto.FLOAT, None))
+    wanted = runtime(proto.SerializeToString()).reshape(3, -1)
+    own = found.astype(onnx.helper.tensor_dtype_to_np_dtype(code)).astype(np.float32)
+    assert np.array_equal(own, wanted)
+    assert (kind == "DOUBLE") == np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", ["FLOAT16", "DOUBLE"])
+def test_inputs_of_other_real_types_are_taken(kind: str) -> None:
+    """Arrays in the model's own type give what float32 gives."""
+    code = onnx.TensorProto.DataType.Value(kind)
+    proto = onnx.load_model_from_string(quantized("y = Relu (d)"))
+    proto.graph.input[0].type.tensor_type.elem_type = code
+    proto.graph.node.insert(0, onnx.helper.make_node("Cast", ["x"], ["x32"], to=onnx.TensorProto.FLOAT))
+    proto.graph.node[1].input[0] = "x32"
+    program = accel.compile(read_quantized_onnx(proto.SerializeToString()), "edge")
+    x = samples(3).astype(onnx.helper.tensor_dtype_to_np_dtype(code))
+    session = plain_session(proto.SerializeToString())
+    found = dequantize_output(program, accel.run(program, x).outputs["y"], "y")
+    wanted = np.stack([session.run(None, {"x": one[None]})[0] for one in x])
+    assert np.array_equal(found.reshape(-1), wanted.reshape(-1))
