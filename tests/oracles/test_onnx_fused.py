@@ -208,11 +208,21 @@ def dynamic_lstm() -> bytes:
     return helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
 
 
+def normalization() -> bytes:
+    """LayerNormalization in a version of ONNX that has none."""
+    return model(ROWS, "y = LayerNormalization (x, b8)", opset=13)
+
+
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "QAttention": (
         quantized_attention,
         "com.microsoft.QAttention 'a': operator of ONNX Runtime on integers is not supported; save the model with "
         "graph_optimization_level ORT_ENABLE_BASIC, or give the model before it",
+    ),
+    "LayerNormalization": (
+        normalization,
+        "model must be a valid ONNX file: No Op registered for LayerNormalization with domain_version of 13; if ONNX "
+        "Runtime saved the model, save it with graph_optimization_level ORT_ENABLE_BASIC, or give the model before it",
     ),
     "DynamicQuantizeLSTM": (
         dynamic_lstm,

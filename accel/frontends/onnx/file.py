@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from accel.errors import InputError, ModelError
 from accel.frontends.model_file import ModelSource, read_model
+from accel.frontends.onnx.fused import ADVICE
 from accel.network.windows import Shape
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ZIP = b"PK\x03\x04"
 Shapes = Mapping[str, Shape]
 """Sizes of inputs by name, where the file leaves some free."""
+_UNKNOWN = "No Op registered"
+"""What ONNX's checker says of the operators of later versions that ONNX Runtime's optimizer writes."""
 LARGE = 2**14
 """Bytes from which on float32 weights leave the model, which is copied and serialized several times."""
 
@@ -73,7 +76,9 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> OnnxFile:
     except DecodeError as error:
         raise ModelError(f"model must be an ONNX file, got {kind}") from error
     except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
-        raise ModelError(f"model must be a valid ONNX file: {str(error).splitlines()[0]}") from error
+        problem = str(error).splitlines()[0]
+        advice = f"; if ONNX Runtime saved the model, save it {ADVICE}" if problem.startswith(_UNKNOWN) else ""
+        raise ModelError(f"model must be a valid ONNX file: {problem}{advice}") from error
     _fix_sizes(model, weights, shapes or {})
     return OnnxFile(model, weights)
 
