@@ -37,7 +37,7 @@ class ActivationSequencer(wiring.Component):
     last, signal : Out
         The pixel is its instruction's last; the instruction's signal mask then, zero otherwise.
     outside, number : Out
-        The pixel or its accumulator does not exist; the number of its instruction.
+        The pixel of the cycle before, or its accumulator, does not exist; the number of its instruction.
     activations, swap : Out
         Inputs of the array, `READ_LATENCY` cycles after the read.
     """
@@ -83,16 +83,15 @@ class ActivationSequencer(wiring.Component):
 
     def _control(self, m: Module, pixels: LoopNest, current) -> None:
         """Signals to scratchpad, accumulators and array for the current pixel."""
-        first, inside = pixels.first, is_inside(pixels, current.height, current.width)
+        first, inside = pixels.first, is_inside(pixels)
+        spad, acc = (delayed(m, pixels.values[name], 1, f"bound_{name}") for name in ("spad", "acc"))
+        used = delayed(m, Cat(self.read.en, self.streaming), 1, "bound_used", reset_less=False)
         m.d.comb += [
             self.read.en.eq(self.streaming & inside),
             self.read.addr.eq(pixels.values.spad),
             self.addr.eq(pixels.values.acc),
-            self.outside.eq(
-                (self.read.en & (pixels.values.spad >= self.config.spad_words))
-                | (self.streaming & (pixels.values.acc >= self.config.acc_words))
-            ),
-            self.number.eq(current.number),
+            self.outside.eq((used & Cat(spad >= self.config.spad_words, acc >= self.config.acc_words)).any()),
+            self.number.eq(delayed(m, current.number, 1, "bound_number")),
             self.overwrite.eq(first.chunk & first.ky & first.kx & ~current.accumulate),
             self.last.eq(self.streaming & pixels.done),
             self.signal.eq(Mux(self.last, current.signal, 0)),

@@ -12,6 +12,7 @@ from accel.machine.isa import Opcode, Unit
 from accel.machine.registers import CAUSES, COUNTED_UNITS
 from accel.machine.timing import SEMAPHORE_BITS
 from rtl.interfaces import INSTRUCTION_BITS, MASK_BITS, NUMBER_BITS, layout
+from rtl.pipeline import delayed
 
 COUNTER_BITS = 32
 
@@ -92,15 +93,17 @@ class Semaphores(wiring.Component):
         lost = []
         for producer in Unit:
             for consumer in Unit:
-                count = Signal(SEMAPHORE_BITS, name=f"count_{producer.name}_{consumer.name}")
+                name = f"{producer.name}_{consumer.name}"
+                count, some = Signal(SEMAPHORE_BITS, name=f"count_{name}"), Signal(name=f"some_{name}")
                 post, take = self.post[producer][consumer], self.take[consumer][producer]
                 full = count.all() & post & ~take
                 lost.append(full)
-                m.d.comb += self.tokens[consumer][producer].eq(count != 0)
+                m.d.comb += self.tokens[consumer][producer].eq(some)
                 with m.If(self.clear):
-                    m.d.sync += count.eq(0)
+                    m.d.sync += [count.eq(0), some.eq(0)]
                 with m.Elif(~full):
-                    m.d.sync += count.eq(count + post - take)
+                    # Whether there is a token is a register of its own, from which units decide to issue.
+                    m.d.sync += [count.eq(count + post - take), some.eq(post | (count > take))]
         m.d.comb += self.overflow.eq(Cat(lost).any())
         return m
 
@@ -117,29 +120,27 @@ def taken_tokens(control: wiring.PureInterface) -> Value:
     return head_wait(control) & control.instruction.ready.replicate(MASK_BITS)
 
 
-def unit_cause(control: wiring.PureInterface) -> Value:
-    """One-hot cause (`CAUSES`) of this cycle for the unit behind `control`; see docs/timing.md."""
-    missing = (head_wait(control) & ~control.tokens)[: len(Unit)] & (~control.occupied).replicate(len(Unit))
+def unit_cause(lacking: Value, occupied: Value, busy: Value) -> Value:
+    """One-hot cause (`CAUSES`) of a unit's cycle, in which the `lacking` tokens are not there; see docs/timing.md."""
+    missing = lacking[: len(Unit)] & (~occupied).replicate(len(Unit))
     first_missing = missing & (-missing)[: len(Unit)]
-    empty = ~control.occupied & ~missing.any()
-    return Cat(control.occupied & control.busy, control.occupied & ~control.busy, first_missing, empty)
+    return Cat(occupied & busy, occupied & ~busy, first_missing, ~occupied & ~missing.any())
 
 
-def fetch_cause(fetch: wiring.PureInterface) -> Value:
-    """One-hot cause of this cycle for fetch."""
-    waiting = fetch.waiting.any()
-    return Cat(fetch.busy, ~fetch.busy & ~waiting & ~fetch.done, fetch.waiting, fetch.done)
+def fetch_cause(busy: Value, waiting: Value, done: Value) -> Value:
+    """One-hot cause of a cycle of fetch, from its outputs in that cycle."""
+    return Cat(busy, ~busy & ~waiting.any() & ~done, waiting, done)
 
 
 class StallCounters(wiring.Component):
-    """Counts the cycles of each cause for each of `COUNTED_UNITS`; a cycle is in `counts` two cycles later.
+    """Counts the cycles of each cause for each of `COUNTED_UNITS`; a cycle is in `counts` three cycles later.
 
     Members
     -------
     clear, running : In
         Reset all counters; count this cycle.
     causes : In
-        Per unit: one-hot cause; `empty` for a unit that the machine does not have.
+        Per unit: one-hot cause of the cycle before; `empty` for a unit that the machine does not have.
     counts : Out
         Units' causes one after the other.
     """
@@ -156,8 +157,8 @@ class StallCounters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        running, causes = Signal(name="counting"), Signal(len(self.counts), name="cause")
-        m.d.sync += [running.eq(self.running & ~self.clear), causes.eq(Cat(self.causes))]
+        running = delayed(m, self.running & ~self.clear, 2, "counting", reset_less=False)
+        causes = delayed(m, Cat(self.causes), 1, "cause")
         for count, happens in zip(self.counts, causes, strict=True):
             m.d.sync += count.eq(Mux(self.clear, 0, count + (happens & running)))
         return m

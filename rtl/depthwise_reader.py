@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -56,7 +56,7 @@ class DepthwiseReader(wiring.Component):
     double : Out(1)
         Two words enter with `words`.
     outside : Out(1)
-        A word that is read in this cycle does not exist.
+        A word that was read in the cycle before does not exist.
     """
 
     def __init__(self, config: ArchConfig):
@@ -78,6 +78,8 @@ class DepthwiseReader(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         variables = {"spad": (unsigned(ADDRESS_SPAN_BITS), tuple(ROW_LEVELS))}
+        # Positions counted from the image's end: their signs say which words exist.
+        variables |= {f"{axis}_end": position for axis, position in ROW_POSITIONS.items()}
         m.submodules.rows = rows = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
         streaming = Signal()
         m.d.comb += [rows.load.eq(self.start), rows.step.eq(streaming), self._drive_nest(rows)]
@@ -94,8 +96,14 @@ class DepthwiseReader(wiring.Component):
         """Statements that give the nest the rows of `instruction`, the first word being `lead_steps` early."""
         held = self.instruction
         further_taps = (held.kx_count - 1)[:TAP_BITS]
+        x_start = held.x_start + further_taps * held.x_dilation - held.lead_steps * held.x_step
         return [
-            *drive_rows(rows, held, held.x_start + further_taps * held.x_dilation - held.lead_steps * held.x_step),
+            *drive_rows(rows, held, x_start),
+            rows.starts.y_end.eq(held.y_start - held.height),
+            rows.starts.x_end.eq(x_start - held.width),
+            rows.strides.y_end.oy.eq(held.y_step),
+            rows.strides.y_end.ky.eq(held.y_dilation),
+            rows.strides.x_end.step.eq(held.x_step),
             rows.starts.spad.eq(held.spad_address + further_taps * held.kx_stride - held.lead_steps * held.ox_stride),
             rows.strides.spad.ky.eq(held.ky_stride),
             rows.strides.spad.oy.eq(held.oy_stride),
@@ -104,24 +112,24 @@ class DepthwiseReader(wiring.Component):
 
     def _read(self, m: Module, rows: LoopNest, streaming: Signal) -> None:
         """Read the words of the current step that exist."""
-        current, y, x = self.current, rows.values.y, rows.values.x
-        before = Signal.like(x, name="x_before")
+        current, values = self.current, rows.values
+        before, before_end = (Signal.like(values.x, name=name) for name in ("before", "before_end"))
         earlier = Signal(ADDRESS_SPAN_BITS)
         double = current.x_step != current.x_dilation
         # The word before a row's first one would be tap -1 of its first output.
         outside = rows.first.step & (2 * current.lead_steps + 1 == current.kx_count)
-        row_exists = streaming & (y >= 0) & (y < current.height)
+        row_exists = streaming & (values.y >= 0) & (values.y_end < 0)
+        addresses = (delayed(m, address, 1, f"bound_{i}") for i, address in enumerate((values.spad, earlier)))
+        used = delayed(m, Cat(self.read.en, self.read_earlier.en), 1, "bound_used", reset_less=False)
         m.d.comb += [
-            before.eq(x - current.x_dilation),
-            self.read.en.eq(row_exists & (x >= 0) & (x < current.width)),
-            self.read.addr.eq(rows.values.spad),
-            self.read_earlier.en.eq(row_exists & double & ~outside & (before >= 0) & (before < current.width)),
-            earlier.eq(rows.values.spad - current.kx_stride),
+            before.eq(values.x - current.x_dilation),
+            before_end.eq(values.x_end - current.x_dilation),
+            self.read.en.eq(row_exists & (values.x >= 0) & (values.x_end < 0)),
+            self.read.addr.eq(values.spad),
+            self.read_earlier.en.eq(row_exists & double & ~outside & (before >= 0) & (before_end < 0)),
+            earlier.eq(values.spad - current.kx_stride),
             self.read_earlier.addr.eq(earlier),
-            self.outside.eq(
-                (self.read.en & (rows.values.spad >= self.config.spad_words))
-                | (self.read_earlier.en & (earlier >= self.config.spad_words))
-            ),
+            self.outside.eq((used & Cat(address >= self.config.spad_words for address in addresses)).any()),
             self.double.eq(delayed(m, double, READ_LATENCY, "double")),
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -25,7 +25,7 @@ class DepthwiseSequencer(wiring.Component):
     ready, instruction : In
         The weights of the first tile of `instruction` are there; both stay until `tile_start`.
     words_outside : In
-        A word that is read in this cycle does not exist.
+        A word that was read in the cycle before does not exist.
     begin : Out(1)
         The first word of `instruction` is read in the next cycle.
     current : Out
@@ -39,7 +39,8 @@ class DepthwiseSequencer(wiring.Component):
     last, signal : Out
         The output is its instruction's last; the instruction's signal mask then, zero otherwise.
     outside, number : Out
-        The output's accumulator does not exist, or `words_outside`; the number of its instruction.
+        The accumulator of the output of the cycle before does not exist, or `words_outside`; the number of its
+        instruction.
     swap : Out(1)
         `READ_LATENCY` cycles after the first output of a tile.
     taps, pad_value : Out
@@ -74,7 +75,7 @@ class DepthwiseSequencer(wiring.Component):
         m = Module()
         variables = {
             "acc": (unsigned(SUM_ADDRESS_BITS), ("oy", "step")),
-            "column": (unsigned(STEP_BITS), ("step",)),
+            "column_end": (signed(STEP_BITS + 1), ("step",)),  # columns from the end of the row's outputs
         }
         m.submodules.outputs = outputs = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
         m.d.comb += [
@@ -83,7 +84,8 @@ class DepthwiseSequencer(wiring.Component):
             outputs.starts.acc.eq(self.instruction.acc_address),
             outputs.strides.acc.oy.eq(self.instruction.ox_count),
             outputs.strides.acc.step.eq(1),
-            outputs.strides.column.step.eq(1),
+            outputs.starts.column_end.eq(-self.instruction.ox_count),
+            outputs.strides.column_end.step.eq(1),
         ]
         self._pace(m, outputs)
         self._control(m, outputs)
@@ -99,8 +101,8 @@ class DepthwiseSequencer(wiring.Component):
             self.begin.eq(self.ready & (~self.streaming | self.last)),
             outputs.step.eq(self.streaming & (leading == 0)),
             self.tile_start.eq(first_start | next_tile),
-            self.output.eq(outputs.step & (outputs.values.column < current.ox_count)),
-            self.last.eq(outputs.step & last.ky & last.oy & (outputs.values.column + 1 == current.ox_count)),
+            self.output.eq(outputs.step & (outputs.values.column_end < 0)),
+            self.last.eq(outputs.step & last.ky & last.oy & (outputs.values.column_end == -1)),
         ]
         m.d.sync += self.streaming.eq(self.begin | (self.streaming & ~self.last))
         with m.If(self.begin):
@@ -114,10 +116,14 @@ class DepthwiseSequencer(wiring.Component):
         pad_value = delayed(m, current.pad_value, 1, "pad_value")
         tile_begins = self.output & first.oy & first.step
         source = delayed(m, Cat(self._taps(m, outputs), pad_value), READ_LATENCY, "source")
+        used, acc = (
+            delayed(m, self.output, 1, "bound_used", reset_less=False),
+            delayed(m, outputs.values.acc, 1, "bound_acc"),
+        )
         m.d.comb += [
             self.addr.eq(outputs.values.acc),
-            self.outside.eq(self.words_outside | (self.output & (outputs.values.acc >= self._acc_words))),
-            self.number.eq(current.number),
+            self.outside.eq(self.words_outside | (used & (acc >= self._acc_words))),
+            self.number.eq(delayed(m, current.number, 1, "bound_number")),
             self.overwrite.eq(first.ky & ~current.accumulate),
             self.signal.eq(Mux(self.last, current.signal, 0)),
             self.swap.eq(delayed(m, tile_begins, READ_LATENCY, "swap", reset_less=False)),

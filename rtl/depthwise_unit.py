@@ -66,6 +66,7 @@ class DepthwiseUnit(wiring.Component):
         m.d.comb += [
             weights.address.eq(weights.head.tap_address),
             weights.cycles.eq(weights.instruction.kx_count),
+            weights.single.eq(weights.head.kx_count == 1),
             weights.present.eq(weights.instruction.kx_count),
             weights.start.eq(sequencer.tile_start),
             sequencer.ready.eq(weights.loaded & weights.fresh),

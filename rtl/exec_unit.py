@@ -84,10 +84,11 @@ class ExecUnit(wiring.Component):
         """Statements for the words of a tile: a row in each, or two rows of int4."""
         rows, k_rows = self.config.rows, weights.instruction.k_rows
         if not self.config.int4_weights:
-            return [weights.cycles.eq(rows), weights.present.eq(k_rows)]
+            return [weights.cycles.eq(rows), weights.present.eq(k_rows), weights.single.eq(rows == 1)]
         int4 = weights.instruction.int4
         return [
             weights.cycles.eq(Mux(int4, tile_words(rows, 1), rows)),
+            weights.single.eq(Mux(weights.head.int4, tile_words(rows, 1) == 1, rows == 1)),
             weights.present.eq(Mux(int4, tile_words(k_rows, 1), k_rows)),
             weights.half.eq(int4 & k_rows[0]),
             array.int4.eq(delayed(m, int4, READ_LATENCY, "int4")),

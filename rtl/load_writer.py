@@ -118,32 +118,33 @@ class LoadWriter(wiring.Component):
         low = Signal(low_bits)
         count = Signal(range(bus_bytes + 1))
         row_begins = Signal()
+        phase_ends = Signal()
         take = Signal()
         chunk = Signal(8 * bus_bytes)
         chunk_bytes = Signal.like(count)
         in_memory = phase == Phase.MEMORY
         room = rows.active & (level <= self._config.load_word_bytes)
-        available = bus_bytes - low
+        available, few = bus_bytes - low, phase_left[: len(count)]
         pad = held.pad_value.as_unsigned().replicate(bus_bytes)
         m.d.comb += [
             low.eq(Mux(in_memory & row_begins, rows.address, 0)),
-            count.eq(Mux(phase_left < available, phase_left, available)),
+            phase_ends.eq(~phase_left[len(count) :].any() & (few <= available)),
+            count.eq(Mux(phase_ends, few, available)),
             self.beats.ready.eq(room & in_memory),
             take.eq(room & (~in_memory | self.beats.valid)),
             chunk_bytes.eq(Mux(take, count, 0)),
             chunk.eq(Mux(in_memory, self.beats.payload >> (low << 3), pad) & low_bytes(chunk_bytes, bus_bytes)),
         ]
-        self._next_phase(m, held, rows, (phase, phase_left, row_begins), take, count)
+        self._next_phase(m, held, rows, (phase, phase_left, row_begins), take, count, phase_ends)
         return chunk, chunk_bytes
 
     def _next_phase(
-        self, m: Module, held: data.View, rows: RowWalker, state: tuple, take: Signal, count: Signal
+        self, m: Module, held: data.View, rows: RowWalker, state: tuple, take: Signal, count: Signal, phase_ends: Signal
     ) -> None:
-        """Advance the phase by one chunk of `count` bytes; padding of no bytes takes no cycle."""
+        """Advance the phase by one chunk of `count` bytes, which may end it; padding of no bytes takes no cycle."""
         phase, phase_left, row_begins = state
         pad_after = Signal(ROW_STREAM_BITS)
         first = self.instruction
-        phase_ends = phase_left == count
         row_ends = phase_ends & ((phase == Phase.AFTER) | (phase == Phase.MEMORY) & (pad_after == 0))
         m.d.comb += rows.step.eq(take & row_ends)
 

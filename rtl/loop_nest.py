@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 
-from amaranth.hdl import Module, Shape, Signal
+from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -66,14 +68,16 @@ class LoopNest(wiring.Component):
         m = Module()
         counts = self._held(m, self.counts)
         m.d.comb += self.done.eq(self.last.as_value().all())
-        advances, inner_done = {}, self.step
+        moves, inner_last = {}, Const(1)
         for level in reversed(self._levels):
-            advances[level] = self._count(m, level, counts[level], inner_done)
-            inner_done = inner_done & self.last[level]
+            moves[level] = Signal(name=f"{level}_moves")
+            m.d.comb += moves[level].eq(inner_last & ~self.last[level])
+            self._count(m, level, counts[level], self.step & inner_last, moves[level])
+            inner_last = inner_last & self.last[level]
         if self._moved:
             strides = self._held(m, self.strides)
             for name in self._moved:
-                self._variable(m, name, strides[name], advances)
+                self._variable(m, name, strides[name], moves)
         return m
 
     def _held(self, m: Module, port) -> Signal:
@@ -83,36 +87,40 @@ class LoopNest(wiring.Component):
             m.d.sync += held.eq(port)
         return held
 
-    def _count(self, m: Module, level: str, count, inner_done):
-        """Count a level's remaining iterations down and reload them when it wraps; returns when it does not wrap."""
+    def _count(self, m: Module, level: str, count: Value, inner_done: Value, moves: Signal) -> None:
+        """Count a level's remaining iterations down when the levels inside are done; reload them when it wraps."""
         left = Signal.like(count, name=f"{level}_left")
         first, last = Signal(name=f"{level}_first"), Signal(name=f"{level}_last")
-        advance = Signal(name=f"{level}_advance")
-        wraps = inner_done & last
-        m.d.comb += [self.first[level].eq(first), self.last[level].eq(last), advance.eq(inner_done & ~last)]
+        m.d.comb += [self.first[level].eq(first), self.last[level].eq(last)]
         with m.If(self.load):
             m.d.sync += [left.eq(self.counts[level]), first.eq(1), last.eq(self.counts[level] == 1)]
-        with m.Elif(wraps):
+        with m.Elif(inner_done & last):
             m.d.sync += [left.eq(count), first.eq(1), last.eq(count == 1)]
-        with m.Elif(advance):
+        with m.Elif(inner_done):
             m.d.sync += [left.eq(left - 1), first.eq(0), last.eq(left == 2)]
-        return advance
 
-    def _variable(self, m: Module, name: str, strides, advances: Mapping[str, Signal]) -> None:
-        """Keep the variable's value at the start of the current iteration of the outermost and of each moving level."""
+    def _variable(self, m: Module, name: str, strides: data.View, moves: Mapping[str, Signal]) -> None:
+        """Keep the variable's value at the start of the current iteration of the outermost and of each moving level.
+
+        The sum of the next step is made from the levels' flags alone, and taken with `step`.
+        """
         start, value = self.starts[name], self.values[name]
-        base, stride, following = (
-            Signal.like(value, name=f"{name}_{part}") for part in ("base", "stride", "following")
-        )
+        following = Signal.like(value, name=f"{name}_following")
         bases: list[Signal] = []
+        chosen_bases, chosen_strides = [], []
         for i, level in enumerate(self._levels):
             moving = level in self._moved[name]
             if moving or not bases:
                 bases.append(Signal.like(value, name=f"{name}_{level}"))
                 with m.If(self.load):
                     m.d.sync += bases[-1].eq(start)
-                with m.Elif(sum(advances[outer] for outer in self._levels[: i + 1]) != 0):
+                with m.Elif(self.step & Cat(moves[outer] for outer in self._levels[: i + 1]).any()):
                     m.d.sync += bases[-1].eq(following)
-            with m.If(advances[level]):
-                m.d.comb += [base.eq(bases[-1]), stride.eq(strides[level] if moving else 0)]
-        m.d.comb += [following.eq(base + stride), value.eq(bases[-1])]
+            mine = moves[level].replicate(len(value))
+            chosen_bases.append(bases[-1].as_unsigned() & mine)
+            if moving:
+                chosen_strides.append(strides[level].as_unsigned() & mine)
+        m.d.comb += [
+            following.eq(reduce(or_, chosen_bases) + reduce(or_, chosen_strides)),
+            value.eq(bases[-1]),
+        ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -54,6 +54,7 @@ CONTROL = {
     "first_tap": ("first_tap", REDUCE),
     "inside": ("inside", REDUCE),
     "source": ("source", BIAS),
+    "reduced": ("reduce", BIAS),
     "mode": ("mode", REQUANTIZE),
     "zero_point": ("zero_point", CLAMP),
     "act_min": ("act_min", CLAMP),
@@ -115,7 +116,9 @@ class PostLane(Block):
         """Rescale the tap and combine it with its output's earlier ones; the result is for BIAS."""
         control = self.control
         operand = Signal(signed(32))
-        total = Signal(signed(32))
+        added, largest, product, total = (
+            Signal(signed(32), name=name) for name in ("added", "largest", "product", "total")
+        )
         m.d.sync += operand.eq((self.tap.as_signed() - control.tap_zero_point) << control.left_shift)
         m.submodules.rescale = rescale = Requantizer(self._config)
         m.d.comb += [
@@ -124,22 +127,25 @@ class PostLane(Block):
             rescale.shift.eq(control.tap_shift),
             rescale.mode.eq(control.tap_mode),
         ]
-        before, tap, neutral = (Signal(signed(32), name=name) for name in ("before", "tap", "neutral"))
-        m.d.comb += [
-            before.eq(Mux(control.first_tap, neutral, total)),
-            tap.eq(Mux(control.inside, rescale.y, neutral)),
-        ]
-        with m.Switch(control.reduce):
+
+        def join(total: Signal, neutral: int) -> tuple[Value, Value]:
+            """What the taps before this one make, and this one; of what does not count, the neutral element."""
+            return Mux(control.first_tap, neutral, total), Mux(control.inside, rescale.y, neutral)
+
+        subtract = (control.reduce == Reduce.SUB) & ~control.first_tap
+        before, tap = join(added, 0)
+        m.d.sync += added.eq((Cat(1, before) + Cat(subtract, tap ^ subtract.replicate(32)))[1:])
+        before, tap = join(largest, INT32_MIN)
+        m.d.sync += largest.eq(Mux(tap > before, tap, before))
+        before, tap = join(product, 1)
+        m.d.sync += product.eq(before * tap[:FACTOR_BITS].as_signed())
+        # Each is made in every cycle and one of them taken in the next, so that a tap waits for one of them only.
+        m.d.comb += total.eq(added)
+        with m.Switch(control.reduced):
             with m.Case(Reduce.MAX):
-                m.d.comb += neutral.eq(INT32_MIN)
-                m.d.sync += total.eq(Mux(tap > before, tap, before))
+                m.d.comb += total.eq(largest)
             with m.Case(Reduce.MUL):
-                m.d.comb += neutral.eq(1)
-                m.d.sync += total.eq(before * tap[:FACTOR_BITS].as_signed())
-            with m.Default():
-                subtract = (control.reduce == Reduce.SUB) & ~control.first_tap
-                m.d.comb += neutral.eq(0)
-                m.d.sync += total.eq(before + (tap ^ subtract.replicate(32)) + subtract)
+                m.d.comb += total.eq(product)
         return total
 
     def _finish(self, m: Module, total: Signal) -> Signal:

@@ -167,7 +167,7 @@ class PostUnit(wiring.Component):
             "tap_y_weight": Mux(nest.first.ky, INTERPOLATION_ONE - held.y_weight, held.y_weight)[:11],
             "tap_x_weight": Mux(nest.first.kx, INTERPOLATION_ONE - held.x_weight, held.x_weight)[:11],
             "first_tap": first_tap,
-            "inside": is_inside(nest, held.height, held.width),
+            "inside": is_inside(nest),
             "write": active & last_tap,
             "last": active & nest.done,
             "signal": Mux(active & nest.done, held.signal, 0),
@@ -178,17 +178,20 @@ class PostUnit(wiring.Component):
 
     def _bound(self, m: Module, nest: LoopNest, held: data.View, write: Value) -> None:
         """Report a word outside of its memory."""
-        config, values, fault = self.config, nest.values, self.control.fault
-        outside = Signal(4)
-        m.d.comb += outside.eq(
-            Cat(
-                self.spad_read.en & (values.src >= config.spad_words),
-                write & (held.source == Source.ACC) & (values.src >= config.acc_words),
-                write & (values.dst >= config.spad_words),
-                write & (values.param >= config.param_rows),
+        config, fault = self.config, self.control.fault
+        src, dst, param, number = (
+            delayed(m, value, 1, f"bound_{name}")
+            for name, value in (
+                *((name, nest.values[name]) for name in ("src", "dst", "param")),
+                ("number", held.number),
             )
         )
-        m.d.sync += [fault.bounds.eq(outside.any()), fault.number.eq(held.number)]
+        sums = write & (held.source == Source.ACC)
+        used = delayed(m, Cat(self.spad_read.en, sums, write, write), 1, "bound_used", reset_less=False)
+        outside = Cat(
+            src >= config.spad_words, src >= config.acc_words, dst >= config.spad_words, param >= config.param_rows
+        )
+        m.d.sync += [fault.bounds.eq((used & outside).any()), fault.number.eq(number)]
 
     def _tap_multiplier(self, m: Module, step: data.View) -> Signal:
         """The factor of the tap of `step` (at OPERAND) in every lane: the instruction's multiplier, or its weight."""

@@ -37,10 +37,11 @@ def oldest_waiting(m: Module, units: Sequence[wiring.Component], dispatched: Val
             with m.If(~control.idle):
                 m.d.comb += place.eq(unit.place)
             waits = waits | ~control.idle
-        age, older = Signal(NUMBER_BITS, name=f"age{index}"), Signal(WAITING, name=f"older{index}")
-        m.d.comb += age.eq(dispatched - place.number)
-        with m.If(waits & (age > oldest.age)):
-            m.d.sync += [older.place.eq(place), older.age.eq(age)]
+        mine, older = Signal(WAITING, name=f"mine{index}"), Signal(WAITING, name=f"older{index}")
+        waiting = Signal(name=f"waits{index}")
+        m.d.sync += [mine.place.eq(place), mine.age.eq(dispatched - place.number), waiting.eq(waits)]
+        with m.If(waiting & (mine.age > oldest.age)):
+            m.d.sync += older.eq(mine)
         with m.Else():
             m.d.sync += older.eq(oldest)
         oldest = older

@@ -41,7 +41,7 @@ STABLE = ("IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_CO
 
 
 class RegisterBlock(wiring.Component):
-    """Control, status and counters; one write at a time, answered after two cycles, and one read, answered after three.
+    """Control, status and counters; one write at a time, answered in three cycles, and one read, answered in four.
 
     Every output to the bus comes from registers alone: AXI4-Lite forbids a way through from its inputs. Addresses
     without a register answer with an error; writes to read-only registers are ignored, and those to `STABLE` ones while
@@ -104,16 +104,14 @@ class RegisterBlock(wiring.Component):
         bus = self.bus
         address, data = Signal(ADDRESS_WIDTH, name="write_address"), Signal(32, name="write_data")
         strobe = Signal(4, name="write_strobe")
-        addressed, supplied, accept = (
-            Signal(name="write_addressed"),
-            Signal(name="write_supplied"),
-            Signal(name="write_accept"),
-        )
+        addressed, supplied = Signal(name="write_addressed"), Signal(name="write_supplied")
+        both, accept = Signal(name="write_complete"), Signal(name="write_accept")
         m.d.comb += [
             bus.awready.eq(~(addressed | bus.bvalid)),
             bus.wready.eq(~(supplied | bus.bvalid)),
-            accept.eq(addressed & supplied),
+            both.eq(addressed & supplied),
         ]
+        m.d.sync += accept.eq(both & ~accept)
         with m.If(bus.awvalid & bus.awready):
             m.d.sync += [addressed.eq(1), address.eq(bus.awaddr)]
         with m.If(bus.wvalid & bus.wready):
@@ -124,11 +122,13 @@ class RegisterBlock(wiring.Component):
         with m.Elif(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
         enable = Cat(bit.replicate(8) for bit in strobe)
-        return data, {
-            name: enable & (accept & (address[2:] == register.address >> 2)).replicate(32)
-            for name, register in REGISTERS.items()
-            if register.access != "ro"
-        }
+        masks = {}
+        for name, register in REGISTERS.items():
+            if register.access != "ro":
+                mine = Signal(name=f"write_{name.lower()}")
+                m.d.sync += mine.eq(both & ~accept & (address[2:] == register.address >> 2))
+                masks[name] = enable & mine.replicate(32)
+        return data, masks
 
     def _state(self, m: Module, data: Value, write: dict[str, Value]) -> dict[str, Value]:
         """Registers and what changes them; returns each one's value by name."""
@@ -143,10 +143,12 @@ class RegisterBlock(wiring.Component):
             self.program_address.eq(program["PROGRAM_ADDRESS"]),
             self.program_count.eq(program["PROGRAM_COUNT"]),
         ]
-        refused = {
-            "alignment": ((image % IMAGE_ALIGNMENT) | (self.program_address % INSTRUCTION_BYTES)).any(),
-            "count": self.program_count == 0,
-        }
+        # In time for the next write.
+        refused = {name: Signal(name=f"refused_{name}") for name in ("alignment", "count")}
+        m.d.sync += [
+            refused["alignment"].eq(((image % IMAGE_ALIGNMENT) | (self.program_address % INSTRUCTION_BYTES)).any()),
+            refused["count"].eq(self.program_count == 0),
+        ]
         started, interrupt_enable, done, cycles = self._run(m, data, write, Cat(refused.values()).any())
         log = self._errors(m, data & write["ERROR"], started, refused)
         m.d.comb += self.irq.eq((done & interrupt_enable) | (log.errors & mask).any())
@@ -212,12 +214,16 @@ class RegisterBlock(wiring.Component):
         return log
 
     def _read_channel(self, m: Module, values: dict[str, Value]) -> None:
-        """Answer reads: one cycle chooses a register of each group, the next one the group."""
+        """Answer reads: a cycle chooses a register of each group, the next one the group.
+
+        A cycle before that lets the counters catch up with a run whose end was just seen.
+        """
         bus = self.bus
         address, addressed = Signal(ADDRESS_WIDTH, name="read_address"), Signal(name="read_addressed")
-        chosen, names, data = Signal(name="read_chosen"), list(REGISTERS), []
-        m.d.comb += bus.arready.eq(~(addressed | chosen | bus.rvalid))
-        m.d.sync += [addressed.eq(bus.arvalid & bus.arready), chosen.eq(addressed)]
+        current, chosen = Signal(name="read_current"), Signal(name="read_chosen")
+        names, data = list(REGISTERS), []
+        m.d.comb += bus.arready.eq(~(addressed | current | chosen | bus.rvalid))
+        m.d.sync += [addressed.eq(bus.arvalid & bus.arready), current.eq(addressed), chosen.eq(current)]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += address.eq(bus.araddr)
         for first in range(0, len(names), 1 << READ_GROUP_BITS):

@@ -216,15 +216,15 @@ class StorePacker(wiring.Component):
         )
         row_begins = Signal()
         ends = Signal()
-        available = bus_bytes - rows.low
+        available, few = bus_bytes - rows.low, left[: len(rows.count)]
         m.d.comb += [
             walker.start.eq(self.start),
             connect_rows(walker, self.instruction, "dram_"),
             self.active.eq(walker.active),
             rows.low.eq(Mux(row_begins, walker.address, 0)),
-            ends.eq(left <= available),
-            rows.count.eq(Mux(ends, left, available)),
-            rows.complete.eq(walker.active & Mux(ends, level >= left, level >= available)),
+            ends.eq(~left[len(few) :].any() & (few <= available)),
+            rows.count.eq(Mux(ends, few, available)),
+            rows.complete.eq(walker.active & Mux(ends, level >= few, level >= available)),
             walker.step.eq(rows.send & ends),
         ]
         with m.If(self.start):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,13 +12,22 @@ from accel.machine.registers import ERRORS, NO_SOURCE, STOPPING
 from rtl.accumulators import Accumulators
 from rtl.axi import Axi4Lite, Axi4Read, Axi4Write
 from rtl.axi_monitor import VIOLATIONS, AxiMonitor
-from rtl.control import InstructionQueue, Semaphores, StallCounters, fetch_cause, taken_tokens, unit_cause
+from rtl.control import (
+    InstructionQueue,
+    Semaphores,
+    StallCounters,
+    fetch_cause,
+    head_wait,
+    taken_tokens,
+    unit_cause,
+)
 from rtl.depthwise_unit import DepthwiseUnit
 from rtl.exec_unit import ExecUnit
 from rtl.fetch import Fetch
 from rtl.interfaces import opcodes
 from rtl.load_unit import LoadUnit
 from rtl.param_memory import ParamMemory
+from rtl.pipeline import delayed
 from rtl.post_unit import PostUnit
 from rtl.progress import handshakes, oldest_waiting
 from rtl.registers import ADDRESS_WIDTH, RegisterBlock
@@ -211,6 +220,10 @@ class Accelerator(wiring.Component):
         ):
             wiring.connect(m, source, target)
 
+    def _before(self, m: Module, name: str, *values: Value) -> list[Value]:
+        """The values of the cycle before."""
+        return [delayed(m, value, 1, f"{name}_cause{i}") for i, value in enumerate(values)]
+
     def _synchronise(self, m: Module, registers: RegisterBlock, fetch: Fetch, units: list) -> dict:
         """Queues, semaphores, counters and the end of the run; returns the error bits that they raise."""
         semaphores = Semaphores()
@@ -221,7 +234,9 @@ class Accelerator(wiring.Component):
             counters.clear.eq(registers.start),
             counters.running.eq(registers.running),
             [count.eq(value) for count, value in zip(registers.counts, counters.counts, strict=True)],
-            counters.causes[len(Unit)].eq(fetch_cause(fetch)),
+            counters.causes[len(Unit)].eq(
+                fetch_cause(*self._before(m, "fetch", fetch.busy, fetch.waiting, fetch.done))
+            ),
         ]
         issues = []
         for opcode, unit in zip(opcodes(self._config), units, strict=True):
@@ -232,11 +247,12 @@ class Accelerator(wiring.Component):
             wiring.connect(m, queue.head, unit.control.instruction)
             head = unit.control.instruction
             issues.append(head.valid & head.ready)
+            lacking, busy = head_wait(unit.control) & ~unit.control.tokens, (unit.control.occupied, unit.control.busy)
             m.d.comb += [
                 unit.control.tokens.eq(semaphores.tokens[index]),
                 semaphores.take[index].eq(taken_tokens(unit.control)),
                 semaphores.post[index].eq(unit.control.signal),
-                counters.causes[index].eq(unit_cause(unit.control)),
+                counters.causes[index].eq(unit_cause(*self._before(m, index.name.lower(), lacking, *busy))),
             ]
         controls = [unit.control for unit in units]
         resting = [c.idle & ~c.complete & ~c.instruction.valid for c in controls]

@@ -35,8 +35,8 @@ class WeightSequencer(wiring.Component):
 
     Members
     -------
-    issue, head, address : In
-        Take instruction `head`, whose first word is `address`; only while `free`.
+    issue, head, address, single : In
+        Take instruction `head`, whose first word is `address`; only while `free`. `single`: its tiles have one word.
     free : Out(1)
         The last tile of the instruction has been started.
     loaded, start : Out(1), In(1)
@@ -69,6 +69,7 @@ class WeightSequencer(wiring.Component):
                 "issue": In(1),
                 "head": In(fields),
                 "address": In(ADDRESS_BITS),
+                "single": In(1),
                 "free": Out(1),
                 "loaded": Out(1),
                 "start": In(1),
@@ -92,7 +93,8 @@ class WeightSequencer(wiring.Component):
         waiting = Signal()
         word = Signal(range(max(self._tile_words, 2)))
         address = Signal(ADDRESS_BITS)
-        last_word = loading & (word + 1 == self.cycles)
+        final = Signal()
+        last_word = loading & final
         m.d.comb += [
             tiles.load.eq(self.issue),
             tiles.step.eq(self.start),
@@ -105,6 +107,7 @@ class WeightSequencer(wiring.Component):
         ]
         m.d.sync += [
             word.eq(Mux(loading & ~last_word, word + 1, 0)),
+            final.eq(Mux(loading & ~last_word, word + 2 == self.cycles, self.cycles == 1)),
             address.eq(address + self.read.en),
             waiting.eq(self.loaded & ~self.start),
             loading.eq(Mux(self.start, ~tiles.done, loading & ~last_word)),
@@ -113,6 +116,7 @@ class WeightSequencer(wiring.Component):
             m.d.sync += self.fresh.eq(0)
         with m.If(self.issue):
             m.d.sync += [self.instruction.eq(self.head), self.fresh.eq(1), loading.eq(1), address.eq(self.address)]
+            m.d.sync += final.eq(self.single)
         present = delayed(m, self.read.en, READ_LATENCY, "present")
         weights = Mux(present, self.read.data, 0)
         if self._int4:

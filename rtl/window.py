@@ -9,8 +9,11 @@ from rtl.loop_nest import LoopNest
 POSITION = signed(20)
 """Holds start + (2**12 - 1) * step + (2**8 - 1) * dilation for every value of the fields."""
 
-POSITIONS = {"y": (POSITION, ("oy", "ky")), "x": (POSITION, ("ox", "kx"))}
-"""Variables of a `LoopNest`."""
+POSITIONS = {
+    "y": (POSITION, ("oy", "ky")), "y_end": (POSITION, ("oy", "ky")),
+    "x": (POSITION, ("ox", "kx")), "x_end": (POSITION, ("ox", "kx")),
+}  # fmt: skip
+"""Variables of a `LoopNest`: the window's position, and the same counted from the end of the image."""
 
 
 def drive_positions(nest: LoopNest, instruction) -> list:
@@ -18,14 +21,16 @@ def drive_positions(nest: LoopNest, instruction) -> list:
     return [
         nest.starts.y.eq(instruction.y_start),
         nest.starts.x.eq(instruction.x_start),
-        nest.strides.y.oy.eq(instruction.y_step),
-        nest.strides.x.ox.eq(instruction.x_step),
-        nest.strides.y.ky.eq(instruction.y_dilation),
-        nest.strides.x.kx.eq(instruction.x_dilation),
+        nest.starts.y_end.eq(instruction.y_start - instruction.height),
+        nest.starts.x_end.eq(instruction.x_start - instruction.width),
+        *(nest.strides[y].oy.eq(instruction.y_step) for y in ("y", "y_end")),
+        *(nest.strides[x].ox.eq(instruction.x_step) for x in ("x", "x_end")),
+        *(nest.strides[y].ky.eq(instruction.y_dilation) for y in ("y", "y_end")),
+        *(nest.strides[x].kx.eq(instruction.x_dilation) for x in ("x", "x_end")),
     ]
 
 
-def is_inside(nest: LoopNest, height, width):
-    """The current tap exists."""
-    y, x = nest.values.y, nest.values.x
-    return (y >= 0) & (y < height) & (x >= 0) & (x < width)
+def is_inside(nest: LoopNest):
+    """The current tap exists: signs alone say so, as a bank's address waits for it."""
+    values = nest.values
+    return (values.y >= 0) & (values.y_end < 0) & (values.x >= 0) & (values.x_end < 0)

@@ -114,6 +114,17 @@ def test_a_register_is_called_by_its_signal(scripts: Any) -> None:
     assert scripts("asic").register(NETLIST, "unit/_1_") == "unit/_1_"
 
 
+def test_every_port_of_a_machine_is_on_a_shift_register(scripts: Any) -> None:
+    widths = {"clk": ("input", 1), "a": ("input", 3), "x": ("output", 2), "b": ("input", 1), "y": ("output", 4)}
+    ports = {name: {"direction": side, "bits": list(range(bits))} for name, (side, bits) in widths.items()}
+    text = scripts("synthesis").harness(ports, "top")
+    connected = ".clk(clk), .a(driven[0 +: 3]), .x(seen[0 +: 2]), .b(driven[3 +: 1]), .y(seen[2 +: 4])"
+    assert f"  top machine ({connected});\n" in text
+    assert "reg [4-1:0] driven;" in text
+    assert "wire [6-1:0] seen;" in text
+    assert "module top(input [0:0] clk, input [2:0] a, output [1:0] x," in text
+
+
 def test_a_section_replaces_that_of_its_title(scripts: Any, tmp_path: Path) -> None:
     write, page = scripts("synthesis").write_section, tmp_path / "page.md"
     page.write_text("# Page\n\n## A\n\na\n\n## B\n\nb\n")

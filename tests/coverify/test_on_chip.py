@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.machine.random_programs import random_program
+from support.mutants.rtl_mutation import mutated
 
 from accel.coverify import Divergence, execute_both, first_divergence, power_up, random_on_chip
 from accel.machine.config import ArchConfig
-from rtl import activation_sequencer
+from rtl import activation_sequencer, window
 from rtl.testbench import verilator
 from rtl.verilog import emit
 
@@ -45,7 +46,7 @@ def test_the_machine_holds_what_is_put_there() -> None:
 
 def test_an_exec_that_reads_beyond_the_width_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not divergences(PROGRAMS)
-    right = activation_sequencer.is_inside
-    monkeypatch.setattr(activation_sequencer, "is_inside", lambda nest, height, width: right(nest, height, width + 1))
+    wider = mutated(window, None, "drive_positions", "- instruction.width", "- instruction.width - 1")
+    monkeypatch.setattr(activation_sequencer, "drive_positions", wider)
     monkeypatch.setattr(verilator, "cached_verilog", lambda config: emit(config, verification=True))
     assert divergences(PROGRAMS)

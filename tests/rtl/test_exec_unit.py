@@ -7,7 +7,7 @@ import itertools
 import random
 
 import pytest
-from support.mutants.rtl_mutation import mutate_pe
+from support.mutants.rtl_mutation import mutate_pe, mutated
 from support.rtl.unit_bench import (
     AccumulatorModel,
     ExpectedSums,
@@ -24,7 +24,7 @@ from support.rtl.unit_bench import (
 from accel.machine import timing
 from accel.machine.config import ArchConfig, preset
 from accel.machine.isa import Instruction, Opcode
-from rtl import activation_sequencer
+from rtl import activation_sequencer, window
 from rtl.exec_unit import ExecUnit
 
 pytestmark = pytest.mark.rtl
@@ -168,6 +168,6 @@ def test_a_lost_swap_is_seen(monkeypatch):
 
 
 def test_a_wrong_edge_is_seen(monkeypatch):
-    inside = activation_sequencer.is_inside
-    monkeypatch.setattr(activation_sequencer, "is_inside", lambda nest, height, width: inside(nest, height + 1, width))
+    higher = mutated(window, None, "drive_positions", "- instruction.height", "- instruction.height - 1")
+    monkeypatch.setattr(activation_sequencer, "drive_positions", higher)
     assert "spad reads" in differences(2, 6, seed=1)

@@ -94,7 +94,7 @@ def fetch(config: ArchConfig, code: bytes, ready: np.ndarray, faulty_from: int |
             for event, signal in (("opcode", dut.opcode_error), ("response", dut.response_error), ("done", dut.done)):
                 if ctx.get(signal):
                     seen[event].append(now)
-            seen["causes"].append(ctx.get(fetch_cause(dut)))
+            seen["causes"].append(ctx.get(fetch_cause(dut.busy, dut.waiting, dut.done)))
             await ctx.tick()
 
     simulate(dut, testbench)

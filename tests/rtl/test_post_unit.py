@@ -239,7 +239,7 @@ def test_every_read_byte_and_cycle_at_length(shape):
 
 
 def test_an_invalid_tap_that_counts_is_seen(monkeypatch):
-    monkeypatch.setattr(post_unit, "is_inside", lambda nest, height, width: nest.values.y < height)
+    monkeypatch.setattr(post_unit, "is_inside", lambda nest: nest.values.y_end < 0)
     assert {"spad_read", "writes"} <= set(differences((4, 2, 2), seed=1))
 
 

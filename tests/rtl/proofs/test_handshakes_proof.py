@@ -127,9 +127,10 @@ class Beats(Offers):
 def answers_invariant(circuit: Netlist) -> z3.BoolRef:
     """Nothing is accepted while an answer waits."""
     write, read = circuit["bus__bvalid"], circuit["bus__rvalid"]
-    taken = z3.Or(circuit["dut.write_addressed"], circuit["dut.write_supplied"])
-    asked, chosen = circuit["dut.read_addressed"], circuit["dut.read_chosen"]
-    return z3.And(z3.Not(z3.And(write, taken)), z3.AtMost(read, asked, chosen, 1))
+    addressed, supplied = circuit["dut.write_addressed"], circuit["dut.write_supplied"]
+    taken, accepted = z3.Or(addressed, supplied), z3.Implies(circuit["dut.write_accept"], z3.And(addressed, supplied))
+    reading = [circuit[f"dut.read_{state}"] for state in ("addressed", "current", "chosen")]
+    return z3.And(accepted, z3.Not(z3.And(write, taken)), z3.AtMost(read, *reading, 1))
 
 
 def beats_invariant(circuit: Netlist) -> z3.BoolRef:

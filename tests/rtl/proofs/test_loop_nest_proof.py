@@ -27,7 +27,8 @@ WIDTHS = {name: Shape.cast(shape).width for name, (shape, _) in VARIABLES.items(
 MUTANTS = [
     ("a level restarts with its old count", "_count", "last.eq(count == 1)", "last.eq(left == 1)"),
     ("levels end an iteration early", "_count", "last.eq(left == 2)", "last.eq(left == 3)"),
-    ("outer steps begin at the inner base", "_variable", "base.eq(bases[-1])", "base.eq(value)"),
+    ("outer steps begin at the inner base", "_variable", "bases[-1].as_unsigned() & mine", "value & mine"),
+    ("outer levels move before the inner ones end", "elaborate", "inner_last & ~self.last[level]", "~self.last[level]"),
     ("inner bases stay when outer levels move", "_variable", "self._levels[: i + 1]", "self._levels[i : i + 1]"),
 ]
 
