@@ -202,4 +202,4 @@ def test_offers_that_change_are_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     mutate(monkeypatch, module, owner, name, old, new)
-    assert violation(circuit(), cycles=8) is not None, f"the proof must fail where {what}"
+    assert violation(circuit(), cycles=10) is not None, f"the proof must fail where {what}"
