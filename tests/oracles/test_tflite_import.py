@@ -145,6 +145,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
     "real": (tables, "round_half_away", np.floor, ("ELU", "EXP", "GELU", "LOG")),
     "root, rounded": (tables, "root", lambda source, target: tables.real(source, target, np.sqrt), ("SQRT",)),
     "reversed": (tflite_movement, "reverse_picks", lambda op: [*map(range, op.tensor(0).shape)], ("REVERSE_V2",)),
+    "comparison": (tflite_real, "requantize", lambda x, *_: x, ("GREATER", "EQUAL", "SELECT_V2")),
     "choice": (
         tflite_real,
         "emit",

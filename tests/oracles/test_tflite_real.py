@@ -71,6 +71,7 @@ ROWS: dict[str, Row] = {
     "LESS": ("", [F32(0.2)], SHAPE, "BOOL", "", {}),
     "LESS_EQUAL": ("", [F32(0.2)], SHAPE, "BOOL", "", {}),
     "EQUAL": ("", [F32(0.2)], SHAPE, "BOOL", "", {}),
+    "NOT_EQUAL": ("", [F32(0.2)], SHAPE, "BOOL", "", {}),
     "CAST": ("", [], SHAPE, "INT32", "CastOptions", {"inDataType": 0, "outDataType": 2}),
     "ARG_MAX": ("", [np.int32(2)], (1, 4), "INT64", "ArgMaxOptions", {"outputType": 4}),
     "ARG_MIN": ("", [np.int32(-2)], (1, 6), "INT32", "ArgMinOptions", {"outputType": 2}),

@@ -40,8 +40,8 @@ from accel.frontends.tflite.movement import (
     tile_picks,
 )
 from accel.frontends.tflite.operation import Operation
-from accel.machine.numerics import RequantMode
-from accel.quantized import recipes
+from accel.machine.numerics import INT8_MAX, INT8_MIN, RequantMode, quantize_multiplier, requantize
+from accel.quantized import recipes, tables
 
 
 def _elementwise(kind: str) -> Callable[[Operation], None]:
@@ -53,6 +53,41 @@ def _elementwise(kind: str) -> Callable[[Operation], None]:
         finish(op, emit(op, kind, values, shape, HOST_TYPES[op.result().type]))
 
     return translate
+
+
+COMPARISONS = {
+    "EQUAL": "Equal",
+    "GREATER": "Greater",
+    "GREATER_EQUAL": "GreaterOrEqual",
+    "LESS": "Less",
+    "LESS_EQUAL": "LessOrEqual",
+    "NOT_EQUAL": "Equal",
+}
+"""Operators that compare, and those of ONNX; the result of NOT_EQUAL is inverted."""
+
+
+def _comparison(kind: str) -> Callable[[Operation], None]:
+    """A comparison: of integers with scales below 1 as the runtime makes it, else of real numbers."""
+
+    def translate(op: Operation) -> None:
+        tensors = [op.tensor(position) for position in range(2)]
+        stored = all(tensor.type in INTEGER_TYPES and tensor.parameters()[0] < 1 for tensor in tensors)
+        values = [_compared(op, position) if stored else real(op, position) for position in range(2)]
+        shape = tuple(np.broadcast_shapes(*(shape_of(op, value) for value in values)))
+        result = emit(op, kind, values, shape, "bool")
+        finish(op, emit(op, "Not", [result], shape, "bool") if op.operator.builtin == "NOT_EQUAL" else result)
+
+    return translate
+
+
+def _compared(op: Operation, position: int) -> str:
+    """An operand of a comparison of integers: rescaled with 8 more bits, rounded."""
+    value = op.value(position)
+    scale, zero_point = op.builder.parameters(value)
+    places = dequantized(op, op.builder.reinterpret(value, (1.0, INT8_MIN)), position)
+    shape = shape_of(op, places)
+    rescaled = requantize((tables.STORED - zero_point) << 8, *quantize_multiplier(scale), RequantMode.TFLITE)
+    return emit(op, "Gather", [rescaled, emit(op, "Cast", [places], shape, "int64", to=7)], shape, "int64", axis=0)
 
 
 def _composed(make: Callable[[Operation, Callable[..., str], Argument], str]) -> Callable[[Operation], None]:
@@ -258,7 +293,7 @@ def _integer_product(op: Operation) -> None:
     if shift < 0:
         rounded = node("Div", node("Add", node("Abs", high), 2 ** (-shift - 1)), 2**-shift)
         high = node("Mul", node("Sign", high), rounded)
-    limited = node("Clip", node("Add", high, zero_point), -128, 127)
+    limited = node("Clip", node("Add", high, zero_point), INT8_MIN, INT8_MAX)
     quantized(op, node("Cast", limited, dtype="float32", to=1), as_steps=True)
 
 
@@ -352,14 +387,15 @@ REAL: dict[str, Callable[[Operation], None]] = {
     **{
         builtin: _elementwise(kind)
         for builtin, kind in {
-            "ABS": "Abs", "ADD": "Add", "CEIL": "Ceil", "COS": "Cos", "DIV": "Div", "EQUAL": "Equal", "EXP": "Exp",
-            "FLOOR": "Floor", "GREATER": "Greater", "GREATER_EQUAL": "GreaterOrEqual", "HARD_SWISH": "HardSwish",
-            "LESS": "Less", "LESS_EQUAL": "LessOrEqual", "LOG": "Log", "LOGICAL_AND": "And", "LOGICAL_NOT": "Not",
+            "ABS": "Abs", "ADD": "Add", "CEIL": "Ceil", "COS": "Cos", "DIV": "Div", "EXP": "Exp",
+            "FLOOR": "Floor", "HARD_SWISH": "HardSwish",
+            "LOG": "Log", "LOGICAL_AND": "And", "LOGICAL_NOT": "Not",
             "LOGICAL_OR": "Or", "LOGISTIC": "Sigmoid", "MAXIMUM": "Max", "MINIMUM": "Min", "MUL": "Mul", "NEG": "Neg",
             "POW": "Pow", "PRELU": "PRelu", "RELU": "Relu", "ROUND": "Round", "SIGN": "Sign", "SIN": "Sin",
             "SQRT": "Sqrt", "SUB": "Sub", "TANH": "Tanh",
         }.items()
     },
+    **{builtin: _comparison(kind) for builtin, kind in COMPARISONS.items()},
     "ARG_MAX": _arg("ArgMax"),
     "ARG_MIN": _arg("ArgMin"),
     "BATCH_MATMUL": _batch_matmul,

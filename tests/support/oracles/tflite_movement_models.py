@@ -305,9 +305,26 @@ def broadcast_to(rng: Rng) -> bytes:
     return writer.finish([x], [y])
 
 
+def below_one(rng: Rng) -> tuple[float, int]:
+    """Scale and zero point of what is compared: from 1 on runtimes do not define it."""
+    return float(np.float32(10 ** rng.uniform(-4, -0.01))), int(rng.integers(-128, 128))
+
+
+def comparison(rng: Rng, builtin: str) -> bytes:
+    """A comparison of two tensors of like scales, or of one and a constant."""
+    writer, shape, parameters = ModelWriter(), any_shape(rng), below_one(rng)
+    other = parameters if rng.random() < 0.5 else (min(parameters[0] * 2 ** rng.uniform(-1, 1), 0.99), parameters[1])
+    data = rng.integers(-128, 128, shape[-1:]).astype(np.int8) if rng.random() < 0.3 else None
+    x, y = writer.tensor(shape, *parameters), writer.tensor(shape if data is None else shape[-1:], *other, data)
+    result = writer.tensor(shape, kind="BOOL")
+    name = "".join(part.capitalize() for part in builtin.split("_"))
+    writer.operator(builtin, [x, y], [result], f"{name}Options")
+    return writer.finish([x, y] if data is None else [x], [result])
+
+
 def select(rng: Rng) -> bytes:
     """SELECT_V2 of two tensors, or of one and a constant, where one is greater."""
-    writer, shape, parameters = ModelWriter(), any_shape(rng), random_parameters(rng)
+    writer, shape, parameters = ModelWriter(), any_shape(rng), below_one(rng)
     x, y = writer.tensor(shape, *parameters), writer.tensor(shape, *parameters)
     data = rng.integers(-128, 128, shape[-1:]).astype(np.int8) if rng.random() < 0.3 else None
     other = y if data is None else writer.tensor(shape[-1:], *parameters, data)
@@ -349,6 +366,10 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
     "GATHER, of computed places": gather_computed,
     "REVERSE_V2": reverse,
     "SELECT_V2": select,
+    **{
+        name: with_builtin(comparison, name)
+        for name in ("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL")
+    },
     "TOPK_V2": largest,
     "MIRROR_PAD": mirror_pad,
     "PACK": pack,

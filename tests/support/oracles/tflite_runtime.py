@@ -21,7 +21,7 @@ LITERT = {
     "BROADCAST_TO": "tflite-micro lacks int8",
     **dict.fromkeys(("EXP", "LOG", "NEG", "SQRT"), "tflite-micro computes it with real numbers only"),
     **dict.fromkeys(("GELU", "RELU_0_TO_1", "RELU_N1_TO_1", "REVERSE_V2", "TOPK_V2"), "tflite-micro lacks it"),
-    "SELECT_V2": "the GREATER before it ends tflite-micro for some scales",
+    "SELECT_V2": "tflite-micro broadcasts less",
     "SPACE_TO_BATCH_ND": "tflite-micro pads with 0 instead of the zero point",
     "TILE": "tflite-micro lacks it",
     "STRIDED_SLICE, all masks": "tflite-micro ignores the masks of ellipsis and new axes",
