@@ -20,7 +20,8 @@ from accel.frontends.onnx import fused
 from accel.frontends.onnx.reader import read_onnx, read_quantized_onnx
 from accel.frontends.onnx.write import to_onnx
 from accel.network import reference
-from accel.network.real import quantize_input
+from accel.network.real import dequantize_output, quantize_input
+from accel.quantizer import quantize
 
 X = "float[1,4,6,6] x"
 ROWS = "float[1,5,8] x"
@@ -238,3 +239,23 @@ def test_refused_operator_says_what_to_do(case: str) -> None:
     with pytest.raises(ModelError) as error:
         read_onnx(make())
     assert str(error.value) == message
+
+
+def test_embeddings_are_the_hosts() -> None:
+    """EmbedLayerNormalization has a second result, of int32, whose type ONNX does not know."""
+    body = """n, mask = com.microsoft.EmbedLayerNormalization (ids, none, words, places, none, b8, b8)
+        y = MatMul (n, m)"""
+    text = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> g (int32[1,5] ids) => (float[a,b,c] y)'
+    proto = onnx.parser.parse_model(f"{text} {{ {body} }}")
+    proto.graph.node[0].input[:] = ["" if name == "none" else name for name in proto.graph.node[0].input]
+    rng = np.random.default_rng(3)
+    for name, shape in {"words": (30, 8), "places": (5, 8), "b8": (8,), "m": (8, 8)}.items():
+        proto.graph.initializer.append(numpy_helper.from_array(rng.normal(0, 0.3, shape).astype(np.float32), name))
+    ids = rng.integers(0, 30, (16, 5)).astype(np.int32)
+    graph = quantize(proto.SerializeToString(), ids)
+    whole = session(proto.SerializeToString(), optimized=False)
+    wanted = np.stack([whole.run(None, {"ids": row[None]})[0] for row in ids])
+    found = np.stack([reference.run(graph, {"ids": row[None]})[graph.outputs[0]] for row in ids])
+    real = dequantize_output(graph, found.reshape(-1, *graph.output_tensors[0].shape[1:]))
+    noise = np.square(real.reshape(wanted.shape) - wanted).mean() / np.square(wanted).mean()
+    assert -10 * np.log10(noise) > 35

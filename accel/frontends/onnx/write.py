@@ -52,8 +52,10 @@ def _measured(network: Network, known: Mapping[str, TensorInfo]) -> dict[str, Te
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        model = to_onnx(replace(network, parameters={}), tuple(unknown)).SerializeToString()
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        model = to_onnx(replace(network, parameters={}), tuple(unknown))
+        for output in model.graph.output:
+            output.ClearField("type")  # the runtime knows it
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         values = session.run(None, feeds)
     except Exception:
         # The runtime raises a dozen types; the operators that it refuses are named where they are lowered.
