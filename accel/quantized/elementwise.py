@@ -82,7 +82,7 @@ def affine(
     position: int = 0,
 ) -> Value:
     """``factor * x + offset`` per index of an axis."""
-    if isinstance(x, Sums) and x.axis == axis and x.affine is not None and x.default is None and _unlimited(x):
+    if isinstance(x, Sums) and x.axis == axis and x.affine is not None and _unlimited(x):
         return replace(x.affine(factor, offset), operator=x.operator)
     source = x if isinstance(x, Integers) else low.integers(op, position)
     return channel_affine(low, op, source, axis, factor, offset)

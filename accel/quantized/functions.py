@@ -142,7 +142,7 @@ def clip(low: Lowering, op: Operator) -> Value:
     """Relu and Clip: of a result that has no integers yet, bounds for its integers."""
     value = low.value(op, 0)
     bottom, top = bounds(low, op)
-    if isinstance(value, Real) and value.default is None:
+    if isinstance(value, Real):
         return value.clipped(bottom, top)
     return of_one(low, op, value).then(lambda x: np.clip(x, F32(bottom), F32(top)))
 

@@ -153,12 +153,12 @@ def _output(low: Lowering, name: str) -> Port:
     value = low.values.get(name) or low.known(name)
     if isinstance(value, Known):
         value = low.embedded(value, name) if value.integers is not None else known_to_host(low, value, name)
-    if isinstance(value, OfOne) and recipes.keeps_steps(value.function, low.parameters(value.source)):
-        value = low.of_its_range(value, name)
+    problem = ModelError(f"model output {name!r} must be quantized, or come from DequantizeLinear or the host")
+    if isinstance(value, OfOne):
+        value = low.of_same_steps(value, name, problem)
     if isinstance(value, OnHost):
         return Port(value.name, name, ArrayLayout.row_major(value.shape))
-    problem = ModelError(f"model output {name!r} must be quantized, or come from DequantizeLinear or the host")
-    if isinstance(value, Real | OfOne):
+    if isinstance(value, Real):
         raise NeedsHostError(value.operator, problem)
     if not isinstance(value, Integers):
         raise problem

@@ -80,24 +80,20 @@ class Lowering:
         if isinstance(value, Known):
             return self.embedded(value, op.input(position))
         if isinstance(value, OfOne):
-            return self.of_its_range(value, op.input(position))
+            problem = op.error(f"input {op.input(position)!r} must be quantized")
+            return self.of_same_steps(value, op.input(position), problem)
         if isinstance(value, OnHost):
             raise NeedsHostError(op.name, op.error(f"input {op.input(position)!r} must be quantized"))
         if isinstance(value, Real):
-            if value.default is None:
-                raise NeedsHostError(value.operator, op.error(f"input {op.input(position)!r} must be quantized"))
-            value = self.finished(value, Target(op.input(position), value.default))
-            self.values[op.input(position)] = value
+            raise NeedsHostError(value.operator, op.error(f"input {op.input(position)!r} must be quantized"))
         return value
 
-    def of_its_range(self, value: OfOne, name: str) -> Integers:
-        """A function of one variable under parameters that hold all of its 256 values: exactly, if its source's do."""
+    def of_same_steps(self, value: OfOne, name: str, problem: ModelError) -> Integers:
+        """A function of one variable, if its values are steps of its source; else it is the host's, for `problem`."""
         own = self.parameters(value.source)
-        if recipes.keeps_steps(value.function, own):
-            return self.finished(value, Target(name, own))
-        real = recipes.evaluate(value.function, own)
-        limits = float(real.min()), float(real.max())
-        return self.finished(value, Target(name, recipes.affine_parameters(limits, self.mode)))
+        if not recipes.keeps_steps(value.function, own):
+            raise NeedsHostError(value.operator, problem)
+        return self.finished(value, Target(name, own))
 
     def embedded(self, value: Known, name: str) -> Integers:
         """A constant as a tensor of the graph: the network's integers, or new ones over its range."""

@@ -21,7 +21,7 @@ Apply = Callable[[Integers], Integers]
 def moved(low: Lowering, op: Operator, apply: Apply, position: int = 0) -> Value:
     """A movement of one input: of its integers now, or when it gets them."""
     value = low.value(op, position)
-    if isinstance(value, Real) and value.default is None:
+    if isinstance(value, Real):
         source = value
 
         def finish(target: Target) -> Integers:

@@ -69,7 +69,7 @@ def split(low: Lowering, op: Operator) -> list[Value]:
     if sum(parts) != shape[axis] or len(parts) != len(op.outputs) or min(parts) < 1:
         raise op.error(f"split must divide {shape[axis]} elements among {len(op.outputs)} outputs, got {parts!r}")
     source = low.value(op, 0)
-    x = source if isinstance(source, Real) and source.default is None else low.integers(op, 0)
+    x = source if isinstance(source, Real) else low.integers(op, 0)
     bounds = itertools.pairwise(itertools.accumulate(parts, initial=0))
     return [_part(low, op, x, axis, range(*ends), index) for index, ends in enumerate(bounds)]
 

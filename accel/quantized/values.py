@@ -51,8 +51,6 @@ class Real:
         Makes the integers.
     limits : (float, float)
         Real bounds that clips have set.
-    default : (float, int), optional
-        Parameters if the network has none.
     operator : str
         The operator that it comes from: its nodes are named after that one.
     """
@@ -60,7 +58,6 @@ class Real:
     shape: Shape
     finish: Callable[[Target], Integers]
     limits: Limits = EVERYTHING
-    default: Parameters | None = None
     operator: str = ""
 
     def clipped(self, low: float, high: float) -> Real:

@@ -10,12 +10,15 @@ from onnx import numpy_helper
 from oracles.test_onnx_operators import plain_session
 
 import accel
+from accel.errors import ModelError
 from accel.exports import FORMATS
 from accel.frontends import read_quantized_onnx
 from accel.network import reference
 from accel.network.graph import Graph
 from accel.network.real import dequantize_output, quantize_input
 from accel.quantized import recipes
+from accel.quantized.lowering import Lowering
+from accel.quantized.values import Integers, OfOne, Target
 
 TAILS = {
     "Softmax": "y = Softmax <axis = 1> (d)",
@@ -93,6 +96,54 @@ def test_suite_catches_a_table_in_place_of_a_real_function(monkeypatch: pytest.M
     monkeypatch.setattr(recipes, "keeps_steps", lambda function, source: True)
     data = quantized(TAILS["Sigmoid"])
     assert not np.array_equal(outputs(read_quantized_onnx(data)), runtime(data))
+
+
+AFTER = {
+    "Conv": "Conv (f, dv)",
+    "AveragePool": "AveragePool <kernel_shape = [2, 2]> (f)",
+    "Mul": "Mul (f, d)",
+    "ReduceMean": "ReduceMean <axes = [2, 3]> (f)",
+}
+"""What the machine computes of integers, behind a function that the file leaves real."""
+
+
+def unquantized_function(function: str, after: str, scale: float) -> bytes:
+    tail = f"dv = DequantizeLinear (v, sw, zw) f = {function} p = {AFTER[after]}"
+    data = quantized(f"{tail} t = QuantizeLinear (p, st, zt) y = DequantizeLinear (t, st, zt)")
+    proto = onnx.load_model_from_string(data)
+    weight = np.random.default_rng(2).integers(-99, 99, (5, 5, 1, 1)).astype(np.int8)
+    constants = {"v": weight, "st": np.float32(scale), "zt": np.int8(-3)}
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
+    return bytes(proto.SerializeToString())
+
+
+def unequal(function: str, after: str, scale: float) -> int:
+    """How many outputs differ from the runtime's."""
+    data = unquantized_function(function, after, scale)
+    program = accel.compile(read_quantized_onnx(data), "edge")
+    found = dequantize_output(program, accel.run(program, samples(3)).outputs)["y"]
+    return int(np.count_nonzero(np.rint((found.reshape(-1) - runtime(data).reshape(-1)) / scale)))
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize(
+    ("function", "scale"),
+    [("Sigmoid (d)", 0.02), ("Exp (d)", 0.5), ("LeakyRelu (d)", 0.05), ("Softmax <axis = 1> (d)", 0.01)],
+)
+def test_functions_without_parameters_stay_real(function: str, scale: float, after: str) -> None:
+    assert unequal(function, after, scale) == 0
+
+
+def test_suite_catches_integers_over_the_range_of_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_its_range(low: Lowering, value: OfOne, name: str, problem: ModelError) -> Integers:
+        real = recipes.evaluate(value.function, low.parameters(value.source))
+        parameters = recipes.affine_parameters((float(real.min()), float(real.max())), low.mode)
+        return low.finished(value, Target(name, parameters))
+
+    monkeypatch.setattr(Lowering, "of_same_steps", of_its_range)
+    assert all(unequal("Exp (d)", after, 0.5) for after in AFTER if after != "Mul")  # a function of one tensor
 
 
 @pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16", "DOUBLE"])
