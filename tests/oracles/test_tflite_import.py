@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from accel.frontends import load_model
 from accel.frontends.tflite import blocks as tflite_blocks
+from accel.frontends.tflite import choosing, host_products
 from accel.frontends.tflite import elementwise as tflite_elementwise
 from accel.frontends.tflite import movement as tflite_movement
-from accel.frontends.tflite import real as tflite_real
 from accel.frontends.tflite import resize as tflite_resize
 from accel.frontends.tflite import windows as tflite_windows
 from accel.frontends.tflite.axes import Pick, Piece
@@ -105,7 +105,15 @@ def swapped_blocks(op: Operation, value: str, sizes: tuple[int, ...], permutatio
 
 
 RIGHT_REARRANGE = tflite_blocks.rearrange
-RIGHT_EMIT, RIGHT_EMIT_SEVERAL = tflite_real.emit, tflite_real.emit_several
+
+
+def swapped_choice(op: Operation, kind: str, arguments: list[Any], *rest: Any, **attributes: Any) -> str:
+    """What is chosen is mistaken for what is not."""
+    swapped = [arguments[0], *arguments[:0:-1]] if kind == "Where" else arguments
+    return RIGHT_EMIT(op, kind, swapped, *rest, **attributes)
+
+
+RIGHT_EMIT, RIGHT_EMIT_SEVERAL = choosing.emit, choosing.emit_several
 
 
 def less(function: Callable[..., Any], amount: int) -> Callable[..., Any]:
@@ -145,17 +153,11 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
     "real": (tables, "round_half_away", np.floor, ("ELU", "EXP", "GELU", "LOG")),
     "root, rounded": (tables, "root", lambda source, target: tables.real(source, target, np.sqrt), ("SQRT",)),
     "reversed": (tflite_movement, "reverse_picks", lambda op: [*map(range, op.tensor(0).shape)], ("REVERSE_V2",)),
-    "comparison": (tflite_real, "requantize", lambda x, *_: x, ("GREATER", "EQUAL", "SELECT_V2")),
-    "choice": (
-        tflite_real,
-        "emit",
-        lambda op, kind, arguments, *rest, **attributes: RIGHT_EMIT(
-            op, kind, [arguments[0], *arguments[:0:-1]] if kind == "Where" else arguments, *rest, **attributes
-        ),
-        ("SELECT_V2", "BATCH_MATMUL, of two tensors"),
-    ),
+    "comparison": (choosing, "requantize", lambda x, *_: x, ("GREATER", "EQUAL", "SELECT_V2")),
+    "choice": (choosing, "emit", swapped_choice, ("SELECT_V2",)),
+    "nudge": (host_products, "emit", swapped_choice, ("BATCH_MATMUL, of two tensors",)),
     "largest": (
-        tflite_real,
+        choosing,
         "emit_several",
         lambda op, kind, arguments, made: RIGHT_EMIT_SEVERAL(op, kind, arguments, made, largest=0),
         ("TOPK_V2",),

@@ -12,6 +12,7 @@ from accel.errors import AccelError, ModelError
 from accel.frontends.model_file import ModelSource, naming, read_model
 from accel.frontends.tflite.axes import graph_shape
 from accel.frontends.tflite.blocks import BLOCKS
+from accel.frontends.tflite.choosing import INTEGER
 from accel.frontends.tflite.dilation import join_dilations
 from accel.frontends.tflite.elementwise import ELEMENTWISE
 from accel.frontends.tflite.ends import settle_ends
@@ -19,9 +20,10 @@ from accel.frontends.tflite.file import TfliteFile, TfliteTensor, parse
 from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
 from accel.frontends.tflite.host import HOST_TYPES, INTEGER_TYPES, numbers, quantize
+from accel.frontends.tflite.host_products import integer_product
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
-from accel.frontends.tflite.real import INTEGER, REAL
+from accel.frontends.tflite.real import REAL
 from accel.frontends.tflite.resize import RESIZING
 from accel.frontends.tflite.states import carry_states
 from accel.frontends.tflite.weighted import WEIGHTED
@@ -34,6 +36,8 @@ from accel.quantized.builder import GraphBuilder, Port
 TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
 RECURRENT = ("LSTM", "RNN")
 """Ends of the names of recurrent operators."""
+HOST_INTEGER = INTEGER | {"BATCH_MATMUL": integer_product}
+"""Operators with results of 8 bits that the host computes."""
 KNOWN = {"BATCH_MATMUL": (0, 1), "GATHER": (1,)}
 """Operators that a unit computes if one of these inputs is a constant, and else the host."""
 SIGNED_ONLY = {"ABS", "BATCH_MATMUL", "ELU", "EXP", "LOG", "NEG", "RSQRT", "SQRT", "SQUARED_DIFFERENCE"}
@@ -151,8 +155,8 @@ def _translator(op: Operation) -> Callable[[Operation], None]:
     if kind in HOST_TYPES and builtin in TRANSLATORS:
         raise op.error(f"operator is supported with an int8 result, got {kind}; quantize the whole model to int8")
     known = [op.optional(position) for position in KNOWN.get(builtin, ())]
-    if builtin in INTEGER and not any(tensor is not None and tensor.data is not None for tensor in known):
-        return INTEGER[builtin]
+    if builtin in HOST_INTEGER and not any(tensor is not None and tensor.data is not None for tensor in known):
+        return HOST_INTEGER[builtin]
     if builtin.endswith(RECURRENT):
         raise op.error("operator is not supported; export the float network to ONNX, where it is the host's")
     if builtin in REAL and builtin not in TRANSLATORS:

@@ -1,37 +1,32 @@
-"""Translating TensorFlow Lite operators that only the host has, for ONNX Runtime.
+"""Translating TensorFlow Lite operators whose results only the host has: real numbers, and integers of 32 and 64 bits.
 
-Their results are real numbers and integers of 32 and 64 bits, heads and tails of quantized networks; and integers of
-8 bits that no unit can make.
+They are heads and tails of quantized networks, for ONNX Runtime.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import accumulate, pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.frontends.tflite.choosing import CHOOSING
 from accel.frontends.tflite.host import (
     HOST_TYPES,
     INTEGER_TYPES,
     Argument,
-    carried,
     dequantized,
     dtype_of,
     emit,
-    emit_several,
     finish,
     numbers,
-    quantized,
     real,
     reshaped,
     shape_of,
-    steps,
     taken,
 )
+from accel.frontends.tflite.host_products import PRODUCTS
 from accel.frontends.tflite.movement import (
     broadcast_picks,
     reverse_picks,
@@ -40,8 +35,6 @@ from accel.frontends.tflite.movement import (
     tile_picks,
 )
 from accel.frontends.tflite.operation import Operation
-from accel.machine.numerics import INT8_MAX, INT8_MIN, RequantMode, quantize_multiplier, requantize
-from accel.quantized import recipes, tables
 
 
 def _elementwise(kind: str) -> Callable[[Operation], None]:
@@ -53,41 +46,6 @@ def _elementwise(kind: str) -> Callable[[Operation], None]:
         finish(op, emit(op, kind, values, shape, HOST_TYPES[op.result().type]))
 
     return translate
-
-
-COMPARISONS = {
-    "EQUAL": "Equal",
-    "GREATER": "Greater",
-    "GREATER_EQUAL": "GreaterOrEqual",
-    "LESS": "Less",
-    "LESS_EQUAL": "LessOrEqual",
-    "NOT_EQUAL": "Equal",
-}
-"""Operators that compare, and those of ONNX; the result of NOT_EQUAL is inverted."""
-
-
-def _comparison(kind: str) -> Callable[[Operation], None]:
-    """A comparison: of integers with scales below 1 as the runtime makes it, else of real numbers."""
-
-    def translate(op: Operation) -> None:
-        tensors = [op.tensor(position) for position in range(2)]
-        stored = all(tensor.type in INTEGER_TYPES and tensor.parameters()[0] < 1 for tensor in tensors)
-        values = [_compared(op, position) if stored else real(op, position) for position in range(2)]
-        shape = tuple(np.broadcast_shapes(*(shape_of(op, value) for value in values)))
-        result = emit(op, kind, values, shape, "bool")
-        finish(op, emit(op, "Not", [result], shape, "bool") if op.operator.builtin == "NOT_EQUAL" else result)
-
-    return translate
-
-
-def _compared(op: Operation, position: int) -> str:
-    """An operand of a comparison of integers: rescaled with 8 more bits, rounded."""
-    value = op.value(position)
-    scale, zero_point = op.builder.parameters(value)
-    places = dequantized(op, op.builder.reinterpret(value, (1.0, INT8_MIN)), position)
-    shape = shape_of(op, places)
-    rescaled = requantize((tables.STORED - zero_point) << 8, *quantize_multiplier(scale), RequantMode.TFLITE)
-    return emit(op, "Gather", [rescaled, emit(op, "Cast", [places], shape, "int64", to=7)], shape, "int64", axis=0)
 
 
 def _composed(make: Callable[[Operation, Callable[..., str], Argument], str]) -> Callable[[Operation], None]:
@@ -158,21 +116,6 @@ def _reduce(kind: str) -> Callable[[Operation], None]:
     return translate
 
 
-def _arg(kind: str) -> Callable[[Operation], None]:
-    """ARG_MAX and ARG_MIN: the first of equal values. Dequantizing keeps the order of integers."""
-
-    def translate(op: Operation) -> None:
-        x, shape = real(op), op.tensor(0).shape
-        axis = op.axis(op.number(1), len(shape))
-        kept = (*shape[:axis], *shape[axis + 1 :])
-        places = emit(op, kind, [x], kept, "int64", axis=axis, keepdims=0)
-        if op.result().type == "INT32":
-            places = emit(op, "Cast", [places], kept, "int32", to=6)
-        finish(op, places)
-
-    return translate
-
-
 def _cut(op: Operation, source: int, axis: int, sizes: list[int]) -> None:
     """Consecutive parts along an axis, an output each."""
     shape = op.tensor(source).shape
@@ -220,83 +163,6 @@ def _pack(op: Operation) -> None:
     _joined(op, [reshaped(op, v, split) if isinstance(v, str) else v.reshape(split) for v in values], axis)
 
 
-def _gather(op: Operation) -> None:
-    """GATHER at constant places or at those that the host has computed."""
-    x, places = carried(op), real(op, 1)
-    axis = op.axis(op.options.Axis(), len(op.tensor(0).shape))
-    if op.options.BatchDims():
-        raise op.error(f"batch_dims must be 0 on the host, got {op.options.BatchDims()}")
-    shape = shape_of(op, x)
-    taken = (*shape[:axis], *shape_of(op, places), *shape[axis + 1 :])
-    _give(op, emit(op, "Gather", [x, places], taken, dtype_of(op, x), axis=axis))
-
-
-def _gather_nd(op: Operation) -> None:
-    """GATHER_ND at constant places or at those that the host has computed."""
-    x, places = carried(op), real(op, 1)
-    given, index = shape_of(op, x), shape_of(op, places)
-    wide = emit(op, "Cast", [places], index, "int64", to=7) if isinstance(places, str) else places.astype(np.int64)
-    _give(op, emit(op, "GatherND", [x, wide], (*index[:-1], *given[index[-1] :]), dtype_of(op, x)))
-
-
-def _give(op: Operation, value: Argument) -> None:
-    """Make a value of the host output 0: as integers if the file says so."""
-    if op.result().type in INTEGER_TYPES and isinstance(value, str):
-        quantized(op, value)
-    else:
-        finish(op, value)
-
-
-def _select(op: Operation) -> None:
-    """SELECT_V2, and SELECT where it broadcasts alike."""
-    condition, x, y = real(op), carried(op, 1), carried(op, 2)
-    shapes = [shape_of(op, value) for value in (condition, x, y)]
-    if op.operator.builtin == "SELECT" and len(shapes[0]) == 1 < len(shapes[1]):
-        shapes[0] = (*shapes[0], *(1,) * (len(shapes[1]) - 1))
-        condition = reshaped(op, condition, shapes[0]) if isinstance(condition, str) else condition.reshape(shapes[0])
-    shape = tuple(np.broadcast_shapes(*shapes))
-    _give(op, emit(op, "Where", [condition, x, y], shape, HOST_TYPES.get(op.result().type, "float32")))
-
-
-def _top(op: Operation) -> None:
-    """TOPK_V2: the largest values and their places; of equal ones the first comes first."""
-    x, count = carried(op), op.number(1)
-    shape = (*shape_of(op, x)[:-1], count)
-    if not 0 < count <= shape_of(op, x)[-1]:
-        raise op.error(f"k must be in 1..{shape_of(op, x)[-1]}, got {count}")
-    values, places = emit_several(op, "TopK", [x, np.array([count])], [(shape, dtype_of(op, x)), (shape, "int64")])
-    _give(op, values)
-    if len(op.operator.outputs) > 1:
-        finish(op, emit(op, "Cast", [places], shape, "int32", to=6), 1)
-
-
-def _integer_product(op: Operation) -> None:
-    """BATCH_MATMUL of two tensors of integers, rounded as the runtime does, in 64 bits."""
-    factors = list[Argument]()
-    for position, adjoint in enumerate((op.options.AdjX(), op.options.AdjY())):
-        x = steps(op, position)
-        wide = emit(op, "Cast", [x], shape_of(op, x), "int64", to=7)
-        factors.append(_swapped(op, wide) if adjoint else wide)
-    scales = [op.input_parameters(position)[0] for position in range(2)]
-    scale, zero_point = op.result().parameters()
-    multiplier, shift = recipes.multiplier(scales[0] * scales[1] / scale, RequantMode.TFLITE)
-    sums = _product(op, *factors)
-    shape = shape_of(op, sums)
-
-    def node(kind: str, *values: Argument | int, dtype: str = "int64", **attributes: Any) -> str:
-        arguments = [np.array(value) if isinstance(value, int) else value for value in values]
-        return emit(op, kind, arguments, shape, dtype, **attributes)
-
-    scaled = node("Mul", sums, multiplier << max(shift, 0))
-    nudge = node("Where", node("Less", scaled, 0, dtype="bool"), 1 - 2**30, 2**30)
-    high = node("Div", node("Add", scaled, nudge), 2**31)
-    if shift < 0:
-        rounded = node("Div", node("Add", node("Abs", high), 2 ** (-shift - 1)), 2**-shift)
-        high = node("Mul", node("Sign", high), rounded)
-    limited = node("Clip", node("Add", high, zero_point), INT8_MIN, INT8_MAX)
-    quantized(op, node("Cast", limited, dtype="float32", to=1), as_steps=True)
-
-
 def _floor_div(op: Operation) -> None:
     """FLOOR_DIV: what is left over, which has the divisor's sign, goes first."""
     x, y = real(op), real(op, 1)
@@ -336,54 +202,9 @@ def _pad(op: Operation) -> None:
     finish(op, emit(op, "Pad", [x, spans.T.reshape(-1).astype(np.int64), *value], shape, dtype_of(op, x)))
 
 
-def _swapped(op: Operation, value: Argument) -> Argument:
-    """A matrix, or many of them, transposed."""
-    shape = shape_of(op, value)
-    if not isinstance(value, str):
-        return np.ascontiguousarray(value.swapaxes(-1, -2))
-    order = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
-    return emit(op, "Transpose", [value], tuple(shape[axis] for axis in order), dtype_of(op, value), perm=order)
-
-
-def _product(op: Operation, x: Argument, y: Argument) -> str:
-    left, right = shape_of(op, x), shape_of(op, y)
-    many = tuple(np.broadcast_shapes(left[:-2], right[:-2]))
-    return emit(op, "MatMul", [x, y], (*many, left[-2], right[-1]), dtype_of(op, x))
-
-
-def _batch_matmul(op: Operation) -> None:
-    x, y = real(op), real(op, 1)
-    x, y = (_swapped(op, x) if op.options.AdjX() else x), (_swapped(op, y) if op.options.AdjY() else y)
-    finish(op, _product(op, x, y))
-
-
-def _fully_connected(op: Operation) -> None:
-    x, weights = real(op), op.tensor(1)
-    if weights.type != "FLOAT32" or op.options.WeightsFormat():
-        raise op.error(f"weights of real inputs must be FLOAT32, got {weights.type}; quantize the whole model to int8")
-    matrix = _swapped(op, real(op, 1))
-    depth, columns = shape_of(op, matrix)
-    rows = (math.prod(shape_of(op, x)) // depth, depth)
-    value = _product(op, reshaped(op, x, rows) if isinstance(x, str) else x.reshape(rows), matrix)
-    if op.optional(2) is not None:
-        value = emit(op, "Add", [value, real(op, 2)], (rows[0], columns))
-    finish(op, value)
-
-
-INTEGER: dict[str, Callable[[Operation], None]] = {
-    "BATCH_MATMUL": _integer_product,
-    "GATHER": _gather,
-    "GATHER_ND": _gather_nd,
-    "SELECT": _select,
-    "SELECT_V2": _select,
-    "TOPK_V2": _top,
-}
-"""How operators are translated that the host computes although their results are integers of 8 bits.
-
-Those that choose among elements go by way of real numbers, which is exact.
-"""
-
 REAL: dict[str, Callable[[Operation], None]] = {
+    **CHOOSING,
+    **PRODUCTS,
     **{
         builtin: _elementwise(kind)
         for builtin, kind in {
@@ -395,19 +216,12 @@ REAL: dict[str, Callable[[Operation], None]] = {
             "SQRT": "Sqrt", "SUB": "Sub", "TANH": "Tanh",
         }.items()
     },
-    **{builtin: _comparison(kind) for builtin, kind in COMPARISONS.items()},
-    "ARG_MAX": _arg("ArgMax"),
-    "ARG_MIN": _arg("ArgMin"),
-    "BATCH_MATMUL": _batch_matmul,
     "CAST": _cast,
     "CONCATENATION": _concatenation,
     "ELU": _composed(lambda op, node, x: node("Elu", x, alpha=1.0)),
     "EXPAND_DIMS": lambda op: finish(op, real(op)),
     "FLOOR_DIV": _floor_div,
-    "FULLY_CONNECTED": _fully_connected,
     "BROADCAST_TO": _broadcast_to,
-    "GATHER_ND": _gather_nd,
-    "GATHER": _gather,
     "L2_NORMALIZATION": _l2_normalization,
     "LEAKY_RELU": _composed(lambda op, node, x: node("LeakyRelu", x, alpha=float(op.options.Alpha()))),
     "LOG_SOFTMAX": _composed(lambda op, node, x: node("LogSoftmax", x, axis=-1)),
@@ -426,8 +240,6 @@ REAL: dict[str, Callable[[Operation], None]] = {
     "REVERSE_V2": lambda op: finish(op, taken(op, real(op), reverse_picks(op))),
     "RSQRT": _composed(lambda op, node, x: node("Div", _number(1), node("Sqrt", x))),
     "SLICE": lambda op: finish(op, taken(op, real(op), slice_picks(op))),
-    "SELECT": _select,
-    "SELECT_V2": _select,
     "SOFTMAX": _composed(_softmax),
     "SPLIT": _split,
     "SPLIT_V": _split_v,
@@ -437,7 +249,6 @@ REAL: dict[str, Callable[[Operation], None]] = {
     "STRIDED_SLICE": lambda op: finish(op, taken(op, real(op), strided_slice_picks(op))),
     "SUM": _reduce("ReduceSum"),
     "TILE": lambda op: finish(op, taken(op, real(op), tile_picks(op))),
-    "TOPK_V2": _top,
     "TRANSPOSE": _transpose,
     "UNPACK": _unpack,
 }  # fmt: skip
