@@ -103,7 +103,7 @@ def tool_version(tool: str) -> str:
     if not shutil.which(tool):
         return f"yowasp-{tool} {version(f'yowasp-{tool}')}"
     done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False)
-    return f"{tool} {re.findall(r'(?:Yosys|Version) ([^ )]+)', done.stdout + done.stderr)[0]}"
+    return f"{tool} {re.findall(r'(?:Yosys|Version) (?:nextpnr-)?([^ )]+)', done.stdout + done.stderr)[0]}"
 
 
 def synthesize(verilog: str, top: str, folder: Path, *, flatten: bool = True) -> Area:
