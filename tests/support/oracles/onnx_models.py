@@ -302,6 +302,21 @@ def integers_to_float(rng: Rng) -> bytes:
     return writer.finish(writer.node("QuantizeLinear", [result, *y.constants(writer)]), y.kind, rank=2)
 
 
+def integer_sums(rng: Rng, operator: str) -> bytes:
+    """ConvInteger or MatMulInteger, with what dequantizes their sums and quantizes them again."""
+    writer, x, conv = OnnxWriter(), quantization(rng), operator == "ConvInteger"
+    shape = image(rng) if conv else tuple(int(n) for n in rng.integers(1, (4, 60)))
+    channels = int(rng.integers(1, 9))
+    size = (channels, shape[1], 1, 1) if conv else (shape[1], channels)
+    integers, scales, points, y = weights(rng, size, 0 if conv else 1, x)
+    scale = np.float32(np.float32(x.scale) * np.max(scales))
+    names = [writer.input(shape, x.kind), writer.constant(integers), x.constants(writer)[1]]
+    names.append(writer.constant(np.reshape(points, -1)[:1].reshape(())))
+    sums = writer.node("Cast", [writer.node(operator, names)], to=TensorProto.FLOAT)
+    real = writer.node("Mul", [sums, writer.constant(scale)])
+    return writer.finish(writer.node("QuantizeLinear", [real, *y.constants(writer)]), y.kind, len(shape))
+
+
 def with_operator(make: Callable[[Rng, str], bytes], operator: str) -> Callable[[Rng], bytes]:
     """`make` for one operator."""
     return lambda rng: make(rng, operator)
@@ -330,6 +345,7 @@ NEAR: dict[str, Callable[[Rng], bytes]] = {
     "QLinearAveragePool": with_operator(q_function, "AveragePool"),
     "QLinearAveragePool, channels last": partial(channels_last, with_operator(q_function, "AveragePool")),
     "MatMulIntegerToFloat": integers_to_float,
+    **{name: with_operator(integer_sums, name) for name in ("ConvInteger", "MatMulInteger")},
 }
 """Models whose outputs may differ by one step now and then: the runtime computes with real numbers."""
 

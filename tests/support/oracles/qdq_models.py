@@ -57,11 +57,11 @@ def pads(rng: Rng) -> bytes:
     return _finish(writer, writer.node("Pad", names, mode=mode), x, 4)
 
 
-def space(rng: Rng) -> bytes:
+def space(rng: Rng, operator: str) -> bytes:
     """SpaceToDepth or DepthToSpace."""
     block, channels = int(rng.integers(2, 4)), int(rng.integers(1, 5))
     height, width = (int(n) for n in rng.integers(1, 4, 2))
-    if rng.integers(2):
+    if operator == "SpaceToDepth":
         return _same(rng, "SpaceToDepth", 4, [], shape=(1, channels, height * block, width * block), blocksize=block)
     mode = str(rng.choice(["DCR", "CRD"]))
     shape = (1, channels * block**2, height, width)
@@ -152,12 +152,25 @@ def normalizations(rng: Rng) -> bytes:
     return _finish(writer, writer.node("BatchNormalization", names), quantization(rng, x.scale * 2, x.kind), 4)
 
 
+DOMAINS = {
+    "Acos": (-1, 1),
+    "Asin": (-1, 1),
+    "Log": (0.05, 4),
+    "Reciprocal": (0.25, 4),
+    "Tan": (-1.3, 1.3),
+}
+"""Where functions are defined, or bounded."""
+
+
 def functions(rng: Rng, operator: str) -> bytes:
-    """A function of one variable."""
+    """A function of one variable, of values from -4 to 4 or in its domain."""
     writer, shape = OnnxWriter(), image(rng)
     names, x = _inputs(writer, rng, shape)
     steps = 8 / (255 * x.scale)
     names = [writer.node("Mul", [*names, writer.constant(np.float32(steps))])]
+    if operator in DOMAINS:
+        names += [writer.constant(np.float32(bound)) for bound in DOMAINS[operator]]
+        names = [writer.node("Clip", names)]
     if operator == "HardSwish of parts":
         shifted = writer.node("Add", [*names, writer.constant(np.float32(3))])
         limits = [writer.constant(np.float32(v)) for v in (0, 6)]
@@ -253,7 +266,7 @@ def _of(make: Callable[[Rng, str], bytes], operator: str) -> Callable[[Rng], byt
 EXACT: dict[str, Callable[[Rng], bytes]] = {
     "Slice": slices,
     "Pad": pads,
-    "SpaceToDepth": space,
+    **{kind: _of(space, kind) for kind in ("SpaceToDepth", "DepthToSpace")},
     "Gather": gathers,
     "channel shuffle": shuffles,
     "MaxPool": max_pools,
@@ -287,6 +300,8 @@ NEAR: dict[str, Callable[[Rng], bytes]] = {
                 "Abs",
                 "Neg",
             ),
+            *("Atan", "Ceil", "Celu", "Cos", "Floor", "Round", "Selu", "Shrink", "Sign", "Sin", "Softsign"),
+            *("ThresholdedRelu", "com.microsoft.FastGelu", "com.microsoft.QuickGelu", *DOMAINS),
             *("HardSwish of parts", "Mish of parts"),
         )
     },
