@@ -25,6 +25,8 @@ SUMS = (
 """Operators whose result can be limited before it becomes integers."""
 LIMITS = ("Relu", "Clip")
 """What limits it: the integers start behind it, also for functions of its result."""
+LAYOUTS = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""What may stand between: the same numbers in another shape or order."""
 
 
 def quantized_tensors(network: Network) -> set[str]:
@@ -39,16 +41,17 @@ def quantized_tensors(network: Network) -> set[str]:
 def real_tensors(network: Network) -> set[str]:
     """Results that need no integers of their own.
 
-    Three kinds: a result that only a Relu or a Clip reads, which then limits the integers of the operator before; a
-    product whose only reader adds a number per column, which is its bias; and a result on the path from one tensor to
-    a function of that tensor alone, since the whole path is one table.
+    Three kinds: a result that only a Relu or a Clip reads, at once or in another layout, which then limits the integers
+    of the operator before; a product whose only reader adds a number per column, which is its bias; and a result on the
+    path from one tensor to a function of that tensor alone, since the whole path is one table.
     """
     readers = network.readers()
     roots: dict[str, str] = {}
     inside, limited = set[str](), set[str]()
     for op in network.operators:
-        limits = op.kind in LIMITS and op.inputs[0] in limited and op.inputs[0] not in roots
-        if (op.kind in SUMS or limits) and _is_limited(network, op, readers):
+        of_limited = bool(op.inputs) and op.inputs[0] in limited
+        limits = op.kind in LIMITS and of_limited and op.inputs[0] not in roots
+        if (op.kind in SUMS or limits or (op.kind in LAYOUTS and of_limited)) and _is_limited(network, op, readers):
             limited.add(op.outputs[0])
         if not limits and (root := _root(network, op, roots)) is not None:
             roots[op.outputs[0]] = root
@@ -111,8 +114,10 @@ def _root(network: Network, op: Operator, roots: dict[str, str]) -> str | None:
 
 
 def _is_limited(network: Network, op: Operator, readers: dict[str, list[Operator]]) -> bool:
-    """Whether the only reader of a result is a Relu or a Clip of the machine."""
+    """Whether the only reader of a result, behind changes of its layout, is a Relu or a Clip of the machine."""
     found = readers.get(op.outputs[0], [])
     if op.name in network.host or op.outputs[0] in network.outputs or len(found) != 1:
         return False
-    return found[0].kind in LIMITS and found[0].name not in network.host
+    if found[0].name in network.host:
+        return False
+    return found[0].kind in LIMITS or (found[0].kind in LAYOUTS and _is_limited(network, found[0], readers))

@@ -73,6 +73,23 @@ def test_parameters_keep_the_rules() -> None:
     assert source.zero_point == round(-128 - float(samples.min()) / source.scale)
 
 
+@pytest.mark.parametrize("mode", ["tflite", "fp32"])
+def test_limits_behind_another_layout_narrow_the_range(mode: str) -> None:
+    """A convolution, its axes in another order, another shape, and bounds: one layer whose integers end at them."""
+    layouts: list[Node] = [
+        ("Transpose", ["a"], "t", {"perm": [0, 2, 3, 1]}),
+        ("Reshape", ["t", "shape"], "f", {}),
+    ]
+    bounds: Node = ("Clip", ["f", "zero", "one"], "y", {})
+    constants = W | {"shape": np.array([1, -1, 6]), "zero": np.float32(0), "one": np.float32(1)}
+    model = onnx_model([conv(["x", "w"], "a"), *layouts, bounds], constants, IMAGE)
+    samples = normal(24, 4, 6, 9)
+    graph = quantize(model, samples, mode=mode)
+    assert [type(node) for node in graph.nodes if not isinstance(node, Reshape)] == [Conv2d]
+    assert graph.output_tensors[0].scale == pytest.approx(1 / 255, rel=1 / 200)
+    assert sqnr(model, graph, samples) > 30
+
+
 def test_large_bias_keeps_room_for_the_products() -> None:
     constants = {"w": W["w"] * np.float32(1e-9), "b": W["b"] * np.float32(1e3)}
     model, samples = onnx_model([conv(["x", "w", "b"], "y")], constants, IMAGE), normal(4, 4, 6, 9)
