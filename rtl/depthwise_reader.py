@@ -12,7 +12,7 @@ from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ADDRESS_SPAN_BITS, ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
-from rtl.window import POSITION
+from rtl.window import POSITION, is_between
 
 DEPTHWISE_LAYOUT = layout(Opcode.DEPTHWISE)
 STEP_BITS = DEPTHWISE_LAYOUT["row_steps"].width
@@ -96,11 +96,11 @@ class DepthwiseReader(wiring.Component):
         """Statements that give the nest the rows of `instruction`, the first word being `lead_steps` early."""
         held = self.instruction
         further_taps = (held.kx_count - 1)[:TAP_BITS]
-        x_start = held.x_start + further_taps * held.x_dilation - held.lead_steps * held.x_step
+        ahead = further_taps * held.x_dilation - held.lead_steps * held.x_step
         return [
-            *drive_rows(rows, held, x_start),
+            *drive_rows(rows, held, held.x_start + ahead),
             rows.starts.y_end.eq(held.y_start - held.height),
-            rows.starts.x_end.eq(x_start - held.width),
+            rows.starts.x_end.eq((held.x_start - held.width) + ahead),
             rows.strides.y_end.oy.eq(held.y_step),
             rows.strides.y_end.ky.eq(held.y_dilation),
             rows.strides.x_end.step.eq(held.x_step),
@@ -118,15 +118,15 @@ class DepthwiseReader(wiring.Component):
         double = current.x_step != current.x_dilation
         # The word before a row's first one would be tap -1 of its first output.
         outside = rows.first.step & (2 * current.lead_steps + 1 == current.kx_count)
-        row_exists = streaming & (values.y >= 0) & (values.y_end < 0)
+        row_exists = streaming & is_between(values.y, values.y_end)
         addresses = (delayed(m, address, 1, f"bound_{i}") for i, address in enumerate((values.spad, earlier)))
         used = delayed(m, Cat(self.read.en, self.read_earlier.en), 1, "bound_used", reset_less=False)
         m.d.comb += [
             before.eq(values.x - current.x_dilation),
             before_end.eq(values.x_end - current.x_dilation),
-            self.read.en.eq(row_exists & (values.x >= 0) & (values.x_end < 0)),
+            self.read.en.eq(row_exists & is_between(values.x, values.x_end)),
             self.read.addr.eq(values.spad),
-            self.read_earlier.en.eq(row_exists & double & ~outside & (before >= 0) & (before_end < 0)),
+            self.read_earlier.en.eq(row_exists & double & ~outside & is_between(before, before_end)),
             earlier.eq(values.spad - current.kx_stride),
             self.read_earlier.addr.eq(earlier),
             self.outside.eq((used & Cat(address >= self.config.spad_words for address in addresses)).any()),

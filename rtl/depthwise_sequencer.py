@@ -101,8 +101,8 @@ class DepthwiseSequencer(wiring.Component):
             self.begin.eq(self.ready & (~self.streaming | self.last)),
             outputs.step.eq(self.streaming & (leading == 0)),
             self.tile_start.eq(first_start | next_tile),
-            self.output.eq(outputs.step & (outputs.values.column_end < 0)),
-            self.last.eq(outputs.step & last.ky & last.oy & (outputs.values.column_end == -1)),
+            self.output.eq(outputs.step & outputs.values.column_end[-1]),
+            self.last.eq(outputs.step & last.ky & last.oy & outputs.values.column_end.as_unsigned().all()),
         ]
         m.d.sync += self.streaming.eq(self.begin | (self.streaming & ~self.last))
         with m.If(self.begin):

@@ -117,7 +117,6 @@ class LoadWriter(wiring.Component):
         phase_left = Signal(ROW_STREAM_BITS)
         low = Signal(low_bits)
         count = Signal(range(bus_bytes + 1))
-        row_begins = Signal()
         phase_ends = Signal()
         take = Signal()
         chunk = Signal(8 * bus_bytes)
@@ -127,7 +126,6 @@ class LoadWriter(wiring.Component):
         available, few = bus_bytes - low, phase_left[: len(count)]
         pad = held.pad_value.as_unsigned().replicate(bus_bytes)
         m.d.comb += [
-            low.eq(Mux(in_memory & row_begins, rows.address, 0)),
             phase_ends.eq(~phase_left[len(count) :].any() & (few <= available)),
             count.eq(Mux(phase_ends, few, available)),
             self.beats.ready.eq(room & in_memory),
@@ -135,14 +133,17 @@ class LoadWriter(wiring.Component):
             chunk_bytes.eq(Mux(take, count, 0)),
             chunk.eq(Mux(in_memory, self.beats.payload >> (low << 3), pad) & low_bytes(chunk_bytes, bus_bytes)),
         ]
-        self._next_phase(m, held, rows, (phase, phase_left, row_begins), take, count, phase_ends)
+        self._next_phase(m, held, rows, (phase, phase_left, low), take, count, phase_ends)
         return chunk, chunk_bytes
 
     def _next_phase(
         self, m: Module, held: data.View, rows: RowWalker, state: tuple, take: Signal, count: Signal, phase_ends: Signal
     ) -> None:
-        """Advance the phase by one chunk of `count` bytes, which may end it; padding of no bytes takes no cycle."""
-        phase, phase_left, row_begins = state
+        """Advance the phase by one chunk of `count` bytes, which may end it; padding of no bytes takes no cycle.
+
+        The byte of the next chunk that is of use first, `low`, is that of the row in its first beat and 0 otherwise.
+        """
+        phase, phase_left, low = state
         pad_after = Signal(ROW_STREAM_BITS)
         first = self.instruction
         row_ends = phase_ends & ((phase == Phase.AFTER) | (phase == Phase.MEMORY) & (pad_after == 0))
@@ -153,7 +154,7 @@ class LoadWriter(wiring.Component):
             return [
                 phase.eq(Mux(padded, Phase.BEFORE, Phase.MEMORY)),
                 phase_left.eq(Mux(padded, instruction.pad_bytes, instruction.row_bytes)),
-                row_begins.eq(1),
+                low.eq(Mux(padded, 0, rows.next_address)),
             ]
 
         with m.If(self.start):
@@ -162,13 +163,11 @@ class LoadWriter(wiring.Component):
             m.d.sync += begin_row(held)
         with m.Elif(take & phase_ends):
             with m.If(phase == Phase.BEFORE):
-                m.d.sync += [phase.eq(Phase.MEMORY), phase_left.eq(held.row_bytes)]
+                m.d.sync += [phase.eq(Phase.MEMORY), phase_left.eq(held.row_bytes), low.eq(rows.address)]
             with m.Else():
-                m.d.sync += [phase.eq(Phase.AFTER), phase_left.eq(pad_after)]
+                m.d.sync += [phase.eq(Phase.AFTER), phase_left.eq(pad_after), low.eq(0)]
         with m.Elif(take):
-            m.d.sync += phase_left.eq(phase_left - count)
-            with m.If(phase == Phase.MEMORY):
-                m.d.sync += row_begins.eq(0)
+            m.d.sync += [phase_left.eq(phase_left - count), low.eq(0)]
 
     def _emit(self, m: Module, held: data.View, level: Signal) -> Signal:
         """The words' side; returns the bytes that leave the buffer in this cycle."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import signed
+from amaranth.hdl import Value, signed
 
 from rtl.loop_nest import LoopNest
 
@@ -33,4 +33,9 @@ def drive_positions(nest: LoopNest, instruction) -> list:
 def is_inside(nest: LoopNest):
     """The current tap exists: signs alone say so, as a bank's address waits for it."""
     values = nest.values
-    return (values.y >= 0) & (values.y_end < 0) & (values.x >= 0) & (values.x_end < 0)
+    return is_between(values.y, values.y_end) & is_between(values.x, values.x_end)
+
+
+def is_between(position: Value, end: Value):
+    """Whether a signed position is not negative, and negative when counted from the end."""
+    return ~position[-1] & end[-1]

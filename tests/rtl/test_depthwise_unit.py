@@ -173,7 +173,7 @@ SEQUENCER, READER = (depthwise_sequencer, "DepthwiseSequencer"), (depthwise_read
 LANE, WEIGHTS = (depthwise_lane, "DepthwiseLane", "build"), (weight_sequencer, "WeightSequencer", "elaborate")
 FAULTS = {
     "a tap beyond the edge": (*SEQUENCER, "_taps", "position < width", "position <= width"),
-    "outputs beyond their row": (*SEQUENCER, "_pace", "column_end < 0", "column_end < 1"),
+    "outputs beyond their row": (*SEQUENCER, "_pace", "column_end[-1]", "column_end <= 0"),
     "previous end ignored": (*SEQUENCER, "_pace", "(~self.streaming | self.last)", "(leading <= 1)"),
     "previous end a cycle late": (*SEQUENCER, "_pace", "(~self.streaming | self.last)", "~self.streaming"),
     "no step ahead": (*SEQUENCER, "_pace", "leading == 1", "leading == 2"),
