@@ -13,7 +13,6 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode, Unit
 from accel.machine.rules.check import FIELD_RULES
 from rtl.interfaces import INSTRUCTION_BITS, NUMBER_BITS, layout, opcodes
-from rtl.pipeline import delayed
 
 
 class Gates:
@@ -65,7 +64,7 @@ class Legality(wiring.Component):
         Less than a STORE needs from its dispatch to its first byte on the bus.
     """
 
-    latency = 3
+    latency = 2
 
     def __init__(self, config: ArchConfig):
         self._config = config
@@ -81,22 +80,24 @@ class Legality(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        instruction = delayed(m, self.instruction, 1, "instruction")
-        found = delayed(
-            m, Cat(rule for opcode in opcodes(self._config) for rule in self._rules(opcode, instruction)), 1, "found"
-        )
-        looked_at = delayed(m, self.dispatched, self.latency - 1, "looked_at", reset_less=False)
+        broken = Cat(rule for opcode in opcodes(self._config) for rule in self._rules(opcode))
+        found = Signal(len(broken))
+        looked_at = Signal()
+        number = Signal(NUMBER_BITS)
         m.d.sync += [
+            found.eq(broken),
+            looked_at.eq(self.dispatched),
+            number.eq(self.number),
             self.broken.eq(looked_at & found.any()),
-            self.broken_number.eq(delayed(m, self.number, self.latency - 1, "number")),
+            self.broken_number.eq(number),
         ]
         return m
 
-    def _rules(self, opcode: Opcode, instruction: Signal) -> Iterator[Value]:
+    def _rules(self, opcode: Opcode) -> Iterator[Value]:
         """A bit for each rule of an opcode: those of the encoding, those of the checker."""
-        fields = layout(opcode)(instruction)
+        fields = layout(opcode)(self.instruction)
         mine = fields.opcode == opcode
-        yield mine & (instruction[layout(opcode)["number"].offset :] != 0)
+        yield mine & (self.instruction[layout(opcode)["number"].offset :] != 0)
         for field in isa.FIELDS[opcode]:
             if field.low:
                 yield mine & (fields[field.name] < field.low)
