@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     verilog = cached_verilog(MACHINE)
     text, mutants = mutated(verilog, options.count, options.seed)
-    variant = Variant(text, mutants=True)
+    variant = Variant(text, mutants=True, counters=True)
     build(MACHINE, variant)
     suites, kept = Suites(variant, options.stimulus), Verdicts(options.verdicts, text)
     suites.prepare()
@@ -65,7 +65,7 @@ def report(verdicts: dict[NetlistMutant, str], proved: set[int]) -> None:
     print(f"{len(verdicts)} mutants of {len({mutant.module for mutant in verdicts})} modules: {killed} killed")
     print(*(f"  by {suite}: {count}" for suite, count in ends.most_common() if suite), sep="\n")
     print(f"{len(proved)} proved equivalent, {len(survivors)} survive")
-    print(f"score {100 * killed / (len(verdicts) - len(proved)):.1f} % of those that are not equivalent")
+    print(f"score {100 * killed / max(len(verdicts) - len(proved), 1):.1f} % of those that are not equivalent")
     print(*(f"  {mutant}" for mutant in survivors), sep="\n")
 
 

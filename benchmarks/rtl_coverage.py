@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stimulus", type=int, default=0, help="seed of the stimulus")
     options = parser.parse_args(arguments)
-    suites = Suites(Variant(coverage=True), options.stimulus)
+    suites = Suites(Variant(coverage=True, counters=True), options.stimulus)
     print(*report(list(points(suites.coverage()))), sep="\n")
 
 

@@ -23,6 +23,7 @@ from rtl.testbench import cxx
 from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked
 from rtl.testbench.macros import bench_macros, defines
 from rtl.testbench.on_chip import OnChip, entry_bytes, parts, zeros
+from rtl.testbench.result import COUNTERS as STALLS
 from rtl.testbench.result import (
     SimulationResult,
     instructions_per_unit,
@@ -37,6 +38,12 @@ FLAGS = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "-Wn
 STATUSES = ("RUNNING", "FINISHED", "WATCHDOG", "OUTSIDE_MEMORY", "BUS_PROTOCOL", "TOO_MANY_EVENTS", "MONITOR")
 RUNNING, FINISHED, WATCHDOG, OUTSIDE_MEMORY, BUS_PROTOCOL, TOO_MANY_EVENTS, MONITOR = range(len(STATUSES))
 UNITS = len(Unit)
+
+COUNTERS = (
+    *(("stall_counters", f"counts__{i}") for i in range(len(STALLS))),
+    *(("semaphores", f"count_{producer.name}_{consumer.name}") for producer in Unit for consumer in Unit),
+)
+"""Registers that count further than a run of bearable length: module and name in it."""
 
 
 class Job(ctypes.Structure):
@@ -57,6 +64,7 @@ class Job(ctypes.Structure):
         ("answer_outside", ctypes.c_uint32),
         ("stop_cycles", ctypes.c_uint64),
         ("mutant", ctypes.c_uint64),
+        ("offsets", ctypes.c_void_p),
         ("stamps", (ctypes.c_void_p * UNITS) * 2),
         ("capacity", ctypes.c_uint64 * UNITS),
         ("count", (ctypes.c_uint64 * UNITS) * 2),
@@ -130,11 +138,14 @@ class Variant:
         It has one more input, `mutant`, which `Powered` drives with a number.
     coverage : bool
         Lines, branches and toggles are counted: `Powered.write_coverage`.
+    counters : bool
+        A run may add to the counters of `COUNTERS`: `Powered.run`.
     """
 
     verilog: str = ""
     mutants: bool = False
     coverage: bool = False
+    counters: bool = False
 
     def flags(self) -> tuple[str, ...]:
         """Arguments of Verilator."""
@@ -169,7 +180,7 @@ def build(config: ArchConfig, variant: Variant = EMITTED) -> Path:
     main = resources.files("rtl.testbench").joinpath("verilator_main.cpp").read_bytes()
     version = _verilator(["--version"], cache_folder())
     flags = (*variant.flags(), *cxx.FLAGS, cxx.FAST, cxx.SLOW, *_defines(config, variant))
-    key = digest(verilog, main, version, *flags, _memories(config))
+    key = digest(verilog, main, version, *flags, _memories(config), _counters(variant))
     library = cache_folder() / f"{key}.so"
     if not library.is_file():
         with locked(library.with_suffix(".lock")):
@@ -188,6 +199,12 @@ def _memories(config: ArchConfig) -> str:
     return "".join(f"MEMORY({part.instance.replace('.', '__DOT__')})\n" for part in parts(config))
 
 
+def _counters(variant: Variant) -> str:
+    """The registers of `COUNTERS`, in this order and with Verilator's names, for the test bench."""
+    names = [f"{module}__DOT__{name.replace('__', '___05F')}" for module, name in COUNTERS if variant.counters]
+    return "".join(f"COUNTER({name})\n" for name in names)
+
+
 def _compile(config: ArchConfig, variant: Variant, main: bytes, version: str, library: Path) -> None:
     """Build in a temporary folder beside `library`, then move the result into place in one step."""
     cxx.compiler()
@@ -196,7 +213,11 @@ def _compile(config: ArchConfig, variant: Variant, main: bytes, version: str, li
         (folder / f"{TOP}.v").write_text(variant.verilog, encoding="utf-8")
         (folder / "main.cpp").write_bytes(main)
         (folder / "memories.inc").write_text(_memories(config), encoding="utf-8")
-        _verilator(["--cc", "--top-module", TOP, "--Mdir", ".", *variant.flags(), f"{TOP}.v"], folder)
+        (folder / "counters.inc").write_text(_counters(variant), encoding="utf-8")
+        public = (f'public_flat_rw -module "{TOP}_{module}" -var "{name}"' for module, name in COUNTERS)
+        (folder / "public.vlt").write_text("\n".join(["`verilator_config", *public, ""]), encoding="utf-8")
+        sources = ["public.vlt", f"{TOP}.v"] if variant.counters else [f"{TOP}.v"]
+        _verilator(["--cc", "--top-module", TOP, "--Mdir", ".", *variant.flags(), *sources], folder)
         built = cxx.link_library(folder, folder / "main.cpp", _defines(config, variant), verilator_root(), version)
         os.replace(built, library)
 
@@ -259,8 +280,9 @@ class Powered:
         max_cycles: int,
         image_address: int = 0,
         conditions: Conditions = UNDISTURBED,
+        offsets: npt.NDArray[np.uint32] | None = None,
     ) -> SimulationResult:
-        """Execute a program; other parameters and errors as for `run`."""
+        """Execute a program; `offsets` are added to `COUNTERS` when it has begun; all else as for `run`."""
         counts = instructions_per_unit(code)
         work = prepared_memory(code, program_address, memory)
         stamps = [[np.zeros(count, np.int64) for count in counts] for _ in range(2)]
@@ -271,6 +293,7 @@ class Powered:
             image_address=image_address,
             program_address=program_address,
             program_count=len(code) // INSTRUCTION_BYTES,
+            offsets=None if offsets is None else offsets.ctypes.data,
             **asdict(conditions),
             **self._timing,
         )

@@ -3,9 +3,9 @@
 // A shared library with a C interface: testbench_create resets the machine; for each program follow testbench_start
 // and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Between programs
 // testbench_memory gives access to the memories on the chip (memories.inc is MEMORY(path) for each), testbench_access to
-// the registers. Macros come from macros.py
-// and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS, REGISTERS, REGISTER_*, CONTROL_RUN, STATUS_DONE, STATUSES,
-// MUTANTS, COVERAGE.
+// the registers. counters.inc is COUNTER(path) for each counter to which a run may add, if any. Macros come from
+// macros.py and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS, REGISTERS, REGISTER_*, CONTROL_RUN, STATUS_DONE,
+// STATUSES, MUTANTS, COVERAGE.
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -20,6 +20,7 @@
 namespace {
 
 constexpr int SLICE_CYCLES = 1024;
+constexpr uint64_t OFFSET_CYCLE = 4;  // of a run: its counters have been cleared, and no instruction has been fetched
 constexpr auto SLICE_TIME = std::chrono::milliseconds(200);
 
 enum Status : int { STATUSES };
@@ -40,6 +41,7 @@ struct Job {
   uint32_t answer_outside;  // 1: accesses outside of memory get a decode error, otherwise they are faults
   uint64_t stop_cycles;     // stop the run in this cycle; 0: never
   uint64_t mutant;          // value of the input of that name, if MUTANTS
+  const uint32_t* offsets;  // added to the counters of counters.inc when a run is under way, if not null
   int64_t* stamps[2][UNITS];  // issue, complete
   uint64_t capacity[UNITS];
   uint64_t count[2][UNITS];
@@ -292,6 +294,7 @@ class Testbench {
       for (int i = 0; i < SLICE_CYCLES; ++i) {
         if (top_.irq) return finish();
         if (job_.total_cycles >= job_.max_cycles) return WATCHDOG;
+        if (job_.offsets && job_.total_cycles == OFFSET_CYCLE) offset_counters();
         if (job_.stop_cycles && job_.total_cycles == job_.stop_cycles) write(REGISTER_CONTROL, CONTROL_HALT);
         cycle();
       }
@@ -300,6 +303,14 @@ class Testbench {
   }
 
  private:
+  void offset_counters() {
+    auto& root = *top_.rootp;
+    const uint32_t* offset = job_.offsets;
+#define COUNTER(path) root.accelerator__DOT__##path += *offset++;
+#include "counters.inc"
+#undef COUNTER
+  }
+
   Status finish() {
     const bool valid = top_.fetch_arvalid || top_.load_arvalid || top_.store_awvalid || top_.store_wvalid;
     if (valid || !fetch_.idle() || !load_.idle() || !store_.idle()) throw Fault{BUS_PROTOCOL, 0};

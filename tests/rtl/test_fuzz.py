@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.rtl.hostile import MACHINE, check_verdicts, fuzz, hostile_programs, single_mutants
+from support.rtl.hostile import COUNTED, MACHINE, check_verdicts, fuzz, hostile_programs, single_mutants
 
 from rtl.testbench.verilator import Powered
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.rtl
 
 @pytest.fixture
 def machine() -> Iterator[Powered]:
-    with Powered(MACHINE) as powered:
+    with Powered(MACHINE, variant=COUNTED) as powered:
         yield powered
 
 

@@ -13,9 +13,11 @@ module accelerator_counter(input clk, input [3:0] step, output reg [3:0] count);
   always @(posedge clk) count <= count + step;
 endmodule
 
-module accelerator(input clk, input [3:0] step, input address, output reg [1:0] low);
+module accelerator(input clk, input [3:0] step, input address, output reg [1:0] low,
+                   output protocol);
   wire [3:0] count;
   reg [3:0] words [0:1];
+  assign protocol = ^count;
   accelerator_counter counter(.clk(clk), .step(step), .count(count));
   always @(posedge clk) begin
     words[address] <= count;

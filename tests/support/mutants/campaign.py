@@ -26,7 +26,9 @@ from accel.machine.registers import IMAGE_ALIGNMENT
 from rtl.testbench.verilator import Conditions, Powered, Variant
 from support.machine.random_programs import RandomProgram, random_program
 from support.machine.wide_programs import at_base, wide_program, with_many_tokens
+from support.rtl.beyond_runs import check_full_semaphores, check_registers_while_running, check_stall_counters
 from support.rtl.depthwise_program import depthwise_program
+from support.rtl.first_errors import check_places, lone_faults, places
 from support.rtl.hostile import (
     LONG,
     MACHINE,
@@ -39,8 +41,8 @@ from support.rtl.hostile import (
 )  # fmt: skip
 from support.rtl.register_accesses import check_registers
 
-PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, ACCESSES = 12, 4, 200, 400, 12, 400
-WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS = 200, 60, 5, 300
+PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, STOPPED, ACCESSES = 40, 4, 200, 400, 12, 12, 400
+WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS, WRITES = 200, 60, 5, 300, 2000, 40
 CPU_SECONDS = 60
 """A netlist that takes longer in a suite hangs."""
 
@@ -58,6 +60,7 @@ class Suites:
     Parameters
     ----------
     variant : Variant
+        With counters.
     seed : int
         Of the stimulus.
     """
@@ -77,7 +80,7 @@ class Suites:
 
     def prepare(self) -> None:
         """Compute what all mutants are compared with."""
-        for stimulus in (self.wide, self.cases, self.instructions, self.hostile):
+        for stimulus in (self.wide, self.cases, self.instructions, self.places, self.hostile):
             assert stimulus
         assert not self.verdict(0), "the machine itself must pass"
 
@@ -111,7 +114,13 @@ class Suites:
     @cached_property
     def instructions(self) -> list[tuple[bytes, set[str]]]:
         """Single instructions, most of which break a rule."""
-        return list(single_mutants(self._seed, VERDICTS, REFUSED_STEPS))
+        random = list(single_mutants(self._seed, VERDICTS, REFUSED_STEPS))
+        return random + lone_faults(self._seed, DRAWS)
+
+    @cached_property
+    def places(self) -> list[tuple[bytes, int]]:
+        """Programs, and the place of the first instruction with an error."""
+        return places(self._seed)
 
     @cached_property
     def hostile(self) -> list[tuple[bytes, np.ndarray]]:
@@ -123,6 +132,7 @@ class Suites:
         return {
             "wide": self._wide, "registers": self._registers, "far": self._far, "stops": self._stops,
             "programs": self._programs, "back-pressure": self._stalled, "faults": self._faults,
+            "counters": self._counters, "running": self._running, "places": self._places,
             "hostile": self._hostile, "verdicts": self._verdicts,
         }  # fmt: skip
 
@@ -224,6 +234,29 @@ class Suites:
                 got = machine.run(reference.code, 0, reference.memory, max_cycles=LONG, conditions=conditions)
                 assert got.first_error.errors == ("stopped",)
                 check_right(machine, reference, cycles)
+            for program, simulated in self.cases[:STOPPED]:
+                conditions = Conditions(stop_cycles=int(rng.integers(1, simulated.total_cycles)))
+                limit = 2 * simulated.total_cycles + LONG
+                got = machine.run(
+                    program.code, program.program_address, program.memory, max_cycles=limit, conditions=conditions
+                )
+                assert got.first_error.errors == ("stopped",)
+                check_right(machine, reference, cycles)
+
+    def _counters(self, mutant: int) -> None:
+        """Stall counters and semaphores count right from any value on."""
+        with self._powered(mutant) as machine:
+            check_stall_counters(self._seed, self.cases[0].program, machine)
+            check_full_semaphores(self._seed, machine)
+
+    def _running(self, mutant: int) -> None:
+        """While a run is under way registers of the program hold their values, and a stop resets long enough."""
+        with self._powered(mutant) as machine:
+            check_registers_while_running(self._seed, WRITES, machine)
+
+    def _places(self, mutant: int) -> None:
+        with self._powered(mutant) as machine:
+            check_places(self.places, machine)
 
     def _faults(self, mutant: int) -> None:
         with self._powered(mutant) as machine:

@@ -18,6 +18,9 @@ from rtl.verilog import TOP
 from support.mutants.netlist_mutants import READ, NetlistMutant
 from support.rtl.yosys import run_yosys
 
+MONITORS = "protocol"
+"""Output of the bus monitors, which are no part of the machine."""
+
 BITWISE = ("$and", "$or", "$xor", "$xnor", "$not", "$pos")
 FROM_BELOW = ("$add", "$sub", "$mul", "$neg")
 
@@ -76,9 +79,8 @@ class Reach:
             if cell["type"].startswith("$memwr"):
                 self._writes[cell["parameters"]["MEMID"]].append(name)
         self._found: set[Pin] = set()
-        self._search(
-            [net for port in module["ports"].values() if port["direction"] == "output" for net in port["bits"]]
-        )
+        ports = (port for name, port in module["ports"].items() if name != MONITORS)
+        self._search([net for port in ports if port["direction"] == "output" for net in port["bits"]])
 
     def observes(self, mutant: NetlistMutant, path: tuple[str, ...]) -> bool:
         """Whether some output may depend on the mutated bit in this instance of its module."""

@@ -15,7 +15,7 @@ from accel.machine.registers import ERRORS, IMAGE_ALIGNMENT, STOPPING
 from accel.machine.rules.rows import Rows
 from accel.machine.rules.sums import depthwise_stream
 from rtl.testbench.result import SimulationResult
-from rtl.testbench.verilator import Conditions, Powered
+from rtl.testbench.verilator import Conditions, Powered, Variant
 from support.machine.random_programs import random_program
 from support.rtl.bench import small
 from support.rtl.depthwise_program import depthwise_program
@@ -26,6 +26,7 @@ MACHINE = small(
     rows=4, cols=2, spad_banks=8, acc_banks=4, acc_bank_words=64, post_lanes=1, depthwise_taps=3, int4_weights=True,
     requant_modes=REQUANT_MODES,
 )  # fmt: skip
+COUNTED = Variant(counters=True)
 MEMORY_BYTES = 1 << 14
 LONG = 6000
 """Cycles after which the driver stops a run; a mutant may count to 2^58."""

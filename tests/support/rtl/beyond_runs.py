@@ -1,0 +1,86 @@
+"""States that programs of bearable length do not reach: counters far from 0, registers written during a run."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+
+from accel.errors import DivergenceError
+from accel.machine.isa import Instruction, Opcode, Unit, decode, encode
+from accel.machine.registers import CONTROL_STOP, REGISTERS, STATUS_RUNNING
+from accel.machine.timing import SEMAPHORE_BITS, reset_cycles
+from rtl.testbench.result import COUNTERS as STALLS
+from rtl.testbench.verilator import COUNTERS, Access, Conditions, Powered
+from support.machine.random_programs import RandomProgram
+from support.rtl.first_errors import fillers
+from support.rtl.hostile import LONG, MACHINE, MEMORY_BYTES
+from support.rtl.register_accesses import BITS, PLAIN, random_data
+
+STABLE = ("IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
+"""Registers that keep their values while the machine runs."""
+
+WAIT = encode([Instruction(Opcode.EXEC, {"wait": 1 << Unit.LOAD})])
+"""A program that never ends."""
+
+POSTS = 3
+
+
+def check_stall_counters(seed: int, program: RandomProgram, machine: Powered) -> None:
+    """Stall counters count what they count from 0, from random values on."""
+    moved = np.random.default_rng(seed).integers(0, 1 << 32, len(STALLS), np.uint32)
+    plain = _counted(program, machine, np.zeros_like(moved))
+    for start in (moved, ~moved):
+        np.testing.assert_array_equal(_counted(program, machine, start), plain)
+
+
+def _counted(program: RandomProgram, machine: Powered, start: np.ndarray) -> np.ndarray:
+    offsets = np.zeros(len(COUNTERS), np.uint32)
+    offsets[: len(start)] = start
+    got = machine.run(program.code, program.program_address, program.memory, max_cycles=1 << 16, offsets=offsets)
+    return np.array([got.counters[name] for name in STALLS], np.uint32) - start
+
+
+def check_full_semaphores(seed: int, machine: Powered) -> None:
+    """A token is lost, and that is reported, exactly when a semaphore is full."""
+    idle, full = fillers(np.random.default_rng(seed)), (1 << SEMAPHORE_BITS) - 1
+    for place, (module, name) in enumerate(COUNTERS):
+        if module != "semaphores":
+            continue
+        producer, consumer = (Unit[unit] for unit in name.split("_")[1:])
+        code = encode([decode(idle[Opcode[producer.name]])[0].replace(signal=1 << consumer)] * POSTS)
+        for room in (POSTS, POSTS - 1):
+            offsets = np.zeros(len(COUNTERS), np.uint32)
+            offsets[place] = full - room
+            got = machine.run(code, 0, np.zeros(MEMORY_BYTES, np.uint8), max_cycles=LONG, offsets=offsets)
+            assert got.first_error.errors == (() if room == POSTS else ("semaphore",)), name
+
+
+def check_registers_while_running(seed: int, count: int, machine: Powered) -> None:
+    """Writes reach only what may change during a run; a stop takes as long as pipelines need to become empty."""
+    rng = np.random.default_rng(seed)
+    with suppress(DivergenceError):
+        machine.run(WAIT, 0, np.zeros(64, np.uint8), max_cycles=LONG, conditions=Conditions(watchdog=0))
+    held = {name: _read(machine, name) for name in PLAIN}
+    for _ in range(count):
+        name, data = str(rng.choice(PLAIN)), random_data(rng)
+        if name == "WATCHDOG":
+            data = 0 if data < LONG else data
+        machine.access(Access(REGISTERS[name].address, data, 15, write=1))
+        held[name] = held[name] if name in STABLE else data & BITS.get(name, 0xFFFFFFFF)
+        assert {name: _read(machine, name) for name in PLAIN} == held
+    for name, data in (("ERROR_MASK", 0), ("CONTROL", CONTROL_STOP)):
+        machine.access(Access(REGISTERS[name].address, data, 15, write=1))
+    while _read(machine, "STATUS") & STATUS_RUNNING:
+        pass
+    for cycle in rng.integers(LONG // 4, LONG, 4):
+        conditions = Conditions(watchdog=0, stop_cycles=int(cycle))
+        got = machine.run(WAIT, 0, np.zeros(64, np.uint8), max_cycles=2 * LONG, conditions=conditions)
+        assert got.first_error.errors == ("stopped",)
+        assert got.total_cycles - cycle >= reset_cycles(MACHINE)
+
+
+def _read(machine: Powered, name: str) -> int:
+    access = Access(REGISTERS[name].address)
+    machine.access(access)
+    return int(access.data)
