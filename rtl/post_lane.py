@@ -140,12 +140,13 @@ class PostLane(Block):
         before, tap = join(product, 1)
         m.d.sync += product.eq(before * tap[:FACTOR_BITS].as_signed())
         # Each is made in every cycle and one of them taken in the next, so that a tap waits for one of them only.
-        m.d.comb += total.eq(added)
         with m.Switch(control.reduced):
             with m.Case(Reduce.MAX):
                 m.d.comb += total.eq(largest)
             with m.Case(Reduce.MUL):
                 m.d.comb += total.eq(product)
+            with m.Default():
+                m.d.comb += total.eq(added)
         return total
 
     def _finish(self, m: Module, total: Signal) -> Signal:

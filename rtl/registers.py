@@ -235,11 +235,13 @@ class RegisterBlock(wiring.Component):
                 with m.Default():
                     m.d.sync += data[-1].eq(0)
         with m.If(chosen):
-            m.d.sync += [bus.rvalid.eq(1), bus.rresp.eq(Mux(_mapped(address), 0, RESPONSE_ERROR)), bus.rdata.eq(0)]
+            m.d.sync += [bus.rvalid.eq(1), bus.rresp.eq(Mux(_mapped(address), 0, RESPONSE_ERROR))]
             with m.Switch(address[2 + READ_GROUP_BITS :]):
                 for index, value in enumerate(data):
                     with m.Case(index):
                         m.d.sync += bus.rdata.eq(value)
+                with m.Default():
+                    m.d.sync += bus.rdata.eq(0)
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
 

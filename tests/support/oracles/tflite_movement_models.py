@@ -359,6 +359,8 @@ def gather_computed(rng: Rng) -> bytes:
     return writer.finish([x] if data is not None else [x, table], [y])
 
 
+COMPARISONS = ("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL")
+
 MODELS: dict[str, Callable[[Rng], bytes]] = {
     "BROADCAST_TO": broadcast_to,
     "CONCATENATION": concatenation,
@@ -366,10 +368,7 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
     "GATHER, of computed places": gather_computed,
     "REVERSE_V2": reverse,
     "SELECT_V2": select,
-    **{
-        name: with_builtin(comparison, name)
-        for name in ("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL")
-    },
+    **{name: with_builtin(comparison, name) for name in COMPARISONS},
     "TOPK_V2": largest,
     "MIRROR_PAD": mirror_pad,
     "PACK": pack,
