@@ -13,10 +13,16 @@ from accel.quantizer.config import QuantizationConfig
 from accel.quantizer.observers import AutoObserver, Observer
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.runner import Runner, Values, with_real_constants
+from accel.quantizer.thresholds import FloatArray
 
 METHODS = ("expected", "percentile", "minmax", "mse")
 LEAST_SAMPLES = 16
 """Fewer calibration samples show too little of the tails to rank rules: they take the first one."""
+MANY_SAMPLES = 64
+"""So many show enough of the tails: whichever rule has the least noise is taken."""
+LEAST_JUDGED, CLEAR = 8, 2.5
+"""Of fewer samples, another rule than the first must have so many standard errors less noise (99 %); but differences
+between fewer measured samples than `LEAST_JUDGED` are never clear."""
 LEAST_MEASURED, MOST_MEASURED = 4, 32
 MEASURED_VALUES = 2**26
 """Large networks are measured on so many samples as compute about this many numbers together."""
@@ -51,9 +57,11 @@ class Choice:
         if not self.decibels:
             return f"calibrate_method auto: {self.method}; {self.samples} samples are too few to measure others"
         others = ", ".join(f"{name} {value:.1f}" for name, value in self.decibels.items() if name != self.method)
+        better = max(self.decibels, key=lambda name: self.decibels[name])
+        doubt = "" if better == self.method else f"; {better} is better on too few of them"
         return (
             f"calibrate_method auto: {self.method}, {self.decibels[self.method]:.1f} dB on {self.samples} calibration "
-            f"samples that its ranges had not seen ({others})"
+            f"samples that its ranges had not seen ({others}){doubt}"
         )
 
 
@@ -127,7 +135,8 @@ def choose(
     -----
     What an error in a tensor costs at the network's outputs, its own square does not tell: outliers may saturate what
     follows. So each rule's ranges of one half of the samples are measured on samples of the other half, by the
-    noise of the outputs (`measured`), with the rounded weights. Fewer than `LEAST_SAMPLES` samples take "expected".
+    noise of the outputs (`measured`), with the rounded weights. `best_of` ranks the rules. Fewer than `LEAST_SAMPLES`
+    samples take "expected".
     """
     if not any(isinstance(observer, AutoObserver) for observer in observers.values()):
         return None
@@ -136,31 +145,59 @@ def choose(
     ranges = {name: observer.range() for name, observer in observers.items()}
     quantized = with_real_constants(attach(network, ranges, config))
     rounded = replace(quantized, parameters=network.parameters)  # weights only: each rule has its own activations
-    noises, advance = dict[str, float](), stage("choice of ranges", len(METHODS))
+    noises, advance = dict[str, FloatArray](), stage("choice of ranges", len(METHODS))
     for method in METHODS:
         noises[method] = _noise(rounded, config, observers, held, method)
         advance()
-    best = min(METHODS, key=lambda method: np.nan_to_num(noises[method], nan=np.inf))
-    decibels = {name: float(-10 * np.log10(max(noise, 1e-20))) for name, noise in noises.items()}
-    return Choice(best, decibels, len(held.samples))
+    decibels = {name: float(-10 * np.log10(max(_worst(noise), 1e-20))) for name, noise in noises.items()}
+    return Choice(best_of(noises, held.seen), decibels, len(held.samples))
+
+
+def best_of(noises: Mapping[str, FloatArray], seen: int) -> str:
+    """The rule of least noise, if the samples agree on it; the first one otherwise.
+
+    Parameters
+    ----------
+    noises : mapping of str to ndarray, shape (samples, tensors)
+        By rule: the noise of each measured sample in each tensor, over the signal of all.
+    seen : int
+        Calibration samples.
+
+    Notes
+    -----
+    One sample that the ranges of a few others happen to clip may hold most of the noise. So of fewer than
+    `MANY_SAMPLES`, a rule must beat the first one by `CLEAR` standard errors of the difference between the two, in the
+    tensor that is worst by the first.
+    """
+    first, *_ = noises
+    best = min(noises, key=lambda method: np.nan_to_num(_worst(noises[method]), nan=np.inf))
+    tensor = int(noises[first].sum(axis=0).argmax())
+    gain = noises[first][:, tensor] - noises[best][:, tensor]
+    judged = seen < MANY_SAMPLES and len(gain) >= LEAST_JUDGED
+    return first if judged and gain.mean() < CLEAR * gain.std(ddof=1) / len(gain) ** 0.5 else best
+
+
+def _worst(noise: FloatArray) -> float:
+    """Power of the error over that of the signal, of the worst tensor."""
+    return float(noise.sum(axis=0).max())
 
 
 def _noise(
     network: Network, config: QuantizationConfig, observers: Mapping[str, Observer], held: Held, method: str
-) -> float:
-    """Power of the error over that of the signal, of the worst tensor that is measured."""
+) -> FloatArray:
+    """Power of each sample's error over that of the signal of all samples, for every tensor that is measured."""
     names = measured(network)
-    noise, signal = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    noise, signal = np.zeros((len(held.samples), len(names))), np.zeros(len(names))
     for half in range(2):
         ranges = {
             name: observer.range(method, 1 - half) if isinstance(observer, AutoObserver) else observer.range()
             for name, observer in observers.items()
         }
         runner = Runner(replace(network, parameters=activation_parameters(network, ranges, config)), names)
-        for sample, outputs in zip(held.samples[half::2], held.outputs[half::2], strict=True):
-            found = runner(sample)
-            for name, value in outputs.items():
-                exact = value.astype(np.float64)
-                signal[name] += float(np.square(exact).sum())
-                noise[name] += float(np.square(exact - found[name].reshape(-1)).sum())
-    return max(noise[name] / max(signal[name], 1e-30) for name in names)
+        for place in range(half, len(held.samples), 2):
+            found = runner(held.samples[place])
+            for column, name in enumerate(names):
+                exact = held.outputs[place][name].astype(np.float64)
+                signal[column] += np.square(exact).sum()
+                noise[place, column] = np.square(exact - found[name].reshape(-1)).sum()
+    return np.asarray(noise / np.maximum(signal, 1e-30))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.networks.float_models import Node, onnx_model, run_float, sqnr
+from support.networks.float_networks import NETWORKS, mobilenet_v3, model_of, samples_of
 
 from accel.frontends.onnx.reader import read_onnx
 from accel.network.graph import Graph
@@ -97,6 +98,9 @@ def test_a_choice_is_one_sentence() -> None:
     assert str(Choice("mse", {"expected": 1.04, "mse": 2.0, "minmax": -1.0}, 20)) == (
         "calibrate_method auto: mse, 2.0 dB on 20 calibration samples that its ranges had not seen "
         "(expected 1.0, minmax -1.0)"
+    )
+    assert str(Choice("expected", {"expected": 1.04, "mse": 2.0}, 20)).endswith(
+        "(mse 2.0); mse is better on too few of them"
     )
 
 
@@ -202,8 +206,38 @@ def test_batches_give_the_same_scales(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_rule_whose_noise_is_no_number_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = choose._noise
-    monkeypatch.setattr(choose, "_noise", lambda *args: np.nan if args[-1] == "expected" else measured(*args))
+    factors = {"expected": np.nan}
+    monkeypatch.setattr(choose, "_noise", lambda *args: measured(*args) * factors.get(args[-1], 1))
     assert chosen(LINEAR, images(40, 8))[1].method != "expected"
+
+
+def test_one_of_few_samples_ranks_no_rules() -> None:
+    """A range that serves one sample only is luck; of many samples, or of few measured ones, the mean counts."""
+    first = np.full((16, 1), 1.0)
+    lucky, steady = first.copy(), first * np.linspace(0.8, 1, 16)[:, None]
+    lucky[3] = 0.01
+    assert choose.best_of({"expected": first, "minmax": lucky}, 16) == "expected"
+    assert choose.best_of({"expected": first, "minmax": steady}, 16) == "minmax"
+    assert choose.best_of({"expected": first, "minmax": lucky, "mse": 1.1 * first}, 63) == "expected"
+    assert choose.best_of({"expected": first, "minmax": lucky}, 64) == "minmax"
+    assert choose.best_of({"expected": first[:7], "minmax": lucky[:7]}, 16) == "minmax"
+
+
+def test_the_worst_tensor_ranks_rules() -> None:
+    good, bad = np.full((16, 1), 0.1), np.full((16, 1), 2.0)
+    first = np.hstack([good, bad])
+    assert choose.best_of({"expected": first, "mse": np.hstack([good / 10, 2 * bad])}, 16) == "expected"
+    assert choose.best_of({"expected": first, "mse": np.hstack([2 * good, bad / 2])}, 16) == "mse"
+
+
+def test_a_network_whose_draw_of_samples_misleads_keeps_the_first_rule() -> None:
+    """Ranges of half of these 16 samples clip one of the others: by the mean alone, `mse` was taken, 9 dB below."""
+    shape, rank, _ = NETWORKS[mobilenet_v3]
+    model, samples = model_of(mobilenet_v3, shape, rank, 3), samples_of(shape, 16, seed=7)
+    choice = chosen(model, samples, mode="fp32")[1]
+    assert choice.method == "expected"
+    assert choice.decibels["mse"] > choice.decibels["expected"]
+    assert str(choice).endswith("; mse is better on too few of them")
 
 
 def test_values_of_samples_that_have_been_seen_are_dropped() -> None:
