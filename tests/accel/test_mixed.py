@@ -72,7 +72,9 @@ def test_the_chosen_figure_is_that_of_the_network_with_these_layers_overridden()
 def test_both_widths_have_the_ranges_of_one_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Biases of 4-bit layers stand at the scale of the inputs that the whole network has."""
     wanted = {8: "minmax", 4: "percentile"}
-    monkeypatch.setattr(choose, "_noise", lambda *args: float(args[-1] != wanted[args[1].weight_bits]))
+    monkeypatch.setattr(
+        choose, "_noise", lambda *args: np.full((16, 1), float(args[-1] != wanted[args[1].weight_bits]))
+    )
     make, shape, rank = MAKERS["resnet"]
     data, samples = model_of(make, shape, rank), samples_of(shape, 16)
     result = quantize_mixed(data, samples, average_bits=6)
