@@ -21,18 +21,14 @@ from accel.frontends import read_quantized_onnx, read_tflite
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
-from support.oracles import tflite_models, tflite_movement_models, tflite_runtime
+from support.oracles import tflite_models, tflite_runtime
+from support.oracles.tflite_models import HOSTED
 from support.oracles.tflite_runtime import REAL_MODELS
 from support.oracles.tflite_unsigned import WEIGHTED
 
 FEW, MANY = 4, 200
 ENOUGH = 40
 """Models of an operator of which a share of the outputs may differ: fewer do not tell a share of 1 in 1,000."""
-HOSTED = (
-    *tflite_movement_models.COMPARISONS,
-    *("BATCH_MATMUL, of two tensors", "GATHER, of computed places", "SELECT_V2", "TOPK_V2"),
-)
-"""Operators that the host computes."""
 CONFIGS = ("tiny", "tiny", "tiny", "edge")
 
 

@@ -271,6 +271,12 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
 }
 """How to make a random model of each operator."""
 
+HOSTED = (
+    *tflite_movement_models.COMPARISONS,
+    *("BATCH_MATMUL, of two tensors", "GATHER, of computed places", "SELECT_V2", "TOPK_V2"),
+)
+"""Operators that the host computes."""
+
 UNSIGNED: dict[str, Callable[[Rng], bytes]] = {
     f"uint8 {name}": with_unsigned(make) for name, make in MODELS.items() if name.split(",")[0] not in SIGNED_ONLY
 }
