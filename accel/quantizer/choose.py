@@ -21,8 +21,8 @@ LEAST_SAMPLES = 16
 MANY_SAMPLES = 64
 """So many show enough of the tails: whichever rule has the least noise is taken."""
 LEAST_JUDGED, CLEAR = 8, 2.5
-"""Of fewer samples, another rule than the first must have so many standard errors less noise (99 %); but differences
-between fewer measured samples than `LEAST_JUDGED` are never clear."""
+"""Of fewer samples, another rule than the first must have so many standard errors less noise (99 %). Fewer measured
+samples than `LEAST_JUDGED` give no standard error to rely on: there the least noise decides."""
 LEAST_MEASURED, MOST_MEASURED = 4, 32
 MEASURED_VALUES = 2**26
 """Large networks are measured on so many samples as compute about this many numbers together."""
@@ -167,7 +167,7 @@ def best_of(noises: Mapping[str, FloatArray], seen: int) -> str:
     -----
     One sample that the ranges of a few others happen to clip may hold most of the noise. So of fewer than
     `MANY_SAMPLES`, a rule must beat the first one by `CLEAR` standard errors of the difference between the two, in the
-    tensor that is worst by the first.
+    tensor that is worst by the first; not so if fewer than `LEAST_JUDGED` were measured.
     """
     first, *_ = noises
     best = min(noises, key=lambda method: np.nan_to_num(_worst(noises[method]), nan=np.inf))
