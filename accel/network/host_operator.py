@@ -1,4 +1,4 @@
-"""Evaluating one ONNX operator: a model of its own, in ONNX Runtime."""
+"""Evaluating one operator of the host: a model of its own, in ONNX Runtime or LiteRT."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.network import litert
 from accel.network.graph import Tensor
 from accel.network.nodes import HostOperator
-from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
+from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN, TFLITE_DOMAIN
 
 IR_VERSION = 8
 
@@ -32,8 +33,10 @@ def evaluate(
     Raises
     ------
     GraphError
-        ONNX Runtime does not know the operator, or an output has another type or shape than its tensor.
+        The runtime does not know the operator, or an output has another type or shape than its tensor.
     """
+    if node.domain == TFLITE_DOMAIN:
+        return litert.evaluate(node, results, arrays)
     try:
         values: list[NDArray[Any]] = _session(node, tuple(sources), tuple(results)).run(
             None, dict(zip((t.name for t in sources), arrays, strict=True))

@@ -8,7 +8,7 @@ from itertools import cycle
 
 from accel.network.graph import Graph
 from accel.network.nodes import Constant, HostOperator, Node, Reshape
-from accel.network.nodes.host import FUNCTION_DOMAIN
+from accel.network.nodes.host import FUNCTION_DOMAIN, TFLITE_DOMAIN, TFLITE_REASON
 from accel.program.parts import HOST, MACHINE
 from compiler.lower.registry import LOWERINGS
 
@@ -57,6 +57,9 @@ def _reason(node: Node) -> str:
     """Why no unit computes a node of which the machine has none."""
     if not isinstance(node, HostOperator):
         return f"no unit computes {node.label}"
+    if node.domain == TFLITE_DOMAIN:
+        reason = node.attributes.get(TFLITE_REASON)
+        return f"no unit computes {node.label}" + (f": {reason}" if reason else "")
     computed = node.op_type in PRODUCTS and set(node.arguments[:2]) <= {*node.inputs}
     counted = CONTROL_MACS.get(node.op_type, "") if node.domain == FUNCTION_DOMAIN else ""
     return f"no unit computes {node.label}" + " of two activations: weights are constants" * computed + counted

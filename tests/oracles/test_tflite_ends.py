@@ -9,13 +9,14 @@ import accel
 from accel.errors import ModelError
 from accel.frontends.tflite import ends
 from accel.frontends.tflite.reader import read_tflite
+from accel.network.reference import run
 from accel.program.samples import join_samples, split_samples
 
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
 from support.oracles.tflite_models import linear
-from support.oracles.tflite_runtime import LiteRt, interpreter
+from support.oracles.tflite_runtime import LiteRt, interpreter, outputs, random_samples
 from support.oracles.tflite_writer import ModelWriter
 
 PARAMETERS = (0.05, 7)
@@ -141,13 +142,16 @@ def test_unusual_ends_equal_litert(kind: str) -> None:
         assert np.array_equal(np.asarray(value).reshape(-1), truth.reshape(-1))
 
 
-def test_images_of_a_batch_are_refused_with_what_to_do() -> None:
+def test_images_of_a_batch_equal_litert() -> None:
     writer = ModelWriter()
     x, y = writer.tensor((2, 4, 4, 3), *PARAMETERS), writer.tensor((2, 4, 4, 3), *PARAMETERS)
     options = {"strideH": 1, "strideW": 1, "filterHeight": 1, "filterWidth": 1}
     writer.operator("MAX_POOL_2D", [x], [y], "Pool2DOptions", **options)
-    with pytest.raises(ModelError, match="convert the model with batch size 1, `accel run` takes several samples"):
-        read_tflite(writer.finish([x], [y]))
+    model = writer.finish([x], [y])
+    graph, runtime = read_tflite(model), LiteRt(model)
+    for sample in random_samples(graph, np.random.default_rng(3), 3):
+        found = run(graph, sample[0])[graph.outputs[0]]
+        assert np.array_equal(found.reshape(-1), outputs(runtime, sample, 1)[0].reshape(-1))
 
 
 def test_operators_that_no_runtime_has_for_integers_say_what_to_do() -> None:

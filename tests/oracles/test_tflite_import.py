@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from accel.frontends import load_model
 from accel.frontends.tflite import blocks as tflite_blocks
-from accel.frontends.tflite import choosing, host_products
+from accel.frontends.tflite import choosing, host_products, litert
 from accel.frontends.tflite import elementwise as tflite_elementwise
 from accel.frontends.tflite import movement as tflite_movement
 from accel.frontends.tflite import resize as tflite_resize
@@ -116,6 +116,17 @@ def swapped_choice(op: Operation, kind: str, arguments: list[Any], *rest: Any, *
 RIGHT_EMIT, RIGHT_EMIT_SEVERAL = choosing.emit, choosing.emit_several
 
 
+def shifted_points(schema: Any, tensor: Any, buffer: int) -> Any:
+    """Zero points of the model of one operator are off by one."""
+    declared = RIGHT_DECLARED(schema, tensor, buffer)
+    if declared.quantization is not None and tensor.type == "INT8" and not tensor.variable:
+        declared.quantization.zeroPoint = tensor.zero_point ^ 1
+    return declared
+
+
+RIGHT_DECLARED = litert._declared
+
+
 def less(function: Callable[..., Any], amount: int) -> Callable[..., Any]:
     """`function` whose (first) result is smaller by `amount`."""
 
@@ -173,6 +184,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
         ("RESIZE_NEAREST_NEIGHBOR",),
     ),
     "bilinear": (tflite_resize, "INTERPOLATION_ONE", 1022, ("RESIZE_BILINEAR",)),
+    "one operator": (litert, "_declared", shifted_points, ("FULLY_CONNECTED, of computed weights", "SVDF")),
     "slice": (Piece, "select", shifted_select, ("STRIDED_SLICE", "STRIDED_SLICE, all masks")),
     "blocks": (tflite_blocks, "rearrange", swapped_blocks, ("DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "SPACE_TO_BATCH_ND")),
 }

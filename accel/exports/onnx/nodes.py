@@ -45,7 +45,7 @@ from accel.network.nodes import (
     UnsignedAveragePool2d,
     Weighted,
 )
-from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN
+from accel.network.nodes.host import FUNCTION_BODY, FUNCTION_DOMAIN, TFLITE_DOMAIN
 from accel.quantized.network import TABLE, Operator, Quantization, TensorInfo
 
 
@@ -273,6 +273,8 @@ def quantize(low: Raising, node: Quantize | Dequantize) -> None:
 
 def host_operator(low: Raising, node: HostOperator) -> None:
     """The operator itself."""
+    if node.domain == TFLITE_DOMAIN:
+        raise InexpressibleError(node, f"{node.op_type} of TensorFlow Lite")
     kept = {name: low.constant(f"{node.name}_{name}", value) for name, value in node.constants.items()}
     inputs = tuple(kept.get(name) or low.names.get(name, name) for name in node.arguments)
     outputs = tuple(low.declare(name) for name in node.outputs)

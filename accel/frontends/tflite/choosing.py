@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from accel.frontends.tflite.file import INTEGER_TYPES
 from accel.frontends.tflite.host import (
     HOST_TYPES,
-    INTEGER_TYPES,
     Argument,
     carried,
     dequantized,
@@ -83,7 +83,7 @@ def _gather(op: Operation) -> None:
     x, places = carried(op), real(op, 1)
     axis = op.axis(op.options.Axis(), len(op.tensor(0).shape))
     if op.options.BatchDims():
-        raise op.error(f"batch_dims must be 0 on the host, got {op.options.BatchDims()}")
+        raise op.unsupported(f"batch_dims must be 0 on the host, got {op.options.BatchDims()}")
     shape = shape_of(op, x)
     taken = (*shape[:axis], *shape_of(op, places), *shape[axis + 1 :])
     _give(op, emit(op, "Gather", [x, places], taken, dtype_of(op, x), axis=axis))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from accel.frontends.tflite.file import TfliteFile, TfliteOperator
+from accel.frontends.tflite.axes import keeps_axes
+from accel.frontends.tflite.file import INTEGER_TYPES, TfliteFile, TfliteOperator
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
@@ -69,8 +70,10 @@ def _dilated(
     """Options of the triple as one convolution; None if it is something else."""
     if len(first.inputs) != 3 or len(last.inputs) != 3 or convolution.options is None:
         return None
-    constants = [file.tensors[index] for index in (*first.inputs[1:], *last.inputs[1:])]
-    if any(tensor.data is None for tensor in constants) or len(file.tensors[first.inputs[0]].shape) != 4:
+    constants, image = [file.tensors[i] for i in (*first.inputs[1:], *last.inputs[1:])], file.tensors[first.inputs[0]]
+    if any(tensor.data is None for tensor in constants) or len(image.shape) != 4 or not keeps_axes(image.shape):
+        return None
+    if image.type not in INTEGER_TYPES:
         return None
     block, paddings, same, crops = (tensor.integers() for tensor in constants)
     options = convolution.options

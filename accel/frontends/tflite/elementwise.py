@@ -41,7 +41,11 @@ def _operands(op: Operation) -> tuple[str, str]:
     shapes = op.builder.shape(first), op.builder.shape(second)
     if shapes[0] == shapes[1]:
         return first, second
-    shape = np.broadcast_shapes(*map(image_shape, shapes))
+    try:
+        shape = np.broadcast_shapes(*map(image_shape, shapes))
+    except ValueError:
+        given = [op.tensor(position).shape for position in (0, 1)]
+        raise op.unsupported(f"inputs must broadcast in four axes and batch size 1, got {given}") from None
     return op.builder.broadcast(first, shape), op.builder.broadcast(second, shape)
 
 
@@ -145,7 +149,7 @@ def prelu(op: Operation) -> None:
     """PRELU with constant slopes: what is positive and what is negative, computed apart and added."""
     source, target = op.input_parameters(), op.result().parameters()
     if op.tensor(1).data is None:
-        raise op.error("slopes must be constant")
+        raise op.unsupported("slopes must be constant")
     slope_scale, slope_zero = op.tensor(1).parameters()
     ratios = source[0] / target[0], source[0] * slope_scale / target[0]
     straight, sloped = (recipes.multiplier(ratio, RequantMode.TFLITE) for ratio in ratios)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ MOST_SUBGRAPHS = 2**4
 MOST_AXES = 8
 SMALLEST_FILE = 16
 DTYPES = {"INT8": np.int8, "UINT8": np.uint8, "INT32": np.int32, "INT64": np.int64, "FLOAT32": np.float32}
+INTEGER_TYPES = ("INT8", "UINT8")
+"""Types of tensors that the machine knows."""
 OPTIONS = {
     "CALL_ONCE": "CallOnceOptions",
     "CONV_2D": "Conv2DOptions",
@@ -62,9 +64,16 @@ OPTIONS = {
 """The table of options of every operator that has one."""
 
 
+class UnsupportedError(ModelError):
+    """A part of a valid operator that no unit has and that ONNX does not express: LiteRT may compute it on the host."""
+
+
 @dataclass(frozen=True, eq=False)
 class TfliteTensor:
-    """A tensor as the file declares it; `data` is None unless it is a constant, `axis` that of several scales."""
+    """A tensor as the file declares it.
+
+    `data` is None unless it is a constant, `axis` that of several scales; a `variable` is the runtime's own memory.
+    """
 
     name: str
     shape: Shape
@@ -73,10 +82,15 @@ class TfliteTensor:
     zero_point: NDArray[np.int64]
     axis: int
     data: NDArray[np.uint8] | None
+    variable: bool = False
 
     def error(self, problem: str) -> ModelError:
         """A `ModelError` that names this tensor."""
         return ModelError(f"tensor {self.name!r}: {problem}")
+
+    def unsupported(self, problem: str) -> UnsupportedError:
+        """An error that names this tensor, of an operator that the host may compute."""
+        return UnsupportedError(f"tensor {self.name!r}: {problem}")
 
     def array(self) -> NDArray[Any]:
         """The constant's values.
@@ -87,7 +101,7 @@ class TfliteTensor:
             The tensor is no constant, of an unknown type, or its data does not have the size that its shape asks for.
         """
         if self.data is None:
-            raise self.error("must be a constant")
+            raise self.unsupported("must be a constant")
         if self.type not in (*DTYPES, "INT4"):
             raise self.error(f"type of a constant must be one of {', '.join(DTYPES)}, INT4, got {self.type}")
         dtype, count = np.dtype(DTYPES.get(self.type, np.int8)), math.prod(self.shape)
@@ -113,9 +127,13 @@ class TfliteTensor:
     def parameters(self) -> tuple[float, int]:
         """Scale and zero point of an activation as int8: those of uint8 are shifted by 128."""
         if self.type not in ("INT8", "UINT8"):
-            raise self.error(f"type must be INT8 or UINT8, got {self.type}; convert the model with int8 activations")
+            raise self.unsupported(
+                f"type must be INT8 or UINT8, got {self.type}; convert the model with int8 activations"
+            )
         if self.scale.size != 1 or self.zero_point.size != 1:
-            raise self.error(f"must have one scale and zero point, got {self.scale.size} and {self.zero_point.size}")
+            raise self.unsupported(
+                f"must have one scale and zero point, got {self.scale.size} and {self.zero_point.size}"
+            )
         if not np.isfinite(self.scale[0]) or self.scale[0] <= 0:
             raise self.error(f"scale must be a positive number, got {float(self.scale[0])!r}")
         return float(self.scale[0]), int(self.zero_point[0]) - (128 if self.type == "UINT8" else 0)
@@ -123,13 +141,15 @@ class TfliteTensor:
 
 @dataclass(frozen=True, eq=False)
 class TfliteOperator:
-    """An operator; inputs and outputs are indices of tensors, -1 for an absent input."""
+    """An operator; inputs and outputs are indices of tensors, -1 for an absent input, `table` is the file's own."""
 
     index: int
     builtin: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Any
+    version: int = 1
+    table: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +183,7 @@ def parse(data: bytes) -> TfliteFile:
         raise ModelError(f"model must have version 3 and a subgraph, got {model.Version()}")
     names = {value: key for key, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
     codes = [
-        _builtin(model.OperatorCodes(index), names)
+        Code(_builtin(model.OperatorCodes(index), names), model.OperatorCodes(index).Version())
         for index in range(_bounded("operator codes", model.OperatorCodesLength(), MOST_OPERANDS))
     ]
     count = _bounded("subgraphs", model.SubgraphsLength(), MOST_SUBGRAPHS)
@@ -173,7 +193,14 @@ def parse(data: bytes) -> TfliteFile:
     return replace(first, subgraphs=tuple(others))
 
 
-def _subgraph(model: Any, graph: Any, codes: list[str]) -> TfliteFile:
+class Code(NamedTuple):
+    """An operator's name, and the version of its definition."""
+
+    builtin: str
+    version: int
+
+
+def _subgraph(model: Any, graph: Any, codes: list[Code]) -> TfliteFile:
     count = _bounded("tensors", graph.TensorsLength(), MOST_TENSORS)
     tensors = tuple(_tensor(model, graph.Tensors(index)) for index in range(count))
     count = _bounded("operators", graph.OperatorsLength(), MOST_TENSORS)
@@ -234,6 +261,7 @@ def _tensor(model: Any, table: Any) -> TfliteTensor:
         zero_point=zero_point.astype(np.int64, copy=False),
         axis=axis,
         data=_buffer(model, table.Buffer(), name),
+        variable=bool(table.IsVariable()),
     )
 
 
@@ -251,10 +279,10 @@ def _buffer(model: Any, index: int, name: str) -> NDArray[np.uint8] | None:
     return data if isinstance(data, np.ndarray) and data.size else None
 
 
-def _operator(index: int, table: Any, codes: list[str], tensors: int) -> TfliteOperator:
+def _operator(index: int, table: Any, codes: list[Code], tensors: int) -> TfliteOperator:
     if table.OpcodeIndex() >= len(codes):
         raise ModelError(f"operator {index} must have a code below {len(codes)}, got {table.OpcodeIndex()}")
-    builtin = codes[table.OpcodeIndex()]
+    builtin, version = codes[table.OpcodeIndex()]
     options = None
     if builtin in OPTIONS and (source := table.BuiltinOptions()) is not None:
         kind = importlib.import_module(f"tflite.{OPTIONS[builtin]}")
@@ -266,4 +294,4 @@ def _operator(index: int, table: Any, codes: list[str], tensors: int) -> TfliteO
     inputs, outputs = (_indices(table, field, tensors) for field in ("Inputs", "Outputs"))
     if min(outputs, default=0) < 0:
         raise ModelError(f"{builtin} {index} must have outputs that exist, got {outputs!r}")
-    return TfliteOperator(index, builtin, inputs, outputs, options)
+    return TfliteOperator(index, builtin, inputs, outputs, options, version, table)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.frontends.tflite.axes import graph_shape
-from accel.frontends.tflite.file import TfliteTensor
+from accel.frontends.tflite.file import INTEGER_TYPES, TfliteTensor
 from accel.frontends.tflite.operation import ACTIVATIONS, Operation
 from accel.network.graph import Tensor
 from accel.network.nodes import Dequantize, HostOperator, Quantize
@@ -20,7 +20,6 @@ from accel.quantized.builder import Parameters, free_name
 OPSET = 14
 HOST_TYPES = {"FLOAT32": "float32", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
 """Types of tensors that only the host has, and their names in a graph."""
-INTEGER_TYPES = ("INT8", "UINT8")
 Argument: TypeAlias = str | NDArray[Any]
 """A tensor of the graph, or a constant."""
 
@@ -28,9 +27,13 @@ Argument: TypeAlias = str | NDArray[Any]
 def real(op: Operation, position: int = 0) -> Argument:
     """Input number `position` as the host has it, in the model's shape: real numbers for what is quantized."""
     tensor, index = op.tensor(position), op.operator.inputs[position]
+    if tensor.type not in (*INTEGER_TYPES, *HOST_TYPES):
+        raise op.unsupported(f"input {tensor.name!r} must be one of {', '.join(HOST_TYPES)}, got {tensor.type}")
     if index not in op.values and tensor.data is not None:
         if tensor.type in INTEGER_TYPES:
-            raise op.error(f"constant {tensor.name!r} of an operator on real numbers must be real, got {tensor.type}")
+            raise op.unsupported(
+                f"constant {tensor.name!r} of an operator on real numbers must be real, got {tensor.type}"
+            )
         return tensor.array()
     value = op.values.get(index)
     if value is None:

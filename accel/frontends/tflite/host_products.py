@@ -38,7 +38,9 @@ def _batch_matmul(op: Operation) -> None:
 def _fully_connected(op: Operation) -> None:
     x, weights = real(op), op.tensor(1)
     if weights.type != "FLOAT32" or op.options.WeightsFormat():
-        raise op.error(f"weights of real inputs must be FLOAT32, got {weights.type}; quantize the whole model to int8")
+        raise op.unsupported(
+            f"weights of real inputs must be FLOAT32, got {weights.type}; quantize the whole model to int8"
+        )
     matrix = _swapped(op, real(op, 1))
     depth, columns = shape_of(op, matrix)
     rows = (math.prod(shape_of(op, x)) // depth, depth)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from accel.errors import ModelError
 from accel.frontends.tflite.axes import Piece, graph_shape, keeps_axes
-from accel.frontends.tflite.file import TfliteOperator, TfliteTensor
+from accel.frontends.tflite.file import TfliteOperator, TfliteTensor, UnsupportedError
 from accel.machine.numerics import activation_range
 from accel.network.nodes import Node, Table
 from accel.network.windows import Shape
@@ -57,6 +57,10 @@ class Operation:
         """A `ModelError` that names this operator."""
         return ModelError(f"{self.operator.builtin} {self.operator.index}: {problem}")
 
+    def unsupported(self, problem: str) -> UnsupportedError:
+        """An error that names this operator, which is valid: the host may compute it."""
+        return UnsupportedError(f"{self.operator.builtin} {self.operator.index}: {problem}")
+
     def optional(self, position: int) -> TfliteTensor | None:
         """Input number `position`; None if it is absent."""
         inputs = self.operator.inputs
@@ -77,7 +81,7 @@ class Operation:
         """The activation, or constant int8 tensor, at input number `position`, under its canonical shape."""
         tensor = self.tensor(position)
         if tensor.type not in types:
-            raise self.error(
+            raise self.unsupported(
                 f"input {tensor.name!r} must be {' or '.join(types)}, got {tensor.type}; "
                 "quantize the whole model to int8"
             )
@@ -116,7 +120,7 @@ class Operation:
         """Add the node that computes output 0."""
         result = self.result()
         if result.type not in ("INT8", "UINT8"):
-            raise self.error(
+            raise self.unsupported(
                 f"output {result.name!r} must be INT8, got {result.type}; quantize the whole model to int8"
             )
         self.define(self.builder.emit(kind, inputs, result.parameters(), result.name, **fields))
@@ -152,7 +156,7 @@ class Operation:
         """An activation that must have four axes."""
         value = self.value(position)
         if len(self.builder.shape(value)) != 4 or not keeps_axes(self.tensor(position).shape):
-            raise self.error(
+            raise self.unsupported(
                 f"input must have shape (1, height, width, channels), got {self.tensor(position).shape!r}; convert the "
                 "model with batch size 1, `accel run` takes several samples"
             )
@@ -187,7 +191,7 @@ class Operation:
         """Constant weights less their zero point, and their scales, one per index of `scale_axis`."""
         tensor = self.tensor(position)
         if tensor.type not in ("INT8", "UINT8", "INT4") or len(tensor.shape) != axes:
-            raise self.error(
+            raise self.unsupported(
                 f"weights must be INT8 or INT4 with {axes} axes, got {tensor.type} {tensor.shape!r}; "
                 "quantize the whole model to int8"
             )

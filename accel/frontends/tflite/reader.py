@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +16,12 @@ from accel.frontends.tflite.choosing import INTEGER
 from accel.frontends.tflite.dilation import join_dilations
 from accel.frontends.tflite.elementwise import ELEMENTWISE
 from accel.frontends.tflite.ends import settle_ends
-from accel.frontends.tflite.file import TfliteFile, TfliteTensor, parse
+from accel.frontends.tflite.file import INTEGER_TYPES, TfliteFile, TfliteTensor, UnsupportedError, parse
 from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
-from accel.frontends.tflite.host import HOST_TYPES, INTEGER_TYPES, numbers, quantize
+from accel.frontends.tflite.host import HOST_TYPES, numbers, quantize
 from accel.frontends.tflite.host_products import integer_product
+from accel.frontends.tflite.litert import CARRIED_TYPES, REFUSED, leave_to_litert
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.real import REAL
@@ -97,14 +98,23 @@ def _translate(file: TfliteFile) -> Graph:
     reals: dict[int, str] = {}
     types = {file.tensors[index].type for operator in file.operators for index in operator.outputs}
     types |= {file.tensors[index].type for index in file.inputs}
-    if "FLOAT32" in types and not types & set(INTEGER_TYPES):
-        raise ModelError("model must be quantized to int8, got real numbers; convert it with full integer quantization")
+    if not types & set(INTEGER_TYPES):
+        _refuse_others(file, types)
     for operator in file.operators:
         _translate_operator(Operation(operator, file.tensors, builder, values, reals))
     for index in file.outputs:
         if index not in values:
             values[index] = _known_output(builder, file.tensors[index])
     return builder.finish(file.name, _ports(file, file.inputs, values), _ports(file, file.outputs, values))
+
+
+def _refuse_others(file: TfliteFile, types: Collection[str]) -> None:
+    """Raise `ModelError` for a network of numbers without a tensor that the machine knows."""
+    if "INT16" in types:
+        wide = next(tensor for tensor in file.tensors if tensor.type == "INT16")
+        raise wide.error("type must be INT8 or UINT8, got INT16; convert the model with int8 activations")
+    if "FLOAT32" in types:
+        raise ModelError("model must be quantized to int8, got real numbers; convert it with full integer quantization")
 
 
 def _known_output(builder: GraphBuilder, tensor: TfliteTensor) -> str:
@@ -134,7 +144,7 @@ def _declare_input(builder: GraphBuilder, file: TfliteFile, index: int) -> str:
         found = {result.parameters() for result in results}
         if len(found) == 1:
             return builder.declare(tensor.name, graph_shape(tensor.shape), found.pop())
-    if tensor.type in HOST_TYPES or (not readers and tensor.type not in INTEGER_TYPES):
+    if tensor.type in CARRIED_TYPES or (not readers and tensor.type not in INTEGER_TYPES):
         name = builder.free(tensor.name)
         builder.tensors[name] = Tensor(name, tensor.shape, 1.0, 0, dtype=tensor.type.lower())
         return name
@@ -153,18 +163,19 @@ def _translator(op: Operation) -> Callable[[Operation], None]:
     if kind in HOST_TYPES and builtin in REAL:
         return REAL[builtin]
     if kind in HOST_TYPES and builtin in TRANSLATORS:
-        raise op.error(f"operator is supported with an int8 result, got {kind}; quantize the whole model to int8")
+        raise op.unsupported(f"operator is supported with an int8 result, got {kind}; quantize the whole model to int8")
     known = [op.optional(position) for position in KNOWN.get(builtin, ())]
     if builtin in HOST_INTEGER and not any(tensor is not None and tensor.data is not None for tensor in known):
         return HOST_INTEGER[builtin]
     if builtin.endswith(RECURRENT):
-        raise op.error("operator is not supported; export the float network to ONNX, where it is the host's")
+        raise op.unsupported("operator is not supported; export the float network to ONNX, where it is the host's")
     if builtin in REAL and builtin not in TRANSLATORS:
-        raise op.error(
+        raise op.unsupported(
             f"operator is supported on real numbers, got {kind}; put DEQUANTIZE before and QUANTIZE after it"
         )
     if builtin not in TRANSLATORS:
-        raise op.error("operator is not supported; docs/importing.md lists those that are")
+        why = f": {REFUSED[builtin]}" if builtin in REFUSED and builtin != "CUSTOM" else ""
+        raise op.unsupported(f"operator is not supported{why}; docs/importing.md lists those that are")
     return TRANSLATORS[builtin]
 
 
@@ -172,13 +183,14 @@ def _translate_operator(op: Operation) -> None:
     """Translate one operator; problems that its node finds name the operator of the file."""
     if not op.operator.outputs:
         raise op.error("must have an output")
-    translate = _translator(op)
     if op.is_unsigned and op.operator.builtin in SIGNED_ONLY:
         raise op.error("must have an int8 output: the runtime has no integer arithmetic for uint8; quantize to int8")
     if any(index in op.values for index in op.operator.outputs):
         raise op.error("must write tensors that nothing else writes")
     try:
-        translate(op)
+        _translator(op)(op)
+    except UnsupportedError as error:
+        leave_to_litert(op, error)
     except ModelError as error:
         prefix = f"{op.operator.builtin} {op.operator.index}: "
         raise error if str(error).startswith(prefix) else op.error(str(error)) from error

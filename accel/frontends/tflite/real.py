@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.frontends.tflite.choosing import CHOOSING
+from accel.frontends.tflite.file import INTEGER_TYPES
 from accel.frontends.tflite.host import (
     HOST_TYPES,
-    INTEGER_TYPES,
     Argument,
     dequantized,
     dtype_of,

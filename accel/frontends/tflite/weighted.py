@@ -148,11 +148,13 @@ def batch_matmul(op: Operation) -> None:
     turned = (op.options.AdjX(), op.options.AdjY())
     tensor = op.tensor(constant)
     if len(tensor.shape) < 2 or math.prod(tensor.shape[:-2]) != 1 or tensor.scale.size != 1 or tensor.type != "INT8":
-        raise op.error(f"one factor must be a constant INT8 matrix with one scale, got {tensor.type} {tensor.shape!r}")
+        raise op.unsupported(
+            f"one factor must be a constant INT8 matrix with one scale, got {tensor.type} {tensor.shape!r}"
+        )
     matrix = tensor.array().reshape(tensor.shape[-2:])
     matrix = matrix if turned[constant] ^ left else matrix.T
     if np.any(tensor.zero_point != 0):
-        raise op.error("constant must have zero point 0; quantize the model to int8 with symmetric weights")
+        raise op.unsupported("constant must have zero point 0; quantize the model to int8 with symmetric weights")
     shape = op.tensor(source).shape
     value = op.value(source)
     if turned[source] ^ left:

@@ -20,6 +20,10 @@ Attribute: TypeAlias = int | float | str | tuple[int, ...] | tuple[float, ...] |
 FUNCTION_DOMAIN, FUNCTION_BODY = "accel.function", "body"
 """The domain of operators that are functions of ONNX, and the attribute that holds one, serialized."""
 
+TFLITE_DOMAIN, TFLITE_MODEL, TFLITE_MACS, TFLITE_REASON = "accel.tflite", "model", "macs", "why"
+"""The domain of operators of TensorFlow Lite, and the attributes that hold a model of the operator alone, its products,
+and why no unit computes it."""
+
 ARRAY_DTYPES = ("bool", "float32", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 """Types of constant arrays."""
 
@@ -44,7 +48,7 @@ class Dequantize(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HostOperator(Node):
-    """One ONNX operator, which ONNX Runtime evaluates; the graph's tensors tell the types and shapes of its outputs.
+    """One operator that ONNX Runtime, or LiteRT, evaluates; the graph's tensors tell types and shapes of its outputs.
 
     Parameters
     ----------
@@ -53,7 +57,8 @@ class HostOperator(Node):
     more_outputs : tuple of str
         The others.
     domain, op_type : str
-        The operator: domain "" is ONNX's own, in `FUNCTION_DOMAIN` the attribute `FUNCTION_BODY` defines it.
+        The operator: domain "" is ONNX's own, in `FUNCTION_DOMAIN` the attribute `FUNCTION_BODY` defines it, in
+        `TFLITE_DOMAIN` the file in the attribute `TFLITE_MODEL`, whose inputs are the distinct arguments in order.
     opset : int
         Version of the domain's operator set.
     arguments : tuple of str
@@ -77,7 +82,8 @@ class HostOperator(Node):
 
     @property
     def label(self) -> str:
-        return f"{self.domain}.{self.op_type}" if self.domain not in ("", FUNCTION_DOMAIN) else self.op_type
+        plain = self.domain in ("", FUNCTION_DOMAIN, TFLITE_DOMAIN)
+        return self.op_type if plain else f"{self.domain}.{self.op_type}"
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -85,6 +91,8 @@ class HostOperator(Node):
 
     def macs(self, *shapes: Shape) -> int:
         """Products for the shapes of the inputs and outputs (`accel.network.nodes.host_macs`)."""
+        if self.domain == TFLITE_DOMAIN:
+            return self._known_macs()
         known = dict(zip((*self.inputs, *self.outputs), shapes, strict=True))
         known |= {name: value.shape for name, value in self.constants.items()}
         given = [known.get(name, ()) for name in self.arguments]
@@ -94,6 +102,11 @@ class HostOperator(Node):
             return COUNTS[self.label](self.attributes, given, known[self.output]) if self.label in COUNTS else 0
         except IndexError:
             return 0
+
+    def _known_macs(self) -> int:
+        """The products that the attribute tells."""
+        macs = self.attributes.get(TFLITE_MACS, 0)
+        return macs if isinstance(macs, int) and macs > 0 else 0
 
     def _function_macs(self, given: Sequence[Shape]) -> int:
         """Products of the function for the shapes of its arguments."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from accel.frontends.tflite.reader import SIGNED_ONLY
-from support.oracles import tflite_movement_models, tflite_vector_models
+from support.oracles import tflite_litert_models, tflite_movement_models, tflite_vector_models
 from support.oracles.single_node import same_pads
 from support.oracles.tflite_random import Rng, code, random_image, random_parameters, with_builtin
 from support.oracles.tflite_unsigned import with_unsigned
@@ -269,11 +269,12 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
         )
     },
 }
-"""How to make a random model of each operator."""
+"""How to make a random model of each operator that a unit or ONNX Runtime computes."""
 
 HOSTED = (
     *tflite_movement_models.COMPARISONS,
     *("BATCH_MATMUL, of two tensors", "GATHER, of computed places", "SELECT_V2", "TOPK_V2"),
+    *tflite_litert_models.MODELS,
 )
 """Operators that the host computes."""
 
@@ -281,3 +282,5 @@ UNSIGNED: dict[str, Callable[[Rng], bytes]] = {
     f"uint8 {name}": with_unsigned(make) for name, make in MODELS.items() if name.split(",")[0] not in SIGNED_ONLY
 }
 """The same in the old scheme, which LiteRT's reference kernels define."""
+
+MODELS |= tflite_litert_models.MODELS

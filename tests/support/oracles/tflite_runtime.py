@@ -24,6 +24,15 @@ LITERT = {
     "SELECT_V2": "tflite-micro broadcasts less",
     "SPACE_TO_BATCH_ND": "tflite-micro pads with 0 instead of the zero point",
     "TILE": "tflite-micro lacks it",
+    **dict.fromkeys(("FLOOR_DIV", "FLOOR_MOD"), "tflite-micro lacks int8"),
+    "FULLY_CONNECTED, of computed weights": "LiteRT computes it, and rounds once where tflite-micro rounds twice",
+    **dict.fromkeys(
+        (
+            *("ATAN2, float32", "GELU, float32", "LOCAL_RESPONSE_NORMALIZATION, float32", "NON_MAX_SUPPRESSION_V4"),
+            *("NON_MAX_SUPPRESSION_V5", "REDUCE_ANY", "REDUCE_PROD", "REVERSE_SEQUENCE, float32", "SCATTER_ND"),
+        ),
+        "tflite-micro lacks it",
+    ),
     "STRIDED_SLICE, all masks": "tflite-micro ignores the masks of ellipsis and new axes",
 }
 """Models whose runtime is LiteRT's reference kernels, and why; so are those of uint8."""
@@ -47,7 +56,8 @@ class LiteRt:
         self._interpreter.set_tensor(self.get_input_details(index)["index"], value)
 
     def invoke(self) -> None:
-        """Run once."""
+        """Run once; variables of operators start from zero."""
+        self._interpreter.reset_all_variables()
         self._interpreter.invoke()
 
     def get_output(self, index: int) -> NDArray[Any]:
@@ -55,13 +65,32 @@ class LiteRt:
         return np.asarray(self._interpreter.get_tensor(self._interpreter.get_output_details()[index]["index"]))
 
 
+class FromZero:
+    """TensorFlow Lite Micro whose variables start from zero in every run."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._interpreter, name)
+
+    def set_input(self, value: NDArray[Any], index: int) -> None:
+        """Set an input, the first one first."""
+        if index == 0:
+            self._interpreter.reset()
+        self._interpreter.set_input(value, index)
+
+
+STATEFUL = ("SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM")
+"""Models with variables."""
+
+
 def interpreter(model: bytes, name: str = "") -> Any:
     """The runtime that defines the models called `name`, with one of them."""
-    return (
-        LiteRt(model)
-        if name in LITERT or name.startswith("uint8 ")
-        else runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
-    )
+    if name in LITERT or name.startswith("uint8 "):
+        return LiteRt(model)
+    micro = runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
+    return FromZero(micro) if name in STATEFUL else micro
 
 
 def outputs(interpreter: Any, inputs: list[NDArray[np.int8]], count: int) -> list[NDArray[Any]]:
