@@ -110,7 +110,7 @@ def compile(
     shapes : mapping of str to tuple of int, optional
         Sizes of inputs that a model file leaves free, by name.
     effort : int
-        0: one schedule; 1: a second one, in which layers overlap; 2: several of those. The fastest is taken.
+        0: one schedule; 1: two more, in which layers overlap; 2: six of those. The fastest is taken.
 
     Raises
     ------

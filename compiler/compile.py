@@ -114,7 +114,8 @@ def _compiled(graph: Graph, config: ArchConfig, overlap: Overlap | None, refused
     for network, plan, addresses in zip(lowered.networks, plans, placement.addresses, strict=True):
         memory = ExternalMemory(network, addresses, constants, config.rows)
         emission = emit_network(network, plan, config, memory, overlap)
-        scheduled = schedule(emission, config, [layer.name for layer in network.layers])
+        names, passing = [layer.name for layer in network.layers], overlap is not None and overlap.passing
+        scheduled = schedule(emission, config, names, passing)
         segments.append(SegmentPhases(network, plan, emission, scheduled))
     program = _program(graph, config, lowered, segments, constants)
     check_program(program)

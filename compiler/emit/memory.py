@@ -116,7 +116,8 @@ def place_values(networks: Iterable[tuple[Network, Plan]]) -> Placement:
             if value not in addresses and (value in kept or value not in (plan.residents.keys() | plan.between)):
                 addresses[value] = end
                 end = align(end + tensor_bytes((1, *network.shapes[value])))
-        addresses |= {name: addresses[value] for name, value in network.aliases.items() if value in addresses}
+        same = network.aliases | {name: value for name, (value, _) in network.unpacked.items()}
+        addresses |= {name: addresses[value] for name, value in same.items() if value in addresses}
         known |= addresses
         result.append(addresses)
     return Placement(tuple(result), end)

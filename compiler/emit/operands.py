@@ -129,4 +129,4 @@ def _written(build: Build, plan: LayerPlan, operand: int, part: Tile) -> int:
     """The last step that stores some of what an input tile holds; `part` is as in `LayerPlan.input_part`."""
     if plan.folded:
         part = Tile(part.y0, part.y1, 0, plan.layer.input_shape[1])
-    return build.progress.written(build.network.place(plan.layer.inputs[operand]), part)
+    return build.progress.written(*build.network.stored(plan.layer.inputs[operand], part))

@@ -23,7 +23,7 @@ from compiler.lower.geometry import Tile
 from compiler.lower.layers import ArrayLayer, DepthwiseLayer
 from compiler.plan.plan import LayerPlan, Plan
 from compiler.plan.tiles import placed, whole
-from compiler.plan.weights import contraction_words
+from compiler.plan.weights import contraction_words, weight_tiles
 
 
 class Overlap(NamedTuple):
@@ -33,30 +33,34 @@ class Overlap(NamedTuple):
     ----------
     streams : int
         At most so many streams have items left before and behind the next one.
-    margin : int
-        Work of POST alone goes ahead of the array's if it can begin this many cycles before the array is done.
+    passing : bool
+        Loads that wait for a step are passed by those of later steps that need not (`compiler.schedule.schedule`).
     """
 
     streams: int
-    margin: int
+    passing: bool
 
 
 EFFORTS: tuple[tuple[Overlap | None, ...], ...] = (
     (None,),
-    (None, Overlap(3, 1000)),
-    (None, *(Overlap(streams, margin) for streams in (2, 3, 4) for margin in (1000, 0))),
+    (None, Overlap(3, False), Overlap(3, True)),
+    (None, *(Overlap(streams, passing) for streams in (2, 3, 4) for passing in (False, True))),
 )
 """Overlaps to try for each effort."""
 
 
 @dataclass(eq=False)
 class _Node:
-    """An item, its first unit, cycles of that unit and then of POST; the items that make what it reads."""
+    """An item, its first unit, cycles of that unit and then of POST; the items that make what it reads.
+
+    What they make is there `transfer` cycles later, if it passes through external memory.
+    """
 
     item: Item
     unit: Unit
     cycles: int
     post: int
+    transfer: int = 0
     needs: list[_Node] = field(default_factory=list)
     done: int | None = None
 
@@ -64,7 +68,7 @@ class _Node:
     def ready(self) -> int | None:
         """Cycle from which its inputs are there; None if an item that makes them is still to come."""
         ends = [node.done for node in self.needs]
-        return None if None in ends else max((end for end in ends if end is not None), default=0)
+        return None if None in ends else max((end for end in ends if end is not None), default=0) + self.transfer
 
 
 class _Stream(NamedTuple):
@@ -99,7 +103,7 @@ def overlapped(plan: Plan, config: ArchConfig, order: Sequence[Sequence[Item]], 
     """The items of `work_order` in an order in which layers overlap."""
     merge, items = _Merge(plan, config, _streams(plan, config, order)), list[Item]()
     while merge.streams:
-        items.append(merge.advance(overlap).item)
+        items.append(merge.advance(overlap.streams).item)
     return items
 
 
@@ -112,12 +116,12 @@ class _Merge:
         self._free = dict.fromkeys(Unit, 0)
         self._banks = {unit: deque([0] * config.acc_banks, config.acc_banks) for unit in (Unit.EXEC, Unit.DEPTHWISE)}
 
-    def advance(self, overlap: Overlap) -> _Node:
+    def advance(self, streams: int) -> _Node:
         """Take the next item of a stream."""
-        heads = [_Head(self._start(stream.nodes[0]), stream) for stream in self._open(overlap.streams)]
+        heads = [_Head(self._start(stream.nodes[0]), stream) for stream in self._open(streams)]
         sums = min((head for head in reversed(heads) if not head.is_post), key=lambda head: head.start, default=None)
         post = min((head for head in heads if head.is_post), key=lambda head: head.start, default=None)
-        goes_ahead = post and (not sums or post.start + overlap.margin <= sums.start + sums.stream.nodes[0].cycles)
+        goes_ahead = post and (not sums or post.start <= sums.start + sums.stream.nodes[0].cycles)
         head = post if post and goes_ahead else sums
         assert head is not None
         node = head.stream.nodes.popleft()
@@ -155,7 +159,7 @@ class _Merge:
 def _streams(plan: Plan, config: ArchConfig, order: Sequence[Sequence[Item]]) -> list[_Stream]:
     """The lists of `work_order` that have items; phases of one operator go tile by tile."""
     lists = list[list[Item]]()
-    for items in filter(None, order):
+    for items in chain.from_iterable(map(_apart, order)):
         if lists and _are_phases(plan, lists[-1], items):
             lists[-1] = list(chain.from_iterable(zip(lists[-1], items, strict=True)))
         else:
@@ -167,6 +171,12 @@ def _streams(plan: Plan, config: ArchConfig, order: Sequence[Sequence[Item]]) ->
         layers = {item.layer for item in items}
         streams.append(_Stream(nodes, _barrier(plan, layers), sum(_reused_words(plan, config, i) for i in layers)))
     return streams
+
+
+def _apart(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Items of a list of `work_order`, and those of its followers, which POST makes when it can."""
+    followers = [item for item in items if isinstance(item, TileItem)]
+    yield from filter(None, ([item for item in items if not isinstance(item, TileItem)], followers))
 
 
 def _are_phases(plan: Plan, before: Sequence[Item], items: Sequence[Item]) -> bool:
@@ -198,15 +208,19 @@ def _node(plan: Plan, config: ArchConfig, item: Item, writers: dict[str, list[tu
     place = network.place(layer_plan.layer.output)
     if isinstance(item, GatherItem) or not isinstance(layer_plan, LayerPlan):
         node, made = _Node(item, Unit.POST, 0, 0), whole(network.shapes[place.whole])
-        read = [(value, whole(network.shapes[network.place(value).whole])) for value in network.gathered]
+        read = [(value, whole(network.shapes[value])) for value in network.gathered]
     else:
         node, made = _work(layer_plan, config, item), placed(item.tile, place)
         part = layer_plan.input_part(item.tile)
+        if any(layer_plan.input_areas):
+            beats = part.pixels * layer_plan.layer.input_shape[2] // config.bus_bytes
+            node.transfer = config.write_latency_cycles + config.read_latency_cycles + 2 * beats
         if layer_plan.folded:
             part = whole(layer_plan.layer.input_shape)
-        read = [(value, placed(part, network.place(value))) for value in layer_plan.layer.inputs]
+        stored = [network.stored(value, part) for value in layer_plan.layer.inputs]
+        read = [(source.whole, placed(needed, source)) for source, needed in stored]
     for value, tile in read:
-        node.needs += [other for written, other in writers[network.place(value).whole] if written.intersects(tile)]
+        node.needs += [other for written, other in writers[value] if written.intersects(tile)]
     writers[place.whole].append((made, node))
     return node
 
@@ -221,6 +235,5 @@ def _work(plan: LayerPlan, config: ArchConfig, item: GroupItem | JoinItem | Tile
         return _Node(item, Unit.POST, post * rows * columns * len(layer.inputs), 0)
     if isinstance(layer, DepthwiseLayer):
         return _Node(item, Unit.DEPTHWISE, pixels * rows * -(-channels // config.depthwise_lanes), post)
-    words = tile_words(config.rows, int(layer.int4))
-    tiles = contraction_words(layer, plan.chunks, config) * channels // (layer.output_shape[2] * words)
-    return _Node(item, Unit.EXEC, max(pixels, words) * max(tiles, 1), post)
+    tiles = weight_tiles(layer, plan.chunks, config, item.channels)
+    return _Node(item, Unit.EXEC, max(pixels, tile_words(config.rows, int(layer.int4))) * tiles, post)

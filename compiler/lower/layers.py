@@ -234,6 +234,13 @@ def product_shape(layer: AnyLayer) -> Product:
     return Product(height * width, taps * layer.weight.shape[3], channels, taps, layer.groups)
 
 
+class Unpacked(NamedTuple):
+    """A value as external memory holds it, whose words hold `columns` columns of it."""
+
+    value: str
+    columns: int
+
+
 class Users(NamedTuple):
     """Indices of the layers that write and that read a value, ascending."""
 
@@ -262,6 +269,8 @@ class Network:
         Values that are made of parts, and their shapes.
     constants : mapping of str to ndarray of int8
         Those of `inputs` that are part of the program, and constants that only external memory holds.
+    unpacked : mapping of str to Unpacked
+        Values that layers read column by column from external memory, where others have stored several in a word.
     """
 
     layers: tuple[AnyLayer, ...]
@@ -272,11 +281,23 @@ class Network:
     places: Mapping[str, Place] = field(default_factory=dict)
     wholes: Mapping[str, Hwc] = field(default_factory=dict)
     constants: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
+    unpacked: Mapping[str, Unpacked] = field(default_factory=dict)
 
     @cached_property
     def shapes(self) -> dict[str, Hwc]:
         """Shapes of all values."""
-        return {**self.inputs, **self.wholes, **{layer.output: layer.output_shape for layer in self.layers}}
+        shapes = {**self.inputs, **self.wholes, **{layer.output: layer.output_shape for layer in self.layers}}
+        for name, (value, columns) in self.unpacked.items():
+            height, width, channels = shapes[value]
+            shapes[name] = (height, width * columns, channels // columns)
+        return shapes
+
+    def stored(self, value: str, tile: Tile) -> tuple[Place, Tile]:
+        """What layers write of a value that a tile of it needs: the place of the value, and the tile."""
+        if value not in self.unpacked:
+            return self.place(value), tile
+        packed, columns = self.unpacked[value]
+        return self.place(packed), Tile(tile.y0, tile.y1, tile.x0 // columns, -(-tile.x1 // columns))
 
     def place(self, value: str) -> Place:
         """Where a value lies in one that is not a part of another; perhaps itself."""
@@ -306,8 +327,9 @@ class Network:
 
     @cached_property
     def kept(self) -> set[str]:
-        """Values that external memory must hold: outputs, and what gathers read."""
-        return {self.aliases.get(name, name) for name in self.outputs} | self.gathered
+        """Values that external memory must hold: outputs, what gathers read, and what is read column by column."""
+        unpacked = {value for value, _ in self.unpacked.values()}
+        return {self.aliases.get(name, name) for name in self.outputs} | self.gathered | unpacked
 
     @cached_property
     def gathered(self) -> set[str]:

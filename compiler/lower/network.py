@@ -16,6 +16,7 @@ from compiler.lower.layers import AnyLayer, Network
 from compiler.lower.movement import Movement
 from compiler.lower.packing import pack_columns
 from compiler.lower.partition import NOTHING_TO_DO, Part, host_reasons, partition
+from compiler.lower.pool_packing import pack_before_pools
 from compiler.lower.registry import LOWERINGS, is_movement
 from compiler.lower.scope import Scope
 
@@ -128,4 +129,4 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
         wholes=movement.wholes,
         constants=movement.constants,
     )
-    return pack_columns(network, config)
+    return pack_before_pools(pack_columns(network, config), config)

@@ -69,10 +69,10 @@ def pack_columns(network: Network, config: ArchConfig) -> Network:
     layers, places, wholes = list[AnyLayer](), dict(network.places), dict(network.wholes)
     for layer in network.layers:
         packing = _packing(layer, packed)
-        if packing == UNPACKED or not _is_dense(layer):
+        if packing == UNPACKED or not is_dense(layer):
             layers.append(layer)
             continue
-        phases = [_convolution(layer, packing, columns) for columns in packing.phases(layer)]
+        phases = [convolution(layer, packing, columns) for columns in packing.phases(layer)]
         if len(phases) > 1:
             step = (1, packing.step(layer))
             phases = [replace(phase, output=f"{layer.output}[0,{x}]") for x, phase in enumerate(phases)]
@@ -92,7 +92,7 @@ def _chains(network: Network, config: ArchConfig) -> list[dict[str, int]]:
     chains: dict[str, dict[str, int]] = {}
     for index, layer in enumerate(network.layers):
         count = max(_counts(network, config, index), default=1)
-        if count == 1 or not _is_dense(layer):
+        if count == 1 or not is_dense(layer):
             continue
         chain = chains.get(layer.inputs[0], {})
         if Packing(chain.get(layer.inputs[0], 1), count).fits(layer):
@@ -105,10 +105,10 @@ def _counts(network: Network, config: ArchConfig, index: int) -> Iterator[int]:
     """How many columns of a layer's output may share a word."""
     layer, value = network.layers[index], network.layers[index].output
     users = network.users(value)
-    if not _is_dense(layer) or len(users.readers) != 1 or not _is_free(network, value, index):
+    if not is_dense(layer) or len(users.readers) != 1 or not is_free(network, value, index):
         return
     reader, last = network.layers[users.readers[0]], users.readers[0]
-    if not _is_dense(reader) or reader.inputs != (value,) or not _is_free(network, reader.output, last):
+    if not is_dense(reader) or reader.inputs != (value,) or not is_free(network, reader.output, last):
         return
     height, width, channels = reader.output_shape
     if height * width * -(-channels // config.rows) > LARGEST_IN_PHASES * config.spad_words:
@@ -118,20 +118,21 @@ def _counts(network: Network, config: ArchConfig, index: int) -> Iterator[int]:
             yield count
 
 
-def _is_free(network: Network, value: str, maker: int) -> bool:
+def is_free(network: Network, value: str, maker: int) -> bool:
     """Whether nothing but layers sees a value, which layer `maker` makes."""
     users = network.users(value)
     inside = value not in network.kept and len(users.readers) > 0 and users.writers == (maker,)
     return inside and network.place(value).whole == value
 
 
-def _is_dense(layer: AnyLayer) -> TypeGuard[ArrayLayer]:
+def is_dense(layer: AnyLayer) -> TypeGuard[ArrayLayer]:
+    """Whether a layer is a convolution on the array without groups."""
     return isinstance(layer, ArrayLayer) and layer.unit == "array" and layer.groups == 1
 
 
 def _cycles(layer: AnyLayer, packing: Packing, config: ArchConfig) -> int:
     """Cycles of the array for a convolution."""
-    if not _is_dense(layer):
+    if not is_dense(layer):
         return 0
     (rows, columns), (height, width, channels) = layer.window.kernel, layer.output_shape
     if packing != UNPACKED:
@@ -141,7 +142,7 @@ def _cycles(layer: AnyLayer, packing: Packing, config: ArchConfig) -> int:
     return height * width // packing.step(layer) * rows * columns * chunks * groups
 
 
-def _convolution(layer: ArrayLayer, packing: Packing, columns: range) -> ArrayLayer:
+def convolution(layer: ArrayLayer, packing: Packing, columns: range) -> ArrayLayer:
     """The convolution that makes these of every step's output columns."""
     window, step, words = layer.window, packing.step(layer), packing.words(layer, columns)
     (in_height, in_width, depth), (height, width, channels) = layer.input_shape, layer.output_shape

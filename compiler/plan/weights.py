@@ -101,11 +101,26 @@ def _used_chunks(layer: ArrayLayer, chunks: tuple[Chunk, ...], channels: Span) -
 
 def contraction_words(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig) -> int:
     """Weight words of all output channels together."""
-    starts = range(0, layer.output_shape[2], config.cols)
-    parts = [Span(first, min(first + config.cols, layer.output_shape[2])) for first in starts]
-    taps = chunks[0].lines if chunks[0].by_position else layer.window.kernel[0] * layer.window.kernel[1]
-    used = (chunk for part in parts for chunk in _used_chunks(layer, chunks, part))
-    return sum(int(tile_words(chunk.rows, int(layer.int4))) * taps for chunk in used)
+    used = _tile_chunks(layer, chunks, config, Span(0, layer.output_shape[2]))
+    return sum(int(tile_words(chunk.rows, int(layer.int4))) for chunk in used) * _taps(layer, chunks)
+
+
+def weight_tiles(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig, channels: Span) -> int:
+    """Weight tiles of some output channels."""
+    return len(_tile_chunks(layer, chunks, config, channels)) * _taps(layer, chunks)
+
+
+def _tile_chunks(layer: ArrayLayer, chunks: tuple[Chunk, ...], config: ArchConfig, channels: Span) -> list[Chunk]:
+    """The chunk of every weight tile of one tap."""
+    parts = [Span(first, min(first + config.cols, channels.last)) for first in range(*channels, config.cols)]
+    return [chunk for part in parts for chunk in _used_chunks(layer, chunks, part)]
+
+
+def _taps(layer: ArrayLayer, chunks: tuple[Chunk, ...]) -> int:
+    """Positions of the kernel through which EXEC steps."""
+    if chunks[0].by_position:
+        return chunks[0].lines
+    return layer.window.kernel[0] * (1 if chunks[0].folded else layer.window.kernel[1])
 
 
 def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Piece]:

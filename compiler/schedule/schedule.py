@@ -73,7 +73,7 @@ class Schedule:
     placed: tuple[Placed, ...]
 
 
-def schedule(emission: Emission, config: ArchConfig, names: Sequence[str]) -> Schedule:
+def schedule(emission: Emission, config: ArchConfig, names: Sequence[str], passing: bool = False) -> Schedule:
     """Put loads ahead of work, give blocks their addresses, and synchronise the units.
 
     Parameters
@@ -82,6 +82,8 @@ def schedule(emission: Emission, config: ArchConfig, names: Sequence[str]) -> Sc
     config : ArchConfig
     names : sequence of str
         Layer names for error messages.
+    passing : bool
+        Whether loads that must come after a later step are passed by those of further steps that need not.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def schedule(emission: Emission, config: ArchConfig, names: Sequence[str]) -> Sc
     scheduler = _Scheduler(emission, config, names)
     for index in range(len(emission.steps)):
         scheduler.add_step(index)
-        scheduler.look_ahead(index)
+        scheduler.look_ahead(index, passing)
     return scheduler.finish()
 
 
@@ -133,13 +135,18 @@ class _Scheduler:
         addresses = (self._address(number, index) for number in self._needs[index])
         self._place(step, index, dict(zip(step.needs, addresses, strict=True)))
 
-    def look_ahead(self, index: int) -> None:
-        """Load what the next steps need, in their order, until something has to wait for step `index` or later."""
+    def look_ahead(self, index: int, passing: bool) -> None:
+        """Load what the next steps need, in their order.
+
+        It ends where there is no room but after step `index`, or, unless `passing`, where a load must come after it.
+        """
         budget = max(1, self._config.queue_depth // LOADS_AHEAD_SHARE)
         steps = max(LOOK_AHEAD_STEPS, self._config.rows // LOOK_AHEAD_ROWS)
         for later in range(index + 1, min(index + 1 + steps, len(self._steps))):
             for number in self._needs[later]:
                 if self._present(number):
+                    continue
+                if passing and self._loads[number].earliest > index:
                     continue
                 early = budget > 0 and self._loads[number].earliest <= index
                 if not early or not self._load(number, later, index + 1, index - 1):

@@ -24,7 +24,7 @@ from compiler.emit import overlap
 from compiler.emit.order import work_order
 from compiler.emit.overlap import Overlap
 
-FREE = Overlap(4, 0)
+FREE = Overlap(4, False)
 DATACENTER = preset("datacenter")
 
 
@@ -63,7 +63,7 @@ def run_random(seeds: Sequence[int]) -> int:
     tiny, kinds, total = replace(preset("tiny"), spad_bank_words=4096), sorted(MOVES), 0
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        how = Overlap(int(rng.integers(2, 7)), int(rng.choice([0, 100])))
+        how = Overlap(int(rng.integers(2, 7)), bool(rng.integers(2)))
         graphs = [random_graph(rng, "tflite"), random_movement_graph(rng, "tflite", kinds[seed % len(kinds)])]
         total += sum(moved(graph, tiny, how) for graph in graphs)
         machine = random_machine(rng)

@@ -114,13 +114,13 @@ def test_macs_and_products_are_those_of_the_network() -> None:
 
 
 def _neighbour(patch: pytest.MonkeyPatch) -> None:
-    original = packing._convolution
+    original = packing.convolution
 
     def moved(layer: ArrayLayer, how: Packing, columns: range) -> ArrayLayer:
         made = original(layer, how, columns)
         return replace(made, weight=np.roll(made.weight, 1, axis=2) if how.source > 1 else made.weight)
 
-    patch.setattr(packing, "_convolution", moved)
+    patch.setattr(packing, "convolution", moved)
 
 
 def _phases_swapped(patch: pytest.MonkeyPatch) -> None:

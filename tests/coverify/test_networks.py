@@ -14,7 +14,7 @@ from support.networks.random_graphs import random_graph
 from support.networks.random_graphs import random_inputs as random_graph_inputs
 from support.networks.random_movement import MOVES, random_movement_graph
 from support.networks.random_pairs import random_chain
-from support.networks.small_networks import add, conv, network, softmax
+from support.networks.small_networks import add, conv, network, pool, softmax
 
 import accel
 from accel import demo
@@ -23,9 +23,10 @@ from accel.frontends import load_model
 from accel.machine.config import ArchConfig, preset
 from accel.network import reference
 from accel.network.graph import Graph, Tensor
-from accel.network.nodes import Conv2d, Weighted
+from accel.network.nodes import Conv2d, MaxPool2d, Weighted
 from compiler import compile_phases
 from compiler.emit.overlap import Overlap
+from compiler.lower import pool_packing
 
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
@@ -90,7 +91,7 @@ def test_networks_that_others_trained(model: str, config: ArchConfig, shared_mod
     print(f"{model} on {config.name}: {found.cycles} cycles, equal")
 
 
-@pytest.mark.parametrize("overlap", [None, Overlap(4, 0)], ids=str)
+@pytest.mark.parametrize("overlap", [None, Overlap(4, False)], ids=str)
 def test_packed_values_and_layers_that_overlap(overlap: Overlap | None) -> None:
     """Two channels between convolutions, whose columns share words; tiles of neighbouring layers by turns."""
     config = preset("tiny")
@@ -105,6 +106,21 @@ def test_packed_values_and_layers_that_overlap(overlap: Overlap | None) -> None:
     assert (program.code == phases[0].program.code) == (overlap is None)
     inputs = random_inputs(program, 0)
     found, truth = verify(program, inputs), reference.run(graph, inputs)
+    for name, output in found.outputs.items():
+        np.testing.assert_array_equal(output, truth[name])
+
+
+def test_a_pool_of_packed_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two columns in a word of a convolution's output, one in what the pool over columns loads again."""
+    monkeypatch.setattr(pool_packing, "_cycles", lambda site, packing, config: -packing.output)
+    graph = network(
+        (1, 12, 16, 2), conv(2, (3, 3), padding=(1, 1, 1, 1)), pool(MaxPool2d, (3, 3), (2, 2), (1, 1, 1, 1)),
+        conv(4, (1, 1)),
+    )  # fmt: skip
+    phases = compile_phases(graph, preset("tiny"), Overlap(3, True))
+    assert phases.segments[0].network.unpacked
+    inputs = random_inputs(phases.program, 0)
+    found, truth = verify(phases.program, inputs), reference.run(graph, inputs)
     for name, output in found.outputs.items():
         np.testing.assert_array_equal(output, truth[name])
 
