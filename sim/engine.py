@@ -21,10 +21,9 @@ from sim import timeline, work
 from sim.fast import depthwise, dma, matmul, post, weights
 from sim.fast.weights import Weights
 from sim.fields import LOAD
-from sim.jit import jit
+from sim.jit import bind, kernel
 from sim.memories import Memories, OnChip
 from sim.result import SimulationResult
-from sim.stepped import lanes, systolic
 from sim.stepped import units as stepped
 from sim.stepped.probe import Probe
 
@@ -81,18 +80,21 @@ class Scratch(NamedTuple):
 
     matmul: matmul.Scratch
     post: post.Scratch
+    depthwise: depthwise.Scratch
 
     @classmethod
     def of(cls, config: ArchConfig, table: Table) -> Scratch:
         """Scratch for the instructions in the decoded `table`."""
         opcodes = table[:, 0]
         return cls(
-            matmul.Scratch.of(table[opcodes == _EXEC]), post.Scratch.of(table[opcodes == _POST], config.post_lanes)
+            matmul.Scratch.of(table[opcodes == _EXEC]),
+            post.Scratch.of(table[opcodes == _POST], config.post_lanes),
+            depthwise.Scratch.of(table[opcodes == _DEPTHWISE], config.cols),
         )
 
     def fresh(self) -> Scratch:
         """Arrays of the same sizes for another run."""
-        return Scratch(matmul.Scratch(*map(np.zeros_like, self.matmul)), post.Scratch(*map(np.zeros_like, self.post)))
+        return Scratch._make(type(part)._make(map(np.zeros_like, part)) for part in self)
 
 
 class Simulator:
@@ -225,9 +227,10 @@ class Simulator:
         else:
             prepared, memories = packed[0], memories._replace(wbuf=packed[1])
         scratch, lanes = self._scratch.fresh(), self.config.post_lanes
+        execute = bind(_execute_range, table, memories, scratch, prepared, self.config.rows, lanes, further=2)
         for first in range(0, len(table), CHUNK):
             last = min(first + CHUNK, len(table))
-            _check_done(_execute_range(table, memories, scratch, prepared, self.config.rows, lanes, first, last))
+            _check_done(execute(first, last))
             progress(last, len(table))
         if packed is None and self._is_constant:
             skipped = (table[:, 0] == _LOAD) & (table[:, LOAD.memory] == int(Memory.WBUF))
@@ -298,7 +301,7 @@ def _check_done(bad: int) -> None:
         )
 
 
-@jit
+@kernel
 def _execute_range(
     table: Any, memories: Memories, scratch: Scratch, prepared: Weights, rows: int, lanes: int, first: int, last: int
 ) -> int:
@@ -315,7 +318,7 @@ def _execute_range(
         elif table[i, 0] == _STORE:
             dma.store(table[i], memories)
         else:
-            depthwise.execute(table[i], memories)
+            depthwise.execute(table[i], memories, scratch.depthwise)
     return -1
 
 
@@ -326,17 +329,18 @@ def _run_stepped(
     units, scratch, issues = stepped.Units.of(config), Scratch.of(config, table), stamps[ISSUE]
     unused = Weights.none(len(table))
     written = np.where(np.isin(table[:, 0], (_EXEC, _DEPTHWISE)), -1, stamps[COMPLETE])
+    step = bind(stepped.run, units, memories, table, written, further=1)
+    issue = bind(stepped.issue, units, table, further=1)
+    execute = bind(_execute_range, table, memories, scratch, unused, config.rows, config.post_lanes, further=2)
     for done, i in enumerate(np.argsort(issues, kind="stable"), 1):
-        _step(units, memories, table, written, int(issues[i]), probe)
-        if table[i, 0] == _EXEC:
-            systolic.issue(units.array, i, table[i])
-        elif table[i, 0] == _DEPTHWISE:
-            lanes.issue(units.lanes, i, table[i])
+        _step(step, units, int(issues[i]), probe)
+        if table[i, 0] in (_EXEC, _DEPTHWISE):
+            issue(i)
         else:
-            _check_done(_execute_range(table, memories, scratch, unused, config.rows, config.post_lanes, i, i + 1))
+            _check_done(execute(i, i + 1))
         if done % CHUNK == 0 or done == len(table):
             progress(done, len(table))
-    _step(units, memories, table, written, int(stamps[COMPLETE].max()) + 1, probe)
+    _step(step, units, int(stamps[COMPLETE].max()) + 1, probe)
     late = np.flatnonzero(written != stamps[COMPLETE])
     if len(late):
         raise ProgramError(
@@ -345,12 +349,10 @@ def _run_stepped(
         )
 
 
-def _step(
-    units: stepped.Units, memories: Memories, table: Table, written: Table, until: int, probe: Probe | None
-) -> None:
-    """Step to the end of cycle `until`, in the window of `probe` by single cycles."""
+def _step(run: Callable[[int], object], units: stepped.Units, until: int, probe: Probe | None) -> None:
+    """Step by `run` to the end of cycle `until`, in the window of `probe` by single cycles."""
     if probe:
         for cycle in probe.cycles(int(units.clock[0]) + 1, until):
-            stepped.run(units, memories, table, written, cycle)
+            run(cycle)
             probe.collect(units.array, cycle)
-    stepped.run(units, memories, table, written, until)
+    run(until)

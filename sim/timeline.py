@@ -13,7 +13,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
 from accel.machine.timing import HANDSHAKE, Machine
 from sim.fields import LOAD
-from sim.jit import jit, jit_group, kernel
+from sim.jit import jit_group, kernel
 from sim.stepped import depthwise_sequencer, sequencer
 
 (
@@ -67,12 +67,12 @@ class State(NamedTuple):
             np.zeros((4, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(len(Unit), np.int64),
             np.zeros(len(Unit), np.int64), np.zeros(len(Unit), np.int64),
             np.full((len(Unit), config.queue_depth), -1, np.int64), np.full(timing.LOAD_IN_FLIGHT, -1, np.int64),
-            sequencer.registers(), np.full(1, -1, np.int64),
-            depthwise_sequencer.registers(), np.full(1, -1, np.int64),
+            np.stack([sequencer.registers()] * 2), np.full(1, -1, np.int64),
+            np.stack([depthwise_sequencer.registers()] * 2), np.full(1, -1, np.int64),
         )  # fmt: skip
 
 
-@jit
+@kernel
 def schedule(
     machine: Machine, state: State, table: Ints, producers: Ints, address: int, stepped: bool, stamps: Ints,
     first: int, last: int,

@@ -16,8 +16,9 @@ from sim.fast import weights
 from sim.fast.dma import Row
 from sim.fast.vectors import BLOCK, DOT, PANEL, QUAD, sum_block_vectors_of
 from sim.fields import EXEC
-from sim.jit import DISABLED, index, jit, kernel
+from sim.jit import DISABLED, index, kernel
 from sim.memories import OFFSET, Memories
+from sim.views import flat
 
 
 class Scratch(NamedTuple):
@@ -111,7 +112,7 @@ def _place_pixels(row: Row, spad: Any, pixels: Any, first: int, places: Any) -> 
                 places[tap, 1, i] = step if inside else 0
 
 
-@jit
+@kernel
 def sum_block_plain(
     spad: Any, places: Any, taps: int, chunks: int, quads: int, packed: Any, start: int, biases: int, sums: Any,
     word: int, base: int, accumulate: int,
@@ -133,7 +134,7 @@ def sum_block_plain(
     accumulate : int
         0 if the sums before do not count, otherwise 1.
     """
-    flat = spad.reshape(-1)
+    all_bytes = flat(spad)
     for i in range(BLOCK):
         for column in range(PANEL):
             total = np.int64(packed[biases + column]) + accumulate * np.int64(sums[word + i, base + column])
@@ -143,14 +144,14 @@ def sum_block_plain(
                     four = np.int64(packed[start + (tile * quads + quad) * PANEL + column])
                     for part in range(QUAD):
                         weight = ((four >> (8 * part) & 255) ^ 128) - 128
-                        total += np.int64(flat[at + QUAD * quad + part]) * weight
+                        total += np.int64(all_bytes[at + QUAD * quad + part]) * weight
             sums[word + i, base + column] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 _sum_block_vectors = sum_block_vectors_of(DOT)
 
 
-@jit
+@kernel
 def _sum_block(
     spad: Any, places: Any, taps: int, chunks: int, quads: int, packed: Any, start: int, biases: int, sums: Any,
     word: int, base: int, accumulate: int,

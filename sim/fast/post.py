@@ -16,6 +16,7 @@ from sim.fast.vectors import PANEL
 from sim.fields import POST
 from sim.jit import DISABLED, index, jit_group, kernel
 from sim.memories import OFFSET, Memories
+from sim.views import flat
 
 wrap_int32, requantize_tflite, requantize_single, scale_fp32, multiply_fp32 = jit_group(
     numerics.wrap_int32, numerics.requantize_tflite, numerics.requantize_single, numerics.scale_fp32,
@@ -85,7 +86,7 @@ def execute(row: Row, memories: Memories, scratch: Scratch, rows: int, lanes: in
             return False
     if row[POST.source] != _ACC and not _is_tabulated(row, scratch.tabulated):
         _tabulate(row, scratch.operands)
-    sums, stride = memories.acc.reshape(-1), memories.acc.shape[1]
+    sums, stride = flat(memories.acc), memories.acc.shape[1]
     if row[POST.source] != _ACC:
         sums = scratch.sums
     count, rows_count, pairs = row[POST.ox_count], row[POST.oy_count], _are_pairs(row)
@@ -233,15 +234,15 @@ def _add_pairs(row: Row, spad: Any, operands: Any, word: int, oy: int, count: in
     """Sums modulo 2**32 of the pairs of a row of `count` outputs; whole words that follow each other are one run."""
     source = row[POST.src_address] + word * row[POST.src_word_stride] + oy * row[POST.src_oy_stride]
     apart = row[POST.src_ky_stride] if row[POST.ky_count] == 2 else row[POST.src_kx_stride]
-    flat, step, run, runs = spad.reshape(-1), row[POST.src_ox_stride] * spad.shape[1], width, count
+    all_bytes, step, run, runs = flat(spad), row[POST.src_ox_stride] * spad.shape[1], width, count
     if step == width:
         run, runs = run * runs, 1
     for i in range(runs):
         left = source * spad.shape[1] + i * step
         right, to = left + apart * spad.shape[1], i * run
         for j in range(run):
-            value = np.int64(operands[0, index(flat[index(left + j)])])
-            sums[index(to + j)] = value + np.int64(operands[1, index(flat[index(right + j)])])
+            value = np.int64(operands[0, index(all_bytes[index(left + j)])])
+            sums[index(to + j)] = value + np.int64(operands[1, index(all_bytes[index(right + j)])])
 
 
 @kernel
@@ -273,13 +274,8 @@ def _finish_lanes(
     bytes_: int,
 ) -> None:  # fmt: skip
     """The end of POST up to the clamp for `lanes` channels of a row of outputs, written from byte `bytes_` on."""
-    records, flat, zero_point, low, high = (
-        scratch.records,
-        spad.reshape(-1),
-        row[POST.zero_point],
-        row[POST.act_min],
-        row[POST.act_max],
-    )
+    records, all_bytes, zero_point = scratch.records, flat(spad), row[POST.zero_point]
+    low, high = row[POST.act_min], row[POST.act_max]
     for ox in range(count):
         source, target = first + ox * step, bytes_ + ox * row[POST.dst_ox_stride] * spad.shape[1]
         for i in range(lanes):
@@ -291,7 +287,7 @@ def _finish_lanes(
                 value = requantize_single(total, multiplier, shift)
             else:
                 value = multiply_fp32(total, scratch.scales[at + i])
-            flat[target + i] = min(max(value + zero_point, low), high) + OFFSET
+            all_bytes[target + i] = min(max(value + zero_point, low), high) + OFFSET
 
 
 @kernel

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 from llvmlite import ir
 
 from accel.machine import numerics
-from sim.fast.vectors import PANEL, call, constant, intrinsic_of, load, phi, pointer, repeat, splat
+from sim.fast.vectors import PANEL, call, constant, load, phi, pointer, repeat, splat
+from sim.jit import intrinsic
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _BYTES, _SUMS, _WIDE = (ir.VectorType(kind, PANEL) for kind in (_I8, _I32, _I64))
@@ -99,9 +99,11 @@ def _finisher(rescale: Rescale) -> Any:
         context: Any, sums: Any, step: Any, count: Any, biases: Any, multipliers: Any, shifts: Any, scales: Any,
         zero_point: Any, low: Any, high: Any, bytes_: Any, bytes_step: Any,
     ) -> Any:  # fmt: skip
-        return numba.types.void(*[numba.types.int64] * 12), _finish_code(rescale)
+        from numba import types
 
-    return intrinsic_of(finish)
+        return types.void(*[types.int64] * 12), _finish_code(rescale)
+
+    return intrinsic(finish)
 
 
 def _finish_code(rescale: Rescale) -> Any:

@@ -10,12 +10,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
-import numba
 from llvmlite import ir
-from numba.extending import intrinsic
 
 from accel.errors import InputError
+from sim.jit import intrinsic
+from sim.processor import processor
 
 BLOCK = 12
 """Pixels whose sums are in registers at the same time."""
@@ -25,11 +24,6 @@ PANEL = 16
 
 QUAD = 4
 """Rows whose weights for one column lie side by side, and are multiplied and added in one step."""
-
-
-def intrinsic_of(function: Callable[..., Any]) -> Any:
-    """Numba's `intrinsic`, untyped."""
-    return intrinsic(function)
 
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -77,9 +71,8 @@ DOTS: dict[str, tuple[str | None, Dot]] = {
 
 def available_dots() -> list[str]:
     """Names of the products that this processor has, the widest first."""
-    limited = numba.config.CPU_FEATURES
-    flags = llvmlite.binding.get_host_cpu_features().flatten() if limited is None else limited
-    return [name for name, (feature, _) in DOTS.items() if feature is None or f"+{feature}" in flags.split(",")]
+    flags = processor().features.split(",")
+    return [name for name, (feature, _) in DOTS.items() if feature is None or f"+{feature}" in flags]
 
 
 def chosen_dot() -> str:
@@ -104,12 +97,14 @@ def sum_block_vectors_of(dot: str) -> Any:
     ) -> Any:  # fmt: skip
         return _sum_block(DOTS[dot][1])
 
-    return intrinsic_of(sum_block_vectors)
+    return intrinsic(sum_block_vectors)
 
 
 def _sum_block(dot: Dot) -> Any:
     """Signature and code of loops over taps, chunks and quads, sums in registers."""
-    signature = numba.types.void(*[numba.types.int64] * 10)
+    from numba import types
+
+    signature = types.void(*[types.int64] * 10)
 
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         spad, places, taps, chunks, quads, weights, first, sums, step, accumulate = arguments
@@ -169,7 +164,7 @@ def _sum_block(dot: Dot) -> Any:
     return signature, generate
 
 
-@intrinsic_of
+@intrinsic
 def multiply_add_vectors(
     context: Any, sums: Any, left: Any, right: Any, rows: Any, vectors: Any, right_step: Any
 ) -> Any:
@@ -177,7 +172,9 @@ def multiply_add_vectors(
 
     The next row of sums is the one before, of left the one after, and of right `right_step` elements further on.
     """
-    signature = numba.types.void(*[numba.types.int64] * 6)
+    from numba import types
+
+    signature = types.void(*[types.int64] * 6)
 
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         *addresses, rows, vectors, right_step = arguments

@@ -16,7 +16,7 @@ from accel.machine.isa import Memory, Opcode, Table
 from sim.fast.dma import Row
 from sim.fast.vectors import PANEL, QUAD
 from sim.fields import EXEC, LOAD, STORE
-from sim.jit import index, jit, kernel
+from sim.jit import index, kernel
 from sim.weight_words import high_nibble, low_nibble, tile_words
 
 _LOAD, _EXEC, _WBUF = int(Opcode.LOAD), int(Opcode.EXEC), int(Memory.WBUF)
@@ -85,7 +85,7 @@ def _extent(rows: Table, fields: Any, row_bytes: Ints) -> tuple[Ints, Ints]:
     return low, high
 
 
-@jit
+@kernel
 def _place(table: Table, panels: int, loaded: Ints, packers: Ints, slots: Ints, fresh: Ints) -> int:
     """Fill `slots` and `fresh`; the number of elements that all slots need.
 
@@ -98,17 +98,27 @@ def _place(table: Table, panels: int, loaded: Ints, packers: Ints, slots: Ints, 
             for outer in range(row[LOAD.outer_count]):
                 for inner in range(row[LOAD.row_count]):
                     first = row[LOAD.address] + outer * row[LOAD.outer_stride] + inner * row[LOAD.row_stride]
-                    loaded[first : first + row[LOAD.row_words]] = i
+                    for word in range(first, first + row[LOAD.row_words]):
+                        loaded[word] = i
         elif row[0] == _EXEC:
             first, tiles = row[EXEC.wbuf_address], row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
             words = tiles * tile_words(row[EXEC.k_rows], row[EXEC.int4])
-            last, packer = loaded[first : first + words].max(), packers[first]
+            last, packer = _latest(loaded, first, words), packers[first]
             if packer >= 0 and packer > last and _same_tiles(table[packer], row):
                 slots[i] = slots[packer]
             else:
                 slots[i], fresh[i], packers[first] = size, 1, i
                 size += panels * PANEL * (1 + tiles * ((row[EXEC.k_rows] + QUAD - 1) // QUAD))
     return size
+
+
+@kernel
+def _latest(loaded: Ints, first: int, words: int) -> int:
+    """The last LOAD that wrote one of some words."""
+    last = loaded[first]
+    for word in range(first, first + words):
+        last = max(last, loaded[word])
+    return int(last)
 
 
 @kernel
@@ -126,7 +136,10 @@ def pack(row: Row, wbuf: Any, packed: Any, slot: int) -> None:
     panels, quads = (cols + PANEL - 1) // PANEL, (k_rows + QUAD - 1) // QUAD
     tiles = row[EXEC.chunk_count] * row[EXEC.ky_count] * row[EXEC.kx_count]
     for panel in range(panels):
-        base, columns, total = panel * PANEL, min(PANEL, cols - panel * PANEL), np.zeros(PANEL, np.int64)
+        base, columns = panel * PANEL, min(PANEL, cols - panel * PANEL)
+        sums = slot + base
+        for c in range(PANEL):
+            packed[index(sums + c)] = 0
         for tile in range(tiles):
             for quad in range(quads):
                 here = slot + panels * PANEL + ((panel * tiles + tile) * quads + quad) * PANEL
@@ -140,9 +153,8 @@ def pack(row: Row, wbuf: Any, packed: Any, slot: int) -> None:
                             weight = high_nibble(weight) if shift else low_nibble(weight)
                         both = np.int64(packed[index(here + c)]) | (weight & 255) << (8 * part)
                         packed[index(here + c)] = ((both + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-                        total[c] += weight
-        for c in range(PANEL):
-            packed[slot + base + c] = ((-128 * total[c] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+                        total = np.int64(packed[index(sums + c)]) - 128 * weight
+                        packed[index(sums + c)] = ((total + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
 
 
 @kernel

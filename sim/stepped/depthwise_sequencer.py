@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sim.fast.dma import Row
 from sim.fields import DEPTHWISE
-from sim.jit import jit, kernel
+from sim.jit import kernel
 
 LOADING, NEXT, TILE, TILES, WORD, WORDS, NEXT_ROWS, NEXT_ROW_STEPS, NEXT_LEAD, NEXT_STEPS = range(10)
 """Registers of the instruction NEXT, whose tile TILE of TILES is being read from TAPS (LOADING; WORD of WORDS read):
@@ -36,7 +36,7 @@ def registers() -> npt.NDArray[np.int64]:
     return np.zeros(REGISTERS, np.int64)
 
 
-@jit
+@kernel
 def issue(s: Any, instruction: int, row: Row) -> None:
     """Hand a DEPTHWISE to the sequencers; it has an effect from the next cycle on."""
     s[LOADING], s[NEXT], s[TILE], s[WORD] = 1, instruction, 0, 0
@@ -87,8 +87,9 @@ def is_busy(s: Any) -> bool:
 
 
 @kernel
-def sequence_depthwise(s: Any, clock: Any, row: Row, cycle: int) -> tuple[int, int]:
+def sequence_depthwise(pair: Any, clock: Any, row: Row, cycle: int) -> tuple[int, int]:
     """`sim.stepped.sequencer.sequence_exec` of a DEPTHWISE: when the next can issue, and the cycle after the steps."""
+    s, ahead = pair[0], pair[1]
     while clock[0] < cycle:
         clock[0] += 1
         sequence(s)
@@ -96,7 +97,9 @@ def sequence_depthwise(s: Any, clock: Any, row: Row, cycle: int) -> tuple[int, i
     while s[LOADING]:
         clock[0] += 1
         sequence(s)
-    ahead, end = s.copy(), clock[0] + 1
+    for i in range(REGISTERS):
+        ahead[i] = s[i]
+    end = clock[0] + 1
     while ahead[STEP] < ahead[STEPS]:
         end += 1
         sequence(ahead)

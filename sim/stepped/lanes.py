@@ -17,7 +17,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.timing import DEPTHWISE_LATENCY, READ_LATENCY
 from sim.fast.dma import Row
 from sim.fields import DEPTHWISE
-from sim.jit import jit, kernel
+from sim.jit import kernel
 from sim.memories import OFFSET, Memories
 from sim.stepped import depthwise_sequencer as sequencer
 
@@ -59,7 +59,7 @@ class Lanes(NamedTuple):
         )  # fmt: skip
 
 
-@jit
+@kernel
 def issue(lanes: Lanes, instruction: int, row: Row) -> None:
     """Hand a DEPTHWISE to the engine."""
     sequencer.issue(lanes.sequencer, instruction, row)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sim.fast.dma import Row
 from sim.fields import EXEC
-from sim.jit import jit, kernel
+from sim.jit import kernel
 from sim.weight_words import tile_words
 
 LOADING, NEXT, TILE, TILES, WORD, WORDS, NEXT_PIXELS = range(7)
@@ -29,7 +29,7 @@ def registers() -> npt.NDArray[np.int64]:
     return np.zeros(REGISTERS, np.int64)
 
 
-@jit
+@kernel
 def issue(s: Any, instruction: int, rows: int, row: Row) -> None:
     """Hand an EXEC to the sequencers of an array with `rows` rows; it has an effect from the next cycle on."""
     s[LOADING], s[NEXT], s[TILE], s[WORD] = 1, instruction, 0, 0
@@ -63,13 +63,13 @@ def is_busy(s: Any) -> bool:
 
 
 @kernel
-def sequence_exec(s: Any, clock: Any, rows: int, row: Row, cycle: int) -> tuple[int, int]:
+def sequence_exec(pair: Any, clock: Any, rows: int, row: Row, cycle: int) -> tuple[int, int]:
     """Step the sequencers alone through an EXEC that issues in `cycle`.
 
     Parameters
     ----------
-    s, clock : int64 arrays, shapes (REGISTERS,) and (1,)
-        Registers, and the last cycle that was stepped; updated.
+    pair, clock : int64 arrays, shapes (2, REGISTERS) and (1,)
+        Registers and room for a copy, and the last cycle that was stepped; updated.
 
     Returns
     -------
@@ -77,6 +77,7 @@ def sequence_exec(s: Any, clock: Any, rows: int, row: Row, cycle: int) -> tuple[
         Cycle from which the next EXEC can issue, and the one after the last pixel. Sequencers and clock stop at
         `free`; a copy of the sequencers finds `end`.
     """
+    s, ahead = pair[0], pair[1]
     while clock[0] < cycle:
         clock[0] += 1
         sequence(s)
@@ -84,7 +85,9 @@ def sequence_exec(s: Any, clock: Any, rows: int, row: Row, cycle: int) -> tuple[
     while s[LOADING]:
         clock[0] += 1
         sequence(s)
-    ahead, end = s.copy(), clock[0] + 1
+    for i in range(REGISTERS):
+        ahead[i] = s[i]
+    end = clock[0] + 1
     while ahead[PIXEL] < ahead[PIXELS]:
         end += 1
         sequence(ahead)

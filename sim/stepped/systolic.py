@@ -19,7 +19,7 @@ from accel.machine.timing import EXEC_LATENCY
 from sim.fast.dma import Row
 from sim.fast.vectors import PANEL, multiply_add_vectors
 from sim.fields import EXEC
-from sim.jit import DISABLED, jit, kernel
+from sim.jit import DISABLED, kernel
 from sim.memories import OFFSET, Memories
 from sim.stepped import sequencer
 from sim.weight_words import high_nibble, low_nibble, tile_words
@@ -74,7 +74,7 @@ class Array(NamedTuple):
         )  # fmt: skip
 
 
-@jit
+@kernel
 def issue(array: Array, instruction: int, row: Row) -> None:
     """Hand an EXEC to the array."""
     sequencer.issue(array.sequencer, instruction, array.weights.shape[0], row)

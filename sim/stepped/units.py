@@ -8,9 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.machine.config import ArchConfig
-from sim.jit import jit
+from accel.machine.isa import Opcode
+from sim.jit import kernel
 from sim.memories import Memories
 from sim.stepped import lanes, systolic
+
+_EXEC = int(Opcode.EXEC)
 
 
 class Units(NamedTuple):
@@ -26,7 +29,16 @@ class Units(NamedTuple):
         return cls(systolic.Array.of(config), lanes.Lanes.of(config), np.full(1, -1, np.int64))
 
 
-@jit
+@kernel
+def issue(units: Units, table: Any, instruction: int) -> None:
+    """Hand an EXEC or DEPTHWISE to its unit."""
+    if table[instruction, 0] == _EXEC:
+        systolic.issue(units.array, instruction, table[instruction])
+    else:
+        lanes.issue(units.lanes, instruction, table[instruction])
+
+
+@kernel
 def run(units: Units, memories: Memories, table: Any, written: Any, until: int) -> None:
     """Step all registers until cycle `until` has passed; `written[i]` becomes the cycle of instruction i's last write.
 

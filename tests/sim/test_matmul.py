@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import pytest
 
@@ -10,16 +9,17 @@ from accel.errors import InputError
 from sim import jit
 from sim.fast import matmul, vectors
 from sim.fast.vectors import BLOCK, PANEL, QUAD
+from sim.processor import Processor
 
 
 @pytest.mark.skipif(jit.DISABLED, reason="there is no vector kernel without compilation")
 @pytest.mark.parametrize("dot", vectors.available_dots())
 def test_vectors_equal_loops(dot: str) -> None:
-    kernel = vectors.sum_block_vectors_of(dot)
+    vectors_of_dot = vectors.sum_block_vectors_of(dot)
 
-    @numba.njit
+    @jit.kernel
     def sum_block(spad, places, taps, chunks, quads, weights, biases, sums, accumulate):
-        kernel(
+        vectors_of_dot(
             spad.ctypes.data, places.ctypes.data, taps, chunks, quads, weights.ctypes.data, biases.ctypes.data,
             sums.ctypes.data + 4, 4 * sums.shape[1], accumulate,
         )  # fmt: skip
@@ -45,7 +45,7 @@ def test_vectors_equal_loops(dot: str) -> None:
 
 def test_a_product_that_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert vectors.available_dots()[-1] == "portable"
-    monkeypatch.setattr(numba.config, "CPU_FEATURES", "+sse2,+avx2")
+    monkeypatch.setattr(vectors, "processor", lambda: Processor("x86-64", "+sse2,+avx2"))
     assert vectors.available_dots() == ["portable"]
     monkeypatch.setenv("ACCEL_DOT", "avx512_vnni")
     with pytest.raises(InputError, match="ACCEL_DOT must be one of portable on this processor, got 'avx512_vnni'"):
