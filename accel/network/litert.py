@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from importlib.util import find_spec
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ToolError
+from accel.network import litert_worker
 from accel.network.graph import Tensor
+from accel.network.litert_worker import Message
 from accel.network.nodes import HostOperator
 from accel.network.nodes.host import TFLITE_MODEL
 
 MISSING = "needs LiteRT, which is not installed: pip install 'accel[litert]'"
-NO_REFERENCE = "Didn't find op"
-"""How LiteRT's sentence begins for an operator without a reference kernel."""
-_RUNNING = Lock()
-"""An interpreter holds one run's tensors."""
 
 
-class DynamicSizeError(ValueError):
-    """An output whose size depends on values."""
+class RefusedError(Exception):
+    """LiteRT does not compute the operator; the message says why."""
 
 
-class Port(NamedTuple):
-    """An input or output of an interpreter."""
-
-    place: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+class DynamicSizeError(RefusedError):
+    """An output whose size depends on values; the message is its name."""
 
 
-class Session(NamedTuple):
-    """An interpreter with its memory, and its ports."""
-
-    interpreter: Any
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+def is_installed() -> bool:
+    """Whether the package is there."""
+    try:
+        return find_spec("ai_edge_litert") is not None
+    except ValueError:
+        return False
 
 
 def evaluate(node: HostOperator, results: Sequence[Tensor], arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -60,12 +58,14 @@ def evaluate(node: HostOperator, results: Sequence[Tensor], arrays: Sequence[NDA
     ToolError
         LiteRT is not installed.
     """
+    if not is_installed():
+        raise ToolError(f"{node.op_type} {node.name!r} {MISSING}")
     given = dict(zip(node.inputs, arrays, strict=True))
+    inputs = {str(number): given[name] for number, name in enumerate(dict.fromkeys(node.arguments))}
     try:
-        with _RUNNING:
-            values = _run(session(node), [given[name] for name in dict.fromkeys(node.arguments)])
-    except (RuntimeError, ValueError) as error:
-        raise node.error(f"{node.op_type} must be an operator that LiteRT evaluates, got: {_brief(error)}") from None
+        values = _ask({"model": node.attributes[TFLITE_MODEL], "run": np.array(True), **inputs})
+    except RefusedError as error:
+        raise node.error(f"{node.op_type} must be an operator that LiteRT evaluates, got: {error}") from None
     for tensor, value in zip(results, values, strict=True):
         if (value.dtype.name, value.size) != (tensor.dtype, int(np.prod(tensor.shape))):
             raise node.error(
@@ -74,75 +74,65 @@ def evaluate(node: HostOperator, results: Sequence[Tensor], arrays: Sequence[NDA
     return [value.reshape(tensor.shape) for tensor, value in zip(results, values, strict=True)]
 
 
-def _run(session: Session, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    interpreter = session.interpreter
-    interpreter.reset_all_variables()
-    for port, array in zip(session.inputs, arrays, strict=True):
-        stored = _shifted(array, np.uint8, 128) if port.dtype == np.uint8 and array.dtype == np.int8 else array
-        interpreter.set_tensor(port.place, stored.reshape(port.shape))
-    interpreter.invoke()
-    values = [np.asarray(interpreter.get_tensor(port.place)) for port in session.outputs]
-    return [_shifted(value, np.int8, -128) if value.dtype == np.uint8 else value for value in values]
+def tried(node: HostOperator) -> list[NDArray[Any]]:
+    """The outputs for zeros, or for ones where the operator refuses zeros; `RefusedError` if LiteRT has no outputs."""
+    return _ask({"model": node.attributes[TFLITE_MODEL]})
 
 
-def _shifted(value: NDArray[Any], dtype: type[np.generic], by: int) -> NDArray[Any]:
-    return (value.astype(np.int16) + by).astype(dtype)
+def _ask(request: Mapping[str, Any]) -> list[NDArray[Any]]:
+    """The outputs in the answer of this process's worker."""
+    with _ASKING:
+        answer = _worker().answer({name: np.asarray(value) for name, value in request.items()})
+    if "error" in answer:
+        raise RefusedError(str(answer["error"]))
+    if "dynamic" in answer:
+        raise DynamicSizeError(str(answer["dynamic"]))
+    return litert_worker.numbered(answer)
 
 
-def _brief(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+class _Worker:
+    """A process that runs `accel.network.litert_worker`; it starts again if a kernel ended it."""
 
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", litert_worker.__file__]
+        self.owner = os.getpid()
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
 
-@lru_cache(maxsize=256)
-def session(node: HostOperator) -> Session:
-    """An interpreter for the operator, on one thread, so that equal inputs give equal bits.
+    @property
+    def is_usable(self) -> bool:
+        """Whether the process lives and is this one's own, not one from before a fork."""
+        return self.owner == os.getpid() and self.process.poll() is None
 
-    Raises
-    ------
-    RuntimeError, ValueError
-        LiteRT refuses the model; `DynamicSizeError` if an output has no size before values are known.
-    ToolError
-        LiteRT is not installed.
-    """
-    try:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ImportError:
-        raise ToolError(f"{node.op_type} {node.name!r} {MISSING}") from None
-
-    def allocated(kernels: Any) -> Any:
-        model = np.asarray(node.attributes[TFLITE_MODEL]).tobytes()
-        interpreter = Interpreter(model_content=model, experimental_op_resolver_type=kernels, num_threads=1)
-        interpreter.allocate_tensors()
-        return interpreter
-
-    try:
-        interpreter = allocated(OpResolverType.BUILTIN_REF)
-    except ValueError as error:
-        if NO_REFERENCE not in str(error):
-            raise
-        interpreter = allocated(OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
-    ports = (tuple(map(_port, ports)) for ports in (interpreter.get_input_details(), interpreter.get_output_details()))
-    return Session(interpreter, *ports)
-
-
-def check(node: HostOperator) -> tuple[tuple[int, ...], ...]:
-    """The shapes of the outputs, after a run on zeros, or on ones where zeros are refused; raises as `session`.
-
-    Some kernels look at types only when they run.
-    """
-    made = session(node)
-    for details in made.interpreter.get_output_details():
+    def answer(self, request: Message) -> Message:
+        """What the process answers; an error if it ends instead."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         try:
-            made.interpreter.get_tensor(details["index"])
-        except ValueError:
-            raise DynamicSizeError(f"output {details['name']!r} has a size that depends on values") from None
-    with _RUNNING:
-        try:
-            _run(made, [np.zeros(port.shape, port.dtype) for port in made.inputs])
-        except RuntimeError:
-            _run(made, [np.ones(port.shape, port.dtype) for port in made.inputs])
-    return tuple(port.shape for port in made.outputs)
+            litert_worker.send(self.process.stdin, request)
+            answer = litert_worker.receive(self.process.stdout)
+        except OSError:
+            answer = None
+        if answer is None:
+            self.stop()
+            return {"error": np.array("its kernel ended the process")}
+        return answer
+
+    def stop(self) -> None:
+        """End the process."""
+        if self.owner == os.getpid():
+            self.process.kill()
+            self.process.communicate()
 
 
-def _port(details: Mapping[str, Any]) -> Port:
-    return Port(details["index"], tuple(int(size) for size in details["shape"]), np.dtype(details["dtype"]))
+_ASKING = Lock()
+_workers: list[_Worker] = []
+"""The worker of this process, if one has started."""
+
+
+def _worker() -> _Worker:
+    if not (_workers and _workers[-1].is_usable):
+        _workers[:] = [_Worker()]
+        atexit.register(_workers[-1].stop)
+    return _workers[-1]

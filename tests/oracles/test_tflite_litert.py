@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ import accel
 from accel.errors import ExportError, ModelError
 from accel.frontends.tflite.litert import REFUSED
 from accel.frontends.tflite.reader import read_tflite
+from accel.network import litert, litert_worker
 from accel.network.graph_file import dump_graph, parse_graph
 from accel.network.nodes import HostOperator
 from accel.network.reference import run
@@ -20,6 +22,7 @@ from accel.network.reference import run
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
+from ai_edge_litert import schema_py_generated as schema
 from support.oracles.tflite_litert_models import MODELS
 from support.oracles.tflite_models import linear
 from support.oracles.tflite_runtime import interpreter, outputs, random_samples
@@ -103,7 +106,7 @@ def test_sizes_that_depend_on_values_are_refused() -> None:
     writer.operator("ARG_MAX", [x, writer.integers(1)], [largest], "ArgMaxOptions", outputType=2)
     y = writer.tensor((3,), 0.05, 0)
     writer.operator("FILL", [largest, writer.tensor((), 0.05, 0, np.int8(1))], [y])
-    message = "^FILL 1: output 't2' has a size that depends on values; the host's results must have the same sizes"
+    message = "^FILL 1: output 't2' must have the same size in every run, which depends on values$"
     with pytest.raises(ModelError, match=message.replace("t2", "t[0-9]")):
         read_tflite(writer.finish([x], [y]))
 
@@ -164,3 +167,26 @@ def test_a_line_tells_that_a_state_starts_from_zero(caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING):
         read_tflite(MODELS["SVDF"](np.random.default_rng(1)))
     assert caplog.messages == ["SVDF 1 starts from zero in every inference"]
+
+
+def test_a_kernel_that_ends_its_process_is_a_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "worker.py"
+    broken.write_text("import os\nos.abort()\n")
+    model = normalized_between_convolutions()
+    monkeypatch.setattr(litert, "_workers", [])
+    with monkeypatch.context() as patched:
+        patched.setattr(litert_worker, "__file__", str(broken))
+        with pytest.raises(ModelError, match=r"^L2_NORMALIZATION 1: operator is supported on real numbers, got "):
+            read_tflite(model)
+    read_tflite(model)
+
+
+def test_a_state_that_litert_reads_wrongly_is_refused() -> None:
+    model = MODELS["SVDF"](np.random.default_rng(1))
+    code = schema.ModelT.InitFromPackedBuf(model, 0)
+    (state,) = (tensor for tensor in code.subgraphs[0].tensors if tensor.isVariable)
+    state.type = schema.TensorType.INT8
+    packer = flatbuffers.Builder(1024)
+    packer.Finish(code.Pack(packer), b"TFL3")
+    with pytest.raises(ModelError, match=r"^SVDF 1: state must be INT16, got INT8, which LiteRT reads "):
+        read_tflite(bytes(packer.Output()))

@@ -11,10 +11,9 @@ import tflite
 from numpy.typing import NDArray
 
 from accel.frontends.tflite.file import IDENTIFIER, OPTIONS
+from accel.frontends.tflite.litert import AlignedBuffer
 from accel.machine.weight_words import pack_int4
 
-_ALIGNMENT = 16
-"""Of the data of constants, as the schema asks for."""
 VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSPOSE_CONV": 3, "DIV": 2} | dict.fromkeys(
     (
         "ABS", "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "GATHER", "LEAKY_RELU", "LOGISTIC", "LOG_SOFTMAX", "MAXIMUM",
@@ -32,8 +31,9 @@ class _Tensor(NamedTuple):
     type: str
     buffer: int
     scale: NDArray[np.float32] | None
-    zero_point: int
+    zero_point: int | NDArray[np.int64]
     axis: int
+    variable: bool = False
 
 
 class _Operator(NamedTuple):
@@ -41,6 +41,8 @@ class _Operator(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: dict[str, Any]
+    version: int
+    source: Any = None
 
 
 class FileWriter:
@@ -71,6 +73,24 @@ class FileWriter:
         self.tensors.append(_Tensor(name, tuple(shape), kind, buffer, scale, zero_point, axis))
         return len(self.tensors) - 1
 
+    def copied(self, tensor: Any, name: str, data: bytes) -> int:
+        """Add a tensor of another file, which the schema's class describes, with its data; returns its index."""
+        kinds = {value: kind for kind, value in vars(tflite.TensorType).items()}
+        self.buffers += [data] if data else []
+        buffer = len(self.buffers) - 1 if data else 0
+        shape = () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+        scale: NDArray[np.float32] | None = None
+        points, axis = np.zeros(0, np.int64), 0
+        if tensor.quantization is not None and tensor.quantization.scale is not None:
+            scale, points = np.asarray(tensor.quantization.scale), np.asarray(tensor.quantization.zeroPoint)
+            axis = tensor.quantization.quantizedDimension
+        self.tensors.append(_Tensor(name, shape, kinds[tensor.type], buffer, scale, points, axis, tensor.isVariable))
+        return len(self.tensors) - 1
+
+    def copied_operator(self, builtin: str, version: int, source: Any) -> None:
+        """Add an operator of another file, which the schema's class describes, on tensors of this one."""
+        self.operators.append(_Operator(builtin, (), (), {}, version, source))
+
     def scale_count(self, tensor: int) -> int:
         """How many scales a tensor has."""
         scale = self.tensors[tensor].scale
@@ -78,13 +98,14 @@ class FileWriter:
 
     def operator(self, builtin: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
         """Add an operator; options have the names of the schema's generated functions."""
-        self.operators.append(_Operator(builtin, tuple(inputs), tuple(outputs), options))
+        version = VERSIONS.get(builtin, 1)
+        self.operators.append(_Operator(builtin, tuple(inputs), tuple(outputs), options, version))
 
     def finish(self, name: str, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """The file; equal content gives equal bytes."""
         b = flatbuffers.Builder(1 << 16)
-        codes = sorted({operator.builtin for operator in self.operators})
-        buffers = [_buffer(b, data) for data in self.buffers]
+        codes = sorted({(operator.builtin, operator.version) for operator in self.operators})
+        buffers = [AlignedBuffer(data).Pack(b) for data in self.buffers]
         tensors = [_tensor(b, tensor) for tensor in self.tensors]
         operators = [_operator(b, operator, codes) for operator in self.operators]
         subgraph = _table(
@@ -100,7 +121,7 @@ class FileWriter:
             b,
             "Model",
             Version=3,
-            OperatorCodes=_offsets(b, [_code(b, builtin) for builtin in codes]),
+            OperatorCodes=_offsets(b, [_code(b, *code) for code in codes]),
             Subgraphs=_offsets(b, [subgraph]),
             Description=b.CreateString("accel"),
             Buffers=_offsets(b, buffers),
@@ -128,33 +149,30 @@ def _integers(b: Any, values: Sequence[int]) -> Any:
     return b.CreateNumpyVector(np.asarray(values, np.int32))
 
 
-def _buffer(b: Any, data: bytes) -> Any:
-    if not data:
-        return _table(b, "Buffer")
-    b.StartVector(1, len(data), _ALIGNMENT)
-    b.head = b.Head() - len(data)
-    b.Bytes[b.Head() : b.Head() + len(data)] = data
-    return _table(b, "Buffer", Data=b.EndVector())
-
-
 def _tensor(b: Any, tensor: _Tensor) -> Any:
     fields = {"Name": b.CreateString(tensor.name), "Shape": _integers(b, tensor.shape)}
     if tensor.scale is not None:
         scale = b.CreateNumpyVector(np.atleast_1d(tensor.scale).astype(np.float32))
-        points = b.CreateNumpyVector(np.full(np.size(tensor.scale), tensor.zero_point, np.int64))
+        points = np.broadcast_to(np.asarray(tensor.zero_point, np.int64), np.shape(np.atleast_1d(tensor.scale)))
+        points = b.CreateNumpyVector(np.ascontiguousarray(points))
         parameters = {"Scale": scale, "ZeroPoint": points, "QuantizedDimension": tensor.axis}
         fields["Quantization"] = _table(b, "QuantizationParameters", **parameters)
+    fields |= {"IsVariable": True} if tensor.variable else {}
     return _table(b, "Tensor", Type=getattr(tflite.TensorType, tensor.type), Buffer=tensor.buffer, **fields)
 
 
-def _code(b: Any, builtin: str) -> Any:
+def _code(b: Any, builtin: str, version: int) -> Any:
     code = getattr(tflite.BuiltinOperator, builtin)
-    fields = {"DeprecatedBuiltinCode": min(code, 127), "Version": VERSIONS.get(builtin, 1), "BuiltinCode": code}
+    fields = {"DeprecatedBuiltinCode": min(code, 127), "Version": version, "BuiltinCode": code}
     return _table(b, "OperatorCode", **fields)
 
 
-def _operator(b: Any, operator: _Operator, codes: list[str]) -> Any:
-    fields = {"OpcodeIndex": codes.index(operator.builtin)}
+def _operator(b: Any, operator: _Operator, codes: list[tuple[str, int]]) -> Any:
+    number = codes.index((operator.builtin, operator.version))
+    if operator.source is not None:
+        operator.source.opcodeIndex = number
+        return operator.source.Pack(b)
+    fields = {"OpcodeIndex": number}
     fields |= {"Inputs": _integers(b, operator.inputs), "Outputs": _integers(b, operator.outputs)}
     if operator.builtin in OPTIONS:
         kind = OPTIONS[operator.builtin]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from accel.exports.inexpressible import NO_SCALES, InexpressibleError
 from accel.exports.scales import follows_recipe, has_fields, is_sum, weight_scales
 from accel.exports.tflite import functions
+from accel.exports.tflite.embedded import dequantize, host_operator, quantize
 from accel.exports.tflite.write import Writing
 from accel.frontends.tflite.elementwise import RECIPES
 from accel.frontends.tflite.operation import same_edges
@@ -25,9 +26,11 @@ from accel.network.nodes import (
     Concat,
     Constant,
     Conv2d,
+    Dequantize,
     Div,
     FullyConnected,
     Gather,
+    HostOperator,
     LogSoftmax,
     Maximum,
     MaxPool2d,
@@ -37,6 +40,7 @@ from accel.network.nodes import (
     Pad,
     Pair,
     Pool2d,
+    Quantize,
     Rearrange,
     Reshape,
     ResizeBilinear,
@@ -359,6 +363,8 @@ WRITERS: Mapping[type[Node], Row] = MappingProxyType(
         Clamp: Row(clamp),
         Concat: Row(concat),
         Constant: Row(constant),
+        Dequantize: Row(dequantize, "before an operator of TensorFlow Lite"),
+        HostOperator: Row(host_operator, "of TensorFlow Lite"),
         Conv2d: Row(conv2d, _SCALED),
         Div: Row(elementwise, _SCALED),
         FullyConnected: Row(fully_connected, _SCALED),
@@ -369,6 +375,7 @@ WRITERS: Mapping[type[Node], Row] = MappingProxyType(
         Mean: Row(mean, f"over whole images; {_SCALED}"),
         Mul: Row(elementwise, _SCALED),
         Pad: Row(pad),
+        Quantize: Row(quantize, "behind an operator of TensorFlow Lite"),
         Rearrange: Row(rearrange, f"up to {_MOST_AXES} axes"),
         Reshape: Row(reshape),
         ResizeBilinear: Row(resize_bilinear, "in a convention of coordinates"),

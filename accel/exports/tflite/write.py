@@ -47,7 +47,7 @@ class Writing:
 
     def like(self, tensor: Tensor, what: str, shape: Shape | None = None) -> int:
         """Add an activation with the parameters of one of the graph."""
-        return self.tensor(f"{tensor.name}_{what}", shape or tensor.shape, tensor.parameters)
+        return self.tensor(f"{tensor.name}_{what}", tensor.shape if shape is None else shape, tensor.parameters)
 
     def numbers(self, name: str, values: Sequence[int]) -> int:
         """Add a constant of int32."""
@@ -105,8 +105,9 @@ class Writing:
             source = target
 
     def reshape(self, source: int, shape: Shape, target: int) -> None:
-        """Add a RESHAPE to a tensor."""
-        self.file.operator("RESHAPE", [source, self.numbers(f"shape_{target}", shape)], [target])
+        """Add a RESHAPE to a tensor; a shape without axes would be a constant without data."""
+        sizes = [self.numbers(f"shape_{target}", shape)] if shape else []
+        self.file.operator("RESHAPE", [source, *sizes], [target])
 
 
 def _outer_shape(tensor: Tensor) -> Shape:

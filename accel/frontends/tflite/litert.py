@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accel.errors import ToolError
 from accel.frontends.tflite.axes import graph_shape
 from accel.frontends.tflite.dilation import Dilated
 from accel.frontends.tflite.file import IDENTIFIER, INTEGER_TYPES, TfliteTensor, UnsupportedError
@@ -80,14 +79,16 @@ def leave_to_litert(op: Operation, refusal: UnsupportedError) -> None:
     """
     if op.operator.builtin in REFUSED or isinstance(op.operator.options, Dilated):
         raise refusal
+    if op.operator.builtin == "SVDF" and op.tensor(0).type == "INT8" and op.tensor(4).type != "INT16":
+        raise op.error(
+            f"state must be INT16, got {op.tensor(4).type}, which LiteRT reads as INT16; convert the model anew"
+        )
     _check_size(op)
     places = [place for place, index in enumerate(op.operator.inputs) if index >= 0 and _is_given(op, place)]
     arguments = tuple(_argument(op, place) for place in places)
     results = [_result(op, position) for position in range(len(op.operator.outputs))]
-    try:
-        model = model_of(op)
-    except ImportError:
-        raise UnsupportedError(f"{refusal}; {EXTRA}") from None
+    if not litert.is_installed():
+        raise UnsupportedError(f"{refusal}; {EXTRA}")
     node = HostOperator(
         name=op.builder.node_name(HostOperator),
         inputs=tuple(dict.fromkeys(arguments)),
@@ -98,7 +99,7 @@ def leave_to_litert(op: Operation, refusal: UnsupportedError) -> None:
         opset=max(op.operator.version, 1),
         arguments=arguments,
         attributes={
-            TFLITE_MODEL: np.frombuffer(model, np.uint8),
+            TFLITE_MODEL: np.frombuffer(model_of(op), np.uint8),
             TFLITE_MACS: _macs(op),
             TFLITE_REASON: _reason(op, refusal),
         },
@@ -168,17 +169,17 @@ def _check_size(op: Operation) -> None:
 def _check_session(op: Operation, node: HostOperator, refusal: UnsupportedError) -> None:
     """Raise `ModelError` unless LiteRT takes the operator and gives results of the file's sizes."""
     try:
-        shapes = litert.check(node)
+        values = litert.tried(node)
     except litert.DynamicSizeError as error:
-        raise op.error(f"{error}; the host's results must have the same sizes in every run") from error
-    except ToolError as error:
-        raise UnsupportedError(f"{refusal}; {EXTRA}") from error
-    except (RuntimeError, ValueError) as error:
+        raise op.error(
+            f"output {str(error)!r} must have the same size in every run, which depends on values"
+        ) from error
+    except litert.RefusedError as error:
         raise refusal from error
-    for position, shape in enumerate(shapes):
+    for position, value in enumerate(values):
         tensor = op.result(position)
-        if shape != tensor.shape:
-            raise op.error(f"output {tensor.name!r} must have shape {shape!r}, got {tensor.shape!r}")
+        if value.shape != tensor.shape:
+            raise op.error(f"output {tensor.name!r} must have shape {value.shape!r}, got {tensor.shape!r}")
 
 
 class AlignedBuffer(NamedTuple):
@@ -205,10 +206,7 @@ class AlignedBuffer(NamedTuple):
 def model_of(op: Operation) -> bytes:
     """A file of the operator alone: its inputs are the tensors that the graph gives, in the operator's order.
 
-    Raises
-    ------
-    ImportError
-        LiteRT is not installed, whose classes copy the options.
+    LiteRT must be installed: its classes copy the options.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema

@@ -17,7 +17,7 @@ Middle = Callable[[ModelWriter, Rng], tuple[list[int], list[int]]]
 
 
 def between(rng: Rng, middle: Middle) -> bytes:
-    """LEAKY_RELU before and after an operator; real numbers are those of integers, and become integers again.
+    """QUANTIZE before and after an operator; real numbers are those of integers, and become integers again.
 
     Other results are outputs as they are.
     """
@@ -43,18 +43,18 @@ def _is(writer: ModelWriter, index: int, kind: str) -> bool:
 
 
 def _before(writer: ModelWriter, rng: Rng, index: int) -> int:
-    """What makes a tensor: an input, a function of it, DEQUANTIZE if the tensor is real."""
+    """What makes a tensor: an input, its integers anew, DEQUANTIZE if the tensor is real."""
     x, target = _like(writer, index, *random_parameters(rng, 2 ** rng.uniform(-6, -3))), index
     if _is(writer, index, "FLOAT32"):
         target = _like(writer, index, *random_parameters(rng, 2 ** rng.uniform(-6, -3)))
-    writer.operator("LEAKY_RELU", [x], [target], "LeakyReluOptions", alpha=0.5)
+    writer.operator("QUANTIZE", [x], [target], "QuantizeOptions")
     if target != index:
         writer.operator("DEQUANTIZE", [target], [index], "DequantizeOptions")
     return x
 
 
 def _behind(writer: ModelWriter, rng: Rng, index: int) -> int:
-    """What reads a tensor: QUANTIZE if it is real, a function, an output."""
+    """What reads a tensor: QUANTIZE if it is real, its integers anew, an output."""
     if not (_is(writer, index, "FLOAT32") or _is(writer, index, "INT8")):
         return index
     source = index
@@ -62,7 +62,7 @@ def _behind(writer: ModelWriter, rng: Rng, index: int) -> int:
         source = _like(writer, index, *random_parameters(rng, 2 ** rng.uniform(-6, -2)))
         writer.operator("QUANTIZE", [index], [source], "QuantizeOptions")
     y = _like(writer, index, *random_parameters(rng, 2 ** rng.uniform(-6, -2)))
-    writer.operator("LEAKY_RELU", [source], [y], "LeakyReluOptions", alpha=0.25)
+    writer.operator("QUANTIZE", [source], [y], "QuantizeOptions")
     return y
 
 
