@@ -83,6 +83,26 @@ def bias(real: NDArray[np.float64], scales: NDArray[np.float64], mode: RequantMo
     return steps.astype(np.int32)
 
 
+def scales_with_room(
+    real: NDArray[np.floating], taps: int, scale_in: float, largest: int = INT8_MAX
+) -> NDArray[np.float64]:
+    """The least scales of weights at which a bias fits int32 beside the largest sum of products.
+
+    Parameters
+    ----------
+    real : ndarray
+        The bias.
+    taps : int
+        Products in a sum.
+    scale_in : float
+        Scale of the input.
+    largest : int
+        Largest magnitude of a weight.
+    """
+    room = (INT32_MAX - taps * largest * (INT8_MAX - INT8_MIN)) * (1 - 2.0**-20)
+    return np.asarray(np.abs(real).astype(np.float64) / (scale_in * room))
+
+
 def rescaled(scales: Sequence[float], scale_out: float, mode: RequantMode) -> Fields:
     """Multipliers of ADD and SUB: operands are brought to twice the larger scale with `LEFT_SHIFT` more bits."""
     twice = 2 * max(scales)

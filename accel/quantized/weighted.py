@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.machine.numerics import INT32_MAX
 from accel.network.nodes import Conv2d, TransposeConv2d
 from accel.network.windows import Shape
 from accel.quantized import recipes
@@ -22,6 +23,8 @@ from accel.quantized.window import window_of
 Weights = NDArray[np.int64] | NDArray[np.int8]
 Emit = Callable[[Target, NDArray[np.int8], int, recipes.Fields], Integers]
 LARGEST_WEIGHT = 127
+NEGLIGIBLE = 2.0**-60
+"""A ratio of scales at which no sum of int32 makes a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,16 +67,32 @@ class Linear:
         bias = self.bias * factor + offset
         return replace(self, weight=self.weight * sign, scale=scale, bias=bias, exact=self.exact if kept else None)
 
+    def roomy(self, step: float) -> Linear:
+        """Coarser weights where the bias does not fit int32, or no sum comes near a step of the result.
+
+        What the products are is little beside such a bias.
+        """
+        least = NEGLIGIBLE * step / self.factor
+        beyond = np.abs(self.bias) > INT32_MAX * (self.factor * self.scale.astype(np.float64))
+        beyond |= self.scale < least
+        if self.exact is not None or not np.any(beyond):
+            return self
+        room = np.maximum(recipes.scales_with_room(self.bias, self.weight[0].size, self.factor), least)
+        scale = np.where(beyond, np.maximum(room, self.scale), self.scale)
+        share = np.where(beyond, self.scale / scale, 1).reshape(-1, *(1,) * (self.weight.ndim - 1))
+        return replace(self, weight=np.rint(self.weight * share).astype(np.int64), scale=scale.astype(np.float32))
+
     def finish(self, target: Target, low: Lowering) -> Integers:
         """The node."""
-        values, count = int8_parts(self.weight)
-        scales = np.float64(self.factor) * self.scale.astype(np.float64)
-        exact = recipes.bias(self.bias, scales, low.mode) if self.exact is None else self.exact
-        fields = recipes.weighted(self.factor, self.scale, target.parameters[0], low.mode)
-        fields |= {"bias": exact, "weight_bits": bits_of(self.kind, values)} | recipes.clamp(
+        linear = self.roomy(target.parameters[0])
+        values, count = int8_parts(linear.weight)
+        scales = np.float64(linear.factor) * linear.scale.astype(np.float64)
+        exact = recipes.bias(linear.bias, scales, low.mode) if linear.exact is None else linear.exact
+        fields = recipes.weighted(linear.factor, linear.scale, target.parameters[0], low.mode)
+        fields |= {"bias": exact, "weight_bits": bits_of(linear.kind, values)} | recipes.clamp(
             target.limits, target.parameters, low.mode
         )
-        return self.emit(target, values, count, fields)
+        return linear.emit(target, values, count, fields)
 
 
 def sums(low: Lowering, shape: Shape, axis: int, linear: Linear) -> Sums:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from accel.machine.numerics import INT32_MAX, RequantMode
 from accel.network.real import round_real
 from accel.quantized.network import Quantization
+from accel.quantized.recipes import scales_with_room
 from accel.quantizer.config import LayerConfig
 
 SMALLEST_MULTIPLIER = 2.0**-24
@@ -62,11 +63,9 @@ def weight_scales(
     largest = largest_weight(layer.weight_bits)
     rows = weight.reshape(len(weight) if layer.per_channel else 1, -1)
     limits = np.concatenate([_limits(block, layer) for block in _blocks(rows)])
-    taps = weight[0].size
-    headroom = (INT32_MAX - taps * largest * 255) * (1 - 2.0**-20)
-    offsets = np.abs(bias).astype(np.float64)
+    least = scales_with_room(bias, weight[0].size, steps.scale_in, largest)
     scales = np.maximum(limits / largest, SMALLEST_MULTIPLIER * steps.scale_out / steps.scale_in)
-    scales = np.maximum(scales, (offsets if len(scales) == len(bias) else offsets.max()) / (steps.scale_in * headroom))
+    scales = np.maximum(scales, least if len(scales) == len(bias) else least.max())
     return np.asarray(scales, dtype=np.float32)
 
 

@@ -13,6 +13,7 @@ from support.oracles.ort_session import session
 import accel
 from accel.errors import ModelError
 from accel.exports import FORMATS
+from accel.exports.inexpressible import InexpressibleError
 from accel.frontends import read_quantized_onnx
 from accel.network import reference
 from accel.network.graph import Graph
@@ -192,3 +193,59 @@ def test_the_larger_branch_is_counted() -> None:
     (branch,) = [found for found in program.operators if found.op == "If"]
     assert branch.macs == 2 * 36 * 4 * 4 * 9
     assert branch.why == "no unit computes If; MACs are those of its larger branch"
+
+
+OLD = {
+    "a softmax of three axes": (9, "b = Softmax <axis = 1> (r)"),
+    "a logarithm of a softmax": (12, "b = LogSoftmax <axis = 2> (r)"),
+    "linear Upsample": (
+        9,
+        's = Constant <value = float[4] {1.0, 1.0, 2.5, 2.0}> () b = Upsample <mode = "linear"> (r, s)',
+    ),
+    "linear Resize": (
+        10,
+        's = Constant <value = float[4] {1.0, 1.0, 0.5, 2.0}> () b = Resize <mode = "linear"> (r, s)',
+    ),
+    "largest elements": (9, "b, i = TopK <k = 3, axis = 3> (r)"),
+    "limits, borders and parts": (
+        7,
+        """d = Clip <min = -1.5, max = 2.5> (r) e = Pad <pads = [0,0,1,0,0,0,0,1], mode = "reflect"> (d)
+        f, g = Split <axis = 2, split = [2, 3]> (e)
+        h = Slice <axes = [2], starts = [1], ends = [3]> (g) b = Sum (f, h)""",
+    ),
+    "a branch": (
+        11,
+        """m = ReduceMean <keepdims = 0> (r) zero = Constant <value = float {0.0}> () c = Greater (m, zero)
+        b = If (c) <then_branch = one () => (float[1,4,4,4] t) { t = Softmax <axis = 1> (r) },
+                    else_branch = two () => (float[1,4,4,4] e) { e = LogSoftmax <axis = 2> (r) }>""",
+    ),
+}
+"""Operators between two convolutions, and the opset whose form of them ONNX gave up."""
+
+
+@pytest.mark.parametrize("kind", OLD)
+def test_old_forms_of_the_host_s_operators_are_written_in_the_present_one(kind: str) -> None:
+    opset, nodes = OLD[kind]
+    written = onnx.load_model_from_string(model(f"a = Conv (x, w0) r = Relu (a) {nodes} y = Conv (b, w2)", opset=opset))
+    for node in written.graph.node:
+        node.name = f"H_{node.output[0]}" if node.output[0] in "bcdefghv" else node.output[0]
+    hosted = [node.name for node in written.graph.node if node.name.startswith("H_")]
+    graph = accel.quantize(written.SerializeToString(), samples(16), mode="fp32", nodes_to_exclude=hosted)
+    assert any(isinstance(node, HostOperator) and node.opset == opset for node in graph.nodes) or kind == "a branch"
+    exported = FORMATS["qoperator"].write(graph, [])[""]
+    assert np.array_equal(outputs(read_quantized_onnx(exported)), outputs(graph))
+    runtime = session(exported, optimized=False)
+    assert np.array_equal(np.concatenate([runtime.run(None, {"x": x[None]})[0] for x in samples(4)]), outputs(graph))
+
+
+def test_the_nearest_elements_of_old_resizes_are_refused() -> None:
+    """They depended on whether the axis grows, which later versions cannot say."""
+    nodes = (
+        "s = Constant <value = float[4] {1.0, 1.0, 0.5, 1.7}> () a = Conv (x, w0) b = Resize (a, s) y = Conv (b, w2)"
+    )
+    written = onnx.load_model_from_string(model(nodes, opset=10))
+    for node in written.graph.node:
+        node.name = node.output[0]
+    graph = accel.quantize(written.SerializeToString(), samples(16), mode="fp32", nodes_to_exclude=["b"])
+    with pytest.raises(InexpressibleError):
+        FORMATS["qdq"].write(graph, [])

@@ -72,7 +72,7 @@ def test_sizes_are_the_runtime_s(name: str) -> None:
 
 
 def test_the_inferred_size_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folding, "has_pools", lambda model: False)
+    monkeypatch.setattr(folding, "has_unsure", lambda model: False)
     kind, sizes, attributes = CASES["dilated rows"]
     graph = accel.quantize(model(kind, sizes, attributes), samples(sizes))
     with pytest.raises(accel.AccelError, match=r"output '.*' must be float32 \(1, 2, 3\), got float32 \(1, 2, 2\)"):

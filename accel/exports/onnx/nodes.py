@@ -12,6 +12,7 @@ from accel.exports.inexpressible import NO_SCALES, InexpressibleError
 from accel.exports.onnx import bodies, functions, steps
 from accel.exports.onnx.raising import Raising
 from accel.exports.scales import follows_recipe, is_sum, weight_scales
+from accel.frontends.onnx.reader import as_operator
 from accel.network.nodes import (
     Add,
     AveragePool2d,
@@ -272,18 +273,25 @@ def quantize(low: Raising, node: Quantize | Dequantize) -> None:
 
 
 def host_operator(low: Raising, node: HostOperator) -> None:
-    """The operator itself."""
+    """The operator itself, in the version of those around it."""
     if node.domain == TFLITE_DOMAIN:
         raise InexpressibleError(node, f"{node.op_type} of TensorFlow Lite")
     kept = {name: low.constant(f"{node.name}_{name}", value) for name, value in node.constants.items()}
     inputs = tuple(kept.get(name) or low.names.get(name, name) for name in node.arguments)
     outputs = tuple(low.declare(name) for name in node.outputs)
+    if not node.domain:
+        nodes = bodies.in_version(bodies.as_node(node, inputs, outputs), node.opset, low.opset)
+        for place, one in enumerate(nodes):
+            op = as_operator(one, place, {"": low.opset})
+            if op.kind == "Constant":
+                low.constant(op.outputs[0], op.attributes["value"])
+            else:
+                low.operators.append(op)
+        return
     attributes: dict[str, Any] = {n: list(v) if isinstance(v, tuple) else v for n, v in node.attributes.items()}
-    kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     if node.domain == FUNCTION_DOMAIN:
         attributes[FUNCTION_BODY] = bodies.body_in_version(node, low.opset)
-    if not node.domain and "axes" in attributes and bodies.moves_axes(node.op_type, node.opset, low.opset):
-        inputs = (*inputs, low.numbers(f"{node.name}_axes", attributes.pop("axes")))
+    kind = f"{node.domain}.{node.op_type}"
     low.operators.append(Operator(node.name, kind, inputs, outputs, attributes, low.opset))
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from accel.errors import InputError, ModelError
 from accel.frontends.model_file import ModelSource, read_model
 from accel.frontends.onnx.fused import ADVICE
+from accel.frontends.onnx.versions import modern
 from accel.network.windows import Shape
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> OnnxFile:
         del whole
         for value in (*model.graph.output, *model.graph.value_info):
             # Nobody reads what a file states of results, but the checker wants it there.
-            value.type.tensor_type.shape.SetInParent()
+            if value.type.WhichOneof("value") in (None, "tensor_type"):
+                value.type.tensor_type.shape.SetInParent()
+        model.graph.name = model.graph.name or "model"
+        model = modern(model)
         onnx.checker.check_model(model)
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
@@ -151,6 +155,8 @@ def _fix_sizes(model: onnx.ModelProto, weights: Collection[str], shapes: Shapes)
     """Give every input of the model its sizes."""
     constants = {tensor.name for tensor in model.graph.initializer} | set(weights)
     inputs = [value for value in model.graph.input if value.name not in constants]
+    if not inputs:
+        raise ModelError("model must have an input, got one whose values are all constants")
     if unknown := sorted(set(shapes) - {value.name for value in inputs}):
         names = ", ".join(repr(value.name) for value in inputs)
         raise InputError(f"shape must be of an input of the model ({names}), got {unknown[0]!r}")
@@ -158,7 +164,7 @@ def _fix_sizes(model: onnx.ModelProto, weights: Collection[str], shapes: Shapes)
         dims = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and not dims and value.name not in shapes:
             continue  # one number
-        found = tuple(dim.dim_value for dim in dims)
+        found = tuple(max(dim.dim_value, 0) for dim in dims)  # some exporters write -1 for free
         wanted = shapes.get(value.name) or ((found[0] or 1, *found[1:]) if found else ())
         if len(wanted) != len(found) and found:
             raise InputError(f"shape of {value.name!r} must have {len(found)} sizes, got {tuple(wanted)!r}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from accel.errors import ModelError
 from accel.frontends.onnx.control_flow import as_functions, inline_known_branches
 from accel.frontends.onnx.padding import state_first_padding
-from accel.frontends.onnx.pool_sizes import disagreeing, given, has_pools
+from accel.frontends.onnx.pool_sizes import disagreeing, given, has_unsure
 from accel.network.windows import Shape
 from accel.quantized.builder import LARGEST_TENSOR
 
@@ -84,7 +84,7 @@ def infer(model: onnx.ModelProto, *, strict: bool) -> dict[str, tuple[Shape, str
         output.type.Clear()
         if output.name in given_types:
             output.type.CopyFrom(given_types[output.name])
-    while has_pools(model):
+    while has_unsure(model):
         shapes = {name: shape for name, (shape, _) in _inferred(model, strict=False).items()}
         found = disagreeing(model, shapes)
         if not found:

@@ -1,4 +1,4 @@
-"""Sizes of pools for which ONNX's inference and ONNX Runtime disagree: the runtime's."""
+"""Sizes of results that ONNX's inference has otherwise than ONNX Runtime, or not at all: the runtime's."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ POOLS = ("AveragePool", "LpPool", "MaxPool")
 UNSURE = {"auto_pad", "ceil_mode", "dilations"}
 """Attributes with which sizes differ."""
 IR_VERSION = 8
+UNKNOWN = "GroupNormalization"
+"""The operator of present versions for which ONNX infers no shape: that of its input."""
 
 
-def has_pools(model: onnx.ModelProto) -> bool:
-    """Whether there are pools on whose sizes the two may disagree."""
-    return any(_is_unsure(node) for node in model.graph.node)
+def has_unsure(model: onnx.ModelProto) -> bool:
+    """Whether there are pools on whose sizes the two may disagree, or operators without inference."""
+    return any(_is_unsure(node) or node.op_type == UNKNOWN for node in model.graph.node)
 
 
 def _is_unsure(node: onnx.NodeProto) -> bool:
@@ -29,10 +31,12 @@ def _is_unsure(node: onnx.NodeProto) -> bool:
 
 
 def disagreeing(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Shapes of those results of pools that the runtime makes otherwise than `shapes` says."""
+    """Shapes of those results that the runtime makes otherwise than `shapes` says, which may not have them."""
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     found: dict[str, Shape] = {}
     for node in model.graph.node:
+        if node.op_type == UNKNOWN and node.input[0] in shapes and node.output[0] not in shapes:
+            found[node.output[0]] = shapes[node.input[0]]
         if _is_unsure(node) and {node.input[0], node.output[0]} <= shapes.keys():
             shape = _shape(_alone(node), opset, shapes[node.input[0]])
             if shape is not None and shape != shapes[node.output[0]]:
@@ -41,7 +45,7 @@ def disagreeing(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> dict[str
 
 
 def given(model: onnx.ModelProto, results: Mapping[str, Shape]) -> onnx.ModelProto:
-    """A copy of a model in which the results of pools are inputs of known shapes."""
+    """A copy of a model in which some results are inputs of known shapes."""
     import onnx
     from onnx import TensorProto, helper
 

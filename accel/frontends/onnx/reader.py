@@ -119,7 +119,8 @@ def _read(file: OnnxFile) -> Network:
     model = file.model
     opset = _opset(model)
     if opset < OLDEST_OPSET:
-        raise ModelError(f"model must have opset {OLDEST_OPSET} or later, got {opset}; convert it")
+        found = f"got {opset}; convert it" if opset else "got no operators of ONNX's own domain"
+        raise ModelError(f"model must have opset {OLDEST_OPSET} or later, {found}")
     unfused(model, opset)
     constants, known = fold(model, file.weights)
     inputs = [value for value in model.graph.input if value.name not in constants]
@@ -128,7 +129,7 @@ def _read(file: OnnxFile) -> Network:
     tensors |= {name: TensorInfo.constant(name, value) for name, value in _as_float32(constants).items()}
     versions = {entry.domain: entry.version for entry in model.opset_import}
     versions |= dict.fromkeys(("", "ai.onnx", MICROSOFT.rstrip(".")), opset)
-    operators = tuple(_operator(proto, index, versions) for index, proto in enumerate(model.graph.node))
+    operators = tuple(as_operator(proto, index, versions) for index, proto in enumerate(model.graph.node))
     names = tuple(value.name for value in inputs)
     outputs = tuple(value.name for value in model.graph.output)
     network = Network(model.graph.name or "model", _distinct(operators), tensors, names, outputs)
@@ -157,7 +158,8 @@ def _input_type(value: onnx.ValueInfoProto) -> str:
     return known[kind]
 
 
-def _operator(proto: onnx.NodeProto, index: int, versions: Mapping[str, int]) -> Operator:
+def as_operator(proto: onnx.NodeProto, index: int, versions: Mapping[str, int]) -> Operator:
+    """A node as an operator of the version that its domain has; `index` tells those apart that have no name."""
     kind = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
     attributes = {entry.name: _attribute(entry) for entry in proto.attribute}
     name = proto.name or f"{kind.removeprefix(f'{FUNCTION_DOMAIN}.')}_{index}"
