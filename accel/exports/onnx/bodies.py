@@ -56,6 +56,8 @@ def opset_of(node: HostOperator) -> int:
 def check_version(node: HostOperator, version: int) -> None:
     """Raise `InexpressibleError` unless all operators of a node of the host have a form in a later version."""
     own = opset_of(node)
+    if not own:
+        return
     for one in _own(_function(node).node if node.domain == FUNCTION_DOMAIN else [as_node(node)]):
         if _is_changed(one, own, version):
             continue
