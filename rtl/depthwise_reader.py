@@ -45,6 +45,8 @@ class DepthwiseReader(wiring.Component):
 
     Members
     -------
+    issue, head : In
+        `head` is `instruction` from the next cycle on.
     start, instruction : In
         The first step of `instruction` comes in the next cycle.
     current : In
@@ -63,6 +65,8 @@ class DepthwiseReader(wiring.Component):
         self.config = config
         super().__init__(
             {
+                "issue": In(1),
+                "head": In(DEPTHWISE_LAYOUT),
                 "start": In(1),
                 "instruction": In(DEPTHWISE_LAYOUT),
                 "current": In(DEPTHWISE_LAYOUT),
@@ -82,7 +86,7 @@ class DepthwiseReader(wiring.Component):
         variables |= {f"{axis}_end": position for axis, position in ROW_POSITIONS.items()}
         m.submodules.rows = rows = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
         streaming = Signal()
-        m.d.comb += [rows.load.eq(self.start), rows.step.eq(streaming), self._drive_nest(rows)]
+        m.d.comb += [rows.load.eq(self.start), rows.step.eq(streaming), self._drive_nest(m, rows)]
         m.d.sync += streaming.eq(self.start | (streaming & ~rows.done))
         self._read(m, rows, streaming)
         first_byte = delayed(m, self.current.spad_byte, READ_LATENCY, "first_byte")
@@ -92,19 +96,30 @@ class DepthwiseReader(wiring.Component):
         ]
         return m
 
-    def _drive_nest(self, rows: LoopNest) -> list:
-        """Statements that give the nest the rows of `instruction`, the first word being `lead_steps` early."""
-        held = self.instruction
-        further_taps = (held.kx_count - 1)[:TAP_BITS]
-        ahead = further_taps * held.x_dilation - held.lead_steps * held.x_step
+    def _drive_nest(self, m: Module, rows: LoopNest) -> list:
+        """Statements that give the nest the rows of `instruction`, the first word being `lead_steps` early.
+
+        The products are made at issue, as the first step may begin in the cycle after it.
+        """
+        head, held = self.head, self.instruction
+        further_taps = (head.kx_count - 1)[:TAP_BITS]
+        ahead, words_ahead = Signal(POSITION, name="ahead"), Signal(ADDRESS_SPAN_BITS, name="words_ahead")
+        x_end, y_end = (Signal(POSITION, name=f"{axis}_end_start") for axis in "xy")
+        with m.If(self.issue):
+            m.d.sync += [
+                ahead.eq(further_taps * head.x_dilation - head.lead_steps * head.x_step),
+                words_ahead.eq(further_taps * head.kx_stride - head.lead_steps * head.ox_stride),
+                x_end.eq(head.x_start - head.width),
+                y_end.eq(head.y_start - head.height),
+            ]
         return [
             *drive_rows(rows, held, held.x_start + ahead),
-            rows.starts.y_end.eq(held.y_start - held.height),
-            rows.starts.x_end.eq((held.x_start - held.width) + ahead),
+            rows.starts.y_end.eq(y_end),
+            rows.starts.x_end.eq(x_end + ahead),
             rows.strides.y_end.oy.eq(held.y_step),
             rows.strides.y_end.ky.eq(held.y_dilation),
             rows.strides.x_end.step.eq(held.x_step),
-            rows.starts.spad.eq(held.spad_address + further_taps * held.kx_stride - held.lead_steps * held.ox_stride),
+            rows.starts.spad.eq(held.spad_address + words_ahead),
             rows.strides.spad.ky.eq(held.ky_stride),
             rows.strides.spad.oy.eq(held.oy_stride),
             rows.strides.spad.step.eq(held.ox_stride),

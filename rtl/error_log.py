@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,7 +24,8 @@ class ErrorLog(wiring.Component):
     written : In
         Bits of ERROR to clear.
     raised, place : In
-        Errors of this cycle, and where the one of them happened that is reported; of fetch without address.
+        Errors of this cycle; where the one of those of the cycle before happened that is reported, of fetch without
+        address.
     program_address : In
         Where in the image the first instruction is.
     dispatched : In
@@ -53,11 +54,10 @@ class ErrorLog(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        raised, place = Signal.like(self.raised, name="captured"), Signal(PLACE, name="captured_place")
-        dispatched, behind = Signal.like(self.dispatched, name="captured_dispatched"), Signal(NUMBER_BITS)
-        by_fetch = Signal()
-        m.d.sync += [raised.eq(self.raised), place.eq(self.place), dispatched.eq(self.dispatched), by_fetch.eq(0)]
-        m.d.comb += behind.eq(dispatched[:NUMBER_BITS] - place.number)
+        raised, dispatched = Signal.like(self.raised, name="captured"), Signal(32, name="captured_dispatched")
+        place, by_fetch = self.place, Signal(name="by_fetch")
+        m.d.sync += [raised.eq(self.raised), dispatched.eq(self.dispatched), by_fetch.eq(0)]
+        low, high = dispatched[:NUMBER_BITS], dispatched[NUMBER_BITS:]
         with m.If(self.clear):
             m.d.sync += [self.errors.eq(0), self.first.eq(0)]
         with m.Else():
@@ -66,7 +66,7 @@ class ErrorLog(wiring.Component):
                 m.d.sync += [
                     self.first.eq(raised),
                     self.unit.eq(place.unit),
-                    self.index.eq(dispatched - behind),
+                    self.index.eq(Cat(place.number, (high - (place.number > low))[: len(high)])),
                     self.address.eq(place.address),
                     by_fetch.eq(place.unit == FETCH_SOURCE),
                 ]

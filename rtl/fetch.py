@@ -88,9 +88,9 @@ class Fetch(wiring.Component):
             self._config.bus_bytes, self._config.outstanding_bursts, ADDRESS_BITS
         )
         low_bits = INSTRUCTION_BYTES.bit_length() - 1
-        m.d.sync += begin.eq(self.start)
+        m.d.sync += begin.eq(self.start & (self.count != 0))
         m.d.comb += [
-            bursts.start.eq(begin & ~self.done),
+            bursts.start.eq(begin),
             bursts.halt.eq(self.halt),
             self.quiet.eq(bursts.quiet),
             bursts.rows.address.eq(self.address),

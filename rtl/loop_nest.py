@@ -68,12 +68,14 @@ class LoopNest(wiring.Component):
         m = Module()
         counts = self._held(m, self.counts)
         m.d.comb += self.done.eq(self.last.as_value().all())
-        moves, inner_last = {}, Const(1)
+        # Which level the next step moves is a register, as all variables wait for it.
+        moves, inner_last, inner_next_last = {}, Const(1), Const(1)
         for level in reversed(self._levels):
-            moves[level] = Signal(name=f"{level}_moves")
-            m.d.comb += moves[level].eq(inner_last & ~self.last[level])
-            self._count(m, level, counts[level], self.step & inner_last, moves[level])
-            inner_last = inner_last & self.last[level]
+            next_last = self._count(m, level, counts[level], self.step & inner_last)
+            if self._moved:
+                moves[level] = Signal(name=f"{level}_moves")
+                m.d.sync += moves[level].eq(inner_next_last & ~next_last)
+            inner_last, inner_next_last = inner_last & self.last[level], inner_next_last & next_last
         if self._moved:
             strides = self._held(m, self.strides)
             for name in self._moved:
@@ -87,22 +89,31 @@ class LoopNest(wiring.Component):
             m.d.sync += held.eq(port)
         return held
 
-    def _count(self, m: Module, level: str, count: Value, inner_done: Value, moves: Signal) -> None:
-        """Count a level's remaining iterations down when the levels inside are done; reload them when it wraps."""
+    def _count(self, m: Module, level: str, count: Value, inner_done: Value) -> Signal:
+        """Count a level's remaining iterations down when the levels inside are done; reload them when it wraps.
+
+        Returns whether the level is in its last iteration in the next cycle.
+        """
         left = Signal.like(count, name=f"{level}_left")
         first, last = Signal(name=f"{level}_first"), Signal(name=f"{level}_last")
-        m.d.comb += [self.first[level].eq(first), self.last[level].eq(last)]
+        next_last = Signal(name=f"{level}_next_last")
+        m.d.comb += [self.first[level].eq(first), self.last[level].eq(last), next_last.eq(last)]
+        m.d.sync += last.eq(next_last)
         with m.If(self.load):
-            m.d.sync += [left.eq(self.counts[level]), first.eq(1), last.eq(self.counts[level] == 1)]
+            m.d.sync += [left.eq(self.counts[level]), first.eq(1)]
+            m.d.comb += next_last.eq(self.counts[level] == 1)
         with m.Elif(inner_done & last):
-            m.d.sync += [left.eq(count), first.eq(1), last.eq(count == 1)]
+            m.d.sync += [left.eq(count), first.eq(1)]
+            m.d.comb += next_last.eq(count == 1)
         with m.Elif(inner_done):
-            m.d.sync += [left.eq(left - 1), first.eq(0), last.eq(left == 2)]
+            m.d.sync += [left.eq(left - 1), first.eq(0)]
+            m.d.comb += next_last.eq(left == 2)
+        return next_last
 
     def _variable(self, m: Module, name: str, strides: data.View, moves: Mapping[str, Signal]) -> None:
         """Keep the variable's value at the start of the current iteration of the outermost and of each moving level.
 
-        The sum of the next step is made from the levels' flags alone, and taken with `step`.
+        The sum of the next step is made from the flags of the moving level alone, and taken with `step`.
         """
         start, value = self.starts[name], self.values[name]
         following = Signal.like(value, name=f"{name}_following")

@@ -29,6 +29,7 @@ from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Lite
 from rtl.control import COUNTER_BITS
 from rtl.error_log import ErrorLog
 from rtl.interfaces import PLACE
+from rtl.pipeline import delayed
 
 ADDRESS_WIDTH = (4 * len(REGISTERS) - 1).bit_length()
 RESPONSE_ERROR = 2
@@ -210,7 +211,9 @@ class RegisterBlock(wiring.Component):
             log.program_address.eq(self.program_address),
         ]
         with m.If(started):
-            m.d.comb += [log.place.eq(PLACE.const({"unit": NO_SOURCE})), log.dispatched.eq(0)]
+            m.d.comb += log.dispatched.eq(0)
+        with m.If(delayed(m, started, 1, "refused", reset_less=False)):
+            m.d.comb += log.place.eq(PLACE.const({"unit": NO_SOURCE}))
         return log
 
     def _read_channel(self, m: Module, values: dict[str, Value]) -> None:

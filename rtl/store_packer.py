@@ -67,23 +67,19 @@ class StoreReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.rows = rows = RowWalker(REACH_BITS)
-        capacity = timing.store_buffer_bytes(self._config)
         held = Signal(STORE_LAYOUT)
         with m.If(self.start):
             m.d.sync += held.eq(self.instruction)
-        word = Signal(WORD_ADDRESS_BITS)
         address = Signal(REACH_BITS)
-        reserved = Signal(range(capacity + 1))
-        read = Signal()
+        read = self._room(m, rows.active, held.word_bytes)
+        word = Signal(WORD_ADDRESS_BITS)
         last_word = Signal()
         answered = delayed(m, read, READ_LATENCY, "answered", reset_less=False)
         m.d.comb += [
             rows.start.eq(self.start),
             connect_rows(rows, self.instruction),
-            read.eq(rows.active & (reserved + held.word_bytes <= capacity)),
             rows.step.eq(read & last_word),
             self.spad_read.en.eq(read),
-            address.eq(rows.address + word),
             self.spad_read.addr.eq(address),
             self.count.eq(Mux(answered, held.word_bytes, 0)),
             self.bytes.eq(self.spad_read.data >> (held.byte_offset << 3)),
@@ -92,23 +88,35 @@ class StoreReader(wiring.Component):
             self.outside.eq(read & (address >= self._config.spad_words)),
             self.outside_number.eq(held.number),
         ]
-        m.d.sync += reserved.eq(reserved + Mux(read, held.word_bytes, 0) - self.freed)
         with m.If(self.start):
-            m.d.sync += [word.eq(0), last_word.eq(self.instruction.row_words == 1)]
+            m.d.sync += [address.eq(rows.next_address), word.eq(0), last_word.eq(self.instruction.row_words == 1)]
         with m.Elif(rows.step):
-            m.d.sync += [word.eq(0), last_word.eq(held.row_words == 1)]
+            m.d.sync += [address.eq(rows.next_address), word.eq(0), last_word.eq(held.row_words == 1)]
         with m.Elif(read):
-            m.d.sync += [word.eq(word + 1), last_word.eq(word + 2 == held.row_words)]
+            m.d.sync += [address.eq(address + 1), word.eq(word + 1), last_word.eq(word + 2 == held.row_words)]
         return m
 
+    def _room(self, m: Module, active: Value, word_bytes: Value) -> Signal:
+        """Whether a word is read in this cycle: there is one, and room for it; the sign of the room left says so."""
+        capacity = timing.store_buffer_bytes(self._config)
+        room = Signal(range(-(1 << len(word_bytes)), capacity + 1), init=capacity)
+        read = Signal(name="read")
+        m.d.comb += read.eq(active & ~room[-1])
+        taken = Mux(read, word_bytes, 0)
+        with m.If(self.start):
+            m.d.sync += room.eq(capacity - self.instruction.word_bytes)
+        with m.Else():
+            m.d.sync += room.eq(room - taken + self.freed)
+        return read
 
-class Rows(NamedTuple):
-    """The current beat: its first byte lane and its number of bytes, whether they are all there, whether it is sent."""
 
-    low: Signal
-    count: Signal
-    complete: Signal
-    send: Signal
+class Beat(NamedTuple):
+    """A beat of the walk: whether there is one, its first byte lane, its number of bytes, its strobes."""
+
+    valid: Value
+    low: Value
+    count: Value
+    strobe: Value
 
 
 class StorePacker(wiring.Component):
@@ -152,32 +160,44 @@ class StorePacker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        capacity = timing.store_buffer_bytes(self._config)
-        level = Signal(range(capacity + 1))
-        rows = self._rows(m, level)
-        beat, count = self.beat.payload, rows.count
+        valid = Signal()
+        complete = Signal()
+        halted = Signal()
+        count = Signal.like(self.freed, name="beat_count")
+        strobe = Signal.like(self.beat.payload.strobe)
         beats_sent = Signal(8)
         send = Signal()
-        halted = Signal()
+        take = Signal()
+        beat, following = self.beat.payload, self._rows(m, take)
         m.d.comb += [
-            self.beat.valid.eq((rows.complete | halted) & self.burst_length.valid),
+            take.eq(following.valid & (send | ~valid)),
+            complete.eq(valid & self._bytes_there(m, take, following.count)),
+            self.active.eq(following.valid | valid),
+            self.beat.valid.eq((complete | halted) & self.burst_length.valid),
             send.eq(self.beat.valid & self.beat.ready),
-            rows.send.eq(send),
             beat.last.eq(beats_sent == self.burst_length.payload),
-            beat.strobe.eq(Mux(halted, 0, ((1 << count) - 1) << rows.low)),
-            beat.data.eq(self._ring(m, rows) & Cat(bit.replicate(8) for bit in beat.strobe)),
+            beat.strobe.eq(Mux(halted, 0, strobe)),
+            beat.data.eq(self._ring(m, take, following) & Cat(bit.replicate(8) for bit in beat.strobe)),
             self.burst_length.ready.eq(send & beat.last),
             self.freed.eq(Mux(send, count, 0)),
         ]
+        with m.If(take):
+            m.d.sync += [valid.eq(1), count.eq(following.count), strobe.eq(following.strobe)]
+        with m.Elif(send):
+            m.d.sync += [valid.eq(0), count.eq(0)]
         with m.If(send):
             m.d.sync += beats_sent.eq(Mux(beat.last, 0, beats_sent + 1))
-        m.d.sync += [
-            level.eq(level - self.freed + self.count),
-            halted.eq(self.halt & (halted | ~self.beat.valid | send)),
-        ]
+        m.d.sync += halted.eq(self.halt & (halted | ~self.beat.valid | send))
         return m
 
-    def _ring(self, m: Module, rows: Rows) -> Value:
+    def _bytes_there(self, m: Module, take: Signal, count: Value) -> Value:
+        """Whether the buffer has all bytes of the current beat: the sign of those that it has beyond the beat."""
+        capacity = timing.store_buffer_bytes(self._config)
+        beyond = Signal(range(-self._config.bus_bytes, capacity + 1))
+        m.d.sync += beyond.eq(beyond + self.count - Mux(take, count, 0))
+        return ~beyond[-1]
+
+    def _ring(self, m: Module, take: Signal, following: Beat) -> Value:
         """The byte buffer, a ring; returns the bytes of the beat, whatever the ring holds in its other lanes.
 
         A word and a beat are rotated once, so that each byte has only few places to go to or to come from.
@@ -186,8 +206,7 @@ class StorePacker(wiring.Component):
         word_bytes, bus_bytes = 1 << bits_for(self._config.rows - 1), self._config.bus_bytes
         buffer = [Signal(8, name=f"byte{place}", reset_less=True) for place in range(places)]
         written = Signal(range(places))
-        sent = Signal(range(places))
-        m.d.sync += [written.eq(written + self.count), sent.eq(sent + self.freed)]
+        m.d.sync += written.eq(written + self.count)
         word = rotated(m, "word", Cat(self.bytes, Const(0, 8 * word_bytes - len(self.bytes))), written)
         for place, byte in enumerate(buffer):
             index = Signal(range(places), name=f"index{place}")
@@ -195,42 +214,36 @@ class StorePacker(wiring.Component):
             with m.If(index < self.count):
                 m.d.sync += byte.eq(word.word_select(place % word_bytes, 8))
         first = Signal(range(places))
-        m.d.comb += first.eq(sent - rows.low)
+        end = Signal(range(places))
+        with m.If(take):
+            m.d.sync += [first.eq(end - following.low), end.eq(end + following.count)]
         low, row = first[: exact_log2(bus_bytes)], first[exact_log2(bus_bytes) :]
-        following = [*(lane < low for lane in range(bus_bytes - 1)), 0]
-        beat = Cat(Array(buffer[lane::bus_bytes])[(row + following[lane])[: len(row)]] for lane in range(bus_bytes))
+        wraps = [*(lane < low for lane in range(bus_bytes - 1)), 0]
+        beat = Cat(Array(buffer[lane::bus_bytes])[(row + wraps[lane])[: len(row)]] for lane in range(bus_bytes))
         return rotated(m, "beat", beat, (-low)[: len(low)])
 
-    def _rows(self, m: Module, level: Signal) -> Rows:
-        """Walk the rows beat by beat."""
+    def _rows(self, m: Module, take: Signal) -> Beat:
+        """Walk the rows, a beat with each `take`; the beat that is taken with the next one."""
         bus_bytes = self._config.bus_bytes
         low_bits = bus_bytes.bit_length() - 1
         m.submodules.rows = walker = RowWalker(low_bits)
         row_bytes = Signal(ROW_BYTES_BITS)
         left = Signal(ROW_BYTES_BITS)
-        rows = Rows(
-            low=Signal(low_bits, name="low"),
-            count=Signal(range(bus_bytes + 1), name="count"),
-            complete=Signal(name="complete"),
-            send=Signal(name="beat_sent"),
-        )
-        row_begins = Signal()
+        low = Signal(low_bits)
+        count = Signal.like(self.freed, name="next_count")
         ends = Signal()
-        available, few = bus_bytes - rows.low, left[: len(rows.count)]
+        available, few = bus_bytes - low, left[: len(count)]
         m.d.comb += [
             walker.start.eq(self.start),
             connect_rows(walker, self.instruction, "dram_"),
-            self.active.eq(walker.active),
-            rows.low.eq(Mux(row_begins, walker.address, 0)),
             ends.eq(~left[len(few) :].any() & (few <= available)),
-            rows.count.eq(Mux(ends, few, available)),
-            rows.complete.eq(walker.active & Mux(ends, level >= few, level >= available)),
-            walker.step.eq(rows.send & ends),
+            count.eq(Mux(ends, few, available)),
+            walker.step.eq(take & ends),
         ]
         with m.If(self.start):
-            m.d.sync += [row_bytes.eq(self.row_bytes), left.eq(self.row_bytes), row_begins.eq(1)]
+            m.d.sync += [row_bytes.eq(self.row_bytes), left.eq(self.row_bytes), low.eq(walker.next_address)]
         with m.Elif(walker.step):
-            m.d.sync += [left.eq(row_bytes), row_begins.eq(1)]
-        with m.Elif(rows.send):
-            m.d.sync += [left.eq(left - available), row_begins.eq(0)]
-        return rows
+            m.d.sync += [left.eq(row_bytes), low.eq(walker.next_address)]
+        with m.Elif(take):
+            m.d.sync += [left.eq(left - available), low.eq(0)]
+        return Beat(walker.active, low, count, (((1 << count) - 1) << low)[:bus_bytes])

@@ -24,7 +24,7 @@ from rtl.control import (
 from rtl.depthwise_unit import DepthwiseUnit
 from rtl.exec_unit import ExecUnit
 from rtl.fetch import Fetch
-from rtl.interfaces import opcodes
+from rtl.interfaces import NUMBER_BITS, PLACE, opcodes
 from rtl.load_unit import LoadUnit
 from rtl.param_memory import ParamMemory
 from rtl.pipeline import delayed
@@ -118,10 +118,7 @@ class Accelerator(wiring.Component):
         oldest = oldest_waiting(m, units, fetch.dispatched)
         if self._verification:
             self._monitor(m)
-        with m.If(stop.expired):
-            m.d.comb += registers.place.eq(oldest.place)
-        with m.Else():
-            self._place(m, registers, fetch, units)
+        self._place(m, registers, fetch, units, (stop.expired, oldest.place))
         return m
 
     def _monitor(self, m: Module) -> None:
@@ -155,18 +152,28 @@ class Accelerator(wiring.Component):
             registers.stopped.eq(stop.ended),
         ]
 
-    def _place(self, m: Module, registers: RegisterBlock, fetch: Fetch, units: list[wiring.Component]) -> None:
-        """Where the error of this cycle happened; of several, that of the first unit, of fetch last."""
-        place = registers.place
-        m.d.comb += [place.unit.eq(NO_SOURCE), place.number.eq(fetch.dispatched)]
-        with m.If(fetch.opcode_error | fetch.response_error | fetch.rule_error):
-            m.d.comb += place.eq(fetch.place)
+    def _place(
+        self,
+        m: Module,
+        registers: RegisterBlock,
+        fetch: Fetch,
+        units: list[wiring.Component],
+        watchdog: tuple[Value, Value],
+    ) -> None:
+        """Where the error of the cycle before happened: the watchdog's; of several that of the first unit, fetch's last."""
+        number = delayed(m, fetch.dispatched[:NUMBER_BITS], 1, "dispatched")
+        m.d.comb += [registers.place.unit.eq(NO_SOURCE), registers.place.number.eq(number)]
+        found = [(fetch.opcode_error | fetch.response_error | fetch.rule_error, fetch.place)]
         for index, unit in reversed(list(enumerate(units))):
             if hasattr(unit, "error"):
-                with m.If(unit.error):
-                    m.d.comb += place.eq(unit.place)
-            with m.If(unit.control.fault.rule | unit.control.fault.bounds):
-                m.d.comb += [place.unit.eq(index), place.number.eq(unit.control.fault.number), place.address.eq(0)]
+                found.append((unit.error, unit.place))
+            fault, place = unit.control.fault, Signal(PLACE, name=f"fault{index}_place")
+            m.d.comb += [place.unit.eq(index), place.number.eq(fault.number)]
+            found.append((fault.rule | fault.bounds, place))
+        for i, (happened, place) in enumerate([*found, watchdog]):
+            before = delayed(m, Cat(happened, place), 1, f"error{i}")
+            with m.If(before[0]):
+                m.d.comb += registers.place.eq(before[1:])
 
     def _memories(
         self,

@@ -139,7 +139,7 @@ def test_catches_a_smaller_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("StoreReader", "elaborate", "held.byte_offset << 3", "held.byte_offset << 2"),
         ("StorePacker", "_ring", "index < self.count", "index + 1 < self.count"),
-        ("StorePacker", "_ring", "first.eq(sent - rows.low)", "first.eq(sent)"),
+        ("StorePacker", "_ring", "first.eq(end - following.low)", "first.eq(end)"),
     ],
 )
 def test_catches_bytes_beside_the_word(

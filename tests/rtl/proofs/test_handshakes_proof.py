@@ -134,11 +134,25 @@ def answers_invariant(circuit: Netlist) -> z3.BoolRef:
 
 
 def beats_invariant(circuit: Netlist) -> z3.BoolRef:
-    """The byte buffer holds `level` bytes from `sent` on, up to `written`."""
-    level, sent, written = circuit["dut.level"], circuit["dut.sent"], circuit["dut.written"]
+    """The ring holds the current beat's bytes up to `end`, one for each strobe, and `beyond` further ones."""
+    beyond, written, first, end = (circuit[f"dut.{name}"] for name in ("beyond", "written", "first", "end"))
+
+    def wide(value: z3.BitVecRef) -> z3.BitVecRef:
+        return z3.ZeroExt(beyond.size() - value.size(), value)
+
+    def place(value: z3.BitVecRef) -> z3.BitVecRef:
+        return z3.Extract(end.size() - 1, 0, value)
+
+    count, strobe = wide(circuit["dut.beat_count"]), circuit["dut.strobe"]
+    lanes = [
+        z3.Implies(z3.Extract(i, i, strobe) == 1, z3.ULT(wide(first + i - (end - place(count))), count))
+        for i in range(strobe.size())
+    ]
     return z3.And(
-        level == circuit["held"],
-        written - sent == z3.Extract(written.size() - 1, 0, level),
+        beyond == wide(circuit["held"]) - count,
+        place(beyond) == written - end,
+        z3.Or(circuit["dut.valid"], count == 0),
+        z3.Implies(circuit["dut.valid"], z3.And(lanes)),
         z3.Implies(circuit["dut.halted"], circuit["halting"]),
     )
 

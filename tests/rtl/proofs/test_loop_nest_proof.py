@@ -28,7 +28,7 @@ MUTANTS = [
     ("a level restarts with its old count", "_count", "last.eq(count == 1)", "last.eq(left == 1)"),
     ("levels end an iteration early", "_count", "last.eq(left == 2)", "last.eq(left == 3)"),
     ("outer steps begin at the inner base", "_variable", "bases[-1].as_unsigned() & mine", "value & mine"),
-    ("outer levels move before the inner ones end", "elaborate", "inner_last & ~self.last[level]", "~self.last[level]"),
+    ("outer levels move before the inner ones end", "elaborate", "inner_next_last & ~next_last", "~next_last"),
     ("inner bases stay when outer levels move", "_variable", "self._levels[: i + 1]", "self._levels[i : i + 1]"),
 ]
 
@@ -91,9 +91,13 @@ def invariant(circuit: Netlist) -> z3.BoolRef:
     """The nest holds what was loaded; what is left of each level; each level's base leaves out the levels inside."""
     held_counts, held_strides = sorted(name for name in circuit.wires if re.fullmatch(r"dut\.held(\$\d+)?", name))
     terms = [circuit[held_counts] == circuit["loaded_counts"], circuit[held_strides] == circuit["loaded_strides"]]
-    for level in LEVELS:
+    inner_last = z3.BoolVal(True)
+    for level in reversed(LEVELS):
         index, count = circuit[f"index_{level}"], circuit[f"loaded_counts.{level}"]
+        last = index == count - 1
         terms += [z3.ULT(index, count), circuit[f"dut.{level}_left"] == count - index]
+        terms += [circuit[f"dut.{level}_moves"] == z3.And(inner_last, z3.Not(last))]
+        inner_last = z3.And(inner_last, last)
     for name, (_, moved) in VARIABLES.items():
         base = circuit[f"loaded_starts.{name}"]
         for level in LEVELS:
