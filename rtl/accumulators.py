@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import READ_LATENCY
+from accel.machine.timing import ACC_LATENCY
 from rtl.blocks import Block
 from rtl.interfaces import AccumulatePort, ReadPort
 from rtl.pipeline import delayed
@@ -45,9 +45,9 @@ class AccumulatorColumn(Block):
     reads : In(Access), one per unit
         Units that accumulate, then POST.
     writes : In(Access), psums : In(32), one per unit that accumulates
-        The word that it read `READ_LATENCY` cycles before, and what is added to it.
+        The word that it read `ACC_LATENCY` cycles before, and what is added to it.
     answers : In
-        One bit per bank: POST read there `READ_LATENCY` cycles before.
+        One bit per bank: POST read there `ACC_LATENCY` cycles before.
     data : Out(32)
         The word that POST read.
     """
@@ -105,7 +105,7 @@ class Accumulators(wiring.Component):
 
     EXEC reads, adds and writes column c of a word c cycles after column 0, DEPTHWISE all columns at once; to those
     beyond its lanes it adds 0. POST reads all columns of a word at once. A bank has one read and one write port. A word
-    that is written in the cycle of its read or in the next one reads as its new value. Read latency is `READ_LATENCY`.
+    that is written in the cycle of its read or in the next one reads as its new value. Read latency is `ACC_LATENCY`.
 
     Members
     -------
@@ -116,10 +116,10 @@ class Accumulators(wiring.Component):
     post_read : In(ReadPort)
     conflict : Out(1)
         High in a cycle in which two units read the same bank in one column; the result then is undefined. What EXEC and
-        DEPTHWISE read in a cycle they write `READ_LATENCY` cycles later, so that this reports conflicts of writes too.
+        DEPTHWISE read in a cycle they write `ACC_LATENCY` cycles later, so that this reports conflicts of writes too.
     """
 
-    latency = READ_LATENCY
+    latency = ACC_LATENCY
 
     def __init__(self, config: ArchConfig):
         self.config = config
@@ -137,14 +137,14 @@ class Accumulators(wiring.Component):
         m = Module()
         lanes, engine = self.config.depthwise_lanes, bool(self.config.depthwise_taps)
         post = self._access(m, "post", self.post_read.en, self.post_read.addr)
-        answers = delayed(m, post.banks, READ_LATENCY, "post_answers", reset_less=False)
-        execute = self._chain(m, "column", self.exec_accumulate, self.config.cols + READ_LATENCY)
-        depthwise = self._chain(m, "engine", self.depthwise_accumulate, READ_LATENCY + 1) if engine else []
+        answers = delayed(m, post.banks, ACC_LATENCY, "post_answers", reset_less=False)
+        execute = self._chain(m, "column", self.exec_accumulate, self.config.cols + ACC_LATENCY)
+        depthwise = self._chain(m, "engine", self.depthwise_accumulate, ACC_LATENCY + 1) if engine else []
         conflicts = []
         for index in range(self.config.cols):
             m.submodules[f"column{index}"] = column = AccumulatorColumn(self.config, 1 + engine)
             reads = [execute[index], *depthwise[:1], post]
-            writes = [execute[index + READ_LATENCY], *depthwise[-1:]]
+            writes = [execute[index + ACC_LATENCY], *depthwise[-1:]]
             for ports, accesses in ((column.reads, reads), (column.writes, writes)):
                 for port, access in zip(ports, accesses, strict=True):
                     wiring.connect(m, access, port)

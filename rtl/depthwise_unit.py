@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
-from accel.machine.timing import DEPTHWISE_LATENCY, READ_LATENCY
+from accel.machine.timing import ACC_LATENCY, DEPTHWISE_LATENCY
 from rtl.depthwise_lane import DepthwiseLanes
 from rtl.depthwise_reader import DepthwiseReader
 from rtl.depthwise_sequencer import DepthwiseSequencer
@@ -93,8 +93,8 @@ class DepthwiseUnit(wiring.Component):
         return m
 
     def _accumulate(self, m: Module, lanes: DepthwiseLanes, sequencer: DepthwiseSequencer) -> None:
-        """The accumulator is read `READ_LATENCY` cycles before the lanes' sum is there."""
-        read = self.latency - READ_LATENCY
+        """The accumulator is read `ACC_LATENCY` cycles before the lanes' sum is there."""
+        read = self.latency - ACC_LATENCY
         m.d.comb += [
             self.accumulate.en.eq(delayed(m, sequencer.output, read, "accumulate_en", reset_less=False)),
             self.accumulate.addr.eq(delayed(m, sequencer.addr, read, "accumulate_addr")),

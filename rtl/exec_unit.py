@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
-from accel.machine.timing import EXEC_LATENCY, READ_LATENCY, exec_latency
+from accel.machine.timing import ACC_LATENCY, EXEC_LATENCY, READ_LATENCY, exec_latency
 from accel.machine.weight_words import tile_words
 from rtl.activation_sequencer import ActivationSequencer
 from rtl.array import SystolicArray
@@ -51,7 +51,7 @@ class ExecUnit(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         config, rows = self.config, self.config.rows
-        command = rows + EXEC_LATENCY - READ_LATENCY
+        command = rows + EXEC_LATENCY - ACC_LATENCY
         m.submodules.weights = weights = WeightSequencer(
             Opcode.EXEC, ("chunk", "ky", "kx"), config.wbuf_words, config.cols, rows, config.int4_weights
         )

@@ -50,7 +50,7 @@ ADDRESS_SPAN_BITS = 32
 
 
 class ReadPort(wiring.Signature):
-    """Synchronous read: `data` holds word `addr` `READ_LATENCY` cycles after one with `en`; a byte has `width` bits."""
+    """Synchronous read: `data` holds word `addr` the memory's latency after one with `en`; a byte has `width` bits."""
 
     def __init__(self, words: int, lanes: int, width: int = 8):
         super().__init__({"en": Out(1), "addr": Out(range(max(words, 2))), "data": In(lanes * width)})
@@ -106,7 +106,7 @@ class AccumulatePort(wiring.Signature):
     -------
     en, addr, overwrite : Out
         Column 0 reads word `addr` in a cycle with `en` and writes psum + old value (or psum alone if `overwrite`) to it
-        `READ_LATENCY` cycles later.
+        `ACC_LATENCY` cycles later.
     psums : Out, columns * 32 bits
         Column 0 is sampled in the cycle of its write.
     """

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
 from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
-from accel.machine.timing import READ_LATENCY
+from accel.machine.timing import ACC_LATENCY
 from rtl.interfaces import ReadPort, WritePort
 
 RECORD = data.StructLayout({"bias": signed(32), "multiplier": signed(32), "shift": signed(8)})
@@ -19,7 +19,7 @@ RECORD = data.StructLayout({"bias": signed(32), "multiplier": signed(32), "shift
 class ParamMemory(wiring.Component):
     """`post_lanes` memories of records: LOAD writes one channel, POST reads one row of `post_lanes` channels.
 
-    Channel i is record `i // post_lanes` of lane `i % post_lanes`. Read latency is `READ_LATENCY`.
+    Channel i is record `i // post_lanes` of lane `i % post_lanes`. Read latency is `ACC_LATENCY`.
 
     Members
     -------
@@ -29,7 +29,7 @@ class ParamMemory(wiring.Component):
         Address: row; data: `post_lanes` records.
     """
 
-    latency = READ_LATENCY
+    latency = ACC_LATENCY
 
     def __init__(self, config: ArchConfig):
         self.config = config

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.isa import Reduce, Source
 from accel.machine.numerics import INT32_MIN
-from accel.machine.timing import READ_LATENCY
+from accel.machine.timing import ACC_LATENCY, READ_LATENCY
 from rtl.blocks import Block
 from rtl.interfaces import ReadPort
 from rtl.param_memory import RECORD
@@ -26,7 +26,7 @@ REDUCE = RESCALE + Requantizer.latency
 """The tap joins the taps before it."""
 BIAS = REDUCE + 1
 """The bias joins the sum of the taps or the accumulator."""
-ACC_READ = BIAS - READ_LATENCY
+ACC_READ = BIAS - ACC_LATENCY
 """Accumulator and parameters are read."""
 REQUANTIZE = BIAS + 1
 """The value enters the second requantizer."""
@@ -34,7 +34,7 @@ CLAMP = REQUANTIZE + Requantizer.latency
 """Zero point and limits."""
 LOOK_UP = CLAMP + 1
 """The result selects an entry of a table."""
-WRITE = LOOK_UP + READ_LATENCY
+WRITE = LOOK_UP + ACC_LATENCY
 """The result is on the scratchpad's write port."""
 
 LANE_FIELDS = ("source", "reduce", "mode", "left_shift", "zero_point", "act_min", "act_max", "table")
@@ -42,7 +42,7 @@ LANE_FIELDS = ("source", "reduce", "mode", "left_shift", "zero_point", "act_min"
 
 
 FACTOR_BITS = 9
-"""A product takes this many bits of each tap: an int8 minus its zero point."""
+"""Of an int8 minus a zero point: a product takes this many bits of each tap."""
 
 
 CONTROL = {
@@ -65,12 +65,18 @@ CONTROL = {
 }
 """What the lanes need of the steps in their stages: the step's field, and the stage."""
 
+LIMITS = {"lowest": "act_min", "highest": "act_max"}
+"""What the lanes compare with at CLAMP, and the field that it is without the zero point."""
+
 
 def drive_lanes(m: Module, steps: Sequence[data.View]) -> data.View:
     """`CONTROL` of all lanes, from the steps in each stage."""
-    layout = data.StructLayout({name: steps[0].shape()[field].shape for name, (field, _) in CONTROL.items()})
-    control = Signal(layout, name="lane_control")
+    layout = {name: steps[0].shape()[field].shape for name, (field, _) in CONTROL.items()}
+    control = Signal(data.StructLayout(layout | dict.fromkeys(LIMITS, signed(FACTOR_BITS))), name="lane_control")
     m.d.comb += [control[name].eq(steps[stage][field]) for name, (field, stage) in CONTROL.items()]
+    before = steps[CLAMP - 1]
+    for name, limit in LIMITS.items():
+        m.d.comb += control[name].eq(delayed(m, before[limit] - before.zero_point, 1, name))
     return control
 
 
@@ -167,15 +173,14 @@ class PostLane(Block):
             requantize.shift.eq(shift),
             requantize.mode.eq(control.mode),
         ]
-        shifted = Signal(signed(33))
         clamped = Signal(8)
-        m.d.comb += shifted.eq(requantize.y + control.zero_point)
-        with m.If(shifted < control.act_min):
+        # The limits leave the zero point out, so that sum and comparisons wait for one number together.
+        with m.If(requantize.y < control.lowest):
             m.d.sync += clamped.eq(control.act_min)
-        with m.Elif(shifted > control.act_max):
+        with m.Elif(requantize.y > control.highest):
             m.d.sync += clamped.eq(control.act_max)
         with m.Else():
-            m.d.sync += clamped.eq(shifted)
+            m.d.sync += clamped.eq(requantize.y + control.zero_point)
         return clamped
 
     def _look_up(self, m: Module, clamped: Signal) -> None:

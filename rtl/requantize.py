@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
@@ -14,16 +14,17 @@ from rtl.blocks import Block
 from rtl.pipeline import delayed
 
 
-def normalise(m: Module, value, name: str):
-    """Non-negative `value` of 2**n bits shifted left until its top bit is set, and by how much."""
+def normalise(m: Module, value, name: str, steps: tuple[int, ...]):
+    """Non-negative `value` shifted left until its top bit is set or the `steps` are over; which of them, last first.
+
+    Steps that halve half of the value's bits do it; taken to the end, they are the bits of how far it was shifted.
+    """
     places = []
-    step = len(value) // 2
-    while step:
+    for step in steps:
         empty, shifted = Signal(name=f"{name}_by_{step}"), Signal(len(value), name=f"{name}_{step}")
         m.d.comb += [empty.eq(~value[-step:].any()), shifted.eq(Mux(empty, value << step, value))]
         value = shifted
         places.insert(0, empty)
-        step //= 2
     return value, Cat(places)
 
 
@@ -50,11 +51,12 @@ class Requantizer(Block):
 
     Only the modes in `config.requant_modes` are built.
 
-    Every result is a number shifted right and rounded. Stages: (1) the factor: in tflite x shifted left, in single x,
-    in fp32 its magnitude; (2) the amount of the shift, in fp32 the factor with its top bit set; (3) products of the
-    factor's and the multiplier's halves, in fp32 whether the factor's 24-bit significand is rounded up; (4) the
-    product; (5) the number to shift: in tflite the product's rounded upper half, in single the product, in fp32 its
-    24-bit significand; (6) the shift, and what it cuts off; (7) the mode's rounding, saturation.
+    Every result is a number shifted right and rounded. Stages: (1) the factor: in tflite x shifted left by a multiple
+    of 4, in single x, in fp32 its magnitude; (2) in tflite the rest of that shift, in fp32 the factor shifted left by a
+    multiple of 8; (3) the amount of the shift, in fp32 the factor with its top bit set, and whether its 24-bit
+    significand is rounded up; (4) products of the factor's and the multiplier's halves; (5) the product; (6) the number
+    to shift: in tflite the product's rounded upper half, in single the product, in fp32 its 24-bit significand; (7) the
+    shift, and what it cuts off; (8) the mode's rounding, saturation.
 
     Members
     -------
@@ -90,9 +92,9 @@ class Requantizer(Block):
         mode = [self.mode, *(Signal.like(self.mode, name=f"mode_{stage}", reset_less=True) for stage in stages)]
         m.d.sync += [later.eq(earlier) for earlier, later in pairwise(mode)]
         factor, amount, up = self._factor(m, mode)
-        product = self._product(m, factor, delayed(m, self.multiplier[:31], 2, "multiplier"), up)
-        number, right, overflow = self._number(m, mode[4], product, delayed(m, amount, 2, "amount"))
-        self._round(m, mode[5:], number, right, overflow, negative)
+        product = self._product(m, factor, delayed(m, self.multiplier[:31], 3, "multiplier"), up)
+        number, right, overflow = self._number(m, mode[5], product, delayed(m, amount, 2, "amount"))
+        self._round(m, mode[6:], number, right, overflow, negative)
         return m
 
     def _cases(self, m: Module, mode):
@@ -103,37 +105,48 @@ class Requantizer(Block):
                     yield case
 
     def _factor(self, m: Module, mode):
-        """Stages 1 and 2: the factor, how far the product is shifted right in the end (fp32: plus 0 or 1), round up?"""
-        first = Signal(signed(32), reset_less=True)
-        shift = delayed(m, self.shift, 1, "shift")
+        """Stages 1 to 3: the factor, how far the product is shifted right in the end (fp32: plus 0 or 1), round up?"""
+        first, second = (Signal(signed(32), name=name, reset_less=True) for name in ("first", "second"))
+        shift_1 = delayed(m, self.shift, 1, "shift")
+        shift = delayed(m, shift_1, 1, "shift_1")
         factor = Signal(signed(33), reset_less=True)
         amount = Signal(signed(9), reset_less=True)
         up = Signal(reset_less=True)
-        x = self.x
         for case in self._cases(m, mode[0]):
             if case is RequantMode.TFLITE:
-                m.d.sync += first.eq(Mux(self.shift < 0, x, x << self.shift[:5].as_unsigned()))
+                fours = Mux(self.shift < 0, 0, self.shift[2:5])
+                m.d.sync += first.eq(self.x << (fours << 2))
             elif case is RequantMode.SINGLE:
-                m.d.sync += first.eq(x)
+                m.d.sync += first.eq(self.x)
             else:
-                m.d.sync += first.eq(abs(x)[:32])
-        m.d.sync += up.eq(0)
+                m.d.sync += first.eq(abs(self.x)[:32])
+        coarse = Const(0, 2)
         for case in self._cases(m, mode[1]):
             if case is RequantMode.TFLITE:
-                m.d.sync += [factor.eq(first), amount.eq(Mux(shift < 0, -shift, 0))]
+                m.d.sync += second.eq(first << Mux(shift_1 < 0, 0, shift_1[:2]))
             elif case is RequantMode.SINGLE:
-                m.d.sync += [factor.eq(first), amount.eq(31 - shift)]
+                m.d.sync += second.eq(first)
             else:
-                magnitude, places = normalise(m, first.as_unsigned(), "normalised")
+                magnitude, steps = normalise(m, first.as_unsigned(), "coarse", (16, 8))
+                coarse = delayed(m, steps, 1, "coarse")
+                m.d.sync += second.eq(magnitude)
+        m.d.sync += up.eq(0)
+        for case in self._cases(m, mode[2]):
+            if case is RequantMode.TFLITE:
+                m.d.sync += [factor.eq(second), amount.eq(Mux(shift < 0, -shift, 0))]
+            elif case is RequantMode.SINGLE:
+                m.d.sync += [factor.eq(second), amount.eq(31 - shift)]
+            else:
+                magnitude, fine = normalise(m, second.as_unsigned(), "fine", (4, 2, 1))
                 m.d.sync += [
                     factor.eq(magnitude[ROUNDED:]),
                     up.eq(rounds_up(magnitude, ROUNDED)),
-                    amount.eq(places - shift),
+                    amount.eq(Cat(fine, coarse) - shift),
                 ]
         return factor, amount, up
 
     def _product(self, m: Module, factor, multiplier, up) -> Signal:
-        """Stages 3 and 4: (factor + up) * multiplier, from products of halves."""
+        """Stages 4 and 5: (factor + up) * multiplier, from products of halves."""
         low, high = factor[:HALF], factor[HALF:].as_signed()
         parts = {
             name: delayed(m, a * b, 1, name)
@@ -154,10 +167,10 @@ class Requantizer(Block):
         return product
 
     def _number(self, m: Module, mode, product, amount):
-        """Stage 3: the number, its shift to the right, and whether the result must saturate."""
+        """Stage 6: the number, its shift to the right, and whether the result must saturate."""
         number = Signal(signed(63 if RequantMode.SINGLE in self._modes else 33), reset_less=True)
         right = Signal(6, reset_less=True)
-        overflow = Signal(reset_less=True)
+        beyond, some = (Signal(name=name, reset_less=True) for name in ("beyond", "some"))
         for case in self._cases(m, mode):
             if case is RequantMode.TFLITE:
                 m.d.sync += [number.eq((product + (1 << 30)) >> 31), right.eq(amount)]
@@ -171,12 +184,13 @@ class Requantizer(Block):
                 m.d.sync += [
                     number.eq(round_half_even(significand, 31) << 7),
                     right.eq(Mux(places > 63, 63, places)),
-                    overflow.eq((places < 0) & product.any()),
+                    beyond.eq(places < 0),
+                    some.eq(product.any()),
                 ]
-        return number, right, overflow
+        return number, right, beyond & some
 
     def _round(self, m: Module, mode, number, right, overflow, negative) -> None:
-        """Stages 6 and 7: the shift, the half that is cut off, what lies below it, and the mode's decision."""
+        """Stages 7 and 8: the shift, the half that is cut off, what lies below it, and the mode's decision."""
         floor = delayed(m, (number >> right)[:32], 1, "floor")
         # Bit i is the half that is cut off if i + 1 = right, and below it if i + 1 < right, which is 63 at most.
         half = Cat(number[i] & (right == i + 1) for i in range(len(number))).any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -11,6 +11,7 @@ from amaranth.utils import exact_log2
 from accel.machine.config import ArchConfig
 from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, WritePort
+from rtl.pipeline import delayed
 
 READERS = ("exec_read", "post_read", "store_read")
 ENGINE_READERS = ("depthwise_read", "depthwise_read_earlier")
@@ -82,14 +83,14 @@ class Scratchpad(wiring.Component):
     def _read(self, m: Module, memory: Memory, ports: dict, uses: dict, part_bits: int) -> None:
         """Add the read port for the `ports` that use this memory."""
         read = memory.read_port()
+        word = delayed(m, read.data, READ_LATENCY - 2, "word")
         m.d.comb += read.en.eq(0)
         for name, port in ports.items():
-            answer = Signal(name=f"{name}_answer")
-            m.d.sync += answer.eq(uses[name])
+            answer = delayed(m, uses[name], READ_LATENCY - 1, f"{name}_answer", reset_less=False)
             with m.If(uses[name]):
                 m.d.comb += [read.en.eq(1), read.addr.eq(port.addr >> part_bits)]
             with m.If(answer):
-                m.d.sync += port.data.eq(read.data)
+                m.d.sync += port.data.eq(word)
         if part_bits:
             with m.If(uses["depthwise_read"] & uses["depthwise_read_earlier"]):
                 m.d.comb += self.read_conflict.eq(1)

@@ -8,14 +8,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
 from accel.machine.config import TABLE_WORDS, ArchConfig
-from accel.machine.timing import READ_LATENCY
+from accel.machine.timing import ACC_LATENCY
 from rtl.interfaces import ReadPort, WritePort
 
 
 class TableMemory(wiring.Component):
     """`post_lanes` copies of all tables: LOAD writes one byte to all of them, each lane of POST reads its own.
 
-    Read latency is `READ_LATENCY`; a word that is being written reads as its old value.
+    Read latency is `ACC_LATENCY`; a word that is being written reads as its old value.
 
     Members
     -------
@@ -24,7 +24,7 @@ class TableMemory(wiring.Component):
     post_read : In(ReadPort), one per lane
     """
 
-    latency = READ_LATENCY
+    latency = ACC_LATENCY
 
     def __init__(self, config: ArchConfig):
         super().__init__(

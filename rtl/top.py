@@ -160,7 +160,7 @@ class Accelerator(wiring.Component):
         units: list[wiring.Component],
         watchdog: tuple[Value, Value],
     ) -> None:
-        """Where the error of the cycle before happened: the watchdog's; of several that of the first unit, fetch's last."""
+        """Where the error of the cycle before happened: the watchdog's, that of the first unit, or fetch's."""
         number = delayed(m, fetch.dispatched[:NUMBER_BITS], 1, "dispatched")
         m.d.comb += [registers.place.unit.eq(NO_SOURCE), registers.place.number.eq(number)]
         found = [(fetch.opcode_error | fetch.response_error | fetch.rule_error, fetch.place)]

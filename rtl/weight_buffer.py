@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In
 
 from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, WritePort
+from rtl.pipeline import delayed
 
 
 class WeightBuffer(wiring.Component):
@@ -39,10 +40,10 @@ class WeightBuffer(wiring.Component):
         m.d.comb += [
             read.en.eq(self.read.en),
             read.addr.eq(self.read.addr),
+            self.read.data.eq(delayed(m, read.data, READ_LATENCY - 1, "word")),
             write.addr.eq(self.load_write.addr),
             write.data.eq(self.load_write.data),
         ]
-        m.d.sync += self.read.data.eq(read.data)
         with m.If(self.load_write.en):
             m.d.comb += write.en.eq(self.load_write.mask)
         return m

@@ -28,17 +28,20 @@ LOAD_START = 4
 LOAD_WRITE_LATENCY = 2
 """Cycles from a word's emission by the LOAD writer to the destination's write port: byte buffer, register."""
 
-READ_LATENCY = 2
-"""Cycles from an address of an on-chip memory to its word: memory, register."""
+READ_LATENCY = 3
+"""Cycles from an address of SPAD, WBUF or TAPS to its word: memory, register, one behind the selection of the bank."""
 
-REQUANTIZE_LATENCY = 7
+ACC_LATENCY = 2
+"""Cycles from an address of ACC, PARAM or TABLE to its word: memory, register."""
+
+REQUANTIZE_LATENCY = 8
 """Cycles through one requantizer."""
 
-POST_ACC_READ = READ_LATENCY + 1 + REQUANTIZE_LATENCY + 1 - READ_LATENCY
+POST_ACC_READ = READ_LATENCY + 1 + REQUANTIZE_LATENCY + 1 - ACC_LATENCY
 """Cycles from a POST step's address to its ACC and PARAM read: SPAD read, operand shift, rescale, reduce; the answer
 comes with the reduced taps."""
 
-POST_LATENCY = POST_ACC_READ + READ_LATENCY + 1 + REQUANTIZE_LATENCY + 1 + READ_LATENCY
+POST_LATENCY = POST_ACC_READ + ACC_LATENCY + 1 + REQUANTIZE_LATENCY + 1 + ACC_LATENCY
 """Cycles from a POST step's address to its SPAD write: then ACC read, bias, requantize, clamp, table."""
 
 EXEC_LATENCY = READ_LATENCY + 1

@@ -11,7 +11,7 @@ from support.mutants.rtl_mutation import mutate
 from support.rtl.bench import simulate, small
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import READ_LATENCY
+from accel.machine.timing import ACC_LATENCY
 from rtl import accumulators
 from rtl.accumulators import Accumulators
 
@@ -27,15 +27,15 @@ class AccumulatorModel:
         self.config, self.rng = config, random.Random(seed)
         self.dut = Accumulators(config)
         self.values: dict[tuple[int, int], int] = defaultdict(int)
-        self.commands = [(0, 0, 0)] * (config.cols + READ_LATENCY)
-        self.engine_commands = [(0, 0, 0)] * (READ_LATENCY + 1)
+        self.commands = [(0, 0, 0)] * (config.cols + ACC_LATENCY)
+        self.engine_commands = [(0, 0, 0)] * (ACC_LATENCY + 1)
         self.due: int | None = None
         self.read: int | None = None
         self.mismatches = 0
         self.conflicts: Counter[str] = Counter()
 
     def cycle(self, ctx) -> None:
-        """What was read `READ_LATENCY` cycles before is written in this one, then POST reads."""
+        """What was read `ACC_LATENCY` cycles before is written in this one, then POST reads."""
         if self.due is not None:
             self.mismatches += ctx.get(self.dut.post_read.data) != self.due
         self.commands = [self._command(0.4), *self.commands[:-1]]
@@ -44,10 +44,10 @@ class AccumulatorModel:
             self._expect_conflict(ctx, "EXEC and DEPTHWISE")
             self.engine_commands[0] = (0, 0, 0)
         self._drive(ctx, self.dut.exec_accumulate, self.commands[0])
-        self._accumulate(ctx, self.dut.exec_accumulate, self.config.cols, self.commands[READ_LATENCY:])
+        self._accumulate(ctx, self.dut.exec_accumulate, self.config.cols, self.commands[ACC_LATENCY:])
         if self.config.depthwise_taps:
             self._drive(ctx, self.dut.depthwise_accumulate, self.engine_commands[0])
-            before = self.engine_commands[READ_LATENCY:] * self.config.cols
+            before = self.engine_commands[ACC_LATENCY:] * self.config.cols
             self._accumulate(ctx, self.dut.depthwise_accumulate, self.config.depthwise_lanes, before)
         words = range(self.config.cols)
         self.due = None if self.read is None else sum(self.values[self.read, c] << 32 * c for c in words)

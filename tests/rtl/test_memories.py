@@ -13,7 +13,7 @@ from amaranth.sim import Simulator
 from support.mutants.rtl_mutation import mutate
 
 from accel.machine.config import TABLE_WORDS, ArchConfig, preset
-from accel.machine.timing import READ_LATENCY
+from accel.machine.timing import ACC_LATENCY, READ_LATENCY
 from rtl import scratchpad
 from rtl.param_memory import ParamMemory
 from rtl.scratchpad import ENGINE_READERS, READERS, WRITERS, Scratchpad
@@ -137,7 +137,7 @@ def test_weight_buffer(words, lanes):
 def test_param_memory(lanes):
     dut, rng = ParamMemory(machine(post_lanes=lanes)), random.Random(lanes)
     records: dict[int, int] = defaultdict(int)
-    due = [None] * READ_LATENCY
+    due = [None] * ACC_LATENCY
 
     def cycle_bench(ctx, cycle):
         if (expected := due.pop(0)) is not None:
@@ -165,7 +165,7 @@ def test_param_memory(lanes):
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_table_memory(lanes):
     dut, rng = TableMemory(machine(post_lanes=lanes)), random.Random(lanes)
-    table, due, used = [0] * TABLE_WORDS, [{}] * READ_LATENCY, [0, 1, 255, 256, 511]
+    table, due, used = [0] * TABLE_WORDS, [{}] * ACC_LATENCY, [0, 1, 255, 256, 511]
 
     def cycle_bench(ctx, cycle):
         due.append({})

@@ -154,7 +154,7 @@ class Expected:
                 if f["table"]:
                     entry = (f["table"] - 1) * TABLE_ENTRIES + (result + 128) % 256
                     self.record.reads[f"table_read.{lane}"].append(
-                        (step + timing.POST_LATENCY - timing.READ_LATENCY, entry)
+                        (step + timing.POST_LATENCY - timing.ACC_LATENCY, entry)
                     )
                     result = self.memories.table[entry]
                 self.writes.add((step + timing.POST_LATENCY, *place, result))

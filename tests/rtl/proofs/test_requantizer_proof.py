@@ -25,12 +25,12 @@ from rtl.requantize import HALF, Requantizer
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
 MODES = [RequantMode(mode) for mode in REQUANT_MODES]
-MULTIPLIED, SUMMED = 2, 4
+MULTIPLIED, SUMMED = 3, 5
 """Cycles in which the factor is multiplied, and in which the product is complete."""
 
 MUTANTS = [
     ("tflite", "negative ties go up", "_round", "(rest | ~below_zero)", "1"),
-    ("tflite", "a shift to the left has four bits", "_factor", "self.shift[:5]", "self.shift[:4]"),
+    ("tflite", "a shift to the left has four bits", "_factor", "self.shift[2:5]", "self.shift[2:4]"),
     ("tflite", "partial products are a bit too close", "_product", "<< HALF)\n", "<< HALF - 1)\n"),
     ("single", "ties go down", "_round", "up.eq(tie_or_more)", "up.eq(tie_or_more & rest)"),
     ("single", "the shift is one less", "_factor", "31 - shift", "30 - shift"),
@@ -80,7 +80,7 @@ def selected(first: Cycle, mode: RequantMode) -> z3.BoolRef:
 
 def factor_is_the_definitions(circuit: Netlist, mode: RequantMode) -> bool:
     """(1): where the factor is rounded up, q is added once more."""
-    first, _, now = islice(circuit.cycles(), MULTIPLIED + 1)
+    first, *_, now = islice(circuit.cycles(), MULTIPLIED + 1)
     q = z3.Extract(30, 0, first["multiplier"])
     entering = {
         name: [wide(now(term)) for term in circuit.following[circuit[name]].children()]

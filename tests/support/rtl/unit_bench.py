@@ -12,7 +12,7 @@ from amaranth.lib.wiring import PureInterface
 from amaranth.sim import Simulator
 
 from accel.machine.isa import Instruction
-from accel.machine.timing import READ_LATENCY
+from accel.machine.timing import ACC_LATENCY, READ_LATENCY
 
 
 @dataclass
@@ -52,7 +52,7 @@ class AccumulatorModel:
     def observe(self, cycle: int, get) -> None:
         psums = get(self.port.psums)
         for c in range(self.columns):
-            if (read := cycle - READ_LATENCY - self.skew * c) >= 0 and self.commands[read][0]:
+            if (read := cycle - ACC_LATENCY - self.skew * c) >= 0 and self.commands[read][0]:
                 _, address, overwrite = self.commands[read]
                 value = wrap(int32(psums, c) + (0 if overwrite else self.words[address, c]))
                 self.words[address, c] = value
@@ -123,7 +123,7 @@ def simulate(
     """Run until nothing happens for a long time.
 
     `memories` holds the words of each read port ("name", or "name.i" for one of several); they answer
-    `READ_LATENCY` cycles after the address. `observe(cycle, get)` may look at any signal before the
+    `READ_LATENCY` or `ACC_LATENCY` cycles after the address. `observe(cycle, get)` may look at any signal before the
     edge that ends the cycle.
     """
     record = Record(reads={name: [] for name in memories})
@@ -138,8 +138,9 @@ def simulate(
                 ctx.set(control.instruction.payload, int.from_bytes(waiting[0][0].encode(), "little"))
             ctx.set(control.tokens, tokens)
             for name, words in memories.items():
-                for read, address in record.reads[name][-READ_LATENCY:]:
-                    if read == cycle - READ_LATENCY:
+                latency = ACC_LATENCY if name.startswith(("acc", "param", "table")) else READ_LATENCY
+                for read, address in record.reads[name][-latency:]:
+                    if read == cycle - latency:
                         ctx.set(ports[name].data, words[address])
             if ctx.get(control.instruction.ready):
                 record.issues.append(cycle)
