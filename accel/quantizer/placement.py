@@ -57,8 +57,7 @@ def real_tensors(network: Network) -> set[str]:
             roots[op.outputs[0]] = root
     for op in network.operators:
         name = op.outputs[0]
-        if _stays_on_host(network, op, readers):
-            inside.update(filter(None, op.outputs))
+        inside.update(result for result in op.outputs if result and _stays_on_host(network, op, result, readers))
         if name in network.outputs or not readers.get(name):
             continue
         same_table = name in roots and all(_root(network, reader, roots) == roots[name] for reader in readers[name])
@@ -83,12 +82,11 @@ def added_columns(network: Network, op: Operator, readers: list[Operator]) -> ND
     return -numbers if reader.kind == "Sub" else numbers
 
 
-def _stays_on_host(network: Network, op: Operator, readers: dict[str, list[Operator]]) -> bool:
-    """Whether no result of an operator has to become integers: others of the host's read it, or the user."""
-    if any(name in network.tensors and network.tensors[name].dtype != "float32" for name in op.outputs):
+def _stays_on_host(network: Network, op: Operator, name: str, readers: dict[str, list[Operator]]) -> bool:
+    """Whether a result of an operator does not have to become integers: others of the host's read it, or the user."""
+    if name in network.tensors and network.tensors[name].dtype != "float32":
         return True
-    found = (reader for name in op.outputs for reader in readers.get(name, []))
-    return _is_host(network, op) and all(_is_host(network, reader) for reader in found)
+    return _is_host(network, op) and all(_is_host(network, reader) for reader in readers.get(name, []))
 
 
 def _is_host(network: Network, op: Operator) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.networks import host_between
+from support.networks.host_between import BETWEEN, between
 from support.networks.host_graphs import random_segments
 from support.networks.int4 import with_int4
 from support.networks.random_graphs import random_graph
@@ -212,6 +214,16 @@ def test_random_networks_with_host_operators_in_the_middle(seed: int) -> None:
     assert (found.instructions, found.cycles) == (program.instruction_count, accel.run(program, inputs).cycles)
     for name, output in found.outputs.items():
         np.testing.assert_array_equal(output, truth[name])
+
+
+@pytest.mark.parametrize("kind", BETWEEN)
+def test_an_operator_of_the_host_between_two_convolutions(kind: str) -> None:
+    """Values of the same networks are compared with ONNX Runtime in tests/oracles/test_host_between.py."""
+    graph = accel.quantize(between(kind), host_between.samples(16), mode="fp32")
+    inputs = {"x": accel.quantize_input(graph, host_between.samples(1))}
+    found, truth = verify(accel.compile(graph, "tiny"), inputs), reference.run(graph, inputs)
+    assert found.segments > 1
+    np.testing.assert_array_equal(found.outputs["y"], truth["y"])
 
 
 def test_a_segment_that_starts_from_stale_memory_in_the_verilog_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
