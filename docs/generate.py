@@ -19,6 +19,7 @@ from accel.exports.tensorrt import RULES
 from accel.exports.tflite.nodes import WRITERS as TFLITE_WRITERS
 from accel.files import write_atomic
 from accel.frontends.onnx.quantization import STRIPPED
+from accel.frontends.tflite.listing import listed
 from accel.machine import isa, registers
 from accel.machine.area import area, array_register_bits, requantizer_register_bits
 from accel.machine.config import PRESETS, ArchConfig
@@ -147,6 +148,22 @@ def operators_page() -> str:
     return "\n".join(lines)
 
 
+def tflite_page() -> str:
+    """The operators of TensorFlow Lite."""
+    rows = listed()
+    lines = [
+        "# Operators of TensorFlow Lite networks\n",
+        NOTE,
+        f"All {len(rows)} operators of the schema, and who computes each: the machine, the host by a node of the",
+        "graph's own, by ONNX Runtime, or by LiteRT (extra `litert`) if LiteRT takes the types and results have fixed",
+        "sizes. What does not meet the conditions of the machine and of ONNX Runtime is LiteRT's, too.",
+        "[importing.md](importing.md) says the rest.\n",
+        "| operator | integers of 8 bits | real numbers, other integers | conditions |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
 def formats_page() -> str:
     """The formats of exports, and what each expresses of every node."""
     tables: dict[str, dict[str, str]] = {
@@ -220,6 +237,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "registers.md": registers_page,
     "presets.md": presets_page,
     "operators.md": operators_page,
+    "tflite_operators.md": tflite_page,
     "formats.md": formats_page,
     "witnesses.md": witnesses_page,
     "integration.md": integration_page,

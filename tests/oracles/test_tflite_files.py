@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+import tflite
 
 from accel.errors import ModelError
+from accel.frontends.tflite import listing
 from accel.frontends.tflite.folding import FOLDERS
+from accel.frontends.tflite.litert import REFUSED
 from accel.frontends.tflite.reader import TRANSLATORS, read_tflite
 from accel.frontends.tflite.real import REAL
 from accel.network import reference
@@ -20,6 +21,7 @@ from accel.network.nodes import Div
 pytest.importorskip("tflite_micro", reason="needs the package tflite-micro")
 pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from support.oracles import tflite_models
 from support.oracles.tflite_runtime import LiteRt, interpreter, outputs
 from support.oracles.tflite_writer import ModelWriter
@@ -34,9 +36,33 @@ def test_blocks_around_a_convolution_are_its_dilation(builtin: str) -> None:
 
 
 def test_page_lists_every_operator() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "importing.md").read_text()
-    listed = set(re.findall(r"\b[A-Z][A-Z0-9_]+\b", page.split("## TensorFlow Lite")[1].split("## ONNX")[0]))
-    assert {*TRANSLATORS, *FOLDERS, *REAL, "DEQUANTIZE"} <= listed
+    """All of the schema, each with who computes it or why nobody does; what is listed as the machine's or ONNX's is."""
+    rows = {row.builtin: row for row in listing.listed()}
+    assert set(rows) == {name for name, number in vars(tflite.BuiltinOperator).items() if isinstance(number, int)}
+    assert {*TRANSLATORS, *FOLDERS, *REAL, *listing.NOTES, *listing.REAL_ONLY, *REFUSED} <= set(rows)
+    assert all(row.notes for row in rows.values() if row.others == listing.NOBODY)
+    assert {name for name, row in rows.items() if row.integers in (listing.MACHINE, listing.HOST)} == {*TRANSLATORS}
+    assert {name for name, row in rows.items() if row.others == listing.ONNX} == {*REAL}
+
+
+def test_operators_without_a_kernel_of_litert() -> None:
+    """LiteRT has a kernel for all that are listed as its own, and none for the others, apart from other reasons."""
+    for row in listing.listed():
+        writer = ModelWriter()
+        x, y = writer.tensor((1, 6), 0.05, 0), writer.tensor((1, 6), 0.05, 0)
+        writer.operator(row.builtin, [x], [y])
+        try:
+            Interpreter(
+                model_content=writer.finish([x], [y]),
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+            found = True
+        except ValueError as error:
+            found = "Didn't find op" not in str(error)
+        if REFUSED.get(row.builtin) == "LiteRT has no kernel for it":
+            assert not found, row.builtin
+        elif row.builtin not in REFUSED:
+            assert found, row.builtin
 
 
 def integers(writer: ModelWriter, shape: tuple[int, ...]) -> int:

@@ -39,7 +39,7 @@ REFUSED: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("CALL", "CALL_ONCE", "IF", "WHILE", "STABLEHLO_COMPOSITE", "STABLEHLO_REDUCE"), _SUBGRAPHS),
         **dict.fromkeys(("STABLEHLO_REDUCE_WINDOW", "STABLEHLO_SCATTER", "STABLEHLO_SORT"), _SUBGRAPHS),
-        **dict.fromkeys(("STABLEHLO_CASE", "STABLEHLO_WHILE"), _SUBGRAPHS),
+        "STABLEHLO_WHILE": _SUBGRAPHS,
         **dict.fromkeys(("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"), _RESOURCES),
         **dict.fromkeys(("HASHTABLE_LOOKUP", "SKIP_GRAM"), _RESOURCES),
         **dict.fromkeys(("ASSIGN_VARIABLE", "READ_VARIABLE", "VAR_HANDLE"), "a variable is an input and an output"),
@@ -77,7 +77,7 @@ def leave_to_litert(op: Operation, refusal: UnsupportedError) -> None:
     ModelError
         LiteRT refuses the operator, too, or the graph cannot hold its tensors: `refusal` in general.
     """
-    if op.operator.builtin in REFUSED or isinstance(op.operator.options, Dilated):
+    if op.operator.builtin in REFUSED or op.operator.table is None or isinstance(op.operator.options, Dilated):
         raise refusal
     if op.operator.builtin == "SVDF" and op.tensor(0).type == "INT8" and op.tensor(4).type != "INT16":
         raise op.error(

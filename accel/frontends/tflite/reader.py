@@ -11,6 +11,7 @@ import numpy as np
 from accel.errors import AccelError, ModelError
 from accel.frontends.model_file import ModelSource, naming, read_model
 from accel.frontends.tflite.axes import graph_shape
+from accel.frontends.tflite.batches import split_batches
 from accel.frontends.tflite.blocks import BLOCKS
 from accel.frontends.tflite.choosing import INTEGER
 from accel.frontends.tflite.dilation import join_dilations
@@ -73,7 +74,7 @@ def _read(data: bytes) -> Graph:
     try:
         with np.errstate(over="raise", invalid="raise", divide="raise"):
             file, states = carry_states(parse(data))
-            graph = _translate(join_dilations(fold_integers(cut_custom_tail(file))))
+            graph = _translate(split_batches(join_dilations(fold_integers(cut_custom_tail(file)))))
             return settle_ends(_with_states(graph, len(states), [state.initial for state in states]))
     except ModelError:
         raise

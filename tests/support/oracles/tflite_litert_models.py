@@ -1,4 +1,4 @@
-"""Random TensorFlow Lite models whose middle LiteRT computes on the host, between functions on the machine."""
+"""Random TensorFlow Lite models between functions on the machine: most of their middles LiteRT computes on the host."""
 
 from __future__ import annotations
 
@@ -387,13 +387,10 @@ MIDDLES: dict[str, Middle] = {
     "ADD_N, float32": binary("ADD_N", "AddNOptions"),
     "ATAN2, float32": binary("ATAN2"),
     "AVERAGE_POOL_2D, float32": pool("AVERAGE_POOL_2D"),
-    "AVERAGE_POOL_2D, of a batch": pool("AVERAGE_POOL_2D", batch=2),
     "BATCH_MATMUL, of several constants": matrices,
     "CONV_2D, float32": convolution("CONV_2D"),
-    "CONV_2D, of a batch": convolution("CONV_2D", batch=2),
     "CUMSUM, float32": cumulative,
     "DEPTHWISE_CONV_2D, float32": convolution("DEPTHWISE_CONV_2D"),
-    "DEPTHWISE_CONV_2D, of a batch": convolution("DEPTHWISE_CONV_2D", batch=3),
     "DYNAMIC_UPDATE_SLICE": updated,
     "FILL": filled,
     "FLOOR_DIV": quotient("FLOOR_DIV"),
@@ -413,7 +410,6 @@ MIDDLES: dict[str, Middle] = {
         beta=0.75,
     ),
     "MAX_POOL_2D, float32": pool("MAX_POOL_2D"),
-    "MAX_POOL_2D, of a batch": pool("MAX_POOL_2D", batch=2),
     "MIRROR_PAD, float32": mirrored,
     "NON_MAX_SUPPRESSION_V4": suppressed("NON_MAX_SUPPRESSION_V4"),
     "NON_MAX_SUPPRESSION_V5": suppressed("NON_MAX_SUPPRESSION_V5"),
@@ -431,7 +427,16 @@ MIDDLES: dict[str, Middle] = {
 }
 """Operators that LiteRT computes on the host."""
 
-MODELS: dict[str, Callable[[Rng], bytes]] = {
-    name: lambda rng, middle=middle: between(rng, middle) for name, middle in MIDDLES.items()
+BATCHES: dict[str, Middle] = {
+    **{f"{name}, of a batch": convolution(name, batch=2) for name in ("CONV_2D", "DEPTHWISE_CONV_2D")},
+    **{f"{name}, of a batch": pool(name, batch=3) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},
 }
-"""How to make a random model of each, with the machine before and behind it."""
+"""Operators that the machine computes image by image."""
+
+
+def models(middles: dict[str, Middle]) -> dict[str, Callable[[Rng], bytes]]:
+    """How to make a random model of each, with the machine before and behind it."""
+    return {name: lambda rng, middle=middle: between(rng, middle) for name, middle in middles.items()}
+
+
+MODELS = models(MIDDLES)

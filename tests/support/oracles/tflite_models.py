@@ -283,4 +283,4 @@ UNSIGNED: dict[str, Callable[[Rng], bytes]] = {
 }
 """The same in the old scheme, which LiteRT's reference kernels define."""
 
-MODELS |= tflite_litert_models.MODELS
+MODELS |= tflite_litert_models.MODELS | tflite_litert_models.models(tflite_litert_models.BATCHES)
