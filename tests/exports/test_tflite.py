@@ -28,7 +28,7 @@ from support.oracles import tflite_litert_models, tflite_models
 from support.oracles.tflite_models import HOSTED
 from support.oracles.tflite_runtime import REAL_MODELS, LiteRt, interpreter, outputs, random_samples, real_samples
 
-PARTS = ("RELU6", "PRELU", "BATCH_MATMUL", "DIV", "MEAN", "MEAN, any axes", "RSQRT")
+PARTS = ("RELU6", "PRELU", "BATCH_MATMUL", "DIV", "MEAN", "MEAN, any axes", "RSQRT", "ZEROS_LIKE")
 """Operators of whose models some become nodes that the format cannot express, or that the runtime refuses."""
 COMPARING = {"GATHER, of a batch at computed places", "REDUCE_ALL", "REDUCE_ANY"}
 """Models with operators that ONNX Runtime computes."""

@@ -108,6 +108,25 @@ def test_shapes_of_shapes_are_folded() -> None:
     assert np.array_equal(reference.run(graph, given)[graph.outputs[0]], expected)
 
 
+def test_ranks_and_broadcast_shapes_are_folded() -> None:
+    """TILE to a shape that BROADCAST_ARGS makes, with the rank of the input, 3, modulo 2 as one number."""
+    writer = ModelWriter()
+    x, y = writer.tensor((1, 4, 1), 0.03, 5), writer.tensor((3, 4, 1), 0.03, 5)
+    rank, odd, shape = integers(writer, ()), integers(writer, ()), integers(writer, (3,))
+    first = integers(writer, (1,))
+    writer.operator("RANK", [x], [rank])
+    writer.operator("FLOOR_MOD", [rank, writer.integers(2)], [odd])
+    writer.operator("RESHAPE", [odd, writer.integers([1])], [first], "ReshapeOptions", newShape=[1])
+    writer.operator("BROADCAST_ARGS", [first, writer.integers([3, 4, 1])], [shape])
+    writer.operator("BROADCAST_TO", [x, shape], [y])
+    model = writer.finish([x], [y])
+    graph = read_tflite(model)
+    sample = np.random.default_rng(1).integers(-128, 128, graph.input_tensors[0].shape).astype(np.int8)
+    (expected,) = outputs(LiteRt(model), [sample], 1)
+    found = reference.run(graph, sample)[graph.outputs[0]]
+    assert np.array_equal(found.reshape(-1), expected.reshape(-1))
+
+
 def custom_end() -> bytes:
     """RELU, then an operator that nobody knows on its result, a second input, and a constant."""
     writer = ModelWriter()

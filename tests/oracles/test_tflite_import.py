@@ -145,7 +145,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, tuple[str, ...]]] = {
         less(recipes.quantize_multiplier, -(2**22)),
         (
             *("ADD", "SUB", "MUL", "MEAN", "SUM", "SQUARED_DIFFERENCE", "DIV", "PRELU"),
-            "BATCH_MATMUL, of two tensors",
+            *("BATCH_MATMUL, of two tensors", "ADD_N", "CUMSUM"),
         ),
     ),
     "reciprocal": (

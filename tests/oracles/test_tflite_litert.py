@@ -190,3 +190,15 @@ def test_a_state_that_litert_reads_wrongly_is_refused() -> None:
     packer.Finish(code.Pack(packer), b"TFL3")
     with pytest.raises(ModelError, match=r"^SVDF 1: state must be INT16, got INT8, which LiteRT reads "):
         read_tflite(bytes(packer.Output()))
+
+
+def test_inputs_of_texts_are_refused() -> None:
+    writer = ModelWriter()
+    texts = writer.tensor((1, 6), kind="STRING")
+    x, y = (writer.tensor((1, 6), 0.1, 0) for _ in range(2))
+    writer.operator("RELU", [x], [y])
+    found = writer.tensor((1, 6), kind="BOOL")
+    writer.operator("EQUAL", [texts, texts], [found])
+    message = "^tensor 't0': type of an input must be one of INT8, UINT8, FLOAT32, .*, got STRING$"
+    with pytest.raises(ModelError, match=message):
+        read_tflite(writer.finish([texts, x], [y, found]))

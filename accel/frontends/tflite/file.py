@@ -45,6 +45,7 @@ OPTIONS = {
     "SUM": "ReducerOptions",
     "MEAN": "ReducerOptions",
     "CONCATENATION": "ConcatenationOptions",
+    "CUMSUM": "CumsumOptions",
     "SOFTMAX": "SoftmaxOptions",
     "LEAKY_RELU": "LeakyReluOptions",
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",

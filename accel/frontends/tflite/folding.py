@@ -48,7 +48,7 @@ def _is_known(op: Operation) -> bool:
     if op.operator.builtin not in FOLDERS or len(outputs) != 1 or op.result().type not in _DTYPES:
         return False
     inputs = [op.tensors[index] for index in op.operator.inputs if index >= 0]
-    known = op.operator.builtin == "SHAPE" or all(tensor.data is not None for tensor in inputs)
+    known = op.operator.builtin in ("RANK", "SHAPE") or all(tensor.data is not None for tensor in inputs)
     return known and math.prod(op.result().shape) <= MOST_OPERANDS
 
 
@@ -109,17 +109,20 @@ def _elementwise(function: Callable[[Integers, Integers], Integers]) -> Callable
 
 FOLDERS: dict[str, Callable[[Operation], Integers]] = {
     "ADD": _elementwise(np.add),
+    "BROADCAST_ARGS": lambda op: np.array(np.broadcast_shapes(*(tuple(value) for value in _all(op)))),
     "CAST": lambda op: op.tensor(0).array(),
     "CONCATENATION": _concatenation,
     "EXPAND_DIMS": _reshape,
     "FILL": _fill,
     "FLOOR_DIV": _elementwise(np.floor_divide),
+    "FLOOR_MOD": _elementwise(np.mod),
     "GATHER": _gather,
     "MAXIMUM": _elementwise(np.maximum),
     "MINIMUM": _elementwise(np.minimum),
     "MUL": _elementwise(np.multiply),
     "PACK": _pack,
     "RANGE": _range,
+    "RANK": lambda op: np.array(len(op.tensor(0).shape)),
     "REDUCE_PROD": _reduce_prod,
     "RESHAPE": _reshape,
     "SHAPE": _shape,

@@ -104,5 +104,6 @@ FUNCTIONS: dict[str, Callable[[Operation], None]] = {
     "SOFTMAX": softmax,
     "SQRT": _function(lambda op, source, target: tables.root(source, target)),
     "TANH": _function(_tanh),
+    "ZEROS_LIKE": _function(lambda op, source, target: np.zeros(256, np.int8)),
 }
 """How each operator on one tensor is translated."""

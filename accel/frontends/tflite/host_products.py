@@ -58,10 +58,48 @@ def integer_product(op: Operation) -> None:
         wide = emit(op, "Cast", [x], shape_of(op, x), "int64", to=7)
         factors.append(_swapped(op, wide) if adjoint else wide)
     scales = [op.input_parameters(position)[0] for position in range(2)]
-    scale, zero_point = op.result().parameters()
-    multiplier, shift = recipes.multiplier(scales[0] * scales[1] / scale, RequantMode.TFLITE)
-    sums = _product(op, *factors)
-    shape = shape_of(op, sums)
+    multiplier, shift = recipes.multiplier(scales[0] * scales[1] / op.result().parameters()[0], RequantMode.TFLITE)
+    _give_rounded(op, _product(op, *factors), multiplier, shift)
+
+
+def integer_sum(op: Operation) -> None:
+    """ADD_N of integers of one scale and zero point."""
+    for position in range(len(op.operator.inputs)):
+        if op.tensor(position).parameters() != op.tensor(0).parameters():
+            raise op.error("inputs must have one scale and zero point, as the runtime asks for; put QUANTIZE before it")
+    sums, shape = _wide_steps(op, 0), op.tensor(0).shape
+    for position in range(1, len(op.operator.inputs)):
+        sums = emit(op, "Add", [sums, _wide_steps(op, position)], shape, "int64")
+    _give_sums(op, sums)
+
+
+def integer_cumulative_sum(op: Operation) -> None:
+    """CUMSUM of integers; sums from 2**12 on, which overflow in the runtime, saturate."""
+    shape, options = op.tensor(0).shape, op.options
+    axis = np.array(op.axis(op.number(1), len(shape)))
+    fields: dict[str, Any] = {"exclusive": int(options.Exclusive()), "reverse": int(options.Reverse())}
+    _give_sums(op, emit(op, "CumSum", [_wide_steps(op, 0), axis], shape, "int64", **fields))
+
+
+def _wide_steps(op: Operation, position: int) -> str:
+    """Input number `position` in steps from its zero point, as int64."""
+    return emit(op, "Cast", [steps(op, position)], op.tensor(position).shape, "int64", to=7)
+
+
+def _give_sums(op: Operation, sums: str) -> None:
+    """Make sums of steps output 0, as TensorFlow Lite Micro rounds them, with 19 bits more.
+
+    The runtime begins not with 0 but with what a stored 0 stands for.
+    """
+    shape, (scale, zero_point) = shape_of(op, sums), op.tensor(0).parameters()
+    whole = emit(op, "Add", [sums, np.array(-zero_point)], shape, "int64")
+    wide = emit(op, "Mul", [whole, np.array(2**19)], shape, "int64")
+    _give_rounded(op, wide, *recipes.multiplier(2 * scale / (2**20 * op.result().parameters()[0]), RequantMode.TFLITE))
+
+
+def _give_rounded(op: Operation, sums: str, multiplier: int, shift: int) -> None:
+    """Make sums of int64 times a multiplier output 0."""
+    shape, zero_point = shape_of(op, sums), op.result().parameters()[1]
 
     def node(kind: str, *values: Argument | int, dtype: str = "int64", **attributes: Any) -> str:
         arguments = [np.array(value) if isinstance(value, int) else value for value in values]

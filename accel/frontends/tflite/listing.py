@@ -18,7 +18,7 @@ OWN = ("LOG_SOFTMAX", "SOFTMAX")
 """Operators of integers that the host computes by nodes of the graph's own."""
 REAL_ONLY = (
     *("CEIL", "COS", "FLOOR", "POW", "ROUND", "SIGN", "SIN", "SQUARE"),
-    *("ADD_N", "ATAN2", "CONV_3D", "CONV_3D_TRANSPOSE", "CUMSUM", "FAKE_QUANT", "L2_POOL_2D"),
+    *("ATAN2", "CONV_3D", "CONV_3D_TRANSPOSE", "FAKE_QUANT", "L2_POOL_2D"),
     "LOCAL_RESPONSE_NORMALIZATION",
 )
 """Operators for which LiteRT has no kernel of integers of 8 bits."""
@@ -31,7 +31,7 @@ _AXES = "constant axes, any"
 NOTES: Mapping[str, str] = MappingProxyType(
     {
         "ADD": _PAIR,
-        "ADD_N": "integers of 8 bits are TensorFlow Lite Micro's alone",
+        "ADD_N": "one scale and zero point; as TensorFlow Lite Micro, beginning with what a stored 0 stands for",
         "ARG_MAX": "constant axis",
         "ARG_MIN": "constant axis",
         "AVERAGE_POOL_2D": _WINDOW,
@@ -40,6 +40,7 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "BROADCAST_TO": "constant shape",
         "CONCATENATION": "any axis; equal scales and zero points, as the runtimes ask for",
         "CONV_2D": f"groups, dilation; weights {_WEIGHTS}",
+        "CUMSUM": "as TensorFlow Lite Micro, beginning with what a stored 0 stands for; large sums saturate",
         "CUSTOM": "at the end of a network: what it reads are outputs",
         "DEPTHWISE_CONV_2D": f"any multiplier, dilation; weights {_WEIGHTS}",
         "DEPTH_TO_SPACE": "any block",

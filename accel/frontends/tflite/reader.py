@@ -21,7 +21,7 @@ from accel.frontends.tflite.file import INTEGER_TYPES, TfliteFile, TfliteTensor,
 from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
 from accel.frontends.tflite.host import HOST_TYPES, numbers, quantize
-from accel.frontends.tflite.host_products import integer_product
+from accel.frontends.tflite.host_products import integer_cumulative_sum, integer_product, integer_sum
 from accel.frontends.tflite.litert import CARRIED_TYPES, REFUSED, leave_to_litert
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
@@ -38,11 +38,15 @@ from accel.quantized.builder import GraphBuilder, Port
 TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
 RECURRENT = ("LSTM", "RNN")
 """Ends of the names of recurrent operators."""
-HOST_INTEGER = INTEGER | {"BATCH_MATMUL": integer_product}
+HOST_INTEGER = INTEGER | {
+    "ADD_N": integer_sum,
+    "BATCH_MATMUL": integer_product,
+    "CUMSUM": integer_cumulative_sum,
+}
 """Operators with results of 8 bits that the host computes."""
 KNOWN = {"BATCH_MATMUL": (0, 1), "GATHER": (1,)}
 """Operators that a unit computes if one of these inputs is a constant, and else the host."""
-SIGNED_ONLY = {"ABS", "BATCH_MATMUL", "ELU", "EXP", "LOG", "NEG", "RSQRT", "SQRT", "SQUARED_DIFFERENCE"}
+SIGNED_ONLY = {"ABS", "BATCH_MATMUL", "ELU", "EXP", "LOG", "NEG", "RSQRT", "SQRT", "SQUARED_DIFFERENCE", "ZEROS_LIKE"}
 """Operators that no runtime computes with integers if they are uint8."""
 _DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -145,6 +149,10 @@ def _declare_input(builder: GraphBuilder, file: TfliteFile, index: int) -> str:
         found = {result.parameters() for result in results}
         if len(found) == 1:
             return builder.declare(tensor.name, graph_shape(tensor.shape), found.pop())
+    if tensor.type not in (*INTEGER_TYPES, *CARRIED_TYPES) and readers:
+        raise tensor.error(
+            f"type of an input must be one of INT8, UINT8, {', '.join(CARRIED_TYPES)}, got {tensor.type}"
+        )
     if tensor.type in CARRIED_TYPES or (not readers and tensor.type not in INTEGER_TYPES):
         name = builder.free(tensor.name)
         builder.tensors[name] = Tensor(name, tensor.shape, 1.0, 0, dtype=tensor.type.lower())

@@ -427,11 +427,34 @@ MIDDLES: dict[str, Middle] = {
 }
 """Operators that LiteRT computes on the host."""
 
-BATCHES: dict[str, Middle] = {
+
+def summed(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
+    """ADD_N of integers."""
+    shape, parameters = any_shape(rng), random_parameters(rng, 0.05)
+    inputs = [writer.tensor(shape, *parameters) for _ in range(int(rng.integers(2, 5)))]
+    y = writer.tensor(shape, *random_parameters(rng, 0.1 * 2 ** rng.uniform(-1, 2)))
+    writer.operator("ADD_N", inputs, [y], "AddNOptions")
+    return inputs, [y]
+
+
+def cumulative_steps(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
+    """CUMSUM of integers."""
+    shape = any_shape(rng)
+    x, y = writer.tensor(shape, *random_parameters(rng, 0.05)), writer.tensor(shape, *random_parameters(rng, 0.1))
+    options = {"exclusive": bool(rng.integers(2)), "reverse": bool(rng.integers(2))}
+    axis = writer.integers(int(rng.integers(len(shape))))
+    writer.operator("CUMSUM", [x, axis], [y], "CumsumOptions", **options)
+    return [x], [y]
+
+
+OTHERS: dict[str, Middle] = {
+    "ADD_N": summed,
+    "CUMSUM": cumulative_steps,
+    "ZEROS_LIKE": unary("ZEROS_LIKE", target=(0.1, 5)),
     **{f"{name}, of a batch": convolution(name, batch=2) for name in ("CONV_2D", "DEPTHWISE_CONV_2D")},
     **{f"{name}, of a batch": pool(name, batch=3) for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},
 }
-"""Operators that the machine computes image by image."""
+"""Operators that the machine computes image by image, and sums that ONNX Runtime computes."""
 
 
 def models(middles: dict[str, Middle]) -> dict[str, Callable[[Rng], bytes]]:

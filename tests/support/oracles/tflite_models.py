@@ -274,6 +274,7 @@ MODELS: dict[str, Callable[[Rng], bytes]] = {
 HOSTED = (
     *tflite_movement_models.COMPARISONS,
     *("BATCH_MATMUL, of two tensors", "GATHER, of computed places", "SELECT_V2", "TOPK_V2"),
+    *("ADD_N", "CUMSUM"),
     *tflite_litert_models.MODELS,
 )
 """Operators that the host computes."""
@@ -283,4 +284,4 @@ UNSIGNED: dict[str, Callable[[Rng], bytes]] = {
 }
 """The same in the old scheme, which LiteRT's reference kernels define."""
 
-MODELS |= tflite_litert_models.MODELS | tflite_litert_models.models(tflite_litert_models.BATCHES)
+MODELS |= tflite_litert_models.MODELS | tflite_litert_models.models(tflite_litert_models.OTHERS)
