@@ -203,6 +203,8 @@ def witnesses_page() -> str:
     runtime, plain = "ONNX Runtime's integer kernels", "ONNX Runtime without optimizations"
     share = "one step, in 0.2% of the outputs at most"
     shares = {kind: f"one step, in {part:.0%} at most" for kind, part in test_onnx_operators.SHARES.items()}
+    tie = f"one step, where the runtime's real number is within {test_onnx_operators.NEAR_TIE:.1g} steps of a tie"
+    shares |= dict.fromkeys(test_onnx_operators.TIES, tie)
     exact = dict.fromkeys(test_onnx_operators.EXACT, "none")
     rows = [("ONNX", kind, plain, (exact | shares).get(kind, share)) for kind in test_onnx_operators.MODELS]
     rows += [("ONNX", kind, runtime, "none") for kind in onnx_models.EXACT]
