@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -229,6 +228,8 @@ def run(
         raise InputError(f"threads must be an integer in 1..{os.cpu_count()}, the number of cores, got {threads!r}")
     samples = program_samples(program, inputs, layout)
     if threads > 1 and not program.states:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(threads) as pool:
             runs = list(pool.map(lambda sample: _run_sample(program, sample, state, engine), samples))
     else:

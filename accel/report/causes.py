@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from accel.machine.isa import Unit
 from accel.program.program import Program
-from accel.report.layers import Periods, Timeline, layer_periods
+from accel.report.layers import Periods, Timeline, boundaries, layer_periods
 from accel.report.slots import slots
 
 CAUSES = (
@@ -38,7 +38,7 @@ def layer_causes(program: Program, runs: Sequence[Any]) -> list[dict[str, int]]:
     held = _held(program, runs)
     layers = layer_periods(program, timeline)
     edges = [edge for periods in (*held.values(), *layers) for edge in (periods.starts, periods.stops)]
-    bounds = np.unique(np.concatenate([[0, timeline.total_cycles], *edges]))
+    bounds = boundaries([0, timeline.total_cycles], *edges)
     starts, lengths = bounds[:-1], np.diff(bounds)
     cause = np.select([held[name].hold(starts) for name in CAUSES[:-1]], range(len(CAUSES) - 1), len(CAUSES) - 1)
     result = []

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from accel.machine import isa
 from accel.machine.isa import Opcode
@@ -215,7 +215,7 @@ def layer_periods(program: Program, run: Timed) -> list[Periods]:
     users = [np.flatnonzero(opcodes == opcode) for opcode in (Opcode.EXEC, Opcode.DEPTHWISE)]
     held = [_held(run, indices) for indices in users]
     edges = [edge for periods in held for edge in (periods.starts, periods.stops)]
-    bounds = np.unique(np.concatenate([[0, run.total_cycles], ends[:-1], *edges]))
+    bounds = boundaries([0, run.total_cycles], ends[:-1], *edges)
     starts, stops = bounds[:-1], bounds[1:]
     owner = np.minimum(np.searchsorted(ends, starts, side="right"), count - 1)
     for indices, periods in zip(reversed(users), reversed(held), strict=True):
@@ -223,6 +223,12 @@ def layer_periods(program: Program, run: Timed) -> list[Periods]:
         is_held = np.append(periods.starts, run.total_cycles)[holder] <= starts
         owner = np.where(is_held, np.append(layers[indices], 0)[holder], owner)
     return [Periods(starts[owner == i], stops[owner == i]) for i in range(count)]
+
+
+def boundaries(*cycles: ArrayLike) -> NDArray[np.int64]:
+    """All cycles, ascending, each once; `np.unique` imports `numpy.ma` first, which takes longer than a small run."""
+    every = np.sort(np.concatenate(cycles))
+    return np.asarray(every[np.diff(every, prepend=every[0] - 1) > 0])
 
 
 def _opcodes(program: Program) -> NDArray[np.int64]:
