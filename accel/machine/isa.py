@@ -129,10 +129,12 @@ class Instruction:
 def _legal(opcode: Opcode, fields: Mapping[str, int]) -> Mapping[str, int]:
     """The same fields as plain integers; EncodingError if one does not exist or is out of range."""
     ranges = _RANGES[opcode]
-    for name, value in fields.items():
-        if type(value) is not int or name not in ranges or not ranges[name][0] <= value <= ranges[name][1]:
-            return {name: _legal_value(opcode, name, value) for name, value in fields.items()}
-    return fields
+    other = [
+        name
+        for name, value in fields.items()
+        if type(value) is not int or name not in ranges or not ranges[name][0] <= value <= ranges[name][1]
+    ]
+    return {**fields, **{name: _legal_value(opcode, name, fields[name]) for name in other}} if other else fields
 
 
 def _legal_value(opcode: Opcode, name: str, value: int) -> int:

@@ -167,9 +167,12 @@ class Program:
             A name, shape or type is not the program's.
         """
         arrays = self.check_inputs(inputs, state)
-        memory = np.zeros(self.memory_bytes, np.uint8)
-        for start, section in ((self.code_address, self.code), (self.constants_address, self.constants)):
-            memory[start : start + len(section)] = np.frombuffer(section, np.uint8)
+        memory, end = np.empty(self.memory_bytes, np.uint8), 0
+        for start, section in sorted(((self.code_address, self.code), (self.constants_address, self.constants))):
+            memory[end:start] = 0
+            end = start + len(section)
+            memory[start:end] = np.frombuffer(section, np.uint8)
+        memory[end:] = 0
         for name, array in arrays.items():
             self.write_tensor(memory, self.slots[name], array)
         return memory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 
 
 @dataclass
@@ -23,6 +24,7 @@ class BlockCache:
     def __init__(self, words: int) -> None:
         self.words = words
         self.blocks: dict[object, Block] = {}
+        self._ordered: list[Block] = []
 
     def use(self, key: object, step: int) -> int:
         """Base address of a block that is there; marks its use by `step`."""
@@ -52,27 +54,28 @@ class BlockCache:
         int or None
             Base address; None if there is no room.
         """
-        blocks = sorted(self.blocks.values(), key=lambda block: block.base)
-        stay = [b.last_use > settled or (len(b.uses) > 0 and b.uses[0] <= keep_until) for b in blocks]
+        blocks = self._ordered
+        stay = [0, *accumulate(b.last_use > settled or (b.uses[0] <= keep_until if b.uses else 0) for b in blocks)]
+        wanted = [0, *accumulate(block.words if block.uses else 0 for block in blocks)]
         starts = {0, *(block.base + block.words for block in blocks), *(block.base - words for block in blocks)}
-        best: tuple[tuple[int, int, int], list[Block]] | None = None
+        best: tuple[tuple[int, int, int], slice] | None = None
         first = last = 0
         for start in sorted(start for start in starts if 0 <= start <= self.words - words):
             while first < len(blocks) and blocks[first].base + blocks[first].words <= start:
                 first += 1
             while last < len(blocks) and blocks[last].base < start + words:
                 last += 1
-            if any(stay[first:last]):
+            lost = wanted[last] - wanted[first]
+            if stay[first] < stay[last] or (best is not None and lost > best[0][0]):
                 continue
-            victims = blocks[first:last]
-            wanted = sum(victim.words for victim in victims if victim.uses)
-            cost = (wanted, max((victim.last_use for victim in victims), default=-1), start)
+            cost = (lost, max([victim.last_use for victim in blocks[first:last]], default=-1), start)
             if best is None or cost < best[0]:
-                best = (cost, victims)
+                best = (cost, slice(first, last))
         if best is None:
             return None
         (_, _, start), victims = best
-        for victim in victims:
+        for victim in blocks[victims]:
             del self.blocks[victim.key]
         self.blocks[key] = Block(key, start, words, uses[bisect_left(uses, step) :])
+        blocks[victims] = [self.blocks[key]]
         return start
