@@ -49,7 +49,17 @@ def _digest() -> str:
     return digest.hexdigest()[:16]
 
 
-_CACHE = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__") / f"kernels-{_digest()}"
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: NUMBA_CACHE_DIR, beside the sources, or the user's if that cannot be written."""
+    here, named = Path(__file__).parent, os.environ.get("NUMBA_CACHE_DIR")
+    if named:
+        return Path(named)
+    if os.access(here, os.W_OK):
+        return here / "__pycache__"
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "accel"
+
+
+_CACHE = cache_folder() / f"kernels-{_digest()}"
 IS_COLD = not DISABLED and not _CACHE.exists()
 """No process has compiled kernels of these sources before."""
 _LOCK = Lock()

@@ -81,6 +81,16 @@ def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path: Path, monkeyp
     assert jit.kernel(add)(pair, 1) == 12
 
 
+def test_the_cache_is_the_users_where_the_package_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert jit.cache_folder() == ROOT / "sim" / "__pycache__"
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert jit.cache_folder() == Path("/caches/accel")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/mine")
+    assert jit.cache_folder() == Path("/mine")
+
+
 @pytest.mark.skipif(jit.DISABLED, reason="plain functions need no Numba at all")
 def test_a_warm_run_imports_no_numba() -> None:
     code = (
