@@ -120,7 +120,7 @@ def test_closed_form_equals_every_step_of_more_transfers(opcode: Opcode) -> None
 )
 def test_mutants_are_caught(opcode: Opcode, function: str, old: str, new: str) -> None:
     with plain_python.mutated(timing, function, old, new):
-        assert any(_differing(opcode, range(seed, seed + 1)) for seed in range(60))
+        assert any(_differing(opcode, range(seed, seed + 1)) for seed in range(100))
 
 
 def test_few_beats_are_stepped_through() -> None:
