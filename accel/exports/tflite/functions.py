@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from accel.errors import AccelError
 from accel.frontends.tflite.elementwise import tabulate_itself
-from accel.frontends.tflite.functions import COMPLEMENT
+from accel.frontends.tflite.functions import COMPLEMENT, NEGATED
 from accel.frontends.tflite.operation import ACTIVATIONS
 from accel.machine.numerics import activation_range
 from accel.quantized import tables
 from accel.quantized.builder import IDENTITY_TABLE, Parameters
 
+COMPLEMENT_PRODUCT = "MUL by -1"
+"""What stands for ``-1 - q``, which no operator gives."""
+ONLY_LITERT = ("EXP", "GELU", "LOG", "NEG", "RELU_0_TO_1", "RELU_N1_TO_1", "SQRT")
+"""Operators without an integer kernel in TensorFlow Lite Micro."""
 LOGISTIC, TANH = (1 / 256, -128), (1 / 128, 0)
 """The only parameters that the results of these functions may have."""
 
@@ -28,8 +32,8 @@ def sums_are_computed(sources: Sequence[float], target: float) -> bool:
 class Found(NamedTuple):
     """An operator, its options, and how many entries of the table it computes one step away.
 
-    RESHAPE stands for the same integers under other parameters, NEG for ``-1 - q``. ADD, SUB and MUL have the tensor as
-    both operands.
+    RESHAPE stands for the same integers under other parameters, `COMPLEMENT_PRODUCT` for ``-1 - q``. ADD, SUB and MUL
+    have the tensor as both operands.
     """
 
     builtin: str
@@ -57,7 +61,7 @@ def _candidates(
     table: NDArray[np.int8], source: Parameters, target: Parameters
 ) -> Iterator[tuple[str, dict[str, Any], NDArray[np.int8]]]:
     yield "RESHAPE", {}, IDENTITY_TABLE
-    yield "NEG", {}, COMPLEMENT
+    yield COMPLEMENT_PRODUCT, {}, COMPLEMENT
     simple: dict[str, Callable[[], NDArray[np.int8]]] = {
         "QUANTIZE": lambda: tables.quantize(source, target),
         "RELU": lambda: tables.relu(source, target, *ACTIVATIONS[1]),
@@ -88,6 +92,29 @@ def _candidates(
             yield "LEAKY_RELU", {"Alpha": alpha}, tables.leaky_relu(source, target, alpha)
         except AccelError:
             continue
+    yield from _of_litert(table, source, target)
+
+
+def _of_litert(
+    table: NDArray[np.int8], source: Parameters, target: Parameters
+) -> Iterator[tuple[str, dict[str, Any], NDArray[np.int8]]]:
+    """The function that only LiteRT has and that makes a table exactly."""
+    makers: list[tuple[str, dict[str, Any], Callable[[], NDArray[np.int8]]]] = [
+        ("NEG", {}, lambda: NEGATED),
+        ("RELU_N1_TO_1", {}, lambda: tables.relu(source, target, *ACTIVATIONS[2])),
+        ("RELU_0_TO_1", {}, lambda: tables.relu(source, target, 0.0, 1.0)),
+        ("GELU", {"Approximate": False}, lambda: tables.real(source, target, tables.gelu)),
+        ("GELU", {"Approximate": True}, lambda: tables.real(source, target, tables.gelu_by_tanh)),
+        ("LOG", {}, lambda: tables.real(source, target, tables.logarithm)),
+        ("SQRT", {}, lambda: tables.root(source, target)),
+    ]
+    for builtin, options, make in makers:
+        try:
+            made = make()
+        except AccelError:
+            continue
+        if np.array_equal(made, table):
+            yield builtin, options, made
 
 
 def _slopes(table: NDArray[np.int8], source: Parameters, target: Parameters) -> list[float]:

@@ -61,7 +61,7 @@ NOT_IN_MICRO = (
     "TensorFlow Lite Micro does not load FULLY_CONNECTED with weights of 4 bits and a scale per channel, LiteRT runs "
     "it; an override gives these layers 8 bits"
 )
-NO_EXP_IN_MICRO = "TensorFlow Lite Micro does not load EXP of integers, LiteRT runs it"
+NO_FUNCTION_IN_MICRO = "TensorFlow Lite Micro does not load {} of integers, LiteRT runs it"
 _CONVENTIONS = ((False, False), (False, True), (True, False))
 """Whether corners are aligned, whether pixels have their centres in the middle."""
 
@@ -221,11 +221,11 @@ def table(w: Writing, node: Table) -> None:
         raise InexpressibleError(node, "a table that is of no known function")
     if found.different:
         w.note(f"{node.op} {node.name!r}: {found.different} of 256 values of {found.builtin} differ by a step")
-    if found.builtin == "EXP":
-        w.note(NO_EXP_IN_MICRO)
+    if found.builtin in functions.ONLY_LITERT:
+        w.note(NO_FUNCTION_IN_MICRO.format(found.builtin))
     if found.builtin == "RESHAPE":
         w.reshape(w.input(node), target.shape, w.output(node))
-    elif found.builtin == "NEG":
+    elif found.builtin == functions.COMPLEMENT_PRODUCT:
         _complement(w, node)
     else:
         operands = 2 if found.builtin in ("ADD", "SUB", "MUL") else 1
