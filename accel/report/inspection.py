@@ -112,7 +112,7 @@ def _operator(graph: Graph, node: Node) -> OperatorRow:
     stored = sum(a.nbytes for name, a in arrays.items() if isinstance(a, np.ndarray) and name not in _NO_WEIGHTS)
     if isinstance(node, Weighted):
         stored += node.weight_bytes - node.weight.nbytes
-    return OperatorRow(node.name, node.op, inputs, output, node.multipliers(), stored, graph.macs(node))
+    return OperatorRow(node.name, node.label, inputs, output, node.multipliers(), stored, graph.macs(node))
 
 
 def inspect_program(program: Program) -> ProgramSummary:
