@@ -25,7 +25,7 @@ pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 from ai_edge_litert import schema_py_generated as schema
 from support.oracles.tflite_litert_models import MODELS
 from support.oracles.tflite_models import linear
-from support.oracles.tflite_runtime import interpreter, outputs, random_samples
+from support.oracles.tflite_runtime import LiteRt, interpreter, outputs, random_samples
 from support.oracles.tflite_writer import ModelWriter
 
 SHAPE = (1, 4, 6, 8)
@@ -202,3 +202,41 @@ def test_inputs_of_texts_are_refused() -> None:
     message = "^tensor 't0': type of an input must be one of INT8, UINT8, FLOAT32, .*, got STRING$"
     with pytest.raises(ModelError, match=message):
         read_tflite(writer.finish([texts, x], [y, found]))
+
+
+def of_uint8() -> bytes:
+    writer = ModelWriter()
+    x, y = writer.tensor((1, 4, 6), 0.1, 130, kind="UINT8"), writer.tensor((1, 4, 6), 1 / 128, 128, kind="UINT8")
+    writer.operator("L2_NORMALIZATION", [x], [y], "L2NormOptions")
+    return writer.finish([x], [y])
+
+
+def transposed_batch() -> bytes:
+    rng, writer = np.random.default_rng(2), ModelWriter()
+    x, y = writer.tensor((2, 4, 6, 3), 0.1, 3), writer.tensor((2, 8, 12, 5), 0.3, -3)
+    weights = writer.tensor((5, 2, 2, 3), 0.01, 0, rng.integers(-127, 128, (5, 2, 2, 3)).astype(np.int8))
+    options = {"padding": 0, "strideH": 2, "strideW": 2}
+    inputs = [writer.integers([2, 8, 12, 5]), weights, x]
+    writer.operator("TRANSPOSE_CONV", inputs, [y], "TransposeConvOptions", **options)
+    return writer.finish([x], [y])
+
+
+@pytest.mark.parametrize(
+    ("model", "macs", "why"),
+    [
+        (of_uint8(), 0, "no unit computes L2_NORMALIZATION"),
+        (
+            transposed_batch(),
+            2 * 4 * 6 * 3 * 5 * 2 * 2,
+            "no unit computes TRANSPOSE_CONV: input must have shape (1, height, width, channels), got (2, 4, 6, 3)",
+        ),
+    ],
+    ids=["uint8", "a batch"],
+)
+def test_reports_tell_products_and_reasons(model: bytes, macs: int, why: str) -> None:
+    graph, runtime = read_tflite(model), LiteRt(model)
+    program = accel.compile(graph, "tiny")
+    assert [(row.macs, row.why) for row in program.operators if row.op in why] == [(macs, why)]
+    for sample in random_samples(graph, np.random.default_rng(1), 3):
+        found = run(graph, sample[0])[graph.outputs[0]]
+        assert np.array_equal(found.reshape(-1), outputs(runtime, sample, 1)[0].reshape(-1))
