@@ -81,7 +81,11 @@ def test_damaged_models_never_raise_anything_else() -> None:
             "model input 'x' must have known sizes, of which only the first may be free, got (0, 4, 0, 9) with 0 for "
             "free; give them: --shape x=1,4,N,9, or shapes={'x': (...)}",
         ),
-        ((2, 4, 6, 9), "model input 'x' must have batch size 1, got shape (2, 4, 6, 9)"),
+        (
+            (2, 4, 6, 9),
+            "model input 'x' must have batch size 1, got shape (2, 4, 6, 9); export the model with 1 or with a free "
+            "first size: samples run one after the other",
+        ),
     ],
 )
 def test_unknown_sizes_are_refused(shape: tuple[int | str, ...], message: str) -> None:
