@@ -210,8 +210,8 @@ def dynamic_lstm() -> bytes:
 
 
 def normalization() -> bytes:
-    """LayerNormalization in a version of ONNX that has none."""
-    return model(ROWS, "y = LayerNormalization (x, b8)", opset=13)
+    """SimplifiedLayerNormalization, which no version of ONNX has."""
+    return model(ROWS, "y = SimplifiedLayerNormalization (x, b8)", opset=13)
 
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -220,10 +220,11 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         "com.microsoft.QAttention 'a': operator of ONNX Runtime on integers is not supported; save the model with "
         "graph_optimization_level ORT_ENABLE_BASIC, or give the model before it",
     ),
-    "LayerNormalization": (
+    "SimplifiedLayerNormalization": (
         normalization,
-        "model must be a valid ONNX file: No Op registered for LayerNormalization with domain_version of 13; if ONNX "
-        "Runtime saved the model, save it with graph_optimization_level ORT_ENABLE_BASIC, or give the model before it",
+        "model must be a valid ONNX file: No Op registered for SimplifiedLayerNormalization with domain_version of 13; "
+        "if ONNX Runtime saved the model, save it with graph_optimization_level ORT_ENABLE_BASIC, or give the model "
+        "before it",
     ),
     "DynamicQuantizeLSTM": (
         dynamic_lstm,

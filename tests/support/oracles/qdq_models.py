@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from support.oracles.onnx_models import OnnxWriter, Quantization, Rng, dequantized, image, quantization
+from support.oracles.onnx_writer import OnnxWriter, Quantization, Rng, dequantized, image, quantization
 
 
 def _inputs(writer: OnnxWriter, rng: Rng, shape: tuple[int, ...], count: int = 1) -> tuple[list[str], Quantization]:

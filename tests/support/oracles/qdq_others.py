@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from support.oracles.onnx_models import OnnxWriter, Rng, image, quantization
+from support.oracles.onnx_writer import OnnxWriter, Rng, image, quantization
 from support.oracles.qdq_models import _finish, _inputs, _of, _same
 
 
