@@ -12,6 +12,7 @@ SCALE-Sim (Samajdar et al., 2018), which drains the array between tiles.
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any, NamedTuple, TypeAlias
 
 from accel.machine import isa
@@ -339,14 +340,16 @@ def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int,
 
     The recurrence is a maximum of sums, the same for every whole beat of a burst. So when all that it depends on (the
     last read, the beats in the buffer) has moved by equal times since some beats before, it goes on like that, and all
-    whole beats of the burst but the last ones are skipped.
+    whole beats of the burst but the last ones are skipped. Either each read follows the one before, or it follows the
+    beats that made room for it: then as many words as the buffer holds move together.
     """
     bus, word, buffer, slots = machine.bus_bytes, row[STORE.word_bytes], machine.store_buffer_bytes, len(sent[0])
     size = row[STORE.row_words] * word
     state[HANDSHAKE] = issue + 1
     read_cycle = issue
     words = total = beats = oldest = first = completion = 0
-    period = word // min(word & -word, bus)
+    single = word // min(word & -word, bus)
+    buffered = single * (buffer // word) // gcd(buffer // word, single * bus // word)
     for outer in range(row[STORE.outer_count]):
         for inner in range(row[STORE.row_count]):
             address = row[STORE.dram_address] + outer * row[STORE.dram_outer_stride]
@@ -372,10 +375,13 @@ def store_time(machine: Machine, state: Ints, ends: Ints, row: Ints, issue: int,
                 state[BEATS] += 1
                 beats += 1
                 burst -= 1
-                count = min(burst - 1, (end - address) // bus) // period if burst >= STEADY_BEATS else 0
-                cycles = store_period(machine, sent, first, beats, period) if count > 0 else 0
+                count = cycles = skipped = 0
+                for period in (single, buffered):
+                    if cycles == 0 and burst >= STEADY_BEATS:
+                        count = min(burst - 1, (end - address) // bus) // period
+                        cycles = store_period(machine, sent, first, beats, period) if count > 0 else 0
+                        skipped = count * period
                 if cycles:
-                    skipped = count * period
                     for i in range(oldest, beats):
                         sent[TOTAL, i % slots] += skipped * bus
                         sent[CYCLE, i % slots] += count * cycles

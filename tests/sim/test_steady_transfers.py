@@ -133,6 +133,17 @@ def test_few_beats_are_stepped_through() -> None:
     assert beats.written < 8 * 10
 
 
+def test_few_beats_of_a_store_are_stepped_through() -> None:
+    """On `edge` reads of STORE wait for room, four words at a time: some steps for each of 8 bursts."""
+    beats = Steps(np.array(timing.CHANNEL_START, np.int64))
+    machine = timing.Machine.of(PRESETS["edge"])
+    row = _row(Opcode.STORE, {"word_bytes": 16, "row_words": 2048})
+    sent = np.zeros((4, 2 * machine.store_buffer_bytes), np.int64)
+    timing.store_time(machine, beats, np.full(8, -1, np.int64), row, 0, sent)
+    assert beats.values[timing.BEATS] == 2048
+    assert beats.written < 8 * 40
+
+
 class Steps:
     """A channel's state that counts how often the cycle of a beat is written."""
 
