@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.mutants.campaign import Suites
+from support.mutants.excitation import watched
 from support.mutants.netlist_mutants import NetlistMutant, equivalent, mutated
 from support.mutants.observability import unobservable
 from support.mutants.verdicts import Verdicts
@@ -39,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     verilog = cached_verilog(MACHINE)
     text, mutants = mutated(verilog, options.count, options.seed)
-    variant = Variant(text, mutants=True, counters=True)
+    text = watched(text)
+    variant = Variant(text, mutants=True, counters=True, coverage=True)
     build(MACHINE, variant)
     suites, kept = Suites(variant, options.stimulus), Verdicts(options.verdicts, text)
     suites.prepare()

@@ -282,7 +282,10 @@ class Powered:
         conditions: Conditions = UNDISTURBED,
         offsets: npt.NDArray[np.uint32] | None = None,
     ) -> SimulationResult:
-        """Execute a program; `offsets` are added to `COUNTERS` when it has begun; all else as for `run`."""
+        """Execute a program; all else as for `run`.
+
+        `offsets` are added to `COUNTERS` when it has begun, and replaced by what was added.
+        """
         counts = instructions_per_unit(code)
         work = prepared_memory(code, program_address, memory)
         stamps = [[np.zeros(count, np.int64) for count in counts] for _ in range(2)]
@@ -332,6 +335,10 @@ class Powered:
     def access(self, access: Access) -> None:
         """Write or read a register while no program runs; fills in `response`, `interrupt` and a read's `data`."""
         self._library.testbench_access(self._handle, ctypes.byref(access))
+
+    def reset(self) -> None:
+        """Reset machine and memory, in any state; what is in the memories on the chip stays."""
+        self._library.testbench_reset(self._handle)
 
     def write_coverage(self, path: Path) -> None:
         """What was covered since the model was made, in Verilator's format; needs a variant with coverage."""

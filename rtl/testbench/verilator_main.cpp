@@ -1,6 +1,6 @@
 // Runs programs on the Verilated machine, with the external memory of docs/timing.md.
 //
-// A shared library with a C interface: testbench_create resets the machine; for each program follow testbench_start
+// A shared library with a C interface: testbench_create resets the machine, testbench_reset again; for each program follow testbench_start
 // and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Between programs
 // testbench_memory gives access to the memories on the chip (memories.inc is MEMORY(path) for each), testbench_access to
 // the registers. counters.inc is COUNTER(path) for each counter to which a run may add, if any. Macros come from
@@ -20,6 +20,7 @@
 namespace {
 
 constexpr int SLICE_CYCLES = 1024;
+constexpr int RESET_CYCLES = 3;
 constexpr uint64_t OFFSET_CYCLE = 4;  // of a run: its counters have been cleared, and no instruction has been fetched
 constexpr auto SLICE_TIME = std::chrono::milliseconds(200);
 
@@ -41,7 +42,7 @@ struct Job {
   uint32_t answer_outside;  // 1: accesses outside of memory get a decode error, otherwise they are faults
   uint64_t stop_cycles;     // stop the run in this cycle; 0: never
   uint64_t mutant;          // value of the input of that name, if MUTANTS
-  const uint32_t* offsets;  // added to the counters of counters.inc when a run is under way, if not null
+  uint32_t* offsets;  // added to the counters of counters.inc when a run is under way, if not null; then what was added
   int64_t* stamps[2][UNITS];  // issue, complete
   uint64_t capacity[UNITS];
   uint64_t count[2][UNITS];
@@ -62,12 +63,12 @@ class Random {
   explicit Random(uint64_t seed) : state_(seed) {}
   bool enabled() const { return state_ != 0; }
   // True with probability one half; never if stalls are off.
-  bool stall() {
-    if (!state_) return false;
+  bool stall() { return state_ && next() >> 63; }
+  uint64_t next() {
     state_ ^= state_ >> 12;
     state_ ^= state_ << 25;
     state_ ^= state_ >> 27;
-    return (state_ * 0x2545F4914F6CDD1DULL) >> 63;
+    return state_ * 0x2545F4914F6CDD1DULL;
   }
 
  private:
@@ -99,7 +100,15 @@ class ReadChannel {
     arready = !random_.stall();
     offered_ = offered_ || (!bursts_.empty() && now >= next_ && !random_.stall());
     rvalid = offered_;
-    if (!offered_) return;
+    if (!offered_) {  // what is not valid may be anything
+      if (random_.enabled()) {
+        const uint64_t noise = random_.next();
+        std::memset(&rdata, noise & 0xFF, BUS_BYTES);
+        rlast = noise >> 8 & 1;
+        rresp = noise >> 9 & 3;
+      }
+      return;
+    }
     const Burst& head = bursts_.front();
     const bool missing = outside(job_, head.address);
     if (missing) std::memset(&rdata, 0, BUS_BYTES);
@@ -116,6 +125,11 @@ class ReadChannel {
   }
 
   bool idle() const { return bursts_.empty(); }
+
+  void forget() {
+    bursts_.clear();
+    offered_ = false;
+  }
 
   void accepted(uint64_t now) {
     offered_ = false;
@@ -149,6 +163,7 @@ class WriteChannel {
     offered_ = offered_ || (!responses_.empty() && now >= responses_.front().cycle && !random_.stall());
     bvalid = offered_;
     if (offered_) bresp = responses_.front().code;
+    else if (random_.enabled()) bresp = random_.next() & 3;
   }
 
   void address(uint64_t address, uint64_t beats) {
@@ -157,6 +172,13 @@ class WriteChannel {
   }
 
   bool idle() const { return bursts_.empty() && beats_.empty() && responses_.empty(); }
+
+  void forget() {
+    bursts_.clear();
+    beats_.clear();
+    responses_.clear();
+    offered_ = false;
+  }
 
   void data(const void* bytes, uint64_t strobe, bool last) {
     Beat beat{{}, strobe, last};
@@ -216,8 +238,18 @@ class Testbench {
 #if MUTANTS
     top_.mutant = job.mutant;
 #endif
+    reset();
+  }
+
+  // The memory is reset together with the machine: both forget open bursts.
+  void reset() {
     top_.rst = 1;
-    for (int i = 0; i < 3; ++i) cycle();
+    for (int i = 0; i < RESET_CYCLES; ++i) {
+      cycle();
+      fetch_.forget();
+      load_.forget();
+      store_.forget();
+    }
     top_.rst = 0;
   }
 
@@ -303,10 +335,17 @@ class Testbench {
   }
 
  private:
+  // Bits that a mutant drives do not hold what is added to them.
   void offset_counters() {
     auto& root = *top_.rootp;
-    const uint32_t* offset = job_.offsets;
-#define COUNTER(path) root.accelerator__DOT__##path += *offset++;
+    uint32_t* offset = job_.offsets;
+#define COUNTER(path)                                           \
+  {                                                             \
+    const uint32_t before = root.accelerator__DOT__##path;      \
+    root.accelerator__DOT__##path += *offset;                   \
+    top_.eval();                                                \
+    *offset++ = root.accelerator__DOT__##path - before;         \
+  }
 #include "counters.inc"
 #undef COUNTER
   }
@@ -415,6 +454,8 @@ int testbench_advance(void* testbench, Job* job) {
     return fault.status;
   }
 }
+
+void testbench_reset(void* testbench) { static_cast<Testbench*>(testbench)->reset(); }
 
 void testbench_access(void* testbench, Access* access) {
   Testbench& bench = *static_cast<Testbench*>(testbench);

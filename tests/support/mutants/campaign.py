@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from multiprocessing import get_context
@@ -21,11 +21,14 @@ import numpy as np
 
 import sim
 from accel.coverify import first_divergence, random_on_chip
+from accel.errors import DivergenceError
 from accel.machine.isa import INSTRUCTION_BYTES
 from accel.machine.registers import IMAGE_ALIGNMENT
+from rtl.testbench.on_chip import OnChip
 from rtl.testbench.verilator import Conditions, Powered, Variant
 from support.machine.random_programs import RandomProgram, random_program
 from support.machine.wide_programs import at_base, wide_program, with_many_tokens
+from support.mutants.excitation import excited
 from support.rtl.beyond_runs import check_full_semaphores, check_registers_while_running, check_stall_counters
 from support.rtl.depthwise_program import depthwise_program
 from support.rtl.first_errors import check_places, lone_faults, places
@@ -39,9 +42,10 @@ from support.rtl.hostile import (
     hostile_programs,
     single_mutants,
 )  # fmt: skip
-from support.rtl.register_accesses import check_registers
+from support.rtl.register_accesses import check_registers, check_reset_values
 
 PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, STOPPED, ACCESSES = 40, 4, 200, 400, 12, 12, 400
+FIRST, RESETS = 5, 12
 WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS, WRITES = 200, 60, 5, 300, 2000, 40
 CPU_SECONDS = 60
 """A netlist that takes longer in a suite hangs."""
@@ -52,6 +56,14 @@ class Case(NamedTuple):
 
     program: RandomProgram
     simulated: Any
+
+
+def check_equal(machine: Powered, case: Case) -> None:
+    """The machine does what the simulator does, in the same cycles."""
+    program, simulated = case
+    limit = simulated.total_cycles + 1000
+    got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
+    assert first_divergence(program.code, simulated, got) is None
 
 
 class Suites:
@@ -68,6 +80,7 @@ class Suites:
     def __init__(self, variant: Variant, seed: int) -> None:
         self._variant, self._seed = variant, seed
         self._covered: list[str] = []
+        self._excited: dict[str, set[int]] = {}
 
     def verdict(self, mutant: int) -> str:
         """The name of the first suite that fails, "" if all pass; "no end" if one crashes or never ends."""
@@ -79,10 +92,20 @@ class Suites:
         return ("", *self._suites)[process.exitcode]
 
     def prepare(self) -> None:
-        """Compute what all mutants are compared with."""
+        """Compute what all mutants are compared with, and which of them each suite can notice; the machine must pass.
+
+        The variant counts coverage of a `support.mutants.excitation.watched` netlist.
+        """
         for stimulus in (self.wide, self.cases, self.instructions, self.places, self.hostile):
             assert stimulus
-        assert not self.verdict(0), "the machine itself must pass"
+        for name, suite in self._suites.items():
+            self._covered.clear()
+            suite(0)
+            self._excited[name] = excited(self._variant.verilog, self._covered)
+
+    def unexcited(self, mutants: Iterable[int]) -> set[int]:
+        """Those that no suite can notice."""
+        return set(mutants) - set().union(*self._excited.values())
 
     def coverage(self) -> list[str]:
         """What all suites together reach, as files in Verilator's format; needs a variant with coverage."""
@@ -130,15 +153,18 @@ class Suites:
     @property
     def _suites(self) -> dict[str, Callable[[int], None]]:
         return {
-            "wide": self._wide, "registers": self._registers, "far": self._far, "stops": self._stops,
-            "programs": self._programs, "back-pressure": self._stalled, "faults": self._faults,
+            "first programs": self._first, "wide": self._wide, "registers": self._registers, "far": self._far,
+            "stops": self._stops, "resets": self._resets, "programs": self._programs,
+            "back-pressure": self._stalled, "faults": self._faults,
             "counters": self._counters, "running": self._running, "places": self._places,
             "hostile": self._hostile, "verdicts": self._verdicts,
         }  # fmt: skip
 
     def _judge(self, mutant: int) -> None:
         """In a process of its own: its exit code tells which suite failed."""
-        for number, suite in enumerate(self._suites.values(), 1):
+        for number, (name, suite) in enumerate(self._suites.items(), 1):
+            if mutant not in self._excited.get(name, {mutant}):
+                continue
             limit = int(process_time()) + CPU_SECONDS
             resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
             try:
@@ -150,18 +176,38 @@ class Suites:
     def _powered(self, mutant: int, stalls_seed: int | None = None) -> Iterator[Powered]:
         with Powered(MACHINE, variant=self._variant, mutant=mutant, stalls_seed=stalls_seed) as machine:
             yield machine
-            if self._variant.coverage:
+            if self._variant.coverage and not mutant:
                 with NamedTemporaryFile(suffix=".dat") as file:
                     machine.write_coverage(Path(file.name))
                     self._covered.append(Path(file.name).read_text(encoding="latin-1"))
 
-    def _programs(self, mutant: int) -> None:
+    def _first(self, mutant: int) -> None:
         """Bytes, cycles, stamps, counters and the memories on the chip equal the simulator's."""
-        self._agree(mutant, self.cases)
+        self._agree(mutant, self.cases[:FIRST], random_on_chip(MACHINE, self._seed))
+
+    def _programs(self, mutant: int) -> None:
+        """The same of many more programs."""
+        self._agree(mutant, self.cases[FIRST:], self.cases[FIRST - 1].simulated.on_chip)
 
     def _wide(self, mutant: int) -> None:
         """The same of one program that sets as many bits of instructions as the machine allows."""
-        self._agree(mutant, [self.wide])
+        self._agree(mutant, [self.wide], random_on_chip(MACHINE, self._seed))
+
+    def _resets(self, mutant: int) -> None:
+        """A reset in any cycle of a run leaves registers as at power-up, and the next run is right."""
+        rng = np.random.default_rng(self._seed)
+        after = [*zip(self.cases, self.cases[1:], strict=False)][:RESETS]
+        with self._powered(mutant) as machine:
+            for interrupted, (before, case) in zip(reversed(self.cases), after, strict=False):
+                program, cycles = interrupted.program, interrupted.simulated.total_cycles
+                with suppress(DivergenceError):
+                    machine.run(
+                        program.code, program.program_address, program.memory, max_cycles=int(rng.integers(cycles))
+                    )
+                machine.reset()
+                check_reset_values(machine)
+                machine.on_chip = before.simulated.on_chip
+                check_equal(machine, case)
 
     def _far(self, mutant: int) -> None:
         """The same where image and memory lie anywhere: two programs at addresses that have no bit in common."""
@@ -181,13 +227,11 @@ class Suites:
                 )  # fmt: skip
                 assert first_divergence(moved.code, expected, got) is None
 
-    def _agree(self, mutant: int, cases: list[Case]) -> None:
+    def _agree(self, mutant: int, cases: list[Case], on_chip: OnChip) -> None:
         with self._powered(mutant) as machine:
-            machine.on_chip = random_on_chip(MACHINE, self._seed)
-            for program, simulated in cases:
-                limit = simulated.total_cycles + 1000
-                got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
-                assert first_divergence(program.code, simulated, got) is None
+            machine.on_chip = on_chip
+            for case in cases:
+                check_equal(machine, case)
 
     def _registers(self, mutant: int) -> None:
         """Registers answer as docs/registers.md says, and hold what was written while programs run."""

@@ -64,6 +64,14 @@ class RegisterFile:
                 values |= {"ERROR_INDEX": 0, "ERROR_ADDRESS": 0}
 
 
+def check_reset_values(machine: Powered) -> None:
+    """All registers are as a reset leaves them."""
+    for name, value in RegisterFile().values.items():
+        read = Access(REGISTERS[name].address)
+        machine.access(read)
+        assert read.data == value, name
+
+
 def random_data(rng: np.random.Generator) -> int:
     """Any bits, few bits, or all but few."""
     few = int(np.bitwise_or.reduce(1 << rng.integers(0, 32, rng.integers(0, 3))))

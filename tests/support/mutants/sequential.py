@@ -1,0 +1,249 @@
+"""Mutants that no run of their module can tell from it, whatever its inputs do: equivalence from the reset state on.
+
+The module with all its mutants becomes an and-inverter graph; two copies, one with the mutant active, share the
+inputs. ABC shows that no output ever differs: it merges signals that are equal by induction, then looks for an
+invariant. Memories are cut out: their inputs count as outputs, their outputs as inputs.
+
+References
+----------
+C. A. J. van Eijk, Sequential equivalence checking based on structural similarities, IEEE TCAD 19(7), 2000.
+A. R. Bradley, SAT-based model checking without unrolling, VMCAI 2011.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accel.errors import ToolError
+from support.mutants.netlist_mutants import NetlistMutant
+from support.rtl.yosys import run_yosys
+
+ABC = ("berkeley-abc", "yosys-abc")
+SECONDS = 30
+"""After which a proof is given up."""
+
+PROVE = f"strash; scorr; dc2; pdr -T {SECONDS}"
+PROVED = "Property proved"
+
+MOST_LEVELS = 2
+CUT = ("_ram", "_monitor")
+"""Ends of the names of modules that stay outside: memories, and what is no part of the machine."""
+
+GRAPH = (
+    "proc",
+    "flatten",
+    "memory_map",
+    "opt_clean",
+    "delete t:*_monitor",
+    "expose -evert c:*",
+    "opt_clean",
+    "setundef -zero",
+    "opt_clean",
+    "dffunmap",
+    "techmap",
+    "opt_clean",
+    "aigmap",
+    "opt_clean",
+)
+WRITE = "write_aiger -zinit -symbols"
+"""From a module to its graph, around its instances. What is undefined in the Verilog is 0, as the suites see it."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An and-inverter graph in AIGER's literals.
+
+    Parameters
+    ----------
+    inputs : list of str
+        Names; input i has the literal 2 (i + 1).
+    latches : list of int
+        Literals of their next values; latch i follows the inputs and is 0 at first.
+    outputs : list of int
+    ands : list of (int, int)
+        Of gate i, which follows the latches.
+    """
+
+    inputs: list[str]
+    latches: list[int]
+    outputs: list[int]
+    ands: list[tuple[int, int]]
+
+    @staticmethod
+    def read(data: bytes) -> Graph:
+        """Of a binary AIGER file with names of its inputs."""
+        header, _, rest = data.partition(b"\n")
+        _, inputs, latches, outputs, gates = map(int, header.split()[1:6])
+        lines = rest.split(b"\n", latches + outputs)
+        literals = [int(line.split()[0]) for line in lines[:-1]]
+        names = [f"{i}" for i in range(inputs)]
+        tail, place, ands = lines[-1], 0, []
+        for gate in range(gates):
+            literal = 2 * (inputs + latches + gate + 1)
+            deltas = []
+            for _ in range(2):
+                value = shift = 0
+                while True:
+                    byte = tail[place]
+                    place += 1
+                    value |= (byte & 127) << shift
+                    shift += 7
+                    if byte < 128:
+                        break
+                deltas.append(value)
+            first = literal - deltas[0]
+            ands.append((first, first - deltas[1]))
+        for line in tail[place:].split(b"\n"):
+            if line.startswith(b"i"):
+                number, _, name = line[1:].partition(b" ")
+                names[int(number)] = name.decode()
+        return Graph(names, literals[:latches], literals[latches:], ands)
+
+
+class Miter:
+    """Two copies of a graph with common inputs, gates that are equal made once; `data` is its AIGER file."""
+
+    def __init__(self, graph: Graph, numbers: tuple[int, int]) -> None:
+        self._graph, self._gates = graph, dict[tuple[int, int], int]()
+        self._order: list[tuple[int, int]] = []
+        self._free = [name for name in graph.inputs if _bit_of_number(name) is None]
+        count = len(graph.latches)
+        self._first_gate = 1 + len(self._free) + 2 * count
+        copies = [self._copy(number, place * count) for place, number in enumerate(numbers)]
+        self._latches = [literal for latches, _ in copies for literal in latches]
+        self._differ = 0
+        for sound, mutated in zip(copies[0][1], copies[1][1], strict=True):
+            one, other = self._and(sound, mutated ^ 1), self._and(sound ^ 1, mutated)
+            self._differ = self._and(self._differ ^ 1, self._and(one ^ 1, other ^ 1)) ^ 1
+
+    @property
+    def data(self) -> bytes:
+        gates = len(self._order)
+        counts = (self._first_gate - 1 + gates, len(self._free), len(self._latches), 1, gates)
+        lines = [b"aig %d %d %d %d %d" % counts, *(b"%d" % literal for literal in [*self._latches, self._differ])]
+        return b"\n".join(lines) + b"\n" + b"".join(self._encoded())
+
+    def _encoded(self) -> Iterator[bytes]:
+        for gate, (high, low) in enumerate(self._order):
+            for delta in (2 * (self._first_gate + gate) - high, high - low):
+                while delta >= 128:
+                    yield bytes([delta & 127 | 128])
+                    delta >>= 7
+                yield bytes([delta])
+
+    def _copy(self, number: int, first_latch: int) -> tuple[list[int], list[int]]:
+        """Literals of the next values and of the outputs of a copy with mutant `number` active."""
+        literals, free = [0], 1
+        for name in self._graph.inputs:
+            bit = _bit_of_number(name)
+            literals.append(2 * free if bit is None else number >> bit & 1)
+            free += bit is None
+        begin = 1 + len(self._free) + first_latch
+        literals += [2 * (begin + i) for i in range(len(self._graph.latches))]
+        for high, low in self._graph.ands:
+            literals.append(self._and(literals[high >> 1] ^ high & 1, literals[low >> 1] ^ low & 1))
+        chosen = {2 * (i + 1) for i, name in enumerate(self._graph.inputs) if _bit_of_number(name) is not None}
+        watched = [
+            literal for literal in self._graph.outputs if literal not in chosen
+        ]  # instances have the number, too
+        found = [literals[literal >> 1] ^ literal & 1 for literal in self._graph.latches + watched]
+        return found[: len(self._graph.latches)], found[len(self._graph.latches) :]
+
+    def _and(self, one: int, other: int) -> int:
+        high, low = max(one, other), min(one, other)
+        if low == 0 or high == low ^ 1:
+            return 0
+        if low == 1 or high == low:
+            return high
+        if (high, low) not in self._gates:
+            self._gates[high, low] = 2 * (self._first_gate + len(self._order))
+            self._order.append((high, low))
+        return self._gates[high, low]
+
+
+def _bit_of_number(name: str) -> int | None:
+    """Of the input `mutant`, which bit an input is; None for other inputs."""
+    if name.partition("[")[0] != "mutant":
+        return None
+    return int(name[7:-1]) if "[" in name else 0
+
+
+def indistinguishable(verilog: str, mutants: Sequence[NetlistMutant], most_levels: int = MOST_LEVELS) -> set[int]:
+    """Numbers of those for which ABC finds a proof, in the netlist with all mutants.
+
+    First of the mutant's module alone, then of each module that it is in, with all that is in that one, and so on.
+    """
+    design = Design(verilog)
+    found: set[int] = set()
+    for levels in range(most_levels):
+        left = [mutant for mutant in mutants if mutant.number not in found]
+        around = {mutant: design.around(mutant.options["module"], levels) for mutant in left}
+        with tempfile.TemporaryDirectory() as name:
+            graphs = design.graphs(sorted(set().union(*around.values())), Path(name))
+            for mutant, modules in around.items():
+                if modules and all(proved(Miter(graphs[module], (0, mutant.number)), Path(name)) for module in modules):
+                    found.add(mutant.number)
+    return found
+
+
+class Design:
+    """The modules of a netlist as yosys writes it, and which is in which."""
+
+    def __init__(self, verilog: str) -> None:
+        texts = re.split(r"(?m)^(?=module )", verilog)[1:]
+        self._texts = {text.removeprefix("module ").partition("(")[0].strip(): text for text in texts}
+        self._inside = {
+            name: {cell for cell in re.findall(r"(?m)^  (\S+) \S+ +\(\n", text) if cell in self._texts}
+            for name, text in self._texts.items()
+        }
+
+    def around(self, module: str, levels: int) -> set[str]:
+        """The modules that hold all instances of a module, so many levels above it; none above the top."""
+        found = {module if module.startswith("\\$") else module.removeprefix("\\")}
+        for _ in range(levels):
+            parents = {name: [parent for parent, cells in self._inside.items() if name in cells] for name in found}
+            if not all(parents.values()):
+                return set()
+            found = set().union(*parents.values())
+        return found
+
+    def graphs(self, modules: Sequence[str], folder: Path) -> dict[str, Graph]:
+        """The graph of each module with all that is in it, but for memories and monitors."""
+        steps = []
+        for number, module in enumerate(modules):
+            inside = self._below(module)
+            cut = {name for name in inside if name.endswith(CUT)}
+            texts = [_black_box(self._texts[name]) for name in cut] + [self._texts[name] for name in inside - cut]
+            (folder / f"{number}.v").write_text("".join(texts), encoding="utf-8")
+            steps += [f"read_verilog {number}.v", f"hierarchy -top {module}", *GRAPH, f"{WRITE} {number}.aig"]
+            steps.append("design -reset")
+        done = run_yosys("\n".join(steps), folder)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return {module: Graph.read((folder / f"{number}.aig").read_bytes()) for number, module in enumerate(modules)}
+
+    def _below(self, module: str) -> set[str]:
+        inside = self._inside[module]
+        return {module, *inside}.union(*(self._below(name) for name in inside if not name.endswith(CUT)))
+
+
+def _black_box(module: str) -> str:
+    """The module without what is in it."""
+    ports = re.findall(r"(?m)^  (?:input|output) [^\n]*;\n", module)
+    return "(* blackbox *)\n" + module.partition(";\n")[0] + ";\n" + "".join(ports) + "endmodule\n"
+
+
+def proved(miter: Miter, folder: Path) -> bool:
+    """Whether ABC shows that a miter's output is always 0."""
+    abc = next((path for path in map(shutil.which, ABC) if path), None)
+    if abc is None:
+        raise ToolError(f"one of {', '.join(ABC)} must be installed to prove mutants equivalent, got none on the path")
+    (folder / "miter.aig").write_bytes(miter.data)
+    script = f"read miter.aig; {PROVE}"
+    done = subprocess.run([abc, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    return PROVED in done.stdout
