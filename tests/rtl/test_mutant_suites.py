@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 from support.mutants.campaign import Suites
 from support.rtl.hostile import COUNTED
+from support.rtl.port_conflicts import check_legal
 
-pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+pytestmark = pytest.mark.rtl
 
 
+def test_users_of_ports_are_legal_alone() -> None:
+    check_legal()
+
+
+@pytest.mark.slow
 def test_the_machine_passes() -> None:
     assert not Suites(COUNTED, seed=0).verdict(0)

@@ -12,15 +12,19 @@ from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
 from accel.machine.depthwise import row_stream
 from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Unit
 from accel.machine.loops import LOOPS
+from accel.machine.memories import Space, memories
 from accel.machine.numerics import RequantMode
 from compiler.schedule.synchronize import synchronized
 from support.machine.random_instructions import RECORDS, InstructionDraw
 from support.machine.random_programs import RandomProgram, linear, random_records
 
 DATA_BYTES = 1 << 25
-TRIES = 8
-MOST_STEPS = 6000
+TRIES = 40
+MOST_STEPS = 1 << 13
 MOST_TOKENS = 24
+ABOVE = -128
+"""A row position from which nothing is read: the address may be any."""
+
 NO_BITS = ("opcode", "wait", "signal")
 
 
@@ -32,6 +36,58 @@ def bits_seen(programs: Iterable[RandomProgram]) -> Mapping[tuple[Opcode, isa.Fi
             for field in isa.FIELDS[instruction.opcode]:
                 seen[instruction.opcode, field] |= instruction[field.name] & ((1 << field.width) - 1)
     return seen
+
+
+def greatest(config: ArchConfig) -> Mapping[tuple[Opcode, str], tuple[int, str]]:
+    """The greatest value that a rule leaves to a field, with the rule; fields that are not in it may have any value."""
+    memory = memories(config)
+    loaded = [memory[Space(target)] for target in Memory]
+    words, widest = max(each.words for each in loaded), max(each.word_bytes for each in loaded)
+    parts = max(memory[Space(target)].word_bytes for target in Memory if target is not Memory.PARAM)
+    spad, sums, lanes = memory[Space.SPAD].words, memory[Space.ACC].words, config.depthwise_lanes
+    exists, width = "each word must exist", "a word has so many bytes"
+    limits = {
+        (Opcode.LOAD, "address"): (words - 1, exists),
+        (Opcode.LOAD, "row_words"): (words, exists),
+        (Opcode.LOAD, "row_bytes"): (words * config.load_word_bytes, exists),
+        (Opcode.LOAD, "word_bytes"): (widest, width),
+        (Opcode.LOAD, "step_bytes"): (config.load_word_bytes, width),
+        (Opcode.LOAD, "byte_offset"): (parts - 1, width),
+        (Opcode.EXEC, "k_rows"): (config.rows, "the array has so many rows"),
+        (Opcode.EXEC, "wbuf_address"): (config.wbuf_words - 1, exists),
+        (Opcode.EXEC, "acc_address"): (sums - 1, exists),
+        (Opcode.POST, "group_count"): (config.rows // config.post_lanes, width),
+        (Opcode.POST, "dst_byte"): (config.rows - config.post_lanes, width),
+        (Opcode.POST, "dst_address"): (spad - 1, exists),
+        (Opcode.POST, "param_address"): (config.param_rows - 1, exists),
+        (Opcode.STORE, "address"): (spad - 1, exists),
+        (Opcode.STORE, "row_words"): (spad, exists),
+        (Opcode.STORE, "word_bytes"): (config.rows, width),
+        (Opcode.STORE, "byte_offset"): (config.rows - 1, width),
+        (Opcode.DEPTHWISE, "spad_byte"): (config.rows - lanes, width),
+        (Opcode.DEPTHWISE, "kx_count"): (config.depthwise_taps, "the engine has so many columns"),
+        (Opcode.DEPTHWISE, "lead_steps"): (config.depthwise_taps - 1, "words before a row's first output"),
+        (Opcode.DEPTHWISE, "row_steps"): ((1 << 12) - 1, "words and outputs of a row"),
+        (Opcode.DEPTHWISE, "tap_address"): (config.depthwise_words - 1, exists),
+        (Opcode.DEPTHWISE, "acc_address"): (sums - 1, exists),
+    }
+    for opcode in Opcode:
+        limits |= {(opcode, name): ((1 << len(Unit)) - 1, "units that do not exist") for name in ("wait", "signal")}
+    return limits
+
+
+def impossible_bits(config: ArchConfig) -> Mapping[tuple[Opcode, isa.Field], int]:
+    """By opcode and field, the bits that no legal instruction sets."""
+    most = greatest(config)
+    found = {}
+    for opcode in Opcode:
+        for field in isa.FIELDS[opcode]:
+            every = (1 << field.width) - 1
+            value = int(opcode) if field.name == "opcode" else every
+            if (opcode, field.name) in most:
+                value = (1 << most[opcode, field.name][0].bit_length()) - 1
+            found[opcode, field] = every & ~value
+    return found
 
 
 def wide_program(config: ArchConfig, rng: np.random.Generator, most_steps: int = MOST_STEPS) -> RandomProgram:
@@ -69,11 +125,13 @@ def wide_program(config: ArchConfig, rng: np.random.Generator, most_steps: int =
 def widened(
     draw: InstructionDraw, opcode: Opcode, field: isa.Field, bit: int, most_steps: int = MOST_STEPS
 ) -> Instruction | None:
-    """A legal instruction with this bit set, None if some tries find none."""
-    for _ in range(TRIES):
+    """A legal instruction with this bit set, by turns as the only one of its field; None if some tries find none."""
+    if impossible_bits(draw.config)[opcode, field] >> bit & 1:
+        return None
+    for number in range(TRIES):
         fields = dict(draw.instruction(opcode).fields)
         fields.pop("opcode", None)
-        value = (fields[field.name] | 1 << bit) & ((1 << field.width) - 1)
+        value = ((0 if number % 2 else fields[field.name]) | 1 << bit) & ((1 << field.width) - 1)
         fields[field.name] = value - (1 << field.width) * (field.signed and value >> (field.width - 1))
         _make_room(draw.config, opcode, field.name, fields)
         if any(
@@ -81,9 +139,18 @@ def widened(
         ):
             continue
         instruction = Instruction(opcode, fields)
+        if opcode is Opcode.LOAD and fields["memory"] == Memory.PARAM and not _of_whole_records(fields, draw.pool):
+            continue
         if prod(instruction[loop] for loop in LOOPS[opcode]) <= most_steps and draw.legal(instruction) is not None:
             return instruction
     return None
+
+
+def _of_whole_records(fields: Mapping[str, int], pool: int) -> bool:
+    """Whether a LOAD of PARAM leaves records there that every mode accepts: those of the pool, or zeros."""
+    lengths = ("row_bytes", "pad_bytes", "step_bytes", "dram_row_stride", "dram_outer_stride")
+    places = (fields["dram_address"] - pool, *(fields.get(name, 0) for name in lengths))
+    return not any(place % PARAM_RECORD_BYTES for place in places) and not fields.get("pad_value", 0)
 
 
 def _make_room(config: ArchConfig, opcode: Opcode, name: str, fields: dict[str, int]) -> None:
@@ -91,11 +158,21 @@ def _make_room(config: ArchConfig, opcode: Opcode, name: str, fields: dict[str, 
     if name.endswith("_count") or name in ("row_words", "row_bytes"):
         fields |= {other: 1 for other in fields if other.endswith("_count") and other != name}
         fields |= {other: 0 for other in fields if other.endswith("_stride")}
+    if name in ("row_words", "row_bytes"):
+        fields["address"] = 0
+    if name in ("spad_address", "src_address"):
+        fields |= {"y_start": ABOVE, "oy_count": 1, "ky_count": 1}
+    if opcode is Opcode.LOAD and name == "pad_bytes":
+        words = fields["pad_bytes"] // fields["word_bytes"] + 2
+        fields |= {"row_count": 1, "outer_count": 1, "row_words": words, "step_bytes": fields["word_bytes"]}
+        fields |= {"address": 0, "row_bytes": words * fields["word_bytes"] - fields["pad_bytes"]}
     if opcode is Opcode.LOAD and name in ("row_words", "row_bytes"):
         fields["step_bytes"] = fields["word_bytes"]
         if name == "row_bytes":
             fields["row_words"] = -(-fields["row_bytes"] // fields["word_bytes"])
         fields |= {"pad_bytes": 0, "row_bytes": fields["row_words"] * fields["word_bytes"]}
+    if opcode is Opcode.DEPTHWISE and name in ("x_step", "x_dilation"):
+        fields |= {"x_step": fields[name], "x_dilation": fields[name], "ox_stride": fields["kx_stride"]}
     if opcode is Opcode.DEPTHWISE and fields["x_dilation"]:
         move = max(1, fields["x_step"] // fields["x_dilation"])
         window = (

@@ -42,6 +42,7 @@ from support.rtl.hostile import (
     hostile_programs,
     single_mutants,
 )  # fmt: skip
+from support.rtl.port_conflicts import check_conflicts
 from support.rtl.register_accesses import check_registers, check_reset_values
 
 PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, STOPPED, ACCESSES = 40, 4, 200, 400, 12, 12, 400
@@ -155,7 +156,7 @@ class Suites:
         return {
             "first programs": self._first, "wide": self._wide, "registers": self._registers, "far": self._far,
             "stops": self._stops, "resets": self._resets, "programs": self._programs,
-            "back-pressure": self._stalled, "faults": self._faults,
+            "back-pressure": self._stalled, "conflicts": self._conflicts, "faults": self._faults,
             "counters": self._counters, "running": self._running, "places": self._places,
             "hostile": self._hostile, "verdicts": self._verdicts,
         }  # fmt: skip
@@ -309,6 +310,10 @@ class Suites:
     def _verdicts(self, mutant: int) -> None:
         with self._powered(mutant) as machine:
             check_verdicts(self.instructions, machine)
+
+    def _conflicts(self, mutant: int) -> None:
+        with self._powered(mutant) as machine:
+            check_conflicts(self._seed, machine)
 
     def _hostile(self, mutant: int) -> None:
         with self._powered(mutant) as machine:

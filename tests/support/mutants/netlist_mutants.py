@@ -8,7 +8,6 @@ Mutation Cover with Yosys (MCY), YosysHQ, 2019: the same command, with one netli
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,23 +17,6 @@ from support.rtl.yosys import run_yosys
 READ = ("read_verilog machine.v", f"hierarchy -top {TOP}", "proc", "opt_clean")
 MUTABLE = "* *_monitor* %d t:$meminit* %d"
 """All cells but those of the bus monitors, which are no part of the machine, and of memories' initial contents."""
-
-MITER = (
-    "memory_map gold gate",
-    "opt_clean gold gate",
-    "expose -shared -dff -evert-dff gold gate",
-    "expose -shared -dff -evert gold gate",
-    "miter -equiv -flatten gold gate miter",
-    "hierarchy -top miter",
-    "opt -full",
-)
-"""From modules gold and gate to one that tells whether they differ, their registers and instances cut out.
-
-The wires between them may differ: without `-dff`, `expose` makes an output of each wire that has a name.
-"""
-
-SECONDS = 60
-"""After which a proof is given up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,43 +74,6 @@ def mutated(
         (folder / "apply.ys").write_text("\n".join(commands) + "\n", encoding="utf-8")
         _run(["read_rtlil machine.il", "script apply.ys", "opt_clean", "write_verilog -noattr mutants.v"], folder)
         return (folder / "mutants.v").read_text(encoding="utf-8"), mutants
-
-
-def equivalent(verilog: str, mutants: Sequence[NetlistMutant]) -> set[int]:
-    """Numbers of those that a SAT solver proves to change no output and no next state, whatever state and inputs are.
-
-    First of each one's module alone, then of the whole machine around its memories: what the module's surroundings
-    ignore does not count. A mutant whose difference no program reaches is not among them, nor one that takes too long.
-    """
-    macros = f"setattr -mod -set keep_hierarchy 1 *{TOP}_ram *{TOP}_queue_ram"
-    flat = [macros, "flatten", "opt_clean"]
-    gold = [*flat, f"rename {TOP} gold", "design -stash gold", "design -load start"]
-    found: set[int] = set()
-    for begin, whole in (([], False), (gold, True)):
-        steps = []
-        for mutant in mutants:
-            if mutant.number in found:
-                continue
-            module = mutant.options["module"]
-            if whole:
-                steps += [mutant.command(), *flat, f"rename {TOP} gate", "design -copy-from gold -as gold gold"]
-            else:
-                steps += [f"copy {module} gold", f"copy {module} gate", mutant.command(module="gate")]
-            steps += [*MITER, f"tee -q -o {mutant.number}.txt sat -timeout {SECONDS} -prove trigger 0 miter"]
-            steps += ["design -load start"]
-        if steps:
-            found |= _successes(verilog, [*begin, *steps])
-    return found
-
-
-def _successes(verilog: str, steps: list[str]) -> set[int]:
-    """Run yosys; the names of the files that tell of a proof."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "machine.v").write_text(verilog, encoding="utf-8")
-        (folder / "prove.ys").write_text("\n".join(steps) + "\n", encoding="utf-8")
-        _run([*READ, "design -save start", "script prove.ys"], folder)
-        return {int(path.stem) for path in folder.glob("*.txt") if "SUCCESS!" in path.read_text(encoding="utf-8")}
 
 
 def options_of(line: str) -> dict[str, str]:

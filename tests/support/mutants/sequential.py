@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accel.errors import ToolError
+from rtl.verilog import TOP
 from support.mutants.netlist_mutants import NetlistMutant
 from support.rtl.yosys import run_yosys
 
@@ -31,7 +32,7 @@ SECONDS = 30
 PROVE = f"strash; scorr; dc2; pdr -T {SECONDS}"
 PROVED = "Property proved"
 
-MOST_LEVELS = 2
+LEVELS = 3
 CUT = ("_ram", "_monitor")
 """Ends of the names of modules that stay outside: memories, and what is no part of the machine."""
 
@@ -174,14 +175,14 @@ def _bit_of_number(name: str) -> int | None:
     return int(name[7:-1]) if "[" in name else 0
 
 
-def indistinguishable(verilog: str, mutants: Sequence[NetlistMutant], most_levels: int = MOST_LEVELS) -> set[int]:
+def indistinguishable(verilog: str, mutants: Sequence[NetlistMutant]) -> set[int]:
     """Numbers of those for which ABC finds a proof, in the netlist with all mutants.
 
-    First of the mutant's module alone, then of each module that it is in, with all that is in that one, and so on.
+    First of the mutant's module with all that is in it, then of each module that holds it, unless that is the machine.
     """
     design = Design(verilog)
     found: set[int] = set()
-    for levels in range(most_levels):
+    for levels in range(LEVELS):
         left = [mutant for mutant in mutants if mutant.number not in found]
         around = {mutant: design.around(mutant.options["module"], levels) for mutant in left}
         with tempfile.TemporaryDirectory() as name:
@@ -199,18 +200,18 @@ class Design:
         texts = re.split(r"(?m)^(?=module )", verilog)[1:]
         self._texts = {text.removeprefix("module ").partition("(")[0].strip(): text for text in texts}
         self._inside = {
-            name: {cell for cell in re.findall(r"(?m)^  (\S+) \S+ +\(\n", text) if cell in self._texts}
+            name: {cell for cell in re.findall(r"(?m)^  (\S+) +\S+ +\(\n", text) if cell in self._texts}
             for name, text in self._texts.items()
         }
 
     def around(self, module: str, levels: int) -> set[str]:
-        """The modules that hold all instances of a module, so many levels above it; none above the top."""
-        found = {module if module.startswith("\\$") else module.removeprefix("\\")}
+        """The modules that hold all instances of a module, so many levels above it; none if the machine is one."""
+        found = {"\\" + module if module.startswith("$") else module.removeprefix("\\")}
         for _ in range(levels):
             parents = {name: [parent for parent, cells in self._inside.items() if name in cells] for name in found}
-            if not all(parents.values()):
-                return set()
             found = set().union(*parents.values())
+            if TOP in found or not found:
+                return set()
         return found
 
     def graphs(self, modules: Sequence[str], folder: Path) -> dict[str, Graph]:

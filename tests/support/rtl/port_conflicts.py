@@ -1,0 +1,85 @@
+"""Two instructions side by side in one bank of SPAD or ACC, which is reported, or in different ones, which is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from accel.machine.isa import Instruction, Memory, Opcode, Source, encode
+from accel.machine.registers import ERRORS
+from rtl.testbench.verilator import Powered
+from support.machine.rules import check_alone
+from support.rtl.hostile import LONG, MACHINE, MEMORY_BYTES
+
+PIXELS = {"oy_count": 8, "ox_count": 8}
+WINDOW = PIXELS | {"height": 1, "width": 1}
+ROW = PIXELS | {"height": 1, "width": 8, "x_dilation": 1, "x_step": 1, "row_steps": 8}
+ROWS = {"row_count": 60, "row_words": 1, "word_bytes": MACHINE.rows, "dram_address": 1 << 12}
+SPAD, ACC, HALF = MACHINE.spad_bank_words, MACHINE.acc_bank_words, MACHINE.spad_banks // 2
+
+
+def reading_spad(bank: int, word: int) -> list[Instruction]:
+    """Of each unit that reads SPAD an instruction that reads a word of `bank` for long, with nothing else in common."""
+    address, elsewhere = bank * SPAD + word, (bank + HALF) % MACHINE.spad_banks * SPAD
+    return [
+        Instruction(Opcode.EXEC, WINDOW | {"spad_address": address}),
+        Instruction(Opcode.DEPTHWISE, ROW | {"spad_address": address, "acc_address": ACC}),
+        Instruction(Opcode.POST, WINDOW | {"source": Source.SPAD, "src_address": address, "dst_address": elsewhere}),
+        Instruction(Opcode.STORE, ROWS | {"address": address}),
+    ]
+
+
+def writing_spad(bank: int, word: int) -> list[Instruction]:
+    """The same of those that write it."""
+    address = bank * SPAD + word
+    load = ROWS | {"memory": Memory.SPAD, "row_bytes": MACHINE.rows, "step_bytes": MACHINE.rows}
+    return [
+        Instruction(Opcode.LOAD, load | {"address": address}),
+        Instruction(Opcode.POST, PIXELS | {"source": Source.ACC, "dst_address": address}),
+    ]
+
+
+def using_acc(bank: int, word: int) -> list[Instruction]:
+    """The same of ACC."""
+    address = bank * ACC
+    return [
+        Instruction(Opcode.EXEC, WINDOW | {"acc_address": address}),
+        Instruction(Opcode.DEPTHWISE, ROW | {"spad_address": SPAD, "acc_address": address}),
+        Instruction(Opcode.POST, PIXELS | {"source": Source.ACC, "src_address": address + word, "dst_address": 0}),
+    ]
+
+
+USERS = {
+    "spad_read": (MACHINE.spad_banks, reading_spad),
+    "spad_write": (MACHINE.spad_banks, writing_spad),
+    "acc_port": (MACHINE.acc_banks, using_acc),
+}
+
+
+def conflicts(seed: int) -> Iterator[tuple[bytes, str]]:
+    """Programs of two instructions, and the error of each, "" for none: every pair of units in every bank."""
+    rng = np.random.default_rng(seed)
+    for error, (banks, users) in USERS.items():
+        for bank in range(banks):
+            other, (word, another) = (bank + int(rng.integers(1, banks))) % banks, rng.integers(0, 60, 2).tolist()
+            for one, two in combinations(range(len(users(0, 0))), 2):
+                for place, name in ((bank, error), (other, "")):
+                    pair = [users(bank, word)[one], users(place, another)[two]]
+                    yield encode([pair[i] for i in rng.permutation(2)]), name
+
+
+def check_conflicts(seed: int, machine: Powered) -> None:
+    """Units that use a bank at once are reported, with what is used; others are not."""
+    for code, name in conflicts(seed):
+        got = machine.run(code, 0, np.zeros(MEMORY_BYTES, np.uint8), max_cycles=LONG)
+        assert [error for i, error in enumerate(ERRORS) if got.error >> i & 1] == [name] * bool(name), code.hex()
+
+
+def check_legal() -> None:
+    """Each instruction alone keeps the rules."""
+    for banks, users in USERS.values():
+        for bank in range(banks):
+            for instruction in users(bank, 59):
+                check_alone(MACHINE, instruction)
