@@ -66,6 +66,18 @@ def test_the_run_after_a_stop_is_right(stalls_seed: int | None, step: int) -> No
 
 
 @pytest.mark.slow
+def test_the_run_after_a_reset_is_right() -> None:
+    program = matmul_program(SMALL, seed=2)
+    with Powered(SMALL) as machine:
+        whole = check_right(machine, program)
+        for cycle in range(1, whole, 5):
+            with pytest.raises(DivergenceError, match=f"must finish within {cycle} cycles"):
+                machine.run(program.code, 0, program.memory, max_cycles=cycle)
+            machine.reset()
+            assert check_right(machine, program) == whole
+
+
+@pytest.mark.slow
 def test_catches_a_reset_that_does_not_wait_for_open_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
     mutate(monkeypatch, bursts, "BurstGenerator", "elaborate", "halted & (open_bursts == 0)", "halted")
     monkeypatch.setattr(verilator, "cached_verilog", lambda config: emit(config, verification=True))
