@@ -16,8 +16,10 @@ from compiler.emit.progress import Build
 from compiler.emit.records import ArrayWork, DepthwiseWork, GatherLoad, GatherWork, Post, Store, VectorWork
 from compiler.lower.geometry import Span
 from compiler.lower.layers import ArrayLayer, DepthwiseLayer, VectorLayer
+from compiler.plan.pairs import ROOMS
 from compiler.plan.plan import MovePlan
-from compiler.plan.tiles import View, whole
+from compiler.plan.tiles import View, group_chunks, whole
+from compiler.plan.weights import cut_apart
 
 
 def emit_group(build: Build, item: GroupItem) -> None:
@@ -52,10 +54,12 @@ def _emit_array(
     build: Build, item: GroupItem, layer: ArrayLayer, source: Source, output: View, store: Store | None
 ) -> None:
     """A step for each block of weights: at most C output channels, and what fits the weight buffer."""
-    config = build.config
+    config, plan = build.config, build.layer_plan(item.layer)
     for channels in _split(item.channels, config.cols):
         accumulators = build.turns.next_bank(item.banks) * config.acc_bank_words
         blocks = build.weight_blocks(item.layer, channels)
+        if item.layer - 1 in build.plan.trailing and item.tile == plan.tiles[0] and plan.input_areas[0] is None:
+            blocks = [cut_apart(pieces, _late_chunks(build, item.layer).first) for pieces in blocks]
         for number, pieces in enumerate(blocks):
             weights = weight_block(build, item.layer, layer, channels, number, pieces)
             is_last = number == len(blocks) - 1
@@ -73,6 +77,12 @@ def _emit_array(
                 store=store if is_last and channels.last == item.channels.last else None,
             )
             build.progress.step(item.layer, [*source.loads, weights, *_post_keys(post)], work)
+
+
+def _late_chunks(build: Build, index: int) -> Span:
+    """Input chunks that the depthwise layer before makes last, while the array multiplies the others."""
+    chunks = len(build.layer_plan(index).chunks)
+    return Span(max(chunks - ROOMS * group_chunks(build.config), 0), chunks)
 
 
 def _emit_depthwise(

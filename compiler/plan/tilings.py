@@ -14,7 +14,14 @@ from compiler.lower.geometry import Tile
 from compiler.lower.layers import ArrayLayer, ComputeLayer, DepthwiseLayer, Network
 from compiler.plan.folding import can_fold, folded_chunks
 from compiler.plan.plan import Tiling
-from compiler.plan.tiles import group_chunks, resident_tile_pixels, split, streamed_tile_pixels, tile_size
+from compiler.plan.tiles import (
+    SMALLEST_TILE,
+    group_chunks,
+    resident_tile_pixels,
+    split,
+    streamed_tile_pixels,
+    tile_size,
+)
 from compiler.plan.weights import Chunk, channel_chunks, contraction_words
 
 BUFFERS = (2, 1)
@@ -77,6 +84,8 @@ def _cuts(layer: ComputeLayer, config: ArchConfig, streams: bool, floor: int) ->
         tiles = split(shape, rows, columns)
         if max(tile.pixels for tile in tiles) < floor:
             return
+        if streams:
+            tiles = _short_ends(tiles, config)
         if tiles != last:
             yield tiles
         last = tiles
@@ -86,6 +95,22 @@ def _cuts(layer: ComputeLayer, config: ArchConfig, streams: bool, floor: int) ->
             columns = -(-columns // 2)
         else:
             return
+
+
+def _short_ends(tiles: tuple[Tile, ...], config: ArchConfig) -> tuple[Tile, ...]:
+    """The same tiles, the first and last row of them cut in two if the parts are not too small.
+
+    The first work begins when its input is there, and what follows the last work is not hidden behind any.
+    """
+    result = list[Tile]()
+    for tile in tiles:
+        middle = (tile.y0 + tile.y1) // 2
+        is_end = tile.y0 == tiles[0].y0 or tile.y1 == tiles[-1].y1
+        if is_end and (middle - tile.y0) * tile.width >= SMALLEST_TILE * config.rows:
+            result += [tile._replace(y1=middle), tile._replace(y0=middle)]
+        else:
+            result.append(tile)
+    return tuple(sorted(result))
 
 
 def fewer_rows(rows: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +145,16 @@ def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Pi
                 for x in range(0, kw, many)
             ]
     return pieces
+
+
+def cut_apart(pieces: Sequence[Piece], first: int) -> list[Piece]:
+    """The same weights in the same order, every chunk from number `first` on in a piece of its own."""
+    result = list[Piece]()
+    for piece in pieces:
+        early = tuple(chunk for chunk in piece.chunks if chunk.index < first)
+        result += [replace(piece, chunks=early)] * bool(early)
+        result += [replace(piece, chunks=(chunk,)) for chunk in piece.chunks if chunk.index >= first]
+    return result
 
 
 def _equal_runs(chunks: tuple[Chunk, ...]) -> list[tuple[Chunk, ...]]:

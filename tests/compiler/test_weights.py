@@ -16,7 +16,7 @@ from compiler.lower.geometry import Span
 from compiler.lower.layers import ArrayLayer
 from compiler.lower.network import lower
 from compiler.plan.folding import TapRow, folded_chunks, tap_rows
-from compiler.plan.weights import Chunk, Piece, channel_chunks, pack_block, weight_blocks
+from compiler.plan.weights import Chunk, Piece, channel_chunks, cut_apart, pack_block, weight_blocks
 
 EDGE, DATACENTER = preset("edge"), preset("datacenter")
 
@@ -194,3 +194,13 @@ def test_blocks_use_the_buffer() -> None:
     blocks = weight_blocks(layer_of(40, (5, 5), 4), channel_chunks(40, 16), replace(EDGE, wbuf_words=512), Span(0, 4))
     sizes = [sum(piece.words for piece in block) for block in blocks]
     assert all(a + b > 256 for a, b in pairwise(sizes))
+
+
+@pytest.mark.parametrize("first", range(6))
+def test_pieces_cut_apart_hold_the_same_words(first: int) -> None:
+    chunks = tuple(Chunk(i, 4) for i in range(4))
+    pieces = [Piece(chunks, 0, 3, 0, 3), Piece((Chunk(4, 2),), 0, 3, 0, 3)]
+    cut = cut_apart(pieces, first)
+    assert [chunk for piece in cut for chunk in piece.chunks] == [chunk for piece in pieces for chunk in piece.chunks]
+    assert sum(piece.words for piece in cut) == sum(piece.words for piece in pieces)
+    assert all(len(piece.chunks) == 1 or piece.chunks[-1].index < first for piece in cut)
