@@ -11,7 +11,7 @@ import ctypes
 import itertools
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -81,7 +81,7 @@ def link(code: bytes) -> Callable[[int], None]:
     tracker = library.link(_linker(), name)
     function: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(tracker[ENTRY])
     function.code = tracker
-    return function  # type: ignore[no-any-return]
+    return cast(Callable[[int], None], function)
 
 
 @cache

@@ -53,13 +53,14 @@ def quantize_input(
     *,
     layout: str | None = None,
 ) -> NDArray[Any] | dict[str, NDArray[Any]]:
-    """Quantize one real sample for an input of a graph or program.
+    """Quantize one real sample for an input of a graph or program; the model's own integers are taken as they are.
 
     Parameters
     ----------
     network : Graph or Program
     x : ndarray of real numbers, or mapping of input name to ndarray
-        Of shape (1, channels, height, width), (1, height, width, channels) or (1, features).
+        Of shape (1, channels, height, width), (1, height, width, channels) or (1, features). Integers of the model's
+        own type (int8, or uint8 where its input is) are quantized already, as for `accel.run`.
     name : str, optional
         The input of one array; not needed if there is one.
     layout : {"NCHW", "NHWC"}, optional
@@ -83,16 +84,20 @@ def quantize_input(
     if isinstance(x, Mapping):
         return {key: quantize_input(network, array, key, layout=layout) for key, array in x.items()}
     tensor = _tensor(network.input_tensors, name)
-    real = np.asarray(x, dtype=np.float32)
-    found = find_layout(tensor, real.shape, layout)
+    array = np.asarray(x)
+    found = find_layout(tensor, array.shape, layout)
     if found is None:
         shapes = " or ".join(dict.fromkeys(str(known.shape) for known in layouts(tensor, layout)))
-        raise InputError(f"input {tensor.name!r} must have shape {shapes}, got {real.shape}")
+        several = array.ndim and find_layout(tensor, (1, *array.shape[1:]), layout) is not None
+        advice = "; give one sample, `accel.run` takes several" if several else ""
+        raise InputError(f"input {tensor.name!r} must have shape {shapes}, got {array.shape}{advice}")
     if tensor.dtype != "int8":
-        return found.to_graph(in_type(np.asarray(x), tensor.dtype, f"input {tensor.name!r}"), tensor.shape)
-    if tensor.scale == 1 and np.asarray(x).dtype.kind in "iu":
-        in_type(np.asarray(x), "uint8" if tensor.unsigned else "int8", f"input {tensor.name!r}")
-    return quantize_real(found.to_graph(real, tensor.shape), tensor, network.mode)
+        return found.to_graph(in_type(array, tensor.dtype, f"input {tensor.name!r}"), tensor.shape)
+    if is_stored(array, tensor):
+        return found.to_graph(stored(array), tensor.shape)
+    if tensor.scale == 1 and array.dtype.kind in "iu":
+        in_type(array, "uint8" if tensor.unsigned else "int8", f"input {tensor.name!r}")
+    return quantize_real(found.to_graph(np.asarray(array, dtype=np.float32), tensor.shape), tensor, network.mode)
 
 
 @overload
@@ -143,6 +148,16 @@ def dequantize_output(
         raise InputError(f"output {tensor.name!r} must have shape {tensor.shape}, got {np.shape(q)}")
     real = np.stack([target.from_graph(dequantize(sample, tensor)) for sample in q])
     return real.reshape(len(q), *target.samples_shape)
+
+
+def is_stored(x: NDArray[Any], tensor: Tensor) -> bool:
+    """Whether an array holds the integers of an int8 tensor: int8, or uint8 where the model's own tensor is."""
+    return x.dtype == np.int8 or (tensor.unsigned and x.dtype == np.uint8)
+
+
+def stored(x: NDArray[Any]) -> NDArray[np.int8]:
+    """Integers of 8 bits as the machine has them: those of uint8 less 128."""
+    return (x ^ 0x80).view(np.int8) if x.dtype == np.uint8 else x
 
 
 def in_type(x: NDArray[Any], dtype: str, what: str) -> NDArray[Any]:

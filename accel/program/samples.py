@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accel.errors import InputError
 from accel.machine.numerics import RequantMode
 from accel.network.graph import Tensor
-from accel.network.real import dequantize, find_layout, in_type, layouts, quantize_real
+from accel.network.real import dequantize, find_layout, in_type, layouts, quantize_real, stored
 from accel.program.program import Program
 
 Arrays: TypeAlias = NDArray[Any] | Mapping[str, NDArray[Any]]
@@ -149,8 +149,8 @@ def _as_own(array: Any, tensor: Tensor, mode: RequantMode, layout: str | None) -
         array = in_type(array, tensor.dtype, f"input {tensor.name!r}")
     elif array.dtype.kind == "f":
         array = quantize_real(_finite(array, tensor), tensor, mode)
-    elif array.dtype == np.uint8:
-        array = (array ^ 0x80).view(np.int8)
+    else:
+        array = stored(array)
     return [source.to_graph(sample.reshape(source.shape), tensor.shape) for sample in array]
 
 

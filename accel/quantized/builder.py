@@ -48,10 +48,14 @@ def canonical(shape: Shape) -> Shape:
     ModelError
         The tensor has more than four axes, a batch, or is empty or too large.
     """
-    if any(size <= 0 for size in shape):
-        raise ModelError(f"tensor sizes must be known and positive, got {shape!r}; export the model with fixed sizes")
-    if math.prod(shape) > LARGEST_TENSOR or any(size > LARGEST_AXIS for size in shape[:-1]):
+    if any(size < 0 for size in shape):
+        raise ModelError(f"tensor sizes must be known, got {shape!r}; export the model with fixed sizes")
+    if 0 in shape:
+        raise ModelError(f"tensor must have elements, got shape {shape!r}; remove what computes nothing")
+    if math.prod(shape) > LARGEST_TENSOR:
         raise ModelError(f"tensor must have at most {LARGEST_TENSOR} elements, got shape {shape!r}")
+    if any(size > LARGEST_AXIS for size in shape[:-1]):
+        raise ModelError(f"tensor must have at most {LARGEST_AXIS} elements along all but its last axis, got {shape!r}")
     if len(shape) < 2:
         return (1, math.prod(shape))
     if len(shape) == 2 and shape[0] == 1:

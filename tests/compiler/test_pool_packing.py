@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def _written_too_late(patch: pytest.MonkeyPatch) -> None:
 def _padding_left_out(patch: pytest.MonkeyPatch) -> None:
     original = pool_packing._pools
 
-    def moved(layer, count):  # type: ignore[no-untyped-def]
+    def moved(layer: Any, count: int) -> tuple[Any, Any]:
         rows, columns = original(layer, count)
         return rows, replace(columns, window=replace(columns.window, padding=(0, 0)))
 

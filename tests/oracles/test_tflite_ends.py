@@ -161,3 +161,17 @@ def test_operators_that_no_runtime_has_for_integers_say_what_to_do() -> None:
     message = "^FLOOR 0: operator is supported on real numbers, got INT8; put DEQUANTIZE before and QUANTIZE after it$"
     with pytest.raises(ModelError, match=message):
         read_tflite(writer.finish([x], [y]))
+
+
+def test_images_of_an_old_uint8_model_are_its_integers() -> None:
+    writer = ModelWriter()
+    x, y = (writer.tensor((1, 4, 6, 3), scale, 0, kind="UINT8") for scale in (1 / 255, 1 / 256))
+    writer.operator("LOGISTIC", [x], [y])
+    model = writer.finish([x], [y])
+    graph, image = read_tflite(model), np.random.default_rng(7).integers(0, 256, (1, 4, 6, 3)).astype(np.uint8)
+    program, integers = accel.compile(graph, "tiny"), accel.quantize_input(graph, image)
+    assert np.array_equal(integers, accel.quantize_input(program, image / np.float32(255)))
+    assert np.array_equal(integers, accel.quantize_input(graph, integers))
+    (expected,) = outputs(LiteRt(model), [integers], 1)
+    (found,) = accel.run(program, integers).outputs.values()
+    assert np.array_equal(found.reshape(-1), expected.reshape(-1))

@@ -135,6 +135,25 @@ def test_what_litert_refuses_keeps_its_sentence() -> None:
         read_tflite(one("CEIL", ("INT8", "INT8")))
 
 
+def test_what_litert_says_of_an_operator_that_only_it_has() -> None:
+    writer = ModelWriter()
+    x, y = writer.tensor((1, 4, 6, 8), kind="FLOAT32"), writer.tensor((1, 4, 6, 8), kind="FLOAT32")
+    q = writer.tensor((1, 4, 6, 8), 0.1, 0)
+    writer.operator("L2_POOL_2D", [x], [y], "Pool2DOptions", strideH=0, strideW=1, filterHeight=1, filterWidth=1)
+    writer.operator("QUANTIZE", [y], [q])
+    with pytest.raises(ModelError, match=r"^L2_POOL_2D 0: must be what LiteRT computes, which says: .*height > 0"):
+        read_tflite(writer.finish([x], [q]))
+
+
+def test_results_of_a_type_that_the_runtime_does_not_make_are_refused() -> None:
+    writer = ModelWriter()
+    q, x, y = writer.tensor((1, 8), 0.1, 0), writer.tensor((1, 8), kind="FLOAT32"), writer.tensor((1, 8), kind="INT32")
+    writer.operator("DEQUANTIZE", [q], [x], "DequantizeOptions")
+    writer.operator("L2_NORMALIZATION", [x], [y], "L2NormOptions")
+    with pytest.raises(ModelError, match=r"^L2_NORMALIZATION 1: output 't2' must be FLOAT32, got INT32$"):
+        read_tflite(writer.finish([q], [y]))
+
+
 def test_integers_of_16_bits_between_integers_of_8() -> None:
     writer = ModelWriter()
     x, y = writer.tensor(SHAPE, 0.04, 5), writer.tensor(SHAPE, 0.03, -3)

@@ -144,9 +144,9 @@ class Raising:
             self.move(name, name, name, chain, self.names[name])
 
     def take(self, name: str) -> None:
-        """Bring an output of the graph into the user's shape."""
+        """Bring an output of the graph into the user's shape; an input that is one has it."""
         tensor, inner = self.graph.tensors[name], self.names[name]
-        if inner != name:
+        if inner != name and name not in self.graph.inputs:
             self.move(name, name, inner, self._outer(tensor, self.shape(name), output=True), name)
 
     def move(self, label: str, tensor: str, source: str, chain: Sequence[Step], output: str) -> None:

@@ -129,6 +129,8 @@ def finish(op: Operation, value: Argument, position: int = 0) -> None:
         raise op.error(f"fused activation must be one of {sorted(ACTIVATIONS)}, got {code}")
     if code:
         value = _clipped(op, value, *ACTIVATIONS[code])
+    if (made := op.builder.tensors[value].dtype) != HOST_TYPES.get(result.type):
+        raise op.error(f"output {result.name!r} must be {made.upper()}, got {result.type}")
     if math.prod(op.builder.shape(value)) != math.prod(result.shape):
         raise op.error(f"output must have shape {op.builder.shape(value)!r}, got {result.shape!r}")
     op.values[op.operator.outputs[position]] = reshaped(op, value, result.shape)

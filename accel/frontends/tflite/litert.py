@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ LOGGER = logging.getLogger(__name__)
 CARRIED_TYPES = HOST_TYPES | {"INT16": "int16", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64"}
 """Types of tensors that only the host has, those included that LiteRT alone computes with."""
 EXTRA = "LiteRT computes it on the host: pip install 'accel[litert]'"
+UNKNOWN = "docs/importing.md lists those that are"
+"""The advice on operators that nothing but LiteRT may know."""
 ALIGNMENT = 16
 """Of the data of constants, as the schema asks for."""
 _SUBGRAPHS, _RESOURCES = "it runs another subgraph", "it keeps tables of texts"
@@ -175,11 +178,18 @@ def _check_session(op: Operation, node: HostOperator, refusal: UnsupportedError)
             f"output {str(error)!r} must have the same size in every run, which depends on values"
         ) from error
     except litert.RefusedError as error:
-        raise refusal from error
+        if not str(refusal).endswith(UNKNOWN):
+            raise refusal from error
+        raise op.error(f"must be what LiteRT computes, which says: {_cause(error)}") from error
     for position, value in enumerate(values):
         tensor = op.result(position)
         if value.shape != tensor.shape:
             raise op.error(f"output {tensor.name!r} must have shape {value.shape!r}, got {tensor.shape!r}")
+
+
+def _cause(error: litert.RefusedError) -> str:
+    """What LiteRT says, without its source's places and its number of the operator."""
+    return re.sub(r"^\S+\.cc:\d+ ", "", str(error).partition("Node number")[0]).strip()
 
 
 class AlignedBuffer(NamedTuple):

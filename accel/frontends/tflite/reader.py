@@ -22,7 +22,7 @@ from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
 from accel.frontends.tflite.host import HOST_TYPES, numbers, quantize
 from accel.frontends.tflite.host_products import integer_cumulative_sum, integer_product, integer_sum
-from accel.frontends.tflite.litert import CARRIED_TYPES, REFUSED, leave_to_litert
+from accel.frontends.tflite.litert import CARRIED_TYPES, REFUSED, UNKNOWN, leave_to_litert
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.real import REAL
@@ -184,7 +184,7 @@ def _translator(op: Operation) -> Callable[[Operation], None]:
         )
     if builtin not in TRANSLATORS:
         why = f": {REFUSED[builtin]}" if builtin in REFUSED and builtin != "CUSTOM" else ""
-        raise op.unsupported(f"operator is not supported{why}; docs/importing.md lists those that are")
+        raise op.unsupported(f"operator is not supported{why}; {UNKNOWN}")
     return TRANSLATORS[builtin]
 
 
