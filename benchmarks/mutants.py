@@ -26,7 +26,7 @@ from support.mutants.verdicts import Verdicts
 from support.rtl.hostile import MACHINE
 
 from rtl.testbench.cache import cached_verilog
-from rtl.testbench.verilator import Variant, build
+from rtl.testbench.verilate import Variant, build
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.mutants.campaign import Suites
 
-from rtl.testbench.verilator import Variant
+from rtl.testbench.verilate import Variant
 
 FIELD = re.compile("\x01([^\x02]*)\x02([^\x01]*)")
 """Of a point's key: a name and its value."""

@@ -66,7 +66,7 @@ def run_demo(config: ArchConfig, folder: Path, step: Stage) -> DemoResult:
     VerificationError
         Simulator and Verilog differ.
     """
-    from rtl.testbench.verilator import build
+    from rtl.testbench.verilate import build
 
     # The Verilog model builds in a process of its own while this one quantizes and simulates.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

@@ -16,7 +16,7 @@ from accel.machine.area import area
 from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.registers import REGISTERS
 from rtl.bundle import write_bundle
-from rtl.testbench.verilator import verilator_root
+from rtl.testbench.verilate import verilator_root
 from rtl.verilog import TOP, emit, top_name
 
 pytestmark = pytest.mark.rtl

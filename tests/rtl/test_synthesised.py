@@ -14,7 +14,8 @@ from accel.coverify import Machine, execute_both, first_divergence, random_input
 from accel.machine.config import preset
 from accel.program.execution import Execution
 from accel.program.parts import HOST
-from rtl.testbench.verilator import Powered, Variant
+from rtl.testbench.verilate import Variant
+from rtl.testbench.verilator import Powered
 
 pytestmark = [pytest.mark.rtl, pytest.mark.marathon]
 TINY = preset("tiny")

@@ -16,7 +16,7 @@ from accel.machine.config import REQUANT_MODES, ArchConfig
 from rtl.interfaces import MASK_BITS
 from rtl.names import OPERATIONS, plain_names
 from rtl.testbench.cache import cached_verilog
-from rtl.testbench.verilator import verilator_root
+from rtl.testbench.verilate import verilator_root
 from rtl.verilog import TOP, emit
 
 pytestmark = pytest.mark.rtl

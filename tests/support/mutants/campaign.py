@@ -25,7 +25,8 @@ from accel.errors import DivergenceError
 from accel.machine.isa import INSTRUCTION_BYTES
 from accel.machine.registers import IMAGE_ALIGNMENT
 from rtl.testbench.on_chip import OnChip
-from rtl.testbench.verilator import Conditions, Powered, Variant
+from rtl.testbench.verilate import Variant
+from rtl.testbench.verilator import Conditions, Powered
 from support.machine.random_programs import RandomProgram, random_program
 from support.machine.wide_programs import at_base, wide_program, with_many_tokens
 from support.mutants.excitation import excited

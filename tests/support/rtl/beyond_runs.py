@@ -11,7 +11,8 @@ from accel.machine.isa import Instruction, Opcode, Unit, decode, encode
 from accel.machine.registers import CONTROL_STOP, REGISTERS, STATUS_RUNNING
 from accel.machine.timing import SEMAPHORE_BITS, reset_cycles
 from rtl.testbench.result import COUNTERS as STALLS
-from rtl.testbench.verilator import COUNTERS, Access, Conditions, Powered
+from rtl.testbench.verilate import COUNTERS
+from rtl.testbench.verilator import Access, Conditions, Powered
 from support.machine.random_programs import RandomProgram
 from support.rtl.first_errors import fillers
 from support.rtl.hostile import LONG, MACHINE, MEMORY_BYTES

@@ -15,7 +15,8 @@ from accel.machine.registers import ERRORS, IMAGE_ALIGNMENT, STOPPING
 from accel.machine.rules.rows import Rows
 from accel.machine.rules.sums import depthwise_stream
 from rtl.testbench.result import SimulationResult
-from rtl.testbench.verilator import Conditions, Powered, Variant
+from rtl.testbench.verilate import Variant
+from rtl.testbench.verilator import Conditions, Powered
 from support.machine.random_programs import random_program
 from support.rtl.bench import small
 from support.rtl.depthwise_program import depthwise_program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accel.machine.config import ArchConfig
 from rtl.testbench.cache import cached_verilog
-from rtl.testbench.verilator import Variant
+from rtl.testbench.verilate import Variant
 from rtl.verilog import TOP
 from support.mutants.netlist_mutants import READ, mutated
 
