@@ -7,76 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from support.oracles.single_node import same_pads
-from support.oracles.tflite_random import Parameters, Rng, any_shape, code, random_image, random_parameters
+from support.oracles.tflite_litert_windows import convolution, mirrored, pool, resized
+from support.oracles.tflite_middles import Middle, Shape, between, numbers_of, reals, stored
+from support.oracles.tflite_random import Parameters, Rng, any_shape, random_image, random_parameters
 from support.oracles.tflite_writer import ModelWriter
-
-Shape = tuple[int, ...]
-Middle = Callable[[ModelWriter, Rng], tuple[list[int], list[int]]]
-"""Adds an operator; its inputs and outputs that are no constants."""
-
-
-def between(rng: Rng, middle: Middle) -> bytes:
-    """QUANTIZE before and after an operator; real numbers are those of integers, and become integers again.
-
-    Other results are outputs as they are.
-    """
-    writer = ModelWriter()
-    inputs, results = middle(writer, rng)
-    operators, codes = writer.operators, writer.codes
-    writer.operators, writer.codes = [], []
-    given = [_before(writer, rng, index) for index in inputs]
-    front = len(writer.codes)
-    for operator in operators:
-        operator.opcodeIndex += front
-    writer.operators, writer.codes = writer.operators + operators, writer.codes + codes
-    return writer.finish(given, [_behind(writer, rng, index) for index in results])
-
-
-def _like(writer: ModelWriter, index: int, *parameters: Any, kind: str = "INT8") -> int:
-    return writer.tensor(tuple(writer.tensors[index].shape), *parameters, kind=kind)
-
-
-def _is(writer: ModelWriter, index: int, kind: str) -> bool:
-    empty = writer.tensor((), kind=kind)
-    return bool(writer.tensors[index].type == writer.tensors.pop(empty).type)
-
-
-def _before(writer: ModelWriter, rng: Rng, index: int) -> int:
-    """What makes a tensor: an input, its integers anew, DEQUANTIZE if the tensor is real."""
-    x, target = _like(writer, index, *random_parameters(rng, 2 ** rng.uniform(-6, -3))), index
-    if _is(writer, index, "FLOAT32"):
-        target = _like(writer, index, *random_parameters(rng, 2 ** rng.uniform(-6, -3)))
-    writer.operator("QUANTIZE", [x], [target], "QuantizeOptions")
-    if target != index:
-        writer.operator("DEQUANTIZE", [target], [index], "DequantizeOptions")
-    return x
-
-
-def _behind(writer: ModelWriter, rng: Rng, index: int) -> int:
-    """What reads a tensor: QUANTIZE if it is real, its integers anew, an output."""
-    if not (_is(writer, index, "FLOAT32") or _is(writer, index, "INT8")):
-        return index
-    source = index
-    if _is(writer, index, "FLOAT32"):
-        source = _like(writer, index, *random_parameters(rng, 2 ** rng.uniform(-6, -2)))
-        writer.operator("QUANTIZE", [index], [source], "QuantizeOptions")
-    y = _like(writer, index, *random_parameters(rng, 2 ** rng.uniform(-6, -2)))
-    writer.operator("QUANTIZE", [source], [y], "QuantizeOptions")
-    return y
-
-
-def _reals(writer: ModelWriter, *shapes: Shape) -> list[int]:
-    return [writer.tensor(shape, kind="FLOAT32") for shape in shapes]
-
-
-def _numbers(writer: ModelWriter, value: Any) -> int:
-    data = np.asarray(value, np.float32)
-    return writer.tensor(data.shape, data=data)
-
-
-def _bytes(writer: ModelWriter, rng: Rng, shape: Shape, *parameters: Any, low: int = -128) -> int:
-    return writer.tensor(shape, *parameters, rng.integers(low, 128, shape).astype(np.int8))
 
 
 def unary(
@@ -92,7 +26,7 @@ def unary(
     def middle(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
         shape = shape_of(rng)
         if target is None:
-            x, y = _reals(writer, shape, shape)
+            x, y = reals(writer, shape, shape)
         else:
             x, y = writer.tensor(shape, *random_parameters(rng)), writer.tensor(shape, *target)
         writer.operator(builtin, [x], [y], kind, **options)
@@ -106,7 +40,7 @@ def binary(builtin: str, kind: str = "", **options: Any) -> Middle:
 
     def middle(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
         shape = any_shape(rng)
-        x0, x1, y = _reals(writer, shape, shape, shape)
+        x0, x1, y = reals(writer, shape, shape, shape)
         writer.operator(builtin, [x0, x1], [y], kind, **options)
         return [x0, x1], [y]
 
@@ -129,7 +63,7 @@ def quotient(builtin: str) -> Middle:
 def cumulative(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
     """CUMSUM of real numbers."""
     shape = any_shape(rng)
-    x, y = _reals(writer, shape, shape)
+    x, y = reals(writer, shape, shape)
     options = {"exclusive": bool(rng.integers(2)), "reverse": bool(rng.integers(2))}
     axis = writer.integers(int(rng.integers(len(shape))))
     writer.operator("CUMSUM", [x, axis], [y], "CumsumOptions", **options)
@@ -150,9 +84,9 @@ def any_or_all(builtin: str) -> Middle:
 
     def middle(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
         shape = (1, *rng.integers(1, 4, 3).tolist())
-        (x,), mask = _reals(writer, shape), writer.tensor(shape, kind="BOOL")
+        (x,), mask = reals(writer, shape), writer.tensor(shape, kind="BOOL")
         y = writer.tensor(shape[:-1], kind="BOOL")
-        writer.operator("GREATER", [x, _numbers(writer, rng.uniform(-0.5, 0.5))], [mask])
+        writer.operator("GREATER", [x, numbers_of(writer, rng.uniform(-0.5, 0.5))], [mask])
         writer.operator(builtin, [mask, writer.integers([-1])], [y], "ReducerOptions")
         return [x], [y]
 
@@ -190,7 +124,7 @@ def updated(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
 def reversed_sequence(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
     """REVERSE_SEQUENCE of real numbers."""
     shape = tuple(rng.integers(1, 6, 3).tolist())
-    x, y = _reals(writer, shape, shape)
+    x, y = reals(writer, shape, shape)
     lengths = writer.integers(rng.integers(1, shape[1] + 1, shape[0]))
     writer.operator("REVERSE_SEQUENCE", [x, lengths], [y], "ReverseSequenceOptions", seqDim=1, batchDim=0)
     return [x], [y]
@@ -231,90 +165,8 @@ def matrices(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
     batch, rows, depth, columns = rng.integers(2, 6, 4).tolist()
     x = writer.tensor((batch, rows, depth), *random_parameters(rng, 0.05))
     y = writer.tensor((batch, rows, columns), *random_parameters(rng, 0.5))
-    factor = _bytes(writer, rng, (batch, depth, columns), 0.05, 0)
+    factor = stored(writer, rng, (batch, depth, columns), 0.05, 0)
     writer.operator("BATCH_MATMUL", [x, factor], [y], "BatchMatMulOptions")
-    return [x], [y]
-
-
-def _size(shape: Shape, kernel: Shape, stride: Shape, same: bool) -> list[int]:
-    padded = [n + (sum(same_pads(n, k, s)) if same else 0) for n, k, s in zip(shape, kernel, stride, strict=True)]
-    return [(n - k) // s + 1 for n, k, s in zip(padded, kernel, stride, strict=True)]
-
-
-def _window(rng: Rng, image: Shape, kernel: Shape) -> tuple[dict[str, Any], list[int]]:
-    """Options and the size of the output."""
-    stride, same = tuple(rng.integers(1, 3, 2).tolist()), bool(rng.integers(2))
-    same |= any(k > n for k, n in zip(kernel, image, strict=True))
-    options = {"padding": 0 if same else 1, "strideH": stride[0], "strideW": stride[1]}
-    return options | {"fusedActivationFunction": code(rng)}, _size(image, kernel, stride, same)
-
-
-def convolution(builtin: str, *, batch: int = 1) -> Middle:
-    """CONV_2D or DEPTHWISE_CONV_2D of real numbers, or of integers with a batch."""
-
-    def middle(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
-        _, height, width, channels = random_image(rng, 7, 4)
-        kernel = tuple(rng.integers(1, 4, 2).tolist())
-        options, size = _window(rng, (height, width), kernel)
-        options |= {"dilationHFactor": 1, "dilationWFactor": 1}
-        outputs = channels if builtin == "DEPTHWISE_CONV_2D" else int(rng.integers(1, 6))
-        shape = (1, *kernel, channels) if builtin == "DEPTHWISE_CONV_2D" else (outputs, *kernel, channels)
-        options |= {"depthMultiplier": 1} if builtin == "DEPTHWISE_CONV_2D" else {}
-        given, made = (batch, height, width, channels), (batch, *size, outputs)
-        if batch == 1:
-            x, y = _reals(writer, given, made)
-            weights, bias = _numbers(writer, rng.normal(0, 0.3, shape)), _numbers(writer, rng.normal(0, 1, outputs))
-        else:
-            x = writer.tensor(given, *random_parameters(rng, 0.05))
-            y = writer.tensor(made, *random_parameters(rng, 0.2))
-            scales = rng.uniform(0.002, 0.02, outputs).astype(np.float32)
-            axis = 3 if builtin == "DEPTHWISE_CONV_2D" else 0
-            data = rng.integers(-127, 128, shape).astype(np.int8)
-            weights = writer.tensor(shape, scales, 0, data, axis=axis)
-            numbers = rng.integers(-900, 900, outputs).astype(np.int32)
-            bias = writer.tensor((outputs,), np.float32(0.05) * scales, 0, numbers)
-        kind = "Conv2DOptions" if builtin == "CONV_2D" else "DepthwiseConv2DOptions"
-        writer.operator(builtin, [x, weights, bias], [y], kind, **options)
-        return [x], [y]
-
-    return middle
-
-
-def pool(builtin: str, *, batch: int = 1) -> Middle:
-    """A pool of real numbers, or of integers with a batch."""
-
-    def middle(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
-        _, height, width, channels = random_image(rng, 7, 4)
-        kernel, parameters = tuple(rng.integers(1, 4, 2).tolist()), random_parameters(rng)
-        options, size = _window(rng, (height, width), kernel)
-        given, made = (batch, height, width, channels), (batch, *size, channels)
-        x, y = _reals(writer, given, made) if batch == 1 else (writer.tensor(s, *parameters) for s in (given, made))
-        options |= {"filterHeight": kernel[0], "filterWidth": kernel[1]}
-        writer.operator(builtin, [x], [y], "Pool2DOptions", **options)
-        return [x], [y]
-
-    return middle
-
-
-def resized(builtin: str) -> Middle:
-    """RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR of real numbers."""
-
-    def middle(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
-        shape, size = random_image(rng, 6), rng.integers(1, 12, 2).tolist()
-        x, y = _reals(writer, shape, (1, *size, shape[3]))
-        kind = "ResizeBilinearOptions" if builtin == "RESIZE_BILINEAR" else "ResizeNearestNeighborOptions"
-        writer.operator(builtin, [x, writer.integers(size)], [y], kind, halfPixelCenters=bool(rng.integers(2)))
-        return [x], [y]
-
-    return middle
-
-
-def mirrored(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
-    """MIRROR_PAD of real numbers."""
-    shape = (1, *rng.integers(2, 6, 3).tolist())
-    spans = np.array([[0, 0], *rng.integers(0, 2, (3, 2)).tolist()])
-    x, y = _reals(writer, shape, tuple(int(n) for n in np.array(shape) + spans.sum(axis=1)))
-    writer.operator("MIRROR_PAD", [x, writer.integers(spans)], [y], "MirrorPadOptions", mode=int(rng.integers(2)))
     return [x], [y]
 
 
@@ -330,7 +182,7 @@ def filtered(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
     features, units, rank, memory = (int(rng.integers(low, high)) for low, high in ((1, 7), (1, 7), (1, 3), (2, 6)))
     filters = units * rank
     x, y = writer.tensor((1, features), 0.05, -3), writer.tensor((1, units), 0.1, 4)
-    weights = _bytes(writer, rng, (filters, features), 0.01, 0, low=-127)
+    weights = stored(writer, rng, (filters, features), 0.01, 0, low=-127)
     times = writer.tensor((filters, memory), 2**-10, 0, rng.integers(-2000, 2000, (filters, memory)).astype(np.int16))
     bias = writer.tensor((units,), 2.0**-21, 0, rng.integers(-2000, 2000, units).astype(np.int32))
     kept = state(writer, (1, memory * filters), 2**-11, 0, kind="INT16")
@@ -345,7 +197,7 @@ def recurrent(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
     x, y = writer.tensor((1, steps, features), 0.04, -2), writer.tensor((1, steps, cells), 2**-7, 0)
     scales = rng.uniform(0.002, 0.01, 8)
     shapes = [(cells, features)] * 4 + [(cells, cells)] * 4
-    weights = [_bytes(writer, rng, shape, s, 0, low=-127) for shape, s in zip(shapes, scales, strict=True)]
+    weights = [stored(writer, rng, shape, s, 0, low=-127) for shape, s in zip(shapes, scales, strict=True)]
     biases = [writer.tensor((cells,), 0.04 * s, 0, rng.integers(-900, 900, cells).astype(np.int32)) for s in scales[:4]]
     kept = [state(writer, (1, cells), 2**-7, 0), state(writer, (1, cells), 2**-11, 0, kind="INT16")]
     inputs = [x, *weights, -1, -1, -1, *biases, -1, -1, *kept, -1, -1, -1, -1]
@@ -360,11 +212,11 @@ def suppressed(builtin: str) -> Middle:
     """NON_MAX_SUPPRESSION_V4 or V5 of a few boxes."""
 
     def middle(writer: ModelWriter, rng: Rng) -> tuple[list[int], list[int]]:
-        boxes, scores, chosen = _reals(writer, (6, 4), (6,), (4,))
+        boxes, scores, chosen = reals(writer, (6, 4), (6,), (4,))
         places, count = writer.tensor((4,), kind="INT32"), writer.tensor((), kind="INT32")
-        limits = [writer.integers(4), *(_numbers(writer, value) for value in (0.5, -10.0))]
+        limits = [writer.integers(4), *(numbers_of(writer, value) for value in (0.5, -10.0))]
         soft = builtin == "NON_MAX_SUPPRESSION_V5"
-        limits += [_numbers(writer, 0.5)] if soft else []
+        limits += [numbers_of(writer, 0.5)] if soft else []
         outputs = [places, chosen, count] if soft else [places, count]
         writer.operator(builtin, [boxes, scores, *limits], outputs, f"NonMaxSuppressionV{builtin[-1]}Options")
         return [boxes, scores], outputs
