@@ -10,7 +10,7 @@ from support.mutants.rtl_mutation import mutated
 from accel.coverify import Divergence, execute_both, first_divergence, power_up, random_on_chip
 from accel.machine.config import ArchConfig
 from rtl import activation_sequencer, window
-from rtl.testbench import verilator
+from rtl.testbench import verilate, verilator
 from rtl.verilog import emit
 
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
@@ -48,5 +48,5 @@ def test_an_exec_that_reads_beyond_the_width_is_found(monkeypatch: pytest.Monkey
     assert not divergences(PROGRAMS)
     wider = mutated(window, None, "drive_positions", "- instruction.width", "- instruction.width - 1")
     monkeypatch.setattr(activation_sequencer, "drive_positions", wider)
-    monkeypatch.setattr(verilator, "cached_verilog", lambda config: emit(config, verification=True))
+    monkeypatch.setattr(verilate, "cached_verilog", lambda config: emit(config, verification=True))
     assert divergences(PROGRAMS)

@@ -15,7 +15,7 @@ from accel.machine.timing import reset_cycles
 from rtl import bursts
 from rtl.bursts import BurstGenerator
 from rtl.stop_control import StopControl
-from rtl.testbench import verilator
+from rtl.testbench import verilate
 from rtl.testbench.result import SimulationResult
 from rtl.testbench.verilator import UNDISTURBED, Conditions, Powered
 from rtl.verilog import emit
@@ -80,7 +80,7 @@ def test_the_run_after_a_reset_is_right() -> None:
 @pytest.mark.slow
 def test_catches_a_reset_that_does_not_wait_for_open_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
     mutate(monkeypatch, bursts, "BurstGenerator", "elaborate", "halted & (open_bursts == 0)", "halted")
-    monkeypatch.setattr(verilator, "cached_verilog", lambda config: emit(config, verification=True))
+    monkeypatch.setattr(verilate, "cached_verilog", lambda config: emit(config, verification=True))
     with pytest.raises(DivergenceError, match="the RTL must obey the AXI protocol"):
         check_stops(None, 1)
 
