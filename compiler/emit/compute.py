@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Opcode, Source
+from accel.machine.isa import FIELDS, Instruction, Opcode, Source
 from compiler.emit.records import ArrayWork, DepthwiseWork, VectorWork
 from compiler.lower.geometry import Span, Tile
 from compiler.lower.layers import Layer
 from compiler.plan.tiles import View, input_tile
 from compiler.plan.weights import Piece
+
+_MAXIMA = {field.name: field.maximum for field in FIELDS[Opcode.EXEC]}
 
 
 def window_fields(layer: Layer, view: View, tile: Tile, folded: bool) -> tuple[dict[str, int], int]:
@@ -37,6 +39,22 @@ def window_fields(layer: Layer, view: View, tile: Tile, folded: bool) -> tuple[d
         "width": part.width,
     }
     return fields, view.word(0, part.y0, part.x0) + y_start * row + x_start * column
+
+
+def encodable(fields: dict[str, int]) -> dict[str, int]:
+    """The fields of EXEC or DEPTHWISE, the same window in smaller numbers where a field does not hold its own.
+
+    Positions then count from the first that the window sees, and one tap has no distance to another.
+    """
+    result = dict(fields)
+    for axis, size in (("y", "height"), ("x", "width")):
+        start, dilation = f"{axis}_start", f"{axis}_dilation"
+        if result.get(start, 0) > _MAXIMA[start]:
+            unseen = min(result[start], result[size])
+            result |= {start: result[start] - unseen, size: result[size] - unseen}
+        if result.get(dilation, 0) > _MAXIMA[dilation] and result[f"k{axis}_count"] == 1:
+            result[dilation] = 0
+    return result
 
 
 class PostBlocks(NamedTuple):
@@ -66,14 +84,12 @@ def exec_piece(work: ArrayWork, piece: Piece, wbuf_address: int, accumulate: boo
     return Instruction(
         Opcode.EXEC,
         {
-            **fields,
+            **encodable(fields | {"ky_count": piece.ky1 - piece.ky0, "kx_count": piece.kx1 - piece.kx0}),
             "spad_address": address
             + piece.chunks[0].index * view.chunk_stride
             + piece.ky0 * ky_stride
             + piece.kx0 * kx_stride,
             "chunk_count": len(piece.chunks),
-            "ky_count": piece.ky1 - piece.ky0,
-            "kx_count": piece.kx1 - piece.kx0,
             "oy_count": tile.height,
             "ox_count": tile.width,
             "chunk_stride": chunk_stride,

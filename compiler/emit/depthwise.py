@@ -10,12 +10,13 @@ import numpy as np
 from accel.machine.config import ArchConfig
 from accel.machine.depthwise import row_stream
 from accel.machine.isa import Instruction, Opcode
-from compiler.emit.compute import window_fields
+from compiler.emit.compute import encodable, window_fields
 from compiler.emit.keys import KernelPart
 from compiler.emit.records import DepthwiseWork
 from compiler.lower.geometry import Tile, Window
 from compiler.lower.layers import DepthwiseLayer
 from compiler.lower.weighted import unit_of_stream
+from compiler.plan.weights import TAPS_MAX
 
 
 def column_classes(window: Window, width: int) -> tuple[range, ...]:
@@ -32,9 +33,9 @@ def kernel_parts(window: Window, tile: Tile, config: ArchConfig) -> tuple[Kernel
     """The kernel cut to as many columns as the engine has taps; row by row where a tile is too small to hide a load."""
     height, width = window.kernel
     smallest = min(map(len, column_classes(window, tile.width))) * tile.height
-    rows = height if smallest >= config.depthwise_taps else 1
+    rows = min(height, TAPS_MAX) if smallest >= config.depthwise_taps else 1
     columns = [(x, min(x + config.depthwise_taps, width)) for x in range(0, width, config.depthwise_taps)]
-    return tuple(KernelPart(y, y + rows, x0, x1) for x0, x1 in columns for y in range(0, height, rows))
+    return tuple(KernelPart(y, min(y + rows, height), x0, x1) for x0, x1 in columns for y in range(0, height, rows))
 
 
 def pack_parts(layer: DepthwiseLayer, parts: Sequence[KernelPart], first: int, last: int) -> bytes:
@@ -57,19 +58,23 @@ def depthwise_parts(
         y, x = part.ky0 * window.dilation[0], part.kx0 * window.dilation[1] + columns.start * window.stride[1]
         taps = part.kx1 - part.kx0
         unit = unit_of_stream(window) if taps > 1 else step
-        x_start = fields["x_start"] + x
-        lead_steps, row_steps = row_stream(x_start, unit, step // unit, fields["width"], taps, len(columns))
+        seen = encodable(
+            fields
+            | {
+                "y_start": fields["y_start"] + y,
+                "x_start": fields["x_start"] + x,
+                "x_dilation": unit,
+                "ky_count": part.ky1 - part.ky0,
+                "kx_count": taps,
+            }
+        )
+        lead_steps, row_steps = row_stream(seen["x_start"], unit, step // unit, seen["width"], taps, len(columns))
         yield Instruction(
             Opcode.DEPTHWISE,
             {
-                **fields,
-                "y_start": fields["y_start"] + y,
-                "x_start": x_start,
+                **seen,
                 "x_step": step,
-                "x_dilation": unit,
                 "spad_address": address + chunk * view.chunk_stride + y * row + x * column,
-                "ky_count": part.ky1 - part.ky0,
-                "kx_count": taps,
                 "oy_count": tile.height,
                 "ox_count": len(columns),
                 "ky_stride": window.dilation[0] * row if part.ky1 - part.ky0 > 1 else 0,

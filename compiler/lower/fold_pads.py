@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from accel.machine.isa import FIELDS, Opcode
 from accel.network.graph import Graph
 from accel.network.nodes import Conv2d, Pad
-
-_PADDING_MAX = -next(field.minimum for field in FIELDS[Opcode.EXEC] if field.name == "y_start")
+from compiler.lower.wide_windows import PADDING_MAX
 
 
 def fold_pads(graph: Graph) -> Graph:
@@ -19,7 +17,7 @@ def fold_pads(graph: Graph) -> Graph:
         if not isinstance(pad, Pad) or pad.output in graph.outputs or not readers or not _is_border(graph, pad):
             continue
         folded = {i: _padded(conv, pad) for i in readers if isinstance(conv := nodes[i], Conv2d)}
-        if len(folded) < len(readers) or any(max(conv.padding[:2]) > _PADDING_MAX for conv in folded.values()):
+        if len(folded) < len(readers) or any(max(conv.padding[:2]) > PADDING_MAX for conv in folded.values()):
             continue
         nodes = [folded.get(i, node) for i, node in enumerate(nodes) if node is not pad]
         del tensors[pad.output]

@@ -19,6 +19,7 @@ from compiler.lower.partition import NOTHING_TO_DO, Part, host_reasons, partitio
 from compiler.lower.pool_packing import pack_before_pools
 from compiler.lower.registry import LOWERINGS, is_movement
 from compiler.lower.scope import Scope
+from compiler.lower.wide_windows import narrow_windows
 
 
 class LoweredPart(NamedTuple):
@@ -106,15 +107,18 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
             f"config {config.name!r} must have {str(graph.mode)!r} in requant_modes to run this graph, "
             f"got {', '.join(config.requant_modes)}"
         )
-    whole, graph = graph, fold_pads(graph)
+    whole, graph = graph, narrow_windows(fold_pads(graph))
     movement = Movement(graph, config.rows, set(graph.outputs), is_movement)
     scope, operators = Scope(graph, config, movement), list[OperatorInfo]()
     nodes = {node.name: node for node in graph.nodes}
+    before = {node.output: node for node in graph.nodes if node.output not in whole.tensors}
     for original in whole.nodes:
         node = nodes.get(original.name)
         if node is None:
             unit, why = "none", "the padding of the convolutions that follow"
         else:
+            for inserted in (before[name] for name in node.inputs if name in before):
+                scope.layers += LOWERINGS[type(inserted)](scope, inserted)[0]
             layers, unit, why = LOWERINGS[type(node)](scope, node)
             scope.layers += layers
         operators.append(OperatorInfo(original.name, original.label, unit, why, whole.macs(original)))

@@ -7,11 +7,15 @@ from math import gcd
 import numpy as np
 
 from accel.machine.config import ArchConfig
+from accel.machine.isa import FIELDS, Opcode
 from accel.machine.layout import hwc
 from accel.network.nodes import Conv2d, FullyConnected
 from compiler.lower.geometry import Window
 from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Record
 from compiler.lower.scope import Scope
+
+DILATION_MAX = next(field.maximum for field in FIELDS[Opcode.EXEC] if field.name == "y_dilation")
+"""Positions from one tap to the next in an instruction."""
 
 
 def lower_weighted(scope: Scope, node: Conv2d | FullyConnected) -> ArrayLayer:
@@ -57,9 +61,10 @@ def unit_of_stream(window: Window) -> int:
 def suits_engine(window: Window, config: ArchConfig) -> bool:
     """Whether the engine can compute the window: one new word per output, or two an odd number of words apart.
 
-    The weights of a column tile must fit half of the tap memory.
+    The weights of a column tile must fit half of the tap memory, and dilations their fields.
     """
-    if window.kernel[0] * window.kernel[1] > config.depthwise_words // 2:
+    dilated = any(taps > 1 and step > DILATION_MAX for taps, step in zip(window.kernel, window.dilation, strict=True))
+    if dilated or window.kernel[0] * window.kernel[1] > config.depthwise_words // 2:
         return False
     unit = unit_of_stream(window)
     words = window.stride[1] // gcd(window.stride[1], unit)

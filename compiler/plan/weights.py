@@ -13,9 +13,18 @@ from accel.machine.isa import FIELDS, Opcode
 from accel.machine.weight_words import pack_int4, tile_words
 from compiler.lower.geometry import Span
 from compiler.lower.layers import ArrayLayer
+from compiler.lower.weighted import DILATION_MAX
 from compiler.plan.tiles import even_spans
 
-_ROW_BYTES_MAX = next(field.maximum for field in FIELDS[Opcode.LOAD] if field.name == "row_bytes")
+
+def _largest(opcode: Opcode, name: str) -> int:
+    return next(field.maximum for field in FIELDS[opcode] if field.name == name)
+
+
+TAPS_MAX = _largest(Opcode.EXEC, "ky_count")
+"""Tap rows, and tap columns, of an instruction."""
+_CHUNKS_MAX = _largest(Opcode.EXEC, "chunk_count")
+_ROW_BYTES_MAX = _largest(Opcode.LOAD, "row_bytes")
 
 
 @dataclass(frozen=True)
@@ -126,18 +135,19 @@ def _taps(layer: ArrayLayer, chunks: tuple[Chunk, ...]) -> int:
 def _pieces(layer: ArrayLayer, chunks: tuple[Chunk, ...], limit: int) -> list[Piece]:
     kh = chunks[0].lines if chunks[0].by_position else layer.window.kernel[0]
     kw = 1 if chunks[0].folded else layer.window.kernel[1]
+    most_rows, most_columns = (TAPS_MAX if step <= DILATION_MAX else 1 for step in layer.window.dilation)
     pieces = []
     for group in _equal_runs(chunks):
         rows = tile_words(group[0].rows, int(layer.int4))
         per_chunk, per_line = rows * kh * kw, rows * kw
-        if per_chunk <= limit:
+        if per_chunk <= limit and kh <= most_rows and kw <= most_columns:
             parts = even_spans(len(group), -(-len(group) // (limit // per_chunk)))
             pieces += [Piece(group[first:last], 0, kh, 0, kw, layer.int4) for first, last in parts]
-        elif per_line <= limit:
-            many = limit // per_line
+        elif per_line <= limit and kw <= most_columns:
+            many = min(limit // per_line, most_rows)
             pieces += [Piece((c,), y, min(y + many, kh), 0, kw, layer.int4) for c in group for y in range(0, kh, many)]
         else:
-            many = limit // rows
+            many = min(limit // rows, most_columns)
             pieces += [
                 Piece((c,), y, y + 1, x, min(x + many, kw), layer.int4)
                 for c in group
@@ -159,9 +169,8 @@ def cut_apart(pieces: Sequence[Piece], first: int) -> list[Piece]:
 
 def _equal_runs(chunks: tuple[Chunk, ...]) -> list[tuple[Chunk, ...]]:
     """Full chunks together, a smaller last one alone (and at most as many as an EXEC can count)."""
-    limit = next(field.maximum for field in FIELDS[Opcode.EXEC] if field.name == "chunk_count")
     full = tuple(chunk for chunk in chunks if chunk.rows == chunks[0].rows)
-    runs = [full[i : i + limit] for i in range(0, len(full), limit)]
+    runs = [full[i : i + _CHUNKS_MAX] for i in range(0, len(full), _CHUNKS_MAX)]
     return runs + [(chunk,) for chunk in chunks[len(full) :]]
 
 

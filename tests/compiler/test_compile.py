@@ -339,11 +339,11 @@ WITHOUT_A_PLACE: dict[str, tuple[Layer, tuple[int, ...], str, ArchConfig]] = {
     "an average over 2896 taps needs 'single' in requant_modes of the config": (
         pool(AveragePool2d, (181, 16), (1, 1)), (1, 181, 16, 2), "tflite", replace(TINY, requant_modes=("tflite",)),
     ),
-    "it is beyond the instruction set: POST field ky_count must be an integer in 1..255, got 300": (
-        pool(AveragePool2d, (300, 1), (1, 1)), (1, 300, 1, 2), "tflite", TINY,
+    "it is beyond the instruction set: POST field ky_count must be an integer in 1..255, got 257": (
+        pool(AveragePool2d, (257, 1), (1, 1)), (1, 257, 1, 2), "tflite", TINY,
     ),
-    "it is beyond the instruction set: EXEC field x_start must be an integer in -128..127, got -200": (
-        conv(2, (1, 1), padding=(0, 200, 0, 0)), (1, 5, 6, 3), "tflite", TINY,
+    "it is beyond the instruction set: EXEC field x_step must be an integer in 0..63, got 64": (
+        conv(2, (1, 1), stride=(1, 64)), (1, 1, 129, 5), "tflite", TINY,
     ),
 }  # fmt: skip
 
