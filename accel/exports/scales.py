@@ -7,6 +7,7 @@ same multiplier of it; so every file that is written computes the graph's intege
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from accel.errors import InputError
 from accel.machine.numerics import output_multipliers
 from accel.network.graph import Graph
-from accel.network.nodes import Add, FullyConnected, Mean, Mul, Node, Requantized, Sub, Weighted
+from accel.network.nodes import Add, Conv2d, FullyConnected, Mean, Mul, Node, Requantized, Sub, Weighted
 from accel.quantized import recipes
 
 _NEIGHBOURS = 4
@@ -42,12 +43,36 @@ def weight_scales(graph: Graph, node: Weighted) -> Scales | None:
     """
     source, result = graph.tensors[node.inputs[0]].scale, graph.tensors[node.output].scale
     real = np.ldexp(node.multiplier.astype(np.float64), node.shift.astype(np.int64) - 31) * result / source
-    if isinstance(node, FullyConnected) and len({*node.multiplier.tolist()} | {*node.shift.tolist()}) <= 2:
-        product = np.float32(source)
-        one = _search(node, real[:1], lambda scales: output_multipliers(1.0, product * scales, result, graph.mode))
-        if one is not None:
-            return one
-    return _search(node, real, lambda scales: output_multipliers(source, scales, result, graph.mode))
+    each = partial(_search, node, real, _ordinary(graph, node))
+    if not is_matrix_product(node) or len({*zip(node.multiplier.tolist(), node.shift.tolist(), strict=True)}) > 1:
+        return each()
+    product = np.float32(source)
+    one = _search(node, real[:1], lambda scales: output_multipliers(1.0, product * scales, result, graph.mode))
+    if isinstance(node, FullyConnected):
+        return one if one is not None else each()
+    found = each()
+    return one if found is None else found
+
+
+def has_one_product(graph: Graph, node: Weighted, scales: Scales) -> bool:
+    """Whether only a product of scales in float32 makes a node's multipliers, as in FULLY_CONNECTED."""
+    channels = np.arange(len(node.multiplier))
+    if not is_matrix_product(node):
+        return False
+    return len(scales) < len(channels) or not np.all(_makes(node, channels, scales, _ordinary(graph, node)))
+
+
+def _ordinary(graph: Graph, node: Weighted) -> Recipe:
+    """The recipe of layers with a scale for each channel."""
+    source, result = graph.tensors[node.inputs[0]].scale, graph.tensors[node.output].scale
+    return lambda scales: output_multipliers(source, scales, result, graph.mode)
+
+
+def is_matrix_product(node: Weighted) -> bool:
+    """Whether every pixel for itself is multiplied by one matrix: a graph holds products of several rows so, too."""
+    if isinstance(node, Conv2d):
+        return node.groups == 1 and node.kernel == node.stride == (1, 1) and not any(node.padding)
+    return isinstance(node, FullyConnected)
 
 
 def _search(node: Weighted, real: NDArray[np.float64], recipe: Recipe) -> Scales | None:

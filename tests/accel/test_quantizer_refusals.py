@@ -83,13 +83,13 @@ def test_damaged_models_never_raise_anything_else() -> None:
         ),
         (
             (2, 4, 6, 9),
-            "model input 'x' must have batch size 1, got shape (2, 4, 6, 9); export the model with 1 or with a free "
-            "first size: samples run one after the other",
+            "model input 'x' must have batch size 1, which MaxPool 'Y' wants, got shape (2, 4, 6, 9); export "
+            "the model with 1 or with a free first size: samples run one after the other",
         ),
     ],
 )
 def test_unknown_sizes_are_refused(shape: tuple[int | str, ...], message: str) -> None:
-    model = onnx_model([("Relu", ["x"], "y", {})], {}, shape)
+    model = onnx_model([("MaxPool", ["x"], "y", {"kernel_shape": [2, 2]})], {}, shape)
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
         quantize(model, normal(2, 4, 6, 9))
 

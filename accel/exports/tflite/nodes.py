@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.exports.inexpressible import NO_SCALES, InexpressibleError
-from accel.exports.scales import follows_recipe, has_fields, is_sum, weight_scales
+from accel.exports.scales import follows_recipe, has_fields, has_one_product, is_sum, weight_scales
 from accel.exports.tflite import functions
 from accel.exports.tflite.embedded import dequantize, host_operator, quantize
 from accel.exports.tflite.write import Writing
@@ -116,12 +116,15 @@ def _pad(
 
 
 def conv2d(w: Writing, node: Conv2d) -> None:
-    """DEPTHWISE_CONV_2D for one input channel per group, else CONV_2D."""
+    """DEPTHWISE_CONV_2D for one input channel per group, FULLY_CONNECTED for rows of one scale, else CONV_2D."""
     tensor = w.graph.tensors[node.inputs[0]]
     source, options = _window(w, node, node.kernel, node.dilation, tensor.zero_point)
     options |= {"DilationHFactor": node.dilation[0], "DilationWFactor": node.dilation[1]}
-    channels = tensor.shape[3]
-    if node.groups == channels and channels > 1:
+    channels, scales = tensor.shape[3], weight_scales(w.graph, node)
+    if scales is not None and has_one_product(w.graph, node, scales):
+        constants = _weights(w, node, node.weight.reshape(len(node.weight), channels), 0)
+        w.emit(node, "FULLY_CONNECTED", [source, *constants], KeepNumDims=True, FusedActivationFunction=0)
+    elif node.groups == channels and channels > 1:
         weight = node.weight.reshape(len(node.weight), *node.kernel).transpose(1, 2, 0)[None]
         options["DepthMultiplier"] = len(node.weight) // channels
         w.emit(node, "DEPTHWISE_CONV_2D", [source, *_weights(w, node, weight, 3)], **options)

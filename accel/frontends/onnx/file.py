@@ -176,11 +176,6 @@ def _fix_sizes(model: onnx.ModelProto, weights: Collection[str], shapes: Shapes)
                 f"model input {value.name!r} must have known sizes, of which only the first may be free, got {found!r} "
                 f"with 0 for free; give them: --shape {value.name}={example}, or shapes={{{value.name!r}: (...)}}"
             )
-        if len(wanted) > 3 and wanted[0] != 1:
-            raise ModelError(
-                f"model input {value.name!r} must have batch size 1, got shape {tuple(wanted)!r}; export the model "
-                "with 1 or with a free first size: samples run one after the other"
-            )
         value.type.tensor_type.shape.ClearField("dim")
         for size in wanted:
             value.type.tensor_type.shape.dim.add().dim_value = size

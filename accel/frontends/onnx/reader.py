@@ -31,6 +31,10 @@ Result = TypeVar("Result")
 OLDEST_OPSET = 7
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 """Types of integers that an input may have."""
+OF_ONE_IMAGE = (
+    *("AveragePool", "Conv", "ConvInteger", "ConvTranspose", "GlobalMaxPool", "MaxPool", "Resize", "Upsample"),
+)
+"""Operators that the machine computes for one image."""
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
 
@@ -133,7 +137,22 @@ def _read(file: OnnxFile) -> Network:
     names = tuple(value.name for value in inputs)
     outputs = tuple(value.name for value in model.graph.output)
     network = Network(model.graph.name or "model", _distinct(operators), tensors, names, outputs)
-    return with_shapes(strip(joined_lookups(cut_tail(network))))
+    network = with_shapes(strip(joined_lookups(cut_tail(network))))
+    _check_batches(network)
+    return network
+
+
+def _check_batches(network: Network) -> None:
+    """Raise `ModelError` for images of which the model has several and an operator wants one."""
+    shapes = {name: info.shape for name, info in network.tensors.items()}
+    batches = [name for name in network.inputs if len(shapes[name]) > 3 and shapes[name][0] != 1]
+    for op in network.operators if batches else ():
+        if op.kind in OF_ONE_IMAGE and shapes.get(op.inputs[0], (1,))[0] != 1:
+            raise ModelError(
+                f"model input {batches[0]!r} must have batch size 1, which {op.kind} {op.name!r} wants, got shape "
+                f"{shapes[batches[0]]!r}; export the model with 1 or with a free first size: samples run one after "
+                "the other"
+            )
 
 
 def _as_float32(constants: Arrays) -> Arrays:
