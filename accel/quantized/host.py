@@ -98,6 +98,8 @@ def _declared(low: Lowering, op: Operator, name: str, index: int) -> Tensor:
     info = low.network.tensors.get(name or f"{op.outputs[0]}_{index}")
     if info is None:
         raise unsized(op, name)
+    if any(size <= 0 for size in info.shape):
+        raise op.error(f"result {name!r} must have elements, got shape {info.shape!r}: give larger sizes with --shape")
     check_type(op, info)
     return Tensor(
         low.builder.free(f"{name}_real" if name in low.network.parameters else name),

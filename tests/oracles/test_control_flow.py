@@ -15,6 +15,7 @@ from support.oracles.on_machine import simulated
 
 import accel
 from accel.errors import ModelError
+from accel.exports import FORMATS
 from accel.frontends.onnx.reader import read_onnx, read_quantized_onnx
 from accel.frontends.onnx.write import to_onnx
 from accel.network.graph import Graph
@@ -174,3 +175,60 @@ def test_an_input_may_be_one_number() -> None:
         found = dequantize_output(graph, output)
         assert 20 * np.log10(np.linalg.norm(expected) / np.linalg.norm(found - expected)) > 25
         assert np.array_equal(accel.run(program, given).outputs["y"], output)
+
+
+INTEGERS = {
+    "If": """mean = ReduceMean <keepdims = 0> (x) zero = Constant <value = float {{0.0}}> () cond = Greater (mean, zero)
+        r = If (cond) <then_branch = one () => ({kind}[1,4,6] t) {{ t = Identity (a) }},
+        else_branch = two () => ({kind}[1,4,6] e) {{
+            d = DequantizeLinear (a, s, z) h = Neg (d) e = QuantizeLinear (h, s, z) }}>""",
+    "Loop": """count = Constant <value = int64 {{3}}> () r = Loop (count, , a)
+        <body = step (int64 i, bool c, {kind}[1,4,6] v) => (bool c_out, {kind}[1,4,6] v_out) {{
+            d = DequantizeLinear (v, s, z) m = MatMul (w, d) n = Tanh (m)
+            v_out = QuantizeLinear (n, s, z) c_out = Identity (c) }}>""",
+    "Scan": """last, r = Scan (first, a) <num_scan_inputs = 1, scan_input_axes = [2], scan_output_axes = [2],
+        body = step ({kind}[1,4] v, {kind}[1,4] u) => ({kind}[1,4] v_out, {kind}[1,4] o) {{
+            p = QLinearMatMul (u, s, z, q, s, z, s, z) d = DequantizeLinear (p, s, z) g = DequantizeLinear (v, s, z)
+            sum = Add (d, g) o = QuantizeLinear (sum, s, z) v_out = Identity (o) }}>""",
+}
+"""Control flow on integers of 8 bits, from `a` to `r`."""
+
+
+def of_integers(kind: str, dtype: str) -> bytes:
+    """A network whose control flow reads and gives integers of 8 bits, which a Conv in front of it has made."""
+    nodes = f"""a = QLinearConv (i, s, z, k, s, z, s, z) {INTEGERS[kind].format(kind=dtype)}
+        t = DequantizeLinear (r, s, z) y = Relu (t)"""
+    head = '<ir_version: 8, opset_import: ["" : 17]> g (float[1,3,6] x) => (float[1,4,6] y)'
+    parsed = onnx.parser.parse_model(f"{head} {{ i = QuantizeLinear (x, s, z) {nodes} }}")
+    rng, point = np.random.default_rng(9), np.array({"int8": 3, "uint8": 121}[dtype], dtype)
+    values = {
+        "s": np.float32(0.05),
+        "z": point,
+        "k": (rng.integers(-60, 60, (4, 3, 1)) + int(point)).clip(0 if dtype == "uint8" else -128, 127).astype(dtype),
+        "w": rng.normal(0, 0.5, (4, 4)).astype(np.float32),
+        "q": (rng.integers(-30, 30, (4, 4)) + int(point)).astype(dtype),
+        "first": np.full((1, 4), point),
+    }
+    used = {name for node in parsed.graph.node for name in (*node.input, *named_in(node))}
+    kept = {name: value for name, value in values.items() if name in used}
+    parsed.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), n) for n, v in kept.items())
+    return bytes(parsed.SerializeToString())
+
+
+def named_in(node: onnx.NodeProto) -> set[str]:
+    graphs = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return {name for graph in graphs for inner in graph.node for name in inner.input}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_integers_of_8_bits_go_through_control_flow(kind: str, dtype: str) -> None:
+    data = of_integers(kind, dtype)
+    graph = read_quantized_onnx(data)
+    again = read_quantized_onnx(FORMATS["qdq"].write(graph, [])[""])
+    assert [node.op_type.partition("_")[0] for node in graph.nodes if isinstance(node, HostOperator)].count(kind) == 1
+    session = plain_session(data)
+    for x in np.random.default_rng(2).normal(0, 3, (6, 1, 3, 6)).astype(np.float32):
+        expected = session.run(None, {"x": x})[0]
+        np.testing.assert_array_equal(real_output(graph, x), expected)
+        np.testing.assert_array_equal(real_output(again, x), expected)

@@ -66,7 +66,7 @@ def fold(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]]) -> tuple[A
         folded, inlined = _fold_once(model, constants, shapes), inline_known_branches(model, constants)
         if not folded and not inlined:
             break
-    as_functions(model)
+    as_functions(model, constants, known)
     return constants, known
 
 

@@ -25,6 +25,11 @@ def _conv(attributes: Mapping[str, Any], given: Sequence[Shape], result: Shape) 
     return prod(result) * prod(given[1][1:])
 
 
+def _qlinear_conv(attributes: Mapping[str, Any], given: Sequence[Shape], result: Shape) -> int:
+    """Weights come behind the input's parameters."""
+    return prod(result) * prod(given[3][1:])
+
+
 def _conv_transpose(attributes: Mapping[str, Any], given: Sequence[Shape], result: Shape) -> int:
     return prod(given[0]) * prod(given[1][1:])
 
@@ -55,12 +60,16 @@ COUNTS: Mapping[str, Count] = MappingProxyType(
     {
         "Attention": _attention,
         "Conv": _conv,
+        "ConvInteger": _conv,
         "ConvTranspose": _conv_transpose,
         "Einsum": _einsum,
         "GRU": _recurrent,
         "Gemm": _gemm,
         "LSTM": _recurrent,
         "MatMul": _matmul,
+        "MatMulInteger": _matmul,
+        "QLinearConv": _qlinear_conv,
+        "QLinearMatMul": _matmul,
         "RNN": _recurrent,
         "com.microsoft.Attention": _attention_of_one,
         "com.microsoft.MultiHeadAttention": _attention,
