@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import accel
 from accel.cli.main import main
 from accel.errors import InputError, ModelError
+from accel.frontends.tflite import svdf
 from accel.frontends.tflite.reader import read_tflite
 from accel.network import reference
 from accel.network.graph_file import dump_graph, parse_graph
@@ -141,6 +142,62 @@ def test_streams_in_the_verilog(frames: int | None) -> None:
     if given is not None:
         stream = given if frames != 1 else np.repeat(given, 2, axis=0)
         np.testing.assert_array_equal(found.outputs[program.outputs[0].name], expected(model, stream, 1)[0][-1:])
+
+
+def filtering(rng: np.random.Generator) -> bytes:
+    """SVDF of INT8 throughout, whose products often leave the range of its state, which has a zero point."""
+    writer, (features, units, rank, steps) = ModelWriter(), rng.integers(1, [20, 20, 4, 9]).tolist()
+    filters, scale, point = units * rank, float(np.float32(rng.uniform(0.02, 0.1))), int(rng.integers(-128, 128))
+    x = writer.tensor((1, features), scale, point)
+    first, second = (np.float32(10 ** rng.uniform(-3, -1)) for _ in range(2))
+    weights = writer.tensor((filters, features), first, 0, rng.integers(-127, 128, (filters, features)).astype(np.int8))
+    times = writer.tensor((filters, steps), second, 0, rng.integers(-127, 128, (filters, steps)).astype(np.int8))
+    kept = np.float32(scale * first * 73 * 73 * np.sqrt(features) / rng.uniform(10, 100))
+    bias = rng.integers(-5000, 5000, units).astype(np.int32)
+    biases = writer.tensor((units,), kept * second, 0, bias)
+    zero = int(rng.choice([0, int(rng.integers(-128, 128))]))
+    state = writer.tensor((1, filters * steps), kept, zero)
+    writer.tensors[state].isVariable = True
+    y = writer.tensor((1, units), kept * second * 60 * np.sqrt(rank * steps), int(rng.integers(-128, 128)))
+    options = {"rank": rank, "fusedActivationFunction": 1}
+    writer.operator("SVDF", [x, weights, times, biases, state], [y], "SVDFOptions", **options)
+    return writer.finish([x], [y])
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.marathon)])
+def test_filters_with_a_state_of_int8_are_the_machines(count: int) -> None:
+    """The runtime limits products before it adds the state's zero point; sums beyond int8 wrap."""
+    compared = differing = wrapped = 0
+    for index in range(count):
+        rng = np.random.default_rng([41, index])
+        model = filtering(rng)
+        graph = read_tflite(model)
+        program = accel.compile(graph, "tiny")
+        assert len(program.states) == 1
+        assert {operator.op for operator in program.operators if operator.unit == "host"} <= {"Reshape"}
+        frames = rng.integers(-128, 128, (10, *graph.input_tensors[0].shape[1:])).astype(np.int8)
+        (truth,) = expected(model, frames, 1)
+        result = accel.run(program, frames)
+        compared, differing = (
+            compared + truth.size,
+            differing + np.count_nonzero(result.outputs[graph.outputs[0]] != truth),
+        )
+        wrapped += any(node.op == "Table" and np.any(np.diff(node.table.astype(int)) < 0) for node in graph.nodes)
+    print(f"tflite-micro, {count} streams through SVDF of INT8: {differing} of {compared} outputs differ")
+    assert (compared > 0, differing, wrapped > 0) == (True, 0, True)
+
+
+def test_sums_that_do_not_wrap_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svdf, "_moved", lambda point: (np.arange(-128, 128) + point).clip(-128, 127).astype(np.int8))
+    off = 0
+    for index in range(12):
+        rng = np.random.default_rng([41, index])
+        model = filtering(rng)
+        graph = read_tflite(model)
+        frames = rng.integers(-128, 128, (10, *graph.input_tensors[0].shape[1:])).astype(np.int8)
+        result = accel.run(accel.compile(graph, "tiny"), frames)
+        off += np.count_nonzero(result.outputs[graph.outputs[0]] != expected(model, frames, 1)[0])
+    assert off
 
 
 def test_graph_file_keeps_states() -> None:

@@ -185,7 +185,8 @@ def test_other_formats_have_no_form_for_an_operator_of_litert(format: str, what:
 def test_a_line_tells_that_a_state_starts_from_zero(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         read_tflite(MODELS["SVDF"](np.random.default_rng(1)))
-    assert caplog.messages == ["SVDF 1 starts from zero in every inference"]
+    (message,) = caplog.messages
+    assert message.startswith("SVDF 1: the state starts from zero in every inference, as after reset_all_variables; ")
 
 
 def test_a_kernel_that_ends_its_process_is_a_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ OPTIONS = {
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
     "RESIZE_BILINEAR": "ResizeBilinearOptions",
     "STRIDED_SLICE": "StridedSliceOptions",
+    "SVDF": "SVDFOptions",
     "SPLIT": "SplitOptions",
     "ONE_HOT": "OneHotOptions",
     "PACK": "PackOptions",

@@ -73,7 +73,7 @@ NOTES: Mapping[str, str] = MappingProxyType(
         "STRIDED_SLICE": "every mask; constant begin, end and strides",
         "SUB": _PAIR,
         "SUM": f"{_AXES}; over the last ones a product with ones where the multiplier suits the array",
-        "SVDF": "state of INT16, from zero in every inference",
+        "SVDF": "state of INT8: one more input and one more output; of INT16 LiteRT's, from zero in every inference",
         "TILE": "constant multiples",
         "TOPK_V2": "constant k",
         "TRANSPOSE": "constant order",

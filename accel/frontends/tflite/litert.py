@@ -17,7 +17,7 @@ import numpy as np
 
 from accel.frontends.tflite.axes import graph_shape
 from accel.frontends.tflite.dilation import Dilated
-from accel.frontends.tflite.file import IDENTIFIER, INTEGER_TYPES, TfliteTensor, UnsupportedError
+from accel.frontends.tflite.file import IDENTIFIER, INTEGER_TYPES, TfliteFile, TfliteTensor, UnsupportedError
 from accel.frontends.tflite.host import HOST_TYPES, numbers, real
 from accel.frontends.tflite.operation import Operation
 from accel.network import litert
@@ -108,11 +108,24 @@ def leave_to_litert(op: Operation, refusal: UnsupportedError) -> None:
         },
     )
     _check_session(op, node, refusal)
-    if any(op.tensors[index].variable for index in op.operator.inputs if index >= 0):
-        LOGGER.warning("%s %d starts from zero in every inference", op.operator.builtin, op.operator.index)
     op.builder.add(node, results)
     for index, result in zip(op.operator.outputs, results, strict=True):
         op.values[index] = result.name
+
+
+def tell_forgetful(file: TfliteFile) -> None:
+    """Say which operators begin anew in every inference, once for a file, and what would not."""
+    names = [
+        f"{operator.builtin} {operator.index}"
+        for operator in file.operators
+        if any(file.tensors[index].variable for index in operator.inputs if index >= 0)
+    ]
+    if names:
+        LOGGER.warning(
+            "%s: the state starts from zero in every inference, as after reset_all_variables; `accel run` and "
+            "accel.run(..., state=...) carry resource variables and the INT8 state of SVDF along a stream",
+            ", ".join(names),
+        )
 
 
 def _reason(op: Operation, refusal: UnsupportedError) -> str:

@@ -22,12 +22,13 @@ from accel.frontends.tflite.folding import cut_custom_tail, fold_integers
 from accel.frontends.tflite.functions import FUNCTIONS
 from accel.frontends.tflite.host import HOST_TYPES, numbers, quantize
 from accel.frontends.tflite.host_products import integer_cumulative_sum, integer_product, integer_sum
-from accel.frontends.tflite.litert import CARRIED_TYPES, REFUSED, UNKNOWN, leave_to_litert
+from accel.frontends.tflite.litert import CARRIED_TYPES, REFUSED, UNKNOWN, leave_to_litert, tell_forgetful
 from accel.frontends.tflite.movement import MOVEMENT
 from accel.frontends.tflite.operation import Operation
 from accel.frontends.tflite.real import REAL
 from accel.frontends.tflite.resize import RESIZING
 from accel.frontends.tflite.states import carry_states
+from accel.frontends.tflite.svdf import FILTERS
 from accel.frontends.tflite.weighted import WEIGHTED
 from accel.frontends.tflite.windows import WINDOWS
 from accel.machine.numerics import RequantMode
@@ -35,7 +36,7 @@ from accel.network.array_layout import ArrayLayout
 from accel.network.graph import Graph, State, Tensor
 from accel.quantized.builder import GraphBuilder, Port
 
-TRANSLATORS = BLOCKS | ELEMENTWISE | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
+TRANSLATORS = BLOCKS | ELEMENTWISE | FILTERS | FUNCTIONS | MOVEMENT | RESIZING | WEIGHTED | WINDOWS
 RECURRENT = ("LSTM", "RNN")
 """Ends of the names of recurrent operators."""
 HOST_INTEGER = INTEGER | {
@@ -107,6 +108,7 @@ def _translate(file: TfliteFile) -> Graph:
         _refuse_others(file, types)
     for operator in file.operators:
         _translate_operator(Operation(operator, file.tensors, builder, values, reals))
+    tell_forgetful(file)
     for index in file.outputs:
         if index not in values:
             values[index] = _known_output(builder, file.tensors[index])

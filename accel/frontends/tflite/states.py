@@ -15,6 +15,7 @@ import numpy as np
 
 from accel.errors import ModelError
 from accel.frontends.tflite.file import TfliteFile, TfliteOperator, TfliteTensor
+from accel.frontends.tflite.svdf import STATE, delay_line
 
 LOGGER = logging.getLogger(__name__)
 VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
@@ -47,6 +48,7 @@ def carry_states(file: TfliteFile) -> Streaming:
         LOGGER.warning("the first of %d subgraphs is read, %r", 1 + len(file.subgraphs), file.name)
     constants = _constants(file)
     handles, first, now = dict[int, str](), dict[str, int](), dict[str, int]()
+    tensors, own = list(file.tensors), list[Variable]()
     assigned, renamed, operators = set[str](), dict[int, int](), list[TfliteOperator]()
     for operator in file.operators:
         inputs = tuple(renamed.get(index, index) for index in operator.inputs)
@@ -64,21 +66,35 @@ def carry_states(file: TfliteFile) -> Streaming:
             first.setdefault(name, inputs[1])
             assigned.add(name)
         elif operator.builtin != "CALL_ONCE":
-            operators.append(replace(operator, inputs=inputs))
+            operators.append(_with_state(replace(operator, inputs=inputs), tensors, own))
     states = [
         Variable(first[name], now[name], _filling(name, file.tensors[first[name]], constants))
         for name in first
         if name in assigned and first[name] not in (now[name], *(i for op in operators for i in op.outputs))
     ]
+    states += own
     outputs = tuple(renamed.get(index, index) for index in file.outputs)
     streaming = replace(
         file,
+        tensors=tuple(tensors),
         operators=tuple(operators),
         inputs=(*file.inputs, *(state.before for state in states)),
         outputs=(*outputs, *(state.after for state in states)),
         subgraphs=(),
     )
     return Streaming(streaming, tuple(states))
+
+
+def _with_state(operator: TfliteOperator, tensors: list[TfliteTensor], own: list[Variable]) -> TfliteOperator:
+    """The operator with the state that it keeps, if it is the machine's, as an input and an output of its own."""
+    shape = delay_line(tensors, operator)
+    if shape is None:
+        return operator
+    state = replace(tensors[operator.inputs[STATE]], shape=shape, variable=False)
+    before, after = len(tensors), len(tensors) + 1
+    tensors += [state, replace(state, name=f"{state.name}_next")]
+    own.append(Variable(before, after, state.parameters()[1]))
+    return replace(operator, inputs=(*operator.inputs[:STATE], before), outputs=(*operator.outputs, after))
 
 
 def variable_name(operator: TfliteOperator) -> str:
