@@ -39,7 +39,7 @@ def test_refusal_names_the_node_and_the_formats_that_can(tmp_path: Path) -> None
     with pytest.raises(ExportError) as caught:
         accel.export(hosted(), tmp_path / "a.tflite", format="tflite")
     assert str(caught.value) == (
-        "HostOperator 'cumulative': format tflite cannot express an input of type float32; "
+        "HostOperator 'cumulative': format tflite cannot express Elu of ONNX; "
         "export as qdq or qoperator or tensorrt or npz"
     )
     with pytest.raises(ExportError) as caught:

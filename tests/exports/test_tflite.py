@@ -27,6 +27,7 @@ pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 from support.oracles import tflite_litert_models, tflite_models
 from support.oracles.tflite_models import HOSTED
 from support.oracles.tflite_runtime import REAL_MODELS, LiteRt, interpreter, outputs, random_samples, real_samples
+from support.oracles.tflite_writer import ModelWriter
 
 PARTS = ("RELU6", "PRELU", "BATCH_MATMUL", "DIV", "MEAN", "MEAN, any axes", "RSQRT", "ZEROS_LIKE")
 """Operators of whose models some become nodes that the format cannot express, or that the runtime refuses."""
@@ -100,6 +101,28 @@ def test_operator_equals_its_runtime(name: str, count: int) -> None:
     print(f"{name}: {differing} of {compared} bytes differ")
     assert differing == 0
     assert compared or count == 1
+
+
+def test_inputs_of_int16_are_written_back() -> None:
+    """QUANTIZE needs the scale of such an input, which the graph's tensor does not have."""
+    writer = ModelWriter()
+    x, a = writer.tensor((1, 6), 2**-11, 0, kind="INT16"), writer.tensor((1, 6), 0.05, 3)
+    b, y = writer.tensor((1, 6), 0.04, -9), writer.tensor((1, 6), 2**-10, 0, kind="INT16")
+    writer.operator("QUANTIZE", [x], [a], "QuantizeOptions")
+    writer.operator("RELU", [a], [b])
+    writer.operator("QUANTIZE", [b], [y], "QuantizeOptions")
+    model = writer.finish([x], [y])
+    graph = read_tflite(model)
+    data = FORMATS["tflite"].write(graph, [])[""]
+    again, runtimes = read_tflite(data), [interpreter(model), interpreter(data)]
+    for value in np.random.default_rng(1).integers(-(2**15), 2**15, (20, 1, 6)).astype(np.int16):
+        found = [reference.run(one, {one.inputs[0]: value})[one.outputs[0]] for one in (graph, again)]
+        for runtime in runtimes:
+            runtime.set_input(value, 0)
+            runtime.invoke()
+            found.append(runtime.get_output(0))
+        assert all(np.array_equal(found[0], other) for other in found[1:])
+    assert len({*found[0].reshape(-1).tolist()}) > 2
 
 
 @pytest.mark.parametrize("name", WRITTEN_BACK)

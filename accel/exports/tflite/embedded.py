@@ -36,7 +36,7 @@ def host_operator(w: Writing, node: HostOperator) -> None:
     """The operator itself between changes of shape; of ONNX's own operators only Reshape."""
     if node.domain != TFLITE_DOMAIN:
         if (node.domain, node.op_type) != ("", "Reshape"):
-            raise InexpressibleError(node, "this operation")
+            raise InexpressibleError(node, f"{node.op_type} of ONNX")
         _real(w, node.output)
         w.reshape(w.input(node), w.graph.tensors[node.output].shape, w.values[node.output])
         return
@@ -53,7 +53,9 @@ def host_operator(w: Writing, node: HostOperator) -> None:
         if tensor.type == schema.TensorType.UINT8:
             raise InexpressibleError(node, f"{node.op_type} of uint8")
         if index in given:
-            places[index] = _given(w, given[index], _shape(tensor))
+            places[index] = _given(w, node, given[index], _shape(tensor))
+            if w.graph.tensors[given[index]].dtype != "int8":
+                w.file.describe(places[index], tensor)
         else:
             data = model.buffers[tensor.buffer].data
             name = _name(w.graph.tensors[made[index]], tensor) if index in made else f"{node.name}_{index}"
@@ -74,11 +76,13 @@ def _name(result: Tensor, tensor: Any) -> str:
     return result.name if result.shape == _shape(tensor) else f"{result.name}_own"
 
 
-def _given(w: Writing, name: str, shape: Shape) -> int:
+def _given(w: Writing, node: HostOperator, name: str, shape: Shape) -> int:
     """The file's tensor of an input under the operator's shape."""
     tensor = w.graph.tensors[name]
     if tensor.shape == shape:
         return w.values[name]
+    if tensor.dtype != "int8":
+        raise InexpressibleError(node, f"a tensor of type {tensor.dtype} under two shapes")
     target = w.like(tensor, f"given_{len(w.file.tensors)}", shape)
     w.reshape(w.values[name], shape, target)
     return target

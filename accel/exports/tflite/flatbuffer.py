@@ -79,13 +79,15 @@ class FileWriter:
         self.buffers += [data] if data else []
         buffer = len(self.buffers) - 1 if data else 0
         shape = () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
-        scale: NDArray[np.float32] | None = None
-        points, axis = np.zeros(0, np.int64), 0
-        if tensor.quantization is not None and tensor.quantization.scale is not None:
-            scale, points = np.asarray(tensor.quantization.scale), np.asarray(tensor.quantization.zeroPoint)
-            axis = tensor.quantization.quantizedDimension
-        self.tensors.append(_Tensor(name, shape, kinds[tensor.type], buffer, scale, points, axis, tensor.isVariable))
+        parameters = _parameters(tensor)
+        self.tensors.append(_Tensor(name, shape, kinds[tensor.type], buffer, *parameters, tensor.isVariable))
         return len(self.tensors) - 1
+
+    def describe(self, index: int, tensor: Any) -> None:
+        """Give a tensor that has no parameters those of a tensor of another file."""
+        if self.tensors[index].scale is None:
+            scale, points, axis = _parameters(tensor)
+            self.tensors[index] = self.tensors[index]._replace(scale=scale, zero_point=points, axis=axis)
 
     def copied_operator(self, builtin: str, version: int, source: Any) -> None:
         """Add an operator of another file, which the schema's class describes, on tensors of this one."""
@@ -128,6 +130,14 @@ class FileWriter:
         )
         b.Finish(model, IDENTIFIER)
         return bytes(b.Output())
+
+
+def _parameters(tensor: Any) -> tuple[NDArray[np.float32] | None, NDArray[np.int64], int]:
+    """Scales, zero points and their axis of a tensor that the schema's class describes."""
+    found = tensor.quantization
+    if found is None or found.scale is None:
+        return None, np.zeros(0, np.int64), 0
+    return np.asarray(found.scale), np.asarray(found.zeroPoint), found.quantizedDimension
 
 
 def _table(b: Any, kind: str, **fields: Any) -> Any:

@@ -148,8 +148,6 @@ def _input(w: Writing, tensor: Tensor) -> int:
     """Add an input, uint8 and of another shape if the model's own is; returns the file's tensor that the user gives."""
     shape, (scale, zero_point) = _outer_shape(tensor), tensor.parameters
     if tensor.dtype != "int8":
-        if readers := w.graph.consumers(tensor.name):
-            raise InexpressibleError(readers[0], f"an input of type {tensor.dtype}")
         w.values[tensor.name] = w.file.tensor(tensor.name, tensor.shape, tensor.dtype.upper())
         return w.values[tensor.name]
     kind, outer = ("UINT8", (scale, zero_point + 128)) if tensor.unsigned else ("INT8", tensor.parameters)
