@@ -125,7 +125,7 @@ def _compiled(graph: Graph, config: ArchConfig, overlap: Overlap | None, refused
 def _program(
     graph: Graph, config: ArchConfig, lowered: LoweredGraph, phases: Sequence[SegmentPhases], constants: Constants
 ) -> Program:
-    code = isa.encode(instruction for one in phases for instruction in one.schedule.instructions)
+    code = b"".join(isa.encode_table(one.schedule.table) for one in phases)
     code_address = align(constants.address + len(constants.data), CODE_ALIGNMENT_BYTES)
     memory_bytes = max(align(code_address + len(code), ALIGNMENT_BYTES), ALIGNMENT_BYTES)
     if memory_bytes > MEMORY_LIMIT_BYTES:
@@ -157,7 +157,7 @@ def _segments(parts: Sequence[LoweredPart], phases: Sequence[SegmentPhases]) -> 
     """The table of what machine and host compute in turns."""
     segments, done, schedules = list[Segment](), {MACHINE: 0, HOST: 0}, (one.schedule for one in phases)
     for part, network in parts:
-        count = len(part.graph.nodes) if network is None else len(next(schedules).instructions)
+        count = len(part.graph.nodes) if network is None else len(next(schedules).table)
         segments.append(Segment(part.unit, done[part.unit], count, part.graph.inputs, part.graph.outputs))
         done[part.unit] += count
     return tuple(segments)

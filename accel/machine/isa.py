@@ -45,6 +45,7 @@ __all__ = [
     "decode_table",
     "disassemble",
     "encode",
+    "encode_table",
     "instruction_of",
     "table_of",
 ]
@@ -155,7 +156,11 @@ def _units(mask: int) -> str:
 
 def encode(instructions: Iterable[Instruction]) -> bytes:
     """All instructions, one after the other."""
-    table = table_of(instructions)
+    return encode_table(table_of(instructions))
+
+
+def encode_table(table: Table) -> bytes:
+    """The code that `decode_table` decodes to `table`, whose fields are in their ranges."""
     words = np.zeros((len(table), _WORDS64), np.uint64)
     for opcode, rows in _rows_by_opcode(table):
         position = 0

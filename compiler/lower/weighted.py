@@ -28,7 +28,7 @@ def lower_weighted(scope: Scope, node: Conv2d | FullyConnected) -> ArrayLayer:
     else:
         weight, groups = node.weight.reshape(-1, *shape), 1
         window = Window(kernel=shape[:2])
-    sums = weight.reshape(len(weight), -1).astype(np.int64).sum(axis=1)
+    sums = weight.reshape(len(weight), -1).sum(axis=1, dtype=np.int64)
     biases = (node.bias.astype(np.int64) - zero_point * sums).astype(np.int32)
     columns = (biases.tolist(), node.multiplier.tolist(), node.shift.tolist())
     depthwise = groups == len(weight) == shape[2] and suits_engine(window, scope.config)

@@ -12,7 +12,7 @@ from itertools import groupby
 import numpy as np
 
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Opcode, Unit
+from accel.machine.isa import Instruction, Opcode, Unit, instruction_of
 from accel.machine.memories import Space
 from compiler.emit.keys import ParamsKey, TapsKey, WeightsKey
 from compiler.emit.records import (
@@ -55,7 +55,7 @@ def schedule_text(network: Network, plan: Plan, emission: Emission, schedule: Sc
     Lines are at most 120 columns wide unless names or addresses are long.
     """
     numbers = {value: f"v{i}" for i, value in enumerate(_wholes(network))}
-    counts = (len(network.layers), len(emission.steps), len(schedule.instructions))
+    counts = (len(network.layers), len(emission.steps), len(schedule.table))
     return "".join(
         line.rstrip() + "\n"
         for line in (
@@ -126,7 +126,8 @@ def _steps(network: Network, schedule: Schedule, config: ArchConfig, numbers: Ma
                 yield f"  ahead of step {user}"
             for placed in group:
                 what = "" if isinstance(placed.record, Step) else _loaded(network, placed.record, numbers) + ": "
-                yield from _instructions(what, [(i, schedule.instructions[i]) for i in placed.instructions], config)
+                numbered = [(i, instruction_of(schedule.table[i])) for i in placed.instructions]
+                yield from _instructions(what, numbered, config)
 
 
 def _part(work: Work) -> str:

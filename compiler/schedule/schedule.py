@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from accel.errors import EncodingError
 from accel.machine.config import TABLE_WORDS, ArchConfig
-from accel.machine.isa import Instruction, Memory
+from accel.machine.isa import Instruction, Memory, Table, table_of
 from compiler.emit.instructions import load_instructions, work_instructions
 from compiler.emit.keys import Key
 from compiler.emit.records import Emission, Load, Step
@@ -60,15 +60,15 @@ class Schedule:
 
     Parameters
     ----------
-    instructions : tuple of Instruction
-        Waits and signals set.
+    table : ndarray of int64, shape (instructions, COLUMNS)
+        As `accel.machine.isa.table_of` returns it, waits and signals set.
     instruction_layers : tuple of int
         Number of each instruction's layer.
     placed : tuple of Placed
         In program order; together they hold every instruction once.
     """
 
-    instructions: tuple[Instruction, ...]
+    table: Table
     instruction_layers: tuple[int, ...]
     placed: tuple[Placed, ...]
 
@@ -155,8 +155,8 @@ class _Scheduler:
 
     def finish(self) -> Schedule:
         """Everything, synchronised."""
-        instructions = synchronized(self._config, self._instructions)
-        return Schedule(tuple(instructions), tuple(self._layers), tuple(self._placed))
+        table = synchronized(self._config, table_of(self._instructions))
+        return Schedule(table, tuple(self._layers), tuple(self._placed))
 
     def _present(self, number: int) -> bool:
         cache = self._caches[number]

@@ -24,36 +24,47 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Unit, table_of
+from accel.machine.isa import Table, Unit
+from accel.machine.tokens import SIGNAL, WAIT
 from compiler.schedule.footprint import footprints
 from compiler.schedule.hazards import Hazards
 
 
-def synchronized(config: ArchConfig, program: Sequence[Instruction]) -> list[Instruction]:
+def synchronized(config: ArchConfig, program: Table) -> Table:
     """The same instructions with the `wait` and `signal` bits that they need; their own are replaced.
+
+    Parameters
+    ----------
+    config : ArchConfig
+    program : ndarray of int64, shape (instructions, COLUMNS)
+        As `accel.machine.isa.table_of` returns it.
 
     Raises
     ------
     ProgramError
         An instruction leaves a memory (see `compiler.schedule.footprint.footprints`).
     """
-    hazards = Hazards(config, footprints(config, table_of(program)), len(program))
+    hazards = Hazards(footprints(config, program), len(program))
     wait, signal = [0] * len(program), [0] * len(program)
     places: list[list[int]] = [[] for _ in Unit]
     clocks: list[list[tuple[int, ...]]] = [[] for _ in Unit]
     known: list[tuple[int, ...]] = [(0,) * len(Unit) for _ in Unit]
-    for index, unit in enumerate(int(instruction.unit) for instruction in program):
+    for index, unit in enumerate((program[:, 0] - 1).tolist()):
         knows = known[unit]
-        for producer, number in _needed(hazards.latest(index, unit, knows), knows, clocks):
-            wait[index] |= 1 << producer
-            signal[places[producer][number - 1]] |= 1 << unit
-            knows = tuple(map(max, knows, clocks[producer][number - 1]))
+        latest = hazards.latest(index, unit, knows)
+        if latest != list(knows):
+            for producer, number in _needed(latest, knows, clocks):
+                wait[index] |= 1 << producer
+                signal[places[producer][number - 1]] |= 1 << unit
+                knows = tuple(map(max, knows, clocks[producer][number - 1]))
+            known[unit] = knows
         places[unit].append(index)
         number = len(places[unit])
-        known[unit] = knows
         clocks[unit].append((*knows[:unit], number, *knows[unit + 1 :]))
         hazards.record(index, unit, number)
-    return [i.replace(wait=w, signal=s) for i, w, s in zip(program, wait, signal, strict=True)]
+    result = program.copy()
+    result[:, WAIT], result[:, SIGNAL] = wait, signal
+    return result
 
 
 class _Need(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 from support.networks.small_networks import Layer, add, conv, fully_connected, network, table, transpose
 
 from accel.machine.config import ArchConfig, preset
-from accel.machine.isa import Unit
+from accel.machine.isa import Unit, instruction_of
 from accel.network.graph import Graph
 from compiler import compile_phases
 from compiler.compile import SegmentPhases
@@ -93,7 +93,7 @@ def test_schedules_hold_every_instruction_once_and_loads_before_their_steps(case
     make, config = CASES[case]
     phases = phases_of(make(), config)
     placed, loaded = phases.schedule.placed, set[Key]()
-    assert [number for item in placed for number in item.instructions] == list(range(len(phases.schedule.instructions)))
+    assert [number for item in placed for number in item.instructions] == list(range(len(phases.schedule.table)))
     assert [item.record for item in placed if isinstance(item.record, Step)] == list(phases.emission.steps)
     for item in placed:
         if isinstance(item.record, Step):
@@ -107,8 +107,9 @@ def test_the_text_names_every_token() -> None:
     for make, config in CASES.values():
         phases = phases_of(make(), config)
         text = compile_phases(make(), config).schedule_text()
+        instructions = [instruction_of(row) for row in phases.schedule.table]
         for name in ("wait", "signal"):
-            wanted = Counter(u.name for i in phases.schedule.instructions for u in Unit if i[name] >> u & 1)
+            wanted = Counter(u.name for i in instructions for u in Unit if i[name] >> u & 1)
             named = re.findall(rf" {name} ([A-Z+]+)", text)
             assert Counter(unit for units in named for unit in units.split("+")) == wanted
 

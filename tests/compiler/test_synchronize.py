@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.machine.random_programs import random_config, random_program
+from support.machine.random_programs import random_config, random_program, with_semaphores
 from support.mutants.compiler_mutants import without_token
 
 from accel.errors import ProgramError
@@ -18,7 +18,6 @@ from compiler.check.check import check
 from compiler.schedule import hazards, synchronize
 from compiler.schedule.footprint import Footprints, footprints
 from compiler.schedule.parts import Access
-from compiler.schedule.synchronize import synchronized
 
 TINY = preset("tiny")
 
@@ -29,7 +28,7 @@ def tokens(program: Sequence[Instruction]) -> list[str]:
     def names(mask: int) -> str:
         return "+".join(unit.name for unit in Unit if mask >> unit & 1) or "-"
 
-    return [f"{i.unit.name} <{names(i['wait'])} >{names(i['signal'])}" for i in synchronized(TINY, program)]
+    return [f"{i.unit.name} <{names(i['wait'])} >{names(i['signal'])}" for i in with_semaphores(TINY, program)]
 
 
 def load(address: int, words: int = 4, memory: Memory = Memory.SPAD, dram: int = 0) -> Instruction:
@@ -113,7 +112,7 @@ def test_no_token_where_nothing_is_shared() -> None:
     ],
 )
 def test_hazards(program: list[Instruction], hazard: bool) -> None:
-    program = synchronized(TINY, program)
+    program = with_semaphores(TINY, program)
     assert [i["wait"] for i in program] == [0, hazard << program[0].unit]
     assert [i["signal"] for i in program] == [hazard << program[1].unit, 0]
 
@@ -130,7 +129,7 @@ def test_existing_token_bits_are_replaced() -> None:
 
 def test_out_of_bounds_is_refused() -> None:
     with pytest.raises(ProgramError, match="LOAD address"):
-        synchronized(TINY, [load(8190)])
+        with_semaphores(TINY, [load(8190)])
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -205,4 +204,4 @@ def refused(seed: int) -> bool:
 def test_a_synchronizer_that_forgets_the_pipeline_of_post_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hazards, "_is_late", lambda unit, kind: False)
     with pytest.raises(ProgramError, match=r"instruction 0 \(POST\) and instruction 1 \(POST\)"):
-        check(TINY, synchronized(TINY, [post(0, 4096), post_spad(4096, 0)]))
+        check(TINY, with_semaphores(TINY, [post(0, 4096), post_spad(4096, 0)]))

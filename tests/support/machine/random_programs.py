@@ -6,6 +6,7 @@ network needs. Each instruction is drawn until it keeps the rules, then the stre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,11 @@ class RandomProgram:
     memory: npt.NDArray[np.uint8]
     program_address: int
     instructions: list[Instruction]
+
+
+def with_semaphores(config: ArchConfig, program: Sequence[Instruction]) -> list[Instruction]:
+    """The same instructions, synchronised."""
+    return [isa.instruction_of(row) for row in synchronized(config, isa.table_of(program))]
 
 
 def random_config(rng: np.random.Generator) -> ArchConfig:
@@ -99,7 +105,7 @@ def random_program(config: ArchConfig, rng: np.random.Generator, size: int, *, f
         # The program grows: it moves behind everything else.
         stream = [*fill(config, pool, data), *stream, *show(config, dump, draw.modes[0])]
         program_address = -(-(dump + (config.spad_words + config.acc_words * config.cols) * config.rows) // 64) * 64
-    instructions = synchronized(config, stream)
+    instructions = with_semaphores(config, stream)
     code = isa.encode(instructions)
     end = program_address + len(code) if framed else dump
     memory = _bytes(rng, -(-end // 64) * 64)

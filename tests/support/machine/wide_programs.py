@@ -14,9 +14,8 @@ from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Un
 from accel.machine.loops import LOOPS
 from accel.machine.memories import Space, memories
 from accel.machine.numerics import RequantMode
-from compiler.schedule.synchronize import synchronized
 from support.machine.random_instructions import RECORDS, InstructionDraw
-from support.machine.random_programs import RandomProgram, linear, random_records
+from support.machine.random_programs import RandomProgram, linear, random_records, with_semaphores
 
 DATA_BYTES = 1 << 25
 TRIES = 40
@@ -112,7 +111,7 @@ def wide_program(config: ArchConfig, rng: np.random.Generator, most_steps: int =
     stream = [widened(draw, *wanted[i], most_steps) for i in rng.permutation(len(wanted))]
     records = RECORDS * PARAM_RECORD_BYTES
     filling = linear(Memory.PARAM, 0, 0, config.param_channels, PARAM_RECORD_BYTES, records)
-    program = synchronized(config, filling + [instruction for instruction in stream if instruction is not None])
+    program = with_semaphores(config, filling + [instruction for instruction in stream if instruction is not None])
     instructions = with_tokens(program, rng)
     code, address = isa.encode(instructions), data + DATA_BYTES
     memory = np.zeros(address + len(code), np.uint8)
