@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import FIELDS, Instruction, Opcode, Source
 from compiler.emit.records import ArrayWork, DepthwiseWork, VectorWork
+from compiler.emit.templates import Templates
 from compiler.lower.geometry import Span, Tile
-from compiler.lower.layers import Layer
+from compiler.lower.layers import ArrayLayer, Layer
 from compiler.plan.tiles import View, input_tile
 from compiler.plan.weights import Piece
 
@@ -64,9 +64,18 @@ class PostBlocks(NamedTuple):
     table: int
 
 
-def exec_piece(work: ArrayWork, piece: Piece, wbuf_address: int, accumulate: bool) -> Instruction:
+def exec_piece(
+    templates: Templates, work: ArrayWork, piece: Piece, wbuf_address: int, accumulate: bool
+) -> Instruction:
     """EXEC of one piece of the contraction; `accumulate` if sums are there already."""
-    layer, view, tile = work.layer, work.source, work.tile
+    span = (piece.chunks[0].index, len(piece.chunks), piece.ky0, piece.ky1, piece.kx0, piece.kx1)
+    key = (Opcode.EXEC, work.layer, work.tile, work.source, span)
+    template = templates.find(key, lambda: _exec(work.layer, work.tile, work.source, piece))
+    return template.replace(wbuf_address=wbuf_address, acc_address=work.accumulators, accumulate=int(accumulate))
+
+
+def _exec(layer: ArrayLayer, tile: Tile, view: View, piece: Piece) -> Instruction:
+    """EXEC of a piece for any outputs, from and to words 0."""
     chunk, folded, by_position = piece.chunks[0], piece.chunks[0].folded, piece.chunks[0].by_position
     row, column = view.strides
     window = layer.window
@@ -80,87 +89,88 @@ def exec_piece(work: ArrayWork, piece: Piece, wbuf_address: int, accumulate: boo
     fields["y_start"] += piece.ky0 * dilation
     if not folded:
         fields["x_start"] += piece.kx0 * window.dilation[1]
-    chunk_stride = view.chunk_stride if len(piece.chunks) > 1 else 0
     return Instruction(
         Opcode.EXEC,
         {
             **encodable(fields | {"ky_count": piece.ky1 - piece.ky0, "kx_count": piece.kx1 - piece.kx0}),
-            "spad_address": address
-            + piece.chunks[0].index * view.chunk_stride
-            + piece.ky0 * ky_stride
-            + piece.kx0 * kx_stride,
+            "spad_address": address + chunk.index * view.chunk_stride + piece.ky0 * ky_stride + piece.kx0 * kx_stride,
             "chunk_count": len(piece.chunks),
             "oy_count": tile.height,
             "ox_count": tile.width,
-            "chunk_stride": chunk_stride,
+            "chunk_stride": view.chunk_stride if len(piece.chunks) > 1 else 0,
             "ky_stride": ky_stride if piece.ky1 - piece.ky0 > 1 else 0,
             "kx_stride": kx_stride if piece.kx1 - piece.kx0 > 1 else 0,
             "oy_stride": (1 if by_position else window.stride[0]) * row if tile.height > 1 else 0,
             "ox_stride": (1 if folded else window.stride[1] * column) if tile.width > 1 else 0,
             "pad_value": layer.pad_value,
             "k_rows": piece.k_rows,
-            "wbuf_address": wbuf_address,
-            "acc_address": work.accumulators,
-            "accumulate": int(accumulate),
             "int4": int(piece.int4),
         },
     )
 
 
 def post_accumulators(
-    config: ArchConfig, work: ArrayWork | DepthwiseWork, output: View, blocks: PostBlocks
+    templates: Templates, work: ArrayWork | DepthwiseWork, output: View, blocks: PostBlocks
 ) -> Instruction:
     """POST of the sums of a tile and its channels from ACC to `output`."""
-    tile, (first, last) = work.tile, work.channels
-    words = -(-(last - first) // config.rows)
-    lanes = min(last - first, config.rows) if words == 1 else config.rows
+    tile, (first, last), rows = work.tile, work.channels, templates.config.rows
+    key = (Opcode.POST, work.layer, tile, last - first, output.chunk_stride, output.strides)
+    template = templates.find(key, lambda: _post_sums(templates.config, work.layer, tile, last - first, output))
+    return template.replace(
+        src_address=work.accumulators,
+        dst_address=output.word(first // rows, tile.y0, tile.x0),
+        dst_byte=first % rows,
+        param_address=blocks.param_row,
+        table=blocks.table,
+    )
+
+
+def _post_sums(config: ArchConfig, layer: Layer, tile: Tile, channels: int, output: View) -> Instruction:
+    """POST of the sums of a tile and so many channels, from and to words 0."""
+    words = -(-channels // config.rows)
+    lanes = min(channels, config.rows) if words == 1 else config.rows
     return Instruction(
         Opcode.POST,
         {
-            **result_fields(work.layer, tile, blocks),
+            **result_fields(layer, tile),
             "source": Source.ACC,
             "per_channel": 1,
             "word_count": words,
             "group_count": -(-lanes // config.post_lanes),
-            "src_address": work.accumulators,
             "src_oy_stride": tile.width if tile.height > 1 else 0,
             "src_ox_stride": 1 if tile.width > 1 else 0,
-            **destination_fields(output, tile, first // config.rows, words),
-            "dst_byte": first % config.rows,
+            **destination_strides(output, tile, words),
         },
     )
 
 
-def result_fields(layer: Layer, tile: Tile, blocks: PostBlocks) -> dict[str, int]:
+def result_fields(layer: Layer, tile: Tile) -> dict[str, int]:
     """How many results a POST makes, and how sums become results."""
     return {
         "mode": layer.mode.code,
         "oy_count": tile.height,
         "ox_count": tile.width,
-        "param_address": blocks.param_row,
         "zero_point": layer.zero_point,
         "act_min": layer.act_min,
         "act_max": layer.act_max,
-        "table": blocks.table,
     }
 
 
-def destination_fields(view: View, tile: Tile, chunk: int, words: int) -> dict[str, int]:
-    """Where a POST writes `words` chunks of a tile from `chunk` on."""
+def destination_strides(view: View, tile: Tile, words: int) -> dict[str, int]:
+    """How a POST goes through `words` chunks of a tile that it writes."""
     return {
-        "dst_address": view.word(chunk, tile.y0, tile.x0),
         "dst_word_stride": view.chunk_stride if words > 1 else 0,
         "dst_oy_stride": view.strides[0] if tile.height > 1 else 0,
         "dst_ox_stride": view.strides[1] if tile.width > 1 else 0,
     }
 
 
-def post_operands(config: ArchConfig, work: VectorWork, blocks: PostBlocks) -> list[Instruction]:
+def post_operands(templates: Templates, work: VectorWork, blocks: PostBlocks) -> list[Instruction]:
     """POSTs that compute a tile of a vector layer (chunk by chunk, row by row where the operands' strides differ)."""
     together = len({view.chunk_stride for view in work.sources}) == 1
     spans = [work.chunks] if together else [Span(chunk, chunk + 1) for chunk in range(*work.chunks)]
-    parts = [replace(work, tile=tile) for tile in _steady_parts(work.tile, work.sources)]
-    return [_post_chunks(config, part, blocks, span) for part in parts for span in spans]
+    parts = _steady_parts(work.tile, work.sources)
+    return [_post_chunks(templates, work, tile, blocks, span) for tile in parts for span in spans]
 
 
 def _steady_parts(tile: Tile, views: tuple[View, ...]) -> list[Tile]:
@@ -174,40 +184,63 @@ def _steady_parts(tile: Tile, views: tuple[View, ...]) -> list[Tile]:
     ]
 
 
-def _post_chunks(config: ArchConfig, work: VectorWork, blocks: PostBlocks, chunks: Span) -> Instruction:
+class _Taps(NamedTuple):
+    """A POST of values in the scratchpad, and where its first tap lies in each operand, counted from the view's base."""
+
+    template: Instruction
+    offsets: tuple[int, ...]
+
+
+def _post_chunks(templates: Templates, work: VectorWork, tile: Tile, blocks: PostBlocks, chunks: Span) -> Instruction:
     """POST of some channel chunks of a tile in which all operands advance alike."""
-    layer, tile, views, (first, count) = work.layer, work.tile, work.sources, (chunks.first, chunks.size)
-    window, (row, column) = layer.window, views[0].strides
-    fields, address = window_fields(layer, views[0], tile, folded=False)
-    taps = {"ky_count": window.kernel[0], "kx_count": window.kernel[1]}
-    strides = (window.dilation[0] * row, window.dilation[1] * column)
-    address += first * views[0].chunk_stride
+    layer, views, output, only = work.layer, work.sources, work.output, chunks == (0, 1)
+    shapes = tuple((view.chunk_stride, view.strides, view.tile) for view in views)
+    key = (Opcode.POST, layer, tile, chunks.size, only, shapes, output.chunk_stride, output.strides)
+    taps = templates.find(key, lambda: _taps(templates.config, work, tile, chunks.size, only))
+    places = zip(views, taps.offsets, strict=True)
+    address, *others = (view.base + chunks.first * view.chunk_stride + offset for view, offset in places)
+    distance = {"src_ky_stride": other - address for other in others}
+    return taps.template.replace(
+        src_address=address,
+        dst_address=output.word(chunks.first, tile.y0, tile.x0),
+        param_address=blocks.param_row,
+        table=blocks.table,
+        **distance,
+    )
+
+
+def _taps(config: ArchConfig, work: VectorWork, tile: Tile, count: int, only: bool) -> _Taps:
+    """POST of `count` chunks of a tile, from and to words 0; `only` if there is no other chunk before or beside."""
+    layer, views, window = work.layer, work.sources, work.layer.window
+    row, column = views[0].strides
+    fields, _ = window_fields(layer, views[0], tile, folded=False)
+    offsets = tuple(window_fields(layer, view, tile, folded=False)[1] - view.base for view in views)
+    counts, strides = window.kernel, (window.dilation[0] * row, window.dilation[1] * column)
     if len(views) == 2:
-        other = window_fields(layer, views[1], tile, folded=False)[1] + first * views[1].chunk_stride
-        taps, strides = {"ky_count": 2, "kx_count": 1}, (other - address, 0)
-        fields["y_dilation"] = 0
-    width = layer.output_shape[2] if first == 0 and count == 1 else config.rows
+        counts, strides, fields["y_dilation"] = (2, 1), (0, 0), 0
+    width = layer.output_shape[2] if only else config.rows
     operands = {
         f"{name}{i}": value for i, operand in enumerate(layer.operands) for name, value in operand._asdict().items()
     }
-    return Instruction(
+    template = Instruction(
         Opcode.POST,
         {
             **fields,
-            **taps,
             **operands,
+            "ky_count": counts[0],
+            "kx_count": counts[1],
             "source": Source.SPAD,
-            **result_fields(layer, tile, blocks),
+            **result_fields(layer, tile),
             "reduce": layer.reduce,
             "word_count": count,
             "group_count": -(-min(width, config.rows) // config.post_lanes),
-            "src_address": address,
             "src_word_stride": views[0].chunk_stride if count > 1 else 0,
             "src_oy_stride": window.stride[0] * row if tile.height > 1 else 0,
             "src_ox_stride": window.stride[1] * column if tile.width > 1 else 0,
-            "src_ky_stride": strides[0] if taps["ky_count"] > 1 else 0,
-            "src_kx_stride": strides[1] if taps["kx_count"] > 1 else 0,
+            "src_ky_stride": strides[0] if counts[0] > 1 else 0,
+            "src_kx_stride": strides[1] if counts[1] > 1 else 0,
             "left_shift": layer.left_shift,
-            **destination_fields(work.output, tile, first, count),
+            **destination_strides(work.output, tile, count),
         },
     )
+    return _Taps(template, offsets)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accel.machine.config import TABLE_ENTRIES, ArchConfig
+from accel.machine.config import TABLE_ENTRIES
 from accel.machine.isa import Instruction, Memory, Opcode
 from compiler.emit import compute, dma
 from compiler.emit.depthwise import depthwise_parts, post_columns
@@ -25,77 +25,78 @@ from compiler.emit.records import (
     VectorWork,
     Work,
 )
+from compiler.emit.templates import Templates
 from compiler.lower.layers import InterpolationLayer
 
 Addresses = Mapping[Key, int]
 """First words of the blocks that a step needs; of PARAM, the first row."""
 
 
-def load_instructions(config: ArchConfig, load: Load, address: int) -> list[Instruction]:
+def load_instructions(templates: Templates, load: Load, address: int) -> list[Instruction]:
     """LOADs of a load; `address` is where a block goes."""
     match load:
         case BlockLoad():
-            word = address * config.post_lanes if load.memory is Memory.PARAM else address
-            return [dma.load_linear(load.memory, load.dram_address, word, load.count, load.word_bytes)]
+            word = address * templates.config.post_lanes if load.memory is Memory.PARAM else address
+            return [dma.load_linear(templates, load.memory, load.dram_address, word, load.count, load.word_bytes)]
         case TileLoad():
-            return dma.transfer_tile(Opcode.LOAD, config, load.home, load.view, load.tile, load.chunks)
+            return dma.transfer_tile(Opcode.LOAD, templates, load.home, load.view, load.tile, load.chunks)
         case FoldedLoad():
             return load_folded(load)
         case GatherLoad():
             return load.gather.loads(*load.part, load.base)
 
 
-def work_instructions(config: ArchConfig, work: Work, addresses: Addresses) -> list[Instruction]:
+def work_instructions(templates: Templates, work: Work, addresses: Addresses) -> list[Instruction]:
     """Everything of a step but its loads."""
     match work:
         case ArrayWork():
-            return _array(config, work, addresses)
+            return _array(templates, work, addresses)
         case DepthwiseWork():
-            return _depthwise(config, work, addresses)
+            return _depthwise(templates, work, addresses)
         case VectorWork():
-            return _vector(config, work, addresses)
+            return _vector(templates, work, addresses)
         case GatherWork():
             return [] if work.address is None else work.gather.stores(*work.part, work.base, work.address)
 
 
-def _array(config: ArchConfig, work: ArrayWork, addresses: Addresses) -> list[Instruction]:
+def _array(templates: Templates, work: ArrayWork, addresses: Addresses) -> list[Instruction]:
     result, word = list[Instruction](), addresses[work.weights]
     for piece in work.pieces:
-        result.append(compute.exec_piece(work, piece, word, work.accumulate or bool(result)))
+        result.append(compute.exec_piece(templates, work, piece, word, work.accumulate or bool(result)))
         word += piece.words
     if work.post:
-        result.append(_post(config, work, work.post, addresses))
-    return result + _stores(config, work.store)
+        result.append(_post(templates, work, work.post, addresses))
+    return result + _stores(templates, work.store)
 
 
-def _depthwise(config: ArchConfig, work: DepthwiseWork, addresses: Addresses) -> list[Instruction]:
+def _depthwise(templates: Templates, work: DepthwiseWork, addresses: Addresses) -> list[Instruction]:
     sums, posts, offset = list[Instruction](), list[Instruction](), 0
-    whole = _post(config, work, work.post, addresses)
+    whole = _post(templates, work, work.post, addresses)
     for columns in work.columns:
-        sums += depthwise_parts(config, work, columns, addresses[work.weights], work.accumulators + offset)
+        sums += depthwise_parts(templates.config, work, columns, addresses[work.weights], work.accumulators + offset)
         posts.append(post_columns(whole, columns, offset))
         offset += len(columns) * work.tile.height
-    return [*sums, *posts, *_stores(config, work.store)]
+    return [*sums, *posts, *_stores(templates, work.store)]
 
 
-def _vector(config: ArchConfig, work: VectorWork, addresses: Addresses) -> list[Instruction]:
+def _vector(templates: Templates, work: VectorWork, addresses: Addresses) -> list[Instruction]:
     blocks = compute.PostBlocks(addresses[work.params], table_field(addresses, work.table))
     if isinstance(work.layer, InterpolationLayer):
-        posts = post_interpolation(config, work, work.layer, blocks)
+        posts = post_interpolation(templates.config, work, work.layer, blocks)
     else:
-        posts = compute.post_operands(config, work, blocks)
-    return posts + _stores(config, work.store)
+        posts = compute.post_operands(templates, work, blocks)
+    return posts + _stores(templates, work.store)
 
 
-def _post(config: ArchConfig, work: ArrayWork | DepthwiseWork, post: Post, addresses: Addresses) -> Instruction:
+def _post(templates: Templates, work: ArrayWork | DepthwiseWork, post: Post, addresses: Addresses) -> Instruction:
     blocks = compute.PostBlocks(addresses[post.params], table_field(addresses, post.table))
-    return compute.post_accumulators(config, work, post.output, blocks)
+    return compute.post_accumulators(templates, work, post.output, blocks)
 
 
-def _stores(config: ArchConfig, store: Store | None) -> list[Instruction]:
+def _stores(templates: Templates, store: Store | None) -> list[Instruction]:
     if store is None:
         return []
-    return dma.transfer_tile(Opcode.STORE, config, store.home, store.view, store.tile, store.chunks)
+    return dma.transfer_tile(Opcode.STORE, templates, store.home, store.view, store.tile, store.chunks)
 
 
 def table_field(addresses: Addresses, table: TableKey | None) -> int:

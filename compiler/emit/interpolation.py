@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Opcode, Source
-from compiler.emit.compute import PostBlocks, destination_fields, result_fields
+from compiler.emit.compute import PostBlocks, destination_strides, result_fields
 from compiler.emit.records import VectorWork
 from compiler.lower.geometry import Tile
 from compiler.lower.layers import InterpolationLayer, Neighbours
@@ -64,12 +64,14 @@ def post_interpolation(
         "shift0": layer.operands[0].shift,
         "shift1": layer.operands[1].shift,
         "group_count": -(-min(channels, config.rows) // config.post_lanes),
+        "param_address": blocks.param_row,
+        "table": blocks.table,
     }
     words, columns, result = -(-channels // config.rows), runs(layer.columns, tile.x0, tile.x1), []
     for y in runs(layer.rows, tile.y0, tile.y1):
         for x in columns:
             part = Tile(0, y.count, 0, x.count)
-            fields = common | result_fields(layer, part, blocks)
+            fields = common | result_fields(layer, part)
             fields |= _taps(y, x, view, words) | _outputs(y, x, work.output, part, words)
             result.append(Instruction(Opcode.POST, fields))
     return result
@@ -98,4 +100,5 @@ def _taps(y: Run, x: Run, view: View, words: int) -> dict[str, int]:
 def _outputs(y: Run, x: Run, view: View, part: Tile, words: int) -> dict[str, int]:
     row, column = view.strides
     origin = view.word(0, y.start, x.start)
-    return destination_fields(View(origin, view.chunk_stride, part, (y.step * row, x.step * column)), part, 0, words)
+    spaced = View(origin, view.chunk_stride, part, (y.step * row, x.step * column))
+    return {"dst_address": origin, **destination_strides(spaced, part, words)}

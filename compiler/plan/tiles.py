@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -29,8 +28,7 @@ Larger tiles would be hardly faster, and what follows between the tiles of a lay
 """
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A tile of a tensor in the scratchpad: word of (chunk, y, x) is base + chunk * chunk_stride + pixel offset.
 
     Chunk 0, pixel (tile.y0, tile.x0) lies at `base`. Rows and columns are `pitch` words apart, (tile.width, 1) if None.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,21 +177,38 @@ def _equal_runs(chunks: tuple[Chunk, ...]) -> list[tuple[Chunk, ...]]:
 
 def pack_block(layer: ArrayLayer, pieces: Sequence[Piece], channels: Span) -> bytes:
     """Weight words of output `channels` in the order in which EXEC reads them."""
-    depth, weight = layer.input_shape[2], layer.weight[channels.first : channels.last]
-    parts = []
-    for piece in pieces:
-        for chunk in piece.chunks:
-            for ky in range(piece.ky0, piece.ky1):
-                for kx in range(piece.kx0, piece.kx1):
-                    if chunk.by_position:
-                        part = _line_part(weight, chunk, ky)
-                    elif chunk.folded:
-                        part = weight[:, ky, chunk.first : chunk.first + chunk.taps, :depth]
-                    else:
-                        part = _plain_part(layer, chunk, ky, kx, channels)
-                    rows = part.reshape(channels.size, -1).T
-                    parts.append(pack_int4(rows) if piece.int4 else rows)
-    return np.ascontiguousarray(np.concatenate(parts)).tobytes()
+    return b"".join(_words(layer, piece, channels).tobytes() for piece in pieces)
+
+
+def _words(layer: ArrayLayer, piece: Piece, channels: Span) -> NDArray[np.int8]:
+    """Weights of a piece: its tiles along the first axis, a column for each output channel at the end."""
+    if layer.groups == 1 and not piece.chunks[0].folded:
+        tiles = _dense_tiles(layer, piece, channels)
+    else:
+        tiles = np.stack(list(_single_tiles(layer, piece, channels)))
+    return np.stack([pack_int4(tile) for tile in tiles]) if piece.int4 else tiles
+
+
+def _dense_tiles(layer: ArrayLayer, piece: Piece, channels: Span) -> NDArray[np.int8]:
+    """Tiles (tile, chunk row, output channel) of neighbouring chunks of an input that all outputs see whole."""
+    first, count = piece.chunks[0].channel, len(piece.chunks)
+    weight = layer.weight[channels.first : channels.last, piece.ky0 : piece.ky1, piece.kx0 : piece.kx1]
+    weight = weight[..., first : first + count * piece.k_rows]
+    by_chunk = weight.reshape(*weight.shape[:3], count, piece.k_rows).transpose(3, 1, 2, 4, 0)
+    return np.ascontiguousarray(by_chunk).reshape(-1, piece.k_rows, channels.size)
+
+
+def _single_tiles(layer: ArrayLayer, piece: Piece, channels: Span) -> Iterator[NDArray[np.int8]]:
+    """The same, one at a time, of folded chunks and of groups."""
+    weight = layer.weight[channels.first : channels.last]
+    for chunk, ky, kx in product(piece.chunks, range(piece.ky0, piece.ky1), range(piece.kx0, piece.kx1)):
+        if chunk.by_position:
+            part = _line_part(weight, chunk, ky)
+        elif chunk.folded:
+            part = weight[:, ky, chunk.first : chunk.first + chunk.taps, : layer.input_shape[2]]
+        else:
+            part = _group_part(layer, chunk, ky, kx, channels)
+        yield part.reshape(channels.size, -1).T
 
 
 def _line_part(weight: NDArray[np.int8], chunk: Chunk, line: int) -> NDArray[np.int8]:
@@ -200,11 +218,9 @@ def _line_part(weight: NDArray[np.int8], chunk: Chunk, line: int) -> NDArray[np.
     return np.pad(part, ((0, 0), (0, chunk.taps - part.shape[1]), (0, 0)))
 
 
-def _plain_part(layer: ArrayLayer, chunk: Chunk, ky: int, kx: int, channels: Span) -> NDArray[np.int8]:
+def _group_part(layer: ArrayLayer, chunk: Chunk, ky: int, kx: int, channels: Span) -> NDArray[np.int8]:
     """Weights (output channel, chunk row) of one tap; zero where an output's group does not have the input channel."""
     first, last = chunk.channel, chunk.channel + chunk.rows
-    if layer.groups == 1:
-        return layer.weight[channels.first : channels.last, ky, kx, first:last]
     part = np.zeros((channels.size, chunk.rows), np.int8)
     for row, channel in enumerate(range(*channels)):
         low, high = layer.input_channels(channel)

@@ -16,6 +16,7 @@ from accel.machine.isa import Instruction, Memory, Table, table_of
 from compiler.emit.instructions import load_instructions, work_instructions
 from compiler.emit.keys import Key
 from compiler.emit.records import Emission, Load, Step
+from compiler.emit.templates import Templates
 from compiler.lower.refusal import NoPlaceError
 from compiler.schedule.block_cache import BlockCache
 from compiler.schedule.synchronize import synchronized
@@ -102,7 +103,7 @@ class _Scheduler:
 
     def __init__(self, emission: Emission, config: ArchConfig, names: Sequence[str]) -> None:
         self._steps, self._config, self._names = emission.steps, config, names
-        self._instructions = list[Instruction]()
+        self._instructions, self._templates = list[Instruction](), Templates(config)
         caches = {
             Memory.WBUF: BlockCache(config.wbuf_words),
             Memory.PARAM: BlockCache(config.param_rows),
@@ -180,9 +181,9 @@ class _Scheduler:
         layer, start = self._steps[user].layer, len(self._layers)
         try:
             instructions = (
-                work_instructions(self._config, record.work, addresses)
+                work_instructions(self._templates, record.work, addresses)
                 if isinstance(record, Step)
-                else load_instructions(self._config, record, addresses[record.key])
+                else load_instructions(self._templates, record, addresses[record.key])
             )
         except EncodingError as error:
             raise NoPlaceError(self._names[layer], f"it is beyond the instruction set: {error}") from None
