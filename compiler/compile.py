@@ -95,13 +95,19 @@ def compile_phases(graph: Graph, config: ArchConfig, overlap: Overlap | None = N
 
 @contextmanager
 def _garbage_kept() -> Iterator[None]:
-    """No search for cycles of references: phases make millions of objects that live on, and hardly any cycle."""
+    """No search for cycles of references: phases make millions of objects that live on, and hardly any cycle.
+
+    Nor a search among all of them as soon as there may be one again: they become old at once.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

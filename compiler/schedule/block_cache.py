@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from itertools import accumulate
 
 
 @dataclass
@@ -25,6 +24,8 @@ class BlockCache:
         self.words = words
         self.blocks: dict[object, Block] = {}
         self._ordered: list[Block] = []
+        self._bases: list[int] = []
+        self._ends: list[int] = []
 
     def use(self, key: object, step: int) -> int:
         """Base address of a block that is there; marks its use by `step`."""
@@ -54,28 +55,27 @@ class BlockCache:
         int or None
             Base address; None if there is no room.
         """
-        blocks = self._ordered
-        stay = [0, *accumulate(b.last_use > settled or (b.uses[0] <= keep_until if b.uses else 0) for b in blocks)]
-        wanted = [0, *accumulate(block.words if block.uses else 0 for block in blocks)]
-        starts = {0, *(block.base + block.words for block in blocks), *(block.base - words for block in blocks)}
-        best: tuple[tuple[int, int, int], slice] | None = None
-        first = last = 0
-        for start in sorted(start for start in starts if 0 <= start <= self.words - words):
-            while first < len(blocks) and blocks[first].base + blocks[first].words <= start:
-                first += 1
-            while last < len(blocks) and blocks[last].base < start + words:
-                last += 1
-            lost = wanted[last] - wanted[first]
-            if stay[first] < stay[last] or (best is not None and lost > best[0][0]):
-                continue
-            cost = (lost, max([victim.last_use for victim in blocks[first:last]], default=-1), start)
-            if best is None or cost < best[0]:
-                best = (cost, slice(first, last))
-        if best is None:
+        blocks, bases, ends = self._ordered, self._bases, self._ends
+        used = [block.last_use for block in blocks]
+        stay = [b.last_use > settled or (bool(b.uses) and b.uses[0] <= keep_until) for b in blocks]
+        wanted = [block.words if block.uses else 0 for block in blocks]
+        starts = {0, *ends, *[base - words for base in bases]}
+        best, victims = (self.words + 1, 0, 0), slice(0)
+        first = last = staying = lost = 0
+        for start in sorted([start for start in starts if 0 <= start <= self.words - words]):
+            while last < len(blocks) and bases[last] < start + words:
+                staying, lost, last = staying + stay[last], lost + wanted[last], last + 1
+            while first < last and ends[first] <= start:
+                staying, lost, first = staying - stay[first], lost - wanted[first], first + 1
+            if not staying and lost <= best[0]:
+                cost = (lost, max(used[first:last], default=-1), start)
+                if cost < best:
+                    best, victims = cost, slice(first, last)
+        lost, _, start = best
+        if lost > self.words:
             return None
-        (_, _, start), victims = best
         for victim in blocks[victims]:
             del self.blocks[victim.key]
         self.blocks[key] = Block(key, start, words, uses[bisect_left(uses, step) :])
-        blocks[victims] = [self.blocks[key]]
+        blocks[victims], bases[victims], ends[victims] = [self.blocks[key]], [start], [start + words]
         return start

@@ -30,7 +30,8 @@ class Hazards:
         uses = list(map(_Use, kinds, _regions(touched), touched.ports.tolist()))
         first = np.searchsorted(touched.owner, np.arange(instructions + 1)).tolist()
         self._uses = [uses[low:high] for low, high in pairwise(first)]
-        self._histories: list[dict[int, _History]] = [{} for _ in range(len(Space) * _ACCESSES)]
+        self._histories: list[dict[int, _History]] = [{} for _ in _RIVALS]
+        self._rivals = [[self._histories[rival] for rival in rivals] for rivals in _RIVALS]
 
     def latest(self, index: int, unit: int, known: Sequence[int]) -> list[int]:
         """For each unit, number of its last instruction that must have completed before instruction `index` of `unit`.
@@ -39,9 +40,10 @@ class Hazards:
         """
         latest = list(known)
         for kind, region, ports in self._uses[index]:
-            for rival in _RIVALS[kind]:
-                for producer, history in self._histories[rival].items():
-                    if history.numbers[-1] > latest[producer] and (producer != unit or _is_late(unit, kind)):
+            late = _is_late(unit, kind)
+            for histories in self._rivals[kind]:
+                for producer, history in histories.items():
+                    if history.numbers[-1] > latest[producer] and (producer != unit or late):
                         latest[producer] = history.latest(region, latest[producer])
             if ports:
                 for producer, history in self._histories[kind].items():

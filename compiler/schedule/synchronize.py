@@ -21,13 +21,16 @@ many cycles after its read, so that the next POST could read too early: it waits
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Table, Unit
 from accel.machine.tokens import SIGNAL, WAIT
 from compiler.schedule.footprint import footprints
 from compiler.schedule.hazards import Hazards
+
+Clock: TypeAlias = tuple[int, ...]
+"""What an instruction knows when it issues: of each unit, how many instructions have completed."""
 
 
 def synchronized(config: ArchConfig, program: Table) -> Table:
@@ -47,24 +50,27 @@ def synchronized(config: ArchConfig, program: Table) -> Table:
     hazards = Hazards(footprints(config, program), len(program))
     wait, signal = [0] * len(program), [0] * len(program)
     places: list[list[int]] = [[] for _ in Unit]
-    clocks: list[list[tuple[int, ...]]] = [[] for _ in Unit]
-    known: list[tuple[int, ...]] = [(0,) * len(Unit) for _ in Unit]
+    clocks: list[list[Clock]] = [[] for _ in Unit]
+    known: list[Clock] = [(0,) * len(Unit) for _ in Unit]
     for index, unit in enumerate((program[:, 0] - 1).tolist()):
         knows = known[unit]
-        latest = hazards.latest(index, unit, knows)
-        if latest != list(knows):
-            for producer, number in _needed(latest, knows, clocks):
-                wait[index] |= 1 << producer
-                signal[places[producer][number - 1]] |= 1 << unit
-                knows = tuple(map(max, knows, clocks[producer][number - 1]))
-            known[unit] = knows
+        for producer, number in _needed(hazards.latest(index, unit, knows), knows, clocks):
+            wait[index] |= 1 << producer
+            signal[places[producer][number - 1]] |= 1 << unit
+            knows = known[unit] = _learnt(knows, producer, number, clocks)
         places[unit].append(index)
-        number = len(places[unit])
-        clocks[unit].append((*knows[:unit], number, *knows[unit + 1 :]))
-        hazards.record(index, unit, number)
+        clocks[unit].append(knows)
+        hazards.record(index, unit, len(places[unit]))
     result = program.copy()
     result[:, WAIT], result[:, SIGNAL] = wait, signal
     return result
+
+
+def _learnt(knows: Clock, producer: int, number: int, clocks: Sequence[Sequence[Clock]]) -> Clock:
+    """What a unit knows after it has waited for instruction `number` of another."""
+    both = list(map(max, knows, clocks[producer][number - 1]))
+    both[producer] = number
+    return tuple(both)
 
 
 class _Need(NamedTuple):
@@ -74,9 +80,11 @@ class _Need(NamedTuple):
     number: int
 
 
-def _needed(latest: Sequence[int], known: Sequence[int], clocks: Sequence[Sequence[Sequence[int]]]) -> list[_Need]:
+def _needed(latest: Sequence[int], known: Clock, clocks: Sequence[Sequence[Clock]]) -> list[_Need]:
     """What to wait for: what is not known to be complete, and none that another one implies."""
     needs = [_Need(producer, number) for producer, number in enumerate(latest) if number > known[producer]]
+    if len(needs) < 2:
+        return needs
     return [
         need
         for need in needs
