@@ -72,6 +72,7 @@ class ExternalMemory:
 
     def __init__(self, network: Network, addresses: Mapping[str, int], constants: Constants, rows: int) -> None:
         self._network, self._constants = network, constants
+        self._homes: dict[str, Home] = {}
         self.addresses = dict(addresses)
         for name, value in network.constants.items():
             self.addresses[name] = self.constant(pack(value, rows))
@@ -86,8 +87,10 @@ class ExternalMemory:
 
     def home(self, value: str) -> Home:
         """Where a value lies."""
-        place = self._network.place(value)
-        return Home(self.addresses[place.whole], self._network.shapes[place.whole], place)
+        if value not in self._homes:
+            place = self._network.place(value)
+            self._homes[value] = Home(self.addresses[place.whole], self._network.shapes[place.whole], place)
+        return self._homes[value]
 
 
 class Placement(NamedTuple):

@@ -111,7 +111,7 @@ class Build(NamedTuple):
     owners : dict
         For an area and a layer, the earlier layers that are the last to own some of its words.
     blocks : dict
-        Weight blocks of a layer and its output channels.
+        Weight blocks of a layer, and of its output channels if it has groups.
     """
 
     network: Network
@@ -121,7 +121,7 @@ class Build(NamedTuple):
     progress: Progress
     turns: Turns
     owners: dict[tuple[Area, int], frozenset[int]]
-    blocks: dict[tuple[int, Span], list[list[Piece]]]
+    blocks: dict[tuple[int, Span | None], list[list[Piece]]]
 
     def layer_plan(self, index: int) -> LayerPlan:
         """The plan of a layer that computes."""
@@ -142,8 +142,9 @@ class Build(NamedTuple):
 
     def weight_blocks(self, index: int, channels: Span) -> list[list[Piece]]:
         """The contraction of some output channels of an array layer, cut into blocks."""
-        if (index, channels) not in self.blocks:
-            plan = self.layer_plan(index)
-            assert isinstance(plan.layer, ArrayLayer)
-            self.blocks[index, channels] = weight_blocks(plan.layer, plan.chunks, self.config, channels)
-        return self.blocks[index, channels]
+        plan = self.layer_plan(index)
+        assert isinstance(plan.layer, ArrayLayer)
+        key = (index, channels if plan.layer.groups > 1 else None)
+        if key not in self.blocks:
+            self.blocks[key] = weight_blocks(plan.layer, plan.chunks, self.config, channels)
+        return self.blocks[key]

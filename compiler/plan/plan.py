@@ -39,7 +39,13 @@ class Tiling:
 
     def input_part(self, tile: Tile) -> Tile:
         """What a tile buffer of the input holds for an output tile."""
-        return input_part(self.layer, self.chunks, tile)
+        if tile not in self._parts:
+            self._parts[tile] = input_part(self.layer, self.chunks, tile)
+        return self._parts[tile]
+
+    @cached_property
+    def _parts(self) -> dict[Tile, Tile]:
+        return {}
 
     @cached_property
     def part_pixels(self) -> tuple[int, ...]:

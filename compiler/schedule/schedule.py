@@ -7,7 +7,7 @@ correct.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from accel.errors import EncodingError
@@ -121,6 +121,7 @@ class _Scheduler:
                 self._uses[number].append(index)
         self._at = 0
         self._loaded: set[int] = set()
+        self._there: list[Container[object]] = [self._loaded if cache is None else cache.blocks for cache in self._caches]
         self._layers: list[int] = []
         self._placed: list[Placed] = []
 
@@ -128,7 +129,7 @@ class _Scheduler:
         """A step's loads that are not there yet, and its work."""
         self._at, step = index, self._steps[index]
         for number in self._needs[index]:
-            if not self._present(number) and not self._load(number, index, index, index):
+            if number not in self._there[number] and not self._load(number, index, index, index):
                 load = self._loads[number]
                 raise NoPlaceError(
                     self._names[step.layer], f"it needs {load.words} words of {load.memory.name} at once"
@@ -145,7 +146,7 @@ class _Scheduler:
         steps = max(LOOK_AHEAD_STEPS, self._config.rows // LOOK_AHEAD_ROWS)
         for later in range(index + 1, min(index + 1 + steps, len(self._steps))):
             for number in self._needs[later]:
-                if self._present(number):
+                if number in self._there[number]:
                     continue
                 if passing and self._loads[number].earliest > index:
                     continue
@@ -158,10 +159,6 @@ class _Scheduler:
         """Everything, synchronised."""
         table = synchronized(self._config, table_of(self._instructions))
         return Schedule(table, tuple(self._layers), tuple(self._placed))
-
-    def _present(self, number: int) -> bool:
-        cache = self._caches[number]
-        return number in self._loaded if cache is None else number in cache.blocks
 
     def _address(self, number: int, step: int) -> int:
         cache = self._caches[number]
