@@ -64,13 +64,11 @@ class PostBlocks(NamedTuple):
     table: int
 
 
-def exec_piece(
-    templates: Templates, work: ArrayWork, piece: Piece, wbuf_address: int, accumulate: bool
-) -> Instruction:
+def exec_piece(templates: Templates, work: ArrayWork, piece: Piece, wbuf_address: int, accumulate: bool) -> Instruction:
     """EXEC of one piece of the contraction; `accumulate` if sums are there already."""
     span = (piece.chunks[0].index, len(piece.chunks), piece.ky0, piece.ky1, piece.kx0, piece.kx1)
     key = (Opcode.EXEC, work.layer, work.tile, work.source, span)
-    template = templates.find(key, lambda: _exec(work.layer, work.tile, work.source, piece))
+    template = templates.find(key, _exec, work.layer, work.tile, work.source, piece)
     return template.replace(wbuf_address=wbuf_address, acc_address=work.accumulators, accumulate=int(accumulate))
 
 
@@ -115,7 +113,7 @@ def post_accumulators(
     """POST of the sums of a tile and its channels from ACC to `output`."""
     tile, (first, last), rows = work.tile, work.channels, templates.config.rows
     key = (Opcode.POST, work.layer, tile, last - first, output.chunk_stride, output.strides)
-    template = templates.find(key, lambda: _post_sums(templates.config, work.layer, tile, last - first, output))
+    template = templates.find(key, _post_sums, templates.config, work.layer, tile, last - first, output)
     return template.replace(
         src_address=work.accumulators,
         dst_address=output.word(first // rows, tile.y0, tile.x0),
@@ -185,7 +183,7 @@ def _steady_parts(tile: Tile, views: tuple[View, ...]) -> list[Tile]:
 
 
 class _Taps(NamedTuple):
-    """A POST of values in the scratchpad, and where its first tap lies in each operand, counted from the view's base."""
+    """A POST of values in the scratchpad, and where its first tap lies in each operand, from the view's base on."""
 
     template: Instruction
     offsets: tuple[int, ...]
@@ -196,12 +194,12 @@ def _post_chunks(templates: Templates, work: VectorWork, tile: Tile, blocks: Pos
     layer, views, output, only = work.layer, work.sources, work.output, chunks == (0, 1)
     shapes = tuple((view.chunk_stride, view.strides, view.tile) for view in views)
     key = (Opcode.POST, layer, tile, chunks.size, only, shapes, output.chunk_stride, output.strides)
-    taps = templates.find(key, lambda: _taps(templates.config, work, tile, chunks.size, only))
+    taps = templates.find(key, _taps, templates.config, work, tile, chunks.size, only)
     places = zip(views, taps.offsets, strict=True)
-    address, *others = (view.base + chunks.first * view.chunk_stride + offset for view, offset in places)
-    distance = {"src_ky_stride": other - address for other in others}
+    addresses = [view.base + chunks.first * view.chunk_stride + offset for view, offset in places]
+    distance = {"src_ky_stride": addresses[1] - addresses[0]} if len(views) == 2 else {}
     return taps.template.replace(
-        src_address=address,
+        src_address=addresses[0],
         dst_address=output.word(chunks.first, tile.y0, tile.x0),
         param_address=blocks.param_row,
         table=blocks.table,

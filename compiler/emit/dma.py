@@ -29,7 +29,7 @@ def load_linear(
 ) -> Instruction:
     """Consecutive words of `word_bytes` bytes from consecutive bytes."""
     key = (Opcode.LOAD, memory, words, word_bytes)
-    template = templates.find(key, lambda: _linear(memory, words, word_bytes))
+    template = templates.find(key, _linear, memory, words, word_bytes)
     return template.replace(dram_address=dram_address, address=address)
 
 
@@ -75,7 +75,7 @@ def transfer_tile(
         for chunk in range(separate):
             address = view.word(first - home.place.chunk + chunk, tile.y0, tile.x0)
             key = (opcode, *inner, words, width)
-            template = templates.find(key, lambda: _transfer(opcode, inner, words, width))
+            template = templates.find(key, _transfer, opcode, inner, words, width)
             result.append(template.replace(dram_address=start + chunk * plane[1], address=address))
     return result
 

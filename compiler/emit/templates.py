@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from accel.machine.config import ArchConfig
 
+_P = ParamSpec("_P")
 _Template = TypeVar("_Template")
 
 
@@ -17,9 +18,9 @@ class Templates:
         self.config = config
         self._made: dict[Hashable, Any] = {}
 
-    def find(self, key: Hashable, make: Callable[[], _Template]) -> _Template:
+    def find(self, key: Hashable, make: Callable[_P, _Template], *args: _P.args, **kwargs: _P.kwargs) -> _Template:
         """What `make` gives, or has given for an equal key; keys of different kinds must differ."""
         if key not in self._made:
-            self._made[key] = make()
+            self._made[key] = make(*args, **kwargs)
         found: _Template = self._made[key]
         return found

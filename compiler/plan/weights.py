@@ -94,11 +94,13 @@ def weight_blocks(
     input channels of these outputs take part.
     """
     limit = min(config.wbuf_words // 2, _ROW_BYTES_MAX // config.cols)
-    blocks: list[list[Piece]] = [[]]
+    blocks, words = list[list[Piece]](), limit
     for piece in _pieces(layer, _used_chunks(layer, chunks, channels), limit):
-        if blocks[-1] and sum(p.words for p in blocks[-1]) + piece.words > limit:
+        if words + piece.words > limit:
             blocks.append([])
+            words = 0
         blocks[-1].append(piece)
+        words += piece.words
     return blocks
 
 

@@ -31,6 +31,7 @@ class Hazards:
         first = np.searchsorted(touched.owner, np.arange(instructions + 1)).tolist()
         self._uses = [uses[low:high] for low, high in pairwise(first)]
         self._histories: list[dict[int, _History]] = [{} for _ in _RIVALS]
+        self._late = [[_is_late(unit, kind) for unit in Unit] for kind in range(len(_RIVALS))]
         self._rivals = [[self._histories[rival] for rival in rivals] for rivals in _RIVALS]
 
     def latest(self, index: int, unit: int, known: Sequence[int]) -> list[int]:
@@ -40,7 +41,7 @@ class Hazards:
         """
         latest = list(known)
         for kind, region, ports in self._uses[index]:
-            late = _is_late(unit, kind)
+            late = self._late[kind][unit]
             for histories in self._rivals[kind]:
                 for producer, history in histories.items():
                     if history.numbers[-1] > latest[producer] and (producer != unit or late):

@@ -121,7 +121,9 @@ class _Scheduler:
                 self._uses[number].append(index)
         self._at = 0
         self._loaded: set[int] = set()
-        self._there: list[Container[object]] = [self._loaded if cache is None else cache.blocks for cache in self._caches]
+        self._there: list[Container[object]] = [
+            self._loaded if cache is None else cache.blocks for cache in self._caches
+        ]
         self._layers: list[int] = []
         self._placed: list[Placed] = []
 
