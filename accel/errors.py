@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST_MESSAGE = 400
+_NOISE = re.compile(
+    "|".join(
+        (
+            r"^\[ONNXRuntimeError\] : \d+ : \w+ : ",
+            r"Non-zero status code returned while running \w+ node\. ",
+            r"Name:'[^']*' ",
+            r"Status Message: ",
+            r"\[(Shape|Type)InferenceError\] |Inference error\(s\): ",
+            r"Node \([^)]*\) Op \([^)]*\) ",
+            r"\S+\.(cc|h):\d+ (\S+::\S+\(.*?\)( const)? |Compute )?",
+            r"\S+ == \S+ was false\. ",
+            r"Node number \d+ .*",
+        )
+    )
+)
+"""What other programs' messages have around their reason: codes, places in their sources, numbers of nodes."""
+
+
+def reason(error: object) -> str:
+    """Why another program refuses, in one line: the first of its message, without what only its authors understand."""
+    lines = str(error).strip().splitlines()
+    return brief(_NOISE.sub("", lines[0]).strip().rstrip(".")) if lines else type(error).__name__
 
 
 def brief(error: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.errors import reason
 from accel.network import litert
 from accel.network.graph import Tensor
 from accel.network.nodes import HostOperator
@@ -38,13 +39,16 @@ def evaluate(
     if node.domain == TFLITE_DOMAIN:
         return litert.evaluate(node, results, arrays)
     try:
-        values: list[NDArray[Any]] = _session(node, tuple(sources), tuple(results)).run(
-            None, dict(zip((t.name for t in sources), arrays, strict=True))
-        )
+        session = _session(node, tuple(sources), tuple(results))
     except Exception as error:
         # ONNX Runtime raises a dozen types of its own, without a common base.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise node.error(f"{node.op_type} must be an operator that ONNX Runtime evaluates, got: {reason}") from None
+        raise node.error(
+            f"{node.op_type} must be an operator that ONNX Runtime evaluates, got: {reason(error)}"
+        ) from None
+    try:
+        values: list[NDArray[Any]] = session.run(None, dict(zip((t.name for t in sources), arrays, strict=True)))
+    except Exception as error:
+        raise node.error(f"{node.op_type} must have values that ONNX Runtime takes, got: {reason(error)}") from None
     for tensor, value in zip(results, values, strict=True):
         if not isinstance(value, np.ndarray) or (value.dtype.name, value.shape) != (tensor.dtype, tensor.shape):
             got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

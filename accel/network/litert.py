@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import ToolError
+from accel.errors import ToolError, reason
 from accel.network import litert_worker
 from accel.network.graph import Tensor
 from accel.network.litert_worker import Message
@@ -65,7 +65,7 @@ def evaluate(node: HostOperator, results: Sequence[Tensor], arrays: Sequence[NDA
     try:
         values = _ask({"model": node.attributes[TFLITE_MODEL], "run": np.array(True), **inputs})
     except RefusedError as error:
-        raise node.error(f"{node.op_type} must be an operator that LiteRT evaluates, got: {error}") from None
+        raise node.error(f"{node.op_type} must have values that LiteRT takes, got: {reason(error)}") from None
     for tensor, value in zip(results, values, strict=True):
         if (value.dtype.name, value.size) != (tensor.dtype, int(np.prod(tensor.shape))):
             raise node.error(

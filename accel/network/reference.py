@@ -253,6 +253,11 @@ def _log_softmax(graph: Graph, node: LogSoftmax, x: Int8Array) -> Int8Array:
 
 
 def _quantize(graph: Graph, node: Quantize, x: Array) -> Int8Array:
+    if graph.mode is RequantMode.FP32:  # as ONNX Runtime: what is too large is the largest integer, no number the least
+        limit = np.finfo(np.float32).max
+        x = np.where(np.isnan(x), -limit, np.clip(x, -limit, limit))
+    elif not np.all(finite := np.isfinite(x)):
+        raise InputError(f"tensor {node.inputs[0]!r} must be finite to be quantized, got {x[~finite].flat[0]}")
     return quantize_real(x, graph.tensors[node.output], graph.mode)
 
 

@@ -79,7 +79,7 @@ def unsized(op: Operator, name: str) -> ModelError:
     """The error for a result whose shape nobody knows before the model runs."""
     return op.error(
         f"shape of its result {name!r} must be known, and does not follow from the sizes of the model's inputs: "
-        "give other sizes with --shape, or make a constant of what decides it"
+        "make a constant of what decides it, or end the model before it"
     )
 
 

@@ -153,16 +153,17 @@ def reals(source: Parameters) -> NDArray[np.float32]:
     return (np.arange(INT8_MIN, INT8_MAX + 1) - source[1]).astype(np.float32) * np.float32(source[0])
 
 
-def evaluate(function: Function, source: Parameters) -> NDArray[np.float32]:
-    """A function of the 256 stored integers; numbers where it has none are 0, infinite ones the largest of float32."""
+def evaluate(function: Function, source: Parameters, none: float = 0) -> NDArray[np.float32]:
+    """A function of the 256 stored integers; `none` where it has no number, float32's largest if infinite."""
     with np.errstate(all="ignore"):
-        return np.nan_to_num(np.asarray(function(reals(source)), dtype=np.float32), nan=0)
+        return np.nan_to_num(np.asarray(function(reals(source)), dtype=np.float32), nan=none)
 
 
 def table(function: Function, source: Parameters, target: Parameters, mode: RequantMode) -> NDArray[np.int8]:
-    """A function of one real variable as a table."""
+    """A function of one real variable as a table; ONNX Runtime makes the smallest integer of what is no number."""
+    none = float(np.finfo(np.float32).min) if mode is RequantMode.FP32 else 0
     with np.errstate(over="ignore"):
-        return quantize(evaluate(function, source), target, mode)
+        return quantize(evaluate(function, source, none), target, mode)
 
 
 def keeps_steps(function: Function, source: Parameters) -> bool:

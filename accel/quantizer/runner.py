@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 
-from accel.errors import ModelError
+from accel.errors import ModelError, reason
 from accel.frontends.onnx.write import without_weights
 from accel.quantized.network import Network, Operator, TensorInfo
 
@@ -63,14 +63,14 @@ class Runner:
                 _of_any_opset(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise ModelError(f"model must run in ONNX Runtime: {error}") from error
+            raise ModelError(f"model must run in ONNX Runtime: {reason(error)}") from error
 
     def __call__(self, values: Values) -> dict[str, NDArray[Any]]:
         """The outputs for one sample, or for a batch."""
         try:
             found = self._session.run(None, {name: values[name] for name in self.inputs} | self._weights)
         except Exception as error:
-            raise ModelError(f"model must run in ONNX Runtime: {error}") from error
+            raise ModelError(f"model must run in ONNX Runtime: {reason(error)}") from error
         return dict(zip(self.outputs, found, strict=True))
 
 

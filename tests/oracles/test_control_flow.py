@@ -155,7 +155,7 @@ def test_a_result_whose_size_depends_on_values_is_named() -> None:
     numbers = "zero = Constant <value = int64 {0}> () one = Constant <value = int64 {1}> () "
     message = (
         "Range 'Range_3': shape of its result 'q' must be known, and does not follow from the sizes of the model's "
-        "inputs: give other sizes with --shape, or make a constant of what decides it"
+        "inputs: make a constant of what decides it, or end the model before it"
     )
     with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
         quantize(model(numbers + nodes, "float[n] y", "y = Relu (r)"), samples())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import InputError, ModelError
+from accel.errors import InputError, ModelError, reason
 from accel.frontends.model_file import ModelSource, read_model
 from accel.frontends.onnx.fused import ADVICE
 from accel.frontends.onnx.versions import modern
@@ -26,6 +27,7 @@ Shapes = Mapping[str, Shape]
 """Sizes of inputs by name, where the file leaves some free."""
 _UNKNOWN = "No Op registered"
 """What ONNX's checker says of the operators of later versions that ONNX Runtime's optimizer writes."""
+_UNMADE = re.compile(r"^Nodes in a graph must be topologically sorted, however input (\S+) of node.*")
 LARGE = 2**14
 """Bytes from which on float32 weights leave the model, which is copied and serialized several times."""
 
@@ -80,7 +82,7 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> OnnxFile:
     except DecodeError as error:
         raise ModelError(f"model must be an ONNX file, got {kind}") from error
     except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
-        problem = str(error).splitlines()[0]
+        problem = _UNMADE.sub(r"input \1 must come from the node that makes it, before it is read", reason(error))
         advice = f"; if ONNX Runtime saved the model, save it {ADVICE}" if problem.startswith(_UNKNOWN) else ""
         raise ModelError(f"model must be a valid ONNX file: {problem}{advice}") from error
     _fix_sizes(model, weights, shapes or {})

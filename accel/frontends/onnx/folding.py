@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import ModelError
+from accel.errors import ModelError, reason
 from accel.frontends.onnx.control_flow import as_functions, inline_known_branches
 from accel.frontends.onnx.padding import state_first_padding
 from accel.frontends.onnx.pool_sizes import disagreeing, given, has_unsure
@@ -99,7 +99,7 @@ def _inferred(model: onnx.ModelProto, *, strict: bool) -> dict[str, tuple[Shape,
     try:
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"model must have consistent shapes: {error}") from error
+        raise ModelError(f"model must have consistent shapes: {reason(error)}") from error
     shapes: dict[str, tuple[Shape, str]] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         dims = value.type.tensor_type.shape.dim
@@ -168,5 +168,5 @@ def evaluate(node: onnx.NodeProto, versions: Iterable[onnx.OperatorSetIdProto], 
             warnings.simplefilter("ignore")
             values = ReferenceEvaluator(single).run(None, {name: constants[name] for name in names})
     except Exception as error:
-        raise ModelError(f"{node.op_type} {node.name!r}: constant cannot be evaluated: {error}") from error
+        raise ModelError(f"{node.op_type} {node.name!r}: constant cannot be evaluated: {reason(error)}") from error
     return {value.name: np.asarray(result) for value, result in zip(outputs, values, strict=True)}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from accel.errors import reason
 from accel.frontends.tflite.axes import graph_shape
 from accel.frontends.tflite.dilation import Dilated
 from accel.frontends.tflite.file import IDENTIFIER, INTEGER_TYPES, TfliteFile, TfliteTensor, UnsupportedError
@@ -193,16 +193,11 @@ def _check_session(op: Operation, node: HostOperator, refusal: UnsupportedError)
     except litert.RefusedError as error:
         if not str(refusal).endswith(UNKNOWN):
             raise refusal from error
-        raise op.error(f"must be what LiteRT computes, which says: {_cause(error)}") from error
+        raise op.error(f"must be what LiteRT computes, which says: {reason(error)}") from error
     for position, value in enumerate(values):
         tensor = op.result(position)
         if value.shape != tensor.shape:
             raise op.error(f"output {tensor.name!r} must have shape {value.shape!r}, got {tensor.shape!r}")
-
-
-def _cause(error: litert.RefusedError) -> str:
-    """What LiteRT says, without its source's places and its number of the operator."""
-    return re.sub(r"^\S+\.cc:\d+ ", "", str(error).partition("Node number")[0]).strip()
 
 
 class AlignedBuffer(NamedTuple):

@@ -96,6 +96,8 @@ def _cast(op: Operation) -> None:
 def _l2_normalization(op: Operation) -> None:
     x = real(op)
     shape = shape_of(op, x)
+    if not shape:
+        raise op.unsupported("input must have axes, got one number")
     sums = emit(op, "ReduceSum", [emit(op, "Mul", [x, x], shape), np.array([-1])], (*shape[:-1], 1))
     limited = emit(op, "Max", [sums, _number(1e-6)], (*shape[:-1], 1))
     finish(op, emit(op, "Div", [x, emit(op, "Sqrt", [limited], (*shape[:-1], 1))], shape))
