@@ -78,8 +78,7 @@ def with_black_boxes(verilog: str) -> str:
 
     def box(instance: re.Match[str]) -> str:
         sizes = dict(PARAMETER.findall(instance[1]))
-        bypass = "_transparent" if sizes["TRANSPARENT"] != "0" else ""
-        name = f"{TOP}_ram_{sizes['DEPTH']}x{sizes['WIDTH']}_{sizes['LANES']}{bypass}"
+        name = f"{TOP}_ram_{sizes['DEPTH']}x{sizes['WIDTH']}_{sizes['LANES']}"
         boxes[name] = BLACK_BOX.format(name=name, **sizes)
         return f"  {name} {instance[2]}"
 

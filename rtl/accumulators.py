@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.memory import ReadPort as MemoryReadPort
-from amaranth.lib.memory import WritePort as MemoryWritePort
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -16,7 +14,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.timing import ACC_LATENCY
 from rtl.blocks import Block
 from rtl.interfaces import AccumulatePort, ReadPort
-from rtl.pipeline import delayed
+from rtl.pipeline import delayed, one_hot
 
 
 class Access(wiring.Signature):
@@ -28,13 +26,26 @@ class Access(wiring.Signature):
         One bit per bank, at most one of them set.
     addr : Out
         The word in its bank.
-    overwrite : Out(1)
-        Its old value is taken as 0.
     """
 
     def __init__(self, config: ArchConfig):
         self.addr_bits = max(exact_log2(config.acc_bank_words), 1)
-        super().__init__({"banks": Out(config.acc_banks), "addr": Out(self.addr_bits), "overwrite": Out(1)})
+        super().__init__({"banks": Out(config.acc_banks), "addr": Out(self.addr_bits)})
+
+
+class Origin(wiring.Signature):
+    """Where the word comes from that was read in the cycle before; no bit is set if it is taken as 0.
+
+    Members
+    -------
+    banks : Out
+        One bit per bank.
+    sum, sum_before : Out(1)
+        It is what the unit writes in this cycle, or wrote in the one before.
+    """
+
+    def __init__(self, config: ArchConfig):
+        super().__init__({"banks": Out(config.acc_banks), "sum": Out(1), "sum_before": Out(1)})
 
 
 class AccumulatorColumn(Block):
@@ -44,12 +55,13 @@ class AccumulatorColumn(Block):
     -------
     reads : In(Access), one per unit
         Units that accumulate, then POST.
+    origins : In(Origin), one per unit that accumulates
+    answers : In
+        One bit per bank: POST read there in the cycle before.
     writes : In(Access), psums : In(32), one per unit that accumulates
         The word that it read `ACC_LATENCY` cycles before, and what is added to it.
-    answers : In
-        One bit per bank: POST read there `ACC_LATENCY` cycles before.
     data : Out(32)
-        The word that POST read.
+        The word that POST read `ACC_LATENCY` cycles before.
     """
 
     module = "accumulator_column"
@@ -60,9 +72,10 @@ class AccumulatorColumn(Block):
         super().__init__(
             {
                 "reads": In(access).array(units + 1),
+                "origins": In(Origin(config)).array(units),
+                "answers": In(config.acc_banks),
                 "writes": In(access).array(units),
                 "psums": In(32).array(units),
-                "answers": In(config.acc_banks),
                 "data": Out(32),
             }
         )
@@ -70,42 +83,36 @@ class AccumulatorColumn(Block):
     def build(self, platform: object) -> Module:
         m = Module()
         olds = [Signal(32, name=f"old{unit}") for unit in range(self._units)]
+        sums = [Signal(32, name=f"sum{unit}") for unit in range(self._units)]
+        words = []
         for bank in range(self._config.acc_banks):
             m.submodules[f"bank{bank}"] = memory = Memory(shape=32, depth=max(self._config.acc_bank_words, 2), init=[])
-            write = memory.write_port()
-            read = memory.read_port(transparent_for=(write,))
-            value = self._newest(m, f"bank{bank}", read, write)
-            m.d.comb += read.en.eq(0)
-            for access in self.reads:
-                with m.If(access.banks[bank]):
-                    m.d.comb += [read.en.eq(1), read.addr.eq(access.addr)]
-            for old, access, psum in zip(olds, self.writes, self.psums, strict=True):
-                with m.If(access.banks[bank]):
-                    m.d.comb += [
-                        old.eq(value),
-                        write.en.eq(1),
-                        write.addr.eq(access.addr),
-                        write.data.eq(psum + Mux(access.overwrite, 0, old)),
-                    ]
-            with m.If(self.answers[bank]):
-                m.d.comb += self.data.eq(value)
+            write, read = memory.write_port(), memory.read_port()
+            words.append(read.data)
+            asked, written = ([access.banks[bank] for access in accesses] for accesses in (self.reads, self.writes))
+            m.d.comb += [
+                read.en.eq(Cat(asked).any()),
+                read.addr.eq(one_hot(zip(asked, (access.addr for access in self.reads), strict=True))),
+                write.en.eq(Cat(written).any()),
+                write.addr.eq(one_hot(zip(written, (access.addr for access in self.writes), strict=True))),
+                write.data.eq(one_hot(zip(written, sums, strict=True))),
+            ]
+        for old, total, origin, psum in zip(olds, sums, self.origins, self.psums, strict=True):
+            before = delayed(m, total, 1, f"{total.name}_before")
+            stored = one_hot(zip(origin.banks, words, strict=True))
+            m.d.comb += total.eq(psum + old)
+            m.d.sync += old.eq(stored | one_hot([(origin.sum_before, before), (origin.sum, total)]))
+        m.d.sync += self.data.eq(one_hot(zip(self.answers, words, strict=True)))
         return m
-
-    def _newest(self, m: Module, name: str, read: MemoryReadPort, write: MemoryWritePort) -> Signal:
-        """The word that was read, in a register: the one that is written meanwhile, if it is the same."""
-        value, address = Signal(32, name=f"{name}_value"), Signal.like(read.addr, name=f"{name}_address")
-        with m.If(read.en):
-            m.d.sync += address.eq(read.addr)
-        m.d.sync += value.eq(Mux(write.en & (write.addr == address), write.data, read.data))
-        return value
 
 
 class Accumulators(wiring.Component):
     """`acc_banks` banks of `acc_bank_words` words of `cols` int32; each column of a bank is a memory of its own.
 
     EXEC reads, adds and writes column c of a word c cycles after column 0, DEPTHWISE all columns at once; to those
-    beyond its lanes it adds 0. POST reads all columns of a word at once. A bank has one read and one write port. A word
-    that is written in the cycle of its read or in the next one reads as its new value. Read latency is `ACC_LATENCY`.
+    beyond its lanes it adds 0. POST reads all columns of a word at once. A bank has one read and one write port. Read
+    latency is `ACC_LATENCY`. A unit adds to what it wrote itself, however late; what another unit writes it reads from
+    the cycle after on: between them is a semaphore, and more cycles than that.
 
     Members
     -------
@@ -137,17 +144,23 @@ class Accumulators(wiring.Component):
         m = Module()
         lanes, engine = self.config.depthwise_lanes, bool(self.config.depthwise_taps)
         post = self._access(m, "post", self.post_read.en, self.post_read.addr)
-        answers = delayed(m, post.banks, ACC_LATENCY, "post_answers", reset_less=False)
-        execute = self._chain(m, "column", self.exec_accumulate, self.config.cols + ACC_LATENCY)
-        depthwise = self._chain(m, "engine", self.depthwise_accumulate, ACC_LATENCY + 1) if engine else []
+        answers = delayed(m, post.banks, 1, "post_answers", reset_less=False)
+        ports = {"exec": (self.exec_accumulate, self.config.cols)}
+        if engine:
+            ports["engine"] = (self.depthwise_accumulate, 1)
+        chains = [self._chain(m, name, *port) for name, port in ports.items()]
         conflicts = []
         for index in range(self.config.cols):
-            m.submodules[f"column{index}"] = column = AccumulatorColumn(self.config, 1 + engine)
-            reads = [execute[index], *depthwise[:1], post]
-            writes = [execute[index + ACC_LATENCY], *depthwise[-1:]]
-            for ports, accesses in ((column.reads, reads), (column.writes, writes)):
-                for port, access in zip(ports, accesses, strict=True):
-                    wiring.connect(m, access, port)
+            m.submodules[f"column{index}"] = column = AccumulatorColumn(self.config, len(chains))
+            reads = []
+            for unit, (accesses, origins) in enumerate(chains):
+                step = min(index, len(origins) - 1)
+                reads.append(accesses[step])
+                wiring.connect(m, accesses[step + ACC_LATENCY], column.writes[unit])
+                wiring.connect(m, origins[step], column.origins[unit])
+            reads.append(post)
+            for port, access in zip(column.reads, reads, strict=True):
+                wiring.connect(m, access, port)
             m.d.comb += [
                 column.psums[0].eq(self.exec_accumulate.psums.word_select(index, 32)),
                 column.answers.eq(answers),
@@ -159,20 +172,43 @@ class Accumulators(wiring.Component):
         m.d.comb += self.conflict.eq(Cat(conflicts).any())
         return m
 
-    def _access(self, m: Module, name: str, en: Value, addr: Value, overwrite: Value | int = 0) -> wiring.PureInterface:
+    def _access(self, m: Module, name: str, en: Value, addr: Value) -> wiring.PureInterface:
         """The use of word `addr` in a cycle with `en`."""
         access, offset_bits = Access(self.config).create(path=(name,)), exact_log2(self.config.acc_bank_words)
         banks = Cat(en & (addr >> offset_bits == bank) for bank in range(self.config.acc_banks))
-        m.d.comb += [access.banks.eq(banks), access.addr.eq(addr[:offset_bits]), access.overwrite.eq(overwrite)]
+        m.d.comb += [access.banks.eq(banks), access.addr.eq(addr[:offset_bits])]
         return access
 
-    def _chain(self, m: Module, name: str, port: wiring.PureInterface, length: int) -> list[wiring.PureInterface]:
-        """The accesses of `port`: of this cycle, of the cycle before, and so on."""
-        accesses = [self._access(m, f"{name}0", port.en, port.addr, port.overwrite)]
-        for stage in range(1, length):
-            before, access = accesses[-1], Access(self.config).create(path=(f"{name}{stage}",))
-            for member in access.signature.members:
-                earlier = delayed(m, getattr(before, member), 1, f"{name}{stage}_{member}", member != "banks")
-                m.d.comb += getattr(access, member).eq(earlier)
-            accesses.append(access)
-        return accesses
+    def _chain(
+        self, m: Module, name: str, port: wiring.PureInterface, steps: int
+    ) -> tuple[list[wiring.PureInterface], list[wiring.PureInterface]]:
+        """The accesses of `port` in this cycle, the cycle before and so on, and the origins of its words.
+
+        Those of column c are `steps` of them at most: an access's origin is known in the cycle after it.
+        """
+        accesses = [self._access(m, f"{name}0", port.en, port.addr)]
+        for stage in range(1, steps + ACC_LATENCY):
+            accesses.append(self._later(m, f"{name}{stage}", accesses[-1]))
+        now = accesses[0]
+        sum_next, sum_before = (
+            (now.banks & earlier.banks).any() & (now.addr == earlier.addr) for earlier in accesses[1 : 1 + ACC_LATENCY]
+        )
+        first = Origin(self.config).create(path=(f"{name}_origin0",))
+        keep = ~port.overwrite
+        m.d.sync += [
+            first.sum.eq(keep & sum_next),
+            first.sum_before.eq(keep & sum_before & ~sum_next),
+            first.banks.eq(now.banks & (keep & ~sum_next & ~sum_before).replicate(len(now.banks))),
+        ]
+        origins = [first]
+        for stage in range(1, steps):
+            origins.append(self._later(m, f"{name}_origin{stage}", origins[-1]))
+        return accesses, origins
+
+    def _later(self, m: Module, name: str, before: wiring.PureInterface) -> wiring.PureInterface:
+        """`before` a cycle later."""
+        later = before.signature.create(path=(name,))
+        for member in before.signature.members:
+            earlier = delayed(m, getattr(before, member), 1, f"{name}_{member}", member != "banks")
+            m.d.comb += getattr(later, member).eq(earlier)
+        return later

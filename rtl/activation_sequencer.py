@@ -71,7 +71,8 @@ class ActivationSequencer(wiring.Component):
         }
         m.submodules.pixels = pixels = LoopNest(LEVELS, variables | POSITIONS)
         current = Signal(EXEC_LAYOUT)
-        load = self.start & self.fresh
+        # Loaded until it starts: whether the weights are there comes too late for so many registers.
+        load = self.free & self.fresh
         m.d.comb += [pixels.load.eq(load), pixels.step.eq(self.streaming), self._drive_nest(pixels)]
         with m.If(load):
             m.d.sync += current.eq(self.instruction)

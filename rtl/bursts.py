@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from accel.machine import isa
 from accel.machine.isa import Opcode
@@ -35,9 +36,25 @@ def shift_bytes_left(value: Value, count: Value, width: int) -> Value:
     return value[:width]
 
 
-def low_bytes(count: Value, width_bytes: int) -> Value:
-    """A mask with the bits of the first `count` of `width_bytes` bytes set."""
-    return Cat((count > i).replicate(8) for i in range(width_bytes))
+def rotated(m: Module, name: str, value: Value, count: Value) -> Value:
+    """The bytes of `value`, a power of two of them, moved up by `count`, those at the top to the bottom."""
+    for bit in range(exact_log2(len(value) // 8)):
+        stage = Signal(len(value), name=f"{name}_by_{1 << bit}")
+        m.d.comb += stage.eq(Mux(count[bit], value.rotate_left(8 << bit), value))
+        value = stage
+    return value
+
+
+def chunk_layout(bus_bytes: int, length_bits: int) -> data.StructLayout:
+    """What comes next of a sequence of bytes: how many in one beat, whether it ends, and how many are beyond if not."""
+    return data.StructLayout({"count": range(bus_bytes + 1), "beyond": length_bits, "ends": 1})
+
+
+def first_chunk(length: Value, most: Value | int, layout: data.StructLayout) -> Value:
+    """The `chunk_layout` of a sequence of `length` bytes, `most` of which fit its first beat."""
+    few, beyond = length[: layout["count"].width], (length - most)[: layout["beyond"].width]
+    ends = ~length[len(few) :].any() & (few <= most)
+    return Cat(Mux(ends, few, most)[: len(few)], beyond, Const(0, layout["beyond"].width - len(beyond)), ends)
 
 
 def connect_rows(target: RowWalker | BurstGenerator, instruction: data.View, prefix: str = "") -> list:
@@ -60,8 +77,9 @@ class RowWalker(wiring.Component):
         Pattern; in a cycle with `start` it is captured and its first row is current from the next cycle on.
     step : In
         Go to the next row; `start` takes precedence.
-    address, next_address : Out
-        Address of the current row; of the one that is current after a `start` or `step` in this cycle.
+    address, following, next_address : Out
+        Address of the current row; of the one after it; of the one that is current after a `start` or `step` in this
+        cycle.
     active, last : Out
         There is a current row; it is the last one.
     """
@@ -74,6 +92,7 @@ class RowWalker(wiring.Component):
                 "start": In(1),
                 "step": In(1),
                 "address": Out(address_bits),
+                "following": Out(address_bits),
                 "next_address": Out(address_bits),
                 "active": Out(1),
                 "last": Out(1),
@@ -84,7 +103,7 @@ class RowWalker(wiring.Component):
         m = Module()
         held = Signal(self._layout)
         outer_address = Signal.like(self.address)
-        following = Signal.like(self.address)
+        following = self.following
         rows_left = Signal(COUNT_BITS)
         outer_left = Signal(COUNT_BITS)
         last_row = Signal()
@@ -197,24 +216,25 @@ class BurstGenerator(wiring.Component):
     def _cut(self, m: Module, walker: RowWalker, accepted: Signal, row_done: Signal) -> None:
         """The current row's next beat and how many follow it; a burst has them all, or the most that it may have."""
         shift = self._bus_bytes.bit_length() - 1
-        span = Signal(self._row_bytes_bits)
+        row_bytes = Signal(self._row_bytes_bits)
         beat = Signal(ADDRESS_BITS - shift)
         left = Signal(self._row_bytes_bits + 1 - shift)
         page_left = (~beat)[: (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()]
         longest = Signal(8)
+        few = left[: len(longest)]
         m.d.comb += [
             longest.eq(Mux(page_left < BURST_BEATS, page_left, BURST_BEATS - 1)),
-            row_done.eq(left <= longest),
+            row_done.eq((few <= page_left) & ~left[len(few) :].any()),
             self.burst.payload.address.eq(Cat(Const(0, shift), beat)),
             self.burst.payload.length.eq(Mux(row_done, left, longest)),
         ]
         with m.If(self.start):
-            m.d.sync += span.eq(self.row_bytes - 1)
+            m.d.sync += row_bytes.eq(self.row_bytes)
+        first, later = (
+            (length + (address[:shift] - 1)) >> shift
+            for length, address in ((self.row_bytes, self.rows.address), (row_bytes, walker.following))
+        )
         with m.If(self.start | walker.step):
-            row_span = Mux(self.start, self.row_bytes - 1, span)[: self._row_bytes_bits]
-            m.d.sync += [
-                beat.eq(walker.next_address >> shift),
-                left.eq((walker.next_address[:shift] + row_span) >> shift),
-            ]
+            m.d.sync += [beat.eq(walker.next_address >> shift), left.eq(Mux(self.start, first, later))]
         with m.Elif(accepted):
             m.d.sync += [beat.eq(beat + longest + 1), left.eq(left - longest - 1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from accel.machine import isa
@@ -18,6 +18,50 @@ COUNTER_BITS = 32
 
 MIN_DEPTH = 2
 """Smallest queue whose pointers have at least one bit, for Verilog's sake."""
+
+
+class QueueStorage(wiring.Component):
+    """What waits behind the head of a queue.
+
+    Members
+    -------
+    w_data, w_en, kept : In
+        A word goes to the storage with `w_en`; it stays there if it is `kept`, which is known later in a cycle.
+    r_data, r_rdy, r_en : Out, Out, In
+        The oldest word, if there is one; it leaves.
+    level : Out
+        Words that are kept.
+    """
+
+    def __init__(self, width: int, depth: int):
+        self._width, self._depth = width, depth
+        super().__init__(
+            {
+                "w_data": In(width), "w_en": In(1), "kept": In(1),
+                "r_data": Out(width), "r_rdy": Out(1), "r_en": In(1),
+                "level": Out(range(depth + 1)),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.storage = storage = Memory(shape=self._width, depth=self._depth, init=[])
+        write, read = storage.write_port(), storage.read_port(domain="comb")
+        produce = Signal(range(self._depth))
+        consume = Signal(range(self._depth))
+        m.d.comb += [
+            write.en.eq(self.w_en),
+            write.addr.eq(produce),
+            write.data.eq(self.w_data),
+            read.addr.eq(consume),
+            self.r_data.eq(read.data),
+            self.r_rdy.eq(self.level != 0),
+        ]
+        for pointer, moves in ((produce, self.kept), (consume, self.r_en)):
+            with m.If(moves):
+                m.d.sync += pointer.eq(Mux(pointer == self._depth - 1, 0, pointer + 1))
+        m.d.sync += self.level.eq(self.level + self.kept - self.r_en)
+        return m
 
 
 class InstructionQueue(wiring.Component):
@@ -41,15 +85,16 @@ class InstructionQueue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         behind = self._depth - 1
-        m.submodules.fifo = fifo = SyncFIFO(width=self._width, depth=max(behind, MIN_DEPTH))
+        m.submodules.fifo = fifo = QueueStorage(self._width, max(behind, MIN_DEPTH))
         head, taken = Signal(self._width, name="head"), Signal(name="taken")
         m.d.comb += [
             taken.eq(~self.head.valid | self.head.ready),
-            self.pushed.ready.eq(fifo.w_level != behind),
+            self.pushed.ready.eq(fifo.level != behind),
             self.head.payload.eq(head),
             fifo.w_data.eq(self.pushed.payload),
-            fifo.w_en.eq(self.pushed.valid & self.pushed.ready & (~taken | fifo.r_rdy)),
-            fifo.r_en.eq(taken),
+            fifo.w_en.eq(self.pushed.valid & self.pushed.ready),
+            fifo.kept.eq(fifo.w_en & (~taken | fifo.r_rdy)),
+            fifo.r_en.eq(taken & fifo.r_rdy),
         ]
         with m.If(taken):
             m.d.sync += [
@@ -94,16 +139,25 @@ class Semaphores(wiring.Component):
         for producer in Unit:
             for consumer in Unit:
                 name = f"{producer.name}_{consumer.name}"
-                count, some = Signal(SEMAPHORE_BITS, name=f"count_{name}"), Signal(name=f"some_{name}")
+                count = Signal(SEMAPHORE_BITS, name=f"count_{name}")
+                some, more = Signal(name=f"some_{name}"), Signal(name=f"more_{name}")
                 post, take = self.post[producer][consumer], self.take[consumer][producer]
                 full = count.all() & post & ~take
                 lost.append(full)
                 m.d.comb += self.tokens[consumer][producer].eq(some)
                 with m.If(self.clear):
-                    m.d.sync += [count.eq(0), some.eq(0)]
+                    m.d.sync += [count.eq(0), some.eq(0), more.eq(0)]
                 with m.Elif(~full):
-                    # Whether there is a token is a register of its own, from which units decide to issue.
-                    m.d.sync += [count.eq(count + post - take), some.eq(post | (count > take))]
+                    # Whether there is a token is a register of its own, from which units decide to issue; so is
+                    # whether there are several, as what is taken in a cycle is known late in it.
+                    m.d.sync += [
+                        count.eq(count + Cat(post ^ take, (take & ~post).replicate(len(count) - 1))),
+                        some.eq(post | more | (some & ~take)),
+                    ]
+                    with m.If(post & ~take):
+                        m.d.sync += more.eq(some)
+                    with m.Elif(take & ~post):
+                        m.d.sync += more.eq(count > 2)
         m.d.comb += self.overflow.eq(Cat(lost).any())
         return m
 

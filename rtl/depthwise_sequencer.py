@@ -94,12 +94,12 @@ class DepthwiseSequencer(wiring.Component):
     def _pace(self, m: Module, outputs: LoopNest) -> None:
         """Begin when the instruction before ends; count the leading steps, then step through the rows."""
         current, last = self.current, outputs.last
-        leading = Signal.like(current.lead_steps)
+        leading, led = Signal.like(current.lead_steps, name="leading"), Signal(init=1, name="led")
         first_start = Mux(self.begin, self.instruction.lead_steps == 0, leading == 1)
         next_tile = outputs.step & last.oy & last.step & ~last.ky
         m.d.comb += [
             self.begin.eq(self.ready & (~self.streaming | self.last)),
-            outputs.step.eq(self.streaming & (leading == 0)),
+            outputs.step.eq(self.streaming & led),
             self.tile_start.eq(first_start | next_tile),
             self.output.eq(outputs.step & outputs.values.column_end[-1]),
             self.last.eq(outputs.step & last.ky & last.oy & outputs.values.column_end.as_unsigned().all()),
@@ -107,8 +107,9 @@ class DepthwiseSequencer(wiring.Component):
         m.d.sync += self.streaming.eq(self.begin | (self.streaming & ~self.last))
         with m.If(self.begin):
             m.d.sync += [current.eq(self.instruction), leading.eq(self.instruction.lead_steps)]
-        with m.Elif(leading != 0):
-            m.d.sync += leading.eq(leading - 1)
+            m.d.sync += led.eq(self.instruction.lead_steps == 0)
+        with m.Elif(~led):
+            m.d.sync += [leading.eq(leading - 1), led.eq(leading == 1)]
 
     def _control(self, m: Module, outputs: LoopNest) -> None:
         """Signals to accumulators and lanes for the current output."""

@@ -55,8 +55,9 @@ class ErrorLog(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         raised, dispatched = Signal.like(self.raised, name="captured"), Signal(32, name="captured_dispatched")
-        place, by_fetch = self.place, Signal(name="by_fetch")
-        m.d.sync += [raised.eq(self.raised), dispatched.eq(self.dispatched), by_fetch.eq(0)]
+        place, by_fetch = self.place, Signal(2, name="by_fetch")
+        before, late = Signal(name="before"), Signal(name="late")
+        m.d.sync += [raised.eq(self.raised), dispatched.eq(self.dispatched), by_fetch.eq(by_fetch << 1), late.eq(0)]
         low, high = dispatched[:NUMBER_BITS], dispatched[NUMBER_BITS:]
         with m.If(self.clear):
             m.d.sync += [self.errors.eq(0), self.first.eq(0)]
@@ -66,10 +67,15 @@ class ErrorLog(wiring.Component):
                 m.d.sync += [
                     self.first.eq(raised),
                     self.unit.eq(place.unit),
-                    self.index.eq(Cat(place.number, (high - (place.number > low))[: len(high)])),
+                    self.index.eq(Cat(place.number, high)),
+                    before.eq(place.number > low),
+                    late.eq(1),
                     self.address.eq(place.address),
-                    by_fetch.eq(place.unit == FETCH_SOURCE),
+                    by_fetch[0].eq(place.unit == FETCH_SOURCE),
                 ]
-        with m.If(by_fetch):
+        # The index, and from it the address, are complete a cycle and two cycles later.
+        with m.If(late):
+            m.d.sync += self.index[NUMBER_BITS:].eq(self.index[NUMBER_BITS:] - before)
+        with m.If(by_fetch[1]):
             m.d.sync += self.address.eq(self.program_address + self.index * INSTRUCTION_BYTES)
         return m

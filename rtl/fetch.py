@@ -78,8 +78,9 @@ class Fetch(wiring.Component):
         self._addresses(m)
         full, faulty = Signal(name="full"), Signal(name="faulty")
         instruction = Signal(INSTRUCTION_BITS)
-        self._fill(m, instruction, full, faulty)
-        self._dispatch(m, instruction, full, faulty)
+        selected = Signal(len(self._opcodes))
+        self._fill(m, (instruction, selected), full, faulty)
+        self._dispatch(m, (instruction, selected), full, faulty)
         return m
 
     def _addresses(self, m: Module) -> None:
@@ -103,9 +104,9 @@ class Fetch(wiring.Component):
             drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
         ]
 
-    def _fill(self, m: Module, instruction: Signal, full: Signal, faulty: Signal) -> None:
-        """Collect beats; the first one ends up in the lowest bytes."""
-        bus = self.bus
+    def _fill(self, m: Module, register: tuple[Signal, Signal], full: Signal, faulty: Signal) -> None:
+        """Collect beats; the first one ends up in the lowest bytes. Which opcode it is, is a register, too."""
+        bus, (instruction, selected) = self.bus, register
         beats = INSTRUCTION_BYTES // self._config.bus_bytes
         collected, accept = Signal(range(max(beats, 2)), name="collected"), Signal(name="accept")
         m.d.comb += [
@@ -114,9 +115,11 @@ class Fetch(wiring.Component):
         ]
         with m.If(self.busy | self.halt):
             m.d.sync += full.eq(0)
+        following = Cat(instruction, bus.rdata)[len(bus.rdata) :]
         with m.If(accept):
             m.d.sync += [
-                instruction.eq(Cat(instruction, bus.rdata)[len(bus.rdata) :]),
+                instruction.eq(following),
+                selected.eq(Cat(following[:OPCODE_BITS] == opcode for opcode in self._opcodes)),
                 faulty.eq(bus.rresp[1] | (faulty & (collected != 0))),
             ]
             with m.If(collected == beats - 1):
@@ -124,13 +127,12 @@ class Fetch(wiring.Component):
             with m.Else():
                 m.d.sync += collected.eq(collected + 1)
 
-    def _dispatch(self, m: Module, instruction: Signal, full: Signal, faulty: Signal) -> None:
-        opcode, index = instruction[:OPCODE_BITS], self.dispatched
+    def _dispatch(self, m: Module, register: tuple[Signal, Signal], full: Signal, faulty: Signal) -> None:
+        (instruction, selected), index = register, self.dispatched
         halted = Signal()
         m.submodules.legality = legality = Legality(self._config)
         known, drop = Signal(name="known"), Signal(name="drop")
         ready = Signal(len(self.queues))
-        selected = Cat(opcode == known_opcode for known_opcode in self._opcodes)
         m.d.comb += [
             known.eq(selected.any()),
             drop.eq(halted | faulty | ~known),

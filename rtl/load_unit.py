@@ -77,7 +77,7 @@ class LoadUnit(wiring.Component):
         issue, in_flight = self._issue(m, writer)
         writing = Signal(layout(Opcode.LOAD)["signal"].shape)
         with m.If(writer.start):
-            m.d.sync += [writing.eq(writer.instruction.signal), self.place.number.eq(writer.instruction.number)]
+            m.d.sync += [writing.eq(writer.following.signal), self.place.number.eq(writer.following.number)]
         ending = Cat(writer.last, Mux(writer.last, writing, 0))
         ended = delayed(m, ending, LOAD_WRITE_LATENCY, "ending", reset_less=False)
         completing = Cat(
@@ -118,10 +118,10 @@ class LoadUnit(wiring.Component):
             self.bus.arvalid.eq(bursts.burst.valid),
             bursts.burst.ready.eq(self.bus.arready),
             drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
-            writer.start.eq(writer.free & waiting.r_rdy),
+            writer.there.eq(waiting.r_rdy),
             writer.instruction.eq(QUEUED(waiting.r_data).instruction),
             writer.pad_after.eq(QUEUED(waiting.r_data).pad_after),
-            waiting.r_en.eq(writer.start),
+            waiting.r_en.eq(writer.taken),
         ]
         self._queue(m, waiting, head, issue)
         self._remember(m, bursts)
@@ -131,22 +131,24 @@ class LoadUnit(wiring.Component):
     def _queue(self, m: Module, waiting: SyncFIFO, head: data.View, issue: Signal) -> None:
         """Queue an instruction with the padding at its rows' ends, in time for `LOAD_START`."""
         held = Signal(LOAD_LAYOUT)
-        product = Signal(ROW_STREAM_BITS)
+        product, beside = Signal(ROW_STREAM_BITS, name="product"), Signal(signed(ROW_STREAM_BITS), name="beside")
         rest = Signal(signed(ROW_STREAM_BITS + 1))
         queue = Signal()
         queued = Signal(QUEUED)
         following = Signal(LOAD_LAYOUT)
         m.d.sync += [
             held.eq(head),
-            product.eq((held.row_words - 1) * held.step_bytes + held.word_bytes),
+            # A row's stream has (row_words - 1) * step_bytes + word_bytes bytes.
+            product.eq(held.row_words * held.step_bytes),
+            beside.eq(held.word_bytes - held.step_bytes - held.pad_bytes - held.row_bytes),
             following.eq(held),
         ]
         m.d.comb += [
             queued.instruction.eq(following),
-            rest.eq(product - following.pad_bytes - following.row_bytes),
+            rest.eq(product + beside),
             queued.pad_after.eq(rest),
             waiting.w_data.eq(queued),
-            queue.eq(delayed(m, issue, LOAD_START - 2, "queue", reset_less=False)),
+            queue.eq(delayed(m, issue, LOAD_START - 3, "queue", reset_less=False)),
             waiting.w_en.eq(queue),
         ]
         m.d.sync += [self._short.eq(queue & (rest < 0)), self._short_number.eq(following.number)]

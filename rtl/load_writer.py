@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine import isa
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
-from rtl.bursts import RowWalker, connect_rows, low_bytes, shift_bytes_left
+from rtl.bursts import RowWalker, chunk_layout, connect_rows, first_chunk, rotated, shift_bytes_left
 from rtl.interfaces import NUMBER_BITS, layout
 from rtl.pipeline import delayed
 
@@ -49,11 +49,10 @@ class LoadWriter(wiring.Component):
 
     Members
     -------
-    start, instruction, pad_after : In
-        With `start` (needs `free`) the instruction is captured and begins in the next cycle; each of its rows ends with
-        `pad_after` pad bytes.
-    free : Out
-        No LOAD is in the writer, or its last word is emitted in this cycle.
+    there, taken, instruction, pad_after : In, Out, In, In
+        A stream of instructions, each of whose rows ends with `pad_after` pad bytes.
+    start, following : Out
+        The instruction `following`, which was taken before, begins in the next cycle.
     beats : In
         Stream of memory beats.
     emit, last : Out
@@ -69,10 +68,12 @@ class LoadWriter(wiring.Component):
         self._buffer_bytes = config.load_word_bytes + config.bus_bytes
         super().__init__(
             {
-                "start": In(1),
+                "there": In(1),
+                "taken": Out(1),
                 "instruction": In(LOAD_LAYOUT),
                 "pad_after": In(ROW_STREAM_BITS),
-                "free": Out(1),
+                "start": Out(1),
+                "following": Out(LOAD_LAYOUT),
                 "beats": In(stream.Signature(8 * config.bus_bytes)),
                 "emit": Out(1),
                 "last": Out(1),
@@ -84,122 +85,173 @@ class LoadWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         held = Signal(LOAD_LAYOUT)
+        waiting = Signal()
+        m.d.comb += self.taken.eq(self.there & (~waiting | self.start))
+        m.d.sync += waiting.eq(self.there | (waiting & ~self.start))
+        with m.If(self.taken):
+            m.d.sync += self.following.eq(self.instruction)
         with m.If(self.start):
-            m.d.sync += held.eq(self.instruction)
+            m.d.sync += held.eq(self.following)
         level = Signal(range(self._buffer_bytes + 1))
-        chunk, chunk_bytes = self._take(m, held, level)
-        leaving = self._emit(m, held, level)
+        leaving = Signal.like(held.step_bytes)
         kept = Signal.like(level)
+        chunk, chunk_bytes, low = self._take(m, held, leaving)
+        free = self._emit(m, held, leaving, chunk_bytes)
+        m.d.comb += self.start.eq(waiting & free)
         m.d.comb += kept.eq(level - leaving)
         m.d.sync += level.eq(Mux(self.start, 0, kept + chunk_bytes))
-        self._move(m, held, chunk, leaving, kept)
+        self._move(m, held, chunk, (kept - low)[: len(low)], leaving, kept)
         return m
 
-    def _move(self, m: Module, held: data.View, chunk: Signal, leaving: Signal, kept: Signal) -> None:
-        """The byte buffer does what was decided in the cycle before."""
-        buffer = Signal(8 * self._buffer_bytes)
-        start = delayed(m, self.start, 1, "start", reset_less=False)
-        chunk, leaving, kept = (
-            delayed(m, value, 1, name) for value, name in ((chunk, "chunk"), (leaving, "leaving"), (kept, "kept"))
+    def _move(self, m: Module, held: data.View, chunk: Value, turn: Value, leaving: Signal, kept: Signal) -> None:
+        """The byte buffer does what was decided in the cycle before.
+
+        The chunk, turned so that its first byte of use comes behind the `kept` bytes, takes all places there: those
+        behind its last one do not count until others take them.
+        """
+        places = self._buffer_bytes
+        buffer = Signal(8 * places)
+        chunk, turn, leaving, kept = (
+            delayed(m, value, 1, name)
+            for value, name in ((chunk, "chunk"), (turn, "turn"), (leaving, "leaving"), (kept, "kept"))
         )
         offset = delayed(m, held.byte_offset, 1, "offset")
-        rest = buffer >> (leaving << 3)
-        m.d.sync += buffer.eq(Mux(start, 0, rest | shift_bytes_left(chunk, kept, len(buffer))))
+        rest, turned = buffer >> (leaving << 3), rotated(m, "chunk", chunk, turn)
+        for place in range(places):
+            byte = slice(8 * place, 8 * place + 8)
+            new = turned.word_select(place % self._config.bus_bytes, 8)
+            m.d.sync += buffer[byte].eq(Mux(kept > place, rest[byte], new))
         m.d.comb += self.word.data.eq(shift_bytes_left(buffer, offset, 8 * self._config.load_word_bytes))
 
-    def _take(self, m: Module, held: data.View, level: Signal) -> tuple[Signal, Signal]:
-        """The stream's side; returns the chunk taken in this cycle and its bytes (0 if none is taken)."""
+    def _take(self, m: Module, held: data.View, leaving: Signal) -> tuple[Value, Signal, Signal]:
+        """The stream's side; returns the next chunk, its bytes if it is taken in this cycle, and its first byte.
+
+        The buffer has room if `space`, by which the word bytes exceed the level, is not negative.
+        """
         bus_bytes = self._config.bus_bytes
         low_bits = bus_bytes.bit_length() - 1
         m.submodules.rows = rows = RowWalker(low_bits)
-        m.d.comb += [rows.start.eq(self.start), connect_rows(rows, self.instruction, "dram_")]
+        m.d.comb += [rows.start.eq(self.start), connect_rows(rows, self.following, "dram_")]
         phase = Signal(Phase)
-        phase_left = Signal(ROW_STREAM_BITS)
         low = Signal(low_bits)
-        count = Signal(range(bus_bytes + 1))
-        phase_ends = Signal()
+        coming = Signal(chunk_layout(bus_bytes, ROW_STREAM_BITS))
         take = Signal()
-        chunk = Signal(8 * bus_bytes)
-        chunk_bytes = Signal.like(count)
+        chunk_bytes = Signal.like(coming.count)
+        space = Signal(range(-bus_bytes, self._config.load_word_bytes + 1), init=self._config.load_word_bytes)
         in_memory = phase == Phase.MEMORY
-        room = rows.active & (level <= self._config.load_word_bytes)
-        available, few = bus_bytes - low, phase_left[: len(count)]
+        room = rows.active & ~space[-1]
         pad = held.pad_value.as_unsigned().replicate(bus_bytes)
         m.d.comb += [
-            phase_ends.eq(~phase_left[len(count) :].any() & (few <= available)),
-            count.eq(Mux(phase_ends, few, available)),
             self.beats.ready.eq(room & in_memory),
             take.eq(room & (~in_memory | self.beats.valid)),
-            chunk_bytes.eq(Mux(take, count, 0)),
-            chunk.eq(Mux(in_memory, self.beats.payload >> (low << 3), pad) & low_bytes(chunk_bytes, bus_bytes)),
+            chunk_bytes.eq(Mux(take, coming.count, 0)),
         ]
-        self._next_phase(m, held, rows, (phase, phase_left, low), take, count, phase_ends)
-        return chunk, chunk_bytes
+        m.d.sync += space.eq(Mux(self.start, self._config.load_word_bytes, space + leaving - chunk_bytes))
+        self._next_phase(m, held, rows, (phase, coming, low), take)
+        return Mux(in_memory, self.beats.payload, pad), chunk_bytes, low
 
     def _next_phase(
-        self, m: Module, held: data.View, rows: RowWalker, state: tuple, take: Signal, count: Signal, phase_ends: Signal
+        self, m: Module, held: data.View, rows: RowWalker, state: tuple[Signal, data.View, Signal], take: Signal
     ) -> None:
-        """Advance the phase by one chunk of `count` bytes, which may end it; padding of no bytes takes no cycle.
+        """Advance the phase by one chunk, which may end it; padding of no bytes takes no cycle.
 
         The byte of the next chunk that is of use first, `low`, is that of the row in its first beat and 0 otherwise.
+        How long the next chunk is and whether it ends its phase are registers. What follows a chunk depends on
+        registers alone and is taken with it; that of the instruction that follows is made when it comes.
         """
-        phase, phase_left, low = state
-        pad_after = Signal(ROW_STREAM_BITS)
-        first = self.instruction
-        row_ends = phase_ends & ((phase == Phase.AFTER) | (phase == Phase.MEMORY) & (pad_after == 0))
+        phase, coming, low = state
+        bus_bytes, shape = self._config.bus_bytes, coming.shape()
+        padded, tailless, next_tailless = (Signal(name=name) for name in ("padded", "tailless", "next_tailless"))
+        pad_after, next_pad_after = (Signal(ROW_STREAM_BITS, name=name) for name in ("pad_after", "next_pad_after"))
+        first_row, memory = Signal(shape, name="first_row"), Signal(shape, name="memory")
+        next_padded = self.following.pad_bytes != 0
+        row_ends = coming.ends & ((phase == Phase.AFTER) | (phase == Phase.MEMORY) & tailless)
+        next_row = first_chunk(held.row_bytes, bus_bytes - rows.following, shape)
         m.d.comb += rows.step.eq(take & row_ends)
-
-        def begin_row(instruction: data.View) -> list:
-            padded = instruction.pad_bytes != 0
-            return [
-                phase.eq(Mux(padded, Phase.BEFORE, Phase.MEMORY)),
-                phase_left.eq(Mux(padded, instruction.pad_bytes, instruction.row_bytes)),
-                low.eq(Mux(padded, 0, rows.next_address)),
+        with m.If(self.taken):
+            m.d.sync += [
+                next_pad_after.eq(self.pad_after),
+                next_tailless.eq(self.pad_after == 0),
+                first_row.eq(
+                    first_chunk(
+                        self.instruction.row_bytes, bus_bytes - self.instruction.dram_address[: len(low)], shape
+                    )
+                ),
             ]
-
         with m.If(self.start):
-            m.d.sync += [begin_row(first), pad_after.eq(self.pad_after)]
-        with m.Elif(take & row_ends):
-            m.d.sync += begin_row(held)
-        with m.Elif(take & phase_ends):
-            with m.If(phase == Phase.BEFORE):
-                m.d.sync += [phase.eq(Phase.MEMORY), phase_left.eq(held.row_bytes), low.eq(rows.address)]
-            with m.Else():
-                m.d.sync += [phase.eq(Phase.AFTER), phase_left.eq(pad_after), low.eq(0)]
+            m.d.sync += [
+                phase.eq(Mux(next_padded, Phase.BEFORE, Phase.MEMORY)),
+                coming.eq(Mux(next_padded, first_chunk(self.following.pad_bytes, bus_bytes, shape), first_row)),
+                memory.eq(first_row),
+                low.eq(Mux(next_padded, 0, self.following.dram_address[: len(low)])),
+                pad_after.eq(next_pad_after),
+                padded.eq(next_padded),
+                tailless.eq(next_tailless),
+            ]
         with m.Elif(take):
-            m.d.sync += [phase_left.eq(phase_left - count), low.eq(0)]
+            m.d.sync += low.eq(0)
+            with m.If(row_ends):
+                m.d.sync += memory.eq(next_row)
+                with m.If(padded):
+                    m.d.sync += [phase.eq(Phase.BEFORE), coming.eq(first_chunk(held.pad_bytes, bus_bytes, shape))]
+                with m.Else():
+                    m.d.sync += [phase.eq(Phase.MEMORY), coming.eq(next_row), low.eq(rows.following)]
+            with m.Elif(coming.ends & (phase == Phase.BEFORE)):
+                m.d.sync += [phase.eq(Phase.MEMORY), coming.eq(memory), low.eq(rows.address)]
+            with m.Elif(coming.ends):
+                m.d.sync += [phase.eq(Phase.AFTER), coming.eq(first_chunk(pad_after, bus_bytes, shape))]
+            with m.Else():
+                m.d.sync += coming.eq(first_chunk(coming.beyond, bus_bytes, shape))
 
-    def _emit(self, m: Module, held: data.View, level: Signal) -> Signal:
-        """The words' side; returns the bytes that leave the buffer in this cycle."""
+    def _emit(self, m: Module, held: data.View, leaving: Signal, chunk_bytes: Signal) -> Value:
+        """The words' side; returns whether no LOAD is in the writer, or its last word is emitted in this cycle.
+
+        A word is emitted if `surplus`, by which the level exceeds what the word needs, is not negative. It moves by
+        what enters, and with a word by a difference that depends on this word and the next one.
+        """
         m.submodules.words = rows = RowWalker(REACH_BITS)
         word = Signal(WORD_ADDRESS_BITS)
-        last_word = Signal()
+        last_word, last_but_one = Signal(name="last_word"), Signal(name="last_but_one")
         longest = Signal.like(held.step_bytes)
-        step = Mux(last_word, held.word_bytes, held.step_bytes)
-        leaving = Signal.like(held.step_bytes)
-        first = self.instruction
+        difference = signed(len(longest) + 2)
+        surplus, first_need, next_step, next_last, next_row = (
+            Signal(difference, name=name) for name in ("surplus", "first_need", "next_step", "next_last", "next_row")
+        )
+        begun = delayed(m, self.start, 1, "begun", reset_less=False)
+        first = self.following
         mask = Cat(held.word_bytes > i for i in range(self._config.load_word_bytes))
         m.d.comb += [
             rows.start.eq(self.start),
-            connect_rows(rows, self.instruction),
-            self.emit.eq(rows.active & Mux(last_word, level >= held.word_bytes, level >= longest)),
-            leaving.eq(Mux(self.emit, step, 0)),
+            connect_rows(rows, self.following),
+            self.emit.eq(rows.active & ~begun & ~surplus[-1]),
+            leaving.eq(Mux(self.emit, Mux(last_word, held.word_bytes, held.step_bytes), 0)),
             rows.step.eq(self.emit & last_word),
             self.last.eq(rows.step & rows.last),
-            self.free.eq(~rows.active | self.last),
             self.word.address.eq(delayed(m, (rows.address + word)[:REACH_BITS], 1, "address")),
             self.number.eq(delayed(m, held.number, 1, "number")),
             self.word.memory.eq(delayed(m, held.memory, 1, "memory")),
             self.word.mask.eq(delayed(m, (mask << held.byte_offset)[: len(mask)], 1, "mask")),
+            first_need.eq(Mux(last_word, held.word_bytes, longest)),
         ]
+        m.d.sync += [
+            next_step.eq(-held.step_bytes),
+            next_last.eq(longest - held.step_bytes - held.word_bytes),
+        ]
+        with m.If(begun):
+            # Nothing is emitted in the first cycle; what depends on the instruction's first word is made in it.
+            m.d.sync += [next_row.eq(-first_need), surplus.eq(chunk_bytes - first_need)]
+        with m.Else():
+            moved = Mux(last_word, next_row, Mux(last_but_one, next_last, next_step))
+            m.d.sync += surplus.eq(surplus + Mux(self.emit, moved, 0) + chunk_bytes)
         with m.If(self.start):
             m.d.sync += [
                 word.eq(0),
                 last_word.eq(first.row_words == 1),
+                last_but_one.eq(first.row_words == 2),
                 longest.eq(Mux(first.step_bytes > first.word_bytes, first.step_bytes, first.word_bytes)),
             ]
         with m.Elif(rows.step):
-            m.d.sync += [word.eq(0), last_word.eq(held.row_words == 1)]
+            m.d.sync += [word.eq(0), last_word.eq(held.row_words == 1), last_but_one.eq(held.row_words == 2)]
         with m.Elif(self.emit):
-            m.d.sync += [word.eq(word + 1), last_word.eq(word + 2 == held.row_words)]
-        return leaving
+            m.d.sync += [word.eq(word + 1), last_word.eq(last_but_one), last_but_one.eq(word + 3 == held.row_words)]
+        return ~rows.active | self.last

@@ -1,8 +1,12 @@
-"""Delay lines."""
+"""Delay lines, and choices that registers made."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from collections.abc import Iterable
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Module, Signal, Value
 
 
 def delayed(m: Module, value, cycles: int, name: str, reset_less: bool = True):
@@ -26,3 +30,8 @@ def delayed(m: Module, value, cycles: int, name: str, reset_less: bool = True):
         m.d.sync += register.eq(value)
         value = register
     return value
+
+
+def one_hot(choices: Iterable[tuple[Value, Value]]) -> Value:
+    """The value whose bit is set, 0 if none is; at most one of the bits may be."""
+    return reduce(or_, (value & bit.replicate(len(value)) for bit, value in choices))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -48,6 +48,7 @@ FACTOR_BITS = 9
 CONTROL = {
     "tap_zero_point": ("tap_zero_point", OPERAND),
     "left_shift": ("left_shift", OPERAND),
+    "left_shift_rest": ("left_shift", RESCALE),
     "tap_shift": ("tap_shift", RESCALE),
     "tap_mode": ("mode", RESCALE),
     "reduce": ("reduce", REDUCE),
@@ -121,14 +122,15 @@ class PostLane(Block):
     def _reduce_taps(self, m: Module) -> Signal:
         """Rescale the tap and combine it with its output's earlier ones; the result is for BIAS."""
         control = self.control
-        operand = Signal(signed(32))
+        operand = Signal(signed(FACTOR_BITS + 7))
         added, largest, product, total = (
             Signal(signed(32), name=name) for name in ("added", "largest", "product", "total")
         )
-        m.d.sync += operand.eq((self.tap.as_signed() - control.tap_zero_point) << control.left_shift)
+        # The shift has two cycles: its three low bits before the register, by multiples of eight behind it.
+        m.d.sync += operand.eq((self.tap.as_signed() - control.tap_zero_point) << control.left_shift[:3])
         m.submodules.rescale = rescale = Requantizer(self._config)
         m.d.comb += [
-            rescale.x.eq(operand),
+            rescale.x.eq(operand << Cat(Const(0, 3), control.left_shift_rest[3:])),
             rescale.multiplier.eq(self.multiplier),
             rescale.shift.eq(control.tap_shift),
             rescale.mode.eq(control.tap_mode),
@@ -143,8 +145,11 @@ class PostLane(Block):
         m.d.sync += added.eq((Cat(1, before) + Cat(subtract, tap ^ subtract.replicate(32)))[1:])
         before, tap = join(largest, INT32_MIN)
         m.d.sync += largest.eq(Mux(tap > before, tap, before))
-        before, tap = join(product, 1)
-        m.d.sync += product.eq(before * tap[:FACTOR_BITS].as_signed())
+        factor = rescale.y[:FACTOR_BITS].as_signed()
+        with m.If(control.first_tap):
+            m.d.sync += product.eq(Mux(control.inside, factor, 1))
+        with m.Elif(control.inside):
+            m.d.sync += product.eq(product * factor)
         # Each is made in every cycle and one of them taken in the next, so that a tap waits for one of them only.
         with m.Switch(control.reduced):
             with m.Case(Reduce.MAX):

@@ -111,7 +111,8 @@ class PostUnit(wiring.Component):
         nest = LoopNest(LEVELS, variables | POSITIONS)
         starts, strides = nest.starts, nest.strides
         m.d.comb += [
-            nest.load.eq(issue),
+            # Whether there is an instruction with its tokens comes too late for so many registers: `active` tells.
+            nest.load.eq(~active | nest.done),
             nest.step.eq(active),
             [nest.counts[level].eq(head[f"{level}_count"]) for level in LEVELS],
             [strides.src[level].eq(head[f"src_{level}_stride"]) for level in ("oy", "ox", "ky", "kx")],
@@ -151,7 +152,7 @@ class PostUnit(wiring.Component):
     def _step(self, m: Module, nest: LoopNest, issue, active) -> data.View:
         """The current step: the nest's variables, and the fields of the instruction that its later stages need."""
         held = Signal(POST_LAYOUT)
-        with m.If(issue):
+        with m.If(nest.load):
             m.d.sync += held.eq(self.control.instruction.payload)
         first_tap, last_tap = nest.first.ky & nest.first.kx, nest.last.ky & nest.last.kx
         self._bound(m, nest, held, active & last_tap)

@@ -52,9 +52,9 @@ class Requantizer(Block):
     Only the modes in `config.requant_modes` are built.
 
     Every result is a number shifted right and rounded. Stages: (1) the factor: in tflite x shifted left by a multiple
-    of 4, in single x, in fp32 its magnitude; (2) in tflite the rest of that shift, in fp32 the factor shifted left by a
-    multiple of 8; (3) the amount of the shift, in fp32 the factor with its top bit set, and whether its 24-bit
-    significand is rounded up; (4) products of the factor's and the multiplier's halves; (5) the product; (6) the number
+    of 8, in single x, in fp32 its magnitude; (2) in tflite the rest of that shift, in fp32 the factor shifted left by a
+    multiple of 8; (3) in fp32 the factor with its top bit set, and whether its 24-bit significand is rounded up; (4)
+    the amount of the shift; products of the factor's and the multiplier's halves; (5) the product; (6) the number
     to shift: in tflite the product's rounded upper half, in single the product, in fp32 its 24-bit significand; (7) the
     shift, and what it cuts off; (8) the mode's rounding, saturation.
 
@@ -88,13 +88,13 @@ class Requantizer(Block):
     def build(self, platform: object) -> Module:
         m = Module()
         negative = delayed(m, self.x[31], self.latency - 1, "negative")
-        stages = range(1, self.latency)
+        stages = range(1, self.latency - 1)
         mode = [self.mode, *(Signal.like(self.mode, name=f"mode_{stage}", reset_less=True) for stage in stages)]
         m.d.sync += [later.eq(earlier) for earlier, later in pairwise(mode)]
         factor, amount, up = self._factor(m, mode)
         product = self._product(m, factor, delayed(m, self.multiplier[:31], 3, "multiplier"), up)
-        number, right, overflow = self._number(m, mode[5], product, delayed(m, amount, 2, "amount"))
-        self._round(m, mode[6:], number, right, overflow, negative)
+        number, right, overflow = self._number(m, mode[5], product, delayed(m, amount, 1, "amount"))
+        self._round(m, mode[6], number, right, overflow, negative)
         return m
 
     def _cases(self, m: Module, mode):
@@ -105,17 +105,23 @@ class Requantizer(Block):
                     yield case
 
     def _factor(self, m: Module, mode):
-        """Stages 1 to 3: the factor, how far the product is shifted right in the end (fp32: plus 0 or 1), round up?"""
+        """Stages 1 to 3: the factor, and whether it is rounded up; (4) how far the product is shifted right in the end
+        (fp32: plus 0 or 1).
+        """
         first, second = (Signal(signed(32), name=name, reset_less=True) for name in ("first", "second"))
-        shift_1 = delayed(m, self.shift, 1, "shift")
-        shift = delayed(m, shift_1, 1, "shift_1")
+        left = self.shift & (~self.shift[-1]).replicate(len(self.shift))
+        left_1 = delayed(m, left[:3], 1, "left")
+        # In tflite, what is left of the shift behind the product goes to the right.
+        behind = delayed(m, self.shift, 2, "shift")
+        shift = Signal.like(behind, name="shift_behind", reset_less=True)
+        m.d.sync += shift.eq(behind)
         factor = Signal(signed(33), reset_less=True)
+        base = Signal(6, reset_less=True)
         amount = Signal(signed(9), reset_less=True)
         up = Signal(reset_less=True)
         for case in self._cases(m, mode[0]):
             if case is RequantMode.TFLITE:
-                fours = Mux(self.shift < 0, 0, self.shift[2:5])
-                m.d.sync += first.eq(self.x << (fours << 2))
+                m.d.sync += first.eq(self.x << Cat(Const(0, 3), left[3:5]))
             elif case is RequantMode.SINGLE:
                 m.d.sync += first.eq(self.x)
             else:
@@ -123,25 +129,27 @@ class Requantizer(Block):
         coarse = Const(0, 2)
         for case in self._cases(m, mode[1]):
             if case is RequantMode.TFLITE:
-                m.d.sync += second.eq(first << Mux(shift_1 < 0, 0, shift_1[:2]))
+                m.d.sync += second.eq(first << left_1)
             elif case is RequantMode.SINGLE:
                 m.d.sync += second.eq(first)
             else:
                 magnitude, steps = normalise(m, first.as_unsigned(), "coarse", (16, 8))
                 coarse = delayed(m, steps, 1, "coarse")
                 m.d.sync += second.eq(magnitude)
-        m.d.sync += up.eq(0)
+        m.d.sync += [up.eq(0), amount.eq(base - shift)]
         for case in self._cases(m, mode[2]):
             if case is RequantMode.TFLITE:
-                m.d.sync += [factor.eq(second), amount.eq(Mux(shift < 0, -shift, 0))]
+                m.d.sync += [factor.eq(second), base.eq(0)]
+                with m.If(behind >= 0):
+                    m.d.sync += shift.eq(0)
             elif case is RequantMode.SINGLE:
-                m.d.sync += [factor.eq(second), amount.eq(31 - shift)]
+                m.d.sync += [factor.eq(second), base.eq(31)]
             else:
                 magnitude, fine = normalise(m, second.as_unsigned(), "fine", (4, 2, 1))
                 m.d.sync += [
                     factor.eq(magnitude[ROUNDED:]),
                     up.eq(rounds_up(magnitude, ROUNDED)),
-                    amount.eq(Cat(fine, coarse) - shift),
+                    base.eq(Cat(fine, coarse)),
                 ]
         return factor, amount, up
 
@@ -173,7 +181,7 @@ class Requantizer(Block):
         beyond, some = (Signal(name=name, reset_less=True) for name in ("beyond", "some"))
         for case in self._cases(m, mode):
             if case is RequantMode.TFLITE:
-                m.d.sync += [number.eq((product + (1 << 30)) >> 31), right.eq(amount)]
+                m.d.sync += [number.eq(product[31:].as_signed() + product[30]), right.eq(amount)]
             elif case is RequantMode.SINGLE:
                 m.d.sync += [number.eq(product), right.eq(amount)]
             else:
@@ -196,20 +204,28 @@ class Requantizer(Block):
         half = Cat(number[i] & (right == i + 1) for i in range(len(number))).any()
         below = Cat(number[i] & (right > i + 1) for i in range(len(number) - 2)).any()
         tie_or_more, rest = delayed(m, half, 1, "tie_or_more"), delayed(m, below, 1, "rest")
-        below_zero, overflow = delayed(m, number[-1], 1, "below_zero"), delayed(m, overflow, 1, "overflowed")
+        overflow = delayed(m, overflow, 1, "overflowed")
+        # Whether a tie is rounded up: always, or if the result is odd.
+        always, if_odd = (Signal(name=name, reset_less=True) for name in ("always", "if_odd"))
         up = Signal()
         sign = Signal()
         kept = Signal(32)
         y = Signal.like(self.y, reset_less=True)
         # -(floor + up) = ~floor + ~up: one addition for both signs.
-        m.d.comb += [kept.eq((floor ^ sign.replicate(32)) + (up ^ sign)), self.y.eq(y)]
-        m.d.sync += y.eq(kept)
-        for case in self._cases(m, mode[1]):
+        m.d.comb += [
+            up.eq(tie_or_more & (rest | always | (if_odd & floor[0]))),
+            kept.eq((floor ^ sign.replicate(32)) + (up ^ sign)),
+            self.y.eq(y),
+        ]
+        m.d.sync += [y.eq(kept), if_odd.eq(0)]
+        for case in self._cases(m, mode):
             if case is RequantMode.TFLITE:
-                m.d.comb += up.eq(tie_or_more & (rest | ~below_zero))
+                m.d.sync += always.eq(~number[-1])
             elif case is RequantMode.SINGLE:
-                m.d.comb += up.eq(tie_or_more)
+                m.d.sync += always.eq(1)
             else:
-                m.d.comb += [up.eq(tie_or_more & (rest | floor[0])), sign.eq(negative)]
-                with m.If(overflow | (kept[31] & ~negative)):
-                    m.d.sync += y.eq(Mux(negative, INT32_MIN, INT32_MAX))
+                m.d.sync += [always.eq(0), if_odd.eq(1)]
+        if RequantMode.FP32 in self._modes:
+            m.d.comb += sign.eq(if_odd & negative)
+            with m.If(if_odd & (overflow | (kept[31] & ~negative))):
+                m.d.sync += y.eq(Mux(negative, INT32_MIN, INT32_MAX))

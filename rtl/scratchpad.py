@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -11,7 +11,7 @@ from amaranth.utils import exact_log2
 from accel.machine.config import ArchConfig
 from accel.machine.timing import READ_LATENCY
 from rtl.interfaces import ReadPort, WritePort
-from rtl.pipeline import delayed
+from rtl.pipeline import delayed, one_hot
 
 READERS = ("exec_read", "post_read", "store_read")
 ENGINE_READERS = ("depthwise_read", "depthwise_read_earlier")
@@ -21,9 +21,10 @@ WRITERS = ("load_write", "post_write")
 class Scratchpad(wiring.Component):
     """`spad_banks` banks of `spad_bank_words` words of `rows` bytes, each with one read and one write port.
 
-    The upper address bits select the bank. Read latency is `READ_LATENCY`. A word that is being written reads
-    as its old value. With a depthwise engine a bank is made of two memories, of the words with even and with odd
-    addresses, so that DEPTHWISE can read two words of a bank at once.
+    The upper address bits select the bank. Read latency is `READ_LATENCY`. A word that is being written reads as its
+    old value; all ports are registers, so that reads and writes happen in the cycle after. With a depthwise engine a
+    bank is made of two memories, of the words with even and with odd addresses, so that DEPTHWISE can read two words of
+    a bank at once.
 
     Members
     -------
@@ -33,7 +34,7 @@ class Scratchpad(wiring.Component):
     load_write, post_write : In(WritePort)
         Masks select bytes.
     read_conflict, write_conflict : Out(1)
-        High in a cycle in which two units use the same bank, or DEPTHWISE the same memory twice; the result then is
+        In the cycle before, two units used the same bank, or DEPTHWISE the same memory twice; the result then is
         undefined.
     """
 
@@ -42,6 +43,7 @@ class Scratchpad(wiring.Component):
     def __init__(self, config: ArchConfig):
         self.config = config
         self._readers = (*READERS, *ENGINE_READERS) if config.depthwise_taps else READERS
+        self._held: dict[tuple[str, str], Value] = {}
         super().__init__(
             {
                 **{name: In(ReadPort(config.spad_words, config.rows)) for name in self._readers},
@@ -53,51 +55,59 @@ class Scratchpad(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        readers = {name: getattr(self, name) for name in self._readers}
-        writers = {name: getattr(self, name) for name in WRITERS}
+        m.d.sync += [self.read_conflict.eq(0), self.write_conflict.eq(0)]
         parts = 2 if self.config.depthwise_taps else 1
         offset_bits = exact_log2(self.config.spad_bank_words)
         for bank in range(self.config.spad_banks):
             reads, writes = (
-                {name: port.en & (port.addr >> offset_bits == bank) for name, port in ports.items()}
-                for ports in (readers, writers)
+                {name: (port := getattr(self, name)).en & (port.addr >> offset_bits == bank) for name in names}
+                for names in (self._readers, WRITERS)
             )
             units = [reads[name] for name in READERS]
             if parts > 1:
                 units.append(reads["depthwise_read"] | reads["depthwise_read_earlier"])
             with m.If(sum(units) > 1):
-                m.d.comb += self.read_conflict.eq(1)
+                m.d.sync += self.read_conflict.eq(1)
             with m.If(sum(writes.values()) > 1):
-                m.d.comb += self.write_conflict.eq(1)
+                m.d.sync += self.write_conflict.eq(1)
             for part in range(parts):
                 memory = Memory(shape=8 * self.config.rows, depth=self.config.spad_bank_words // parts, init=[])
                 m.submodules[f"bank{bank}_{part}" if parts > 1 else f"bank{bank}"] = memory
                 mine = [
-                    {name: use & (ports[name].addr[: parts - 1] == part) for name, use in uses.items()}
-                    for ports, uses in ((readers, reads), (writers, writes))
+                    {name: use & (getattr(self, name).addr[: parts - 1] == part) for name, use in uses.items()}
+                    for uses in (reads, writes)
                 ]
-                self._read(m, memory, readers, mine[0], parts - 1)
-                self._write(m, memory, writers, mine[1], parts - 1)
+                self._read(m, memory, mine[0], parts - 1)
+                self._write(m, memory, mine[1], parts - 1)
         return m
 
-    def _read(self, m: Module, memory: Memory, ports: dict, uses: dict, part_bits: int) -> None:
-        """Add the read port for the `ports` that use this memory."""
+    def _before(self, m: Module, name: str, member: str) -> Value:
+        """A member of a port in the cycle before: memories see their ports a cycle late."""
+        if (name, member) not in self._held:
+            self._held[name, member] = delayed(m, getattr(getattr(self, name), member), 1, f"{name}_{member}")
+        return self._held[name, member]
+
+    def _read(self, m: Module, memory: Memory, uses: dict, part_bits: int) -> None:
+        """Add the read port for the ports that use this memory."""
         read = memory.read_port()
-        word = delayed(m, read.data, READ_LATENCY - 2, "word")
-        m.d.comb += read.en.eq(0)
-        for name, port in ports.items():
-            answer = delayed(m, uses[name], READ_LATENCY - 1, f"{name}_answer", reset_less=False)
-            with m.If(uses[name]):
-                m.d.comb += [read.en.eq(1), read.addr.eq(port.addr >> part_bits)]
-            with m.If(answer):
-                m.d.sync += port.data.eq(word)
+        word = delayed(m, read.data, READ_LATENCY - 3, "word")
         if part_bits:
             with m.If(uses["depthwise_read"] & uses["depthwise_read_earlier"]):
-                m.d.comb += self.read_conflict.eq(1)
+                m.d.sync += self.read_conflict.eq(1)
+        addresses = []
+        for name, use in uses.items():
+            asked = delayed(m, use, 1, f"{name}_asked", reset_less=False)
+            addresses.append((asked, self._before(m, name, "addr") >> part_bits))
+            with m.If(delayed(m, asked, READ_LATENCY - 2, f"{name}_answer", reset_less=False)):
+                m.d.sync += getattr(self, name).data.eq(word)
+        m.d.comb += [read.en.eq(Cat(asked for asked, _ in addresses).any()), read.addr.eq(one_hot(addresses))]
 
-    def _write(self, m: Module, memory: Memory, ports: dict, uses: dict, part_bits: int) -> None:
-        """Add the write port for the `ports` that use this memory."""
+    def _write(self, m: Module, memory: Memory, uses: dict, part_bits: int) -> None:
+        """Add the write port for the ports that use this memory."""
         write = memory.write_port(granularity=8)
-        for name, port in ports.items():
-            with m.If(uses[name]):
-                m.d.comb += [write.en.eq(port.mask), write.addr.eq(port.addr >> part_bits), write.data.eq(port.data)]
+        written = [(delayed(m, use, 1, f"{name}_written", reset_less=False), name) for name, use in uses.items()]
+        m.d.comb += [
+            write.en.eq(one_hot((use, self._before(m, name, "mask")) for use, name in written)),
+            write.addr.eq(one_hot((use, self._before(m, name, "addr") >> part_bits) for use, name in written)),
+            write.data.eq(one_hot((use, self._before(m, name, "data")) for use, name in written)),
+        ]

@@ -13,7 +13,7 @@ from accel.machine import isa, timing
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from accel.machine.timing import READ_LATENCY
-from rtl.bursts import RowWalker, connect_rows
+from rtl.bursts import RowWalker, chunk_layout, connect_rows, first_chunk, rotated
 from rtl.interfaces import NUMBER_BITS, ReadPort, layout
 from rtl.load_writer import REACH_BITS
 from rtl.pipeline import delayed
@@ -24,15 +24,6 @@ ROW_BYTES_BITS = 26
 """Bits of a row's length: row_words (18) times word_bytes (8)."""
 
 
-def rotated(m: Module, name: str, value: Value, count: Value) -> Value:
-    """The bytes of `value`, a power of two of them, moved up by `count`, those at the top to the bottom."""
-    for bit in range(exact_log2(len(value) // 8)):
-        stage = Signal(len(value), name=f"{name}_by_{1 << bit}")
-        m.d.comb += stage.eq(Mux(count[bit], value.rotate_left(8 << bit), value))
-        value = stage
-    return value
-
-
 class StoreReader(wiring.Component):
     """Reads the words of one STORE, at most one per cycle, while the byte buffer has room for them.
 
@@ -40,11 +31,13 @@ class StoreReader(wiring.Component):
     -------
     start, instruction : In
         With `start` the instruction is captured and begins in the next cycle.
-    freed : In
-        Bytes that leave the byte buffer in this cycle.
+    sent, sent_bytes : In
+        So many bytes leave the byte buffer in this cycle, if `sent`.
     spad_read : Out(ReadPort)
-    bytes, count : Out
-        The bytes that enter the byte buffer in this cycle, from the lowest on, and how many they are.
+    word : Out
+        The word that was read `READ_LATENCY` cycles before.
+    coming, offset : Out
+        Bytes of the next cycle's word that enter the byte buffer then, 0 without a word; the first of them.
     outside, outside_number : Out
         In the cycle before, the STORE with this number read a word outside of the scratchpad.
     """
@@ -55,10 +48,12 @@ class StoreReader(wiring.Component):
             {
                 "start": In(1),
                 "instruction": In(STORE_LAYOUT),
-                "freed": In(range(config.bus_bytes + 1)),
+                "sent": In(1),
+                "sent_bytes": In(range(config.bus_bytes + 1)),
                 "spad_read": Out(ReadPort(config.spad_words, config.rows)),
-                "bytes": Out(8 * config.rows),
-                "count": Out(range(config.rows + 1)),
+                "word": Out(8 * config.rows),
+                "coming": Out(range(config.rows + 1)),
+                "offset": Out(STORE_LAYOUT["byte_offset"].shape),
                 "outside": Out(1),
                 "outside_number": Out(NUMBER_BITS),
             }
@@ -74,15 +69,16 @@ class StoreReader(wiring.Component):
         read = self._room(m, rows.active, held.word_bytes)
         word = Signal(WORD_ADDRESS_BITS)
         last_word = Signal()
-        answered = delayed(m, read, READ_LATENCY, "answered", reset_less=False)
+        answering = delayed(m, read, READ_LATENCY - 1, "answering", reset_less=False)
         m.d.comb += [
             rows.start.eq(self.start),
             connect_rows(rows, self.instruction),
             rows.step.eq(read & last_word),
             self.spad_read.en.eq(read),
             self.spad_read.addr.eq(address),
-            self.count.eq(Mux(answered, held.word_bytes, 0)),
-            self.bytes.eq(self.spad_read.data >> (held.byte_offset << 3)),
+            self.word.eq(self.spad_read.data),
+            self.coming.eq(Mux(answering, held.word_bytes, 0)),
+            self.offset.eq(held.byte_offset),
         ]
         m.d.sync += [
             self.outside.eq(read & (address >= self._config.spad_words)),
@@ -102,11 +98,13 @@ class StoreReader(wiring.Component):
         room = Signal(range(-(1 << len(word_bytes)), capacity + 1), init=capacity)
         read = Signal(name="read")
         m.d.comb += read.eq(active & ~room[-1])
-        taken = Mux(read, word_bytes, 0)
+        left = room - Mux(read, word_bytes, 0)
         with m.If(self.start):
             m.d.sync += room.eq(capacity - self.instruction.word_bytes)
+        with m.Elif(self.sent):
+            m.d.sync += room.eq(left + self.sent_bytes)
         with m.Else():
-            m.d.sync += room.eq(room - taken + self.freed)
+            m.d.sync += room.eq(left)
         return read
 
 
@@ -125,15 +123,16 @@ class StorePacker(wiring.Component):
     Members
     -------
     start, instruction, row_bytes : In
-        With `start` the instruction's row pattern is captured; `row_bytes` is the length of each row.
-    bytes, count : In
-        Bytes that enter the byte buffer in this cycle.
+        With `start` the instruction's row pattern is captured; `row_bytes` is the length of each row. They are there
+        in the cycle before, too.
+    word, coming, offset : In
+        As `StoreReader` makes them.
     burst_length : In
         Stream: beats - 1 of each burst, in order.
     beat : Out
         Stream of data beats.
-    freed : Out
-        Bytes that leave in this cycle.
+    sent, sent_bytes : Out
+        So many bytes leave in this cycle, if `sent`.
     active : Out
         A STORE's last beat is still to be sent.
     halt : In
@@ -148,11 +147,13 @@ class StorePacker(wiring.Component):
                 "start": In(1),
                 "instruction": In(STORE_LAYOUT),
                 "row_bytes": In(ROW_BYTES_BITS),
-                "bytes": In(8 * config.rows),
-                "count": In(range(config.rows + 1)),
+                "word": In(8 * config.rows),
+                "coming": In(range(config.rows + 1)),
+                "offset": In(STORE_LAYOUT["byte_offset"].shape),
                 "burst_length": In(stream.Signature(8)),
                 "beat": Out(stream.Signature(beat)),
-                "freed": Out(range(config.bus_bytes + 1)),
+                "sent": Out(1),
+                "sent_bytes": Out(range(config.bus_bytes + 1)),
                 "active": Out(1),
                 "halt": In(1),
             }
@@ -163,10 +164,9 @@ class StorePacker(wiring.Component):
         valid = Signal()
         complete = Signal()
         halted = Signal()
-        count = Signal.like(self.freed, name="beat_count")
         strobe = Signal.like(self.beat.payload.strobe)
         beats_sent = Signal(8)
-        send = Signal()
+        send = self.sent
         take = Signal()
         beat, following = self.beat.payload, self._rows(m, take)
         m.d.comb += [
@@ -179,12 +179,11 @@ class StorePacker(wiring.Component):
             beat.strobe.eq(Mux(halted, 0, strobe)),
             beat.data.eq(self._ring(m, take, following) & Cat(bit.replicate(8) for bit in beat.strobe)),
             self.burst_length.ready.eq(send & beat.last),
-            self.freed.eq(Mux(send, count, 0)),
         ]
         with m.If(take):
-            m.d.sync += [valid.eq(1), count.eq(following.count), strobe.eq(following.strobe)]
+            m.d.sync += [valid.eq(1), self.sent_bytes.eq(following.count), strobe.eq(following.strobe)]
         with m.Elif(send):
-            m.d.sync += [valid.eq(0), count.eq(0)]
+            m.d.sync += [valid.eq(0), self.sent_bytes.eq(0)]
         with m.If(send):
             m.d.sync += beats_sent.eq(Mux(beat.last, 0, beats_sent + 1))
         m.d.sync += halted.eq(self.halt & (halted | ~self.beat.valid | send))
@@ -194,33 +193,43 @@ class StorePacker(wiring.Component):
         """Whether the buffer has all bytes of the current beat: the sign of those that it has beyond the beat."""
         capacity = timing.store_buffer_bytes(self._config)
         beyond = Signal(range(-self._config.bus_bytes, capacity + 1))
-        m.d.sync += beyond.eq(beyond + self.count - Mux(take, count, 0))
+        entered = beyond + delayed(m, self.coming, 1, "entering")
+        m.d.sync += beyond.eq(Mux(take, entered - count, entered))
         return ~beyond[-1]
 
     def _ring(self, m: Module, take: Signal, following: Beat) -> Value:
         """The byte buffer, a ring; returns the bytes of the beat, whatever the ring holds in its other lanes.
 
-        A word and a beat are rotated once, so that each byte has only few places to go to or to come from.
+        A word and a beat are rotated once, so that each byte has only few places to go to or to come from. Which
+        places take a byte of the word, and which give one to the beat, is decided in the cycle before.
         """
         places = 1 << (timing.store_buffer_bytes(self._config) - 1).bit_length()
         word_bytes, bus_bytes = 1 << bits_for(self._config.rows - 1), self._config.bus_bytes
         buffer = [Signal(8, name=f"byte{place}", reset_less=True) for place in range(places)]
         written = Signal(range(places))
-        m.d.sync += written.eq(written + self.count)
-        word = rotated(m, "word", Cat(self.bytes, Const(0, 8 * word_bytes - len(self.bytes))), written)
+        turn = Signal(range(word_bytes))
+        m.d.sync += [written.eq(written + self.coming), turn.eq(written - self.offset)]
+        word = rotated(m, "word", Cat(self.word, Const(0, 8 * word_bytes - len(self.word))), turn)
         for place, byte in enumerate(buffer):
-            index = Signal(range(places), name=f"index{place}")
+            index, enters = Signal(range(places), name=f"index{place}"), Signal(name=f"enters{place}")
             m.d.comb += index.eq(place - written)
-            with m.If(index < self.count):
+            m.d.sync += enters.eq(index < self.coming)
+            with m.If(enters):
                 m.d.sync += byte.eq(word.word_select(place % word_bytes, 8))
         first = Signal(range(places))
         end = Signal(range(places))
-        with m.If(take):
-            m.d.sync += [first.eq(end - following.low), end.eq(end + following.count)]
         low, row = first[: exact_log2(bus_bytes)], first[exact_log2(bus_bytes) :]
-        wraps = [*(lane < low for lane in range(bus_bytes - 1)), 0]
-        beat = Cat(Array(buffer[lane::bus_bytes])[(row + wraps[lane])[: len(row)]] for lane in range(bus_bytes))
-        return rotated(m, "beat", beat, (-low)[: len(low)])
+        back = Signal.like(low, name="back")
+        m.d.comb += first.eq(end - following.low)
+        with m.If(take):
+            m.d.sync += [end.eq(end + following.count), back.eq(-low)]
+        lanes = []
+        for lane in range(bus_bytes):
+            chosen = Signal(range(places // bus_bytes), name=f"row{lane}")
+            with m.If(take):
+                m.d.sync += chosen.eq(row + (lane < low) if lane < bus_bytes - 1 else row)
+            lanes.append(Array(buffer[lane::bus_bytes])[chosen])
+        return rotated(m, "beat", Cat(lanes), back)
 
     def _rows(self, m: Module, take: Signal) -> Beat:
         """Walk the rows, a beat with each `take`; the beat that is taken with the next one."""
@@ -228,22 +237,23 @@ class StorePacker(wiring.Component):
         low_bits = bus_bytes.bit_length() - 1
         m.submodules.rows = walker = RowWalker(low_bits)
         row_bytes = Signal(ROW_BYTES_BITS)
-        left = Signal(ROW_BYTES_BITS)
         low = Signal(low_bits)
-        count = Signal.like(self.freed, name="next_count")
-        ends = Signal()
-        available, few = bus_bytes - low, left[: len(count)]
+        coming = Signal(chunk_layout(bus_bytes, ROW_BYTES_BITS), name="beat_coming")
         m.d.comb += [
             walker.start.eq(self.start),
             connect_rows(walker, self.instruction, "dram_"),
-            ends.eq(~left[len(few) :].any() & (few <= available)),
-            count.eq(Mux(ends, few, available)),
-            walker.step.eq(take & ends),
+            walker.step.eq(take & coming.ends),
         ]
+
+        # What follows a beat depends on registers alone and is taken with it; the first beat is made before the start.
+        first = Signal.like(coming, name="first_beat")
+        first_low = self.instruction.dram_address[:low_bits]
+        m.d.sync += first.eq(first_chunk(self.row_bytes, bus_bytes - first_low, coming.shape()))
         with m.If(self.start):
-            m.d.sync += [row_bytes.eq(self.row_bytes), left.eq(self.row_bytes), low.eq(walker.next_address)]
-        with m.Elif(walker.step):
-            m.d.sync += [left.eq(row_bytes), low.eq(walker.next_address)]
+            m.d.sync += [row_bytes.eq(self.row_bytes), coming.eq(first), low.eq(first_low)]
+        with m.Elif(take & coming.ends):
+            next_row = first_chunk(row_bytes, bus_bytes - walker.following, coming.shape())
+            m.d.sync += [coming.eq(next_row), low.eq(walker.following)]
         with m.Elif(take):
-            m.d.sync += [left.eq(left - available), low.eq(0)]
-        return Beat(walker.active, low, count, (((1 << count) - 1) << low)[:bus_bytes])
+            m.d.sync += [coming.eq(first_chunk(coming.beyond, bus_bytes, coming.shape())), low.eq(0)]
+        return Beat(walker.active, low, coming.count, (((1 << coming.count) - 1) << low)[:bus_bytes])

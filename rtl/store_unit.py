@@ -62,11 +62,11 @@ class StoreUnit(wiring.Component):
         wiring.connect(m, reader.spad_read, wiring.flipped(self.spad_read))
         head = STORE_LAYOUT(self.control.instruction.payload)
         issue = Signal()
-        begin = Signal()
+        begin, pack = Signal(name="begin"), Signal(name="pack")
         held = Signal(STORE_LAYOUT)
         row_bytes = Signal(ROW_BYTES_BITS)
-        ready = bursts.free & ~(begin | packer.active) & ((head.wait & ~self.control.tokens) == 0)
-        m.d.sync += begin.eq(issue)
+        ready = bursts.free & ~(begin | pack | packer.active) & ((head.wait & ~self.control.tokens) == 0)
+        m.d.sync += [begin.eq(issue), pack.eq(begin)]
         with m.If(issue):
             m.d.sync += [held.eq(head), row_bytes.eq(head.row_words * head.word_bytes)]
         m.d.comb += [
@@ -77,11 +77,11 @@ class StoreUnit(wiring.Component):
             packer.row_bytes.eq(row_bytes),
             reader.start.eq(issue),
             reader.instruction.eq(head),
-            [unit.start.eq(begin) for unit in (packer, bursts)],
+            bursts.start.eq(begin),
+            packer.start.eq(pack),  # long before the first word is there
             packer.instruction.eq(held),
-            packer.bytes.eq(reader.bytes),
-            packer.count.eq(reader.count),
-            reader.freed.eq(packer.freed),
+            [getattr(packer, name).eq(getattr(reader, name)) for name in ("word", "coming", "offset")],
+            [getattr(reader, name).eq(getattr(packer, name)) for name in ("sent", "sent_bytes")],
             [unit.halt.eq(self.halt) for unit in (packer, bursts)],
             self.quiet.eq(bursts.quiet),
             self.control.fault.bounds.eq(reader.outside),
@@ -89,9 +89,9 @@ class StoreUnit(wiring.Component):
         ]
         pending = self._bus(m, bursts, packer, held)
         m.d.comb += [
-            self.control.occupied.eq(issue | begin | packer.active | pending),
-            self.control.busy.eq(packer.freed != 0),
-            self.control.idle.eq(~(begin | packer.active | pending)),
+            self.control.occupied.eq(issue | begin | pack | packer.active | pending),
+            self.control.busy.eq(packer.sent & (packer.sent_bytes != 0)),
+            self.control.idle.eq(~(begin | pack | packer.active | pending)),
         ]
         return m
 

@@ -90,10 +90,7 @@ class VerilogPlatform:
         }
         if read.domain == "comb":
             return Instance(f"{self._top}_queue_ram", **common)
-        transparent = int(bool(read.transparent_for))
-        return Instance(
-            f"{self._top}_ram", p_LANES=len(write.en), p_TRANSPARENT=transparent, i_read_en=read.en, **common
-        )
+        return Instance(f"{self._top}_ram", p_LANES=len(write.en), i_read_en=read.en, **common)
 
 
 def _extended(address: Value, bits: int) -> Value:

@@ -13,7 +13,8 @@ from rtl.pipeline import delayed
 
 
 class WeightBuffer(wiring.Component):
-    """Words of int8; read latency `READ_LATENCY`; a word that is being written reads as its old value.
+    """Words of int8; read latency `READ_LATENCY`; a word that is being written reads as its old value;
+    both ports are registered, so that reads and writes happen in the cycle after.
 
     Parameters
     ----------
@@ -37,13 +38,13 @@ class WeightBuffer(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=8 * self._lanes, depth=self._words, init=[])
         read, write = memory.read_port(), memory.write_port(granularity=8)
+        mask = self.load_write.mask & self.load_write.en.replicate(self._lanes)
         m.d.comb += [
-            read.en.eq(self.read.en),
-            read.addr.eq(self.read.addr),
-            self.read.data.eq(delayed(m, read.data, READ_LATENCY - 1, "word")),
-            write.addr.eq(self.load_write.addr),
-            write.data.eq(self.load_write.data),
+            read.en.eq(delayed(m, self.read.en, 1, "read_en", reset_less=False)),
+            read.addr.eq(delayed(m, self.read.addr, 1, "read_addr")),
+            self.read.data.eq(delayed(m, read.data, READ_LATENCY - 2, "word")),
+            write.addr.eq(delayed(m, self.load_write.addr, 1, "write_addr")),
+            write.data.eq(delayed(m, self.load_write.data, 1, "write_data")),
+            write.en.eq(delayed(m, mask, 1, "write_mask", reset_less=False)),
         ]
-        with m.If(self.load_write.en):
-            m.d.comb += write.en.eq(self.load_write.mask)
         return m

@@ -23,14 +23,16 @@ from accel.machine.weight_words import tile_words
 LOAD_IN_FLIGHT = 4
 """LOAD instructions whose addresses may be issued before the first of them has written its last word."""
 
-LOAD_START = 4
-"""Cycles from a LOAD's issue to the first in which its writer can take bytes: the length of its padding, the queue."""
+LOAD_START = 5
+"""Cycles from a LOAD's issue to the first in which its writer can take bytes: the length of its padding, the queue, the
+length of its first chunk."""
 
 LOAD_WRITE_LATENCY = 2
 """Cycles from a word's emission by the LOAD writer to the destination's write port: byte buffer, register."""
 
-READ_LATENCY = 3
-"""Cycles from an address of SPAD, WBUF or TAPS to its word: memory, register, one behind the selection of the bank."""
+READ_LATENCY = 4
+"""Cycles from an address of SPAD, WBUF or TAPS to its word: a register at the port, memory, register, one behind the
+selection of the bank."""
 
 ACC_LATENCY = 2
 """Cycles from an address of ACC, PARAM or TABLE to its word: memory, register."""

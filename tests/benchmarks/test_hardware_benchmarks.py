@@ -20,7 +20,6 @@ module m(clk);
     .ADDRESS_BITS(32'd7),
     .DEPTH(32'd128),
     .LANES(32'd1),
-    .TRANSPARENT(32'd1),
     .WIDTH(32'd32)
   ) bank0 (
     .clk(clk)
@@ -29,7 +28,6 @@ module m(clk);
     .ADDRESS_BITS(32'd9),
     .DEPTH(32'd512),
     .LANES(32'd4),
-    .TRANSPARENT(32'd0),
     .WIDTH(32'd64)
   ) bank1 (
     .clk(clk)
@@ -82,12 +80,12 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_every_memory_is_a_black_box_of_its_size(scripts: Any) -> None:
     text = scripts("asic").with_black_boxes(INSTANCES)
-    assert "  accelerator_ram_128x32_1_transparent bank0 (\n" in text
+    assert "  accelerator_ram_128x32_1 bank0 (\n" in text
     assert "  accelerator_ram_512x64_4 bank1 (\n" in text
     assert "module accelerator_ram #(" in text
     boxes = text.split("(* blackbox *)\n")[1:]
     assert [box.split(" (")[0] for box in boxes] == [
-        "module accelerator_ram_128x32_1_transparent", "module accelerator_ram_512x64_4",
+        "module accelerator_ram_128x32_1", "module accelerator_ram_512x64_4",
     ]  # fmt: skip
     assert "input [9-1:0] read_addr, output [64-1:0] read_data" in boxes[1]
 

@@ -154,7 +154,7 @@ def test_catches_a_wrong_number_in_flight(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_catches_bytes_of_the_neighbour_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rtl.load_writer, "low_bytes", lambda count, width: ~0)
+    mutate(monkeypatch, rtl.load_writer, "LoadWriter", "_move", "kept > place", "kept >= place")
     with pytest.raises(AssertionError):
         check(MACHINES[0], seed=0)
 

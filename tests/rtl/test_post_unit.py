@@ -256,7 +256,7 @@ def test_a_missing_bias_is_seen(monkeypatch):
         pytest.param(
             post_lane, LANE, "_reduce_taps", " & ~control.first_tap", "", id="the first tap is subtracted, too"
         ),
-        pytest.param(post_lane, LANE, "_reduce_taps", "tap[:FACTOR_BITS]", "tap[:10]", id="factors have ten bits"),
+        pytest.param(post_lane, LANE, "_reduce_taps", "y[:FACTOR_BITS]", "y[:10]", id="factors have ten bits"),
         pytest.param(post_lane, LANE, "_look_up", "table == 2", "table == 1", id="the tables change places"),
         pytest.param(post_lane, LANE, "_look_up", "clamped ^ 0x80", "clamped", id="entry 0 is for 0"),
         pytest.param(

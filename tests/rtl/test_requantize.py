@@ -106,6 +106,6 @@ def test_a_rounding_that_breaks_ties_upwards_is_seen(monkeypatch):
 def test_the_other_integer_rounding_is_seen(mode):
     class Mutant(Requantizer):
         def _round(self, m: Module, mode, number, right, overflow, negative):
-            super()._round(m, [1 - stage for stage in mode], number, right, overflow, negative)
+            super()._round(m, mode ^ 1, number, right, overflow, negative)
 
     assert mismatches(Mutant(preset("tiny")), mode, 400, seed=4) > 0

@@ -137,8 +137,8 @@ def test_catches_a_smaller_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("owner", "method", "old", "new"),
     [
-        ("StoreReader", "elaborate", "held.byte_offset << 3", "held.byte_offset << 2"),
-        ("StorePacker", "_ring", "index < self.count", "index + 1 < self.count"),
+        ("StorePacker", "_ring", "written - self.offset", "written + self.offset"),
+        ("StorePacker", "_ring", "index < self.coming", "index + 1 < self.coming"),
         ("StorePacker", "_ring", "first.eq(end - following.low)", "first.eq(end)"),
     ],
 )

@@ -37,7 +37,7 @@ WALKER_MUTANTS = [
 CUT_MUTANTS = [
     ("pages are crossed", "Mux(page_left < BURST_BEATS, page_left, BURST_BEATS - 1)", "BURST_BEATS - 1"),
     ("a burst of 257 beats has one", "page_left < BURST_BEATS,", "page_left <= BURST_BEATS,"),
-    ("the last beat of an unaligned row is missing", "(walker.next_address[:shift] + row_span)", "row_span"),
+    ("the last beat of an unaligned row is missing", "(length + (address[:shift] - 1))", "(length - 1)"),
     ("bursts overlap by a beat", "beat.eq(beat + longest + 1)", "beat.eq(beat + longest)"),
 ]
 
@@ -155,7 +155,7 @@ def cut_invariant(circuit: Netlist) -> z3.BoolRef:
     left, following, length = circuit["dut.left"], circuit["following"], circuit["length"]
     row = z3.And(
         length != 0,
-        circuit["dut.span"] == length - 1,
+        circuit["dut.row_bytes"] == length,
         z3.ZeroExt(following.size() - left.size(), left) == following,
         circuit["dut.beat"] == circuit["beat"],
     )

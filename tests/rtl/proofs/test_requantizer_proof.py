@@ -29,11 +29,11 @@ MULTIPLIED, SUMMED = 3, 5
 """Cycles in which the factor is multiplied, and in which the product is complete."""
 
 MUTANTS = [
-    ("tflite", "negative ties go up", "_round", "(rest | ~below_zero)", "1"),
-    ("tflite", "a shift to the left has four bits", "_factor", "self.shift[2:5]", "self.shift[2:4]"),
+    ("tflite", "negative ties go up", "_round", "always.eq(~number[-1])", "always.eq(1)"),
+    ("tflite", "a shift to the left has four bits", "_factor", "left[3:5]", "left[3:4]"),
     ("tflite", "partial products are a bit too close", "_product", "<< HALF)\n", "<< HALF - 1)\n"),
-    ("single", "ties go down", "_round", "up.eq(tie_or_more)", "up.eq(tie_or_more & rest)"),
-    ("single", "the shift is one less", "_factor", "31 - shift", "30 - shift"),
+    ("single", "ties go down", "_round", "always.eq(1)", "always.eq(0)"),
+    ("single", "the shift is one less", "_factor", "base.eq(31)", "base.eq(30)"),
     ("single", "a partial product is unsigned", "_product", "factor[HALF:].as_signed()", "factor[HALF:]"),
     ("fp32", "a number of 2**31 does not saturate", "_round", "(kept[31] & ~negative)", "0"),
     ("fp32", "the product's significand is cut off", "_number", "round_half_even(significand, 31)", "significand[31:]"),

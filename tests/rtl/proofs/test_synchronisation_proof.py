@@ -36,13 +36,14 @@ UNITS = (LoadUnit, ExecUnit, PostUnit, StoreUnit, DepthwiseUnit)
 CONFIGS = {DepthwiseUnit: replace(SMALLEST, rows=2, depthwise_taps=1)}
 
 QUEUE_MUTANTS = [
-    ("the queue takes one instruction too many", "fifo.w_level != behind", "1"),
+    ("the queue takes one instruction too many", "fifo.level != behind", "1"),
     ("what is pushed overtakes", "Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload)", "self.pushed.payload"),
     ("what goes to the head is queued, too", "(~taken | fifo.r_rdy)", "1"),
 ]
 SEMAPHORE_MUTANTS = [
-    ("a token stays that is taken", "count + post - take", "count + post"),
+    ("a token stays that is taken", "(take & ~post).replicate", "(take & ~take).replicate"),
     ("a full counter wraps", "m.Elif(~full)", "m.Else()"),
+    ("one of three tokens leaves one", "count > 2", "count > 3"),
     ("tokens show at the producer", "self.tokens[consumer][producer]", "self.tokens[producer][consumer]"),
 ]
 ISSUE_MUTANTS = [
@@ -117,6 +118,7 @@ def balance_invariant(circuit: Netlist) -> z3.BoolRef:
     names = [f"{producer.name}_{consumer.name}" for producer, consumer in PAIRS]
     return z3.And(
         *(z3.ZeroExt(2, circuit[f"dut.count_{name}"]) == circuit[f"balance_{name}"] for name in names),
+        *(circuit[f"dut.more_{name}"] == z3.UGT(circuit[f"dut.count_{name}"], 1) for name in names),
     )
 
 
