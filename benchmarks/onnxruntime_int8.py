@@ -27,28 +27,10 @@ def split(samples: Arrays) -> list[dict[str, NDArray[Any]]]:
     return [{name: values[i : i + 1] for name, values in samples.items()} for i in range(count)]
 
 
-def outputs(model: Path, samples: Arrays) -> list[list[NDArray[Any]]]:
+def outputs(model: Path | bytes, samples: Arrays) -> list[list[NDArray[Any]]]:
     """For each sample the outputs of a model, in its order."""
-    runtime = _session(str(model))
+    runtime = _session(model if isinstance(model, bytes) else str(model))
     return [[np.asarray(value) for value in runtime.run(None, sample)] for sample in split(samples)]
-
-
-def sqnr(expected: Sequence[Sequence[NDArray[Any]]], result: Sequence[Sequence[NDArray[Any]]]) -> float:
-    """Signal to quantization noise in dB over all samples: that of the worst output.
-
-    Raises
-    ------
-    ValueError
-        The outputs have other shapes.
-    """
-    worst = np.inf
-    for reference, values in zip(zip(*expected, strict=True), zip(*result, strict=True), strict=True):
-        if shapes := [(r.shape, v.shape) for r, v in zip(reference, values, strict=True) if r.shape != v.shape]:
-            raise ValueError(f"an output must have shape {shapes[0][0]}, got {shapes[0][1]}")
-        signal, noise = np.stack(reference).astype(np.float64), np.stack(values).astype(np.float64)
-        power, error = np.square(signal).sum(), np.square(signal - noise).sum()
-        worst = min(worst, 10 * np.log10(power / error) if error else np.inf)
-    return float(worst)
 
 
 METHODS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {

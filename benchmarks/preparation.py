@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,18 +30,21 @@ from accel.quantizer.calibrate import checked_arrays
 from accel.quantizer.prepare import feeds_of
 
 CALIBRATION = 128
-ROWS: tuple[tuple[str, Mapping[str, Any]], ...] = (
+ROWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("W8A8 per channel", {}),
+    ("W8A8 per channel, mean correction", {"mean_correction": "auto"}),
     ("W8A8 per channel, equalization", {"prepare": ("equalize",)}),
     ("W8A8 per channel, bias correction", {"prepare": ("bias_correction",)}),
     ("W8A8 per channel, AdaRound", {"prepare": ("adaround",)}),
     ("W8A8 per tensor", {"per_channel": False}),
+    ("W8A8 per tensor, mean correction", {"per_channel": False, "mean_correction": "auto"}),
     ("W8A8 per tensor, equalization", {"per_channel": False, "prepare": ("equalize",)}),
     (
         "W8A8 per tensor, equalization, bias correction",
         {"per_channel": False, "prepare": ("equalize", "bias_correction")},
     ),
     ("W4A8 per channel", {"weight_bits": 4}),
+    ("W4A8 per channel, mean correction", {"weight_bits": 4, "mean_correction": "auto"}),
     ("W4A8 per channel, bias correction", {"weight_bits": 4, "prepare": ("bias_correction",)}),
     ("W4A8 per channel, AdaRound", {"weight_bits": 4, "prepare": ("adaround",)}),
     ("W4A8 per channel, AdaRound, bias correction", {"weight_bits": 4, "prepare": ("adaround", "bias_correction")}),
@@ -52,7 +55,8 @@ ROWS: tuple[tuple[str, Mapping[str, Any]], ...] = (
         {"weight_bits": 4, "per_channel": False, "prepare": ("equalize", "adaround")},
     ),
 )
-"""Name and settings of each row."""
+"""Name and settings of each row; without another word, mean errors of weights stay (`UNCORRECTED`)."""
+UNCORRECTED: dict[str, Any] = {"mean_correction": "off"}
 
 
 class Task(NamedTuple):
@@ -94,7 +98,8 @@ def lines(task: Task, steps: int) -> Iterator[str]:
     yield f"| float | - | {shares(expected, labels, 1)['top-1']:.1%} | - |"
     for name, settings in ROWS:
         started = time.perf_counter()
-        found = quantize_network(network, task.x[:CALIBRATION], QuantizationConfig(adaround_steps=steps, **settings))
+        config = QuantizationConfig(adaround_steps=steps, **(UNCORRECTED | settings))
+        found = quantize_network(network, task.x[:CALIBRATION], config)
         seconds = time.perf_counter() - started
         outputs = run_network(found, feeds)
         top = shares(outputs, labels, 1)["top-1"]

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import onnxruntime_int8
-from preparation import CALIBRATION, ROWS, Task, drawn, tasks
+from preparation import CALIBRATION, ROWS, UNCORRECTED, Task, drawn, tasks
 
 from accel.analysis.decibels import sqnr
 from accel.analysis.mixed import quantize_mixed
@@ -117,13 +117,13 @@ def figures(task: Task, steps: int) -> Iterator[tuple[str, Figure | None]]:
         return Figure(sqnr([expected], [outputs]), shares(outputs, labels, 1)["top-1"])
 
     def ours(settings: Mapping[str, Any]) -> Figure:
-        config = QuantizationConfig(mode="fp32", adaround_steps=steps, **settings)
+        config = QuantizationConfig(mode="fp32", adaround_steps=steps, **{**UNCORRECTED, **settings})
         return figure(run_network(quantize_network(network, task.x[:CALIBRATION], config), feeds))
 
     yield "float", Figure(np.inf, shares(expected, labels, 1)["top-1"])
     for name, settings in (*OBSERVERS, *ROWS):
         yield name, ours(settings)
-    mixed = quantize_mixed(task.model, task.x[:CALIBRATION], average_bits=AVERAGE_BITS, mode="fp32")
+    mixed = quantize_mixed(task.model, task.x[:CALIBRATION], average_bits=AVERAGE_BITS, mode="fp32", **UNCORRECTED)
     narrow = [{"layer": re.escape(name), "weight_bits": 4} for name in mixed.narrow]
     yield "4 and 8 bits, 6 on average, per channel", ours({"overrides": narrow})
     yield "the same, AdaRound", ours({"overrides": narrow, "prepare": ("adaround",)})

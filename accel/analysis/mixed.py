@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 from accel.analysis.analyze import SAMPLES
@@ -19,9 +18,9 @@ from accel.machine.numerics import requant_mode
 from accel.network.graph import Graph
 from accel.quantized.lower import lower
 from accel.quantized.network import Network
-from accel.quantizer import Choice, make_config
+from accel.quantizer import Choice, QuantizationConfig, make_config
 from accel.quantizer.attach import attach
-from accel.quantizer.calibrate import calibrate, checked_arrays
+from accel.quantizer.calibrate import Calibrated, calibrate, checked_arrays
 from accel.quantizer.prepare import after_weights, feeds_of
 from accel.quantizer.quantize import before_calibration
 from accel.quantizer.reconstruct import Stage, silent
@@ -144,8 +143,8 @@ def quantize_mixed(
     with naming(model):
         network = before_calibration(read_onnx(model, shapes), config)
         calibration = repeatable(network, calibration)
-        ranges, choice = calibrate(network, calibration, replace(config, weight_bits=8), stage)
-        wide, narrow = (checked(partial(attach, network, ranges, replace(config, weight_bits=bits))) for bits in (8, 4))
+        seen = calibrate(network, calibration, replace(config, weight_bits=8), stage)
+        wide, narrow = (_attached(network, seen, replace(config, weight_bits=bits)) for bits in (8, 4))
         feeds = feeds_of(wide, checked_arrays(wide, calibration))
         mix = Mix(wide, narrow, _candidates(wide, narrow))
         weights = sum(wide.parameters[name].centred.size for name in _weights(wide))
@@ -156,7 +155,12 @@ def quantize_mixed(
         mixed = after_weights(mix.network(chosen), feeds, config, stage)
         graph = checked(lambda: lower(mixed, requant_mode(config.mode)))
     names = tuple(layer.name for layer in chosen)
-    return MixedPrecision(graph, budget, weights, names, found, points, choice)
+    return MixedPrecision(graph, budget, weights, names, found, points, seen.choice)
+
+
+def _attached(network: Network, seen: Calibrated, config: QuantizationConfig) -> Network:
+    """The quantized network with the bits that the settings say."""
+    return checked(lambda: seen.corrected(attach(network, seen.ranges, config), config))
 
 
 def _budget(weights: int, weight_budget: int | None, average_bits: float | None) -> int:

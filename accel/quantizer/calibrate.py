@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.errors import ModelError
+from accel.machine.numerics import requant_mode
 from accel.quantized.network import Network
 from accel.quantizer.activations import activations
 from accel.quantizer.choose import Choice, Held, choose, measured
 from accel.quantizer.config import LayerConfig, QuantizationConfig
+from accel.quantizer.means import MeanInputs, correct_means
 from accel.quantizer.observers import OBSERVERS, AutoObserver, Observer
 from accel.quantizer.placement import quantized_tensors
 from accel.quantizer.reconstruct import Stage, silent
@@ -25,10 +27,27 @@ LOG = logging.getLogger(__name__)
 
 
 class Calibrated(NamedTuple):
-    """The range of every tensor that becomes integers, and the rule that `choose` took, if it had to."""
+    """What samples have shown.
+
+    Attributes
+    ----------
+    ranges : dict of str to (float, float)
+        Of every tensor that becomes integers.
+    choice : Choice or None
+        What `choose` took, if it had to.
+    means : MeanInputs or None
+        What biases are corrected by, if they are.
+    """
 
     ranges: dict[str, Range]
     choice: Choice | None
+    means: MeanInputs | None
+
+    def corrected(self, network: Network, config: QuantizationConfig) -> Network:
+        """The quantized network with biases less the mean errors of rounded weights, if that is wanted."""
+        if self.means is None:
+            return network
+        return correct_means(network, self.means.errors(network), requant_mode(config.mode))
 
 
 def calibrate(network: Network, samples: Calibration, config: QuantizationConfig, stage: Stage = silent) -> Calibrated:
@@ -57,25 +76,32 @@ def calibrate(network: Network, samples: Calibration, config: QuantizationConfig
     What makes ranges doubtful (one sample, zeros only, dead activations) is logged as a warning.
     """
     observers = {name: OBSERVERS[layer.calibrate_method](layer) for name, layer in layers_of(network, config).items()}
-    held = _observe_all(network, samples, observers, stage)
-    choice = choose(network, config, observers, held, stage)
+    means = MeanInputs(network) if config.corrects_means else None
+    held = _observe_all(network, samples, observers, means, stage)
+    choice = choose(network, config, observers, held, means, stage)
     ranges = {
         name: observer.range(choice.method) if choice and isinstance(observer, AutoObserver) else observer.range()
         for name, observer in observers.items()
     }
     _warn(network, ranges, held.seen)
-    return Calibrated(ranges, choice)
+    return Calibrated(ranges, choice, means if choice is None or choice.mean_correction else None)
 
 
-def _observe_all(network: Network, samples: Calibration, observers: Mapping[str, Observer], stage: Stage) -> Held:
+def _observe_all(
+    network: Network,
+    samples: Calibration,
+    observers: Mapping[str, Observer],
+    means: MeanInputs | None,
+    stage: Stage,
+) -> Held:
     """Show all samples to the observers, in a thread beside the runtime, which computes the next ones; keep some."""
     advance, held = stage("calibration", sample_count(samples)), Held()
     written, wanted = [name for name in observers if name not in network.inputs], measured(network)
     with ThreadPoolExecutor(1) as pool:
-        seen = pool.submit(_observe, observers, {})
+        seen = pool.submit(_observe, observers, means, {})
         for values, group in activations(network, samples_of(network, samples), [*written, *wanted]):
             seen.result()
-            seen = pool.submit(_observe, observers, values)
+            seen = pool.submit(_observe, observers, means, values)
             size = sum(rows.size for rows in values.values()) // len(group)
             held.keep(group, {name: values[name] for name in wanted}, size)
             for _ in group:
@@ -84,7 +110,7 @@ def _observe_all(network: Network, samples: Calibration, observers: Mapping[str,
     return held
 
 
-def _observe(observers: Mapping[str, Observer], values: Mapping[str, NDArray[Any]]) -> None:
+def _observe(observers: Mapping[str, Observer], means: MeanInputs | None, values: Mapping[str, NDArray[Any]]) -> None:
     for name, rows in values.items():
         if name not in observers:
             continue
@@ -93,6 +119,8 @@ def _observe(observers: Mapping[str, Observer], values: Mapping[str, NDArray[Any
         if not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
             raise ModelError(f"activation {name!r} must be finite on every calibration sample")
         observers[name].update(rows)
+    if means and values:
+        means.update(values)
 
 
 def layers_of(network: Network, config: QuantizationConfig) -> dict[str, LayerConfig]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from accel.quantized.network import Network
+from accel.machine.numerics import RequantMode, requant_mode
+from accel.quantized.network import Network, TensorInfo
 from accel.quantizer.attach import activation_parameters, attach
 from accel.quantizer.config import QuantizationConfig
+from accel.quantizer.means import Halves, MeanInputs, correct_means
 from accel.quantizer.observers import AutoObserver, Observer
 from accel.quantizer.reconstruct import Stage, silent
 from accel.quantizer.runner import Runner, Values, with_real_constants
@@ -44,24 +46,33 @@ class Choice:
         One of `METHODS`.
     decibels : dict of str to float
         Signal to quantization noise by each method, end to end (before a last Softmax), on calibration samples that
-        its ranges had not seen; empty if there were too few samples to measure.
+        its ranges, and the corrections of biases, had not seen; empty if there were too few samples to measure.
     samples : int
         How many calibration samples were measured on, or, if none, seen.
+    mean_correction : bool
+        Whether biases take up the mean errors of rounded weights.
+    uncorrected : float, optional
+        Signal to quantization noise by the taken method without that, if it was measured.
     """
 
     method: str
     decibels: dict[str, float]
     samples: int
+    mean_correction: bool
+    uncorrected: float | None = None
 
     def __str__(self) -> str:
+        biases = "mean errors of weights corrected" if self.mean_correction else "mean errors of weights stay"
         if not self.decibels:
-            return f"calibrate_method auto: {self.method}; {self.samples} samples are too few to measure others"
+            few = f"{self.samples} samples are too few to measure others"
+            return f"calibrate_method auto: {self.method}, {biases}; {few}"
         others = ", ".join(f"{name} {value:.1f}" for name, value in self.decibels.items() if name != self.method)
         better = max(self.decibels, key=lambda name: self.decibels[name])
         doubt = "" if better == self.method else f"; {better} is better on too few of them"
+        without = "" if self.uncorrected is None else f" (without: {self.uncorrected:.1f} dB)"
         return (
             f"calibrate_method auto: {self.method}, {self.decibels[self.method]:.1f} dB on {self.samples} calibration "
-            f"samples that its ranges had not seen ({others}){doubt}"
+            f"samples that its ranges had not seen ({others}){doubt}; {biases}{without}"
         )
 
 
@@ -111,9 +122,12 @@ def choose(
     config: QuantizationConfig,
     observers: Mapping[str, Observer],
     held: Held,
+    means: MeanInputs | None = None,
     stage: Stage = silent,
 ) -> Choice | None:
     """The rule of ranges that serves the network best, for all tensors whose observer is an `AutoObserver`.
+
+    With it, whether the mean errors of rounded weights shall be corrected.
 
     Parameters
     ----------
@@ -123,6 +137,8 @@ def choose(
     observers : mapping of str to Observer
         Of every tensor that becomes integers.
     held : Held
+    means : MeanInputs, optional
+        What corrects biases; without it, they stay.
     stage : callable, optional
         Announces progress, if rules are measured.
 
@@ -134,23 +150,36 @@ def choose(
     Notes
     -----
     What an error in a tensor costs at the network's outputs, its own square does not tell: outliers may saturate what
-    follows. So each rule's ranges of one half of the samples are measured on samples of the other half, by the
-    noise of the outputs (`measured`), with the rounded weights. `best_of` ranks the rules. Fewer than `LEAST_SAMPLES`
-    samples take "expected".
+    follows. So each rule's ranges, and the corrections, of one half of the samples are measured on samples of the other
+    half, by the noise of the outputs (`measured`), with the rounded weights. `best_of` ranks the rules, and then the
+    taken one with the corrections and without; fewer measured samples than `LEAST_JUDGED` do not say enough against
+    them. Fewer than `LEAST_SAMPLES` samples take "expected", corrected.
     """
     if not any(isinstance(observer, AutoObserver) for observer in observers.values()):
         return None
     if held.seen < LEAST_SAMPLES or len(held.samples) < LEAST_MEASURED or not network.computed:
-        return Choice(METHODS[0], {}, held.seen)
-    ranges = {name: observer.range() for name, observer in observers.items()}
-    quantized = with_real_constants(attach(network, ranges, config))
-    rounded = replace(quantized, parameters=network.parameters)  # weights only: each rule has its own activations
-    noises, advance = dict[str, FloatArray](), stage("choice of ranges", len(METHODS))
+        return Choice(METHODS[0], {}, held.seen, means is not None)
+    plain = attach(network, {name: observer.range() for name, observer in observers.items()}, config)
+    # Weights only: each rule has its own activations.
+    real = replace(with_real_constants(plain), parameters=network.parameters)
+    judged = means is not None and config.mean_correction == "auto" and len(held.samples) >= LEAST_JUDGED
+    errors = means.errors(plain) if means else {}
+    halves = [_corrected(plain, real, errors, requant_mode(config.mode), 1 - half) for half in range(2)]
+    del plain  # its integers; large networks have a lot
+    noises, advance = dict[str, FloatArray](), stage("choice of ranges", len(METHODS) + judged)
     for method in METHODS:
-        noises[method] = _noise(rounded, config, observers, held, method)
+        noises[method] = _noise(halves, config, observers, held, method)
         advance()
-    decibels = {name: float(-10 * np.log10(max(_worst(noise), 1e-20))) for name, noise in noises.items()}
-    return Choice(best_of(noises, held.seen), decibels, len(held.samples))
+    taken = best_of(noises, held.seen)
+    decibels = {name: _decibels(noise) for name, noise in noises.items()}
+    if not judged:
+        return Choice(taken, decibels, len(held.samples), means is not None)
+    without = _noise([real, real], config, observers, held, taken)
+    advance()
+    kept = best_of({"corrected": noises[taken], "uncorrected": without}, held.seen) == "corrected"
+    if not kept:
+        decibels[taken] = _decibels(without)
+    return Choice(taken, decibels, len(held.samples), kept, _decibels(without) if kept else None)
 
 
 def best_of(noises: Mapping[str, FloatArray], seen: int) -> str:
@@ -182,13 +211,32 @@ def _worst(noise: FloatArray) -> float:
     return float(noise.sum(axis=0).max())
 
 
+def _corrected(plain: Network, real: Network, errors: Mapping[str, Halves], mode: RequantMode, half: int) -> Network:
+    """The network with real constants for its integers, `real`, and biases that one half of the samples corrects."""
+    network = correct_means(plain, errors, mode, half)
+    biases = {name: found for name, found in network.parameters.items() if found is not plain.parameters.get(name)}
+    changed = {name: TensorInfo.constant(name, found.real) for name, found in biases.items()}
+    return replace(real, operators=network.operators, tensors={**real.tensors, **changed})
+
+
+def _decibels(noise: FloatArray) -> float:
+    return float(-10 * np.log10(max(_worst(noise), 1e-20)))
+
+
 def _noise(
-    network: Network, config: QuantizationConfig, observers: Mapping[str, Observer], held: Held, method: str
+    networks: Sequence[Network],
+    config: QuantizationConfig,
+    observers: Mapping[str, Observer],
+    held: Held,
+    method: str,
 ) -> FloatArray:
-    """Power of each sample's error over that of the signal of all samples, for every tensor that is measured."""
-    names = measured(network)
+    """Power of each sample's error over that of the signal of all samples, for every tensor that is measured.
+
+    Samples of each half run in the network of its number, whose corrections come from the other half.
+    """
+    names = measured(networks[0])
     noise, signal = np.zeros((len(held.samples), len(names))), np.zeros(len(names))
-    for half in range(2):
+    for half, network in enumerate(networks):
         ranges = {
             name: observer.range(method, 1 - half) if isinstance(observer, AutoObserver) else observer.range()
             for name, observer in observers.items()

@@ -23,6 +23,7 @@ CALIBRATE_METHODS = ("auto", "expected", "minmax", "moving_average", "percentile
 ALIASES = {"entropy": "kl"}
 """Other names of observers."""
 WEIGHT_METHODS = ("minmax", "mse")
+MEAN_CORRECTIONS = ("auto", "on", "off")
 WEIGHT_SETTINGS = ("per_channel", "weight_method", "weight_bits")
 """Settings of a layer that say how its weights become integers."""
 PREPARATION = ("equalize", "bias_correction", "adaround")
@@ -125,6 +126,7 @@ class QuantizationConfig(LayerConfig):
 
     mode: str = _option("tflite", "How sums are rounded to int8", REQUANT_MODES)
     prepare: tuple[str, ...] = _option((), "Steps that change weights and biases before their rounding", PREPARATION)
+    mean_correction: str = _option("auto", "Whether biases take up the mean error of rounded weights", MEAN_CORRECTIONS)
     adaround_steps: int = _option(1000, "Steps of AdaRound for each layer")
     seed: int = _option(0, "Seed of what is drawn at random")
     nodes_to_exclude: tuple[str, ...] = _option((), "Layers that stay real, by name or regular expression")
@@ -135,8 +137,23 @@ class QuantizationConfig(LayerConfig):
         super().__post_init__()
         if self.adaround_steps < 1:
             raise InputError(f"adaround_steps must be at least 1, got {self.adaround_steps!r}")
+        if self.mean_correction == "on" and self.learns:
+            raise InputError(
+                "mean_correction must not be on with prepare adaround or bias_correction, which take up mean errors "
+                "themselves"
+            )
         for pattern in self.nodes_to_exclude:
             _check_pattern(pattern)
+
+    @property
+    def learns(self) -> bool:
+        """Whether a step of `prepare` learns from what the quantized layers give."""
+        return bool({"adaround", "bias_correction"} & set(self.prepare))
+
+    @property
+    def corrects_means(self) -> bool:
+        """Whether biases take up the mean error of rounded weights, unless measurements say otherwise."""
+        return self.mean_correction == "on" or (self.mean_correction == "auto" and not self.learns)
 
     def values_of(self, name: str) -> set[Any]:
         """All values that a setting has, for the network or in an override."""

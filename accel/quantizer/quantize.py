@@ -93,14 +93,13 @@ def quantize_network(
         The calibration data or a setting does not fit.
     """
     network = before_calibration(network, config)
-    learns = bool({"adaround", "bias_correction"} & set(config.prepare))
     # An iterator gives its samples once: what reads them again needs them all.
-    samples = list(samples_of(network, calibration)) if learns else calibration
+    samples = list(samples_of(network, calibration)) if config.learns else calibration
     found = calibrate(network, samples, config, stage)
     if found.choice:
         report(found.choice)
-    quantized = checked(lambda: attach(network, found.ranges, config))
-    return after_weights(quantized, samples, config, stage) if learns else quantized
+    quantized = checked(lambda: found.corrected(attach(network, found.ranges, config), config))
+    return after_weights(quantized, samples, config, stage) if config.learns else quantized
 
 
 def before_calibration(network: Network, config: QuantizationConfig) -> Network:

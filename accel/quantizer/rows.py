@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ Matrix = NDArray[np.float32]
 class Matrices(NamedTuple):
     """Weights as (groups, outputs, inputs x taps), and how to bring such an array back into the operator's shape."""
 
-    weight: Matrix
+    weight: NDArray[Any]
     shape: tuple[int, ...]
     transposed: bool
 
@@ -26,7 +26,7 @@ class Matrices(NamedTuple):
         return flat.T.reshape(self.shape) if self.transposed else flat.reshape(self.shape)
 
 
-def weight_matrices(op: Operator, weight: NDArray[np.float32]) -> Matrices | None:
+def weight_matrices(op: Operator, weight: NDArray[Any]) -> Matrices | None:
     """The weights of a layer as matrices; None for operators whose products are no such product (ConvTranspose)."""
     if op.kind == "Conv":
         groups = int(op.attributes.get("group", 1))

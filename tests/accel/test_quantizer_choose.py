@@ -89,18 +89,20 @@ def test_outliers_that_matter_stay() -> None:
 def test_few_samples_take_the_expected_range() -> None:
     calibration = images(choose.LEAST_SAMPLES - 1, 32, outliers=4e-5)
     graph, choice = chosen(SATURATING, calibration)
-    assert choice == Choice("expected", {}, 15)
-    assert str(choice) == "calibrate_method auto: expected; 15 samples are too few to measure others"
+    assert choice == Choice("expected", {}, 15, True)
+    assert str(choice) == (
+        "calibrate_method auto: expected, mean errors of weights corrected; 15 samples are too few to measure others"
+    )
     assert dump_graph(graph) == dump_graph(quantize(SATURATING, calibration, calibrate_method="expected"))
 
 
 def test_a_choice_is_one_sentence() -> None:
-    assert str(Choice("mse", {"expected": 1.04, "mse": 2.0, "minmax": -1.0}, 20)) == (
+    assert str(Choice("mse", {"expected": 1.04, "mse": 2.0, "minmax": -1.0}, 20, True, 1.26)) == (
         "calibrate_method auto: mse, 2.0 dB on 20 calibration samples that its ranges had not seen "
-        "(expected 1.0, minmax -1.0)"
+        "(expected 1.0, minmax -1.0); mean errors of weights corrected (without: 1.3 dB)"
     )
-    assert str(Choice("expected", {"expected": 1.04, "mse": 2.0}, 20)).endswith(
-        "(mse 2.0); mse is better on too few of them"
+    assert str(Choice("expected", {"expected": 1.04, "mse": 2.0}, 20, False)).endswith(
+        "(mse 2.0); mse is better on too few of them; mean errors of weights stay"
     )
 
 
@@ -111,7 +113,7 @@ def test_measuring_shows_its_progress() -> None:
         return lambda: steps.append(f"{task} of {total}")
 
     quantize(LINEAR, images(20, 8), stage=stage)
-    assert steps == ["calibration of 20"] * 20 + ["choice of ranges of 4"] * 4
+    assert steps == ["calibration of 20"] * 20 + ["choice of ranges of 5"] * 5
 
 
 def test_other_methods_choose_nothing() -> None:
@@ -139,7 +141,7 @@ def test_large_networks_are_measured_on_fewer_samples(monkeypatch: pytest.Monkey
     monkeypatch.setattr(choose, "MEASURED_VALUES", 341)
     assert chosen(LINEAR, images(40, 8))[1].samples == choose.LEAST_MEASURED
     monkeypatch.setattr(choose, "HELD_BYTES", 3 * 4 * 197)
-    assert chosen(LINEAR, images(40, 8))[1] == Choice("expected", {}, 40)
+    assert chosen(LINEAR, images(40, 8))[1] == Choice("expected", {}, 40, True)
 
 
 def test_halves_hold_every_second_sample_and_join_to_all() -> None:
@@ -234,10 +236,11 @@ def test_a_network_whose_draw_of_samples_misleads_keeps_the_first_rule() -> None
     """Ranges of half of these 16 samples clip one of the others: by the mean alone, `mse` was taken, 9 dB below."""
     shape, rank, _ = NETWORKS[mobilenet_v3]
     model, samples = model_of(mobilenet_v3, shape, rank, 3), samples_of(shape, 16, seed=7)
-    choice = chosen(model, samples, mode="fp32")[1]
+    assert chosen(model, samples, mode="fp32")[1].method == "expected"
+    choice = chosen(model, samples, mode="fp32", mean_correction="off")[1]
     assert choice.method == "expected"
     assert choice.decibels["mse"] > choice.decibels["expected"]
-    assert str(choice).endswith("; mse is better on too few of them")
+    assert "; mse is better on too few of them; " in str(choice)
 
 
 def test_values_of_samples_that_have_been_seen_are_dropped() -> None:

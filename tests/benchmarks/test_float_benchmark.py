@@ -29,26 +29,57 @@ SHAPE, RANK, _ = NETWORKS[resnet]
 
 def write(folder: Path, name: str, model: bytes) -> None:
     (folder / f"{name}.onnx").write_bytes(model)
-    for kind, count in (("cal", 8), ("eval", 2)):
+    for kind, count in (("cal", 8), ("eval", 4)):
         np.savez(folder / f"{name}.{kind}.npz", x=samples_of(SHAPE, count, seed=count))
 
 
 def test_page(tmp_path: Path, scripts: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path, "resnet", model_of(resnet, SHAPE, RANK))
+    """A network with a last Softmax, and one that is refused; a second run replaces what it measures again."""
+    model = onnx.load_from_string(model_of(resnet, SHAPE, RANK))
+    model.graph.node.append(onnx.helper.make_node("Softmax", [model.graph.output[0].name], ["shares"], name="last"))
+    model.graph.output[0].name = "shares"
+    write(tmp_path, "resnet", model.SerializeToString())
     free = onnx.load_from_string(model_of(resnet, SHAPE, RANK))
     free.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     write(tmp_path, "free", free.SerializeToString())
-    scripts("float_networks").main([str(tmp_path), "--output", str(tmp_path / "page.md")])
+    arguments = [str(tmp_path), "--output", str(tmp_path / "page.md")]
+    scripts("float_networks").main(arguments)
     text = (tmp_path / "page.md").read_text()
     assert "1 of 2 networks accepted." in text
     assert text.endswith(capsys.readouterr().out)
     rows = {row["name"]: row for row in json.loads((tmp_path / "page.json").read_text())}
-    outcome = rows["resnet"]["outcomes"]["fp32"]
-    assert outcome["refusal"] is None
-    assert outcome["cycles"] > 0
-    assert outcome["sqnr"] > 15
-    assert rows["resnet"]["onnxruntime_sqnr"] > 15
+    assert rows["resnet"]["onnxruntime_refusal"] is None
+    assert rows["resnet"]["samples"] == 4
+    for outcome in rows["resnet"]["outcomes"].values():
+        assert outcome["refusal"] is None
+        assert outcome["cycles"] > 0
+        assert min(outcome["sqnr"], outcome["machine"], outcome["first"]) > 15
+        assert abs(outcome["machine"] - outcome["first"]) < 1
+        assert outcome["beside"]["ours"] == outcome["sqnr"]
+        for figures in (outcome["beside"], outcome["before_softmax"]):
+            assert figures["theirs"] > 15
+            assert figures["deviation"] > 0
+        assert outcome["before_softmax"]["ours"] != outcome["sqnr"]
     assert rows["free"]["outcomes"]["tflite"]["refusal"]
+    (tmp_path / "free.onnx").unlink()
+    scripts("float_networks").main([*arguments, "--samples", "2"])
+    rows = {row["name"]: row["samples"] for row in json.loads((tmp_path / "page.json").read_text())}
+    assert rows == {"free": 4, "resnet": 2}
+
+
+def test_figures_beside_another_quantizer(scripts: Any) -> None:
+    """Two outputs, of which the second is the worse; the jackknife's error is that of the sum's parts."""
+    expected = [[np.array([10.0]), np.array([10.0])] for _ in range(3)]
+    errors = {"ours": (0.1, 0.1, 0.2), "theirs": (0.2, 0.2, 0.2)}
+    ours, theirs = (
+        [[np.array([10.0]), np.array([10.0 + error])] for error in errors[name]] for name in ("ours", "theirs")
+    )
+    found = scripts("float_networks").beside(expected, ours, theirs)
+    assert found.ours == pytest.approx(10 * np.log10(300 / 0.06))
+    assert found.theirs == pytest.approx(10 * np.log10(300 / 0.12))
+    assert found.median == pytest.approx(20 * np.log10(2))
+    left_out = [10 * np.log10(0.08 / 0.05)] * 2 + [10 * np.log10(0.08 / 0.02)]
+    assert found.deviation == pytest.approx(np.sqrt(2 / 3 * np.square(left_out - np.mean(left_out)).sum()))
 
 
 def test_macs_are_those_of_the_machine(tmp_path: Path, scripts: Any) -> None:

@@ -29,12 +29,14 @@ def test_analyze(model: str) -> None:
     assert "m.onnx: " in text
     assert "dB end to end on 4 samples" in text
     assert "of all weights lie within 0.1; in every layer, 99 %" in text
-    assert "calibrate_method auto: expected; 4 samples are too few to measure others" in text
+    assert "calibrate_method auto: expected, mean errors of weights corrected;" in text
     assert [line for line in text.splitlines() if len(line) > 80] == []
     assert "weight spread" in success("analyze", model, "--calibration", "x.npy", "--wide")
     facts = json.loads(success("analyze", model, "--calibration", "x.npy", "--json", "--samples", "2"))
     assert facts["samples"] == 2
-    assert facts["choice"] == {"method": "expected", "decibels": {}, "samples": 4}
+    assert facts["choice"] == {
+        "method": "expected", "decibels": {}, "samples": 4, "mean_correction": True, "uncorrected": None,
+    }  # fmt: skip
     assert {"only_quantized", "only_float", "weights", "activations", "advice"} <= set(facts["layers"][1])
 
 
@@ -117,7 +119,7 @@ def test_quantize_within_a_limit(model: str) -> None:
     text = success(*arguments, "--max-drop", "50")
     assert text.startswith("settings as given: top-1 ")
     assert " (simulated), " in text
-    assert "calibrate_method auto: expected; 4 samples are too few" in text
+    assert "calibrate_method auto: expected, mean errors of weights corrected;" in text
     assert Path("m.graph").exists()
     assert error("quantize", model, "--calibration", "x.npy", "-o", "m.graph", "--max-drop", "1") == (
         "Error: --max-drop must have the class of each sample, got no --labels"
