@@ -34,9 +34,11 @@ from accel.quantizer.runner import with_real_constants
 
 SIZE = 224
 ROWS: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    ("W8A8", {}),
+    ("W8A8", {"mean_correction": "off"}),
+    ("W8A8, mean correction", {}),
     ("W8A8, AdaRound", {"prepare": ("adaround",)}),
-    ("W4A8", {"weight_bits": 4}),
+    ("W4A8", {"weight_bits": 4, "mean_correction": "off"}),
+    ("W4A8, mean correction", {"weight_bits": 4}),
     ("W4A8, AdaRound", {"weight_bits": 4, "prepare": ("adaround",)}),
 )
 

@@ -69,8 +69,10 @@ class Lowering:
         if real is None:
             return None
         found = self.network.parameters.get(name)
-        if found is None or found.integers is None or found.kind not in ("int8", "uint8") or found.scale.size > 1:
+        if found is None or found.integers is None:
             return Known(real)
+        if found.kind not in ("int8", "uint8") or found.scale.size > 1:
+            return Known(found.real)
         shift = 128 if found.kind == "uint8" else 0
         return Known(found.real, found.parameters, (found.integers - shift).astype(np.int8))
 

@@ -13,7 +13,10 @@ import accel
 from accel.errors import InputError
 from accel.frontends.onnx.reader import read_onnx
 from accel.machine.numerics import RequantMode
+from accel.network import reference
 from accel.network.graph_file import dump_graph
+from accel.network.real import dequantize_output, quantize_input
+from accel.quantized.lower import lower
 from accel.quantized.network import Network
 from accel.quantizer import Choice, QuantizationConfig, quantize_network
 from accel.quantizer.means import Halves, MeanInputs, correct_means
@@ -119,6 +122,22 @@ def test_halves_that_differ_correct_less() -> None:
 def test_one_sample_corrects_nothing() -> None:
     _, quantized, means, _ = calibrated("Gemm", count=1)
     assert means.errors(quantized) == {}
+
+
+@pytest.mark.parametrize("name", ["MatMul, Add", "MatMul, Sub of one number", "Gemm"])
+def test_the_machine_has_the_corrected_biases(name: str) -> None:
+    """The graph of integers follows the QDQ model, not the float network's biases."""
+    nodes, constants, shape = LAYERS[name]
+    samples = np.random.default_rng(7).uniform(0, 4, (6, *shape[1:])).astype(np.float32)
+    config = QuantizationConfig(mode="fp32", weight_bits=4, mean_correction="on")
+    quantized = quantize_network(read_onnx(onnx_model(nodes, constants, shape)), samples, config)
+    graph = lower(quantized, RequantMode.FP32)
+    (step,) = (tensor.scale for tensor in graph.output_tensors)
+    runner = Runner(quantized)
+    for x in samples:
+        (expected,) = runner({"x": x.reshape(shape)}).values()
+        found = dequantize_output(graph, reference.run(graph, quantize_input(graph, x[None]))["y"])
+        assert np.abs(found - expected).max() <= 1.01 * step
 
 
 def positive_model() -> tuple[bytes, FloatArray]:
