@@ -11,7 +11,7 @@ the sentence that refuses it, the share of its MACs on the machine `edge`, cycle
 Runtime's `quantize_static` on the same calibration samples: both as QDQ models in ONNX Runtime. The first sample runs
 on the simulated machine, too. Where a Softmax ends the network, its inputs are compared as well: behind it few samples
 hold all noise. The page is a table; beside it, with the ending .json, lies the same for machines. Rows of the page that
-are not measured again stay.
+are not measured again stay, and so does what follows the table under a heading.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ HEADER = (
     "median difference (dB) | before a last Softmax | first sample: machine, QDQ (dB) | commit |",
     "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
+NOTES = "\n## "
+"""Begins what stays below the table."""
 BETWEEN = ("Reshape", "Flatten", "Squeeze", "Identity", "QuantizeLinear", "DequantizeLinear")
 """What may lie between a last Softmax and the output."""
 
@@ -265,7 +267,8 @@ def write_page(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         *HEADER,
         *(line for row in rows for line in lines(row)),
     ]
-    write_atomic(path, ("\n".join(page) + "\n").encode())
+    notes = path.read_text(encoding="utf-8").partition(NOTES) if path.exists() else ("", "", "")
+    write_atomic(path, ("\n".join(page) + "\n" + "".join(notes[1:])).encode())
     write_atomic(path.with_suffix(".json"), json.dumps(list(rows), indent=1).encode())
 
 

@@ -62,7 +62,10 @@ def test_page(tmp_path: Path, scripts: Any, capsys: pytest.CaptureFixture[str]) 
         assert outcome["before_softmax"]["ours"] != outcome["sqnr"]
     assert rows["free"]["outcomes"]["tflite"]["refusal"]
     (tmp_path / "free.onnx").unlink()
+    with (tmp_path / "page.md").open("a") as page:
+        page.write("\n## Notes\n\nKept.\n")
     scripts("float_networks").main([*arguments, "--samples", "2"])
+    assert (tmp_path / "page.md").read_text().endswith(" |\n\n## Notes\n\nKept.\n")
     rows = {row["name"]: row["samples"] for row in json.loads((tmp_path / "page.json").read_text())}
     assert rows == {"free": 4, "resnet": 2}
 
