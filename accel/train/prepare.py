@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -119,10 +120,13 @@ def prepare(model: nn.Module, example: Tensor, config: TrainingConfig | None = N
 
 
 def _post_training(traced: fx.GraphModule, samples: Tensor, config: QuantizationConfig) -> Network:
-    """The quantized network of a traced module; tensors have the names of its values, operators those of its layers."""
+    """The quantized network of a traced module; tensors have the names of its values, operators those of its layers.
+
+    Mean errors of weights stay: biases are trained.
+    """
     network = read_onnx(_export(traced, samples[:1]))
     data = samples.detach().cpu().numpy().astype("float32")
-    return quantize_network(network, {network.inputs[0]: data}, config)
+    return quantize_network(network, {network.inputs[0]: data}, replace(config, mean_correction="off"))
 
 
 def _export(traced: fx.GraphModule, example: Tensor) -> bytes:

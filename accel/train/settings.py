@@ -34,3 +34,5 @@ class TrainingConfig:
                 f"prepare must be empty for training, which changes the weights itself, got "
                 f"{', '.join(self.quantization.prepare)}"
             )
+        if self.quantization.mean_correction == "on":
+            raise InputError("mean_correction must not be on for training, which changes the biases itself")

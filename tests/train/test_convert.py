@@ -185,5 +185,7 @@ def test_refusals(model: "torch.nn.Module", example: "torch.Tensor", message: st
 def test_settings_that_do_not_fit() -> None:
     with pytest.raises(InputError, match="estimator must be one of lsq, ste, got 'x'"):
         TrainingConfig(estimator="x")
+    with pytest.raises(InputError, match="mean_correction must not be on for training"):
+        TrainingConfig(quantization=QuantizationConfig(mean_correction="on"))
     with pytest.raises(InputError, match="prepare must be empty for training"):
         TrainingConfig(quantization=QuantizationConfig(prepare=("equalize",)))
