@@ -301,10 +301,16 @@ class Network:
 
     def place(self, value: str) -> Place:
         """Where a value lies in one that is not a part of another; perhaps itself."""
-        place = Place(value)
-        while place.whole in self.places:
-            place = place.within(self.places[place.whole])
-        return place
+        if value not in self._found:
+            place = Place(value)
+            while place.whole in self.places:
+                place = place.within(self.places[place.whole])
+            self._found[value] = place
+        return self._found[value]
+
+    @cached_property
+    def _found(self) -> dict[str, Place]:
+        return {}
 
     def users(self, whole: str) -> Users:
         """The layers that write and those that read the value or a part of it in the scratchpad."""

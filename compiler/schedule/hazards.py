@@ -22,12 +22,13 @@ class Hazards:
     """The accesses so far, of a program whose footprints are known.
 
     Kinds of accesses are numbered ``space * 2 + access``. Of each unit and kind there is a list, which is searched from
-    the newest access back to the first that conflicts or is known to have completed: few are neither.
+    the newest access back to the first that conflicts or is known to have completed: few are neither. A use has a kind,
+    its words, and bit b for the port of bank b.
     """
 
     def __init__(self, touched: Footprints, instructions: int) -> None:
         kinds = (touched.space * _ACCESSES + touched.access).tolist()
-        uses = list(map(_Use, kinds, _regions(touched), touched.ports.tolist()))
+        uses = list(zip(kinds, _regions(touched), touched.ports.tolist(), strict=True))
         first = np.searchsorted(touched.owner, np.arange(instructions + 1)).tolist()
         self._uses = [uses[low:high] for low, high in pairwise(first)]
         self._histories: list[dict[int, _History]] = [{} for _ in _RIVALS]
@@ -121,14 +122,6 @@ def _regions(touched: Footprints) -> list[_Region]:
             known[place] = _Region(part.low + base, part.high + base, part)
         result.append(known[place])
     return result
-
-
-class _Use(NamedTuple):
-    """A kind of access, its words, and bit b for the port of bank b."""
-
-    kind: int
-    region: _Region
-    ports: int
 
 
 class _History(NamedTuple):
