@@ -126,13 +126,19 @@ class _Order:
         if isinstance(plan.layer, DepthwiseLayer):
             self.append(item)
         else:
-            self._await_tail(plan.input_part(item.tile))
+            self._await_tail(plan.input_part(self._read_at_once(item, plan)))
             self.append(item)
             if item.layer + 1 in self.plan.choices.joined and item.between is not None:
                 self.append(JoinItem(item.layer + 1, item.tile, item.channels, item.between))
             self._advance_tail()
         if item.channels.last == plan.layer.output_shape[2]:
             self._finish_tile(item)
+
+    def _read_at_once(self, item: GroupItem, plan: LayerPlan) -> Tile:
+        """Outputs whose input must be there: loads bring rows of a band that other tiles of it need, too."""
+        if item.band is None or plan.input_areas[0] is None:
+            return item.tile
+        return self.plan.pairs[item.layer][item.band].part
 
     def replace_tail(self, items: Sequence[GroupItem]) -> None:
         """Add what is left of the tail; `items` are the next one."""

@@ -69,7 +69,7 @@ class PairSite:
     first, last : int
         Layers that the areas of the pair live with.
     trails : bool
-        If the output is resident, what is between lives with the layer after them, too.
+        What is between, and rooms for the output, live with the layer after them, too.
     """
 
     source: Area | None
@@ -163,11 +163,11 @@ def _rooms(pairing: Pairing, cut: Cut, site: PairSite, buffers: int) -> tuple[_R
     tiles = {height: _tiles(Tile(0, height, *cut.rows[0][2:]), config) for height in heights}
     output = max(tile.pixels for several in tiles.values() for tile in several) * group
     made = sum(len(tiles[height]) * many for height, many in heights.items()) * groups
-    trailing = site.last + (site.trails and site.output is not None)
+    trailing = site.last + site.trails
     return (
         _Rooms(min(buffers, len(cut.rows)), source, site.last),
         _Rooms(min(ROOMS, len(cut.rows) * groups), between, trailing),
-        _Rooms(0 if site.output else min(ROOMS, made), output, site.last),
+        _Rooms(0 if site.output else min(ROOMS, made), output, trailing),
     )
 
 

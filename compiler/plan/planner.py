@@ -100,7 +100,8 @@ def walk(state: State) -> Walk:
 def finish(state: State) -> Plan:
     """The plan of a network whose layers all have one."""
     network, _, choices = state.task
-    trails = (i for i in choices.beside if may_trail(network, i) and network.layers[i].output in state.residents)
+    ends = (i for i in choices.beside if may_trail(network, i))
+    trails = (i for i in ends if i - 1 in state.pairs or network.layers[i].output in state.residents)
     return Plan(network, choices, state.residents, state.plans, state.pairs, frozenset(trails))
 
 

@@ -61,6 +61,7 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
         yield "streamed output" if second.output_areas else "resident output"
         if index in planned.trailing:
             yield "tail"
+            yield "tail of a streamed output" if second.output_areas else "tail of a resident output"
             yield "tail beside a pair" if index + 2 in planned.followers else "tail beside a layer"
         if index + 1 in planned.followers:
             yield "a vector layer follows"
@@ -69,7 +70,7 @@ def features(graph: Graph, config: ArchConfig) -> Iterator[str]:
 FEATURES = {
     "bands", "tiles", "several bands", "one room", "streamed source", "resident source", "one room for the source",
     "streamed output", "resident output", "tail", "tail beside a pair", "tail beside a layer",
-    "a vector layer follows",
+    "tail of a streamed output", "tail of a resident output", "a vector layer follows",
 }  # fmt: skip
 
 
@@ -133,7 +134,7 @@ CASES: dict[str, tuple[Callable[[], Graph], ArchConfig, set[str]]] = {
     ),
     "bands of a streamed image": (
         lambda: network((1, 40, 40, 8), conv(20, (1, 1)), depthwise_layer(20, **around(1)), conv(4, (1, 1))),
-        replace(SMALL, spad_bank_words=128), {"several bands", "streamed source", "streamed output"},
+        replace(SMALL, spad_bank_words=128), {"several bands", "streamed source", "tail of a streamed output"},
     ),
     "bands of a folded image, by positions": (
         lambda: network((1, 40, 40, 2), conv(8, (3, 3), **around(1)), depthwise_layer(8, **around(1))),
