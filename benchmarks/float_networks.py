@@ -182,7 +182,10 @@ def outcome(model: Path, mode: str, calibration: Arrays, evaluation: Arrays, exp
         ours = [[found[name] for name in names] for found in map(runner, split)]
         count = len(network.outputs)
         ends = [[sample[:count] for sample in found] for found in (expected, ours, theirs or expected)]
-        begins = [[sample[count:] for sample in found] for found in (expected, ours, theirs or expected)]
+        begins = [  # of which the reader may have left other axes of size 1
+            [[value.reshape(-1) for value in sample[count:]] for sample in found]
+            for found in (expected, ours, theirs or expected)
+        ]
         return Outcome(
             None,
             host_share(program.operators).share,
