@@ -2,8 +2,9 @@
 
 yosys's `mutate` makes the faults (a bit inverted, stuck at 0 or 1, or dependent on its neighbour) in all modules of the
 emitted Verilog of a small machine with every feature (`tests/support/rtl/hostile.py`), all in one netlist, one active
-at a time. A mutant without a path to an output is equivalent; on each other one those suites run that make its bit
-differ, until one fails. One that survives is equivalent only if ABC (`apt-get install berkeley-abc`) proves it.
+at a time. A mutant without a path to an output is equivalent, as is one that chooses a constant which is there anyway;
+on each other one those suites run that make its bit differ, until one fails. One that survives is equivalent only if
+ABC (`apt-get install berkeley-abc`) proves it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.mutants.campaign import Suites
-from support.mutants.excitation import watched
+from support.mutants.excitation import unchanged, watched
 from support.mutants.netlist_mutants import NetlistMutant, mutated
 from support.mutants.observability import unobservable
 from support.mutants.sequential import indistinguishable
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     suites, kept = Suites(variant, options.stimulus), Verdicts(options.verdicts, text)
     suites.prepare()
     chosen = [mutant for mutant in mutants if not options.only or mutant.number in options.only]
-    proved = unobservable(verilog, chosen)
+    proved = unobservable(verilog, chosen) | unchanged(text) & {mutant.number for mutant in chosen}
     unknown = [mutant for mutant in chosen if mutant.number not in kept.known.keys() | proved]
     with ThreadPoolExecutor(options.jobs) as pool:
         for mutant, suite in zip(unknown, pool.map(lambda mutant: suites.verdict(mutant.number), unknown), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from support.mutants.excitation import MARK, excited, watched
+from support.mutants.excitation import MARK, excited, unchanged, watched
 from support.mutants.netlist_mutants import NetlistMutant
 from support.mutants.sequential import ABC, indistinguishable
 
@@ -59,8 +59,71 @@ endmodule
 """
 UNREACHED, REACHED, TWIN, INSTANCE = range(1, 5)
 
+MACHINE = """
+module accelerator_writer(clk, rst, go, value, en, data, mutant);
+  input clk, rst, go, value;
+  output en, data;
+  input [2:0] mutant;
+  reg en = 1'h0, held = 1'h0;
+  wire _0_, _1_, _2_;
+  assign _0_ = mutant == 3'h1;
+  assign _1_ = mutant == 3'h2;
+  assign _2_ = _0_ ? held ^ ~en : held;
+  assign data = _1_ ? held ^ en : _2_;
+  always @(posedge clk) begin
+    en <= go & ~rst;
+    held <= value;
+  end
+endmodule
 
-@pytest.mark.skipif(not any(map(shutil.which, ABC)), reason="ABC is not installed")
+module accelerator_UNIT(clk, en, data, answer);
+  input clk, en, data;
+  output answer;
+  reg answer = 1'h0;
+  always @(posedge clk) if (en) answer <= data;
+endmodule
+
+module accelerator(clk, rst, go, value, answer, mutant);
+  input clk, rst, go, value;
+  output answer;
+  input [2:0] mutant;
+  wire en, data;
+  accelerator_writer writer (
+    .clk(clk),
+    .rst(rst),
+    .go(go),
+    .value(value),
+    .en(en),
+    .data(data),
+    .mutant(mutant)
+  );
+  accelerator_UNIT unit (
+    .clk(clk),
+    .en(en),
+    .data(data),
+    .answer(answer)
+  );
+endmodule
+"""
+NOT_ENABLED, ENABLED = 1, 2
+
+needs_abc = pytest.mark.skipif(not any(map(shutil.which, ABC)), reason="ABC is not installed")
+
+
+@needs_abc
+@pytest.mark.parametrize(("unit", "proved"), [("scratchpad", {NOT_ENABLED}), ("other_unit", set())])
+def test_what_a_memory_is_given_without_an_enable_has_no_effect(unit: str, proved: set[int]) -> None:
+    mutants = [NetlistMutant(n, {"module": "\\accelerator_writer"}) for n in (NOT_ENABLED, ENABLED)]
+    assert indistinguishable(MACHINE.replace("UNIT", unit), mutants) == proved
+
+
+@needs_abc
+def test_nothing_is_proved_of_a_clock() -> None:
+    options = {"module": "\\accelerator_counter", "port": "\\CLK"}
+    assert not indistinguishable(VERILOG, [NetlistMutant(UNREACHED, options)])
+
+
+@needs_abc
 def test_what_no_run_reaches_is_equivalent() -> None:
     mutants = [NetlistMutant(n, {"module": "\\accelerator_counter"}) for n in (UNREACHED, REACHED, TWIN, INSTANCE)]
     assert indistinguishable(VERILOG, mutants) == {UNREACHED, TWIN}
@@ -77,3 +140,9 @@ def test_each_mutant_has_a_branch_that_tells_whether_its_bit_ever_differs() -> N
         for kind, count in (("if", count), ("else", 5))
     ]
     assert excited(text, ["\n".join(records)]) == {REACHED, INSTANCE}
+
+
+def test_a_constant_that_is_there_anyway_is_no_mutant() -> None:
+    text = VERILOG.replace("1'h0 : unreached", "1'h0 : 1'h0").replace("1'h1 : answer", "1'h1 : 1'hx")
+    assert unchanged(VERILOG) == set()
+    assert unchanged(text) == {UNREACHED, INSTANCE}

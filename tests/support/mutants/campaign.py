@@ -6,6 +6,7 @@ Suites that notice most mutants per CPU second come first.
 from __future__ import annotations
 
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,13 +16,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from time import process_time
+from traceback import print_exc
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import sim
 from accel.coverify import first_divergence, random_on_chip
-from accel.errors import DivergenceError
+from accel.errors import DivergenceError, ProgramError
 from accel.machine.isa import INSTRUCTION_BYTES
 from accel.machine.registers import IMAGE_ALIGNMENT
 from rtl.testbench.on_chip import OnChip
@@ -49,8 +51,17 @@ from support.rtl.register_accesses import check_registers, check_reset_values
 PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, STOPPED, ACCESSES = 40, 4, 200, 400, 12, 12, 400
 FIRST, RESETS = 5, 12
 WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS, WRITES = 200, 60, 5, 300, 2000, 40
-CPU_SECONDS = 60
-"""A netlist that takes longer in a suite hangs."""
+CPU_SECONDS, CPU_FACTOR = 10, 4
+"""A netlist that takes longer in a suite than this and so many times what the machine takes hangs."""
+
+NOTICED = (AssertionError, DivergenceError, ProgramError, LookupError, ValueError)
+"""What a wrong machine makes a suite raise; all else is an error of the suite or of what is installed."""
+
+CRASHES = (signal.SIGXCPU, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL)
+"""How a process of a netlist that never ends, or that breaks the model, ends."""
+
+FAILED = 255
+"""Exit code of a process whose suite failed for another reason."""
 
 
 class Case(NamedTuple):
@@ -83,15 +94,25 @@ class Suites:
         self._variant, self._seed = variant, seed
         self._covered: list[str] = []
         self._excited: dict[str, set[int]] = {}
+        self._seconds: dict[str, float] = {}
 
     def verdict(self, mutant: int) -> str:
-        """The name of the first suite that fails, "" if all pass; "no end" if one crashes or never ends."""
+        """The name of the first suite that fails, "" if all pass; "no end" if one crashes or never ends.
+
+        Raises
+        ------
+        RuntimeError
+            A suite did not judge the netlist: it failed for another reason, or its process was ended.
+        """
         process = get_context("fork").Process(target=self._judge, args=(mutant,))
         process.start()
         process.join()
-        if process.exitcode is None or process.exitcode < 0:
+        code = process.exitcode
+        if code is not None and -code in CRASHES:
             return "no end"
-        return ("", *self._suites)[process.exitcode]
+        if code is None or not 0 <= code <= len(self._suites):
+            raise RuntimeError(f"each suite must judge mutant {mutant}, got exit code {code} of its process")
+        return ("", *self._suites)[code]
 
     def prepare(self) -> None:
         """Compute what all mutants are compared with, and which of them each suite can notice; the machine must pass.
@@ -102,7 +123,9 @@ class Suites:
             assert stimulus
         for name, suite in self._suites.items():
             self._covered.clear()
+            begin = process_time()
             suite(0)
+            self._seconds[name] = process_time() - begin
             self._excited[name] = excited(self._variant.verilog, self._covered)
 
     def unexcited(self, mutants: Iterable[int]) -> set[int]:
@@ -167,12 +190,15 @@ class Suites:
         for number, (name, suite) in enumerate(self._suites.items(), 1):
             if mutant not in self._excited.get(name, {mutant}):
                 continue
-            limit = int(process_time()) + CPU_SECONDS
+            limit = int(process_time() + CPU_SECONDS + CPU_FACTOR * self._seconds.get(name, CPU_SECONDS))
             resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
             try:
                 suite(mutant)
-            except Exception:
+            except NOTICED:
                 sys.exit(number)
+            except Exception:
+                print_exc()
+                sys.exit(FAILED)
 
     @contextmanager
     def _powered(self, mutant: int, stalls_seed: int | None = None) -> Iterator[Powered]:

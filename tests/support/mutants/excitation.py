@@ -11,7 +11,7 @@ W. E. Howden, Weak mutation testing and completeness of test sets, IEEE TSE 8(4)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 CHOICE = re.compile(r"assign (\S+) = mutant == \d+'h([0-9a-f]+);\n")
 """The wire that makes a mutant active, and its number, as yosys writes them."""
@@ -21,17 +21,34 @@ FIELD = re.compile("\x01([^\x02]*)\x02([^\x01]*)")
 """Of a coverage point's key: a name and its value."""
 
 
+UNDEFINED = "1'hx"
+"""A bit that the Verilog leaves open: a mutant may choose it."""
+
+
 def watched(verilog: str) -> str:
     """The Verilog of `netlist_mutants.mutated` with a branch for each mutant, and no other one that is counted."""
     modules = re.split(r"(?m)^(?=module )", verilog)
     return "/* verilator coverage_off */\n" + "".join(_watched_module(module) for module in modules)
 
 
-def _watched_module(module: str) -> str:
-    branches = []
+def unchanged(verilog: str) -> set[int]:
+    """Numbers of the mutants whose bit is the machine's in the Verilog itself: a constant that it is already."""
+    modules = re.split(r"(?m)^(?=module )", verilog)
+    choices = (choice for module in modules for choice in _choices(module))
+    return {number for number, mutated, sound in choices if sound in (mutated, UNDEFINED)}
+
+
+def _choices(module: str) -> Iterator[tuple[int, str, str]]:
+    """Each mutant's number, its bit, and the machine's."""
     for wire, number in CHOICE.findall(module):
         ((mutated, sound),) = re.findall(rf" = {re.escape(wire)} \? (.+?) : (.+?);\n", module)
-        condition = f"always @* if (({mutated}) != ({sound})) begin end {MARK}{int(number, 16)}"
+        yield int(number, 16), mutated, sound
+
+
+def _watched_module(module: str) -> str:
+    branches = []
+    for number, mutated, sound in _choices(module):
+        condition = f"always @* if (({mutated}) != ({sound})) begin end {MARK}{number}"
         branches.append(f"/* verilator coverage_on */\n{condition}\n/* verilator coverage_off */\n")
     body, end, rest = module.rpartition("endmodule")
     return body + "".join(branches) + end + rest

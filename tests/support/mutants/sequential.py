@@ -16,9 +16,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from accel.errors import ToolError
 from rtl.verilog import TOP
@@ -32,7 +33,13 @@ SECONDS = 30
 PROVE = f"strash; scorr; dc2; pdr -T {SECONDS}"
 PROVED = "Property proved"
 
+CLOCKS = ("\\CLK", "\\C", "\\clk")
+"""Ports that the graph does not have: all that is clocked moves at once in it, so that it proves nothing of clocks."""
+
 LEVELS = 3
+STORES = ("scratchpad", "accumulators", "param_memory", "table_memory", "tap_memory", "weight_buffer")
+"""Units that hold memories on the chip."""
+
 CUT = ("_ram", "_monitor")
 """Ends of the names of modules that stay outside: memories, and what is no part of the machine."""
 
@@ -176,21 +183,30 @@ def _bit_of_number(name: str) -> int | None:
 
 
 def indistinguishable(verilog: str, mutants: Sequence[NetlistMutant]) -> set[int]:
-    """Numbers of those for which ABC finds a proof, in the netlist with all mutants.
+    """Numbers of those for which ABC finds a proof, in the netlist with all mutants; never of one of a clock.
 
-    First of the mutant's module with all that is in it, then of each module that holds it, unless that is the machine.
+    First of the mutant's module with all that is in it, then of each module that holds it, at last of the machine
+    without the units that do not hold it: what they are given counts as outputs, but for memories on the chip, in which
+    addresses and data without an enable have no effect.
     """
     design = Design(verilog)
     found: set[int] = set()
-    for levels in range(LEVELS):
-        left = [mutant for mutant in mutants if mutant.number not in found]
+    for levels in range(LEVELS + 1):
+        left = [m for m in mutants if m.number not in found and m.options.get("port") not in CLOCKS]
         around = {mutant: design.around(mutant.options["module"], levels) for mutant in left}
         with tempfile.TemporaryDirectory() as name:
             graphs = design.graphs(sorted(set().union(*around.values())), Path(name))
-            for mutant, modules in around.items():
-                if modules and all(proved(Miter(graphs[module], (0, mutant.number)), Path(name)) for module in modules):
+            for mutant, parts in around.items():
+                if parts and all(proved(Miter(graphs[part], (0, mutant.number)), Path(name)) for part in parts):
                     found.add(mutant.number)
     return found
+
+
+class Part(NamedTuple):
+    """A module, and the names of the modules in it that are cut out, sorted."""
+
+    module: str
+    cut: tuple[str, ...]
 
 
 class Design:
@@ -204,33 +220,50 @@ class Design:
             for name, text in self._texts.items()
         }
 
-    def around(self, module: str, levels: int) -> set[str]:
-        """The modules that hold all instances of a module, so many levels above it; none if the machine is one."""
+    def around(self, module: str, levels: int) -> set[Part]:
+        """What holds all instances of a module, so many levels above it; none if that is the machine, but `LEVELS`
+        above it the machine without other units."""
         found = {"\\" + module if module.startswith("$") else module.removeprefix("\\")}
+        if levels == LEVELS:
+            return self._machine(*found)
         for _ in range(levels):
             parents = {name: [parent for parent, cells in self._inside.items() if name in cells] for name in found}
             found = set().union(*parents.values())
             if TOP in found or not found:
                 return set()
-        return found
+        return {self._part(name, set()) for name in found - {TOP}}
 
-    def graphs(self, modules: Sequence[str], folder: Path) -> dict[str, Graph]:
-        """The graph of each module with all that is in it, but for memories and monitors."""
+    def graphs(self, parts: Sequence[Part], folder: Path) -> dict[Part, Graph]:
+        """The graph of each part."""
         steps = []
-        for number, module in enumerate(modules):
-            inside = self._below(module)
-            cut = {name for name in inside if name.endswith(CUT)}
-            texts = [_black_box(self._texts[name]) for name in cut] + [self._texts[name] for name in inside - cut]
+        for number, (module, cut) in enumerate(parts):
+            texts = [_black_box(self._texts[name]) for name in cut]
+            texts += [self._texts[name] for name in self._below(module, cut) if name not in cut]
             (folder / f"{number}.v").write_text("".join(texts), encoding="utf-8")
             steps += [f"read_verilog {number}.v", f"hierarchy -top {module}", *GRAPH, f"{WRITE} {number}.aig"]
             steps.append("design -reset")
         done = run_yosys("\n".join(steps), folder)
         assert done.returncode == 0, done.stderr[-2000:]
-        return {module: Graph.read((folder / f"{number}.aig").read_bytes()) for number, module in enumerate(modules)}
+        return {part: Graph.read((folder / f"{number}.aig").read_bytes()) for number, part in enumerate(parts)}
 
-    def _below(self, module: str) -> set[str]:
-        inside = self._inside[module]
-        return {module, *inside}.union(*(self._below(name) for name in inside if not name.endswith(CUT)))
+    def _machine(self, module: str) -> set[Part]:
+        """The machine without the units that do not hold a module; none if too many do."""
+        held = {unit for unit in self._inside.get(TOP, ()) if module in self._below(unit, ())}
+        stores = {unit for unit in self._inside.get(TOP, ()) if unit.removeprefix(f"{TOP}_") in STORES}
+        if len(held) > 1 or TOP not in self._texts:
+            return set()
+        return {self._part(TOP, self._inside[TOP] - held - stores)}
+
+    def _part(self, module: str, cut: set[str]) -> Part:
+        """A module without those in it that are memories, monitors, or in `cut`."""
+        inside = self._below(module, cut)
+        return Part(module, tuple(sorted(n for n in inside if n in cut or (n != module and n.endswith(CUT)))))
+
+    def _below(self, module: str, cut: Collection[str]) -> set[str]:
+        """A module and all that is in it, but for what is only in those of `cut` and in memories."""
+        if module in cut or module.endswith(CUT):
+            return {module}
+        return {module}.union(*(self._below(name, cut) for name in self._inside[module]))
 
 
 def _black_box(module: str) -> str:
