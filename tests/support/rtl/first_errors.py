@@ -117,7 +117,8 @@ def broken_rules(code: bytes) -> list[str]:
 
 
 def lone_faults(seed: int, count: int) -> list[tuple[bytes, set[str]]]:
-    """For each rule on fields an instruction that breaks no other one, out of `count` with one field changed."""
+    """For each rule on fields, and each field by which it is broken, an instruction that breaks no other one, out of
+    `count` with one field changed."""
     rng, found = np.random.default_rng(seed), {}
     for code, _ in zip(legal_instructions(rng), range(count), strict=False):
         widths = [field.width for field in isa.FIELDS[Opcode(code[0] & 15)]]
@@ -129,5 +130,5 @@ def lone_faults(seed: int, count: int) -> list[tuple[bytes, set[str]]]:
             changed = word.to_bytes(INSTRUCTION_BYTES, "little")
             rules = broken_rules(changed)
             if len(rules) == 1:
-                found.setdefault((changed[0] & 15, rules[0]), changed)
+                found.setdefault((changed[0] & 15, rules[0], number), changed)
     return [(code, {"rule"}) for code in found.values()]
