@@ -109,7 +109,8 @@ def compile(
     shapes : mapping of str to tuple of int, optional
         Sizes of inputs that a model file leaves free, by name.
     effort : int
-        0: one schedule; 1: two more, in which layers overlap; 2: six of those. The fastest is taken.
+        0: one schedule; 1: three more, two in which layers overlap and one of smaller tiles; 2: thirteen more, of both
+        sizes of tiles. The fastest is taken.
 
     Raises
     ------
@@ -131,10 +132,10 @@ def best_phases(graph: Graph, config: ArchConfig, effort: int = 0) -> Compilatio
     if effort not in range(len(EFFORTS)):
         raise InputError(f"effort must be an integer in 0..{len(EFFORTS) - 1}, got {effort!r}")
     first, *others = EFFORTS[effort]
-    best = compile_phases(graph, config, first)
+    best = compile_phases(graph, config, *first)
     cycles = estimate(best.program).cycles if others else 0
-    for overlap in others:
-        other = compile_phases(graph, config, overlap)
+    for variant in others:
+        other = compile_phases(graph, config, *variant)
         taken = estimate(other.program).cycles
         if taken < cycles:
             best, cycles = other, taken

@@ -17,7 +17,7 @@ from accel.program.program import MEMORY_LIMIT_BYTES, LayerInfo, Program, Segmen
 from compiler.check.check import check_program
 from compiler.emit.emit import emit_network
 from compiler.emit.memory import ALIGNMENT_BYTES, Constants, ExternalMemory, align, place_values
-from compiler.emit.overlap import Overlap
+from compiler.emit.overlap import Overlap, Variant
 from compiler.emit.records import Emission
 from compiler.lower.layers import Network, product_shape
 from compiler.lower.network import LoweredGraph, LoweredPart, lower_graph
@@ -25,6 +25,7 @@ from compiler.lower.partition import Part, subgraph
 from compiler.lower.refusal import NoPlaceError
 from compiler.plan.plan import Plan
 from compiler.plan.planner import plan_network
+from compiler.plan.tiles import STREAMED_TILES
 from compiler.schedule.listing import schedule_text
 from compiler.schedule.schedule import Schedule, schedule
 
@@ -55,7 +56,9 @@ class Compilation:
         return "\n".join(texts)
 
 
-def compile_graph(graph: Graph, config: ArchConfig, overlap: Overlap | None = None) -> Program:
+def compile_graph(
+    graph: Graph, config: ArchConfig, overlap: Overlap | None = None, tiles: int = STREAMED_TILES
+) -> Program:
     """Compile an integer graph for a machine; the program's outputs equal `accel.network.reference` bit for bit.
 
     Parameters
@@ -64,6 +67,8 @@ def compile_graph(graph: Graph, config: ArchConfig, overlap: Overlap | None = No
     config : ArchConfig
     overlap : Overlap, optional
         How layers overlap (`EFFORTS` has a choice); None: one after the other, but for those that are planned together.
+    tiles : int
+        Tiles of an image that passes through the scratchpad at least, if they are not too small.
 
     Returns
     -------
@@ -79,16 +84,18 @@ def compile_graph(graph: Graph, config: ArchConfig, overlap: Overlap | None = No
     -----
     What fits in no tiling or in no instruction is the host's: `Program.operators` names it, with the numbers.
     """
-    return compile_phases(graph, config, overlap).program
+    return compile_phases(graph, config, overlap, tiles).program
 
 
-def compile_phases(graph: Graph, config: ArchConfig, overlap: Overlap | None = None) -> Compilation:
+def compile_phases(
+    graph: Graph, config: ArchConfig, overlap: Overlap | None = None, tiles: int = STREAMED_TILES
+) -> Compilation:
     """The same, with what each phase made."""
     refused = dict[str, str]()
     with _garbage_kept():
         while True:
             try:
-                return _compiled(graph, config, overlap, refused)
+                return _compiled(graph, config, Variant(overlap, tiles), refused)
             except NoPlaceError as error:
                 refused[error.operator] = error.reason
 
@@ -111,10 +118,10 @@ def _garbage_kept() -> Iterator[None]:
             gc.enable()
 
 
-def _compiled(graph: Graph, config: ArchConfig, overlap: Overlap | None, refused: Mapping[str, str]) -> Compilation:
+def _compiled(graph: Graph, config: ArchConfig, variant: Variant, refused: Mapping[str, str]) -> Compilation:
     """All phases; NoPlaceError if the machine cannot compute another node than those of `refused`."""
-    lowered = lower_graph(graph, config, refused)
-    plans = [plan_network(network, config, overlap is not None) for network in lowered.networks]
+    lowered, (overlap, tiles) = lower_graph(graph, config, refused), variant
+    plans = [plan_network(network, config, overlap is not None, tiles) for network in lowered.networks]
     placement = place_values(zip(lowered.networks, plans, strict=True))
     constants, segments = Constants(placement.end), list[SegmentPhases]()
     for network, plan, addresses in zip(lowered.networks, plans, placement.addresses, strict=True):

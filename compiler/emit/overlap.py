@@ -22,7 +22,7 @@ from compiler.emit.order import GatherItem, GroupItem, Item, JoinItem, TileItem
 from compiler.lower.geometry import Tile
 from compiler.lower.layers import ArrayLayer, DepthwiseLayer
 from compiler.plan.plan import LayerPlan, Plan
-from compiler.plan.tiles import placed, whole
+from compiler.plan.tiles import STREAMED_TILES, placed, whole
 from compiler.plan.weights import contraction_words, weight_tiles
 
 
@@ -41,12 +41,21 @@ class Overlap(NamedTuple):
     passing: bool
 
 
-EFFORTS: tuple[tuple[Overlap | None, ...], ...] = (
-    (None,),
-    (None, Overlap(3, False), Overlap(3, True)),
-    (None, *(Overlap(streams, passing) for streams in (2, 3, 4) for passing in (False, True))),
+class Variant(NamedTuple):
+    """One way to compile: how layers overlap, if they do, and tiles of a streamed image at least."""
+
+    overlap: Overlap | None = None
+    tiles: int = STREAMED_TILES
+
+
+_OVERLAPS = [None, *(Overlap(streams, passing) for streams in (2, 3, 4) for passing in (False, True))]
+
+EFFORTS: tuple[tuple[Variant, ...], ...] = (
+    (Variant(),),
+    (Variant(), Variant(Overlap(3, False)), Variant(Overlap(3, True)), Variant(None, 2 * STREAMED_TILES)),
+    tuple(Variant(overlap, tiles) for tiles in (STREAMED_TILES, 2 * STREAMED_TILES) for overlap in _OVERLAPS),
 )
-"""Overlaps to try for each effort."""
+"""What is tried for each effort."""
 
 
 @dataclass(eq=False)

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 from accel.machine.config import ArchConfig
 from compiler.lower.layers import ArrayLayer, DepthwiseLayer, Network, VectorLayer
 from compiler.plan.allocate import Area
-from compiler.plan.tiles import channel_group, resident_tile_pixels, split, tile_size
+from compiler.plan.tiles import STREAMED_TILES, channel_group, resident_tile_pixels, split, tile_size
 from compiler.plan.weights import channel_chunks, contraction_words
 
 
@@ -69,6 +69,8 @@ class Choices:
         two rooms of the scratchpad to the vector layer, and nowhere else.
     joinable : frozenset of int
         Those that do, and followers that may join where they cannot follow.
+    tiles : int
+        Tiles of a streamed image at least, if they are not too small.
     """
 
     spilled: frozenset[str] = frozenset()
@@ -77,6 +79,7 @@ class Choices:
     by_bands: frozenset[int] = frozenset()
     joined: frozenset[int] = frozenset()
     joinable: frozenset[int] = frozenset()
+    tiles: int = STREAMED_TILES
 
     @cached_property
     def beside(self) -> frozenset[int]:
@@ -105,7 +108,7 @@ class Choices:
         return replace(self, by_bands=self.by_bands - index)
 
 
-def first_choices(network: Network, config: ArchConfig) -> Choices:
+def first_choices(network: Network, config: ArchConfig, tiles: int = STREAMED_TILES) -> Choices:
     """Nothing spilled but what is large, and side by side whatever may be."""
     indices = range(1, len(network.layers))
     pairs = frozenset(i for i in indices if may_pair(network, i))
@@ -120,6 +123,7 @@ def first_choices(network: Network, config: ArchConfig) -> Choices:
         joinable=joinable,
         by_tiles=by_tiles,
         by_bands=pairs - by_tiles,
+        tiles=tiles,
     )
 
 

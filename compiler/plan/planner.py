@@ -25,6 +25,7 @@ from compiler.plan.choices import NoRoom, NotBeside, Refusal, first_choices, may
 from compiler.plan.pairs import ROOMS, Pairing, PairSite, cuts_of, place_pair, share_banks
 from compiler.plan.plan import LayerPlan, MovePlan, Plan, Tiling
 from compiler.plan.state import State, Task
+from compiler.plan.tiles import STREAMED_TILES
 from compiler.plan.tilings import BUFFERS, Buffer, Candidate, Cost, buffer, candidates, chunkings, cost, folded
 from compiler.plan.weights import channel_chunks, contraction_words
 
@@ -48,7 +49,7 @@ REMEMBERED_LAYERS = 6
 """Where layers overlap, places that layers so far before have owned are taken last."""
 
 
-def plan_network(network: Network, config: ArchConfig, overlaps: bool = False) -> Plan:
+def plan_network(network: Network, config: ArchConfig, overlaps: bool = False, tiles: int = STREAMED_TILES) -> Plan:
     """Place all values and tile all layers; gives up choices until everything has room.
 
     Parameters
@@ -57,6 +58,8 @@ def plan_network(network: Network, config: ArchConfig, overlaps: bool = False) -
     config : ArchConfig
     overlaps : bool
         Whether layers will overlap: neighbours' areas are kept apart where there is room.
+    tiles : int
+        Tiles of a streamed image at least, if they are not too small.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def plan_network(network: Network, config: ArchConfig, overlaps: bool = False) -
         A layer does not fit even with nothing resident beside it; the message has the numbers.
     """
     scratchpad = Scratchpad.empty(config, REMEMBERED_LAYERS if overlaps else 0)
-    path, refusal = walk(State(Task(network, config, first_choices(network, config)), scratchpad))
+    path, refusal = walk(State(Task(network, config, first_choices(network, config, tiles)), scratchpad))
     while refusal is not None:
         if isinstance(refusal, NoRoom) and not refusal.residents:
             raise NoPlaceError(
@@ -138,9 +141,9 @@ def _floors(config: ArchConfig) -> tuple[int, int]:
 
 def _fits(state: State, index: int, layer: ComputeLayer, floor: int) -> Iterator[Fit | TooLarge]:
     """Tilings of a layer, the preferred first."""
-    network, config, _ = state.task
+    network, config, choices = state.task
     streams = any(state.streams(value) for value in (*layer.inputs, layer.output))
-    for candidate in candidates(layer, chunkings(network, layer, config), config, streams, floor):
+    for candidate in candidates(layer, chunkings(network, layer, config), config, streams, floor, choices.tiles):
         yield fit(state, index, candidate)
 
 
@@ -228,13 +231,13 @@ def _place_joined(state: State, index: int) -> State | Refusal:
 
 def _joined_fits(state: State, index: int, floor: int, apart: bool) -> Iterator[Fit | TooLarge]:
     """Tilings of an array layer and of the vector layer that joins it, the preferred first."""
-    network, config, _ = state.task
+    network, config, choices = state.task
     before, layer = network.layers[index : index + 2]
     assert isinstance(before, ArrayLayer)
     assert isinstance(layer, VectorLayer)
     ends = [value for value in (*before.inputs, *layer.inputs, layer.output) if value != before.output]
     streams = any(state.streams(value) for value in ends)
-    for candidate in candidates(before, chunkings(network, before, config), config, streams, floor):
+    for candidate in candidates(before, chunkings(network, before, config), config, streams, floor, choices.tiles):
         yield _fit_joined(state, index, candidate, layer, apart)
 
 

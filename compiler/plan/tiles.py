@@ -66,9 +66,9 @@ def is_covered(part: Tile, tiles: Sequence[Tile]) -> bool:
     return sum(part.shared_pixels(tile) for tile in tiles) == part.pixels
 
 
-def streamed_tile_pixels(config: ArchConfig, shape: Hwc) -> int:
-    """Most pixels of a tile of an output that passes, or whose input passes, through the scratchpad in tiles."""
-    return min(config.acc_bank_words, max(SMALLEST_TILE * config.rows, shape[0] * shape[1] // STREAMED_TILES))
+def streamed_tile_pixels(config: ArchConfig, shape: Hwc, tiles: int = STREAMED_TILES) -> int:
+    """Most pixels of a tile if an output, or an input, passes through the scratchpad in `tiles` tiles or more."""
+    return min(config.acc_bank_words, max(SMALLEST_TILE * config.rows, shape[0] * shape[1] // tiles))
 
 
 def resident_tile_pixels(config: ArchConfig, shape: Hwc) -> int:

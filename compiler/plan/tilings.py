@@ -16,6 +16,7 @@ from compiler.plan.folding import can_fold, folded_chunks
 from compiler.plan.plan import Tiling
 from compiler.plan.tiles import (
     SMALLEST_TILE,
+    STREAMED_TILES,
     group_chunks,
     resident_tile_pixels,
     split,
@@ -56,7 +57,12 @@ def chunkings(network: Network, layer: ComputeLayer, config: ArchConfig) -> tupl
 
 
 def candidates(
-    layer: ComputeLayer, chunkings: Sequence[tuple[Chunk, ...]], config: ArchConfig, streams: bool, floor: int
+    layer: ComputeLayer,
+    chunkings: Sequence[tuple[Chunk, ...]],
+    config: ArchConfig,
+    streams: bool,
+    floor: int,
+    at_least: int = STREAMED_TILES,
 ) -> Iterator[Candidate]:
     """Tilings whose largest tile has at least `floor` pixels: large tiles first, double buffers before single ones.
 
@@ -64,18 +70,22 @@ def candidates(
     ----------
     streams : bool
         Whether an input or the output passes through the scratchpad in tiles.
+    at_least : int
+        So many tiles it then has, if they are not too small.
     """
     for chunks, buffers in product(chunkings, BUFFERS):
-        for tiles in _cuts(layer, config, streams, floor):
+        for tiles in _cuts(layer, config, streams, floor, at_least):
             tiling = Tiling(layer, chunks, tiles)
             if not tiling.folded or not isinstance(layer, ArrayLayer) or can_fold(layer, chunks, tiles):
                 yield Candidate(tiling, min(buffers, len(tiles)))
 
 
-def _cuts(layer: ComputeLayer, config: ArchConfig, streams: bool, floor: int) -> Iterator[tuple[Tile, ...]]:
+def _cuts(
+    layer: ComputeLayer, config: ArchConfig, streams: bool, floor: int, at_least: int
+) -> Iterator[tuple[Tile, ...]]:
     """Ways to cut the output, tiles of falling size: first fewer rows, then fewer columns."""
     height, width, _ = shape = layer.output_shape
-    pixels = streamed_tile_pixels(config, shape) if streams else resident_tile_pixels(config, shape)
+    pixels = streamed_tile_pixels(config, shape, at_least) if streams else resident_tile_pixels(config, shape)
     columns = tile_size(height, width, config.acc_bank_words).width
     rows = max(1, min(height, pixels // columns))
     floor = min(floor, rows * columns, height * width)

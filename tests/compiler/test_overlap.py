@@ -23,6 +23,8 @@ from compiler import EFFORTS, compile_graph, compile_phases
 from compiler.emit import overlap
 from compiler.emit.order import work_order
 from compiler.emit.overlap import Overlap
+from compiler.plan.plan import LayerPlan
+from compiler.plan.tiles import STREAMED_TILES
 
 FREE = Overlap(4, False)
 DATACENTER = preset("datacenter")
@@ -41,9 +43,9 @@ def residual(size: int, channels: int, blocks: int = 2) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def moved(graph: Graph, config: ArchConfig, how: Overlap) -> int:
+def moved(graph: Graph, config: ArchConfig, how: Overlap, tiles: int = STREAMED_TILES) -> int:
     """Compile, run, compare with the reference; how many items are not where they are without overlap."""
-    phases = compile_phases(graph, config, how)
+    phases = compile_phases(graph, config, how, tiles)
     inputs = random_inputs(np.random.default_rng(0), graph)
     outputs, expected = accel.run(phases.program, inputs).outputs, reference.run(graph, inputs)
     for name, values in outputs.items():
@@ -80,16 +82,27 @@ def test_more_random_networks_equal_the_reference() -> None:
     run_random(range(100, 125))
 
 
-@pytest.mark.parametrize("how", [how for how in EFFORTS[2] if how is not None], ids=str)
+@pytest.mark.parametrize(
+    "how", [how.overlap for how in EFFORTS[2] if how == (how.overlap, STREAMED_TILES) and how.overlap], ids=str
+)
 def test_residual_blocks_equal_the_reference(how: Overlap) -> None:
     assert moved(residual(16, 32), replace(preset("tiny"), spad_bank_words=1 << 14), how) > 0
+
+
+@pytest.mark.parametrize("tiles", [1, 2 * STREAMED_TILES, 1000])
+def test_tiles_of_any_size_equal_the_reference(tiles: int) -> None:
+    graph, config = residual(16, 32), replace(preset("tiny"), spad_bank_words=1 << 8)
+    assert moved(graph, config, FREE, tiles) >= 0
+    plan, usual = (compile_phases(graph, config, None, t).segments[0].plan for t in (tiles, STREAMED_TILES))
+    counts = [sum(len(layer.tiles) for layer in p.layers if isinstance(layer, LayerPlan)) for p in (plan, usual)]
+    assert (counts[0] > counts[1]) == (tiles > STREAMED_TILES)
 
 
 def test_effort_takes_the_fastest_schedule() -> None:
     graph = residual(56, 256, 1)
     cycles = [accel.estimate(accel.compile(graph, DATACENTER, effort=effort)).cycles for effort in range(3)]
     assert cycles[0] > cycles[1] >= cycles[2]
-    tried = (accel.estimate(compile_graph(graph, DATACENTER, how)).cycles for how in EFFORTS[2])
+    tried = (accel.estimate(compile_graph(graph, DATACENTER, *how)).cycles for how in EFFORTS[2])
     assert cycles[2] == min(tried)
 
 

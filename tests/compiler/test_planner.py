@@ -110,7 +110,9 @@ def test_other_choices_give_plans_that_keep_their_promises() -> None:
 
 def test_other_choices_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rng, count = np.random.default_rng(3), 0
-    monkeypatch.setattr(planner, "first_choices", lambda n, config: fewer(first_choices(n, config), n, rng))
+    monkeypatch.setattr(
+        planner, "first_choices", lambda n, config, tiles: fewer(first_choices(n, config, tiles), n, rng)
+    )
     for seed in range(12):
         config = random_machine(np.random.default_rng(seed))
         graph = random_graph(np.random.default_rng(seed), config.requant_modes[0], layers=4, channels=16, size=10)
