@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -107,21 +108,17 @@ def lower(graph: Graph, config: ArchConfig) -> Network:
             f"config {config.name!r} must have {str(graph.mode)!r} in requant_modes to run this graph, "
             f"got {', '.join(config.requant_modes)}"
         )
-    whole, graph = graph, narrow_windows(fold_pads(graph))
+    whole, (graph, windows) = graph, narrow_windows(fold_pads(graph))
     movement = Movement(graph, config.rows, set(graph.outputs), is_movement)
-    scope, operators = Scope(graph, config, movement), list[OperatorInfo]()
-    nodes = {node.name: node for node in graph.nodes}
-    before = {node.output: node for node in graph.nodes if node.output not in whole.tensors}
-    for original in whole.nodes:
-        node = nodes.get(original.name)
-        if node is None:
-            unit, why = "none", "the padding of the convolutions that follow"
-        else:
-            for inserted in (before[name] for name in node.inputs if name in before):
-                scope.layers += LOWERINGS[type(inserted)](scope, inserted)[0]
-            layers, unit, why = LOWERINGS[type(node)](scope, node)
-            scope.layers += layers
-        operators.append(OperatorInfo(original.name, original.label, unit, why, whole.macs(original)))
+    scope, placed = Scope(graph, config, movement), dict[str, tuple[str, str]]()
+    for node in graph.nodes:
+        layers, unit, why = LOWERINGS[type(node)](scope, node)
+        scope.layers += [replace(layer, name=windows.get(node.name, node.name)) for layer in layers]
+        placed[node.name] = unit, why
+    nowhere = ("none", "the padding of the convolutions that follow")
+    operators = [
+        OperatorInfo(node.name, node.label, *placed.get(node.name, nowhere), whole.macs(node)) for node in whole.nodes
+    ]
     inputs = {name: hwc(graph.tensors[name].shape) for name in graph.inputs}
     network = Network(
         layers=tuple(scope.layers),

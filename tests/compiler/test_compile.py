@@ -343,7 +343,7 @@ WITHOUT_A_PLACE: dict[str, tuple[Layer, tuple[int, ...], str, ArchConfig]] = {
         pool(AveragePool2d, (257, 1), (1, 1)), (1, 257, 1, 2), "tflite", TINY,
     ),
     "it is beyond the instruction set: EXEC field x_step must be an integer in 0..63, got 64": (
-        conv(2, (1, 1), stride=(1, 64)), (1, 1, 129, 5), "tflite", TINY,
+        conv(2, (1, 1), stride=(1, 64)), (1, 2, 129, 5), "tflite", TINY,
     ),
 }  # fmt: skip
 

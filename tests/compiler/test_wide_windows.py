@@ -9,6 +9,7 @@ from support.networks.small_networks import Layer, conv, fully_connected, networ
 
 from accel.machine.config import ArchConfig, preset
 from accel.network.nodes import AveragePool2d, MaxPool2d
+from compiler import compile_graph
 from compiler.lower import wide_windows
 
 EDGE, TINY = preset("edge"), preset("tiny")
@@ -25,6 +26,9 @@ WINDOWS: dict[str, tuple[tuple[int, ...], list[Layer]]] = {
         (1, 1, 300, 16), [conv(16, (1, 3), dilation=(1, 64), padding=(0, 128, 0, 0), groups=16)],
     ),
     "padding on three sides": ((1, 5, 6, 3), [conv(2, (3, 3), padding=(200, 3, 2, 150)), table()]),
+    "stride along a row": ((1, 1, 1000, 1), [conv(20, (1, 256), stride=(1, 128)), table()]),
+    "stride along a column, padded": ((1, 700, 1, 3), [conv(7, (200, 1), stride=(100, 1), padding=(50, 0, 30, 0))]),
+    "stride beyond the kernel": ((1, 1, 640, 16), [conv(5, (1, 80), stride=(1, 160), padding=(0, 7, 0, 9)), table()]),
     "tall kernel of channels each for itself": ((1, 300, 2, 16), [conv(16, (300, 1), groups=16)]),
     "wide kernel of channels each for itself": ((1, 1, 500, 16), [conv(16, (1, 300), groups=16)]),
     "average of columns": ((1, 1, 300, 5), [conv(5, (1, 1)), pool(AveragePool2d, (1, 300), (1, 1)), table()]),
@@ -47,7 +51,15 @@ def test_pixels_are_divided_into_sides(pixels: int, sides: tuple[int, int] | Non
 
 def test_names_that_are_taken_stay_whose_they_are() -> None:
     layers = [conv(2, (1, 1), padding=(0, 200, 0, 0)), conv(2, (1, 1), padding=(0, 200, 0, 0))]
-    graph = network((1, 2, 2, 3), *layers)
-    narrow = wide_windows.narrow_windows(wide_windows.narrow_windows(graph))
-    assert [node.op for node in narrow.nodes] == ["Pad", "Conv2d"] * 2
-    assert len({node.name for node in narrow.nodes}) == len({node.output for node in narrow.nodes}) == 4
+    graph = wide_windows.narrow_windows(network((1, 2, 2, 3), *layers)).graph
+    again, windows = wide_windows.narrow_windows(graph)
+    assert (again, windows) == (graph, {})
+    assert [node.op for node in graph.nodes] == ["Pad", "Conv2d"] * 2
+    assert len({node.name for node in graph.nodes}) == len({node.output for node in graph.nodes}) == 4
+
+
+def test_what_is_added_goes_by_the_name_of_its_window() -> None:
+    """So that a part without a place leaves the window to the host."""
+    graph = network((1, 5, 6, 3), conv(2, (3, 3), padding=(200, 3, 2, 150)), table())
+    program = compile_graph(graph, TINY)
+    assert {layer.name for layer in program.layers} <= {node.name for node in graph.nodes}

@@ -53,6 +53,24 @@ def convolution(rng: Rng, *, depthwise: bool) -> bytes:
     return writer.finish([x], [y])
 
 
+def strided(rng: Rng) -> bytes:
+    """CONV_2D with a stride that no field holds, as of a short-time Fourier transform."""
+    writer, (scale, point), stride = ModelWriter(), random_parameters(rng), int(rng.integers(64, 200))
+    taps, inputs, channels = int(rng.integers(1, 300)), int(rng.choice([1, 2, 17])), int(rng.integers(1, 20))
+    length, same = int(rng.integers(max(taps, stride), 900)), bool(rng.integers(2))
+    count = -(-length // stride) if same else (length - taps) // stride + 1
+    rows = bool(rng.integers(2))
+    shape, kernel = ((1, length, 1, inputs), (taps, 1)) if rows else ((1, 1, length, inputs), (1, taps))
+    x = writer.tensor(shape, scale, point)
+    weights, bias, scale_out = linear(rng, writer, (channels, *kernel, inputs), 0, scale, biased=1)
+    sides = (count, 1) if rows else (1, count)
+    y = writer.tensor((1, *sides, channels), *random_parameters(rng, scale_out))
+    options = {"padding": 0 if same else 1, "strideH": stride if rows else 1, "strideW": 1 if rows else stride}
+    options |= {"dilationHFactor": 1, "dilationWFactor": 1, "fusedActivationFunction": code(rng)}
+    writer.operator("CONV_2D", [x, weights, bias], [y], "Conv2DOptions", **options)
+    return writer.finish([x], [y])
+
+
 def pool(rng: Rng, builtin: str) -> bytes:
     """AVERAGE_POOL_2D or MAX_POOL_2D of a whole signal whose length has two factors."""
     length, channels = int(rng.integers(86, 170)) * 3, int(rng.integers(1, 30))
@@ -68,6 +86,7 @@ def pool(rng: Rng, builtin: str) -> bytes:
 MODELS = {
     "FULLY_CONNECTED": fully_connected,
     "CONV_2D": lambda rng: convolution(rng, depthwise=False),
+    "CONV_2D, strided": strided,
     "DEPTHWISE_CONV_2D": lambda rng: convolution(rng, depthwise=True),
     "AVERAGE_POOL_2D": lambda rng: pool(rng, "AVERAGE_POOL_2D"),
     "MAX_POOL_2D": lambda rng: pool(rng, "MAX_POOL_2D"),

@@ -164,7 +164,7 @@ def _fix_sizes(model: onnx.ModelProto, weights: Collection[str], shapes: Shapes)
         raise InputError(f"shape must be of an input of the model ({names}), got {unknown[0]!r}")
     for value in inputs:
         dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and not dims and value.name not in shapes:
+        if value.type.tensor_type.HasField("shape") and not dims and not shapes.get(value.name):
             continue  # one number
         found = tuple(max(dim.dim_value, 0) for dim in dims)  # some exporters write -1 for free
         wanted = shapes.get(value.name) or ((found[0] or 1, *found[1:]) if found else ())
