@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -127,10 +127,6 @@ class Suites:
             suite(0)
             self._seconds[name] = process_time() - begin
             self._excited[name] = excited(self._variant.verilog, self._covered)
-
-    def unexcited(self, mutants: Iterable[int]) -> set[int]:
-        """Those that no suite can notice."""
-        return set(mutants) - set().union(*self._excited.values())
 
     def coverage(self) -> list[str]:
         """What all suites together reach, as files in Verilator's format; needs a variant with coverage."""
