@@ -60,6 +60,7 @@ def floating(path: Path) -> Network:
             operators[-1] = replace(op, outputs=(sums,))
             operators.append(Operator(f"{op.name}_relu6", "Clip", (sums, "zero", "six"), op.outputs, opset=op.opset))
     limits = {name: np.array(value, np.float32) for name, value in (("zero", 0), ("six", 6))}
+    tensors |= {name: replace(tensors[name], dtype="float32") for name in network.inputs}
     result = replace(network, tensors=tensors, outputs=operators[-1].outputs, parameters={})
     return result.with_operators(operators, **limits)
 
