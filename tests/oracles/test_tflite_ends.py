@@ -17,6 +17,7 @@ pytest.importorskip("ai_edge_litert", reason="needs the package ai-edge-litert")
 
 from support.oracles.tflite_models import linear
 from support.oracles.tflite_runtime import LiteRt, interpreter, outputs, random_samples
+from support.oracles.tflite_unsigned import unsigned
 from support.oracles.tflite_writer import ModelWriter
 
 PARAMETERS = (0.05, 7)
@@ -152,6 +153,29 @@ def test_images_of_a_batch_equal_litert() -> None:
     for sample in random_samples(graph, np.random.default_rng(3), 3):
         found = run(graph, sample[0])[graph.outputs[0]]
         assert np.array_equal(found.reshape(-1), outputs(runtime, sample, 1)[0].reshape(-1))
+
+
+@pytest.mark.parametrize("real", ["", "DEQUANTIZE"])
+@pytest.mark.parametrize("after", ["", "TRANSPOSE"])
+def test_outputs_have_the_type_that_the_runtime_gives(after: str, real: str) -> None:
+    rng = np.random.default_rng(4)
+    model = unsigned(convolution("", after), rng)
+    program, runtime = accel.compile(read_tflite(model), "tiny"), LiteRt(model)
+    x = rng.integers(0, 256, (3, *NHWC[1:])).astype(np.uint8)
+    runs = [accel.run(program, sample).outputs for sample in split_samples(program, x)]
+    (found,) = join_samples(program, runs, None, real=bool(real)).values()
+    truth = []
+    for sample in x:
+        runtime.set_input(sample[None], 0)
+        runtime.invoke()
+        truth.append(runtime.get_output(0)[0])
+    if real:
+        tensor = program.outputs[0]
+        steps = np.stack(truth).astype(np.float32) - np.float32(tensor.zero_point + 128)
+        assert np.array_equal(found, steps * np.float32(tensor.scale))
+    else:
+        assert found.dtype == truth[0].dtype == np.uint8
+        assert np.array_equal(found, truth)
 
 
 def test_operators_that_no_runtime_has_for_integers_say_what_to_do() -> None:

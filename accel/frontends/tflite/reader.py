@@ -112,7 +112,7 @@ def _translate(file: TfliteFile) -> Graph:
     for index in file.outputs:
         if index not in values:
             values[index] = _known_output(builder, file.tensors[index])
-    return builder.finish(file.name, _ports(file, file.inputs, values), _ports(file, file.outputs, values))
+    return builder.finish(file.name, *(_ports(file, ends, values, builder) for ends in (file.inputs, file.outputs)))
 
 
 def _refuse_others(file: TfliteFile, types: Collection[str]) -> None:
@@ -136,10 +136,18 @@ def _known_output(builder: GraphBuilder, tensor: TfliteTensor) -> str:
     return builder.known(tensor.array(), tensor.name)
 
 
-def _ports(file: TfliteFile, indices: tuple[int, ...], values: dict[int, str]) -> list[Port]:
+def _ports(file: TfliteFile, indices: tuple[int, ...], values: dict[int, str], builder: GraphBuilder) -> list[Port]:
     """Inputs or outputs of the model: TensorFlow Lite's axes have the graph's order."""
     tensors = [(values[index], file.tensors[index]) for index in indices]
-    return [Port(value, tensor.name, ArrayLayout.row_major(tensor.shape)) for value, tensor in tensors]
+    return [
+        Port(
+            value,
+            tensor.name,
+            ArrayLayout.row_major(tensor.shape),
+            tensor.type == "UINT8" and builder.tensors[value].dtype == "int8",
+        )
+        for value, tensor in tensors
+    ]
 
 
 def _declare_input(builder: GraphBuilder, file: TfliteFile, index: int) -> str:
