@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 LONGEST_MESSAGE = 400
 _NOISE = re.compile(
@@ -77,3 +78,18 @@ class ToolError(AccelError):
 
 class DivergenceError(AccelError):
     """Simulator and Verilog (or an outside runtime) differ; the command line exits with code 1."""
+
+
+def unreadable_arrays(path: Path, error: Exception) -> InputError:
+    """The sentence for a .npy or .npz file that NumPy or zipfile refuses: they raise half a dozen types."""
+    if isinstance(error, OSError):
+        return InputError(f"{path}: must be a readable .npy or .npz file, got {error.strerror or error}")
+    if not path.stat().st_size:
+        found = "an empty file"
+    elif "Object arrays" in str(error) or "Python objects" in str(error):
+        found = "Python objects"
+    else:
+        found = "another format, or a damaged or incomplete file"
+    return InputError(
+        f"{path}: must be a .npy or .npz file of numbers, got {found}; write it with numpy.save or numpy.savez"
+    )

@@ -12,14 +12,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import InputError
+from accel.errors import InputError, unreadable_arrays
 from accel.files import write_atomic
 
 Arrays: TypeAlias = NDArray[Any] | dict[str, NDArray[Any]]
 
 
 def read_arrays(path: Path) -> Arrays:
-    """The array of a .npy file or of a .npz file that holds one under any name; several arrays by name.
+    """The array of a .npy file; those of a .npz file by name.
 
     Raises
     ------
@@ -27,17 +27,13 @@ def read_arrays(path: Path) -> Arrays:
         The file is missing, or is something else.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-            return next(iter(arrays.values())) if len(arrays) == 1 else arrays
-    except OSError as error:
-        raise InputError(f"{path}: must be a readable .npy or .npz file, got {error.strerror or error}") from None
+        with path.open("rb") as file:  # NumPy leaves a damaged file open
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            return {name: loaded[name] for name in loaded.files}
     except Exception as error:
-        # NumPy and zipfile raise half a dozen types for damaged files.
-        raise InputError(f"{path}: must be a .npy or .npz file without Python objects, got {error}") from None
+        raise unreadable_arrays(path, error) from None
 
 
 @contextmanager
@@ -50,11 +46,13 @@ def naming_file(path: Path) -> Iterator[None]:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """The only array of a file; InputError if it holds several."""
+    """The only array of a file, under any name; InputError unless it holds one."""
     found = read_arrays(path)
-    if isinstance(found, dict):
-        raise InputError(f"{path}: must hold one array, got {', '.join(found)}")
-    return found
+    if not isinstance(found, dict):
+        return found
+    if len(found) != 1:
+        raise InputError(f"{path}: must hold one array, got {', '.join(found) or 'none'}")
+    return next(iter(found.values()))
 
 
 def check_target(path: Path, names: list[str]) -> None:

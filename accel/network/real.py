@@ -187,7 +187,8 @@ def quantize_real(x: NDArray[Any], tensor: Tensor, mode: RequantMode) -> NDArray
     real = np.asarray(x, dtype=np.float32)
     if not np.all(np.isfinite(real)):
         raise InputError(f"input {tensor.name!r} must be finite")
-    steps = round_real(real / np.float32(tensor.scale), mode) + tensor.zero_point
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is beyond int8
+        steps = round_real(real / np.float32(tensor.scale), mode) + tensor.zero_point
     return np.ascontiguousarray(np.clip(steps, -128, 127).astype(np.int8))
 
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.errors import InputError
+from accel.errors import InputError, unreadable_arrays
 from accel.network.real import in_type
 from accel.network.windows import Shape
 from accel.quantized.network import Network
@@ -91,10 +91,8 @@ def _split(network: Network, item: Any) -> Iterator[Sample]:
         if len(names) != 1:
             raise InputError(f"calibration must map the names {names!r} to arrays, got one array")
         item = {names[0]: item}
-    if len(names) == len(item) == 1:
-        item = {names[0]: next(iter(item.values()))}
     if set(item) != set(names):
-        raise InputError(f"calibration must have the inputs {names!r}, got {tuple(item)!r}")
+        raise InputError(f"calibration must have the inputs {names!r}, got {tuple(item)!r}: name the arrays so")
     batches = {name: _batch(network, name, value) for name, value in item.items()}
     if len({len(batch) for batch in batches.values()}) != 1:
         got = ", ".join(f"{len(batch)} of {name!r}" for name, batch in batches.items())
@@ -159,6 +157,8 @@ def _archive(path: Path) -> Iterator[Sample]:
         archive = stack.enter_context(_guarded(path, lambda: zipfile.ZipFile(path)))
         files = {Path(name).stem: stack.enter_context(archive.open(name)) for name in archive.namelist()}
         headers = {name: _guarded(path, partial(_header, file)) for name, file in files.items()}
+        if not headers:
+            raise InputError(f"{path}: must hold arrays by the names of the inputs, got none")
         if any(fortran or dtype.hasobject or not shape for shape, fortran, dtype in headers.values()):
             raise InputError(f"{path}: arrays must be numbers in C order, samples first")
         if len({shape[0] for shape, _, _ in headers.values()}) != 1:
@@ -187,7 +187,5 @@ def _guarded(path: Path, read: Callable[[], Any]) -> Any:
     """What `read` gives; any error of a damaged file as one sentence."""
     try:
         return read()
-    except OSError as error:
-        raise InputError(f"{path}: must be a readable .npy or .npz file, got {error.strerror or error}") from None
-    except Exception as error:  # NumPy and zipfile raise half a dozen types for damaged files
-        raise InputError(f"{path}: must be a .npy or .npz file without Python objects, got {error}") from None
+    except Exception as error:
+        raise unreadable_arrays(path, error) from None

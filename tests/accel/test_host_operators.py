@@ -63,6 +63,17 @@ def test_ties_are_rounded_as_the_mode_does(mode: str, half: int) -> None:
     assert run(graph, np.array([[0.5 * scale, -1e9]], np.float32))["q"].tolist() == [[half, -128]]
 
 
+@pytest.mark.parametrize("mode", ["tflite", "single", "fp32"])
+def test_real_numbers_beyond_float32_are_the_last_integers(mode: str) -> None:
+    """Warnings are errors in this suite."""
+    graph = float_head((1, 2), mode)
+    small = replace(graph, tensors={n: replace(t, scale=2.0**-7) if n == "q" else t for n, t in graph.tensors.items()})
+    huge = np.finfo(np.float32).max
+    assert run(small, np.array([[huge, -huge]], np.float32))["q"].tolist() == [[127, -128]]
+    if mode == "fp32":
+        assert run(small, np.array([[np.inf, np.nan]], np.float32))["q"].tolist() == [[127, -128]]
+
+
 def test_operators_may_have_several_outputs_and_integers_of_64_bits() -> None:
     x = int8((1, 9))
     values = run(top_k(9, 4), x)

@@ -151,7 +151,7 @@ def test_free_sizes_are_fixed_by_an_option() -> None:
         (
             {"x": normal(2, 4, 6, 9), "z": normal(2, 4, 6, 9)},
             {},
-            "calibration must have the inputs ('x',), got ('x', 'z')",
+            "calibration must have the inputs ('x',), got ('x', 'z'): name the arrays so",
         ),
         (
             normal(2, 4, 6, 9),

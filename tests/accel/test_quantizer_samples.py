@@ -60,7 +60,6 @@ def batches() -> Iterator[Any]:
 SOURCES: dict[str, Callable[[], Any]] = {
     "array": lambda: X,
     "mapping": lambda: {"x": X},
-    "mapping of another name": lambda: {"images": X},
     "list": lambda: list(X),
     "iterator of batches of one": lambda: iter([x[None] for x in X]),
     "generator of mappings": lambda: ({"x": x} for x in X),
@@ -181,6 +180,7 @@ def test_count_is_known_of_arrays_only() -> None:
         (["abc"], "calibration of 'x' must be real numbers, got <U3"),
         ([X.astype(np.complex64)], "calibration of 'x' must be real numbers, got complex64"),
         ([np.full((3, 8, 8), np.nan)], "calibration of 'x' must be finite"),
+        ({"images": X}, "calibration must have the inputs ('x',), got ('images',): name the arrays so"),
         (X[:, :2], "calibration of 'x' must have shape (samples, 3, 8, 8), got (6, 2, 8, 8)"),
         ("none.npy", "none.npy: must be a readable .npy or .npz file, got No such file or directory"),
     ],
@@ -200,6 +200,9 @@ def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.png").write_text("no image")
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(InputError, match=r"none\.npz: must hold arrays by the names of the inputs, got none"):
+        quantize(MODEL, tmp_path / "none.npz")
     for name in ("cut.npz", "text.npy", "objects.npy"):
         with pytest.raises(InputError, match=r"must be a .*\.npz file"):
             quantize(MODEL, tmp_path / name)

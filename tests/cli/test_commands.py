@@ -90,13 +90,13 @@ def test_run_with_several_outputs(files: Path) -> None:
     )
 
 
-def test_one_array_needs_no_name(files: Path) -> None:
-    np.savez("x.npz", whatever=np.load("x.npy"))
+def test_one_array_comes_with_its_name_or_without(files: Path) -> None:
+    np.savez("x.npz", t0=np.load("x.npy"))
     for name in ("npy", "npz"):
         success("run", "a.program", "--input", f"x.{name}", "-o", f"{name}.npy")
     assert Path("npz.npy").read_bytes() == Path("npy.npy").read_bytes()
     data = demo.load()
-    np.savez("c.npz", whatever=data.calibration[:8])
+    np.savez("c.npz", image=data.calibration[:8])
     np.save("c.npy", data.calibration[:8])
     for name in ("npy", "npz"):
         success("quantize", str(data.model_path), "--calibration", f"c.{name}", "-o", f"{name}.graph")

@@ -69,10 +69,22 @@ def test_wrong_inputs_are_one_sentence(files: Path) -> None:
     assert error(*RUN, "missing.npy") == (
         "Error: missing.npy: must be a readable .npy or .npz file, got No such file or directory"
     )
-    for name in ("objects", "text", "short"):
-        assert error(*RUN, f"{name}.npy").startswith(
-            f"Error: {name}.npy: must be a .npy or .npz file without Python objects, got "
+    Path("empty.npy").touch()
+    np.savez("x.npz", t0=np.load("x.npy"))
+    Path("short.npz").write_bytes(Path("x.npz").read_bytes()[:200])
+    damaged = "another format, or a damaged or incomplete file"
+    files_found = {
+        "empty.npy": "an empty file",
+        "objects.npy": "Python objects",
+        **dict.fromkeys(("text.npy", "short.npy", "short.npz"), damaged),
+    }
+    model = str(demo.load().model_path)
+    for name, found in files_found.items():
+        message = (
+            f"{name}: must be a .npy or .npz file of numbers, got {found}; write it with numpy.save or numpy.savez"
         )
+        assert error(*RUN, name) == f"Error: {message}"
+        assert error("quantize", model, "--calibration", name, "-o", "g.graph") == f"Error: {message}"
 
 
 def test_results_go_to_npy_and_npz_only(files: Path) -> None:
@@ -82,13 +94,18 @@ def test_results_go_to_npy_and_npz_only(files: Path) -> None:
     assert not Path("y.txt").exists()
 
 
-def test_one_array_of_any_name_is_enough_for_one_input(files: Path) -> None:
+def test_arrays_by_name_have_the_names_of_the_inputs(files: Path) -> None:
     np.savez("x.npz", anything=np.load("x.npy"))
-    for name in ("npy", "npz"):
-        assert invoke("run", "a.program", "--input", f"x.{name}", "-o", f"{name}.npy").exit_code == 0
-    assert Path("npy.npy").read_bytes() == Path("npz.npy").read_bytes()
+    np.savez("none.npz")
+    for name, got in (("x", "anything"), ("none", "none")):
+        message = f"Error: {name}.npz: inputs must be named t0, got {got}: t0 is missing"
+        assert error(*RUN, f"{name}.npz") == message
+        assert error("verify", "a.program", "--input", f"{name}.npz") == message
+    model = str(demo.load().model_path)
     np.savez("c.npz", anything=demo.load().calibration[:4])
-    assert invoke("quantize", str(demo.load().model_path), "--calibration", "c.npz", "-o", "g.graph").exit_code == 0
+    message = "Error: calibration must have the inputs ('image',), got ('anything',): name the arrays so"
+    assert error("quantize", model, "--calibration", "c.npz", "-o", "g.graph") == message
+    assert error("analyze", model, "--calibration", "c.npz") == message
 
 
 def test_wrong_options_are_one_sentence(files: Path) -> None:
