@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from accel.api import Estimate
     from accel.coverify import Verification
     from accel.frontends.onnx.file import Shapes
+    from accel.machine.config import ArchConfig
     from accel.program.program import Program
 
 
@@ -52,6 +53,8 @@ def demo(config: str, output: Path, wide: bool, as_json: bool) -> None:
     from accel.machine.config import load_config
 
     machine = load_config(config)
+    _announce_kernels()
+    _announce_model(machine, "verilator")
     with progress() as stage:
         result = run_demo(machine, output, stage)
     if as_json:
@@ -203,11 +206,13 @@ def verify(
     program = api.load_program(model, config, shapes=shapes)
     with naming_file(input_path or model):
         samples = None if data is None else split_samples(program, data, layout)
+    _announce_kernels()
+    _announce_model(program.config, simulator)
     # Samples of a network with states belong together.
     batches: list[Any] = [samples] if samples is None or program.states else list(samples)
     results = []
     with progress() as stage:
-        advance = stage(f"co-verify in {simulator} (the first run of a machine compiles its model)", len(batches))
+        advance = stage(f"co-verify in {simulator}", len(batches))
         for batch in batches:
             results.append(coverify.verify(program, batch, simulator=simulator, seed=seed))
             advance()
@@ -238,6 +243,14 @@ def _announce_kernels() -> None:
 
     if IS_COLD:
         click.echo("First run: Numba compiles the simulator's kernels, once, in about 20 seconds", err=True)
+
+
+def _announce_model(config: ArchConfig, simulator: str) -> None:
+    """Say why the first co-verification of a machine takes long."""
+    from rtl.testbench import verilate
+
+    if simulator == "verilator" and not verilate.is_built(config):
+        click.echo(f"First run of {config.name}: Verilator compiles the model of the machine, once", err=True)
 
 
 def _write_registers(program: Program, sample: Any, path: Path, first: int, last: int) -> None:

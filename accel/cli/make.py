@@ -80,6 +80,7 @@ def quantize(
     from accel.cli.mixed import mixed
     from accel.cli.settings import merged, sources_of
     from accel.network.graph_file import save_graph
+    from accel.network.nodes import Dequantize, HostOperator, Quantize
     from accel.quantizer import quantize as quantize_model
 
     settings = merged(settings_file, options)
@@ -103,6 +104,8 @@ def quantize(
         echo_json({**facts, "choice": next(iter(choices), None)})
         return
     lines = [f"  {t.name}: {t.dtype} {t.shape}{_parameters(t)}" for t in tensors]
+    if graph.nodes and all(isinstance(node, HostOperator | Quantize | Dequantize) for node in graph.nodes):
+        lines.append("nothing became integers: the host computes the whole network; `accel inspect` says why")
     echo_lines([f"{output}: {len(graph.nodes)} nodes, mode {graph.mode}", *lines, *map(str, choices)])
 
 

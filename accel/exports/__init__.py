@@ -52,12 +52,15 @@ class Format(NamedTuple):
         From a graph, and a list that gets notes, to files.
     runtime : str
         Who runs it.
+    ending : str
+        Of the file's name, as other commands expect it; empty for a folder.
     mode : RequantMode or None
         How that program rounds; None if as the graph says.
     """
 
     write: Callable[[Graph, list[str]], Files]
     runtime: str
+    ending: str
     mode: RequantMode | None = None
 
 
@@ -89,12 +92,12 @@ def _c(graph: Graph, notes: list[str]) -> Files:
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "qdq": Format(_qdq, "ONNX Runtime", RequantMode.FP32),
-        "qoperator": Format(_qoperator, "ONNX Runtime", RequantMode.FP32),
-        "tensorrt": Format(_tensorrt, "TensorRT", RequantMode.FP32),
-        "tflite": Format(_tflite, "TensorFlow Lite (Micro)", RequantMode.TFLITE),
-        "npz": Format(_npz, "NumPy"),
-        "c": Format(_c, "a C99 compiler"),
+        "qdq": Format(_qdq, "ONNX Runtime", ".onnx", RequantMode.FP32),
+        "qoperator": Format(_qoperator, "ONNX Runtime", ".onnx", RequantMode.FP32),
+        "tensorrt": Format(_tensorrt, "TensorRT", ".onnx", RequantMode.FP32),
+        "tflite": Format(_tflite, "TensorFlow Lite (Micro)", ".tflite", RequantMode.TFLITE),
+        "npz": Format(_npz, "NumPy", ".npz"),
+        "c": Format(_c, "a C99 compiler", ""),
     }
 )
 """Every format by name."""
@@ -126,7 +129,7 @@ def export(
     ExportError
         The format cannot express a node; the message names it, and the formats that can.
     InputError
-        There is no such format, or `model` is something else.
+        There is no such format, the path's ending is another format's, or `model` is something else.
     ModelError, GraphError
         See `accel.load_model`.
 
@@ -136,19 +139,27 @@ def export(
     """
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    target = Path(path)
+    _check_ending(target, format)
     graph = model if isinstance(model, Graph) else load_model(_as_path(model), shapes=shapes)
     notes: list[str] = []
     try:
         files = FORMATS[format].write(graph, notes)
     except InexpressibleError as error:
         raise ExportError(_refusal(graph, format, error)) from error
-    target = Path(path)
     if format == "c":
         target.mkdir(exist_ok=True)
     written = {_place(target, name): data for name, data in files.items()}
     for place, data in written.items():
         write_atomic(place, data)
     return Export(tuple(written), (*notes, *_notes(graph, FORMATS[format])))
+
+
+def _check_ending(path: Path, format: str) -> None:
+    """Raise `InputError` for a name by which a file would be read as one of another format."""
+    own = FORMATS[format].ending
+    if path.suffix != own and path.suffix in {row.ending for row in FORMATS.values()} - {""}:
+        raise InputError(f"{path}: must {f'end in {own}' if own else 'be a folder'} for format {format}")
 
 
 def _as_path(model: object) -> str | os.PathLike[str]:

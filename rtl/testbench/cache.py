@@ -49,10 +49,15 @@ def machine_sources() -> list[Path]:
     return [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".py", ".v")]
 
 
+def verilog_path(config: ArchConfig) -> Path:
+    """Where the cache has the Verilog of a machine, if it has it."""
+    sources = (path.read_bytes() for path in machine_sources())
+    return cache_folder() / f"{digest(config.to_toml(), metadata.version('amaranth'), *sources)}.v"
+
+
 def cached_verilog(config: ArchConfig) -> str:
     """`emit(config, verification=True)`, kept in the cache until a source file of the machine changes."""
-    sources = (path.read_bytes() for path in machine_sources())
-    path = cache_folder() / f"{digest(config.to_toml(), metadata.version('amaranth'), *sources)}.v"
+    path = verilog_path(config)
     if not path.is_file():
         write_atomic(path, emit(config, verification=True).encode())
     return path.read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from accel.errors import ToolError
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
 from rtl.testbench import cxx
-from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked
+from rtl.testbench.cache import cache_folder, cached_verilog, digest, locked, verilog_path
 from rtl.testbench.macros import bench_macros, defines
 from rtl.testbench.on_chip import parts
 from rtl.testbench.result import COUNTERS as STALLS
@@ -80,17 +80,34 @@ def build(config: ArchConfig, variant: Variant = EMITTED) -> Path:
     ToolError
         Verilator or a C++ compiler is missing or fails.
     """
-    verilog = variant.verilog or cached_verilog(config)
-    main = resources.files("rtl.testbench").joinpath("verilator_main.cpp").read_bytes()
-    version = _verilator(["--version"], cache_folder())
-    flags = (*variant.flags(), *cxx.FLAGS, cxx.FAST, cxx.SLOW, *_defines(config, variant))
-    key = digest(verilog, main, version, *flags, _memories(config), _counters(variant))
-    library = cache_folder() / f"{key}.so"
+    variant = replace(variant, verilog=variant.verilog or cached_verilog(config))
+    main, version = _main(), _verilator(["--version"], cache_folder())
+    library = _library(config, variant, main, version)
     if not library.is_file():
         with locked(library.with_suffix(".lock")):
             if not library.is_file():
-                _compile(config, replace(variant, verilog=verilog), main, version, library)
+                _compile(config, variant, main, version, library)
     return library
+
+
+def is_built(config: ArchConfig) -> bool:
+    """Whether the cache has the library of the emitted Verilog: `build` takes no time then."""
+    if not verilog_path(config).is_file():
+        return False
+    variant = Variant(verilog=cached_verilog(config))
+    return _library(config, variant, _main(), _verilator(["--version"], cache_folder())).is_file()
+
+
+def _main() -> bytes:
+    """The test bench."""
+    return resources.files("rtl.testbench").joinpath("verilator_main.cpp").read_bytes()
+
+
+def _library(config: ArchConfig, variant: Variant, main: bytes, version: str) -> Path:
+    """Where the cache has a library, if it has it."""
+    flags = (*variant.flags(), *cxx.FLAGS, cxx.FAST, cxx.SLOW, *_defines(config, variant))
+    key = digest(variant.verilog, main, version, *flags, _memories(config), _counters(variant))
+    return cache_folder() / f"{key}.so"
 
 
 def _defines(config: ArchConfig, variant: Variant) -> list[str]:

@@ -25,5 +25,6 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulator's kernels count as compiled: what the first run says is no part of errors."""
+    """Kernels and the Verilog's models count as compiled: what the first run says is no part of errors."""
     monkeypatch.setattr("sim.jit.IS_COLD", False)
+    monkeypatch.setattr("rtl.testbench.verilate.is_built", lambda config: True)

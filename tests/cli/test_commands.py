@@ -68,6 +68,26 @@ def test_the_first_run_says_what_it_compiles(files: Path, monkeypatch: pytest.Mo
     assert invoke("run", "a.program", "--input", "x.npy").stderr == text
 
 
+def test_the_first_co_verification_says_what_it_compiles(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accel.coverify.verify", lambda program, inputs, **options: verification(12, 3, 400))
+    asked: list[str] = []
+    monkeypatch.setattr("rtl.testbench.verilate.is_built", lambda config: bool(asked.append(config.name)))
+    text = "First run of tiny: Verilator compiles the model of the machine, once\n"
+    for options in ([], ["--json"]):
+        shown = invoke("verify", "a.program", *options)
+        assert shown.stderr == text
+        assert "Verilator" not in shown.stdout
+    assert asked == ["tiny", "tiny"]
+    assert invoke("verify", "a.program", "--simulator", "icarus").stderr == ""
+
+
+def test_quantize_says_that_nothing_became_integers(files: Path) -> None:
+    model, line = str(demo.load().model_path), "nothing became integers: the host computes the whole network"
+    np.save("c.npy", demo.load().calibration[:2])
+    assert line not in success("quantize", model, "--calibration", "c.npy", "-o", "g.graph")
+    assert line in success("quantize", model, "--calibration", "c.npy", "-o", "g.graph", "--nodes-to-exclude", ".*")
+
+
 def test_run_json(files: Path) -> None:
     facts = json.loads(success("run", "a.program", "--input", "x.npy", "-o", "y.npy", "--json"))
     assert facts["samples"] == 3

@@ -86,6 +86,19 @@ def test_command(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [Path(name).read_bytes() for name in files] == list(again.values())
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_endings_of_other_formats_are_refused(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    accel.save_graph(symmetric(), "a.graph")
+    own = {"tflite": ".tflite", "npz": ".npz", "c": ""}.get(format, ".onnx")
+    must = f"must end in {own}" if own else "must be a folder"
+    for ending in {".onnx", ".tflite", ".npz"} - {own}:
+        result = invoke("export", "a.graph", "--format", format, "-o", f"a{ending}")
+        assert (result.exit_code, result.stderr) == (2, f"Error: a{ending}: {must} for format {format}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.graph"]
+    assert invoke("export", "a.graph", "--format", format, "-o", f"a{own}").exit_code == 0
+
+
 def test_command_refuses_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     accel.save_graph(network((1, 2, 2, 3), table()), "a.graph")

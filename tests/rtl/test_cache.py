@@ -94,6 +94,17 @@ def test_a_failed_build_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, o
     assert [path.suffix for path in own_cache.iterdir()] == [".lock"]
 
 
+def test_built_is_what_build_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verilate, "_compile", lambda config, variant, main, version, library: library.touch())
+    assert not verilate.is_built(CONFIG)
+    cache.cached_verilog(CONFIG)
+    assert not verilate.is_built(CONFIG)
+    library = verilate.build(CONFIG)
+    assert verilate.is_built(CONFIG)
+    library.unlink()
+    assert not verilate.is_built(CONFIG)
+
+
 @pytest.mark.slow
 def test_interrupt_from_the_keyboard_ends_a_run() -> None:
     stuck = encode([Instruction(Opcode.EXEC, {"wait": 1})])
