@@ -105,7 +105,7 @@ def quantize(
         return
     lines = [f"  {t.name}: {t.dtype} {t.shape}{_parameters(t)}" for t in tensors]
     if graph.nodes and all(isinstance(node, HostOperator | Quantize | Dequantize) for node in graph.nodes):
-        lines.append("nothing became integers: the host computes the whole network; `accel inspect` says why")
+        lines.append("nothing became integers: the host computes the whole network; `accel compile` says why")
     echo_lines([f"{output}: {len(graph.nodes)} nodes, mode {graph.mode}", *lines, *map(str, choices)])
 
 

@@ -124,7 +124,7 @@ def parse_graph(data: bytes) -> Graph:
         header = json.loads(members.pop("graph.json"))
         graph = _parse_header(header, members)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise GraphError(f"graph file must be an undamaged zip archive: {error}") from error
+        raise GraphError("graph file must be whole, got a damaged or incomplete one; save the graph again") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, SyntaxError) as error:
         raise GraphError(f"graph description is malformed: {type(error).__name__}: {brief(error)}") from error
     if members:

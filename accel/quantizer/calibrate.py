@@ -150,6 +150,5 @@ def _warn(network: Network, ranges: Mapping[str, Range], count: int) -> None:
         LOG.warning("calibration of %s is zero everywhere", ", ".join(map(repr, zeros)))
     elif empty:
         shown = ", ".join(map(repr, empty[:3]))
-        LOG.warning(
-            "%d activations are zero on every calibration sample: %s%s", len(empty), shown, ", ..." * (len(empty) > 3)
-        )
+        many = "1 activation is" if len(empty) == 1 else f"{len(empty)} activations are"
+        LOG.warning("%s zero on every calibration sample: %s%s", many, shown, ", ..." * (len(empty) > 3))

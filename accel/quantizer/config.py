@@ -267,7 +267,10 @@ def _check_pattern(pattern: str) -> None:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise InputError(f"layer {pattern!r} must be a name or a regular expression, got an error: {error}") from None
+        raise InputError(
+            f"layer {pattern!r} must be a name or a regular expression, which it is not from character "
+            f"{error.pos or 0} on; write a backslash before signs that stand for themselves"
+        ) from None
 
 
 def _matches(pattern: str, name: str) -> bool:

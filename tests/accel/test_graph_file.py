@@ -100,6 +100,13 @@ def test_compressed_members_are_refused() -> None:
         parse_graph(data)
 
 
+def test_incomplete_files_are_a_sentence_of_ours() -> None:
+    data = dump_graph(every_operation())
+    for size in (0, 4, len(data) // 2, len(data) - 1):
+        with pytest.raises(GraphError, match=r"^graph file must be whole, got a damaged or incomplete one; save the "):
+            parse_graph(data[:size])
+
+
 def test_damaged_bytes_never_raise_anything_else() -> None:
     rng = np.random.default_rng(1)
     data = dump_graph(every_operation())

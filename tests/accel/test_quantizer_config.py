@@ -78,7 +78,10 @@ def test_every_observer_can_be_chosen() -> None:
         ({"mode": ["fp32"]}, "mode must be a string, got ['fp32']"),
         ({"percentile": "99"}, "percentile must be a number, got '99'"),
         ({"nodes_to_exclude": "conv"}, "nodes_to_exclude must be a list of strings, got 'conv'"),
-        ({"nodes_to_exclude": ["("]}, "layer '(' must be a name or a regular expression, got an error: "),
+        (
+            {"nodes_to_exclude": ["("]},
+            "layer '(' must be a name or a regular expression, which it is not from character 0 on; write a backslash ",
+        ),
         ({"prepare": ["magic"]}, "prepare must be one of equalize, bias_correction, adaround, got 'magic'"),
         ({"overrides": {"layer": "a"}}, "overrides must be a list of tables, got {'layer': 'a'}"),
         ({"overrides": ["a"]}, "override must be a table such as "),

@@ -228,15 +228,19 @@ def test_doubtful_data_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
         [("Conv", ["x", "w", "b"], "a", {}), ("Relu", ["a"], "r", {}), ("Conv", ["r", "v"], "y", {})],
         {"w": W, "b": np.full(4, -1e6, np.float32), "v": np.ones((1, 4, 1, 1), np.float32)}, (1, 3, 8, 8),
     )  # fmt: skip
+    nodes = [("Conv", ["x", "w", "b"], "a", {}), ("Relu", ["a"], "y", {})]
+    one = onnx_model(nodes, {"w": W, "b": np.full(4, -1e6, np.float32)}, (1, 3, 8, 8))
     with caplog.at_level(logging.WARNING):
         quantize(MODEL, X[:1])
         quantize(MODEL, np.zeros((4, 3, 8, 8), np.float32))
         quantize(dead, X)
+        quantize(one, X)
         quantize(MODEL, X)
     assert [record.message for record in caplog.records] == [
         "calibration has one sample: ranges show nothing of others; give a hundred or more",
         "calibration of 'x' is zero everywhere",
         "2 activations are zero on every calibration sample: 'r', 'y'",
+        "1 activation is zero on every calibration sample: 'y'",
     ]
 
 

@@ -222,7 +222,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "SimplifiedLayerNormalization": (
         normalization,
-        "model must be a valid ONNX file: No Op registered for SimplifiedLayerNormalization with domain_version of 13; "
+        "model must be a valid ONNX file: SimplifiedLayerNormalization 'y' is no operator of version 13 of ONNX; "
+        "export the model in a version that has it, or as operators that this one has; "
         "if ONNX Runtime saved the model, save it with graph_optimization_level ORT_ENABLE_BASIC, or give the model "
         "before it",
     ),

@@ -134,7 +134,7 @@ def custom_end() -> bytes:
     y, boxes, scores = (writer.tensor(shape, 0.03, -128) for shape in ((1, 4, 5, 3), (1, 7), (1, 7)))
     writer.operator("RELU", [x], [y])
     anchors = writer.tensor((2,), None, 0, np.array([1, 2], np.float32))
-    writer.operator("CUSTOM", [y, extra, anchors], [boxes, scores])
+    writer.operator("CUSTOM", [y, extra, anchors], [boxes, scores], custom="Boxes")
     return writer.finish([x, extra], [boxes, scores])
 
 
@@ -142,17 +142,40 @@ def test_custom_end_becomes_outputs(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         graph = read_tflite(custom_end())
     assert [graph.tensors[name].shape for name in graph.outputs] == [(1, 4, 5, 3), (1, 6)]
-    assert caplog.messages == ["CUSTOM 1 is left to you: the outputs are what it reads, 't2', 't1'"]
+    assert caplog.messages == ["CUSTOM 1, 'Boxes', is left to you: the outputs are what it reads, 't2', 't1'"]
 
 
 def test_custom_operator_inside_is_refused() -> None:
     writer = ModelWriter()
     x, y, z = (writer.tensor((1, 4, 5, 3), 0.03, 5) for _ in range(3))
-    writer.operator("CUSTOM", [x], [y])
+    writer.operator("CUSTOM", [x], [y], custom="Window")
     writer.operator("RELU", [y], [z])
-    message = "^CUSTOM 0: operator is not supported; docs/importing.md lists those that are$"
+    message = (
+        "^CUSTOM 0: custom operator 'Window' is not supported before others; docs/importing.md lists those that are$"
+    )
     with pytest.raises(ModelError, match=message):
         read_tflite(writer.finish([x], [z]))
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_files_that_vela_has_compiled_are_named(last: bool) -> None:
+    writer = ModelWriter()
+    x, y, z = (writer.tensor((1, 4, 5, 3), 0.03, 5) for _ in range(3))
+    writer.operator("CUSTOM", [x], [y], custom="ethos-u")
+    if not last:
+        writer.operator("RELU", [y], [z])
+    with pytest.raises(
+        ModelError, match=r"^CUSTOM 0: operator 'ethos-u' holds commands of an Arm Ethos-U, which Vela has "
+    ):
+        read_tflite(writer.finish([x], [y if last else z]))
+
+
+def test_incomplete_files_are_a_sentence_of_ours() -> None:
+    data = custom_end()
+    message = "^model must be a whole flatbuffer, got a damaged or incomplete one; convert it again$"
+    for size in (100, len(data) // 2, len(data) - 60):
+        with pytest.raises(ModelError, match=message):
+            read_tflite(data[:size])
 
 
 def test_recurrent_operators_are_sent_to_onnx() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ZIP = b"PK\x03\x04"
 Shapes = Mapping[str, Shape]
 """Sizes of inputs by name, where the file leaves some free."""
-_UNKNOWN = "No Op registered"
+_UNKNOWN = re.compile(r"No Op registered for (\S+) with domain_version of (\d+)")
 """What ONNX's checker says of the operators of later versions that ONNX Runtime's optimizer writes."""
 _UNMADE = re.compile(r"^Nodes in a graph must be topologically sorted, however input (\S+) of node.*")
 LARGE = 2**14
@@ -83,10 +83,30 @@ def load_onnx(source: ModelSource, shapes: Shapes | None = None) -> OnnxFile:
         raise ModelError(f"model must be an ONNX file, got {kind}") from error
     except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
         problem = _UNMADE.sub(r"input \1 must come from the node that makes it, before it is read", reason(error))
-        advice = f"; if ONNX Runtime saved the model, save it {ADVICE}" if problem.startswith(_UNKNOWN) else ""
-        raise ModelError(f"model must be a valid ONNX file: {problem}{advice}") from error
+        if unknown := _UNKNOWN.match(problem):
+            problem = _unknown_operator(model.graph, *unknown.groups())
+        raise ModelError(f"model must be a valid ONNX file: {problem}") from error
     _fix_sizes(model, weights, shapes or {})
     return OnnxFile(model, weights)
+
+
+def _unknown_operator(graph: onnx.GraphProto, kind: str, version: str) -> str:
+    """The sentence for the first operator of a kind that the model's version of ONNX does not define."""
+    node = next((node for node in _nodes(graph) if node.op_type == kind), None)
+    name = (node.name or next(iter(node.output), "")) if node else ""
+    return (
+        f"{kind} {name!r} is no operator of version {version} of ONNX; export the model in a version that has it, or "
+        f"as operators that this one has; if ONNX Runtime saved the model, save it {ADVICE}"
+    )
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of graphs inside, too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
 
 
 def _kind(data: bytes) -> str:

@@ -143,7 +143,10 @@ class TfliteTensor:
 
 @dataclass(frozen=True, eq=False)
 class TfliteOperator:
-    """An operator; inputs and outputs are indices of tensors, -1 for an absent input, `table` is the file's own."""
+    """An operator; inputs and outputs are indices of tensors, -1 for an absent input, `table` is the file's own.
+
+    `custom` is the name that its makers gave to an operator of kind CUSTOM.
+    """
 
     index: int
     builtin: str
@@ -152,6 +155,7 @@ class TfliteOperator:
     options: Any
     version: int = 1
     table: Any = None
+    custom: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +189,7 @@ def parse(data: bytes) -> TfliteFile:
         raise ModelError(f"model must have version 3 and a subgraph, got {model.Version()}")
     names = {value: key for key, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
     codes = [
-        Code(_builtin(model.OperatorCodes(index), names), model.OperatorCodes(index).Version())
+        _code(model.OperatorCodes(index), names)
         for index in range(_bounded("operator codes", model.OperatorCodesLength(), MOST_OPERANDS))
     ]
     count = _bounded("subgraphs", model.SubgraphsLength(), MOST_SUBGRAPHS)
@@ -196,10 +200,11 @@ def parse(data: bytes) -> TfliteFile:
 
 
 class Code(NamedTuple):
-    """An operator's name, and the version of its definition."""
+    """An operator's name, the version of its definition, and the name of a custom one."""
 
     builtin: str
     version: int
+    custom: str
 
 
 def _subgraph(model: Any, graph: Any, codes: list[Code]) -> TfliteFile:
@@ -235,10 +240,10 @@ def _indices(table: Any, field: str, tensors: int) -> tuple[int, ...]:
     return values
 
 
-def _builtin(code: Any, names: dict[int, str]) -> str:
-    """Name of an operator; small codes are stored in a second field, for old files in that one alone."""
+def _code(code: Any, names: dict[int, str]) -> Code:
+    """A kind of operators; small codes are stored in a second field, for old files in that one alone."""
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    return names.get(number, str(number))
+    return Code(names.get(number, str(number)), code.Version(), _text(code.CustomCode()))
 
 
 def _tensor(model: Any, table: Any) -> TfliteTensor:
@@ -284,7 +289,7 @@ def _buffer(model: Any, index: int, name: str) -> NDArray[np.uint8] | None:
 def _operator(index: int, table: Any, codes: list[Code], tensors: int) -> TfliteOperator:
     if table.OpcodeIndex() >= len(codes):
         raise ModelError(f"operator {index} must have a code below {len(codes)}, got {table.OpcodeIndex()}")
-    builtin, version = codes[table.OpcodeIndex()]
+    builtin, version, custom = codes[table.OpcodeIndex()]
     options = None
     if builtin in OPTIONS and (source := table.BuiltinOptions()) is not None:
         kind = importlib.import_module(f"tflite.{OPTIONS[builtin]}")
@@ -296,4 +301,4 @@ def _operator(index: int, table: Any, codes: list[Code], tensors: int) -> Tflite
     inputs, outputs = (_indices(table, field, tensors) for field in ("Inputs", "Outputs"))
     if min(outputs, default=0) < 0:
         raise ModelError(f"{builtin} {index} must have outputs that exist, got {outputs!r}")
-    return TfliteOperator(index, builtin, inputs, outputs, options, version, table)
+    return TfliteOperator(index, builtin, inputs, outputs, options, version, table, custom)

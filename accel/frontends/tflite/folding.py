@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accel.errors import ModelError
 from accel.frontends.tflite.file import MOST_OPERANDS, TfliteFile, TfliteOperator
 from accel.frontends.tflite.movement import slice_picks, strided_slice_picks
 from accel.frontends.tflite.operation import Operation
@@ -134,11 +135,20 @@ FOLDERS: dict[str, Callable[[Operation], Integers]] = {
 """Operators that are computed when a file is read."""
 
 
+VELA = "ethos-u"
+"""The custom operator of a file that Arm's compiler has written."""
+
+
 def cut_custom_tail(file: TfliteFile) -> TfliteFile:
     """The file without the custom operators at its end: what they read are outputs instead, which a line tells."""
     operators, outputs = list(file.operators), list(file.outputs)
     for operator in reversed(file.operators):
         read = {index for other in operators if other is not operator for index in other.inputs}
+        if operator.custom == VELA:
+            raise ModelError(
+                f"CUSTOM {operator.index}: operator {VELA!r} holds commands of an Arm Ethos-U, which Vela has made of "
+                "the model's operators; give the .tflite file that Vela was given"
+            )
         if operator.builtin != "CUSTOM" or read & set(operator.outputs):
             continue
         operators.remove(operator)
@@ -147,5 +157,7 @@ def cut_custom_tail(file: TfliteFile) -> TfliteFile:
         outputs = [index for index in outputs if index not in operator.outputs]
         outputs[first:first] = [index for index in dict.fromkeys(given) if index not in outputs]
         names = ", ".join(repr(file.tensors[index].name) for index in given)
-        LOGGER.warning("CUSTOM %d is left to you: the outputs are what it reads, %s", operator.index, names)
+        LOGGER.warning(
+            "CUSTOM %d, %r, is left to you: the outputs are what it reads, %s", operator.index, operator.custom, names
+        )
     return replace(file, operators=tuple(operators), outputs=tuple(outputs))

@@ -86,7 +86,9 @@ def _read(data: bytes) -> Graph:
     except AccelError as error:
         raise ModelError(f"model must be consistent: {error}") from error
     except _DAMAGE as error:
-        raise ModelError(f"model must be an undamaged flatbuffer: {type(error).__name__}: {error}") from error
+        raise ModelError(
+            "model must be a whole flatbuffer, got a damaged or incomplete one; convert it again"
+        ) from error
 
 
 def _with_states(graph: Graph, count: int, initial: list[int]) -> Graph:
@@ -192,8 +194,10 @@ def _translator(op: Operation) -> Callable[[Operation], None]:
         raise op.unsupported(
             f"operator is supported on real numbers, got {kind}; put DEQUANTIZE before and QUANTIZE after it"
         )
+    if builtin == "CUSTOM":
+        raise op.unsupported(f"custom operator {op.operator.custom!r} is not supported before others; {UNKNOWN}")
     if builtin not in TRANSLATORS:
-        why = f": {REFUSED[builtin]}" if builtin in REFUSED and builtin != "CUSTOM" else ""
+        why = f": {REFUSED[builtin]}" if builtin in REFUSED else ""
         raise op.unsupported(f"operator is not supported{why}; {UNKNOWN}")
     return TRANSLATORS[builtin]
 

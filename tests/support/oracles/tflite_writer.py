@@ -55,11 +55,15 @@ class ModelWriter:
         data = np.asarray(values, dtype=dtype)
         return self.tensor(data.shape, data=data)
 
-    def operator(self, builtin: str, inputs: list[int], outputs: list[int], kind: str = "", **options: Any) -> None:
-        """Add an operator; `kind` names its options."""
+    def operator(
+        self, builtin: str, inputs: list[int], outputs: list[int], kind: str = "", *, custom: str = "", **options: Any
+    ) -> None:
+        """Add an operator; `kind` names its options, `custom` what a CUSTOM one computes."""
         code = getattr(schema.BuiltinOperator, builtin)
         version = VERSIONS.get(builtin, 1)
-        self.codes.append(schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version))
+        code_row = schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
+        code_row.customCode = custom or None
+        self.codes.append(code_row)
         operator = schema.OperatorT(opcodeIndex=len(self.codes) - 1, inputs=inputs, outputs=outputs)
         if kind:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
