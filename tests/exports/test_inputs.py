@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oracles.test_onnx_operators import plain_session
+from support.networks.float_models import onnx_model
 from support.oracles.tflite_writer import ModelWriter
 
 import accel
@@ -14,6 +15,7 @@ from accel.frontends import load_model
 from accel.frontends.tflite.reader import read_tflite
 from accel.network.real import dequantize_output, quantize_input
 from accel.network.reference import run
+from accel.quantizer import quantize
 
 
 @pytest.mark.parametrize("format", ["qdq", "qoperator"])
@@ -44,3 +46,19 @@ def test_an_input_that_no_operator_reads(kind: str, format: str, tmp_path: Path)
     accel.export(graph, path, format=format)
     again = load_model(path)
     assert [(one.dtype, one.shape) for one in again.input_tensors] == [("int8", (1, 6)), (kind.lower(), (2, 4))]
+
+
+@pytest.mark.parametrize(
+    ("shape", "written"), [((1, 3, 8), (1, 1, 8, 3)), ((1, 3, 6, 8), (1, 6, 8, 3)), ((1, 8, 3), (1, 8, 3))]
+)
+def test_shapes_of_tflite_files(shape: tuple[int, ...], written: tuple[int, ...], tmp_path: Path) -> None:
+    """Channels are last; what has the graph's order of axes keeps its rank."""
+    rng = np.random.default_rng(2)
+    kind, weight = ("MatMul", (3, 4)) if shape[-1] == 3 else ("Conv", (4, 3, *(1,) * (len(shape) - 2)))
+    model = onnx_model([(kind, ["x", "w"], "y", {})], {"w": rng.normal(size=weight).astype(np.float32)}, shape)
+    accel.export(
+        quantize(model, rng.normal(size=(4, *shape[1:])).astype(np.float32)), tmp_path / "a.tflite", format="tflite"
+    )
+    file = load_model(tmp_path / "a.tflite")
+    sources = [one.source.shape for one in (*file.input_tensors, *file.output_tensors) if one.source]
+    assert sources == [written, (*written[:-1], 4)]

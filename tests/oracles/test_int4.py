@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import accel
 from accel.frontends import read_quantized_onnx
 from accel.frontends.tflite import reader
 from accel.machine.config import preset
+from accel.network import reference
 from accel.network.graph import Graph
 from accel.network.nodes import Weighted
 
@@ -102,9 +104,15 @@ def test_tflite_matrix_products_equal_tflite_micro_with_the_same_int8(monkeypatc
                 assert np.abs(found[0].reshape(-1).astype(int) - near.reshape(-1)).max() <= 1
 
 
-def onnx_convolution(kind: int, zero_point: int) -> bytes:
+SCALES = 0.03, np.random.default_rng(5).uniform(0.01, 0.1, 5), 0.3
+"""Of input, weights and output."""
+TIED_SCALES = 0.02, np.linspace(0.05, 0.2, 5), 0.11
+"""Sums times scales are often half a step."""
+
+
+def onnx_convolution(kind: int, zero_point: int, scales: tuple[Any, Any, Any] = SCALES) -> bytes:
     """A Conv whose weights are constants of 4 bits behind DequantizeLinear (opset 21)."""
-    rng = np.random.default_rng(kind)
+    rng, (x_scale, w_scale, y_scale) = np.random.default_rng(kind), map(np.float32, scales)
     low = 0 if kind == TensorProto.UINT4 else -8
     weight = rng.integers(low, low + 16, (5, 7, 3, 3))
     weight.flat[:16] = range(low, low + 16)
@@ -116,12 +124,12 @@ def onnx_convolution(kind: int, zero_point: int) -> bytes:
         node("QuantizeLinear", ["real_y", "y_scale", "y_zero"], ["y"]),
     ]
     constants = [
-        numpy_helper.from_array(np.float32(0.03), "x_scale"),
+        numpy_helper.from_array(x_scale, "x_scale"),
         numpy_helper.from_array(np.int8(-5), "x_zero"),
         helper.make_tensor("w", kind, weight.shape, weight.reshape(-1).tolist()),
-        numpy_helper.from_array(rng.uniform(0.01, 0.1, 5).astype(np.float32), "w_scale"),
+        numpy_helper.from_array(w_scale, "w_scale"),
         helper.make_tensor("w_zero", kind, (5,), [zero_point] * 5),
-        numpy_helper.from_array(np.float32(0.3), "y_scale"),
+        numpy_helper.from_array(y_scale, "y_scale"),
         numpy_helper.from_array(np.int8(3), "y_zero"),
     ]
     graph = helper.make_graph(
@@ -148,6 +156,27 @@ def test_onnx_weights_of_4_bits_equal_the_runtime(kind: int, zero_point: int, bi
     (expected,) = session(model).run(None, {"x": x})
     for found in machine_outputs(graph, [as_graph(x, graph.tensors[graph.inputs[0]])]):
         np.testing.assert_array_equal(found[0], as_graph(expected, graph.tensors[graph.outputs[0]]))
+
+
+def test_onnx_runtime_computes_weights_of_4_bits_in_real_numbers() -> None:
+    """At most a step apart from the integers, and only at ties; the count is what docs/importing.md says."""
+    model = onnx_convolution(TensorProto.INT4, 0, TIED_SCALES)
+    graph, runtime = read_quantized_onnx(model), session(model)
+    (node,) = weighted(graph)
+    factors = TIED_SCALES[0] * TIED_SCALES[1] / TIED_SCALES[2]
+    rng, differing, count = np.random.default_rng(8), 0, 0
+    for _ in range(100):
+        x = rng.integers(-128, 128, (1, 7, 6, 6)).astype(np.int8)
+        own = as_graph(x, graph.tensors[graph.inputs[0]])
+        mine = reference.run(graph, own)[graph.outputs[0]]
+        theirs = as_graph(runtime.run(None, {"x": x})[0], graph.tensors[graph.outputs[0]])
+        windows = np.lib.stride_tricks.sliding_window_view(own[0].astype(np.int64) + 5, (3, 3), (0, 1))
+        real = np.einsum("hwcij,oijc->hwo", windows, node.weight.astype(np.int64)) * factors
+        at = mine[0] != theirs[0]
+        assert np.abs(mine.astype(int) - theirs).max() <= 1
+        assert np.all(np.abs(np.abs(real - np.floor(real)) - 0.5)[at] < 1e-4)
+        differing, count = differing + int(at.sum()), count + at.size
+    print(f"int4 QDQ convolution: {differing} of {count:,} outputs are a step from ONNX Runtime's")
 
 
 def test_a_swapped_nibble_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
