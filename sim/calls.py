@@ -86,4 +86,5 @@ def link(code: bytes) -> Callable[[int], None]:
 
 @cache
 def _linker() -> Any:
-    return llvm.create_lljit_compiler(processor().target())
+    # JITLink keeps the sections of an object together; the older linker aborts where they are 2 GB apart.
+    return llvm.create_lljit_compiler(processor().target(), use_jit_link=True)

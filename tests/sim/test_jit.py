@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from support.machine import scattered_memory
 
 from sim import jit
 
@@ -107,3 +108,12 @@ def test_a_warm_run_imports_no_numba() -> None:
         for _ in range(2)
     ]
     assert outputs[-1].stdout.split() == []
+
+
+@pytest.mark.skipif(jit.DISABLED or sys.platform != "linux", reason="about kernels in the memory of Linux")
+def test_kernels_run_where_free_memory_lies_far_apart() -> None:
+    """Code and constants more than 2 GB apart ended the process: some libraries leave no room between them."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, str(Path(scattered_memory.__file__))]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
