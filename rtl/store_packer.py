@@ -193,7 +193,7 @@ class StorePacker(wiring.Component):
         """Whether the buffer has all bytes of the current beat: the sign of those that it has beyond the beat."""
         capacity = timing.store_buffer_bytes(self._config)
         beyond = Signal(range(-self._config.bus_bytes, capacity + 1))
-        entered = beyond + delayed(m, self.coming, 1, "entering")
+        entered = beyond + delayed(m, self.coming, 1, "entering", reset_less=False)
         m.d.sync += beyond.eq(Mux(take, entered - count, entered))
         return ~beyond[-1]
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 import z3
-from amaranth.hdl import Assert, Assume, Cat, Module, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal, Value
 from support.formal.harness import Harness
 from support.formal.induction import is_proved, violation
 from support.formal.netlist import Netlist, netlist
@@ -108,15 +108,16 @@ class Beats(Offers):
     def watch(self, m: Module) -> None:
         dut, beat, length = self.dut, self.dut.beat, self.dut.burst_length
         self.stays(m, "w", beat.valid, beat.ready, Value.cast(beat.payload))
-        held = Signal(range(self._capacity + 1))
+        held, entering = Signal(range(self._capacity + 1), name="held"), Signal.like(dut.coming, name="entering")
         halting, offered = Signal(name="halting"), Signal(name="offered")
         m.d.sync += [
-            held.eq(held + dut.count - dut.freed),
+            entering.eq(dut.coming),
+            held.eq(held + entering - Mux(dut.sent, dut.sent_bytes, 0)),
             halting.eq(dut.halt),
             offered.eq(length.valid & ~length.ready),
         ]
         m.d.comb += [
-            Assume(held + dut.count <= self._capacity),
+            Assume(held + entering + dut.coming <= self._capacity),
             Assume(~halting | dut.halt),
             Assume(~offered | (length.valid & self.unchanged(m, "length", length.payload))),
             Assume(~dut.start | ~dut.active),
@@ -134,25 +135,42 @@ def answers_invariant(circuit: Netlist) -> z3.BoolRef:
 
 
 def beats_invariant(circuit: Netlist) -> z3.BoolRef:
-    """The ring holds the current beat's bytes up to `end`, one for each strobe, and `beyond` further ones."""
-    beyond, written, first, end = (circuit[f"dut.{name}"] for name in ("beyond", "written", "first", "end"))
+    """The ring holds the current beat's bytes up to `end`, one for each strobe, and `beyond` further ones.
+
+    Behind them, up to `written`, are the places of the bytes that enter in this cycle.
+    """
+    beyond, written, end, back = (circuit[f"dut.{name}"] for name in ("beyond", "written", "end", "back"))
+    count, entering, strobe = circuit["dut.sent_bytes"], circuit["dut.entering_1"], circuit["dut.strobe"]
+    places, lanes = 1 << end.size(), strobe.size()
 
     def wide(value: z3.BitVecRef) -> z3.BitVecRef:
         return z3.ZeroExt(beyond.size() - value.size(), value)
 
     def place(value: z3.BitVecRef) -> z3.BitVecRef:
-        return z3.Extract(end.size() - 1, 0, value)
+        return z3.Extract(end.size() - 1, 0, wide(value))
 
-    count, strobe = wide(circuit["dut.beat_count"]), circuit["dut.strobe"]
-    lanes = [
-        z3.Implies(z3.Extract(i, i, strobe) == 1, z3.ULT(wide(first + i - (end - place(count))), count))
-        for i in range(strobe.size())
+    def lies(at: z3.BitVecRef, start: z3.BitVecRef, length: z3.BitVecRef) -> z3.BoolRef:
+        return z3.ULT(wide(at - start), wide(length))
+
+    enter = [
+        circuit[f"dut.enters{at}"] == lies(z3.BitVecVal(at, end.size()), written - place(entering), entering)
+        for at in range(places)
+    ]
+    sent = [
+        z3.Implies(
+            z3.And(z3.Extract(lane, lane, strobe) == 1, back + column == lane),
+            lies(z3.Concat(circuit[f"dut.row{column}"], z3.BitVecVal(column, back.size())), end - place(count), count),
+        )
+        for lane in range(lanes)
+        for column in range(lanes)
     ]
     return z3.And(
-        beyond == wide(circuit["held"]) - count,
-        place(beyond) == written - end,
+        beyond == wide(circuit["held"]) - wide(count),
+        place(circuit["held"]) - place(count) == written - place(entering) - end,
+        circuit["entering"] == entering,
+        z3.And(enter),
         z3.Or(circuit["dut.valid"], count == 0),
-        z3.Implies(circuit["dut.valid"], z3.And(lanes)),
+        z3.Implies(circuit["dut.valid"], z3.And(sent)),
         z3.Implies(circuit["dut.halted"], circuit["halting"]),
     )
 
