@@ -114,7 +114,6 @@ class Requantizer(Block):
         # In tflite, what is left of the shift behind the product goes to the right.
         behind = delayed(m, self.shift, 2, "shift")
         shift = Signal.like(behind, name="shift_behind", reset_less=True)
-        m.d.sync += shift.eq(behind)
         factor = Signal(signed(33), reset_less=True)
         base = Signal(6, reset_less=True)
         amount = Signal(signed(9), reset_less=True)
@@ -136,20 +135,19 @@ class Requantizer(Block):
                 magnitude, steps = normalise(m, first.as_unsigned(), "coarse", (16, 8))
                 coarse = delayed(m, steps, 1, "coarse")
                 m.d.sync += second.eq(magnitude)
-        m.d.sync += [up.eq(0), amount.eq(base - shift)]
+        m.d.sync += amount.eq(base - shift)
         for case in self._cases(m, mode[2]):
             if case is RequantMode.TFLITE:
-                m.d.sync += [factor.eq(second), base.eq(0)]
-                with m.If(behind >= 0):
-                    m.d.sync += shift.eq(0)
+                m.d.sync += [factor.eq(second), up.eq(0), base.eq(0), shift.eq(Mux(behind >= 0, 0, behind))]
             elif case is RequantMode.SINGLE:
-                m.d.sync += [factor.eq(second), base.eq(31)]
+                m.d.sync += [factor.eq(second), up.eq(0), base.eq(31), shift.eq(behind)]
             else:
                 magnitude, fine = normalise(m, second.as_unsigned(), "fine", (4, 2, 1))
                 m.d.sync += [
                     factor.eq(magnitude[ROUNDED:]),
                     up.eq(rounds_up(magnitude, ROUNDED)),
                     base.eq(Cat(fine, coarse)),
+                    shift.eq(behind),
                 ]
         return factor, amount, up
 
