@@ -84,7 +84,12 @@ class Halves(NamedTuple):
     second: FloatArray
 
     def best(self, half: int | None = None) -> FloatArray:
-        """What to correct by: the mean of both, or one of them, as far as they agree.
+        """What to correct by, shape (output channels,): the mean of both, or one of them, as far as they agree.
+
+        Parameters
+        ----------
+        half : int, optional
+            0 or 1: this half's errors alone. How far they agree is one factor for the layer, from both.
 
         Notes
         -----
