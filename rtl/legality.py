@@ -13,21 +13,26 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode, Unit
 from accel.machine.rules.check import FIELD_RULES
 from rtl.interfaces import INSTRUCTION_BITS, NUMBER_BITS, layout, opcodes
+from rtl.pipeline import delayed
 
 
 class Gates:
-    """Stands in for `accel.machine.rules.rows.Rows`: fields are signals, broken rules are single bits.
+    """Stands in for `accel.machine.rules.rows.Rows`: fields are signals, broken rules are single bits a cycle later.
+
+    Which instructions a rule applies to, and whether they keep it, are registers of their own.
 
     Parameters
     ----------
+    m : Module
+        Receives the registers.
     fields : data.View
         An instruction.
     chosen : Value
-        Whether the rules that are made of this apply to it.
+        Whether the rules that are made of this apply to the instruction of the cycle before.
     """
 
-    def __init__(self, fields: data.View, chosen: Value):
-        self._fields, self._chosen = fields, chosen
+    def __init__(self, m: Module, fields: data.View, chosen: Value):
+        self._module, self._fields, self._chosen = m, fields, chosen
 
     def __len__(self) -> int:
         return 1
@@ -37,15 +42,15 @@ class Gates:
 
     def where(self, chosen: Value) -> Gates:
         """The same instruction, if it is chosen."""
-        return Gates(self._fields, self._chosen & chosen)
+        return Gates(self._module, self._fields, self._chosen & delayed(self._module, chosen, 1, "chosen"))
 
     def refuse(self, bad: Value | bool, rule: str, sentence: Callable[[int], str]) -> Iterator[Value]:
         """One bit: the rule applies and is broken."""
-        yield self._chosen & bad
+        yield self._chosen & delayed(self._module, Value.cast(bad), 1, "bad")
 
     def most(self, what: str, values: Value, limit: Value | int) -> Iterator[Value]:
         """`values` must not exceed `limit`."""
-        yield self._chosen & (values > limit)
+        return self.refuse(values > limit, what, str)
 
 
 class Legality(wiring.Component):
@@ -61,10 +66,11 @@ class Legality(wiring.Component):
     Attributes
     ----------
     latency : int
-        Less than a STORE needs from its dispatch to its first byte on the bus.
+        Less than a STORE needs from its dispatch to its first byte on the bus, and any unit to report a word that does
+        not exist.
     """
 
-    latency = 2
+    latency = 3
 
     def __init__(self, config: ArchConfig):
         self._config = config
@@ -80,31 +86,29 @@ class Legality(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        broken = Cat(rule for opcode in opcodes(self._config) for rule in self._rules(opcode))
+        broken = Cat(rule for opcode in opcodes(self._config) for rule in self._rules(m, opcode))
         found = Signal(len(broken))
-        looked_at = Signal()
-        number = Signal(NUMBER_BITS)
+        before = self.latency - 1
+        looked_at = delayed(m, self.dispatched, before, "looked_at", reset_less=False)
         m.d.sync += [
             found.eq(broken),
-            looked_at.eq(self.dispatched),
-            number.eq(self.number),
             self.broken.eq(looked_at & found.any()),
-            self.broken_number.eq(number),
+            self.broken_number.eq(delayed(m, self.number, before, "number")),
         ]
         return m
 
-    def _rules(self, opcode: Opcode) -> Iterator[Value]:
-        """A bit for each rule of an opcode: those of the encoding, those of the checker."""
+    def _rules(self, m: Module, opcode: Opcode) -> Iterator[Value]:
+        """A bit for each rule of an opcode, a cycle later: those of the encoding, those of the checker."""
         fields = layout(opcode)(self.instruction)
-        mine = fields.opcode == opcode
-        yield mine & (self.instruction[layout(opcode)["number"].offset :] != 0)
+        mine = Gates(m, fields, delayed(m, fields.opcode == opcode, 1, "mine"))
+        yield from mine.refuse(self.instruction[layout(opcode)["number"].offset :] != 0, "bits behind the fields", str)
         for field in isa.FIELDS[opcode]:
             if field.low:
-                yield mine & (fields[field.name] < field.low)
+                yield from mine.refuse(fields[field.name] < field.low, f"least {field.name}", str)
         for mask in ("wait", "signal"):
-            yield mine & (fields[mask][len(Unit) :] != 0)
+            yield from mine.most(f"{mask} bits", fields[mask], (1 << len(Unit)) - 1)
         if (
             opcode is Opcode.DEPTHWISE
         ):  # of the rule on lead_steps and row_steps, what keeps the engine from standing still
-            yield mine & (fields.row_steps < fields.ox_count)
-        yield from FIELD_RULES[opcode](self._config, Gates(fields, mine))
+            yield from mine.refuse(fields.row_steps < fields.ox_count, "row_steps at least ox_count", str)
+        yield from FIELD_RULES[opcode](self._config, mine)

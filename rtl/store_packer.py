@@ -39,7 +39,7 @@ class StoreReader(wiring.Component):
     coming, offset : Out
         Bytes of the next cycle's word that enter the byte buffer then, 0 without a word; the first of them.
     outside, outside_number : Out
-        In the cycle before, the STORE with this number read a word outside of the scratchpad.
+        Two cycles before, the STORE with this number read a word outside of the scratchpad.
     """
 
     def __init__(self, config: ArchConfig):
@@ -80,9 +80,10 @@ class StoreReader(wiring.Component):
             self.coming.eq(Mux(answering, held.word_bytes, 0)),
             self.offset.eq(held.byte_offset),
         ]
+        used = delayed(m, read, 1, "bound_used", reset_less=False)
         m.d.sync += [
-            self.outside.eq(read & (address >= self._config.spad_words)),
-            self.outside_number.eq(held.number),
+            self.outside.eq(used & (delayed(m, address, 1, "bound_address") >= self._config.spad_words)),
+            self.outside_number.eq(delayed(m, held.number, 1, "bound_number")),
         ]
         with m.If(self.start):
             m.d.sync += [address.eq(rows.next_address), word.eq(0), last_word.eq(self.instruction.row_words == 1)]

@@ -31,10 +31,14 @@ def drive_control(
     issue, in_flight = Signal(name="issue"), Signal(range(latency + 3), name="in_flight")
     queue, head = control.instruction, weights.head
     ending = delayed(m, Cat(steps.last, steps.signal), latency, "ending", reset_less=False)
+    # A cycle behind those that find it: nothing is reported before the rules on the instruction's fields (`Legality`).
+    outside = delayed(m, Cat(weights.outside, steps.outside), 1, "outside", reset_less=False)
+    step_number = delayed(m, steps.number, 1, "step_number")
+    weights_number = delayed(m, weights.instruction.number, 1, "weights_number")
     m.d.sync += [
         in_flight.eq(in_flight + issue - control.complete),
-        control.fault.bounds.eq(weights.outside | steps.outside),
-        control.fault.number.eq(Mux(steps.outside, steps.number, weights.instruction.number)),
+        control.fault.bounds.eq(outside.any()),
+        control.fault.number.eq(Mux(outside[1], step_number, weights_number)),
     ]
     m.d.comb += [
         head.eq(queue.payload),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import or_
 
 from accel.machine.config import MAX_TAPS, ArchConfig
 from accel.machine.depthwise import row_streams
@@ -96,7 +98,9 @@ def _move_fields(rows: Rows) -> Iterator[Broken]:
         lambda i: f"kx_stride must be odd if two words are read per step, got {stride[i]}",
     )
     oy, steps = rows["oy_count"], rows["row_steps"]
-    few = (oy < MAX_TAPS + 1) & (steps < MAX_TAPS + 1) & ((oy & MAX_TAPS) * (steps & MAX_TAPS) < taps)
+    # Without a product, for which a cycle of the machine is too short: taps exceed that of each pair of small values.
+    pairs = ((a, b) for a in range(1, MAX_TAPS) for b in range(MAX_TAPS) if a * b < MAX_TAPS)
+    few = reduce(or_, ((oy == a) & (steps == b) & (taps > a * b) for a, b in pairs))
     yield from rows.refuse(
         (rows["ky_count"] > 1) & few,
         "oy_count * row_steps is at least kx_count if ky_count > 1",
