@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     suites, kept = Suites(variant, options.stimulus), Verdicts(options.verdicts, text)
     suites.prepare()
     chosen = [mutant for mutant in mutants if not options.only or mutant.number in options.only]
-    proved = unobservable(verilog, chosen) | unchanged(text) & {mutant.number for mutant in chosen}
+    proved = unobservable(verilog, chosen) | unchanged(text, chosen)
     unknown = [mutant for mutant in chosen if mutant.number not in kept.known.keys() | proved]
     with ThreadPoolExecutor(options.jobs) as pool:
         for mutant, suite in zip(unknown, pool.map(lambda mutant: suites.verdict(mutant.number), unknown), strict=True):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import pytest
-from support.mutants.campaign import Suites
+from support.mutants import campaign
+from support.mutants.campaign import Suites, Trial, Watched
 from support.rtl.hostile import COUNTED
 from support.rtl.port_conflicts import check_legal
 
 from accel.errors import DivergenceError
+from rtl.testbench.verilator import Powered
 
 pytestmark = pytest.mark.rtl
 
@@ -25,36 +29,59 @@ def test_the_machine_passes() -> None:
     assert not Suites(COUNTED, seed=0).verdict(0)
 
 
-def judge(suite: Callable[[int], None]) -> str:
+def judge(suite: Callable[[Trial], None]) -> str:
     """The verdict of one suite."""
 
     class OneSuite(Suites):
         @property
-        def _suites(self) -> dict[str, Callable[[int], None]]:
+        def _suites(self) -> dict[str, Callable[[Trial], None]]:
             return {"suite": suite}
 
     return OneSuite(COUNTED, seed=0).verdict(1)
 
 
-def failing(error: Exception) -> Callable[[int], None]:
-    def suite(mutant: int) -> None:
+def failing(error: Exception) -> Callable[[Trial], None]:
+    def suite(trial: Trial) -> None:
         raise error
 
     return suite
 
 
-def ended(number: int) -> Callable[[int], None]:
-    return lambda mutant: os.kill(os.getpid(), number)
+def ended(number: int) -> Callable[[Trial], None]:
+    return lambda trial: os.kill(os.getpid(), number)
 
 
 def test_a_wrong_machine_is_noticed() -> None:
-    assert not judge(lambda mutant: None)
+    assert not judge(lambda trial: None)
     assert judge(failing(AssertionError("bytes"))) == "suite"
     assert judge(failing(DivergenceError("no end"))) == "suite"
     assert judge(ended(signal.SIGXCPU)) == "no end"
 
 
 @pytest.mark.parametrize("suite", [failing(ImportError("numpy")), failing(MemoryError()), ended(signal.SIGTERM)])
-def test_what_is_no_verdict_on_the_machine_ends_the_campaign(suite: Callable[[int], None]) -> None:
+def test_what_is_no_verdict_on_the_machine_ends_the_campaign(suite: Callable[[Trial], None]) -> None:
     with pytest.raises(RuntimeError, match="each suite must judge mutant 1, got exit code"):
         judge(suite)
+
+
+NO_MACHINE = cast(Powered, None)
+
+
+@pytest.mark.parametrize(("chosen", "run"), [(None, "abcde"), ({0, 3}, "ad"), (set(), "")])
+def test_only_chosen_cases_run(chosen: set[int] | None, run: str) -> None:
+    trial = Trial(COUNTED, 1, chosen)
+    ran = [*trial.each(NO_MACHINE, "abc"), *trial.each(NO_MACHINE, "de")]
+    assert "".join(ran) == run
+
+
+def test_a_mutant_has_the_cases_that_make_its_bit_differ_and_the_one_after_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = iter([{7: 2, 8: 0}, {7: 2, 8: 5}, {7: 2, 8: 5}, {7: 3, 8: 5}, {7: 0, 8: 1}])
+    monkeypatch.setattr(campaign, "coverage", lambda machine: "")
+    monkeypatch.setattr(campaign, "excitements", lambda verilog, text: Counter(next(counts)))
+    trial = Watched(COUNTED)
+    for cases in (4, 1):
+        trial.begun(NO_MACHINE)
+        assert len([*trial.each(NO_MACHINE, range(cases))]) == cases
+    assert trial.cases == {7: {0, 1, 3, 4}, 8: {1, 2, 4, 5}}

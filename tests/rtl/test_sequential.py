@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from support.mutants.excitation import MARK, excited, unchanged, watched
+from support.mutants.excitation import MARK, excitements, unchanged, watched
 from support.mutants.netlist_mutants import NetlistMutant
 from support.mutants.sequential import ABC, indistinguishable
 
@@ -139,10 +139,16 @@ def test_each_mutant_has_a_branch_that_tells_whether_its_bit_ever_differs() -> N
         for line, count in taken.items()
         for kind, count in (("if", count), ("else", 5))
     ]
-    assert excited(text, ["\n".join(records)]) == {REACHED, INSTANCE}
+    assert +excitements(text, "\n".join(records)) == {REACHED: 2, INSTANCE: 1}
 
 
 def test_a_constant_that_is_there_anyway_is_no_mutant() -> None:
+    mutants = [NetlistMutant(n, {"module": "\\accelerator_counter"}) for n in (UNREACHED, REACHED, TWIN, INSTANCE)]
     text = VERILOG.replace("1'h0 : unreached", "1'h0 : 1'h0").replace("1'h1 : answer", "1'h1 : 1'hx")
-    assert unchanged(VERILOG) == set()
-    assert unchanged(text) == {UNREACHED, INSTANCE}
+    assert unchanged(VERILOG, mutants) == set()
+    assert unchanged(text, mutants) == {UNREACHED, INSTANCE}
+
+
+def test_a_mutant_on_which_nothing_depends_is_none() -> None:
+    mutants = [NetlistMutant(n, {"module": "\\accelerator_counter"}) for n in (REACHED, TWIN, INSTANCE + 1)]
+    assert unchanged(VERILOG, mutants) == {INSTANCE + 1}

@@ -1,6 +1,7 @@
 """What the suites of this repository say about one netlist: those that run programs on the Verilog.
 
-Suites that notice most mutants per CPU second come first.
+Suites that notice most mutants per CPU second come first. A suite has cases, each of which says by itself what must
+hold; of those only such run for a mutant as make its bit differ, and the one after each.
 """
 
 from __future__ import annotations
@@ -8,16 +9,17 @@ from __future__ import annotations
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from time import process_time
 from traceback import print_exc
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -31,25 +33,31 @@ from rtl.testbench.verilate import Variant
 from rtl.testbench.verilator import Conditions, Powered
 from support.machine.random_programs import RandomProgram, random_program
 from support.machine.wide_programs import at_base, wide_program, with_many_tokens
-from support.mutants.excitation import excited
+from support.mutants.excitation import excitements
 from support.rtl.beyond_runs import check_full_semaphores, check_registers_while_running, check_stall_counters
 from support.rtl.depthwise_program import depthwise_program
-from support.rtl.first_errors import check_places, lone_faults, places
+from support.rtl.first_errors import check_place, lone_faults, places
 from support.rtl.hostile import (
     LONG,
     MACHINE,
-    check_fault_addresses,
+    AddressFault,
+    Verdict,
+    address_faults,
+    check_address_fault,
+    check_located,
     check_right,
-    check_verdicts,
-    fuzz,
+    check_verdict,
     hostile_programs,
+    run,
     single_mutants,
+    verdicts,
 )  # fmt: skip
-from support.rtl.port_conflicts import check_conflicts
+from support.rtl.matmul_program import HandWrittenProgram
+from support.rtl.port_conflicts import check_conflict, conflicts
 from support.rtl.register_accesses import check_registers, check_reset_values
 
 PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, STOPPED, ACCESSES = 40, 4, 200, 400, 12, 12, 400
-FIRST, RESETS = 5, 12
+FIRST, RESETS, IMAGES = 5, 12, 8
 WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS, WRITES = 200, 60, 5, 300, 2000, 40
 CPU_SECONDS, CPU_FACTOR = 10, 4
 """A netlist that takes longer in a suite than this and so many times what the machine takes hangs."""
@@ -64,16 +72,113 @@ FAILED = 255
 """Exit code of a process whose suite failed for another reason."""
 
 
+_Each = TypeVar("_Each")
+
+
 class Case(NamedTuple):
-    """A program and what the simulator makes of it, after the programs before it."""
+    """A program, what is in the memories on the chip before it, and what the simulator makes of them."""
 
     program: RandomProgram
+    before: OnChip
     simulated: Any
+
+
+@dataclass
+class Trial:
+    """One run of one suite.
+
+    Parameters
+    ----------
+    variant : Variant
+    mutant : int
+        The active one; 0: none.
+    chosen : collection of int, optional
+        Numbers of the suite's cases that run; None: all.
+    """
+
+    variant: Variant
+    mutant: int = 0
+    chosen: Collection[int] | None = None
+    _cases: int = 0
+
+    @contextmanager
+    def powered(self, stalls_seed: int | None = None) -> Iterator[Powered]:
+        """The machine with the mutant."""
+        with Powered(MACHINE, variant=self.variant, mutant=self.mutant, stalls_seed=stalls_seed) as machine:
+            self.begun(machine)
+            yield machine
+            self.ended(machine)
+
+    def each(self, machine: Powered, cases: Iterable[_Each]) -> Iterator[_Each]:
+        """Those of some cases of the suite that run, on a machine."""
+        for case in cases:
+            self._cases += 1
+            if self.chosen is None or self._cases - 1 in self.chosen:
+                yield case
+                self.passed(machine)
+
+    def begun(self, machine: Powered) -> None:
+        """The machine is powered up."""
+
+    def passed(self, machine: Powered) -> None:
+        """It has passed a case."""
+
+    def ended(self, machine: Powered) -> None:
+        """It has passed all of its cases."""
+
+
+@dataclass
+class Covered(Trial):
+    """With coverage: what was reached, as a file in Verilator's format for each machine."""
+
+    files: list[str] = field(default_factory=list)
+
+    def ended(self, machine: Powered) -> None:
+        self.files.append(coverage(machine))
+
+
+@dataclass
+class Watched(Trial):
+    """Of a netlist of `support.mutants.excitation.watched`: which mutants' bits each case makes differ; of the first
+    case of a machine those that its power-up does, too."""
+
+    excited: list[set[int]] = field(default_factory=list)
+    _counts: Counter[int] = field(default_factory=Counter)
+
+    def begun(self, machine: Powered) -> None:
+        self._counts = Counter()
+
+    def passed(self, machine: Powered) -> None:
+        before, self._counts = self._counts, excitements(self.variant.verilog, coverage(machine))
+        self.excited.append(set(self._counts - before))
+
+    @property
+    def cases(self) -> dict[int, set[int]]:
+        """Of each mutant the cases that make its bit differ, and the one after each."""
+        found = defaultdict[int, set[int]](set)
+        for number, mutants in enumerate(self.excited):
+            for mutant in mutants:
+                found[mutant] |= {number, number + 1}
+        return found
+
+
+def coverage(machine: Powered) -> str:
+    """What was covered since the machine was powered up, in Verilator's format."""
+    with NamedTemporaryFile(suffix=".dat") as file:
+        machine.write_coverage(Path(file.name))
+        return Path(file.name).read_text(encoding="latin-1")
+
+
+def simulated(program: RandomProgram, before: OnChip) -> Case:
+    """What the simulator makes of a program."""
+    result = sim.execute(MACHINE, program.code, program.program_address, program.memory, on_chip=before)
+    return Case(program, before, result)
 
 
 def check_equal(machine: Powered, case: Case) -> None:
     """The machine does what the simulator does, in the same cycles."""
-    program, simulated = case
+    program, simulated = case.program, case.simulated
+    machine.on_chip = case.before
     limit = simulated.total_cycles + 1000
     got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
     assert first_divergence(program.code, simulated, got) is None
@@ -92,8 +197,7 @@ class Suites:
 
     def __init__(self, variant: Variant, seed: int) -> None:
         self._variant, self._seed = variant, seed
-        self._covered: list[str] = []
-        self._excited: dict[str, set[int]] = {}
+        self._cases: dict[str, dict[int, set[int]]] = {}
         self._seconds: dict[str, float] = {}
 
     def verdict(self, mutant: int) -> str:
@@ -115,51 +219,54 @@ class Suites:
         return ("", *self._suites)[code]
 
     def prepare(self) -> None:
-        """Compute what all mutants are compared with, and which of them each suite can notice; the machine must pass.
+        """Compute what all mutants are compared with, and which of them each case can notice; the machine must pass.
 
         The variant counts coverage of a `support.mutants.excitation.watched` netlist.
         """
-        for stimulus in (self.wide, self.cases, self.instructions, self.places, self.hostile):
-            assert stimulus
+        stimulus = (self.reference, self.wide, self.cases, self.instructions, self.places, self.faults)
+        assert all([*stimulus, self.conflicts, self.hostile])
         for name, suite in self._suites.items():
-            self._covered.clear()
-            begin = process_time()
-            suite(0)
-            self._seconds[name] = process_time() - begin
-            self._excited[name] = excited(self._variant.verilog, self._covered)
+            trial, begin = Watched(self._variant), process_time()
+            suite(trial)
+            self._seconds[name], self._cases[name] = process_time() - begin, trial.cases
 
     def coverage(self) -> list[str]:
         """What all suites together reach, as files in Verilator's format; needs a variant with coverage."""
+        trial = Covered(self._variant)
         for suite in self._suites.values():
-            suite(0)
-        return self._covered
+            suite(trial)
+        return trial.files
+
+    @cached_property
+    def reference(self) -> tuple[HandWrittenProgram, int]:
+        """A program that all units run, and its cycles."""
+        program = depthwise_program(MACHINE, self._seed)
+        return program, sim.execute(MACHINE, program.code, 0, program.memory).total_cycles
 
     @cached_property
     def wide(self) -> Case:
         """A program with an instruction for each bit of each field."""
         program = wide_program(MACHINE, np.random.default_rng(self._seed), WIDE_STEPS)
-        state = random_on_chip(MACHINE, self._seed)
-        return Case(program, sim.execute(MACHINE, program.code, program.program_address, program.memory, on_chip=state))
+        return simulated(program, random_on_chip(MACHINE, self._seed))
 
     @cached_property
     def cases(self) -> list[Case]:
         """Random programs, one after the other from one power-up."""
-        state, result = random_on_chip(MACHINE, self._seed), []
+        state, result = random_on_chip(MACHINE, self._seed), list[Case]()
         for index in range(PROGRAMS):
             rng = np.random.default_rng([self._seed, index])
             program = random_program(MACHINE, rng, int(rng.integers(8, 60)), framed=True)
             if index % 2:
                 program = with_many_tokens(program, rng)
-            simulated = sim.execute(MACHINE, program.code, program.program_address, program.memory, on_chip=state)
-            state = simulated.on_chip
-            result.append(Case(program, simulated))
+            result.append(simulated(program, state))
+            state = result[-1].simulated.on_chip
         return result
 
     @cached_property
-    def instructions(self) -> list[tuple[bytes, set[str]]]:
+    def instructions(self) -> list[Verdict]:
         """Single instructions, most of which break a rule."""
         random = list(single_mutants(self._seed, VERDICTS, REFUSED_STEPS))
-        return random + lone_faults(self._seed, DRAWS)
+        return verdicts(random + lone_faults(self._seed, DRAWS))
 
     @cached_property
     def places(self) -> list[tuple[bytes, int]]:
@@ -167,12 +274,23 @@ class Suites:
         return places(self._seed)
 
     @cached_property
-    def hostile(self) -> list[tuple[bytes, np.ndarray]]:
-        """Programs that may break any rule."""
-        return list(hostile_programs(self._seed, HOSTILE))
+    def faults(self) -> list[AddressFault]:
+        """Transfers that leave the memory."""
+        return list(address_faults(self._seed, FAULTS))
+
+    @cached_property
+    def conflicts(self) -> list[tuple[bytes, str]]:
+        """Two instructions at a time in one bank or in two."""
+        return list(conflicts(self._seed))
+
+    @cached_property
+    def hostile(self) -> list[list[tuple[bytes, np.ndarray]]]:
+        """Programs that may break any rule, some at a time."""
+        programs = list(hostile_programs(self._seed, HOSTILE))
+        return [programs[begin : begin + BETWEEN] for begin in range(0, HOSTILE, BETWEEN)]
 
     @property
-    def _suites(self) -> dict[str, Callable[[int], None]]:
+    def _suites(self) -> dict[str, Callable[[Trial], None]]:
         return {
             "first programs": self._first, "wide": self._wide, "registers": self._registers, "far": self._far,
             "stops": self._stops, "resets": self._resets, "programs": self._programs,
@@ -184,62 +302,57 @@ class Suites:
     def _judge(self, mutant: int) -> None:
         """In a process of its own: its exit code tells which suite failed."""
         for number, (name, suite) in enumerate(self._suites.items(), 1):
-            if mutant not in self._excited.get(name, {mutant}):
+            chosen = self._cases[name].get(mutant, set()) if name in self._cases else None
+            if chosen is not None and not chosen:
                 continue
             limit = int(process_time() + CPU_SECONDS + CPU_FACTOR * self._seconds.get(name, CPU_SECONDS))
             resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
             try:
-                suite(mutant)
+                suite(Trial(self._variant, mutant, chosen))
             except NOTICED:
                 sys.exit(number)
             except Exception:
                 print_exc()
                 sys.exit(FAILED)
 
-    @contextmanager
-    def _powered(self, mutant: int, stalls_seed: int | None = None) -> Iterator[Powered]:
-        with Powered(MACHINE, variant=self._variant, mutant=mutant, stalls_seed=stalls_seed) as machine:
-            yield machine
-            if self._variant.coverage and not mutant:
-                with NamedTemporaryFile(suffix=".dat") as file:
-                    machine.write_coverage(Path(file.name))
-                    self._covered.append(Path(file.name).read_text(encoding="latin-1"))
-
-    def _first(self, mutant: int) -> None:
+    def _first(self, trial: Trial) -> None:
         """Bytes, cycles, stamps, counters and the memories on the chip equal the simulator's."""
-        self._agree(mutant, self.cases[:FIRST], random_on_chip(MACHINE, self._seed))
+        self._agree(trial, self.cases[:FIRST])
 
-    def _programs(self, mutant: int) -> None:
+    def _programs(self, trial: Trial) -> None:
         """The same of many more programs."""
-        self._agree(mutant, self.cases[FIRST:], self.cases[FIRST - 1].simulated.on_chip)
+        self._agree(trial, self.cases[FIRST:])
 
-    def _wide(self, mutant: int) -> None:
+    def _wide(self, trial: Trial) -> None:
         """The same of one program that sets as many bits of instructions as the machine allows."""
-        self._agree(mutant, [self.wide], random_on_chip(MACHINE, self._seed))
+        self._agree(trial, [self.wide])
 
-    def _resets(self, mutant: int) -> None:
-        """A reset in any cycle of a run leaves registers as at power-up, and the next run is right."""
-        rng = np.random.default_rng(self._seed)
-        after = [*zip(self.cases, self.cases[1:], strict=False)][:RESETS]
-        with self._powered(mutant) as machine:
-            for interrupted, (before, case) in zip(reversed(self.cases), after, strict=False):
-                program, cycles = interrupted.program, interrupted.simulated.total_cycles
-                with suppress(DivergenceError):
-                    machine.run(
-                        program.code, program.program_address, program.memory, max_cycles=int(rng.integers(cycles))
-                    )
-                machine.reset()
-                check_reset_values(machine)
-                machine.on_chip = before.simulated.on_chip
+    def _agree(self, trial: Trial, cases: list[Case]) -> None:
+        with trial.powered() as machine:
+            for case in trial.each(machine, cases):
                 check_equal(machine, case)
 
-    def _far(self, mutant: int) -> None:
+    def _resets(self, trial: Trial) -> None:
+        """A reset in any cycle of a run leaves registers as at power-up, and the next run is right."""
+        rng = np.random.default_rng(self._seed)
+        pairs = [*zip(reversed(self.cases), self.cases, strict=True)][:RESETS]
+        drawn = [(int(rng.integers(one.simulated.total_cycles)), one.program, other) for one, other in pairs]
+        with trial.powered() as machine:
+            for cycles, interrupted, case in trial.each(machine, drawn):
+                with suppress(DivergenceError):
+                    machine.run(interrupted.code, interrupted.program_address, interrupted.memory, max_cycles=cycles)
+                machine.reset()
+                check_reset_values(machine)
+                check_equal(machine, case)
+
+    def _far(self, trial: Trial) -> None:
         """The same where image and memory lie anywhere: two programs at addresses that have no bit in common."""
         rng = np.random.default_rng(self._seed)
         base, image = (int(rng.integers(1 << bits)) * IMAGE_ALIGNMENT for bits in (20, 52))
-        with self._powered(mutant) as machine:
-            machine.on_chip = random_on_chip(MACHINE, self._seed)
-            for flipped, (program, simulated) in zip((0, ~(IMAGE_ALIGNMENT - 1)), self.cases, strict=False):
+        placed = [*zip((0, ~(IMAGE_ALIGNMENT - 1)), self.cases, strict=False)]
+        with trial.powered() as machine:
+            for flipped, (program, before, simulated) in trial.each(machine, placed):
+                machine.on_chip = before
                 at = (base ^ flipped) % (1 << 32)
                 moved = at_base(program, at)
                 expected = replace(
@@ -251,21 +364,16 @@ class Suites:
                 )  # fmt: skip
                 assert first_divergence(moved.code, expected, got) is None
 
-    def _agree(self, mutant: int, cases: list[Case], on_chip: OnChip) -> None:
-        with self._powered(mutant) as machine:
-            machine.on_chip = on_chip
-            for case in cases:
-                check_equal(machine, case)
-
-    def _registers(self, mutant: int) -> None:
+    def _registers(self, trial: Trial) -> None:
         """Registers answer as docs/registers.md says, and hold what was written while programs run."""
-        rng, reference = np.random.default_rng(self._seed), depthwise_program(MACHINE, self._seed)
-        with self._powered(mutant) as machine:
-            check_registers(self._seed, ACCESSES, machine)
-        with self._powered(mutant) as machine:
-            for _ in range(8):
-                image = int(rng.integers(1 << 63)) // IMAGE_ALIGNMENT * IMAGE_ALIGNMENT * 2
-                watchdog = int(rng.integers(1 << 31, 1 << 32))
+        rng, (reference, _) = np.random.default_rng(self._seed), self.reference
+        with trial.powered() as machine:
+            for seed in trial.each(machine, [self._seed]):
+                check_registers(seed, ACCESSES, machine)
+        drawn = [(int(rng.integers(1 << 63)), int(rng.integers(1 << 31, 1 << 32))) for _ in range(IMAGES)]
+        with trial.powered() as machine:
+            for place, watchdog in trial.each(machine, drawn):
+                image = place // IMAGE_ALIGNMENT * IMAGE_ALIGNMENT * 2
                 written = {
                     "IMAGE_ADDRESS_LO": image & 0xFFFFFFFF, "IMAGE_ADDRESS_HI": image >> 32, "PROGRAM_ADDRESS": 0,
                     "PROGRAM_COUNT": len(reference.code) // INSTRUCTION_BYTES, "WATCHDOG": watchdog, "ERROR": 0,
@@ -276,68 +384,78 @@ class Suites:
                 )  # fmt: skip
                 assert {name: got.registers[name] for name in written} == written
 
-    def _stalled(self, mutant: int) -> None:
+    def _stalled(self, trial: Trial) -> None:
         """The same bytes in both kinds of memory with random stalls on every channel."""
-        for seed, (program, simulated) in enumerate(self.cases[:STALLED]):
-            with self._powered(mutant, stalls_seed=seed) as machine:
-                if seed:
-                    machine.on_chip = self.cases[seed - 1].simulated.on_chip
-                else:
-                    machine.on_chip = random_on_chip(MACHINE, self._seed)
-                limit = 20 * simulated.total_cycles
-                got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
-                np.testing.assert_array_equal(got.memory, simulated.memory)
-                assert not got.error
-                assert got.on_chip is not None
-                for space, held in got.on_chip.items():
-                    np.testing.assert_array_equal(held, np.broadcast_to(simulated.on_chip[space], held.shape))
+        for seed, stalled in enumerate(self.cases[:STALLED]):
+            with trial.powered(stalls_seed=seed) as machine:
+                for program, before, simulated in trial.each(machine, [stalled]):
+                    machine.on_chip = before
+                    limit = 20 * simulated.total_cycles
+                    got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
+                    np.testing.assert_array_equal(got.memory, simulated.memory)
+                    assert not got.error
+                    assert got.on_chip is not None
+                    for space, held in got.on_chip.items():
+                        np.testing.assert_array_equal(held, np.broadcast_to(simulated.on_chip[space], held.shape))
 
-    def _stops(self, mutant: int) -> None:
+    def _stops(self, trial: Trial) -> None:
         """A run that is stopped at any time ends, and the next one is right."""
-        rng, reference = np.random.default_rng(self._seed), depthwise_program(MACHINE, self._seed)
-        with self._powered(mutant) as machine:
-            cycles = machine.run(reference.code, 0, reference.memory, max_cycles=LONG).total_cycles
-            for cycle in rng.integers(1, cycles, STOPS):
-                conditions = Conditions(stop_cycles=int(cycle))
-                got = machine.run(reference.code, 0, reference.memory, max_cycles=LONG, conditions=conditions)
-                assert got.first_error.errors == ("stopped",)
-                check_right(machine, reference, cycles)
-            for program, simulated in self.cases[:STOPPED]:
-                conditions = Conditions(stop_cycles=int(rng.integers(1, simulated.total_cycles)))
-                limit = 2 * simulated.total_cycles + LONG
+        rng, (reference, reference_cycles) = np.random.default_rng(self._seed), self.reference
+        itself = RandomProgram(reference.code, reference.memory, 0, reference.instructions)
+        runs = [(itself, reference_cycles)] * STOPS
+        runs += [(case.program, case.simulated.total_cycles) for case in self.cases[:STOPPED]]
+        drawn = [(program, cycles, int(rng.integers(1, cycles))) for program, cycles in runs]
+        with trial.powered() as machine:
+            for program, cycles, cycle in trial.each(machine, drawn):
                 got = machine.run(
-                    program.code, program.program_address, program.memory, max_cycles=limit, conditions=conditions
-                )
+                    program.code, program.program_address, program.memory, max_cycles=2 * cycles + LONG,
+                    conditions=Conditions(stop_cycles=cycle),
+                )  # fmt: skip
                 assert got.first_error.errors == ("stopped",)
-                check_right(machine, reference, cycles)
+                check_right(machine, reference, reference_cycles)
 
-    def _counters(self, mutant: int) -> None:
+    def _counters(self, trial: Trial) -> None:
         """Stall counters and semaphores count right from any value on."""
-        with self._powered(mutant) as machine:
-            check_stall_counters(self._seed, self.cases[0].program, machine)
-            check_full_semaphores(self._seed, machine)
+        with trial.powered() as machine:
+            for program in trial.each(machine, [self.cases[0].program]):
+                check_stall_counters(self._seed, program, machine)
+            for seed in trial.each(machine, [self._seed]):
+                check_full_semaphores(seed, machine)
 
-    def _running(self, mutant: int) -> None:
+    def _running(self, trial: Trial) -> None:
         """While a run is under way registers of the program hold their values, and a stop resets long enough."""
-        with self._powered(mutant) as machine:
-            check_registers_while_running(self._seed, WRITES, machine)
+        with trial.powered() as machine:
+            for seed in trial.each(machine, [self._seed]):
+                check_registers_while_running(seed, WRITES, machine)
 
-    def _places(self, mutant: int) -> None:
-        with self._powered(mutant) as machine:
-            check_places(self.places, machine)
+    def _places(self, trial: Trial) -> None:
+        """The first error names its instruction."""
+        with trial.powered() as machine:
+            for program in trial.each(machine, self.places):
+                check_place(program, machine)
 
-    def _faults(self, mutant: int) -> None:
-        with self._powered(mutant) as machine:
-            check_fault_addresses(self._seed, FAULTS, machine)
+    def _faults(self, trial: Trial) -> None:
+        """The first burst with an error response is reported."""
+        with trial.powered() as machine:
+            for fault in trial.each(machine, self.faults):
+                check_address_fault(fault, machine)
 
-    def _verdicts(self, mutant: int) -> None:
-        with self._powered(mutant) as machine:
-            check_verdicts(self.instructions, machine)
+    def _verdicts(self, trial: Trial) -> None:
+        """Single instructions are refused if and only if the checker's rules do."""
+        with trial.powered() as machine:
+            for verdict in trial.each(machine, self.instructions):
+                check_verdict(verdict, machine)
 
-    def _conflicts(self, mutant: int) -> None:
-        with self._powered(mutant) as machine:
-            check_conflicts(self._seed, machine)
+    def _conflicts(self, trial: Trial) -> None:
+        """Two units in one bank are reported."""
+        with trial.powered() as machine:
+            for conflict in trial.each(machine, self.conflicts):
+                check_conflict(conflict, machine)
 
-    def _hostile(self, mutant: int) -> None:
-        with self._powered(mutant) as machine:
-            fuzz(self._seed, self.hostile, machine, BETWEEN)
+    def _hostile(self, trial: Trial) -> None:
+        """Programs that break rules end with an error and its place, and the next one is right."""
+        with trial.powered() as machine:
+            for programs in trial.each(machine, self.hostile):
+                for code, memory in programs:
+                    check_located(run(machine, code, memory), code)
+                check_right(machine, *self.reference)

@@ -11,7 +11,11 @@ W. E. Howden, Weak mutation testing and completeness of test sets, IEEE TSE 8(4)
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
+
+from support.mutants.netlist_mutants import NetlistMutant
 
 CHOICE = re.compile(r"assign (\S+) = mutant == \d+'h([0-9a-f]+);\n")
 """The wire that makes a mutant active, and its number, as yosys writes them."""
@@ -31,11 +35,13 @@ def watched(verilog: str) -> str:
     return "/* verilator coverage_off */\n" + "".join(_watched_module(module) for module in modules)
 
 
-def unchanged(verilog: str) -> set[int]:
-    """Numbers of the mutants whose bit is the machine's in the Verilog itself: a constant that it is already."""
+def unchanged(verilog: str, mutants: Iterable[NetlistMutant]) -> set[int]:
+    """Numbers of the mutants whose bit is the machine's in the Verilog itself: a constant that it is already, or one
+    that yosys has found to be that, so that nothing depends on the choice."""
     modules = re.split(r"(?m)^(?=module )", verilog)
-    choices = (choice for module in modules for choice in _choices(module))
-    return {number for number, mutated, sound in choices if sound in (mutated, UNDEFINED)}
+    bits = {number: bits for module in modules for number, *bits in _choices(module)}
+    same = ["", ""]
+    return {each.number for each in mutants if (pair := bits.get(each.number, same))[1] in (pair[0], UNDEFINED)}
 
 
 def _choices(module: str) -> Iterator[tuple[int, str, str]]:
@@ -54,13 +60,20 @@ def _watched_module(module: str) -> str:
     return body + "".join(branches) + end + rest
 
 
-def excited(verilog: str, coverage: Iterable[str]) -> set[int]:
-    """Numbers of the mutants whose branch was taken, by files in Verilator's format of a `watched` netlist."""
-    lines = dict(enumerate(verilog.split("\n"), 1))
-    found = set()
-    for record in "\n".join(coverage).split("\n"):
+def excitements(verilog: str, coverage: str) -> Counter[int]:
+    """How often each mutant's branch was taken, by a file in Verilator's format of a `watched` netlist."""
+    marked = _marked(verilog)
+    found: Counter[int] = Counter()
+    for record in coverage.split("\n"):
         key, _, count = record.rpartition("' ")
         fields = dict(FIELD.findall(key))
-        if fields.get("page", "").startswith("v_branch") and fields.get("o") == "if" and int(count):
-            found.add(int(lines[int(fields["l"])].partition(MARK)[2]))
+        if fields.get("page", "").startswith("v_branch") and fields.get("o") == "if":
+            found[marked[int(fields["l"])]] += int(count)
     return found
+
+
+@cache
+def _marked(verilog: str) -> dict[int, int]:
+    """Of each line with a mutant's branch the mutant's number."""
+    lines = enumerate(verilog.split("\n"), 1)
+    return {number: int(line.partition(MARK)[2]) for number, line in lines if MARK in line}

@@ -15,6 +15,9 @@ from rtl.verilog import TOP
 from support.rtl.yosys import run_yosys
 
 READ = ("read_verilog machine.v", f"hierarchy -top {TOP}", "proc", "opt_clean")
+WRITE = ("opt_reduce", "opt_clean", "write_verilog -noattr mutants.v")
+"""Without `opt_reduce` each bit of a memory's word has its own enable, and Verilator takes twelve times as long."""
+
 MUTABLE = "* *_monitor* %d t:$meminit* %d"
 """All cells but those of the bus monitors, which are no part of the machine, and of memories' initial contents."""
 
@@ -72,7 +75,7 @@ def mutated(
         mutants = [NetlistMutant(number, options_of(line)) for number, line in enumerate(lines, 1)]
         commands = [f"{mutant.command()} -ctrl mutant {width} {mutant.number}" for mutant in mutants]
         (folder / "apply.ys").write_text("\n".join(commands) + "\n", encoding="utf-8")
-        _run(["read_rtlil machine.il", "script apply.ys", "opt_clean", "write_verilog -noattr mutants.v"], folder)
+        _run(["read_rtlil machine.il", "script apply.ys", *WRITE], folder)
         return (folder / "mutants.v").read_text(encoding="utf-8"), mutants
 
 

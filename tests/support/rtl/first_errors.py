@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -86,14 +86,14 @@ def places(seed: int) -> list[tuple[bytes, int]]:
     return result
 
 
-def check_places(programs: Iterable[tuple[bytes, int]], machine: Powered) -> None:
+def check_place(program: tuple[bytes, int], machine: Powered) -> None:
     """The first error names its instruction."""
-    for code, index in programs:
-        memory = np.zeros(BEHIND + len(code), np.uint8)
-        first = machine.run(code, BEHIND, memory, max_cycles=1 << 16, conditions=REST).first_error
-        assert first.errors
-        assert first[1:3] == (Opcode(code[-INSTRUCTION_BYTES] & 15).name, index)
-        assert first.errors != ("watchdog",) or not first.address
+    code, index = program
+    memory = np.zeros(BEHIND + len(code), np.uint8)
+    first = machine.run(code, BEHIND, memory, max_cycles=1 << 16, conditions=REST).first_error
+    assert first.errors
+    assert first[1:3] == (Opcode(code[-INSTRUCTION_BYTES] & 15).name, index)
+    assert first.errors != ("watchdog",) or not first.address
 
 
 def broken_rules(code: bytes) -> list[str]:

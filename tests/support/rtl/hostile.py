@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -106,8 +107,16 @@ def fuzz(seed: int, programs: Iterable[tuple[bytes, np.ndarray]], machine: Power
     return ends
 
 
-def check_fault_addresses(seed: int, count: int, machine: Powered) -> None:
-    """The first burst with an error response is reported: of LOAD and STORE in two loops, anywhere in the image."""
+class AddressFault(NamedTuple):
+    """A LOAD or STORE, and the address of its first burst outside of the memory, if there is one."""
+
+    opcode: Opcode
+    code: bytes
+    missing: int | None
+
+
+def address_faults(seed: int, count: int) -> Iterator[AddressFault]:
+    """LOAD and STORE in two loops, anywhere in the image."""
     rng = np.random.default_rng(seed)
     for number in range(count):
         opcode = (Opcode.LOAD, Opcode.STORE)[number % 2]
@@ -119,13 +128,17 @@ def check_fault_addresses(seed: int, count: int, machine: Powered) -> None:
         fields |= {"dram_outer_stride": int(strides[0]), "dram_row_stride": int(strides[1])}
         if opcode is Opcode.LOAD:
             fields |= {"memory": Memory.SPAD, "row_bytes": MACHINE.rows, "step_bytes": MACHINE.rows}
-        code = encode([Instruction(opcode, fields)])
         rows = (start + i * fields["dram_outer_stride"] + j * fields["dram_row_stride"] for i, j in np.ndindex(*counts))
-        missing = [row % (1 << 32) for row in rows if row % (1 << 32) >= MEMORY_BYTES]
-        first = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8)).first_error
-        error = "read_response" if opcode is Opcode.LOAD else "write_response"
-        assert first.errors == ((error,) if missing else ())
-        assert not missing or first[1:] == (opcode.name, 0, int(missing[0]))
+        missing = [int(row) % (1 << 32) for row in rows if row % (1 << 32) >= MEMORY_BYTES]
+        yield AddressFault(opcode, encode([Instruction(opcode, fields)]), missing[0] if missing else None)
+
+
+def check_address_fault(fault: AddressFault, machine: Powered) -> None:
+    """The first burst with an error response is reported."""
+    first = run(machine, fault.code, np.zeros(MEMORY_BYTES, np.uint8)).first_error
+    error = "read_response" if fault.opcode is Opcode.LOAD else "write_response"
+    assert first.errors == (() if fault.missing is None else (error,))
+    assert fault.missing is None or first[1:] == (fault.opcode.name, 0, fault.missing)
 
 
 def single_mutants(seed: int, count: int, most_steps: int = LONG // 4) -> Iterator[tuple[bytes, set[str]]]:
@@ -147,16 +160,36 @@ def single_mutants(seed: int, count: int, most_steps: int = LONG // 4) -> Iterat
         count -= 1
 
 
+class Verdict(NamedTuple):
+    """An instruction, where its program begins, and which of the errors the checker's rules predict: one of the set."""
+
+    code: bytes
+    base: int
+    expected: set[str]
+
+
+def verdicts(instructions: Iterable[tuple[bytes, set[str]]]) -> list[Verdict]:
+    """Instructions and predictions, each somewhere in the image."""
+    rng = np.random.default_rng(0)
+    return [Verdict(code, int(rng.integers(BASES)) * IMAGE_ALIGNMENT, expected) for code, expected in instructions]
+
+
+def check_verdict(verdict: Verdict, machine: Powered) -> set[str]:
+    """The machine refuses an instruction if and only if the checker's rules on single instructions do; returns the
+    errors that it reports."""
+    code, base, expected = verdict
+    got = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8), base)
+    found = {name for i, name in enumerate(ERRORS) if got.error >> i & 1 and name in STOPPING}
+    assert found <= expected, code.hex()
+    assert bool(found) == bool(expected), code.hex()
+    assert not found or got.first_error.index == 0
+    assert not found or got.first_error.unit != "FETCH" or got.first_error.address == base
+    return found
+
+
 def check_verdicts(instructions: Iterable[tuple[bytes, set[str]]], machine: Powered) -> None:
-    """The machine refuses an instruction if and only if the checker's rules on single instructions do."""
-    verdicts, rng = Counter[str](), np.random.default_rng(0)
-    for code, expected in instructions:
-        base = int(rng.integers(BASES)) * IMAGE_ALIGNMENT
-        got = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8), base)
-        found = {name for i, name in enumerate(ERRORS) if got.error >> i & 1 and name in STOPPING}
-        assert found <= expected, code.hex()
-        assert bool(found) == bool(expected), code.hex()
-        assert not found or got.first_error.index == 0
-        assert not found or got.first_error.unit != "FETCH" or got.first_error.address == base
-        verdicts.update(found or {"done"})
-    assert min(verdicts[name] for name in ("rule", "bounds", "done")) > verdicts.total() / 30
+    """The same of many, some of which break rules on fields, some rules on uses, some none."""
+    ends = Counter[str]()
+    for verdict in verdicts(instructions):
+        ends.update(check_verdict(verdict, machine) or {"done"})
+    assert min(ends[name] for name in ("rule", "bounds", "done")) > ends.total() / 30

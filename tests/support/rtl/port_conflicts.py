@@ -70,11 +70,11 @@ def conflicts(seed: int) -> Iterator[tuple[bytes, str]]:
                     yield encode([pair[i] for i in rng.permutation(2)]), name
 
 
-def check_conflicts(seed: int, machine: Powered) -> None:
+def check_conflict(conflict: tuple[bytes, str], machine: Powered) -> None:
     """Units that use a bank at once are reported, with what is used; others are not."""
-    for code, name in conflicts(seed):
-        got = machine.run(code, 0, np.zeros(MEMORY_BYTES, np.uint8), max_cycles=LONG)
-        assert [error for i, error in enumerate(ERRORS) if got.error >> i & 1] == [name] * bool(name), code.hex()
+    code, name = conflict
+    got = machine.run(code, 0, np.zeros(MEMORY_BYTES, np.uint8), max_cycles=LONG)
+    assert [error for i, error in enumerate(ERRORS) if got.error >> i & 1] == [name] * bool(name), code.hex()
 
 
 def check_legal() -> None:
