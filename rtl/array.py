@@ -30,10 +30,10 @@ class Downwards(wiring.Signature):
 
 
 class PE(Block):
-    """One processing element of a row; all outputs are registers, as is the product.
+    """One processing element of a row; all outputs are registers, as are the product and both of its factors.
 
     A weight that passes by while `capture` is high stays in `shadow`; with `swap`, which travels with the first pixel
-    that needs it, `shadow` becomes `weight` in time for that pixel.
+    that needs it, `shadow` becomes `weight` in the cycle in which that pixel is in the register to the right.
 
     Members
     -------
@@ -56,9 +56,10 @@ class PE(Block):
             Signal(shape, name=name, reset_less=True)
             for name, shape in (("weight", signed(8)), ("shadow", signed(8)), ("psum", signed(32)))
         )
-        current = Signal(signed(8))
-        m.d.comb += current.eq(Mux(left.swap, shadow, weight))
-        m.d.sync += [weight.eq(current), psum.eq(above.psum + delayed(m, left.activation * current, 1, "product"))]
+        product = delayed(m, self.right.activation * weight, 1, "product")
+        m.d.sync += psum.eq(above.psum + product)
+        with m.If(left.swap):
+            m.d.sync += weight.eq(shadow)
         with m.If(left.capture):
             m.d.sync += shadow.eq(self._weight())
         m.d.comb += [self.below.psum.eq(psum), self.below.transit.eq(delayed(m, above.transit, 1, "transit"))]
@@ -136,7 +137,7 @@ class SystolicArray(wiring.Component):
         One pixel; `swap` is high with a tile's first pixel, at the earliest as many cycles after its `capture` as the
         tile has words.
     psums : Out, cols * 32 bits
-        Column c holds a pixel's sum `rows + 1 + c` cycles after the pixel entered.
+        Column c holds a pixel's sum `rows + 2 + c` cycles after the pixel entered.
     """
 
     def __init__(self, config: ArchConfig):

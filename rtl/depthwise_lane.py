@@ -8,20 +8,21 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from rtl.blocks import Block
+from rtl.pipeline import delayed
 
 
 def control(taps: int) -> dict[str, wiring.Member]:
     """Control signals that all lanes receive in a cycle.
 
-    The window moves by one word, or by two if `double`. `swap`: the shadow weights become the weights from the next
-    cycle on. Bit i of `taps` is set if the word in window slot i exists in this cycle's output, otherwise `pad_value`
-    takes its place. `capture`: a weight arrives, the `first` of a tile or a further one.
+    The window moves by one word, or by two if `double`. `swap`: the shadow weights become those of the outputs from the
+    next cycle on. Bit i of `taps` is set if the word in window slot i exists in this cycle's output, otherwise
+    `pad_value` takes its place. `capture`: a weight arrives, the `first` of a tile or a further one.
     """
     return {"swap": In(1), "double": In(1), "taps": In(taps), "pad_value": In(8), "capture": In(1), "first": In(1)}
 
 
 class DepthwiseLane(Block):
-    """One lane: a window of words, as many weights, their products, and the sum.
+    """One lane: a window of words, as many factors and weights, their products, and the sum.
 
     The newest word and the last tap's weight are in the last slot; slots that a narrow kernel does not use hold zero
     weights.
@@ -33,7 +34,7 @@ class DepthwiseLane(Block):
     word, earlier, weight : In, signed 8 bits
         The lane's byte of the step's word, of the word before it (of use if `double`), and of a weight word.
     sum : Out, signed 32 bits
-        That of the output that `taps` belonged to two cycles before.
+        That of the output that `taps` belonged to three cycles before.
     """
 
     module = "depthwise_lane"
@@ -54,16 +55,22 @@ class DepthwiseLane(Block):
         for slot in range(slots):
             moved = newer[slot] if slots == 1 else Mux(self.double, newest[slot], newer[slot])
             m.d.sync += window[slot].eq(moved)
-        with m.If(self.swap):
+        # A word is a factor in the cycle after it entered its window: so weights come a cycle later, too.
+        swap, capture = (
+            delayed(m, bit, 1, name, reset_less=False) for bit, name in ((self.swap, "swap"), (self.capture, "capture"))
+        )
+        first, arrived = delayed(m, self.first, 1, "first"), delayed(m, self.weight, 1, "arrived")
+        with m.If(swap):
             m.d.sync += [weight.eq(shadow) for weight, shadow in zip(weights, shadows, strict=True)]
-        with m.If(self.capture):
-            m.d.sync += [shadows[slot].eq(Mux(self.first, 0, shadows[slot + 1])) for slot in range(slots - 1)]
-            m.d.sync += shadows[-1].eq(self.weight)
+        with m.If(capture):
+            m.d.sync += [shadows[slot].eq(Mux(first, 0, shadows[slot + 1])) for slot in range(slots - 1)]
+            m.d.sync += shadows[-1].eq(arrived)
+        factors = [Signal(signed(8), name=f"factor_{slot}", reset_less=True) for slot in range(slots)]
         products = [Signal(signed(16), name=f"product_{slot}", reset_less=True) for slot in range(slots)]
-        m.d.sync += [
-            product.eq(Mux(exists, word, self.pad_value.as_signed()) * weight)
-            for product, exists, word, weight in zip(products, self.taps, window, weights, strict=True)
-        ]
+        for factor, exists, word in zip(factors, self.taps, window, strict=True):
+            m.d.sync += factor.eq(Mux(exists, word, self.pad_value.as_signed()))
+        for product, factor, weight in zip(products, factors, weights, strict=True):
+            m.d.sync += product.eq(factor * weight)
         total = Signal(signed(15 + slots.bit_length()), name="total", reset_less=True)
         m.d.sync += total.eq(sum(products))
         m.d.comb += self.sum.eq(total)
@@ -79,7 +86,7 @@ class DepthwiseLanes(wiring.Component):
         `control` of all lanes.
     words, earlier, weights : In, 8 bits per lane
     sums : Out, 32 bits per lane
-        Two cycles after the output's `taps`.
+        Three cycles after the output's `taps`.
     """
 
     def __init__(self, config: ArchConfig):

@@ -171,7 +171,9 @@ class ArchConfig:
     @property
     def depthwise_register_bits(self) -> int:
         """Registers of the depthwise engine's lanes, in bits (docs/presets.md)."""
-        return self.depthwise_lanes * ((3 * 8 + 16) * self.depthwise_taps + 15 + self.depthwise_taps.bit_length())
+        # Window, weight, shadow, factor and product of each slot; a weight that arrives, what is done with it; sum.
+        slots = (4 * 8 + 16) * self.depthwise_taps
+        return self.depthwise_lanes * (slots + 8 + 3 + 15 + self.depthwise_taps.bit_length())
 
     def to_toml(self) -> str:
         """The configuration as TOML text, keys in declaration order, one trailing newline."""

@@ -47,11 +47,12 @@ comes with the reduced taps."""
 POST_LATENCY = POST_ACC_READ + ACC_LATENCY + 1 + REQUANTIZE_LATENCY + 1 + ACC_LATENCY
 """Cycles from a POST step's address to its SPAD write: then ACC read, bias, requantize, clamp, table."""
 
-EXEC_LATENCY = READ_LATENCY + 1
-"""Cycles from a pixel's step to its sum in the array's first column, besides one for each row: SPAD read, product."""
+EXEC_LATENCY = READ_LATENCY + 2
+"""Cycles from a pixel's step to its sum in the array's first column, besides one for each row: SPAD read, factors,
+product."""
 
-DEPTHWISE_LATENCY = READ_LATENCY + 3
-"""Cycles from a DEPTHWISE output's step to its ACC write port: SPAD read, window, products, sum."""
+DEPTHWISE_LATENCY = READ_LATENCY + 4
+"""Cycles from a DEPTHWISE output's step to its ACC write port: SPAD read, window, factors, products, sum."""
 
 SEMAPHORE_BITS = 16
 """Width of a semaphore's token counter."""

@@ -1,9 +1,9 @@
 """DEPTHWISE in the stepped engine: every register of the depthwise engine, one cycle at a time.
 
-In cycle t the windows take the words that were read from SPAD in cycle t - 2, and the shadow weights the word that was
-read from TAPS; the lanes multiply for the output whose step was in cycle t - 3, and add the products of the one whose
-step was in cycle t - 4; the sums of the one whose step was in cycle t - 5 are on the accumulators' write port. The last
-of these comes first here, so that each finds the registers as the cycle before left them.
+In cycle t the windows take the words that were read from SPAD in cycle t - `READ_LATENCY`, and a cycle later the words
+that exist become factors, and the shadow weights take the word that was read from TAPS with them. The factors are
+multiplied a cycle after that, then the products are added, and then the sums are on the accumulators' write port. The
+last of these comes first here, so that each finds the registers as the cycle before left them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Lanes(NamedTuple):
     """Registers of the engine; lanes come last, so that all of them are one vector.
 
     `control` holds what was decided in each of the last cycles, newest first; `words` a step's word and the one before
-    it, and `tap_words` a tap word, as they were read one and two cycles ago; `idle` counts cycles since the last read.
+    it, and `tap_words` a tap word, as they were read in the last cycles; `idle` counts cycles since the last read.
     """
 
     sequencer: npt.NDArray[np.int64]
@@ -42,6 +42,7 @@ class Lanes(NamedTuple):
     window: npt.NDArray[np.int32]
     weights: npt.NDArray[np.int32]
     shadows: npt.NDArray[np.int32]
+    factors: npt.NDArray[np.int32]
     products: npt.NDArray[np.int32]
     sums: npt.NDArray[np.int32]
 
@@ -51,11 +52,13 @@ class Lanes(NamedTuple):
         lanes = config.depthwise_lanes
         control = np.zeros((DEPTHWISE_LATENCY, CAPTURE + 1), np.int64)
         control[:, ADDRESS] = control[:, CAPTURE] = -1
-        window, weights, shadows, products = (np.zeros((config.depthwise_taps, lanes), np.int32) for _ in range(4))
+        slots = config.depthwise_taps, lanes
+        window, weights, shadows, factors, products = (np.zeros(slots, np.int32) for _ in range(5))
+        tap_words = np.zeros((READ_LATENCY + 1, lanes), np.int32)
         return cls(
             sequencer.registers(), np.full(1, DEPTHWISE_LATENCY + 1, np.int64), control,
-            np.zeros((READ_LATENCY, 2, lanes), np.int32), np.zeros((READ_LATENCY, lanes), np.int32), window, weights,
-            shadows, products, np.zeros(lanes, np.int32),
+            np.zeros((READ_LATENCY, 2, lanes), np.int32), tap_words, window, weights, shadows, factors, products,
+            np.zeros(lanes, np.int32),
         )  # fmt: skip
 
 
@@ -78,11 +81,15 @@ def step(lanes: Lanes, memories: Memories, table: Any, written: Any, cycle: int)
     s, control = lanes.sequencer, lanes.control
     _accumulate(control, lanes.sums, memories.acc, written, cycle)
     _add(lanes.products, lanes.sums)
-    _multiply(control, lanes.window, lanes.weights, lanes.products)
-    _move(control, lanes.words, lanes.tap_words, lanes.window, lanes.weights, lanes.shadows)
-    for stage in range(READ_LATENCY - 1, 0, -1):
+    _multiply(lanes.factors, lanes.weights, lanes.products)
+    _choose(control, lanes.window, lanes.factors)
+    _capture(control, lanes.tap_words, lanes.weights, lanes.shadows)
+    _move(control, lanes.words, lanes.window)
+    for stage in range(READ_LATENCY, 0, -1):
         for c in range(lanes.sums.shape[0]):
             lanes.tap_words[stage, c] = lanes.tap_words[stage - 1, c]
+    for stage in range(READ_LATENCY - 1, 0, -1):
+        for c in range(lanes.sums.shape[0]):
             for place in range(2):
                 lanes.words[stage, place, c] = lanes.words[stage - 1, place, c]
     for stage in range(control.shape[0] - 1, 0, -1):
@@ -119,18 +126,42 @@ def _add(products: Any, sums: Any) -> None:
 
 
 @kernel
-def _multiply(control: Any, window: Any, weights: Any, products: Any) -> None:
+def _multiply(factors: Any, weights: Any, products: Any) -> None:
     """Every tap of every lane."""
+    for tap in range(factors.shape[0]):
+        for c in range(factors.shape[1]):
+            products[tap, c] = factors[tap, c] * weights[tap, c]
+
+
+@kernel
+def _choose(control: Any, window: Any, factors: Any) -> None:
+    """Words that exist, and the padding in the place of others."""
     for tap in range(window.shape[0]):
         exists = control[READ_LATENCY, EXIST] >> tap & 1
         pad = control[READ_LATENCY, PAD_VALUE] * (1 - exists)
         for c in range(window.shape[1]):
-            products[tap, c] = (window[tap, c] * exists + pad) * weights[tap, c]
+            factors[tap, c] = window[tap, c] * exists + pad
 
 
 @kernel
-def _move(control: Any, words: Any, tap_words: Any, window: Any, weights: Any, shadows: Any) -> None:
-    """Words enter the windows, shadow weights become weights, and a tap word becomes a shadow weight."""
+def _capture(control: Any, tap_words: Any, weights: Any, shadows: Any) -> None:
+    """Shadow weights become weights, and a tap word becomes a shadow weight."""
+    last = weights.shape[0] - 1
+    if control[READ_LATENCY, SWAP]:
+        for tap in range(last + 1):
+            for c in range(weights.shape[1]):
+                weights[tap, c] = shadows[tap, c]
+    if control[READ_LATENCY, CAPTURE] >= 0:
+        for tap in range(last):
+            for c in range(weights.shape[1]):
+                shadows[tap, c] = shadows[tap + 1, c] if control[READ_LATENCY, CAPTURE] > 0 else 0
+        for c in range(weights.shape[1]):
+            shadows[last, c] = tap_words[READ_LATENCY, c]
+
+
+@kernel
+def _move(control: Any, words: Any, window: Any) -> None:
+    """Words enter the windows."""
     answer = READ_LATENCY - 1
     last, moved = window.shape[0] - 1, control[answer, MOVE]
     if moved > 0:
@@ -140,16 +171,6 @@ def _move(control: Any, words: Any, tap_words: Any, window: Any, weights: Any, s
         for place in range(moved):
             for c in range(window.shape[1]):
                 window[last - place, c] = words[answer, place, c]
-    if control[answer, SWAP]:
-        for tap in range(last + 1):
-            for c in range(window.shape[1]):
-                weights[tap, c] = shadows[tap, c]
-    if control[answer, CAPTURE] >= 0:
-        for tap in range(last):
-            for c in range(window.shape[1]):
-                shadows[tap, c] = shadows[tap + 1, c] if control[answer, CAPTURE] > 0 else 0
-        for c in range(window.shape[1]):
-            shadows[last, c] = tap_words[answer, c]
 
 
 @kernel

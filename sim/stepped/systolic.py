@@ -1,9 +1,9 @@
 """EXEC in the stepped engine: every register of the array, one cycle at a time.
 
 In cycle t, PE (r, c) adds a product to the sum that PE (r - 1, c) held: that of the activation that was read from SPAD
-in cycle t - `EXEC_LATENCY` - r - c. It was formed in the cycle before; weights change a cycle later here than in the
-machine, so that they are those of the product. Registers that only hand their value on, the product among them, are
-not copied: they stay in place in rings, and the array moves along the rings by one place per cycle. Weights, shadow
+in cycle t - `EXEC_LATENCY` - r - c. It was formed in the cycle before; weights change two cycles later here than in the
+machine, so that they are those of the product. Registers that only hand their value on, factors and product among them,
+are not copied: they stay in place in rings, and the array moves along the rings by one place per cycle. Weights, shadow
 weights and sums are arrays of registers.
 """
 

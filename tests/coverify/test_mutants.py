@@ -68,7 +68,7 @@ INSTRUCTIONS = 64
 
 # (what is wrong, module, class or None, function, text, its replacement)
 MUTANTS = [
-    ("shadow weights swap a pixel late", array, "PE", "build", "Mux(left.swap, shadow", "Mux(self.right.swap, shadow"),
+    ("shadow weights swap a pixel late", array, "PE", "build", "m.If(left.swap)", "m.If(self.right.swap)"),
     ("a row captures its neighbour's weight", array, "SystolicArray", "_captures",
      '~self.int4, "capture", [2', '~self.int4, "capture", [1'),
     ("even and odd rows of int4 change places", array, "PE", "_weight", "row % 2", "1 - row % 2"),
@@ -77,7 +77,7 @@ MUTANTS = [
     ("a row too many of int4 is read", weight_sequencer, "WeightSequencer", "elaborate", "self.half & (", "0 & ("),
     ("int4 tiles take as long as int8", exec_unit, "ExecUnit", "_tile_words", "Mux(int4, tile_words(rows, 1), rows)",
      "rows"),
-    ("sums are not passed down", array, "PE", "build", "above.psum + delayed", "delayed"),
+    ("sums are not passed down", array, "PE", "build", "above.psum + product", "product"),
     ("padding is read one row too late", window, None, "drive_positions", "- instruction.height",
      "- instruction.height - 1"),
     ("the first tile accumulates", activation_sequencer, "ActivationSequencer", "_control", "first.chunk & ", "0 & "),

@@ -57,7 +57,7 @@ def simulate(rows: int, cols: int, tiles: list[Tile]) -> list[np.ndarray]:
     """Psums of each tile (pixels, cols), taken where the contract puts them."""
     config = dataclasses.replace(preset("tiny"), rows=rows, cols=cols, post_lanes=1, depthwise_taps=0)
     dut = SystolicArray(config)
-    cycles = tiles[-1].start + len(tiles[-1].pixels) + rows + cols + 1
+    cycles = tiles[-1].start + len(tiles[-1].pixels) + rows + cols + 2
     words = {name: np.zeros((cycles, size), np.int64) for name, size in (("weights", cols), ("activations", rows))}
     words["activations"][:] = np.random.default_rng(0).integers(-128, 128, words["activations"].shape)
     seen = np.zeros((cycles, cols), np.int64)
@@ -80,7 +80,7 @@ def simulate(rows: int, cols: int, tiles: list[Tile]) -> list[np.ndarray]:
     simulator.add_testbench(bench)
     simulator.run()
     return [
-        np.array([[seen[tile.start + p + rows + 1 + c, c] for c in range(cols)] for p in range(len(tile.pixels))])
+        np.array([[seen[tile.start + p + rows + 2 + c, c] for c in range(cols)] for p in range(len(tile.pixels))])
         for tile in tiles
     ]
 

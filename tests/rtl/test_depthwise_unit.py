@@ -187,7 +187,7 @@ FAULTS = {
     "further tap rows overwrite": (*SEQUENCER, "_control", "first.ky & ~current", "~current"),
     "wrong second word": (*READER, "_read", "spad - current.kx_stride", "spad + current.kx_stride"),
     "a word before the row": (*READER, "_read", "& ~outside", "& 1"),
-    "a narrow kernel keeps old weights": (*LANE, "Mux(self.first, 0,", "Mux(0, 0,"),
+    "a narrow kernel keeps old weights": (*LANE, "Mux(first, 0,", "Mux(0, 0,"),
     "two words as one": (*LANE, "Mux(self.double,", "Mux(0,"),
     "padding with zeros": (*LANE, "self.pad_value.as_signed()", "0"),
     "no wait for tokens": (tile_control, None, "drive_control", "& ~(head.wait & ~control.tokens).any()", ""),

@@ -163,7 +163,7 @@ def test_every_read_sum_and_cycle_at_length(rows, cols):
 
 
 def test_a_lost_swap_is_seen(monkeypatch):
-    mutate_pe(monkeypatch, 1, 1, "left.swap,", "0,")
+    mutate_pe(monkeypatch, 1, 1, "m.If(left.swap)", "m.If(0)")
     assert differences(2, 6, seed=1) == ["writes"]
 
 

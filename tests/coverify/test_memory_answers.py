@@ -1,0 +1,68 @@
+"""What a memory answers for a word that is written in that cycle is used by no program without races."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.machine.random_programs import random_program
+
+from accel.coverify import Machine, execute_both, first_divergence, random_on_chip
+from accel.machine.config import ArchConfig
+from accel.machine.isa import Instruction, Memory, Opcode, encode
+from accel.machine.memories import Space
+from rtl.testbench.cache import cached_verilog
+from rtl.testbench.verilate import EMITTED, Variant
+from rtl.testbench.verilator import Powered
+
+pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+
+MACHINE = ArchConfig(
+    name="answers", rows=4, cols=4, spad_banks=2, spad_bank_words=16, wbuf_words=16, acc_banks=2, acc_bank_words=64,
+    param_channels=16, post_lanes=2, depthwise_taps=2, depthwise_words=8, queue_depth=2, bus_bytes=8,
+    outstanding_bursts=2, read_latency_cycles=3, write_latency_cycles=2, requant_modes=("tflite",), int4_weights=True,
+)  # fmt: skip
+PROGRAMS = 60
+ANSWER = "stored <= words[read_addr]"
+INVERTED = "stored <= write_en != {LANES{1'b0}} && read_addr == write_addr ? ~words[read_addr] : words[read_addr]"
+
+
+def inverting() -> Variant:
+    """The machine with memories that answer the inverse of the old value where a word is written as it is read."""
+    verilog = cached_verilog(MACHINE)
+    assert verilog.count(ANSWER) == 1
+    return Variant(verilog.replace(ANSWER, INVERTED))
+
+
+def test_programs_use_no_answer_for_a_word_that_is_being_written() -> None:
+    with Powered(MACHINE, variant=inverting()) as powered:
+        powered.on_chip = random_on_chip(MACHINE, seed=1)
+        for seed in range(PROGRAMS):
+            program = random_program(MACHINE, np.random.default_rng(seed), 60, framed=True)
+            machine = Machine(powered.run, powered.on_chip)
+            results = execute_both(MACHINE, program.code, program.program_address, program.memory, machine)
+            divergence = first_divergence(program.code, *results)
+            assert divergence is None, f"program {seed}: {divergence}"
+
+
+def sums_of_a_race(variant: Variant) -> np.ndarray:
+    """ACC after an EXEC that reads a word for 64 pixels while a LOAD writes it again and again, without a semaphore."""
+    load = {
+        "memory": Memory.SPAD, "word_bytes": MACHINE.rows, "step_bytes": MACHINE.rows, "row_bytes": MACHINE.rows,
+        "row_words": 1, "outer_count": 8, "row_count": 32,
+    }  # fmt: skip
+    execute = {
+        "k_rows": MACHINE.rows, "chunk_count": 1, "ky_count": 1, "kx_count": 1, "oy_count": 8, "ox_count": 8,
+        "height": 1, "width": 1,
+    }  # fmt: skip
+    code = encode([Instruction(Opcode.LOAD, load), Instruction(Opcode.EXEC, execute)])
+    memory = np.zeros(1024, np.uint8)
+    with Powered(MACHINE, variant=variant) as powered:
+        powered.on_chip = random_on_chip(MACHINE, seed=1)
+        result = powered.run(code, 512, memory, max_cycles=5000)
+    assert result.error == 0
+    assert result.on_chip is not None
+    return result.on_chip[Space.ACC]
+
+
+def test_a_race_does_use_it() -> None:
+    assert (sums_of_a_race(EMITTED) != sums_of_a_race(inverting())).any()
