@@ -21,25 +21,22 @@ MIN_DEPTH = 2
 
 
 class QueueStorage(wiring.Component):
-    """What waits behind the head of a queue.
+    """What waits behind the head of a queue: at most `most` words in a ring of `depth`.
 
     Members
     -------
-    w_data, w_en, kept : In
-        A word goes to the storage with `w_en`; it stays there if it is `kept`, which is known later in a cycle.
+    w_data, w_rdy, w_en : In, Out, In
+        A word comes; there is room for one.
     r_data, r_rdy, r_en : Out, Out, In
-        The oldest word, if there is one; it leaves.
-    level : Out
-        Words that are kept.
+        The oldest word, if there is one; a word leaves: the oldest one, or the one that comes in this cycle.
     """
 
-    def __init__(self, width: int, depth: int):
-        self._width, self._depth = width, depth
+    def __init__(self, width: int, depth: int, most: int):
+        self._width, self._depth, self._most = width, depth, most
         super().__init__(
             {
-                "w_data": In(width), "w_en": In(1), "kept": In(1),
+                "w_data": In(width), "w_rdy": Out(1, init=most > 0), "w_en": In(1),
                 "r_data": Out(width), "r_rdy": Out(1), "r_en": In(1),
-                "level": Out(range(depth + 1)),
             }
         )  # fmt: skip
 
@@ -55,12 +52,18 @@ class QueueStorage(wiring.Component):
             write.data.eq(self.w_data),
             read.addr.eq(consume),
             self.r_data.eq(read.data),
-            self.r_rdy.eq(self.level != 0),
         ]
-        for pointer, moves in ((produce, self.kept), (consume, self.r_en)):
+        for pointer, moves in ((produce, self.w_en), (consume, self.r_en)):
             with m.If(moves):
                 m.d.sync += pointer.eq(Mux(pointer == self._depth - 1, 0, pointer + 1))
-        m.d.sync += self.level.eq(self.level + self.kept - self.r_en)
+        # That a word leaves is known late in a cycle; the levels that may follow, and what they mean, are there before.
+        level = Signal(range(self._depth + 1))
+        more, fewer = Signal.like(level, name="more"), Signal.like(level, name="fewer")
+        m.d.comb += [more.eq(level + 1), fewer.eq(level - 1)]
+        with m.If(self.w_en & ~self.r_en):
+            m.d.sync += [level.eq(more), self.w_rdy.eq(more != self._most), self.r_rdy.eq(1)]
+        with m.Elif(self.r_en & ~self.w_en):
+            m.d.sync += [level.eq(fewer), self.w_rdy.eq(1), self.r_rdy.eq(fewer != 0)]
         return m
 
 
@@ -85,22 +88,19 @@ class InstructionQueue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         behind = self._depth - 1
-        m.submodules.fifo = fifo = QueueStorage(self._width, max(behind, MIN_DEPTH))
+        m.submodules.fifo = fifo = QueueStorage(self._width, max(behind, MIN_DEPTH), behind)
         head, taken = Signal(self._width, name="head"), Signal(name="taken")
         m.d.comb += [
             taken.eq(~self.head.valid | self.head.ready),
-            self.pushed.ready.eq(fifo.level != behind),
+            self.pushed.ready.eq(fifo.w_rdy),
             self.head.payload.eq(head),
             fifo.w_data.eq(self.pushed.payload),
             fifo.w_en.eq(self.pushed.valid & self.pushed.ready),
-            fifo.kept.eq(fifo.w_en & (~taken | fifo.r_rdy)),
-            fifo.r_en.eq(taken & fifo.r_rdy),
+            fifo.r_en.eq(taken & (fifo.r_rdy | fifo.w_en)),
         ]
+        m.d.sync += self.head.valid.eq(~taken | fifo.r_rdy | fifo.w_en)
         with m.If(taken):
-            m.d.sync += [
-                head.eq(Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload)),
-                self.head.valid.eq(fifo.r_rdy | (self.pushed.valid & self.pushed.ready)),
-            ]
+            m.d.sync += head.eq(Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload))
         return m
 
 
@@ -119,7 +119,7 @@ class Semaphores(wiring.Component):
         Per unit: bit p is set if (p, unit) holds a token posted in an earlier cycle. Bits without a unit are set, so
         that nothing waits for units that do not exist.
     overflow : Out
-        A token is lost in this cycle because its counter is full.
+        A token was lost in the cycle before because its counter was full.
     """
 
     def __init__(self) -> None:
@@ -143,22 +143,21 @@ class Semaphores(wiring.Component):
                 some, more = Signal(name=f"some_{name}"), Signal(name=f"more_{name}")
                 post, take = self.post[producer][consumer], self.take[consumer][producer]
                 full = count.all() & post & ~take
+                up, down = Signal.like(count, name=f"up_{name}"), Signal.like(count, name=f"down_{name}")
                 lost.append(full)
-                m.d.comb += self.tokens[consumer][producer].eq(some)
+                m.d.comb += [self.tokens[consumer][producer].eq(some), up.eq(count + 1), down.eq(count - 1)]
                 with m.If(self.clear):
                     m.d.sync += [count.eq(0), some.eq(0), more.eq(0)]
                 with m.Elif(~full):
                     # Whether there is a token is a register of its own, from which units decide to issue; so is
-                    # whether there are several, as what is taken in a cycle is known late in it.
-                    m.d.sync += [
-                        count.eq(count + Cat(post ^ take, (take & ~post).replicate(len(count) - 1))),
-                        some.eq(post | more | (some & ~take)),
-                    ]
+                    # whether there are several, as what is taken in a cycle is known late in it. That only chooses
+                    # between numbers which are there before.
+                    m.d.sync += some.eq(post | more | (some & ~take))
                     with m.If(post & ~take):
-                        m.d.sync += more.eq(some)
+                        m.d.sync += [count.eq(up), more.eq(some)]
                     with m.Elif(take & ~post):
-                        m.d.sync += more.eq(count > 2)
-        m.d.comb += self.overflow.eq(Cat(lost).any())
+                        m.d.sync += [count.eq(down), more.eq(down[1:].any())]
+        m.d.sync += self.overflow.eq(Cat(lost).any())
         return m
 
 

@@ -29,6 +29,7 @@ def drive_control(
         Cycles from the last step to completion.
     """
     issue, in_flight = Signal(name="issue"), Signal(range(latency + 3), name="in_flight")
+    issued = delayed(m, issue, 1, "issued", reset_less=False)
     queue, head = control.instruction, weights.head
     ending = delayed(m, Cat(steps.last, steps.signal), latency, "ending", reset_less=False)
     # A cycle behind those that find it: nothing is reported before the rules on the instruction's fields (`Legality`).
@@ -36,7 +37,7 @@ def drive_control(
     step_number = delayed(m, steps.number, 1, "step_number")
     weights_number = delayed(m, weights.instruction.number, 1, "weights_number")
     m.d.sync += [
-        in_flight.eq(in_flight + issue - control.complete),
+        in_flight.eq(in_flight + issued - control.complete),
         control.fault.bounds.eq(outside.any()),
         control.fault.number.eq(Mux(outside[1], step_number, weights_number)),
     ]
@@ -48,5 +49,5 @@ def drive_control(
         control.occupied.eq(issue | ~weights.free | steps.streaming),
         control.busy.eq(control.occupied),
         Cat(control.complete, control.signal).eq(ending),
-        control.idle.eq(in_flight == 0),
+        control.idle.eq((in_flight == 0) & ~issued),
     ]

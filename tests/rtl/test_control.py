@@ -67,7 +67,7 @@ def test_overflow_is_reported_and_a_clear_empties(monkeypatch: pytest.MonkeyPatc
         assert not ctx.get(dut.tokens[Unit.EXEC]) & 1
 
     simulate(dut, testbench)
-    assert overflows == [0, 0, 0, 1, 1]
+    assert overflows == [0, 0, 0, 0, 1]
 
 
 class Bus:
