@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value, unsigned
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
@@ -38,6 +38,11 @@ def drive_rows(nest: LoopNest, instruction, x_start: Value) -> list:
         nest.strides.y.ky.eq(instruction.y_dilation),
         nest.strides.x.step.eq(instruction.x_step),
     ]
+
+
+def _is_double(instruction: data.View) -> Value:
+    """Two words enter the windows in a step of a DEPTHWISE."""
+    return instruction.x_step != instruction.x_dilation
 
 
 class DepthwiseReader(wiring.Component):
@@ -99,19 +104,24 @@ class DepthwiseReader(wiring.Component):
     def _drive_nest(self, m: Module, rows: LoopNest) -> list:
         """Statements that give the nest the rows of `instruction`, the first word being `lead_steps` early.
 
-        The products are made at issue, as the first step may begin in the cycle after it.
+        The words between it and the first output's first tap are counted at issue; what they span is there a cycle
+        later. The first step may begin in the cycle after issue, but with one tap only: then there are none.
         """
         head, held = self.head, self.instruction
-        further_taps = (head.kx_count - 1)[:TAP_BITS]
+        leading = Mux(_is_double(head), head.lead_steps << 1, head.lead_steps)
+        between = Signal(signed(len(leading) + 1), name="between")
         ahead, words_ahead = Signal(POSITION, name="ahead"), Signal(ADDRESS_SPAN_BITS, name="words_ahead")
         x_end, y_end = (Signal(POSITION, name=f"{axis}_end_start") for axis in "xy")
         with m.If(self.issue):
             m.d.sync += [
-                ahead.eq(further_taps * head.x_dilation - head.lead_steps * head.x_step),
-                words_ahead.eq(further_taps * head.kx_stride - head.lead_steps * head.ox_stride),
+                between.eq((head.kx_count - 1)[:TAP_BITS] - leading),
+                ahead.eq(0),
+                words_ahead.eq(0),
                 x_end.eq(head.x_start - head.width),
                 y_end.eq(head.y_start - head.height),
             ]
+        with m.Else():
+            m.d.sync += [ahead.eq(between * held.x_dilation), words_ahead.eq(between * held.kx_stride)]
         return [
             *drive_rows(rows, held, held.x_start + ahead),
             rows.starts.y_end.eq(y_end),
@@ -130,7 +140,7 @@ class DepthwiseReader(wiring.Component):
         current, values = self.current, rows.values
         before, before_end = (Signal.like(values.x, name=name) for name in ("before", "before_end"))
         earlier = Signal(ADDRESS_SPAN_BITS)
-        double = current.x_step != current.x_dilation
+        double = _is_double(current)
         # The word before a row's first one would be tap -1 of its first output.
         outside = rows.first.step & (2 * current.lead_steps + 1 == current.kx_count)
         row_exists = streaming & is_between(values.y, values.y_end)

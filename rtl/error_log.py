@@ -56,7 +56,7 @@ class ErrorLog(wiring.Component):
         m = Module()
         raised, dispatched = Signal.like(self.raised, name="captured"), Signal(32, name="captured_dispatched")
         place, by_fetch = self.place, Signal(2, name="by_fetch")
-        before, late = Signal(name="before"), Signal(name="late")
+        low_then, late = Signal(NUMBER_BITS, name="low_then"), Signal(name="late")
         m.d.sync += [raised.eq(self.raised), dispatched.eq(self.dispatched), by_fetch.eq(by_fetch << 1), late.eq(0)]
         low, high = dispatched[:NUMBER_BITS], dispatched[NUMBER_BITS:]
         with m.If(self.clear):
@@ -68,13 +68,14 @@ class ErrorLog(wiring.Component):
                     self.first.eq(raised),
                     self.unit.eq(place.unit),
                     self.index.eq(Cat(place.number, high)),
-                    before.eq(place.number > low),
+                    low_then.eq(low),
                     late.eq(1),
                     self.address.eq(place.address),
                     by_fetch[0].eq(place.unit == FETCH_SOURCE),
                 ]
         # The index, and from it the address, are complete a cycle and two cycles later.
         with m.If(late):
+            before = self.index[:NUMBER_BITS] > low_then
             m.d.sync += self.index[NUMBER_BITS:].eq(self.index[NUMBER_BITS:] - before)
         with m.If(by_fetch[1]):
             m.d.sync += self.address.eq(self.program_address + self.index * INSTRUCTION_BYTES)

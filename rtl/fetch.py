@@ -63,7 +63,7 @@ class Fetch(wiring.Component):
                 "bus": Out(Axi4Read(config.bus_bytes)),
                 "queues": Out(stream.Signature(INSTRUCTION_BITS)).array(len(self._opcodes)),
                 "dispatched": Out(32),
-                "done": Out(1),
+                "done": Out(1, init=1),
                 "busy": Out(1),
                 "waiting": Out(len(Unit)),
                 "opcode_error": Out(1),
@@ -78,9 +78,9 @@ class Fetch(wiring.Component):
         self._addresses(m)
         full, faulty = Signal(name="full"), Signal(name="faulty")
         instruction = Signal(INSTRUCTION_BITS)
-        selected = Signal(len(self._opcodes))
-        self._fill(m, (instruction, selected), full, faulty)
-        self._dispatch(m, (instruction, selected), full, faulty)
+        selected, known = Signal(len(self._opcodes)), Signal(name="known")
+        self._fill(m, (instruction, selected, known), full, faulty)
+        self._dispatch(m, (instruction, selected, known), full, faulty)
         return m
 
     def _addresses(self, m: Module) -> None:
@@ -104,9 +104,10 @@ class Fetch(wiring.Component):
             drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
         ]
 
-    def _fill(self, m: Module, register: tuple[Signal, Signal], full: Signal, faulty: Signal) -> None:
-        """Collect beats; the first one ends up in the lowest bytes. Which opcode it is, is a register, too."""
-        bus, (instruction, selected) = self.bus, register
+    def _fill(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal) -> None:
+        """Collect beats; the first one ends up in the lowest bytes. Which opcode it is, and whether it is one, are
+        registers, too."""
+        bus, (instruction, selected, known) = self.bus, register
         beats = INSTRUCTION_BYTES // self._config.bus_bytes
         collected, accept = Signal(range(max(beats, 2)), name="collected"), Signal(name="accept")
         m.d.comb += [
@@ -116,10 +117,12 @@ class Fetch(wiring.Component):
         with m.If(self.busy | self.halt):
             m.d.sync += full.eq(0)
         following = Cat(instruction, bus.rdata)[len(bus.rdata) :]
+        mine = Cat(following[:OPCODE_BITS] == opcode for opcode in self._opcodes)
         with m.If(accept):
             m.d.sync += [
                 instruction.eq(following),
-                selected.eq(Cat(following[:OPCODE_BITS] == opcode for opcode in self._opcodes)),
+                selected.eq(mine),
+                known.eq(mine.any()),
                 faulty.eq(bus.rresp[1] | (faulty & (collected != 0))),
             ]
             with m.If(collected == beats - 1):
@@ -127,14 +130,13 @@ class Fetch(wiring.Component):
             with m.Else():
                 m.d.sync += collected.eq(collected + 1)
 
-    def _dispatch(self, m: Module, register: tuple[Signal, Signal], full: Signal, faulty: Signal) -> None:
-        (instruction, selected), index = register, self.dispatched
-        halted = Signal()
+    def _dispatch(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal) -> None:
+        (instruction, selected, known), index = register, self.dispatched
+        halted, following = Signal(), Signal.like(index, name="following")
         m.submodules.legality = legality = Legality(self._config)
-        known, drop = Signal(name="known"), Signal(name="drop")
+        drop = Signal(name="drop")
         ready = Signal(len(self.queues))
         m.d.comb += [
-            known.eq(selected.any()),
             drop.eq(halted | faulty | ~known),
             self.opcode_error.eq(full & ~halted & ~faulty & ~known),
             self.response_error.eq(full & ~halted & faulty),
@@ -147,7 +149,7 @@ class Fetch(wiring.Component):
             ready.eq(Cat(queue.ready for queue in self.queues)),
             self.busy.eq(full & (drop | (selected & ready).any())),
             self.waiting.eq((selected & ~ready) & (full & ~drop).replicate(len(ready))),
-            self.done.eq(index == self.count),
+            following.eq(index + 1),
         ]
         for known_opcode, queue, mine in zip(self._opcodes, self.queues, selected, strict=True):
             used = layout(known_opcode)["number"].offset
@@ -156,6 +158,6 @@ class Fetch(wiring.Component):
                 queue.valid.eq(full & ~drop & mine),
             ]
         with m.If(self.start):
-            m.d.sync += [index.eq(0), halted.eq(0)]
+            m.d.sync += [index.eq(0), self.done.eq(self.count == 0), halted.eq(0)]
         with m.Elif(self.busy):
-            m.d.sync += [index.eq(index + 1), halted.eq(drop)]
+            m.d.sync += [index.eq(following), self.done.eq(following == self.count), halted.eq(drop)]

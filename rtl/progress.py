@@ -10,6 +10,7 @@ from amaranth.lib import data, wiring
 from accel.machine.isa import Opcode, Unit
 from accel.machine.registers import FETCH_SOURCE
 from rtl.interfaces import NUMBER_BITS, PLACE, layout
+from rtl.pipeline import delayed
 
 WAITING = data.StructLayout({"place": PLACE, "age": NUMBER_BITS})
 """An instruction that does not go on, and how many instructions were dispatched from it on."""
@@ -38,8 +39,9 @@ def oldest_waiting(m: Module, units: Sequence[wiring.Component], dispatched: Val
                 m.d.comb += place.eq(unit.place)
             waits = waits | ~control.idle
         mine, older = Signal(WAITING, name=f"mine{index}"), Signal(WAITING, name=f"older{index}")
-        waiting = Signal(name=f"waits{index}")
-        m.d.sync += [mine.place.eq(place), mine.age.eq(dispatched - place.number), waiting.eq(waits)]
+        found = delayed(m, place, 1, f"found{index}")
+        waiting = delayed(m, waits, 2, f"waits{index}", reset_less=False)
+        m.d.sync += [mine.place.eq(found), mine.age.eq(dispatched - found.number)]
         with m.If(waiting & (mine.age > oldest.age)):
             m.d.sync += older.eq(mine)
         with m.Else():

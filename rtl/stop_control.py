@@ -20,7 +20,7 @@ class StopControl(wiring.Component):
     stop : In
         End it.
     progress : In
-        Something happened in the cycle before: a unit worked, or a bus moved.
+        Something happened two cycles before: a unit worked, or a bus moved.
     limit : In
         Cycles without progress after which the run is stopped; 0: never.
     drained : In

@@ -137,9 +137,9 @@ class Accelerator(wiring.Component):
         """Connect what ends a run early with the units that have buses."""
         masters = [unit for unit in (fetch, *units) if hasattr(unit, "quiet")]
         busy = [unit.control.occupied & unit.control.busy for unit in units]
-        progress = Signal()
         fatal = Cat(registers.errors[list(ERRORS).index(name)] for name in STOPPING)
-        m.d.sync += progress.eq(Cat(*busy, fetch.busy, *(handshakes(master.bus) for master in masters)).any())
+        moves = delayed(m, Cat(*busy, fetch.busy, *(handshakes(master.bus) for master in masters)), 1, "moves")
+        progress = delayed(m, moves.any(), 1, "progress")
         m.d.comb += [
             stop.running.eq(registers.running),
             stop.stop.eq(registers.stop | fatal.any()),
