@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import or_
 
 from amaranth.hdl import Module, Signal, Value
+from amaranth.lib import data
 
 
 def delayed(m: Module, value, cycles: int, name: str, reset_less: bool = True):
@@ -30,6 +31,13 @@ def delayed(m: Module, value, cycles: int, name: str, reset_less: bool = True):
         m.d.sync += register.eq(value)
         value = register
     return value
+
+
+def as_view(m: Module, values: Mapping[str, Value], name: str) -> data.View:
+    """`values` as the fields of one signal."""
+    view = Signal(data.StructLayout({field: value.shape() for field, value in values.items()}), name=name)
+    m.d.comb += [view[field].eq(value) for field, value in values.items()]
+    return view
 
 
 def one_hot(choices: Iterable[tuple[Value, Value]]) -> Value:

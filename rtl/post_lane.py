@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -15,12 +15,14 @@ from accel.machine.timing import ACC_LATENCY, READ_LATENCY
 from rtl.blocks import Block
 from rtl.interfaces import ReadPort
 from rtl.param_memory import RECORD
-from rtl.pipeline import delayed
+from rtl.pipeline import as_view, delayed, one_hot
 from rtl.requantize import Requantizer
 
 OPERAND = READ_LATENCY
 """Cycles after a step's scratchpad address: the word is there, the tap's zero point leaves it."""
-RESCALE = OPERAND + 1
+SHIFT = OPERAND + 1
+"""The tap is shifted."""
+RESCALE = SHIFT + 1
 """The tap enters the first requantizer."""
 REDUCE = RESCALE + Requantizer.latency
 """The tap joins the taps before it."""
@@ -47,38 +49,41 @@ FACTOR_BITS = 9
 
 CONTROL = {
     "tap_zero_point": ("tap_zero_point", OPERAND),
-    "left_shift": ("left_shift", OPERAND),
-    "left_shift_rest": ("left_shift", RESCALE),
+    "left_shift": ("left_shift", SHIFT),
     "tap_shift": ("tap_shift", RESCALE),
     "tap_mode": ("mode", RESCALE),
-    "reduce": ("reduce", REDUCE),
     "first_tap": ("first_tap", REDUCE),
     "inside": ("inside", REDUCE),
-    "source": ("source", BIAS),
-    "reduced": ("reduce", BIAS),
     "mode": ("mode", REQUANTIZE),
     "zero_point": ("zero_point", CLAMP),
     "act_min": ("act_min", CLAMP),
     "act_max": ("act_max", CLAMP),
     "look_up": ("write", LOOK_UP),
     "look_up_table": ("table", LOOK_UP),
-    "table": ("table", WRITE),
 }
 """What the lanes need of the steps in their stages: the step's field, and the stage."""
 
-LIMITS = {"lowest": "act_min", "highest": "act_max"}
-"""What the lanes compare with at CLAMP, and the field that it is without the zero point."""
+AHEAD: dict[str, tuple[int, Callable[[data.View], Value]]] = {
+    "subtract": (REDUCE, lambda step: (step.reduce == Reduce.SUB) & ~step.first_tap),
+    "from_accumulator": (BIAS, lambda step: step.source == Source.ACC),
+    "from_largest": (BIAS, lambda step: (step.source == Source.SPAD) & (step.reduce == Reduce.MAX)),
+    "from_product": (BIAS, lambda step: (step.source == Source.SPAD) & (step.reduce == Reduce.MUL)),
+    "from_added": (
+        BIAS,
+        lambda step: (step.source == Source.SPAD) & (step.reduce != Reduce.MAX) & (step.reduce != Reduce.MUL),
+    ),
+    "lowest": (CLAMP, lambda step: step.act_min - step.zero_point),
+    "highest": (CLAMP, lambda step: step.act_max - step.zero_point),
+    "looked_up": (WRITE, lambda step: step.table != 0),
+}
+"""What the lanes need at a stage that is made of the step in the cycle before, as more than one cycle holds no more."""
 
 
 def drive_lanes(m: Module, steps: Sequence[data.View]) -> data.View:
-    """`CONTROL` of all lanes, from the steps in each stage."""
-    layout = {name: steps[0].shape()[field].shape for name, (field, _) in CONTROL.items()}
-    control = Signal(data.StructLayout(layout | dict.fromkeys(LIMITS, signed(FACTOR_BITS))), name="lane_control")
-    m.d.comb += [control[name].eq(steps[stage][field]) for name, (field, stage) in CONTROL.items()]
-    before = steps[CLAMP - 1]
-    for name, limit in LIMITS.items():
-        m.d.comb += control[name].eq(delayed(m, before[limit] - before.zero_point, 1, name))
-    return control
+    """`CONTROL` and `AHEAD` of all lanes, from the steps in each stage."""
+    values = {name: steps[stage][field] for name, (field, stage) in CONTROL.items()}
+    values |= {name: delayed(m, make(steps[stage - 1]), 1, name) for name, (stage, make) in AHEAD.items()}
+    return as_view(m, values, "lane_control")
 
 
 class PostLane(Block):
@@ -87,7 +92,7 @@ class PostLane(Block):
     Members
     -------
     control : In
-        `CONTROL`, as `drive_lanes` makes it.
+        `CONTROL` and `AHEAD`, as `drive_lanes` makes them.
     tap : In(8), multiplier : In(31)
         The tap, at OPERAND; its multiplier, at RESCALE.
     accumulator : In(32), record : In(RECORD)
@@ -119,74 +124,57 @@ class PostLane(Block):
         self._look_up(m, self._finish(m, self._reduce_taps(m)))
         return m
 
-    def _reduce_taps(self, m: Module) -> Signal:
-        """Rescale the tap and combine it with its output's earlier ones; the result is for BIAS."""
+    def _reduce_taps(self, m: Module) -> Value:
+        """Rescale the tap and combine it with its output's earlier ones; the chosen combination is for BIAS."""
         control = self.control
-        operand = Signal(signed(FACTOR_BITS + 7))
-        added, largest, product, total = (
-            Signal(signed(32), name=name) for name in ("added", "largest", "product", "total")
+        added, largest, product = (
+            Signal(signed(32), name=name, reset_less=True) for name in ("added", "largest", "product")
         )
-        # The shift has two cycles: its three low bits before the register, by multiples of eight behind it.
-        m.d.sync += operand.eq((self.tap.as_signed() - control.tap_zero_point) << control.left_shift[:3])
+        operand = delayed(m, self.tap.as_signed() - control.tap_zero_point, 1, "operand")
         m.submodules.rescale = rescale = Requantizer(self._config)
         m.d.comb += [
-            rescale.x.eq(operand << Cat(Const(0, 3), control.left_shift_rest[3:])),
+            rescale.x.eq(delayed(m, (operand << control.left_shift)[:32], 1, "shifted")),
             rescale.multiplier.eq(self.multiplier),
             rescale.shift.eq(control.tap_shift),
             rescale.mode.eq(control.tap_mode),
         ]
 
-        def join(total: Signal, neutral: int) -> tuple[Value, Value]:
-            """What the taps before this one make, and this one; of what does not count, the neutral element."""
-            return Mux(control.first_tap, neutral, total), Mux(control.inside, rescale.y, neutral)
-
-        subtract = (control.reduce == Reduce.SUB) & ~control.first_tap
-        before, tap = join(added, 0)
-        m.d.sync += added.eq((Cat(1, before) + Cat(subtract, tap ^ subtract.replicate(32)))[1:])
-        before, tap = join(largest, INT32_MIN)
-        m.d.sync += largest.eq(Mux(tap > before, tap, before))
-        factor = rescale.y[:FACTOR_BITS].as_signed()
-        with m.If(control.first_tap):
-            m.d.sync += product.eq(Mux(control.inside, factor, 1))
-        with m.Elif(control.inside):
+        y, first, inside = rescale.y, control.first_tap, control.inside
+        before = added & ~first.replicate(32)
+        tap = (y & inside.replicate(32)) ^ control.subtract.replicate(32)
+        m.d.sync += added.eq((Cat(1, before) + Cat(control.subtract, tap))[1:])
+        # Taps outside count as the least number, which is what is left if neither is taken.
+        larger = inside & (first | (y > largest))
+        taken = one_hot([(larger, y ^ INT32_MIN), (~larger & ~first, largest ^ INT32_MIN)])
+        m.d.sync += largest.eq(taken ^ INT32_MIN)
+        factor = y[:FACTOR_BITS].as_signed()
+        with m.If(first):
+            m.d.sync += product.eq(Mux(inside, factor, 1))
+        with m.Elif(inside):
             m.d.sync += product.eq(product * factor)
         # Each is made in every cycle and one of them taken in the next, so that a tap waits for one of them only.
-        with m.Switch(control.reduced):
-            with m.Case(Reduce.MAX):
-                m.d.comb += total.eq(largest)
-            with m.Case(Reduce.MUL):
-                m.d.comb += total.eq(product)
-            with m.Default():
-                m.d.comb += total.eq(added)
-        return total
+        return one_hot([(control.from_added, added), (control.from_largest, largest), (control.from_product, product)])
 
-    def _finish(self, m: Module, total: Signal) -> Signal:
+    def _finish(self, m: Module, total: Value) -> Signal:
         """Add the bias to `total` or the accumulator, requantize, clamp; the int8 result is for LOOK_UP."""
         control, record = self.control, self.record
-        value = Signal(32)
-        multiplier = Signal.like(record.multiplier)
-        shift = Signal.like(record.shift)
-        m.d.sync += [
-            value.eq(Mux(control.source == Source.ACC, self.accumulator, total) + record.bias),
-            multiplier.eq(record.multiplier),
-            shift.eq(record.shift),
-        ]
+        from_accumulator = self.accumulator & control.from_accumulator.replicate(32)
         m.submodules.requantize = requantize = Requantizer(self._config)
         m.d.comb += [
-            requantize.x.eq(value),
-            requantize.multiplier.eq(multiplier),
-            requantize.shift.eq(shift),
+            requantize.x.eq(delayed(m, ((total | from_accumulator) + record.bias)[:32], 1, "value")),
+            requantize.multiplier.eq(delayed(m, record.multiplier, 1, "multiplier")),
+            requantize.shift.eq(delayed(m, record.shift, 1, "shift")),
             requantize.mode.eq(control.mode),
         ]
-        clamped = Signal(8)
-        # The limits leave the zero point out, so that sum and comparisons wait for one number together.
-        with m.If(requantize.y < control.lowest):
-            m.d.sync += clamped.eq(control.act_min)
-        with m.Elif(requantize.y > control.highest):
-            m.d.sync += clamped.eq(control.act_max)
-        with m.Else():
-            m.d.sync += clamped.eq(requantize.y + control.zero_point)
-        return clamped
+        y = requantize.y
+        # The limits leave the zero point out, so that sum and comparisons wait for one number together, and have as few
+        # bits as the number, unless it is beyond both.
+        short, sign = y[:FACTOR_BITS].as_signed(), y[-1]
+        fits = y[FACTOR_BITS - 1 : -1] == sign.replicate(len(y) - FACTOR_BITS)
+        below = Mux(fits, short < control.lowest, sign)
+        above = Mux(fits, short > control.highest, ~sign)
+        result = Mux(below, control.act_min, Mux(above, control.act_max, short + control.zero_point))
+        return delayed(m, result[:8], 1, "clamped")
 
     def _look_up(self, m: Module, clamped: Signal) -> None:
         """Apply the instruction's table, if any."""
@@ -195,5 +183,5 @@ class PostLane(Block):
         m.d.comb += [
             port.en.eq(control.look_up & (control.look_up_table != 0)),
             port.addr.eq(Cat(clamped ^ 0x80, control.look_up_table == 2)),
-            self.result.eq(Mux(control.table != 0, port.data, plain)),
+            self.result.eq(Mux(control.looked_up, port.data, plain)),
         ]

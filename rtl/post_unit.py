@@ -14,8 +14,8 @@ from rtl.bursts import shift_bytes_left
 from rtl.interfaces import ADDRESS_SPAN_BITS, ReadPort, UnitControl, WritePort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.param_memory import RECORD
-from rtl.pipeline import delayed
-from rtl.post_lane import ACC_READ, BIAS, LANE_FIELDS, OPERAND, WRITE, PostLane, drive_lanes
+from rtl.pipeline import as_view, delayed
+from rtl.post_lane import ACC_READ, BIAS, LANE_FIELDS, OPERAND, SHIFT, WRITE, PostLane, drive_lanes
 from rtl.window import POSITIONS, drive_positions, is_inside
 
 POST_LAYOUT = layout(Opcode.POST)
@@ -29,6 +29,10 @@ def part(value: Value, index: Value, width: int) -> Value:
     parts = [value[start : start + width] for start in range(0, len(value), width)]
     # Every value of the index selects something, so that the case statement in the Verilog is complete.
     return Array([*parts, *parts[-1:] * ((1 << len(index)) - len(parts))])[index] if len(parts) > 1 else parts[0]
+
+
+EFFECTS = ("write", "last", "signal")
+"""Of a step, what has effects outside of the lanes; these do not survive a reset."""
 
 
 class PostUnit(wiring.Component):
@@ -75,9 +79,14 @@ class PostUnit(wiring.Component):
         self._issue(m, nest, issue, active)
         steps = [self._step(m, nest, issue, active)]
         for stage in range(1, WRITE + 1):
-            steps.append(delayed(m, steps[-1], 1, f"stage{stage}", reset_less=False))
+            before = steps[-1]
+            values = {
+                name: delayed(m, before[name], 1, f"stage{stage}_{name}", reset_less=name not in EFFECTS)
+                for name in before.shape().members
+            }
+            steps.append(as_view(m, values, f"step{stage}"))
         self._read(m, nest, steps)
-        multiplier = self._tap_multiplier(m, steps[OPERAND])
+        multiplier = self._tap_multiplier(m, steps[OPERAND], steps[SHIFT])
         tap_bytes = part(self.spad_read.data, steps[OPERAND].group, 8 * lanes)
         accumulators = part(self.acc_read.data, steps[BIAS].columns, 32 * lanes)
         control, results = drive_lanes(m, steps), []
@@ -173,9 +182,7 @@ class PostUnit(wiring.Component):
             "last": active & nest.done,
             "signal": Mux(active & nest.done, held.signal, 0),
         }
-        step = Signal(data.StructLayout({name: value.shape() for name, value in values.items()}))
-        m.d.comb += [step[name].eq(value) for name, value in values.items()]
-        return step
+        return as_view(m, values, "step0")
 
     def _bound(self, m: Module, nest: LoopNest, held: data.View, write: Value) -> None:
         """Report a word outside of its memory."""
@@ -194,13 +201,14 @@ class PostUnit(wiring.Component):
         )
         m.d.sync += [fault.bounds.eq((used & outside).any()), fault.number.eq(number)]
 
-    def _tap_multiplier(self, m: Module, step: data.View) -> Signal:
-        """The factor of the tap of `step` (at OPERAND) in every lane: the instruction's multiplier, or its weight."""
-        weight = Signal(21)
-        multiplier = Signal(31)
-        m.d.comb += weight.eq(step.tap_y_weight * step.tap_x_weight)
-        m.d.sync += multiplier.eq(Mux(step.reduce == Reduce.INTERPOLATE, weight << 10, step.tap_multiplier))
-        return multiplier
+    def _tap_multiplier(self, m: Module, before: data.View, step: data.View) -> Value:
+        """The factor in every lane, at RESCALE, of the tap that is `before` at OPERAND and `step` at SHIFT.
+
+        It is the instruction's multiplier, or the tap's weight.
+        """
+        weight = delayed(m, (before.tap_y_weight * before.tap_x_weight)[:21], 1, "weight")
+        chosen = Mux(step.reduce == Reduce.INTERPOLATE, weight << 10, step.tap_multiplier)
+        return delayed(m, chosen[:31], 1, "multiplier")
 
     def _read(self, m: Module, nest: LoopNest, steps: list[data.View]) -> None:
         """Operands are read at the step, accumulators and parameters so that they come when the taps are joined."""

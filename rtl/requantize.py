@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
-from accel.machine.numerics import INT32_MAX, INT32_MIN, RequantMode
+from accel.machine.numerics import RequantMode
 from accel.machine.timing import REQUANTIZE_LATENCY
 from rtl.blocks import Block
-from rtl.pipeline import delayed
+from rtl.pipeline import delayed, one_hot
 
 
-def normalise(m: Module, value, name: str, steps: tuple[int, ...]):
-    """Non-negative `value` shifted left until its top bit is set or the `steps` are over; which of them, last first.
+def leading_zeros(blocks: Sequence[Value]) -> Value:
+    """How many of `blocks`, a power of two of them, are 0 before the first that is not; all but one if all are."""
+    if len(blocks) == 1:
+        return Const(0, 0)
+    half = len(blocks) // 2
+    empty = ~Cat(blocks[:half]).any()
+    return Cat(Mux(empty, leading_zeros(blocks[half:]), leading_zeros(blocks[:half])), empty)
 
-    Steps that halve half of the value's bits do it; taken to the end, they are the bits of how far it was shifted.
+
+def normalise(m: Module, value: Value, name: str, width: int, count: int, enable: Value | int = 1):
+    """`value` shifted left until its first block of `width` bits is not 0, by `count - 1` blocks at most; by how many.
+
+    Without `enable` it is not shifted.
     """
-    places = []
-    for step in steps:
-        empty, shifted = Signal(name=f"{name}_by_{step}"), Signal(len(value), name=f"{name}_{step}")
-        m.d.comb += [empty.eq(~value[-step:].any()), shifted.eq(Mux(empty, value << step, value))]
-        value = shifted
-        places.insert(0, empty)
-    return value, Cat(places)
+    places, end = Signal(exact_log2(count), name=f"{name}_places"), len(value)
+    blocks = [value[end - (block + 1) * width : end - block * width] for block in range(count)]
+    m.d.comb += places.eq(Mux(enable, leading_zeros(blocks), 0))
+    return (value << Cat(Const(0, exact_log2(width)), places))[:end], places
 
 
 ROUNDED = 8
@@ -34,6 +41,9 @@ ROUNDED = 8
 HALF = 16
 """Bits of the lower half of a factor."""
 
+NUMBER_BITS = 34
+"""Of a number that is rounded before it is shifted, with its sign: below 2**33, as a significand may have 25 bits."""
+
 
 def rounds_up(value, bits: int):
     """Whether non-negative `value` divided by 2**bits is rounded up: to nearest, ties to even."""
@@ -41,22 +51,17 @@ def rounds_up(value, bits: int):
     return rest[-1] & (rest[:-1].any() | kept[0])
 
 
-def round_half_even(value, bits: int):
-    """Non-negative `value` divided by 2**bits, to nearest, ties to even."""
-    return value[bits:] + rounds_up(value, bits)
-
-
 class Requantizer(Block):
     """`x * multiplier * 2**(shift - 31)` rounded as `accel.machine.numerics` defines it: one result per cycle.
 
     Only the modes in `config.requant_modes` are built.
 
-    Every result is a number shifted right and rounded. Stages: (1) the factor: in tflite x shifted left by a multiple
-    of 8, in single x, in fp32 its magnitude; (2) in tflite the rest of that shift, in fp32 the factor shifted left by a
-    multiple of 8; (3) in fp32 the factor with its top bit set, and whether its 24-bit significand is rounded up; (4)
-    the amount of the shift; products of the factor's and the multiplier's halves; (5) the product; (6) the number
-    to shift: in tflite the product's rounded upper half, in single the product, in fp32 its 24-bit significand; (7) the
-    shift, and what it cuts off; (8) the mode's rounding, saturation.
+    Every result is a number shifted right and rounded. Stages: (1) in tflite x shifted left by a multiple of 8, in
+    single x, in fp32 its magnitude; (2) in tflite the rest of that shift, in fp32 the magnitude shifted left by a
+    multiple of 8; (3) in fp32 the magnitude with its top bit set; (4) the halves of the factor, in fp32 that is the
+    rounded 24-bit significand; (5) products of the factor's and the multiplier's halves; (6) the product; (7) the
+    number to shift: in tflite the product's rounded upper half, in single the product, in fp32 its 24-bit significand;
+    (8) the shift, and what it cuts off; (9) the mode's rounding, saturation.
 
     Members
     -------
@@ -88,72 +93,57 @@ class Requantizer(Block):
     def build(self, platform: object) -> Module:
         m = Module()
         negative = delayed(m, self.x[31], self.latency - 1, "negative")
-        stages = range(1, self.latency - 1)
-        mode = [self.mode, *(Signal.like(self.mode, name=f"mode_{stage}", reset_less=True) for stage in stages)]
-        m.d.sync += [later.eq(earlier) for earlier, later in pairwise(mode)]
-        factor, amount, up = self._factor(m, mode)
-        product = self._product(m, factor, delayed(m, self.multiplier[:31], 3, "multiplier"), up)
-        number, right, overflow = self._number(m, mode[5], product, delayed(m, amount, 1, "amount"))
-        self._round(m, mode[6], number, right, overflow, negative)
+        modes = [Cat(self.mode == case.code for case in RequantMode)]
+        for stage in range(1, self.latency):
+            modes.append(delayed(m, modes[-1], 1, f"mode{stage}"))
+        low, high, amount = self._factor(m, modes)
+        product, rest = self._product(m, low, high, delayed(m, self.multiplier[:31], 4, "multiplier"))
+        number, right, overflow = self._number(m, modes[6], product, rest, delayed(m, amount, 1, "amount"))
+        self._round(m, modes[7], number, right, overflow, negative)
         return m
 
-    def _cases(self, m: Module, mode):
-        """The modes that are built, each in the context in which it is selected."""
-        with m.Switch(mode):
-            for case in self._modes:
-                with m.Default() if case == self._modes[-1] else m.Case(case.code):
-                    yield case
+    def _is(self, case: RequantMode, mode: Value) -> Value:
+        """Whether `case` is the mode, of which `mode` has one bit for each; constant where there is no choice."""
+        return mode[case.code] if case in self._modes and len(self._modes) > 1 else Const(int(case in self._modes))
 
-    def _factor(self, m: Module, mode):
-        """Stages 1 to 3: the factor, and whether it is rounded up; (4) how far the product is shifted right in the end
-        (fp32: plus 0 or 1).
-        """
-        first, second = (Signal(signed(32), name=name, reset_less=True) for name in ("first", "second"))
-        left = self.shift & (~self.shift[-1]).replicate(len(self.shift))
+    def _factor(self, m: Module, modes: Sequence[Value]) -> tuple[Signal, Signal, Signal]:
+        """Stages 1 to 4: the factor's lower half, 2**HALF at most, and its upper; how far the product goes right."""
+        tflite, fp32 = ([self._is(case, mode) for mode in modes] for case in (RequantMode.TFLITE, RequantMode.FP32))
+        first, second, third = (Signal(32, name=name, reset_less=True) for name in ("first", "second", "third"))
+        left = self.shift & (tflite[0] & ~self.shift[-1]).replicate(len(self.shift))
         left_1 = delayed(m, left[:3], 1, "left")
+        m.d.sync += first.eq(self.x << Cat(Const(0, 3), left[3:5]))
+        shifted, zeros = (first << left_1)[:32], Const(0, 5)
+        if RequantMode.FP32 in self._modes:
+            negative = self.x[31]
+            magnitude = delayed(m, ((self.x ^ negative.replicate(32)) + negative)[:32], 1, "magnitude")
+            coarsely, coarse = normalise(m, magnitude, "coarse", 8, 4)
+            finely, fine = normalise(m, second, "fine", 1, 8, fp32[2])
+            zeros = Cat(fine, delayed(m, coarse, 1, "coarse"))
+            m.d.sync += [second.eq(Mux(fp32[1], coarsely, shifted)), third.eq(finely)]
+        else:
+            m.d.sync += [second.eq(shifted), third.eq(second)]
+        low, high = Signal(HALF + 1, reset_less=True), Signal(signed(HALF), reset_less=True)
+        up = fp32[3] & rounds_up(third, ROUNDED)
+        m.d.sync += [
+            low.eq(Mux(fp32[3], third[ROUNDED : ROUNDED + HALF], third[:HALF]) + up),
+            high.eq(Mux(fp32[3], third[ROUNDED + HALF :], third[HALF:])),
+        ]
         # In tflite, what is left of the shift behind the product goes to the right.
         behind = delayed(m, self.shift, 2, "shift")
         shift = Signal.like(behind, name="shift_behind", reset_less=True)
-        factor = Signal(signed(33), reset_less=True)
-        base = Signal(6, reset_less=True)
+        base = Signal(5, reset_less=True)
         amount = Signal(signed(9), reset_less=True)
-        up = Signal(reset_less=True)
-        for case in self._cases(m, mode[0]):
-            if case is RequantMode.TFLITE:
-                m.d.sync += first.eq(self.x << Cat(Const(0, 3), left[3:5]))
-            elif case is RequantMode.SINGLE:
-                m.d.sync += first.eq(self.x)
-            else:
-                m.d.sync += first.eq(abs(self.x)[:32])
-        coarse = Const(0, 2)
-        for case in self._cases(m, mode[1]):
-            if case is RequantMode.TFLITE:
-                m.d.sync += second.eq(first << left_1)
-            elif case is RequantMode.SINGLE:
-                m.d.sync += second.eq(first)
-            else:
-                magnitude, steps = normalise(m, first.as_unsigned(), "coarse", (16, 8))
-                coarse = delayed(m, steps, 1, "coarse")
-                m.d.sync += second.eq(magnitude)
-        m.d.sync += amount.eq(base - shift)
-        for case in self._cases(m, mode[2]):
-            if case is RequantMode.TFLITE:
-                m.d.sync += [factor.eq(second), up.eq(0), base.eq(0), shift.eq(Mux(behind >= 0, 0, behind))]
-            elif case is RequantMode.SINGLE:
-                m.d.sync += [factor.eq(second), up.eq(0), base.eq(31), shift.eq(behind)]
-            else:
-                magnitude, fine = normalise(m, second.as_unsigned(), "fine", (4, 2, 1))
-                m.d.sync += [
-                    factor.eq(magnitude[ROUNDED:]),
-                    up.eq(rounds_up(magnitude, ROUNDED)),
-                    base.eq(Cat(fine, coarse)),
-                    shift.eq(behind),
-                ]
-        return factor, amount, up
+        single = self._is(RequantMode.SINGLE, modes[2])
+        m.d.sync += [
+            base.eq(Mux(fp32[2], zeros, single.replicate(5))),
+            shift.eq(Mux(tflite[2] & ~behind[-1], 0, behind)),
+            amount.eq(base - shift),
+        ]
+        return low, high, amount
 
-    def _product(self, m: Module, factor, multiplier, up) -> Signal:
-        """Stages 4 and 5: (factor + up) * multiplier, from products of halves."""
-        low, high = factor[:HALF], factor[HALF:].as_signed()
+    def _product(self, m: Module, low: Signal, high: Signal, multiplier: Value) -> tuple[Signal, Signal]:
+        """Stages 5 and 6: factor * multiplier, from products of halves; whether any of its lowest `HALF` bits is 1."""
         parts = {
             name: delayed(m, a * b, 1, name)
             for name, a, b in (
@@ -163,67 +153,73 @@ class Requantizer(Block):
                 ("high_high", high, multiplier[HALF:]),
             )
         }
-        rounding = delayed(m, Mux(up, multiplier, 0), 1, "rounding")
+        lowest = parts["low_low"][: 2 * HALF]
         product = Signal(signed(63), reset_less=True)
         m.d.sync += product.eq(
-            Cat(parts["low_low"], parts["high_high"]).as_signed()
-            + ((parts["low_high"] + parts["high_low"]) << HALF)
-            + rounding
+            Cat(lowest, parts["high_high"]).as_signed() + ((parts["low_high"] + parts["high_low"]) << HALF)
         )
-        return product
+        return product, delayed(m, lowest[:HALF].any(), 1, "lowest_any")
 
-    def _number(self, m: Module, mode, product, amount):
-        """Stage 6: the number, its shift to the right, and whether the result must saturate."""
-        number = Signal(signed(63 if RequantMode.SINGLE in self._modes else 33), reset_less=True)
-        right = Signal(6, reset_less=True)
-        beyond, some = (Signal(name=name, reset_less=True) for name in ("beyond", "some"))
-        for case in self._cases(m, mode):
-            if case is RequantMode.TFLITE:
-                m.d.sync += [number.eq(product[31:].as_signed() + product[30]), right.eq(amount)]
-            elif case is RequantMode.SINGLE:
-                m.d.sync += [number.eq(product), right.eq(amount)]
-            else:
-                top = product[54]
-                places = Signal(signed(10))
-                significand = Signal(55)
-                m.d.comb += [significand.eq(Mux(top, product, product << 1)), places.eq(amount - top)]
-                m.d.sync += [
-                    number.eq(round_half_even(significand, 31) << 7),
-                    right.eq(Mux(places > 63, 63, places)),
-                    beyond.eq(places < 0),
-                    some.eq(product.any()),
-                ]
-        return number, right, beyond & some
+    def _number(self, m: Module, mode: Value, product: Signal, lowest_any: Signal, amount: Signal):
+        """Stage 7: the number, and whether the result must saturate; after stage 6, the number's shift to the right."""
+        tflite, single, fp32 = (self._is(case, mode) for case in RequantMode)
+        # An fp32 product has 54 or 55 bits. Of 55, the lowest of 25 bits is cut off, not shifted out.
+        longer = product[54]
+        tail = Cat(lowest_any | product[HALF:29].any(), product[29:])
+        ups = Cat(rounds_up(tail, 2) & ~longer, rounds_up(tail, 3) & longer) & fp32.replicate(2)
+        cut = Cat(product[30] & ~longer, product[31:55])
+        upper = product[31:].as_signed()
+        whole = one_hot(
+            (
+                (tflite, Cat(upper, upper[-1].replicate(NUMBER_BITS - len(upper)))),
+                (single, product[:NUMBER_BITS]),
+                (fp32, Cat(Const(0, 7), cut, Const(0, NUMBER_BITS - 7 - len(cut)))),
+            )
+        )
+        number = delayed(m, (whole + Cat(tflite & product[30], Const(0, 6), ups))[:NUMBER_BITS], 1, "number")
+        if RequantMode.SINGLE in self._modes:
+            minus = tflite & product[-1] & ~product[30:].all()
+            further = Mux(single, product[NUMBER_BITS:], minus.replicate(63 - NUMBER_BITS))
+            number = Cat(number, delayed(m, further, 1, "further"))
+        right = delayed(m, Mux(amount > 63, 63, amount)[:6], 1, "right")
+        before_0, at_0 = delayed(m, amount < 0, 1, "before_0"), delayed(m, amount == 0, 1, "at_0")
+        overflow = delayed(m, (before_0 | (at_0 & longer)) & product[53:55].any(), 1, "overflow")
+        return number.as_signed(), right, overflow
 
-    def _round(self, m: Module, mode, number, right, overflow, negative) -> None:
-        """Stages 7 and 8: the shift, the half that is cut off, what lies below it, and the mode's decision."""
-        floor = delayed(m, (number >> right)[:32], 1, "floor")
+    def _round(self, m: Module, mode: Value, number: Value, right: Signal, overflow: Value, negative: Value) -> None:
+        """Stages 8 and 9: the shift, the half that is cut off, what lies below it, and the mode's decision.
+
+        `right` comes a stage ahead, to be compared with every position, by eights and the rest.
+        """
+        eights, ones = right[3:], right[:3]
+        eight_is, one_is, eight_after, one_after = (
+            delayed(m, Cat(compared), 1, name)
+            for name, compared in (
+                ("eight_is", [eights == i for i in range(8)]),
+                ("one_is", [ones == i for i in range(8)]),
+                ("eight_after", [eights > i for i in range(8)]),
+                ("one_after", [ones > i for i in range(8)]),
+            )
+        )
         # Bit i is the half that is cut off if i + 1 = right, and below it if i + 1 < right, which is 63 at most.
-        half = Cat(number[i] & (right == i + 1) for i in range(len(number))).any()
-        below = Cat(number[i] & (right > i + 1) for i in range(len(number) - 2)).any()
+        half = Cat(number[i] & eight_is[(i + 1) // 8] & one_is[(i + 1) % 8] for i in range(len(number))).any()
+        below = Cat(
+            number[i] & (eight_after[(i + 1) // 8] | (eight_is[(i + 1) // 8] & one_after[(i + 1) % 8]))
+            for i in range(len(number) - 2)
+        ).any()
+        floor = delayed(m, (number >> delayed(m, right, 1, "right_again"))[:32], 1, "floor")
         tie_or_more, rest = delayed(m, half, 1, "tie_or_more"), delayed(m, below, 1, "rest")
-        overflow = delayed(m, overflow, 1, "overflowed")
+        overflow = delayed(m, overflow, 1, "overflow_again")
         # Whether a tie is rounded up: always, or if the result is odd.
         always, if_odd = (Signal(name=name, reset_less=True) for name in ("always", "if_odd"))
-        up = Signal()
-        sign = Signal()
-        kept = Signal(32)
+        tflite, single, fp32 = (self._is(case, mode) for case in RequantMode)
+        m.d.sync += [always.eq(single | (tflite & ~number[-1])), if_odd.eq(fp32)]
+        # In fp32 only a number that is not shifted reaches 2**31, and that is not rounded.
+        saturated = if_odd & (overflow | (floor[31] & ~negative))
+        sign = if_odd & negative
+        kept = floor[:31] | saturated.replicate(31)
+        up = Mux(saturated, negative, tie_or_more & (rest | always | (if_odd & floor[0])))
         y = Signal.like(self.y, reset_less=True)
-        # -(floor + up) = ~floor + ~up: one addition for both signs.
-        m.d.comb += [
-            up.eq(tie_or_more & (rest | always | (if_odd & floor[0]))),
-            kept.eq((floor ^ sign.replicate(32)) + (up ^ sign)),
-            self.y.eq(y),
-        ]
-        m.d.sync += [y.eq(kept), if_odd.eq(0)]
-        for case in self._cases(m, mode):
-            if case is RequantMode.TFLITE:
-                m.d.sync += always.eq(~number[-1])
-            elif case is RequantMode.SINGLE:
-                m.d.sync += always.eq(1)
-            else:
-                m.d.sync += [always.eq(0), if_odd.eq(1)]
-        if RequantMode.FP32 in self._modes:
-            m.d.comb += sign.eq(if_odd & negative)
-            with m.If(if_odd & (overflow | (kept[31] & ~negative))):
-                m.d.sync += y.eq(Mux(negative, INT32_MIN, INT32_MAX))
+        # -(kept + up) = ~kept + ~up: one addition for both signs.
+        m.d.sync += y.eq((Cat(kept, floor[31] & ~saturated) ^ sign.replicate(32)) + (up ^ sign))
+        m.d.comb += self.y.eq(y)

@@ -77,6 +77,5 @@ def _triangle(count: int) -> int:
 
 
 def requantizer_register_bits(config: ArchConfig) -> int:
-    """One requantizer: mode `single` shifts a number of 63 bits, the others one of 33; `fp32` keeps 4 bits more."""
-    number = 63 if "single" in config.requant_modes else 33
-    return 558 + number + 4 * ("fp32" in config.requant_modes)
+    """One requantizer: mode `single` shifts a number of 63 bits, the others one of 34; `fp32` keeps the magnitude."""
+    return 677 + 29 * ("single" in config.requant_modes) + 34 * ("fp32" in config.requant_modes)

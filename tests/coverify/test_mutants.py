@@ -88,7 +88,7 @@ MUTANTS = [
      "Mux(last_row, held.outer_stride, held.row_stride)", "held.outer_stride"),
     ("the last word of a row leaves too much in the buffer", load_writer, "LoadWriter", "_emit",
      "Mux(last_word, held.word_bytes, held.step_bytes)", "held.step_bytes"),
-    ("negative ties of tflite go up", requantize, "Requantizer", "_round", "(rest | ~below_zero)", "1"),
+    ("negative ties of tflite go up", requantize, "Requantizer", "_round", "tflite & ~number[-1]", "tflite"),
     ("the zero point is subtracted", post_lane, "PostLane", "_finish", "+ control.zero_point", "- control.zero_point"),
     ("the first tap of a window is forgotten", post_lane, "PostLane", "_reduce_taps",
      "return Mux(control.first_tap, neutral, total)", "return neutral"),

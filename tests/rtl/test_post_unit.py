@@ -244,27 +244,32 @@ def test_an_invalid_tap_that_counts_is_seen(monkeypatch):
 
 
 def test_a_missing_bias_is_seen(monkeypatch):
-    mutate(monkeypatch, post_lane, LANE, "_finish", "total) + record.bias", "total)")
+    mutate(monkeypatch, post_lane, LANE, "_finish", " + record.bias", "")
     found = set(differences((4, 2, 2), seed=1))
     assert "writes" in found
     assert found <= {"table_read.0", "table_read.1", "writes"}
+
+
+def test_a_first_tap_that_is_subtracted_is_seen(monkeypatch):
+    stage, _ = post_lane.AHEAD["subtract"]
+    monkeypatch.setitem(post_lane.AHEAD, "subtract", (stage, lambda step: step.reduce == Reduce.SUB))
+    assert any("writes" in differences((4, 2, 2), seed, instructions=40, cycles=1500) for seed in range(6))
 
 
 @pytest.mark.parametrize(
     ("module", "owner", "function", "old", "new"),
     [
         pytest.param(
-            post_lane, LANE, "_reduce_taps", " & ~control.first_tap", "", id="the first tap is subtracted, too"
+            post_lane, LANE, "_reduce_taps", "y > largest", "y < largest", id="the smallest tap is the largest"
         ),
+        pytest.param(post_lane, LANE, "_finish", "FACTOR_BITS - 1 : -1", "FACTOR_BITS:-1", id="limits have ten bits"),
         pytest.param(post_lane, LANE, "_reduce_taps", "y[:FACTOR_BITS]", "y[:10]", id="factors have ten bits"),
         pytest.param(post_lane, LANE, "_look_up", "table == 2", "table == 1", id="the tables change places"),
         pytest.param(post_lane, LANE, "_look_up", "clamped ^ 0x80", "clamped", id="entry 0 is for 0"),
         pytest.param(
             post_unit, "PostUnit", "_step", "Mux(nest.first.ky", "Mux(nest.first.kx", id="rows weigh like columns"
         ),
-        pytest.param(
-            post_unit, "PostUnit", "_tap_multiplier", "Signal(21)", "Signal(20)", id="a weight of one is lost"
-        ),
+        pytest.param(post_unit, "PostUnit", "_tap_multiplier", "[:21]", "[:20]", id="a weight of one is lost"),
     ],
 )
 def test_mutants_are_seen(module, owner, function, old, new, monkeypatch):

@@ -1,8 +1,9 @@
 """The requantizer equals its definition for every number, every multiplier and every legal shift, in every mode.
 
 Multipliers of 32 x 32 bits defeat solvers, so the product is cut out: (1) halves of the definition's factor and of q
-enter the small multipliers; (2) the product is the sum of their results, whatever these are; (3) such a sum is factor
-times q, an identity of integers; (4) bounds of the product; (5) any number within them becomes the definition's result.
+enter the small multipliers; (2) the product is the sum of their results, whatever these are, and a bit says whether
+any of its lowest is set; (3) such a sum is factor times q, an identity of integers; (4) bounds of the product; (5) any
+number within them becomes, with that bit, the definition's result.
 """
 
 from __future__ import annotations
@@ -25,20 +26,23 @@ from rtl.requantize import HALF, Requantizer
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
 MODES = [RequantMode(mode) for mode in REQUANT_MODES]
-MULTIPLIED, SUMMED = 3, 5
+MULTIPLIED, SUMMED = 4, 6
 """Cycles in which the factor is multiplied, and in which the product is complete."""
 
 MUTANTS = [
-    ("tflite", "negative ties go up", "_round", "always.eq(~number[-1])", "always.eq(1)"),
+    ("tflite", "negative ties go up", "_round", "(tflite & ~number[-1])", "tflite"),
     ("tflite", "a shift to the left has four bits", "_factor", "left[3:5]", "left[3:4]"),
     ("tflite", "partial products are a bit too close", "_product", "<< HALF)\n", "<< HALF - 1)\n"),
-    ("single", "ties go down", "_round", "always.eq(1)", "always.eq(0)"),
-    ("single", "the shift is one less", "_factor", "base.eq(31)", "base.eq(30)"),
-    ("single", "a partial product is unsigned", "_product", "factor[HALF:].as_signed()", "factor[HALF:]"),
-    ("fp32", "a number of 2**31 does not saturate", "_round", "(kept[31] & ~negative)", "0"),
-    ("fp32", "the product's significand is cut off", "_number", "round_half_even(significand, 31)", "significand[31:]"),
-    ("fp32", "the number's significand is cut off", "_factor", "rounds_up(magnitude, ROUNDED)", "0"),
-    ("fp32", "rounding up adds another multiplier", "_product", "Mux(up, multiplier,", "Mux(up, multiplier ^ 1,"),
+    ("single", "ties go down", "_round", "always.eq(single | ", "always.eq("),
+    ("single", "the shift is one less", "_factor", "single.replicate(5)", "single.replicate(4)"),
+    ("single", "a partial product is unsigned", "_factor", "Signal(signed(HALF), ", "Signal(HALF, "),
+    ("fp32", "a number of 2**31 does not saturate", "_round", "(floor[31] & ~negative)", "0"),
+    ("fp32", "the product's significand is cut off", "_number", "rounds_up(tail, 3)", "rounds_up(tail, 2)"),
+    ("fp32", "the number's significand is cut off", "_factor", "rounds_up(third, ROUNDED)", "0"),
+    ("fp32", "bits below a tie are forgotten", "_product", "lowest[:HALF]", "lowest[1:HALF]"),
+    ("fp32", "a longer significand keeps its lowest bit", "_number", "product[30] & ~longer", "product[30]"),
+    ("fp32", "a factor rounded up to a power of two loses it", "_factor", "Signal(HALF + 1,", "Signal(HALF,"),
+    ("tflite", "minus one that is rounded up stays negative", "_number", " & ~product[30:].all()", ""),
 ]  # fmt: skip
 
 
@@ -79,7 +83,7 @@ def selected(first: Cycle, mode: RequantMode) -> z3.BoolRef:
 
 
 def factor_is_the_definitions(circuit: Netlist, mode: RequantMode) -> bool:
-    """(1): where the factor is rounded up, q is added once more."""
+    """(1)."""
     first, *_, now = islice(circuit.cycles(), MULTIPLIED + 1)
     q = z3.Extract(30, 0, first["multiplier"])
     entering = {
@@ -87,51 +91,59 @@ def factor_is_the_definitions(circuit: Netlist, mode: RequantMode) -> bool:
         for name in ("low_low_1", "low_high_1", "high_low_1", "high_high_1")
     }
     (low, q_low), (high, q_high) = entering["low_low_1"], entering["high_high_1"]
-    rounding, defined = now(circuit.following[circuit["rounding_1"]]), factor(mode, first["x"], first["shift"])
+    defined = factor(mode, first["x"], first["shift"])
     claim = z3.And(
         *(
             a == b
             for a, b in zip(entering["low_high_1"] + entering["high_low_1"], (low, q_high, high, q_low), strict=True)
         ),
-        Range(0, (1 << HALF) - 1).holds(low),
+        Range(0, 1 << HALF).holds(low),
         Range(-(1 << (HALF - 1)), (1 << (HALF - 1)) - 1).holds(high),
         q_low == z3.ZeroExt(WIDE - 16, z3.Extract(15, 0, q)),
         q_high == z3.ZeroExt(WIDE - 15, z3.Extract(30, 16, q)),
-        z3.Or(
-            z3.And(rounding == 0, (high << HALF) + low == defined),
-            z3.And(rounding == q, (high << HALF) + low + 1 == defined),
-        ),
+        (high << HALF) + low == defined,
         z3.Or(factor_range(mode).holds(defined), z3.And(first["x"] == 0, defined == 0)),
     )
     return counterexample(claim, selected(first, mode)) is None
 
 
 def product_is_the_sum(circuit: Netlist) -> bool:
-    """(2), for results of multipliers of 16, 17 (signed) times 16, 15 bits."""
-    low, high, q_low, q_high = (1 << HALF) - 1, 1 << (HALF - 1), (1 << HALF) - 1, (1 << (HALF - 1)) - 1
+    """(2), for results of multipliers of 17, 16 (signed) times 16, 15 bits."""
+    low, high, q_low, q_high = 1 << HALF, 1 << (HALF - 1), (1 << HALF) - 1, (1 << (HALF - 1)) - 1
     parts = {
         "low_low_1": Range(0, low * q_low),
         "low_high_1": Range(0, low * q_high),
         "high_low_1": Range(-high * q_low, (high - 1) * q_low),
         "high_high_1": Range(-high * q_high, (high - 1) * q_high),
     }
+    now, then = islice(circuit.cycles(), 2)
     values = {
-        name: wide(circuit[name]) if part.low else z3.ZeroExt(WIDE - circuit[name].size(), circuit[name])
+        name: wide(now[name]) if part.low else z3.ZeroExt(WIDE - now[name].size(), now[name])
         for name, part in parts.items()
     }
-    rounding = z3.ZeroExt(WIDE - 31, circuit["rounding_1"])
     middle, top = values["low_high_1"] + values["high_low_1"], values["high_high_1"]
-    claim = wide(circuit.following[circuit["product"]]) == values["low_low_1"] + (middle << 16) + (top << 32) + rounding
+    claim = z3.And(
+        wide(then["product"]) == values["low_low_1"] + (middle << 16) + (top << 32),
+        then["lowest_any_1"] == any_of_lowest(then["product"]),
+    )
     ranges = [part.holds(values[name]) for name, part in parts.items()]
     return counterexample(claim, *ranges) is None
 
 
+def any_of_lowest(product: z3.BitVecRef) -> z3.BoolRef:
+    return z3.Extract(HALF - 1, 0, product) != 0
+
+
 def product_becomes_the_result(circuit: Netlist, mode: RequantMode) -> bool:
     """(5)."""
-    cycles = list(islice(circuit.cut("product").cycles(), Requantizer.latency + 1))
+    cycles = list(islice(circuit.cut("product", "low_low_1").cycles(), Requantizer.latency + 1))
     first, product = cycles[0], cycles[SUMMED]["product"]
     claim = cycles[-1]["y"] == result(mode, first["x"], product, first["shift"])
-    bounds = z3.And(z3.Implies(first["x"] == 0, product == 0), z3.Or(product_range(mode).holds(product), product == 0))
+    bounds = z3.And(
+        z3.Implies(first["x"] == 0, product == 0),
+        z3.Or(product_range(mode).holds(product), product == 0),
+        cycles[SUMMED]["lowest_any_1"] == any_of_lowest(product),
+    )
     signs = [first["x"] < 0, first["x"] >= 0]  # apart: each takes a fraction of the time of both
     return all(counterexample(claim, selected(first, mode), bounds, sign) is None for sign in signs)
 
@@ -153,11 +165,11 @@ def test_equals_the_definition_for_every_number(mode: RequantMode) -> None:
 
 def test_partial_products_add_up() -> None:
     """(3): a sum of partial products is the product."""
-    low, high, up, q_low, q_high = z3.Ints("low high up q_low q_high")
+    low, high, q_low, q_high = z3.Ints("low high q_low q_high")
     half, q = 1 << HALF, (1 << HALF) * q_high + q_low
-    parts = low * q_low + (low * q_high + high * q_low) * half + high * q_high * half * half + up * q
+    parts = low * q_low + (low * q_high + high * q_low) * half + high * q_high * half * half
     solver = z3.Solver()
-    solver.add(parts != (high * half + low + up) * q)
+    solver.add(parts != (high * half + low) * q)
     assert solver.check() == z3.unsat
 
 
