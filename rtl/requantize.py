@@ -191,14 +191,13 @@ class Requantizer(Block):
 
         `right` comes a stage ahead, to be compared with every position, by eights and the rest.
         """
-        eights, ones = right[3:], right[:3]
         eight_is, one_is, eight_after, one_after = (
-            delayed(m, Cat(compared), 1, name)
+            delayed(m, compared[:8], 1, name)
             for name, compared in (
-                ("eight_is", [eights == i for i in range(8)]),
-                ("one_is", [ones == i for i in range(8)]),
-                ("eight_after", [eights > i for i in range(8)]),
-                ("one_after", [ones > i for i in range(8)]),
+                ("eight_is", Const(1, 8) << right[3:]),
+                ("one_is", Const(1, 8) << right[:3]),
+                ("eight_after", ~(Const(0xFF, 8) << right[3:])),
+                ("one_after", ~(Const(0xFF, 8) << right[:3])),
             )
         )
         # Bit i is the half that is cut off if i + 1 = right, and below it if i + 1 < right, which is 63 at most.

@@ -76,5 +76,5 @@ def test_tables_may_be_replaced(tmp_path: Path) -> None:
 
 def test_area_of_a_preset() -> None:
     bits = 8 * (16 * 16384 + 16 * 4096 + 16 * 256 + 4 * 16 * 1024 + 9 * 512 + 16 * 512)
-    registers = 16 * 16 * 83 + 2 * 8 * 120 + 15 + 30 + 22 + 4304 + 32 * 625
+    registers = 16 * 16 * 83 + 2 * 8 * 120 + 15 + 30 + 22 + 4304 + 32 * 740
     assert area(preset("edge")) == Area(256 + 80, 32, registers, bits)

@@ -91,7 +91,7 @@ MUTANTS = [
     ("negative ties of tflite go up", requantize, "Requantizer", "_round", "tflite & ~number[-1]", "tflite"),
     ("the zero point is subtracted", post_lane, "PostLane", "_finish", "+ control.zero_point", "- control.zero_point"),
     ("the first tap of a window is forgotten", post_lane, "PostLane", "_reduce_taps",
-     "return Mux(control.first_tap, neutral, total)", "return neutral"),
+     "added & ~first.replicate(32)", "added & 0"),
     ("rows of an interpolation weigh like columns", post_unit, "PostUnit", "_step",
      "Mux(nest.first.ky", "Mux(nest.first.kx"),
     ("the tables change places", post_lane, "PostLane", "_look_up", "table == 2", "table == 1"),
