@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Shape, Signal, Value
 from amaranth.lib import data
 
 
@@ -19,13 +19,14 @@ def delayed(m: Module, value, cycles: int, name: str, reset_less: bool = True):
         Receives the registers, in the domain `sync`.
     value : value or view of any shape
     cycles : int
-        0 returns `value` itself.
+        0 returns `value` itself; so does a value of no bits, which Verilog has no register for.
     name : str
         Prefix of the registers' names.
     reset_less : bool
         False for control bits, which must not survive a reset.
     """
     shape = value.shape()
+    cycles *= Shape.cast(shape).width > 0
     for stage in range(1, cycles + 1):
         register = Signal(shape, name=f"{name}_{stage}", reset_less=reset_less)
         m.d.sync += register.eq(value)
