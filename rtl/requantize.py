@@ -17,10 +17,10 @@ from rtl.pipeline import delayed, one_hot
 
 def leading_zeros(blocks: Sequence[Value]) -> Value:
     """How many of `blocks`, a power of two of them, are 0 before the first that is not; all but one if all are."""
-    if len(blocks) == 1:
-        return Const(0, 0)
     half = len(blocks) // 2
     empty = ~Cat(blocks[:half]).any()
+    if half == 1:
+        return empty
     return Cat(Mux(empty, leading_zeros(blocks[half:]), leading_zeros(blocks[:half])), empty)
 
 
