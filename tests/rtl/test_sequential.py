@@ -111,10 +111,73 @@ needs_abc = pytest.mark.skipif(not any(map(shutil.which, ABC)), reason="ABC is n
 
 
 @needs_abc
-@pytest.mark.parametrize(("unit", "proved"), [("scratchpad", {NOT_ENABLED}), ("other_unit", set())])
-def test_what_a_memory_is_given_without_an_enable_has_no_effect(unit: str, proved: set[int]) -> None:
+@pytest.mark.parametrize("unit", ["scratchpad", "other_unit"])
+def test_what_a_unit_is_given_without_an_enable_has_no_effect(unit: str) -> None:
     mutants = [NetlistMutant(n, {"module": "\\accelerator_writer"}) for n in (NOT_ENABLED, ENABLED)]
-    assert indistinguishable(MACHINE.replace("UNIT", unit), mutants) == proved
+    assert indistinguishable(MACHINE.replace("UNIT", unit), mutants) == {NOT_ENABLED}
+
+
+MEMORY = """
+module accelerator_ram(clk, read_en, read_addr, read_data, write_en, write_addr, write_data, mutant);
+  input clk, read_en, write_en;
+  input [1:0] read_addr, write_addr, write_data;
+  output [1:0] read_data;
+  input [2:0] mutant;
+  wire _0_, _1_, _2_, _3_;
+  assign _0_ = mutant == 3'h1;
+  assign _1_ = mutant == 3'h2;
+  assign _2_ = _0_ ? 1'h1 : stored[1];
+  assign _3_ = _1_ ? 1'h0 : write_data[0];
+  reg [1:0] words [3:0];
+  reg [1:0] stored = 2'h0;
+  assign read_data = stored;
+  always @(posedge clk) begin
+    stored <= read_en ? words[read_addr] : {_2_, stored[0]};
+    if (write_en) words[write_addr] <= {write_data[1], _3_};
+  end
+endmodule
+
+module accelerator_reader(clk, ask, address, answer, write_en, write_addr, write_data, mutant);
+  input clk, ask, write_en;
+  input [1:0] address, write_addr, write_data;
+  output [1:0] answer;
+  input [2:0] mutant;
+  wire _0_, _1_, _2_, _3_;
+  assign _0_ = mutant == 3'h3;
+  assign _1_ = mutant == 3'h4;
+  assign _2_ = _0_ ? address[0] ^ ~ask : address[0];
+  assign _3_ = _1_ ? address[1] ^ ask : address[1];
+  wire [1:0] read_data;
+  reg asked = 1'h0;
+  assign answer = asked ? read_data : 2'h0;
+  accelerator_ram memory (
+    .clk(clk),
+    .read_en(ask),
+    .read_addr({_3_, _2_}),
+    .read_data(read_data),
+    .write_en(write_en),
+    .write_addr(write_addr),
+    .write_data(write_data),
+    .mutant(mutant)
+  );
+  always @(posedge clk) asked <= ask;
+endmodule
+"""
+
+
+HELD, WRITTEN, IDLE, ADDRESS = range(1, 5)
+
+
+@needs_abc
+def test_what_a_memory_holds_counts_where_it_was_asked() -> None:
+    mutants = [NetlistMutant(n, {"module": "\\accelerator_ram"}) for n in (HELD, WRITTEN)]
+    assert indistinguishable(MEMORY, mutants) == {HELD}
+
+
+@needs_abc
+def test_where_a_memory_reads_counts_where_it_is_asked() -> None:
+    mutants = [NetlistMutant(n, {"module": "\\accelerator_reader"}) for n in (IDLE, ADDRESS)]
+    assert indistinguishable(MEMORY.replace("{_2_, stored[0]}", "stored"), mutants) == {IDLE}
 
 
 @needs_abc

@@ -26,20 +26,23 @@ import numpy as np
 import sim
 from accel.coverify import first_divergence, random_on_chip
 from accel.errors import DivergenceError, ProgramError
+from accel.machine.config import PARAM_RECORD_BYTES
 from accel.machine.isa import INSTRUCTION_BYTES
+from accel.machine.memories import Space
 from accel.machine.registers import IMAGE_ALIGNMENT
 from rtl.testbench.on_chip import OnChip
 from rtl.testbench.verilate import Variant
 from rtl.testbench.verilator import Conditions, Powered
-from support.machine.random_programs import RandomProgram, random_program
+from support.machine.random_programs import RandomProgram, random_program, random_records
 from support.machine.wide_programs import at_base, wide_program, with_many_tokens
-from support.mutants.excitation import excitements
+from support.mutants.excitation import always, excitements
 from support.rtl.beyond_runs import check_full_semaphores, check_registers_while_running, check_stall_counters
 from support.rtl.depthwise_program import depthwise_program
-from support.rtl.first_errors import check_place, lone_faults, places
+from support.rtl.first_errors import check_place, check_wait, places, waits
 from support.rtl.hostile import (
     LONG,
     MACHINE,
+    MEMORY_BYTES,
     AddressFault,
     Verdict,
     address_faults,
@@ -52,13 +55,14 @@ from support.rtl.hostile import (
     single_mutants,
     verdicts,
 )  # fmt: skip
+from support.rtl.lone_faults import lone_faults
 from support.rtl.matmul_program import HandWrittenProgram
-from support.rtl.port_conflicts import check_conflict, conflicts
+from support.rtl.port_conflicts import beside, check_conflict, conflicts
 from support.rtl.register_accesses import check_registers, check_reset_values
 
 PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, STOPPED, ACCESSES = 40, 4, 200, 400, 12, 12, 400
-FIRST, RESETS, IMAGES = 5, 12, 8
-WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS, WRITES = 200, 60, 5, 300, 2000, 40
+FIRST, RESETS, IMAGES, PAIRS = 5, 12, 8, 6
+WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS, WRITES = 4096, 60, 5, 300, 200, 40
 CPU_SECONDS, CPU_FACTOR = 10, 4
 """A netlist that takes longer in a suite than this and so many times what the machine takes hangs."""
 
@@ -199,6 +203,7 @@ class Suites:
         self._variant, self._seed = variant, seed
         self._cases: dict[str, dict[int, set[int]]] = {}
         self._seconds: dict[str, float] = {}
+        self._always: set[int] = set()
 
     def verdict(self, mutant: int) -> str:
         """The name of the first suite that fails, "" if all pass; "no end" if one crashes or never ends.
@@ -224,7 +229,8 @@ class Suites:
         The variant counts coverage of a `support.mutants.excitation.watched` netlist.
         """
         stimulus = (self.reference, self.wide, self.cases, self.instructions, self.places, self.faults)
-        assert all([*stimulus, self.conflicts, self.hostile])
+        assert all([*stimulus, self.conflicts, self.waits, self.pairs, self.singles, self.hostile])
+        self._always = always(self._variant.verilog)
         for name, suite in self._suites.items():
             trial, begin = Watched(self._variant), process_time()
             suite(trial)
@@ -263,15 +269,46 @@ class Suites:
         return result
 
     @cached_property
+    def border(self) -> list[tuple[bytes, set[str]]]:
+        """Single instructions at the border of each rule."""
+        return lone_faults(self._seed, DRAWS)
+
+    @cached_property
     def instructions(self) -> list[Verdict]:
         """Single instructions, most of which break a rule."""
-        random = list(single_mutants(self._seed, VERDICTS, REFUSED_STEPS))
-        return verdicts(random + lone_faults(self._seed, DRAWS))
+        return verdicts([*single_mutants(self._seed, VERDICTS, REFUSED_STEPS), *self.border])
+
+    @cached_property
+    def singles(self) -> list[Case]:
+        """Single instructions that keep all rules."""
+        return [*self._alone(code for code, expected in self.border if not expected)]
+
+    @cached_property
+    def pairs(self) -> list[Case]:
+        """Two instructions at a time, side by side in different banks at addresses that are often equal."""
+        return [*self._alone(beside(self._seed, PAIRS))]
+
+    def _alone(self, codes: Iterable[bytes]) -> Iterator[Case]:
+        """What the simulator makes of short programs with random bytes in all memories, and legal records; without
+        those that leave the memory."""
+        rng = np.random.default_rng(self._seed)
+        memory, state = rng.integers(0, 256, MEMORY_BYTES, np.uint8), random_on_chip(MACHINE, self._seed)
+        records = random_records(rng, True).reshape(-1, PARAM_RECORD_BYTES)
+        state[Space.PARAM] = records[: MACHINE.param_channels]
+        for code in codes:
+            memory[: len(code)] = np.frombuffer(code, np.uint8)
+            with suppress(ProgramError):
+                yield simulated(RandomProgram(code, memory.copy(), 0, []), state)
 
     @cached_property
     def places(self) -> list[tuple[bytes, int]]:
         """Programs, and the place of the first instruction with an error."""
         return places(self._seed)
+
+    @cached_property
+    def waits(self) -> list[bytes]:
+        """Programs that wait for one token more than there are."""
+        return waits(self._seed)
 
     @cached_property
     def faults(self) -> list[AddressFault]:
@@ -296,13 +333,14 @@ class Suites:
             "stops": self._stops, "resets": self._resets, "programs": self._programs,
             "back-pressure": self._stalled, "conflicts": self._conflicts, "faults": self._faults,
             "counters": self._counters, "running": self._running, "places": self._places,
-            "hostile": self._hostile, "verdicts": self._verdicts,
+            "singles": self._singles, "hostile": self._hostile, "verdicts": self._verdicts,
         }  # fmt: skip
 
     def _judge(self, mutant: int) -> None:
         """In a process of its own: its exit code tells which suite failed."""
         for number, (name, suite) in enumerate(self._suites.items(), 1):
             chosen = self._cases[name].get(mutant, set()) if name in self._cases else None
+            chosen = None if mutant in self._always else chosen
             if chosen is not None and not chosen:
                 continue
             limit = int(process_time() + CPU_SECONDS + CPU_FACTOR * self._seconds.get(name, CPU_SECONDS))
@@ -414,6 +452,16 @@ class Suites:
                 assert got.first_error.errors == ("stopped",)
                 check_right(machine, reference, reference_cycles)
 
+        for seed, case in enumerate(self.cases[:STALLED]):
+            with trial.powered(stalls_seed=seed) as machine:
+                cycles = case.simulated.total_cycles
+                for cycle in trial.each(machine, rng.integers(1, 4 * cycles, STOPS).tolist()):
+                    machine.run(
+                        case.program.code, case.program.program_address, case.program.memory,
+                        max_cycles=20 * cycles + LONG, conditions=Conditions(stop_cycles=cycle),
+                    )  # fmt: skip
+                    check_right(machine, reference, None)
+
     def _counters(self, trial: Trial) -> None:
         """Stall counters and semaphores count right from any value on."""
         with trial.powered() as machine:
@@ -433,6 +481,8 @@ class Suites:
         with trial.powered() as machine:
             for program in trial.each(machine, self.places):
                 check_place(program, machine)
+            for code in trial.each(machine, self.waits):
+                check_wait(code, machine)
 
     def _faults(self, trial: Trial) -> None:
         """The first burst with an error response is reported."""
@@ -451,6 +501,14 @@ class Suites:
         with trial.powered() as machine:
             for conflict in trial.each(machine, self.conflicts):
                 check_conflict(conflict, machine)
+            for case in trial.each(machine, self.pairs):
+                check_equal(machine, case)
+
+    def _singles(self, trial: Trial) -> None:
+        """Bytes, cycles, stamps and the memories on the chip of single instructions equal the simulator's."""
+        with trial.powered() as machine:
+            for case in trial.each(machine, self.singles):
+                check_equal(machine, case)
 
     def _hostile(self, trial: Trial) -> None:
         """Programs that break rules end with an error and its place, and the next one is right."""

@@ -44,6 +44,13 @@ def unchanged(verilog: str, mutants: Iterable[NetlistMutant]) -> set[int]:
     return {each.number for each in mutants if (pair := bits.get(each.number, same))[1] in (pair[0], UNDEFINED)}
 
 
+def always(verilog: str) -> set[int]:
+    """Numbers of the mutants that choose another constant: their branches are not evaluated."""
+    modules = re.split(r"(?m)^(?=module )", verilog)
+    choices = (choice for module in modules for choice in _choices(module))
+    return {number for number, *bits in choices if all("'" in bit for bit in bits) and bits[0] != bits[1]}
+
+
 def _choices(module: str) -> Iterator[tuple[int, str, str]]:
     """Each mutant's number, its bit, and the machine's."""
     for wire, number in CHOICE.findall(module):

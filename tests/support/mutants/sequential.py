@@ -1,8 +1,9 @@
 """Mutants that no run of their module can tell from it, whatever its inputs do: equivalence from the reset state on.
 
 The module with all its mutants becomes an and-inverter graph; two copies, one with the mutant active, share the
-inputs. ABC shows that no output ever differs: it merges signals that are equal by induction, then looks for an
-invariant. Memories are cut out: their inputs count as outputs, their outputs as inputs.
+inputs, and the registers that the mutant cannot reach. ABC shows that no output ever differs: it merges signals that
+are equal by induction, then looks for an invariant. Words of memories are cut out: what is written and the addresses
+that are read count as outputs, what is read as inputs.
 
 References
 ----------
@@ -16,8 +17,10 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,15 +43,23 @@ LEVELS = 3
 STORES = ("scratchpad", "accumulators", "param_memory", "table_memory", "tap_memory", "weight_buffer")
 """Units that hold memories on the chip."""
 
-CUT = ("_ram", "_monitor")
-"""Ends of the names of modules that stay outside: memories, and what is no part of the machine."""
+READ_ADDRESS, READ_ENABLE = ".RD_ADDR", ".RD_EN"
+"""Ends of the names of outputs to a memory that is cut out."""
+
+MONITOR = "_monitor"
+"""End of the names of modules that are no part of the machine."""
 
 GRAPH = (
     "proc",
     "flatten",
-    "memory_map",
     "opt_clean",
-    "delete t:*_monitor",
+    "opt_dff",
+    "opt_clean",
+    "memory_dff",
+    "memory_collect",
+    "opt_clean",
+    f"delete t:*{MONITOR}",
+    "expose -evert t:$mem_v2",
     "expose -evert c:*",
     "opt_clean",
     "setundef -zero",
@@ -63,7 +74,7 @@ WRITE = "write_aiger -zinit -symbols"
 """From a module to its graph, around its instances. What is undefined in the Verilog is 0, as the suites see it."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Graph:
     """An and-inverter graph in AIGER's literals.
 
@@ -74,6 +85,8 @@ class Graph:
     latches : list of int
         Literals of their next values; latch i follows the inputs and is 0 at first.
     outputs : list of int
+    enables : list of int or None
+        For each output the place of another one without which it has no effect: an address of a memory its enable.
     ands : list of (int, int)
         Of gate i, which follows the latches.
     """
@@ -81,11 +94,12 @@ class Graph:
     inputs: list[str]
     latches: list[int]
     outputs: list[int]
+    enables: list[int | None]
     ands: list[tuple[int, int]]
 
     @staticmethod
     def read(data: bytes) -> Graph:
-        """Of a binary AIGER file with names of its inputs."""
+        """Of a binary AIGER file with names of its inputs and outputs."""
         header, _, rest = data.partition(b"\n")
         _, inputs, latches, outputs, gates = map(int, header.split()[1:6])
         lines = rest.split(b"\n", latches + outputs)
@@ -107,33 +121,73 @@ class Graph:
                 deltas.append(value)
             first = literal - deltas[0]
             ands.append((first, first - deltas[1]))
+        places: dict[str, int] = {}
         for line in tail[place:].split(b"\n"):
+            number, _, name = line[1:].partition(b" ")
             if line.startswith(b"i"):
-                number, _, name = line[1:].partition(b" ")
                 names[int(number)] = name.decode()
-        return Graph(names, literals[:latches], literals[latches:], ands)
+            elif line.startswith(b"o"):
+                places[name.decode()] = int(number)
+        enables: list[int | None] = [None] * outputs
+        for name, number in places.items():
+            memory, address, _ = name.partition(READ_ADDRESS)
+            if address:
+                enables[number] = places.get(memory + READ_ENABLE)
+        return Graph(names, literals[:latches], literals[latches:], enables, ands)
+
+    @cached_property
+    def number(self) -> list[tuple[int, int]]:
+        """Of the input `mutant`, literals and bits."""
+        bits = ((place, _bit_of_number(name)) for place, name in enumerate(self.inputs))
+        return [(2 * (place + 1), bit) for place, bit in bits if bit is not None]
+
+    @cached_property
+    def users(self) -> dict[int, list[int]]:
+        """Of each variable the gates that use it."""
+        found = defaultdict[int, list[int]](list)
+        for gate, (high, low) in enumerate(self.ands, 1 + len(self.inputs) + len(self.latches)):
+            found[high >> 1].append(gate)
+            found[low >> 1].append(gate)
+        return found
+
+    def behind(self, latches: Collection[int]) -> set[int]:
+        """Those latches, by their places, and all to which something leads from them."""
+        first = 1 + len(self.inputs)
+        kept = defaultdict[int, list[int]](list)
+        for latch, literal in enumerate(self.latches):
+            kept[literal >> 1].append(first + latch)
+        seen, left = set[int](), [first + latch for latch in latches]
+        while left:
+            variable = left.pop()
+            if variable not in seen:
+                seen.add(variable)
+                left += [*self.users[variable], *kept[variable]]
+        return {latch for latch in range(len(self.latches)) if first + latch in seen}
 
 
 class Miter:
-    """Two copies of a graph with common inputs, gates that are equal made once; `data` is its AIGER file."""
+    """Two copies of a graph with common inputs, gates that are equal made once; `data` is its AIGER file.
+
+    Latches to which no difference comes are common, too.
+    """
 
     def __init__(self, graph: Graph, numbers: tuple[int, int]) -> None:
-        self._graph, self._gates = graph, dict[tuple[int, int], int]()
-        self._order: list[tuple[int, int]] = []
-        self._free = [name for name in graph.inputs if _bit_of_number(name) is None]
-        count = len(graph.latches)
-        self._first_gate = 1 + len(self._free) + 2 * count
-        copies = [self._copy(number, place * count) for place, number in enumerate(numbers)]
-        self._latches = [literal for latches, _ in copies for literal in latches]
+        self._graph, self._numbers = graph, numbers
+        one, other = self._copies(set())
+        differing = [i for i, pair in enumerate(zip(one[0], other[0], strict=True)) if pair[0] != pair[1]]
+        own = graph.behind(differing)
+        one, other = self._copies(own)
+        self._latches = one[0] + [other[0][latch] for latch in sorted(own)]
         self._differ = 0
-        for sound, mutated in zip(copies[0][1], copies[1][1], strict=True):
-            one, other = self._and(sound, mutated ^ 1), self._and(sound ^ 1, mutated)
-            self._differ = self._and(self._differ ^ 1, self._and(one ^ 1, other ^ 1)) ^ 1
+        differences = [self._xor(*pair) for pair in zip(one[1], other[1], strict=True)]
+        for difference, enable in zip(differences, graph.enables, strict=True):
+            enabled = 1 if enable is None else one[1][enable]
+            self._differ = self._or(self._differ, self._and(difference, enabled))
 
     @property
     def data(self) -> bytes:
         gates = len(self._order)
-        counts = (self._first_gate - 1 + gates, len(self._free), len(self._latches), 1, gates)
+        counts = (self._first_gate - 1 + gates, self._inputs, len(self._latches), 1, gates)
         lines = [b"aig %d %d %d %d %d" % counts, *(b"%d" % literal for literal in [*self._latches, self._differ])]
         return b"\n".join(lines) + b"\n" + b"".join(self._encoded())
 
@@ -145,23 +199,29 @@ class Miter:
                     delta >>= 7
                 yield bytes([delta])
 
-    def _copy(self, number: int, first_latch: int) -> tuple[list[int], list[int]]:
-        """Literals of the next values and of the outputs of a copy with mutant `number` active."""
-        literals, free = [0], 1
-        for name in self._graph.inputs:
-            bit = _bit_of_number(name)
-            literals.append(2 * free if bit is None else number >> bit & 1)
-            free += bit is None
-        begin = 1 + len(self._free) + first_latch
-        literals += [2 * (begin + i) for i in range(len(self._graph.latches))]
-        for high, low in self._graph.ands:
-            literals.append(self._and(literals[high >> 1] ^ high & 1, literals[low >> 1] ^ low & 1))
-        chosen = {2 * (i + 1) for i, name in enumerate(self._graph.inputs) if _bit_of_number(name) is not None}
-        watched = [
-            literal for literal in self._graph.outputs if literal not in chosen
-        ]  # instances have the number, too
-        found = [literals[literal >> 1] ^ literal & 1 for literal in self._graph.latches + watched]
-        return found[: len(self._graph.latches)], found[len(self._graph.latches) :]
+    def _copies(self, own: set[int]) -> list[tuple[list[int], list[int]]]:
+        """Of both copies the literals of the next values and of the outputs; the second one has its own latches of
+        these places."""
+        chosen, latches = dict(self._graph.number), len(self._graph.latches)
+        self._gates, self._order = dict[tuple[int, int], int](), list[tuple[int, int]]()
+        self._inputs = len(self._graph.inputs) - len(chosen)
+        self._first_gate = 1 + self._inputs + latches + len(own)
+        begin, result = 1 + self._inputs, []
+        second = {latch: begin + latches + place for place, latch in enumerate(sorted(own))}
+        for number, places in zip(self._numbers, ({}, second), strict=True):
+            literals, free = [0], 1
+            for place in range(len(self._graph.inputs)):
+                bit = chosen.get(2 * (place + 1))
+                literals.append(2 * free if bit is None else number >> bit & 1)
+                free += bit is None
+            literals += [2 * places.get(latch, begin + latch) for latch in range(latches)]
+            for high, low in self._graph.ands:
+                literals.append(self._and(literals[high >> 1] ^ high & 1, literals[low >> 1] ^ low & 1))
+            # Instances that are cut out have the number, too.
+            watched = [0 if literal in chosen else literal for literal in self._graph.outputs]
+            found = [literals[literal >> 1] ^ literal & 1 for literal in self._graph.latches + watched]
+            result.append((found[:latches], found[latches:]))
+        return result
 
     def _and(self, one: int, other: int) -> int:
         high, low = max(one, other), min(one, other)
@@ -174,6 +234,12 @@ class Miter:
             self._order.append((high, low))
         return self._gates[high, low]
 
+    def _or(self, one: int, other: int) -> int:
+        return self._and(one ^ 1, other ^ 1) ^ 1
+
+    def _xor(self, one: int, other: int) -> int:
+        return self._or(self._and(one, other ^ 1), self._and(one ^ 1, other))
+
 
 def _bit_of_number(name: str) -> int | None:
     """Of the input `mutant`, which bit an input is; None for other inputs."""
@@ -185,13 +251,13 @@ def _bit_of_number(name: str) -> int | None:
 def indistinguishable(verilog: str, mutants: Sequence[NetlistMutant]) -> set[int]:
     """Numbers of those for which ABC finds a proof, in the netlist with all mutants; never of one of a clock.
 
-    First of the mutant's module with all that is in it, then of each module that holds it, at last of the machine
+    First of the mutant's module with all that is in it, then of each module that holds it, then of the machine
     without the units that do not hold it: what they are given counts as outputs, but for memories on the chip, in which
-    addresses and data without an enable have no effect.
+    addresses and data without an enable have no effect. At last of the whole machine.
     """
     design = Design(verilog)
     found: set[int] = set()
-    for levels in range(LEVELS + 1):
+    for levels in range(LEVELS + 2):
         left = [m for m in mutants if m.number not in found and m.options.get("port") not in CLOCKS]
         around = {mutant: design.around(mutant.options["module"], levels) for mutant in left}
         with tempfile.TemporaryDirectory() as name:
@@ -222,10 +288,12 @@ class Design:
 
     def around(self, module: str, levels: int) -> set[Part]:
         """What holds all instances of a module, so many levels above it; none if that is the machine, but `LEVELS`
-        above it the machine without other units."""
+        above it the machine without other units, and then all of it."""
         found = {"\\" + module if module.startswith("$") else module.removeprefix("\\")}
         if levels == LEVELS:
             return self._machine(*found)
+        if levels > LEVELS:
+            return {self._part(TOP, set())} if TOP in self._texts else set()
         for _ in range(levels):
             parents = {name: [parent for parent, cells in self._inside.items() if name in cells] for name in found}
             found = set().union(*parents.values())
@@ -255,13 +323,13 @@ class Design:
         return {self._part(TOP, self._inside[TOP] - held - stores)}
 
     def _part(self, module: str, cut: set[str]) -> Part:
-        """A module without those in it that are memories, monitors, or in `cut`."""
+        """A module without those in it that are monitors or in `cut`."""
         inside = self._below(module, cut)
-        return Part(module, tuple(sorted(n for n in inside if n in cut or (n != module and n.endswith(CUT)))))
+        return Part(module, tuple(sorted(n for n in inside if n in cut or n.endswith(MONITOR))))
 
     def _below(self, module: str, cut: Collection[str]) -> set[str]:
-        """A module and all that is in it, but for what is only in those of `cut` and in memories."""
-        if module in cut or module.endswith(CUT):
+        """A module and all that is in it, but for what is only in those of `cut` and in monitors."""
+        if module in cut or module.endswith(MONITOR):
             return {module}
         return {module}.union(*(self._below(name, cut) for name in self._inside[module]))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from accel.errors import DivergenceError
 from accel.machine.isa import Instruction, Opcode, Unit, decode, encode
-from accel.machine.registers import CONTROL_STOP, ERRORS, REGISTERS, STATUS_RUNNING
+from accel.machine.registers import CONTROL_STOP, ERRORS, IMAGE_ALIGNMENT, REGISTERS, STATUS_RUNNING
 from accel.machine.timing import SEMAPHORE_BITS, reset_cycles
 from rtl.testbench.result import COUNTERS as STALLS
 from rtl.testbench.verilate import COUNTERS
@@ -71,8 +71,12 @@ def check_full_semaphores(seed: int, machine: Powered) -> None:
 def check_registers_while_running(seed: int, count: int, machine: Powered) -> None:
     """Writes reach only what may change during a run; a stop takes as long as pipelines need to become empty."""
     rng = np.random.default_rng(seed)
+    image, base = (int(rng.integers(1 << bits)) * IMAGE_ALIGNMENT for bits in (52, 20))
     with suppress(DivergenceError):
-        machine.run(WAIT, 0, np.zeros(64, np.uint8), max_cycles=LONG, conditions=Conditions(watchdog=0))
+        machine.run(
+            WAIT, 0, np.zeros(64, np.uint8), max_cycles=LONG, image_address=image,
+            conditions=Conditions(watchdog=0, memory_base=base),
+        )  # fmt: skip
     held = {name: _read(machine, name) for name in PLAIN}
     for _ in range(count):
         name, data = str(rng.choice(PLAIN)), random_data(rng)

@@ -1,4 +1,5 @@
-"""Two instructions side by side in one bank of SPAD or ACC, which is reported, or in different ones, which is not."""
+"""Two instructions side by side in one bank of SPAD or ACC, which is reported, or in different ones, which is not, and
+leaves what the simulator says."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import numpy as np
 from accel.machine.isa import Instruction, Memory, Opcode, Source, encode
 from accel.machine.registers import ERRORS
 from rtl.testbench.verilator import Powered
+from support.machine.random_programs import with_semaphores
 from support.machine.rules import check_alone
 from support.rtl.hostile import LONG, MACHINE, MEMORY_BYTES
 
@@ -68,6 +70,29 @@ def conflicts(seed: int) -> Iterator[tuple[bytes, str]]:
                 for place, name in ((bank, error), (other, "")):
                     pair = [users(bank, word)[one], users(place, another)[two]]
                     yield encode([pair[i] for i in rng.permutation(2)]), name
+
+
+def beside(seed: int, count: int) -> Iterator[bytes]:
+    """Programs of two instructions in different banks: every pair of units, `count` times each, that use words of the
+    same number in their banks at any distance in time; one waits for the other only if it uses what that one writes."""
+    rng = np.random.default_rng(seed)
+    for banks, users in USERS.values():
+        for one, two in combinations(range(len(users(0, 0))), 2):
+            for _ in range(count):
+                first, second = (int(bank) for bank in rng.choice(banks, 2, replace=False))
+                pair = [users(first, int(rng.integers(5)))[one], users(second, int(rng.integers(5)))[two]]
+                yield encode(with_semaphores(MACHINE, [_smaller(pair[i], rng) for i in rng.permutation(2)]))
+
+
+def _smaller(instruction: Instruction, rng: np.random.Generator) -> Instruction:
+    """The instruction with fewer outputs or rows, from any word of its banks on."""
+    if instruction.opcode in (Opcode.LOAD, Opcode.STORE):
+        return instruction.replace(row_count=int(rng.integers(1, 60)))
+    changes = {"oy_count": int(rng.integers(1, 8))}
+    if instruction.opcode is not Opcode.POST:
+        changes |= {"accumulate": int(rng.integers(2))}
+        changes |= {"acc_address": instruction["acc_address"] + int(rng.integers(8 * (8 - changes["oy_count"]) + 1))}
+    return instruction.replace(**changes)
 
 
 def check_conflict(conflict: tuple[bytes, str], machine: Powered) -> None:
