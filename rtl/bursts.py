@@ -214,27 +214,40 @@ class BurstGenerator(wiring.Component):
         return m
 
     def _cut(self, m: Module, walker: RowWalker, accepted: Signal, row_done: Signal) -> None:
-        """The current row's next beat and how many follow it; a burst has them all, or the most that it may have."""
+        """The current row's next beat and how many follow it; a burst has them all, or the most that it may have.
+
+        How many follow a row's first beat depends on its place in a beat by one at most: both numbers are registers.
+        """
         shift = self._bus_bytes.bit_length() - 1
-        row_bytes = Signal(self._row_bytes_bits)
         beat = Signal(ADDRESS_BITS - shift)
         left = Signal(self._row_bytes_bits + 1 - shift)
+        fewer, more = (Signal.like(left, name=name) for name in ("fewer", "more"))
+        rest = Signal(shift + 1)
         page_left = (~beat)[: (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()]
-        longest = Signal(8)
-        few = left[: len(longest)]
+        longest = Signal(min(len(page_left), (BURST_BEATS - 1).bit_length()))
+        few, to_page = left[: len(longest)], page_left < BURST_BEATS
         m.d.comb += [
-            longest.eq(Mux(page_left < BURST_BEATS, page_left, BURST_BEATS - 1)),
+            longest.eq(Mux(to_page, page_left, BURST_BEATS - 1)),
             row_done.eq((few <= page_left) & ~left[len(few) :].any()),
             self.burst.payload.address.eq(Cat(Const(0, shift), beat)),
             self.burst.payload.length.eq(Mux(row_done, left, longest)),
         ]
+        last_byte = (self.row_bytes - 1)[: self._row_bytes_bits]
         with m.If(self.start):
-            m.d.sync += row_bytes.eq(self.row_bytes)
-        first, later = (
-            (length + (address[:shift] - 1)) >> shift
-            for length, address in ((self.row_bytes, self.rows.address), (row_bytes, walker.following))
-        )
+            m.d.sync += [
+                fewer.eq(last_byte >> shift),
+                more.eq((self.row_bytes + (self._bus_bytes - 1)) >> shift),
+                rest.eq(last_byte[:shift]),
+            ]
+        first = (self.row_bytes + (self.rows.address[:shift] - 1)) >> shift
+        later = Mux((rest + walker.following[:shift])[shift], more, fewer)
+        # The next burst begins at the next multiple of the longest one, which no page cuts, or as far into it as this.
+        longest_bits = len(longest)
+        on_boundary = Mux(to_page, 0, beat[:longest_bits])
         with m.If(self.start | walker.step):
             m.d.sync += [beat.eq(walker.next_address >> shift), left.eq(Mux(self.start, first, later))]
         with m.Elif(accepted):
-            m.d.sync += [beat.eq(beat + longest + 1), left.eq(left - longest - 1)]
+            m.d.sync += [
+                beat.eq(Cat(on_boundary, beat[longest_bits:] + 1)),
+                left.eq(left + ~Cat(longest, Const(0, len(left) - longest_bits))),
+            ]

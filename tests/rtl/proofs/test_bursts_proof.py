@@ -35,10 +35,12 @@ WALKER_MUTANTS = [
     ("the last outer iteration comes early", "last_outer.eq(outer_left == 2)", "last_outer.eq(outer_left == 3)"),
 ]
 CUT_MUTANTS = [
-    ("pages are crossed", "Mux(page_left < BURST_BEATS, page_left, BURST_BEATS - 1)", "BURST_BEATS - 1"),
-    ("a burst of 257 beats has one", "page_left < BURST_BEATS,", "page_left <= BURST_BEATS,"),
-    ("the last beat of an unaligned row is missing", "(length + (address[:shift] - 1))", "(length - 1)"),
-    ("bursts overlap by a beat", "beat.eq(beat + longest + 1)", "beat.eq(beat + longest)"),
+    ("pages are crossed", "Mux(to_page, page_left, BURST_BEATS - 1)", "BURST_BEATS - 1"),
+    ("a burst of 257 beats has one", "page_left < BURST_BEATS", "page_left <= BURST_BEATS"),
+    ("the last beat of an unaligned first row is missing", "(self.rows.address[:shift] - 1)", "-1"),
+    ("the last beat of an unaligned further row is missing", "(rest + walker.following[:shift])", "rest"),
+    ("bursts overlap", "Cat(on_boundary, beat[longest_bits:] + 1)", "Cat(on_boundary, beat[longest_bits:])"),
+    ("a burst behind one of 256 beats is out of place", "Mux(to_page, 0, beat[:longest_bits])", "0"),
 ]
 
 
@@ -153,9 +155,13 @@ def cut_invariant(circuit: Netlist) -> z3.BoolRef:
     """The two walkers are equal; what is left of the row; a burst that stalls stays as it is."""
     walkers = ("active", "address", "outer_address", "rows_left", "outer_left", "last_row", "last_outer", "held")
     left, following, length = circuit["dut.left"], circuit["following"], circuit["length"]
+    fewer, more, rest = (circuit[f"dut.{name}"] for name in ("fewer", "more", "rest"))
+    whole, to_last = z3.ZeroExt(3, fewer) << 3, z3.ZeroExt(3 + fewer.size() - length.size(), length) - 1
     row = z3.And(
         length != 0,
-        circuit["dut.row_bytes"] == length,
+        whole + z3.ZeroExt(whole.size() - rest.size(), rest) == to_last,
+        z3.ULT(rest, BUS_BYTES),
+        more == fewer + 1,
         z3.ZeroExt(following.size() - left.size(), left) == following,
         circuit["dut.beat"] == circuit["beat"],
     )
