@@ -223,12 +223,13 @@ class BurstGenerator(wiring.Component):
         left = Signal(self._row_bytes_bits + 1 - shift)
         fewer, more = (Signal.like(left, name=name) for name in ("fewer", "more"))
         rest = Signal(shift + 1)
-        page_left = (~beat)[: (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()]
+        page_bits = (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()
+        page_left = (~beat)[:page_bits]
         longest = Signal(min(len(page_left), (BURST_BEATS - 1).bit_length()))
         few, to_page = left[: len(longest)], page_left < BURST_BEATS
         m.d.comb += [
             longest.eq(Mux(to_page, page_left, BURST_BEATS - 1)),
-            row_done.eq((few <= page_left) & ~left[len(few) :].any()),
+            row_done.eq(~((few + beat[:page_bits])[page_bits] | left[len(few) :].any())),
             self.burst.payload.address.eq(Cat(Const(0, shift), beat)),
             self.burst.payload.length.eq(Mux(row_done, left, longest)),
         ]

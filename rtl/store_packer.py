@@ -99,13 +99,14 @@ class StoreReader(wiring.Component):
         room = Signal(range(-(1 << len(word_bytes)), capacity + 1), init=capacity)
         read = Signal(name="read")
         m.d.comb += read.eq(active & ~room[-1])
-        left = room - Mux(read, word_bytes, 0)
         with m.If(self.start):
             m.d.sync += room.eq(capacity - self.instruction.word_bytes)
+        with m.Elif(read & self.sent):
+            m.d.sync += room.eq(room + (self.sent_bytes - word_bytes))
+        with m.Elif(read):
+            m.d.sync += room.eq(room - word_bytes)
         with m.Elif(self.sent):
-            m.d.sync += room.eq(left + self.sent_bytes)
-        with m.Else():
-            m.d.sync += room.eq(left)
+            m.d.sync += room.eq(room + self.sent_bytes)
         return read
 
 
