@@ -63,10 +63,12 @@ class StoreUnit(wiring.Component):
         head = STORE_LAYOUT(self.control.instruction.payload)
         issue = Signal()
         begin, pack = Signal(name="begin"), Signal(name="pack")
+        beginning = Signal()
         held = Signal(STORE_LAYOUT)
         row_bytes = Signal(ROW_BYTES_BITS)
-        ready = bursts.free & ~(begin | pack | packer.active) & ((head.wait & ~self.control.tokens) == 0)
-        m.d.sync += [begin.eq(issue), pack.eq(begin)]
+        active = beginning | packer.active
+        ready = bursts.free & ~active & ((head.wait & ~self.control.tokens) == 0)
+        m.d.sync += [begin.eq(issue), pack.eq(begin), beginning.eq(issue | begin)]
         with m.If(issue):
             m.d.sync += [held.eq(head), row_bytes.eq(head.row_words * head.word_bytes)]
         m.d.comb += [
@@ -89,9 +91,9 @@ class StoreUnit(wiring.Component):
         ]
         pending = self._bus(m, bursts, packer, held)
         m.d.comb += [
-            self.control.occupied.eq(issue | begin | pack | packer.active | pending),
+            self.control.occupied.eq(issue | active | pending),
             self.control.busy.eq(packer.sent & (packer.sent_bytes != 0)),
-            self.control.idle.eq(~(begin | pack | packer.active | pending)),
+            self.control.idle.eq(~(active | pending)),
         ]
         return m
 
