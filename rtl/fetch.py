@@ -132,7 +132,7 @@ class Fetch(wiring.Component):
 
     def _dispatch(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal) -> None:
         (instruction, selected, known), index = register, self.dispatched
-        halted, following = Signal(), Signal.like(index, name="following")
+        halted, last = Signal(), Signal.like(index, name="last")
         m.submodules.legality = legality = Legality(self._config)
         drop = Signal(name="drop")
         ready = Signal(len(self.queues))
@@ -149,8 +149,8 @@ class Fetch(wiring.Component):
             ready.eq(Cat(queue.ready for queue in self.queues)),
             self.busy.eq(full & (drop | (selected & ready).any())),
             self.waiting.eq((selected & ~ready) & (full & ~drop).replicate(len(ready))),
-            following.eq(index + 1),
         ]
+        m.d.sync += last.eq(self.count - 1)
         for known_opcode, queue, mine in zip(self._opcodes, self.queues, selected, strict=True):
             used = layout(known_opcode)["number"].offset
             m.d.comb += [
@@ -160,4 +160,4 @@ class Fetch(wiring.Component):
         with m.If(self.start):
             m.d.sync += [index.eq(0), self.done.eq(self.count == 0), halted.eq(0)]
         with m.Elif(self.busy):
-            m.d.sync += [index.eq(following), self.done.eq(following == self.count), halted.eq(drop)]
+            m.d.sync += [index.eq(index + 1), self.done.eq(index == last), halted.eq(drop)]
