@@ -238,9 +238,10 @@ class StorePacker(wiring.Component):
         bus_bytes = self._config.bus_bytes
         low_bits = bus_bytes.bit_length() - 1
         m.submodules.rows = walker = RowWalker(low_bits)
-        row_bytes = Signal(ROW_BYTES_BITS)
         low = Signal(low_bits)
         coming = Signal(chunk_layout(bus_bytes, ROW_BYTES_BITS), name="beat_coming")
+        # Of a row: its length, if it fits a beat; the bytes beyond a whole one; in which lanes it may begin to fit one.
+        few, over, fits = Signal.like(coming.count, name="few"), Signal(ROW_BYTES_BITS), Signal(bus_bytes)
         m.d.comb += [
             walker.start.eq(self.start),
             connect_rows(walker, self.instruction, "dram_"),
@@ -252,10 +253,21 @@ class StorePacker(wiring.Component):
         first_low = self.instruction.dram_address[:low_bits]
         m.d.sync += first.eq(first_chunk(self.row_bytes, bus_bytes - first_low, coming.shape()))
         with m.If(self.start):
-            m.d.sync += [row_bytes.eq(self.row_bytes), coming.eq(first), low.eq(first_low)]
+            m.d.sync += [
+                few.eq(self.row_bytes),
+                over.eq(self.row_bytes - bus_bytes),
+                fits.eq(Cat(self.row_bytes <= bus_bytes - lane for lane in range(bus_bytes))),
+                coming.eq(first),
+                low.eq(first_low),
+            ]
         with m.Elif(take & coming.ends):
-            next_row = first_chunk(row_bytes, bus_bytes - walker.following, coming.shape())
-            m.d.sync += [coming.eq(next_row), low.eq(walker.following)]
+            ends = fits.bit_select(walker.following, 1)
+            m.d.sync += [
+                coming.count.eq(Mux(ends, few, bus_bytes - walker.following)),
+                coming.beyond.eq(over + walker.following),
+                coming.ends.eq(ends),
+                low.eq(walker.following),
+            ]
         with m.Elif(take):
             m.d.sync += [coming.eq(first_chunk(coming.beyond, bus_bytes, coming.shape())), low.eq(0)]
         return Beat(walker.active, low, coming.count, (((1 << coming.count) - 1) << low)[:bus_bytes])
