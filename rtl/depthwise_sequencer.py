@@ -95,6 +95,7 @@ class DepthwiseSequencer(wiring.Component):
         """Begin when the instruction before ends; count the leading steps, then step through the rows."""
         current, last = self.current, outputs.last
         leading, led = Signal.like(current.lead_steps, name="leading"), Signal(init=1, name="led")
+        final = Signal()
         first_start = Mux(self.begin, self.instruction.lead_steps == 0, leading == 1)
         next_tile = outputs.step & last.oy & last.step & ~last.ky
         m.d.comb += [
@@ -102,9 +103,14 @@ class DepthwiseSequencer(wiring.Component):
             outputs.step.eq(self.streaming & led),
             self.tile_start.eq(first_start | next_tile),
             self.output.eq(outputs.step & outputs.values.column_end[-1]),
-            self.last.eq(outputs.step & last.ky & last.oy & outputs.values.column_end.as_unsigned().all()),
+            self.last.eq(outputs.step & last.ky & last.oy & final),
         ]
         m.d.sync += self.streaming.eq(self.begin | (self.streaming & ~self.last))
+        # That this is the last output of its row is a register, as the next instruction may begin after it.
+        with m.If(self.begin):
+            m.d.sync += final.eq(self.instruction.ox_count == 1)
+        with m.Elif(outputs.step):
+            m.d.sync += final.eq(Mux(last.step, current.ox_count == 1, outputs.values.column_end == -2))
         with m.If(self.begin):
             m.d.sync += [current.eq(self.instruction), leading.eq(self.instruction.lead_steps)]
             m.d.sync += led.eq(self.instruction.lead_steps == 0)
