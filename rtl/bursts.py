@@ -102,43 +102,53 @@ class RowWalker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         held = Signal(self._layout)
-        outer_address = Signal.like(self.address)
-        following = self.following
-        rows_left = Signal(COUNT_BITS)
-        outer_left = Signal(COUNT_BITS)
-        last_row = Signal()
-        last_outer = Signal()
+        outer_address, base, stride = (
+            Signal.like(self.address, name=name) for name in ("outer_address", "base", "stride")
+        )
+        rows_left, outer_left = (Signal(COUNT_BITS, name=name) for name in ("rows_left", "outer_left"))
+        single_row, next_last_row, last_row, last_outer = (
+            Signal(name=name) for name in ("single_row", "next_last_row", "last_row", "last_outer")
+        )
+        # What is added for the next row, and to what, are registers: so is whether that row is the last one.
         m.d.comb += [
             self.last.eq(last_row & last_outer),
-            following.eq(
-                Mux(last_row, outer_address, self.address) + Mux(last_row, held.outer_stride, held.row_stride)
-            ),
-            self.next_address.eq(Mux(self.start, self.rows.address, following)),
+            self.following.eq(base + stride),
+            self.next_address.eq(Mux(self.start, self.rows.address, self.following)),
         ]
         with m.If(self.start | self.step):
             m.d.sync += self.address.eq(self.next_address)
         with m.If(self.start):
+            single = self.rows.row_count == 1
             m.d.sync += [
                 held.eq(self.rows),
                 outer_address.eq(self.rows.address),
+                base.eq(self.rows.address),
+                stride.eq(Mux(single, self.rows.outer_stride, self.rows.row_stride)),
                 rows_left.eq(self.rows.row_count),
-                last_row.eq(self.rows.row_count == 1),
+                single_row.eq(single),
+                last_row.eq(single),
+                next_last_row.eq(single | (self.rows.row_count == 2)),
                 outer_left.eq(self.rows.outer_count),
                 last_outer.eq(self.rows.outer_count == 1),
                 self.active.eq(1),
             ]
         with m.Elif(self.step):
-            m.d.sync += self.active.eq(~self.last)
+            m.d.sync += [
+                self.active.eq(~self.last),
+                base.eq(Mux(next_last_row & ~last_row, outer_address, self.following)),
+                stride.eq(Mux(next_last_row, held.outer_stride, held.row_stride)),
+                last_row.eq(next_last_row),
+            ]
             with m.If(last_row):
                 m.d.sync += [
-                    outer_address.eq(following),
+                    outer_address.eq(self.following),
                     rows_left.eq(held.row_count),
-                    last_row.eq(held.row_count == 1),
+                    next_last_row.eq(single_row | (held.row_count == 2)),
                     outer_left.eq(outer_left - 1),
                     last_outer.eq(outer_left == 2),
                 ]
             with m.Else():
-                m.d.sync += [rows_left.eq(rows_left - 1), last_row.eq(rows_left == 2)]
+                m.d.sync += [rows_left.eq(rows_left - 1), next_last_row.eq(rows_left == 3)]
         return m
 
 

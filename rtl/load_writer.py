@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -20,6 +22,9 @@ REACH_BITS = WORD_ADDRESS_BITS + 2
 
 ROW_STREAM_BITS = 26
 """Bits of a row's stream length: row_words (18) times step_bytes (8)."""
+
+Chunk: TypeAlias = tuple[Signal, Value]
+"""Whether a chunk is taken in this cycle, and its bytes."""
 
 
 class Phase(enum.Enum, shape=2):
@@ -95,11 +100,11 @@ class LoadWriter(wiring.Component):
         level = Signal(range(self._buffer_bytes + 1))
         leaving = Signal.like(held.step_bytes)
         kept = Signal.like(level)
-        chunk, chunk_bytes, low = self._take(m, held, leaving)
-        free = self._emit(m, held, leaving, chunk_bytes)
+        chunk, (take, count), low = self._take(m, held, leaving)
+        free = self._emit(m, held, leaving, (take, count))
         m.d.comb += self.start.eq(waiting & free)
         m.d.comb += kept.eq(level - leaving)
-        m.d.sync += level.eq(Mux(self.start, 0, kept + chunk_bytes))
+        m.d.sync += level.eq(Mux(self.start, 0, Mux(take, kept + count, kept)))
         self._move(m, held, chunk, (kept - low)[: len(low)], leaving, kept)
         return m
 
@@ -123,10 +128,11 @@ class LoadWriter(wiring.Component):
             m.d.sync += buffer[byte].eq(Mux(kept > place, rest[byte], new))
         m.d.comb += self.word.data.eq(shift_bytes_left(buffer, offset, 8 * self._config.load_word_bytes))
 
-    def _take(self, m: Module, held: data.View, leaving: Signal) -> tuple[Value, Signal, Signal]:
-        """The stream's side; returns the next chunk, its bytes if it is taken in this cycle, and its first byte.
+    def _take(self, m: Module, held: data.View, leaving: Signal) -> tuple[Value, Chunk, Signal]:
+        """The stream's side; returns the next chunk, whether it is taken in this cycle and its bytes, its first byte.
 
-        The buffer has room if `space`, by which the word bytes exceed the level, is not negative.
+        The buffer has room if `space`, by which the word bytes exceed the level, is not negative. Here and below,
+        whether a chunk is taken is known late: it chooses among sums.
         """
         bus_bytes = self._config.bus_bytes
         low_bits = bus_bytes.bit_length() - 1
@@ -136,7 +142,6 @@ class LoadWriter(wiring.Component):
         low = Signal(low_bits)
         coming = Signal(chunk_layout(bus_bytes, ROW_STREAM_BITS))
         take = Signal()
-        chunk_bytes = Signal.like(coming.count)
         space = Signal(range(-bus_bytes, self._config.load_word_bytes + 1), init=self._config.load_word_bytes)
         in_memory = phase == Phase.MEMORY
         room = rows.active & ~space[-1]
@@ -144,11 +149,12 @@ class LoadWriter(wiring.Component):
         m.d.comb += [
             self.beats.ready.eq(room & in_memory),
             take.eq(room & (~in_memory | self.beats.valid)),
-            chunk_bytes.eq(Mux(take, coming.count, 0)),
         ]
-        m.d.sync += space.eq(Mux(self.start, self._config.load_word_bytes, space + leaving - chunk_bytes))
+        after = space + leaving
+        moved = Mux(take, after - coming.count, after)
+        m.d.sync += space.eq(Mux(self.start, self._config.load_word_bytes, moved))
         self._next_phase(m, held, rows, (phase, coming, low), take)
-        return Mux(in_memory, self.beats.payload, pad), chunk_bytes, low
+        return Mux(in_memory, self.beats.payload, pad), (take, coming.count), low
 
     def _next_phase(
         self, m: Module, held: data.View, rows: RowWalker, state: tuple[Signal, data.View, Signal], take: Signal
@@ -203,7 +209,7 @@ class LoadWriter(wiring.Component):
             with m.Else():
                 m.d.sync += coming.eq(first_chunk(coming.beyond, bus_bytes, shape))
 
-    def _emit(self, m: Module, held: data.View, leaving: Signal, chunk_bytes: Signal) -> Value:
+    def _emit(self, m: Module, held: data.View, leaving: Signal, chunk: Chunk) -> Value:
         """The words' side; returns whether no LOAD is in the writer, or its last word is emitted in this cycle.
 
         A word is emitted if `surplus`, by which the level exceeds what the word needs, is not negative. It moves by
@@ -239,10 +245,11 @@ class LoadWriter(wiring.Component):
         ]
         with m.If(begun):
             # Nothing is emitted in the first cycle; what depends on the instruction's first word is made in it.
-            m.d.sync += [next_row.eq(-first_need), surplus.eq(chunk_bytes - first_need)]
-        with m.Else():
-            moved = Mux(last_word, next_row, Mux(last_but_one, next_last, next_step))
-            m.d.sync += surplus.eq(surplus + Mux(self.emit, moved, 0) + chunk_bytes)
+            m.d.sync += next_row.eq(-first_need)
+        take, count = chunk
+        moved = Mux(last_word, next_row, Mux(last_but_one, next_last, next_step))
+        after = Mux(begun, -first_need, surplus + Mux(self.emit, moved, 0))
+        m.d.sync += surplus.eq(Mux(take, after + count, after))
         with m.If(self.start):
             m.d.sync += [
                 word.eq(0),

@@ -25,12 +25,16 @@ BUS_BYTES, OUTSTANDING, ROW_BYTES_BITS = 8, 3, 20
 PAGE_BEATS = BURST_BOUNDARY_BYTES // BUS_BYTES
 
 WALKER_MUTANTS = [
-    ("rows use the outer stride", "Mux(last_row, held.outer_stride, held.row_stride)", "held.outer_stride"),
-    ("an outer iteration begins at the last row", "Mux(last_row, outer_address, self.address)", "self.address"),
+    ("rows use the outer stride", "Mux(next_last_row, held.outer_stride, held.row_stride)", "held.outer_stride"),
+    (
+        "an outer iteration begins at the last row",
+        "Mux(next_last_row & ~last_row, outer_address, self.following)",
+        "self.following",
+    ),
     (
         "the second outer iteration has a row less",
-        "last_row.eq(held.row_count == 1)",
-        "last_row.eq(held.row_count == 2)",
+        "next_last_row.eq(single_row | (held.row_count == 2))",
+        "next_last_row.eq(single_row | (held.row_count == 3))",
     ),
     ("the last outer iteration comes early", "last_outer.eq(outer_left == 2)", "last_outer.eq(outer_left == 3)"),
 ]
@@ -83,13 +87,18 @@ class Walk(Harness):
 def walk_invariant(circuit: Netlist) -> z3.BoolRef:
     loaded, row, outer = circuit["loaded"], circuit["row"], circuit["outer"]
     rows, outers = circuit["loaded.row_count"], circuit["loaded.outer_count"]
+    last_row = row == rows - 1
     return z3.Implies(
         circuit["running"],
         z3.And(
             circuit["dut.held"] == loaded,
             circuit["dut.outer_address"] == circuit["loaded.address"] + circuit["outer_part"],
             circuit["dut.rows_left"] == rows - row,
-            circuit["dut.last_row"] == (row == rows - 1),
+            circuit["dut.last_row"] == last_row,
+            circuit["dut.single_row"] == (rows == 1),
+            circuit["dut.next_last_row"] == z3.If(last_row, rows == 1, row == rows - 2),
+            circuit["dut.base"] == z3.If(last_row, circuit["dut.outer_address"], circuit["dut.address"]),
+            circuit["dut.stride"] == z3.If(last_row, circuit["loaded.outer_stride"], circuit["loaded.row_stride"]),
             circuit["dut.outer_left"] == outers - outer,
             circuit["dut.last_outer"] == (outer == outers - 1),
             z3.ULT(row, rows),
@@ -153,7 +162,10 @@ class Cut(Harness):
 
 def cut_invariant(circuit: Netlist) -> z3.BoolRef:
     """The two walkers are equal; what is left of the row; a burst that stalls stays as it is."""
-    walkers = ("active", "address", "outer_address", "rows_left", "outer_left", "last_row", "last_outer", "held")
+    walkers = (
+        "active", "outer_address", "base", "stride", "rows_left", "outer_left", "single_row",
+        "next_last_row", "last_row", "last_outer", "held",
+    )  # fmt: skip
     left, following, length = circuit["dut.left"], circuit["following"], circuit["length"]
     fewer, more, rest = (circuit[f"dut.{name}"] for name in ("fewer", "more", "rest"))
     whole, to_last = z3.ZeroExt(3, fewer) << 3, z3.ZeroExt(3 + fewer.size() - length.size(), length) - 1
