@@ -229,7 +229,7 @@ class LoadWriter(wiring.Component):
         m.d.comb += [
             rows.start.eq(self.start),
             connect_rows(rows, self.following),
-            self.emit.eq(rows.active & ~begun & ~surplus[-1]),
+            self.emit.eq(rows.active & ~surplus[-1]),
             leaving.eq(Mux(self.emit, Mux(last_word, held.word_bytes, held.step_bytes), 0)),
             rows.step.eq(self.emit & last_word),
             self.last.eq(rows.step & rows.last),
@@ -244,7 +244,7 @@ class LoadWriter(wiring.Component):
             next_last.eq(longest - held.step_bytes - held.word_bytes),
         ]
         with m.If(begun):
-            # Nothing is emitted in the first cycle; what depends on the instruction's first word is made in it.
+            # Nothing is emitted in the first cycle, by a surplus of -1; what the first word needs is made in it.
             m.d.sync += next_row.eq(-first_need)
         take, count = chunk
         moved = Mux(last_word, next_row, Mux(last_but_one, next_last, next_step))
@@ -252,6 +252,7 @@ class LoadWriter(wiring.Component):
         m.d.sync += surplus.eq(Mux(take, after + count, after))
         with m.If(self.start):
             m.d.sync += [
+                surplus.eq(-1),
                 word.eq(0),
                 last_word.eq(first.row_words == 1),
                 last_but_one.eq(first.row_words == 2),

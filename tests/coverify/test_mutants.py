@@ -85,7 +85,7 @@ MUTANTS = [
      "~port.overwrite", "port.overwrite | ~port.overwrite"),
     ("a semaphore keeps what is taken", control, "Semaphores", "elaborate", "(some & ~take)", "some"),
     ("rows of a DMA pattern use the outer stride", bursts, "RowWalker", "elaborate",
-     "Mux(last_row, held.outer_stride, held.row_stride)", "held.outer_stride"),
+     "Mux(next_last_row, held.outer_stride, held.row_stride)", "held.outer_stride"),
     ("the last word of a row leaves too much in the buffer", load_writer, "LoadWriter", "_emit",
      "Mux(last_word, held.word_bytes, held.step_bytes)", "held.step_bytes"),
     ("negative ties of tflite go up", requantize, "Requantizer", "_round", "tflite & ~number[-1]", "tflite"),
