@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import reduce
-from operator import or_
+from collections.abc import Mapping, Sequence
 
-from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value
+from amaranth.hdl import Const, Module, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
+from rtl.pipeline import one_hot
 
 
 class LoopNest(wiring.Component):
@@ -68,16 +68,14 @@ class LoopNest(wiring.Component):
         m = Module()
         counts = self._held(m, self.counts)
         m.d.comb += self.done.eq(self.last.as_value().all())
-        # Which level the next step moves is a register, as all variables wait for it.
-        moves, inner_last, inner_next_last = {}, Const(1), Const(1)
+        # Whether, in the next cycle, the levels from this one inwards are in their last iteration.
+        inner_last, ending = Const(1), [Const(1)]
         for level in reversed(self._levels):
             next_last = self._count(m, level, counts[level], self.step & inner_last)
-            if self._moved:
-                moves[level] = Signal(name=f"{level}_moves")
-                m.d.sync += moves[level].eq(inner_next_last & ~next_last)
-            inner_last, inner_next_last = inner_last & self.last[level], inner_next_last & next_last
+            inner_last = inner_last & self.last[level]
+            ending.insert(0, ending[0] & next_last)
         if self._moved:
-            strides = self._held(m, self.strides)
+            strides, moves = self._held(m, self.strides), _Moves(m, self._levels, ending)
             for name in self._moved:
                 self._variable(m, name, strides[name], moves)
         return m
@@ -110,28 +108,50 @@ class LoopNest(wiring.Component):
             m.d.comb += next_last.eq(left == 2)
         return next_last
 
-    def _variable(self, m: Module, name: str, strides: data.View, moves: Mapping[str, Signal]) -> None:
+    def _variable(self, m: Module, name: str, strides: data.View, moves: _Moves) -> None:
         """Keep the variable's value at the start of the current iteration of the outermost and of each moving level.
 
         The sum of the next step is made from the flags of the moving level alone, and taken with `step`.
         """
-        start, value = self.starts[name], self.values[name]
+        start, value, count = self.starts[name], self.values[name], len(self._levels)
         following = Signal.like(value, name=f"{name}_following")
-        bases: list[Signal] = []
-        chosen_bases, chosen_strides = [], []
-        for i, level in enumerate(self._levels):
-            moving = level in self._moved[name]
-            if moving or not bases:
-                bases.append(Signal.like(value, name=f"{name}_{level}"))
-                with m.If(self.load):
-                    m.d.sync += bases[-1].eq(start)
-                with m.Elif(self.step & Cat(moves[outer] for outer in self._levels[: i + 1]).any()):
-                    m.d.sync += bases[-1].eq(following)
-            mine = moves[level].replicate(len(value))
-            chosen_bases.append(bases[-1].as_unsigned() & mine)
-            if moving:
-                chosen_strides.append(strides[level].as_unsigned() & mine)
-        m.d.comb += [
-            following.eq(reduce(or_, chosen_bases) + reduce(or_, chosen_strides)),
-            value.eq(bases[-1]),
-        ]
+        kept = sorted({0, *(self._levels.index(level) for level in self._moved[name])})
+        bases = [Signal.like(value, name=f"{name}_{self._levels[i]}") for i in kept]
+        chosen = []
+        for base, i, end in zip(bases, kept, [*kept[1:], count], strict=True):
+            taken = self.step & moves(0, i)
+            with m.If(self.load):
+                m.d.sync += base.eq(start)
+            with m.Elif(taken):
+                m.d.sync += base.eq(following)
+            chosen.append((moves(i, end - 1), base.as_unsigned()))
+        stride = one_hot(
+            (moves(i, i), strides[level].as_unsigned())
+            for i, level in enumerate(self._levels)
+            if level in self._moved[name]
+        )
+        m.d.comb += [following.eq(one_hot(chosen) + stride), value.eq(bases[-1])]
+
+
+class _Moves:
+    """Whether a level among some neighbours is the one that the next step moves: registers, as all variables wait.
+
+    Parameters
+    ----------
+    m : Module
+    levels : sequence of str
+    ending : sequence of Value
+        For each level, and for none: it and all inside of it are in their last iteration in the next cycle.
+    """
+
+    def __init__(self, m: Module, levels: Sequence[str], ending: Sequence[Value]):
+        self._m, self._levels, self._ending = m, levels, ending
+        self._made: dict[tuple[int, int], Signal] = {}
+
+    def __call__(self, outer: int, inner: int) -> Signal:
+        """For the levels of numbers `outer` to `inner`."""
+        if (outer, inner) not in self._made:
+            names = dict.fromkeys((self._levels[outer], self._levels[inner]))
+            self._made[outer, inner] = moves = Signal(name=f"{'_to_'.join(names)}_moves")
+            self._m.d.sync += moves.eq(self._ending[inner + 1] & ~self._ending[outer])
+        return self._made[outer, inner]

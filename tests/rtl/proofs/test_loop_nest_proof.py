@@ -6,6 +6,7 @@ For counts, starts and strides of any value, for nests back to back, with pauses
 from __future__ import annotations
 
 import re
+from itertools import combinations_with_replacement
 
 import pytest
 import z3
@@ -27,9 +28,9 @@ WIDTHS = {name: Shape.cast(shape).width for name, (shape, _) in VARIABLES.items(
 MUTANTS = [
     ("a level restarts with its old count", "_count", "last.eq(count == 1)", "last.eq(left == 1)"),
     ("levels end an iteration early", "_count", "last.eq(left == 2)", "last.eq(left == 3)"),
-    ("outer steps begin at the inner base", "_variable", "bases[-1].as_unsigned() & mine", "value & mine"),
-    ("outer levels move before the inner ones end", "elaborate", "inner_next_last & ~next_last", "~next_last"),
-    ("inner bases stay when outer levels move", "_variable", "self._levels[: i + 1]", "self._levels[i : i + 1]"),
+    ("outer steps begin at the inner base", "_variable", "base.as_unsigned()", "value.as_unsigned()"),
+    ("outer levels move before the inner ones end", "elaborate", "ending[0] & next_last", "next_last"),
+    ("inner bases stay when outer levels move", "_variable", "moves(0, i)", "moves(i, i)"),
 ]
 
 
@@ -91,13 +92,16 @@ def invariant(circuit: Netlist) -> z3.BoolRef:
     """The nest holds what was loaded; what is left of each level; each level's base leaves out the levels inside."""
     held_counts, held_strides = sorted(name for name in circuit.wires if re.fullmatch(r"dut\.held(\$\d+)?", name))
     terms = [circuit[held_counts] == circuit["loaded_counts"], circuit[held_strides] == circuit["loaded_strides"]]
-    inner_last = z3.BoolVal(True)
+    ending = [z3.BoolVal(True)]
     for level in reversed(LEVELS):
         index, count = circuit[f"index_{level}"], circuit[f"loaded_counts.{level}"]
         last = index == count - 1
         terms += [z3.ULT(index, count), circuit[f"dut.{level}_left"] == count - index]
-        terms += [circuit[f"dut.{level}_moves"] == z3.And(inner_last, z3.Not(last))]
-        inner_last = z3.And(inner_last, last)
+        ending.insert(0, z3.And(ending[0], last))
+    for (i, outer), (j, inner) in combinations_with_replacement(enumerate(LEVELS), 2):
+        name = f"dut.{outer}_moves" if i == j else f"dut.{outer}_to_{inner}_moves"
+        if name in circuit.wires:
+            terms += [circuit[name] == z3.And(ending[j + 1], z3.Not(ending[i]))]
     for name, (_, moved) in VARIABLES.items():
         base = circuit[f"loaded_starts.{name}"]
         for level in LEVELS:
