@@ -55,7 +55,7 @@ from support.rtl.hostile import (
     single_mutants,
     verdicts,
 )  # fmt: skip
-from support.rtl.lone_faults import lone_faults
+from support.rtl.lone_faults import behind_others, lone_faults
 from support.rtl.matmul_program import HandWrittenProgram
 from support.rtl.port_conflicts import beside, check_conflict, conflicts
 from support.rtl.register_accesses import check_registers, check_reset_values
@@ -271,7 +271,7 @@ class Suites:
     @cached_property
     def border(self) -> list[tuple[bytes, set[str]]]:
         """Single instructions at the border of each rule."""
-        return lone_faults(self._seed, DRAWS)
+        return [*behind_others(lone_faults(self._seed, DRAWS), self._seed)]
 
     @cached_property
     def instructions(self) -> list[Verdict]:

@@ -14,8 +14,8 @@ from rtl.testbench.result import COUNTERS as STALLS
 from rtl.testbench.verilate import COUNTERS
 from rtl.testbench.verilator import Access, Conditions, Powered
 from support.machine.random_programs import RandomProgram
-from support.rtl.first_errors import fillers
 from support.rtl.hostile import LONG, MACHINE, MEMORY_BYTES
+from support.rtl.lone_faults import fillers
 from support.rtl.register_accesses import BITS, PLAIN, random_data
 
 STABLE = ("IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_COUNT")

@@ -7,13 +7,11 @@ from itertools import islice, product
 
 import numpy as np
 
-from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit, decode, decode_table, encode
-from accel.machine.loops import LOOPS
+from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit, decode, encode
 from accel.machine.registers import ERRORS
-from accel.machine.rules.rows import Rows
 from rtl.testbench.verilator import Powered
 from support.rtl.hostile import HOSTILE, mutant
-from support.rtl.lone_faults import HEADER_BITS, Broken, legal_instructions
+from support.rtl.lone_faults import HEADER_BITS, Broken, fillers, legal_instructions
 
 LONGEST, WAITING = 1 << 8, 1 << 7
 """Instructions before one that breaks a rule, and before one that waits for ever."""
@@ -26,22 +24,7 @@ MOST_TOKENS = 6
 BEHIND = 1 << 17
 """Where the program begins: behind all that random programs write."""
 
-STEPS = range(12, 25)
-"""Of a filler: longer than fetch takes for the next one, so that queues become full."""
-
 REST = replace(HOSTILE, stop_cycles=0, watchdog=300)
-
-
-def fillers(rng: np.random.Generator) -> dict[Opcode, bytes]:
-    """Of each opcode a legal instruction of `STEPS`."""
-    found: dict[Opcode, bytes] = {}
-    for code in legal_instructions(rng):
-        opcode = Opcode(code[0] & 15)
-        if Rows.of(opcode, decode_table(code)).product(*LOOPS[opcode])[0] in STEPS:
-            found.setdefault(opcode, code)
-        if len(found) == len(Opcode):
-            return found
-    raise AssertionError("the generator has no end")
 
 
 def misuses(rng: np.random.Generator, count: int) -> dict[tuple[Opcode, int], bytes]:

@@ -6,7 +6,7 @@ The checker's rules are evaluated on thousands of instructions at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -28,11 +28,26 @@ HEADER_BITS = sum(field.width for field in isa.FIELDS[Opcode.LOAD][:3])
 MOST_STEPS = 300
 """Of an instruction that is not refused at once."""
 
+STEPS, FULL = range(12, 25), MACHINE.queue_depth + 2
+"""Of a filler: longer than fetch takes for the next one, so that queues become full; and how many of them do that."""
+
 RELATED = 12
 """Values of a field that come from another one's, for each field of an instruction."""
 
 Verdict = tuple[bytes, set[str]]
 """An instruction, and one of which errors is expected."""
+
+
+def fillers(rng: np.random.Generator) -> dict[Opcode, bytes]:
+    """Of each opcode a legal instruction of `STEPS`."""
+    found: dict[Opcode, bytes] = {}
+    for code in legal_instructions(rng):
+        opcode = Opcode(code[0] & 15)
+        if Rows.of(opcode, decode_table(code)).product(*LOOPS[opcode])[0] in STEPS:
+            found.setdefault(opcode, code)
+        if len(found) == len(Opcode):
+            return found
+    raise AssertionError("the generator has no end")
 
 
 def legal_instructions(rng: np.random.Generator) -> Iterator[bytes]:
@@ -103,8 +118,8 @@ class Broken:
 
 
 def changed(code: bytes, rng: np.random.Generator) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """An instruction with one field changed: each bit of it alone, its ends, its neighbours, and what other fields say;
-    the field's number, and of a bit its place, -1 for what is no bit alone."""
+    """An instruction with one field changed: each bit of it, by chance with the next one, its ends, its neighbours, and
+    what other fields say; the field's number, and of a bit its place, below 0 for what is no bit."""
     opcode, word = Opcode(code[0] & 15), int.from_bytes(code, "little")
     widths = [field.width for field in isa.FIELDS[opcode]]
     widths.append(8 * INSTRUCTION_BYTES - sum(widths))
@@ -114,10 +129,20 @@ def changed(code: bytes, rng: np.random.Generator) -> Iterator[tuple[tuple[int, 
         value, most = values[number], (1 << widths[number]) - 1
         others = rng.choice(values[1:-1], RELATED).tolist()
         related = [other * int(rng.integers(1, 3)) + int(rng.integers(-1, 2)) for other in others]
-        plain = [(-1, each & most) for each in (0, most, value - 1, value + 1, *related)]
-        for place, each in [*((bit, value ^ 1 << bit) for bit in range(widths[number])), *plain]:
-            new = word & ~(most << lows[number]) | each << lows[number]
+        plain = [*enumerate((0, most, value - 1, value + 1), -4), *((-5, each) for each in related)]
+        bits = [(bit, value ^ int(rng.choice((1, 3))) << bit) for bit in range(widths[number])]
+        for place, each in [*bits, *plain]:
+            new = word & ~(most << lows[number]) | (each & most) << lows[number]
             yield (number, place), new.to_bytes(INSTRUCTION_BYTES, "little")
+
+
+def behind_others(verdicts: Iterable[Verdict], seed: int) -> Iterator[Verdict]:
+    """Instructions that are not refused at the dispatch, half of them behind some that fill their unit's queue."""
+    rng = np.random.default_rng(seed)
+    idle = fillers(rng)
+    for code, expected in verdicts:
+        full = "rule" not in expected or "bounds" in expected
+        yield idle[Opcode(code[0] & 15)] * (FULL * int(rng.integers(2)) * full) + code, expected
 
 
 def lone_faults(seed: int, count: int) -> list[Verdict]:
