@@ -62,7 +62,7 @@ from support.rtl.register_accesses import check_registers, check_reset_values
 
 PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, STOPPED, ACCESSES = 40, 4, 200, 400, 12, 12, 400
 FIRST, RESETS, IMAGES, PAIRS = 5, 12, 8, 6
-WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS, WRITES = 4096, 60, 5, 300, 200, 40
+WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS, WRITES = 4096, 60, 5, 300, 2000, 40
 CPU_SECONDS, CPU_FACTOR = 10, 4
 """A netlist that takes longer in a suite than this and so many times what the machine takes hangs."""
 

@@ -6,6 +6,7 @@ The checker's rules are evaluated on thousands of instructions at a time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -30,6 +31,9 @@ MOST_STEPS = 300
 
 STEPS, FULL = range(12, 25), MACHINE.queue_depth + 2
 """Of a filler: longer than fetch takes for the next one, so that queues become full; and how many of them do that."""
+
+NARROW, ALIKE = 3, 8
+"""Bits of a field that chooses what an instruction does, and how often each choice is made."""
 
 RELATED = 12
 """Values of a field that come from another one's, for each field of an instruction."""
@@ -117,6 +121,18 @@ class Broken:
             return Broken(np.array([*encoding, *fields]), np.array([*uses]), short)
 
 
+def varied(codes: Iterable[bytes]) -> Iterator[bytes]:
+    """Of instructions those with a value of a narrow field that few of their opcode before them have."""
+    seen = Counter[tuple[int, str, int]]()
+    for code in codes:
+        opcode, table = Opcode(code[0] & 15), decode_table(code)
+        names = (field.name for field in isa.FIELDS[opcode] if field.width <= NARROW)
+        values = [(int(opcode), name, int(table[0, isa.column(opcode, name)])) for name in names]
+        if min((seen[value] for value in values), default=seen[int(opcode), "", 0]) < ALIKE:
+            yield code
+        seen.update([*values, (int(opcode), "", 0)])
+
+
 def changed(code: bytes, rng: np.random.Generator) -> Iterator[tuple[tuple[int, int], bytes]]:
     """An instruction with one field changed: each bit of it, by chance with the next one, its ends, its neighbours, and
     what other fields say; the field's number, and of a bit its place, below 0 for what is no bit."""
@@ -146,10 +162,10 @@ def behind_others(verdicts: Iterable[Verdict], seed: int) -> Iterator[Verdict]:
 
 
 def lone_faults(seed: int, count: int) -> list[Verdict]:
-    """Instructions made of `count` legal ones, and which errors are expected: for each opcode, rule, field and bit one
+    """Instructions made of some of `count` legal ones, and what is expected: for each opcode, rule, field and bit one
     that breaks this rule alone, and for each field and bit one that breaks none."""
     rng, found = np.random.default_rng(seed), dict[tuple[Any, ...], Verdict]()
-    for code in islice(legal_instructions(rng), count):
+    for code in varied(islice(legal_instructions(rng), count)):
         opcode, variants = Opcode(code[0] & 15), [*changed(code, rng)]
         codes = np.frombuffer(b"".join(new for _, new in variants), np.uint8).reshape(-1, INSTRUCTION_BYTES)
         broken = Broken.of(opcode, codes)
