@@ -6,6 +6,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import pytest
@@ -51,14 +52,21 @@ def ended(number: int) -> Callable[[Trial], None]:
     return lambda trial: os.kill(os.getpid(), number)
 
 
-def test_a_wrong_machine_is_noticed() -> None:
+def test_a_right_machine_passes_in_any_thread() -> None:
     assert not judge(lambda trial: None)
+    with ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(judge, lambda trial: None).result()
+
+
+def test_a_wrong_machine_is_noticed() -> None:
     assert judge(failing(AssertionError("bytes"))) == "suite"
     assert judge(failing(DivergenceError("no end"))) == "suite"
     assert judge(ended(signal.SIGXCPU)) == "no end"
 
 
-@pytest.mark.parametrize("suite", [failing(ImportError("numpy")), failing(MemoryError()), ended(signal.SIGTERM)])
+@pytest.mark.parametrize(
+    "suite", [failing(ImportError("numpy")), failing(MemoryError()), ended(signal.SIGTERM), lambda trial: os._exit(1)]
+)
 def test_what_is_no_verdict_on_the_machine_ends_the_campaign(suite: Callable[[Trial], None]) -> None:
     with pytest.raises(RuntimeError, match="each suite must judge mutant 1, got exit code"):
         judge(suite)

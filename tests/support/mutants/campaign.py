@@ -6,6 +6,7 @@ hold; of those only such run for a mutant as make its bit differ, and the one af
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sys
@@ -72,8 +73,9 @@ NOTICED = (AssertionError, DivergenceError, ProgramError, LookupError, ValueErro
 CRASHES = (signal.SIGXCPU, signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGBUS, signal.SIGILL)
 """How a process of a netlist that never ends, or that breaks the model, ends."""
 
-FAILED = 255
-"""Exit code of a process whose suite failed for another reason."""
+PASSED, FAILED = 100, 255
+"""Exit codes of a process of which all suites pass, or one fails for another reason; one that notices the mutant has
+its number, from 1 on, added to the first. None is one that Python ends with by itself."""
 
 
 _Each = TypeVar("_Each")
@@ -213,15 +215,15 @@ class Suites:
         RuntimeError
             A suite did not judge the netlist: it failed for another reason, or its process was ended.
         """
-        process = get_context("fork").Process(target=self._judge, args=(mutant,))
+        process = get_context("fork").Process(target=self._end, args=(mutant,))
         process.start()
         process.join()
         code = process.exitcode
         if code is not None and -code in CRASHES:
             return "no end"
-        if code is None or not 0 <= code <= len(self._suites):
+        if code is None or not PASSED <= code <= PASSED + len(self._suites):
             raise RuntimeError(f"each suite must judge mutant {mutant}, got exit code {code} of its process")
-        return ("", *self._suites)[code]
+        return ("", *self._suites)[code - PASSED]
 
     def prepare(self) -> None:
         """Compute what all mutants are compared with, and which of them each case can notice; the machine must pass.
@@ -336,8 +338,16 @@ class Suites:
             "singles": self._singles, "hostile": self._hostile, "verdicts": self._verdicts,
         }  # fmt: skip
 
-    def _judge(self, mutant: int) -> None:
-        """In a process of its own: its exit code tells which suite failed."""
+    def _end(self, mutant: int) -> None:
+        """In a process of its own: its exit code tells which suite failed, whatever Python does at its end."""
+        code = FAILED
+        try:
+            code = self._judge(mutant)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _judge(self, mutant: int) -> int:
         for number, (name, suite) in enumerate(self._suites.items(), 1):
             chosen = self._cases[name].get(mutant, set()) if name in self._cases else None
             chosen = None if mutant in self._always else chosen
@@ -348,10 +358,11 @@ class Suites:
             try:
                 suite(Trial(self._variant, mutant, chosen))
             except NOTICED:
-                sys.exit(number)
+                return PASSED + number
             except Exception:
                 print_exc()
-                sys.exit(FAILED)
+                return FAILED
+        return PASSED
 
     def _first(self, trial: Trial) -> None:
         """Bytes, cycles, stamps, counters and the memories on the chip equal the simulator's."""
