@@ -10,7 +10,7 @@ from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
 from accel.machine.timing import READ_LATENCY
-from rtl.interfaces import ReadPort, WritePort
+from rtl.interfaces import OLD_LANES, ReadPort, WritePort
 from rtl.pipeline import delayed, one_hot
 
 READERS = ("exec_read", "post_read", "store_read")
@@ -22,7 +22,8 @@ class Scratchpad(wiring.Component):
     """`spad_banks` banks of `spad_bank_words` words of `rows` bytes, each with one read and one write port.
 
     The upper address bits select the bank. Read latency is `READ_LATENCY`. A word that is being written reads as its
-    old value; all ports are registers, so that reads and writes happen in the cycle after. With a depthwise engine a
+    old value: a POST in place reads bytes of it for one group while it writes those of another. All ports are
+    registers, so that reads and writes happen in the cycle after. With a depthwise engine a
     bank is made of two memories, of the words with even and with odd addresses, so that DEPTHWISE can read two words of
     a bank at once.
 
@@ -71,7 +72,12 @@ class Scratchpad(wiring.Component):
             with m.If(sum(writes.values()) > 1):
                 m.d.sync += self.write_conflict.eq(1)
             for part in range(parts):
-                memory = Memory(shape=8 * self.config.rows, depth=self.config.spad_bank_words // parts, init=[])
+                memory = Memory(
+                    shape=8 * self.config.rows,
+                    depth=self.config.spad_bank_words // parts,
+                    init=[],
+                    attrs={OLD_LANES: 1} if self.config.rows > self.config.post_lanes else {},
+                )
                 m.submodules[f"bank{bank}_{part}" if parts > 1 else f"bank{bank}"] = memory
                 mine = [
                     {name: use & (getattr(self, name).addr[: parts - 1] == part) for name, use in uses.items()}

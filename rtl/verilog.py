@@ -21,6 +21,7 @@ from accel.errors import ConfigError
 from accel.files import write_atomic
 from accel.machine.config import ArchConfig
 from rtl.blocks import Block
+from rtl.interfaces import OLD_LANES
 from rtl.names import plain_names
 from rtl.top import Accelerator
 
@@ -90,7 +91,8 @@ class VerilogPlatform:
         }
         if read.domain == "comb":
             return Instance(f"{self._top}_queue_ram", **common)
-        return Instance(f"{self._top}_ram", p_LANES=len(write.en), i_read_en=read.en, **common)
+        old = int(OLD_LANES in memory.attrs)
+        return Instance(f"{self._top}_ram", p_LANES=len(write.en), p_OLD=old, i_read_en=read.en, **common)
 
 
 def _extended(address: Value, bits: int) -> Value:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.machine.random_programs import random_program
+from support.rtl.matmul_program import RECORD
 
 from accel.coverify import Machine, execute_both, first_divergence, random_on_chip
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Instruction, Memory, Opcode, encode
+from accel.machine.isa import Instruction, Memory, Opcode, Source, decode_table, encode
 from accel.machine.memories import Space
+from accel.machine.numerics import RequantMode
+from accel.machine.rules.check import check_rules
+from accel.machine.timing import POST_LATENCY
 from rtl.testbench.cache import cached_verilog
 from rtl.testbench.verilate import EMITTED, Variant
 from rtl.testbench.verilator import Powered
@@ -22,15 +26,36 @@ MACHINE = ArchConfig(
     outstanding_bursts=2, read_latency_cycles=3, write_latency_cycles=2, requant_modes=("tflite",), int4_weights=True,
 )  # fmt: skip
 PROGRAMS = 60
-ANSWER = "stored <= words[read_addr]"
-INVERTED = "stored <= write_en != {LANES{1'b0}} && read_addr == write_addr ? ~words[read_addr] : words[read_addr]"
+ANSWER = "if (read_en) stored <= words[read_addr];"
+INVERTED = """if (read_en) begin
+      stored <= words[read_addr];
+      if (write_en != {LANES{1'b0}} && read_addr == write_addr)
+        for (lane = 0; lane < LANES; lane = lane + 1)
+          if (!OLD || write_en[lane])
+            stored[lane*LANE_BITS +: LANE_BITS] <= ~words[read_addr][lane*LANE_BITS +: LANE_BITS];
+    end"""
 
 
-def inverting() -> Variant:
-    """The machine with memories that answer the inverse of the old value where a word is written as it is read."""
+def inverting(old: str = "OLD") -> Variant:
+    """The machine with memories that answer the inverse of the old value where a word is written as it is read.
+
+    Where the expression `old` is 1, they do so in the lanes that are written only.
+    """
     verilog = cached_verilog(MACHINE)
     assert verilog.count(ANSWER) == 1
-    return Variant(verilog.replace(ANSWER, INVERTED))
+    return Variant(verilog.replace(ANSWER, INVERTED.replace("!OLD", f"!({old})")))
+
+
+def pool_in_place() -> bytes:
+    """A POST that reads one word under many taps, in groups, and writes it: a group's bytes while others are read."""
+    fields = {
+        "source": Source.SPAD, "mode": RequantMode.TFLITE.code, "ky_count": 2, "kx_count": POST_LATENCY,
+        "group_count": MACHINE.rows // MACHINE.post_lanes, "height": 1, "width": 1, "act_min": -128,
+        "act_max": 127, "multiplier0": 1 << 30, "multiplier1": 1 << 30,
+    }  # fmt: skip
+    code = encode([Instruction(Opcode.POST, fields)])
+    check_rules(MACHINE, decode_table(code))
+    return code
 
 
 def test_programs_use_no_answer_for_a_word_that_is_being_written() -> None:
@@ -66,3 +91,17 @@ def sums_of_a_race(variant: Variant) -> np.ndarray:
 
 def test_a_race_does_use_it() -> None:
     assert (sums_of_a_race(EMITTED) != sums_of_a_race(inverting())).any()
+
+
+@pytest.mark.parametrize(("old", "equal"), [("OLD", True), ("0", False)])
+def test_groups_in_place_use_the_lanes_that_are_not_written(old: str, equal: bool) -> None:
+    code, state = pool_in_place(), random_on_chip(MACHINE, seed=1)
+    memory = np.zeros(1024, np.uint8)
+    memory[512 : 512 + len(code)] = np.frombuffer(code, np.uint8)
+    records = np.zeros(len(state[Space.PARAM]), RECORD)
+    records["multiplier"], records["shift"] = 1 << 30, -6
+    state[Space.PARAM] = np.frombuffer(records.tobytes(), np.uint8).reshape(state[Space.PARAM].shape)
+    with Powered(MACHINE, variant=inverting(old)) as powered:
+        powered.on_chip = state
+        results = execute_both(MACHINE, code, 512, memory, Machine(powered.run, powered.on_chip))
+    assert (first_divergence(code, *results) is None) == equal
