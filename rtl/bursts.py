@@ -74,9 +74,10 @@ class RowWalker(wiring.Component):
     Members
     -------
     rows, start : In
-        Pattern; in a cycle with `start` it is captured and its first row is current from the next cycle on.
+        Pattern; in a cycle with `start` it is captured and its first row is current from the next cycle on. Only while
+        there is no current row, or with the `step` from the last one.
     step : In
-        Go to the next row; `start` takes precedence.
+        Go to the next row.
     address, following, next_address : Out
         Address of the current row; of the one after it; of the one that is current after a `start` or `step` in this
         cycle.
@@ -109,15 +110,18 @@ class RowWalker(wiring.Component):
         single_row, next_last_row, last_row, last_outer = (
             Signal(name=name) for name in ("single_row", "next_last_row", "last_row", "last_outer")
         )
+        # A pattern is loaded until it starts: whether it does is known late, as is whether there is a step.
+        fresh = ~self.active | self.last
         # What is added for the next row, and to what, are registers: so is whether that row is the last one.
         m.d.comb += [
             self.last.eq(last_row & last_outer),
             self.following.eq(base + stride),
-            self.next_address.eq(Mux(self.start, self.rows.address, self.following)),
+            self.next_address.eq(Mux(fresh, self.rows.address, self.following)),
         ]
-        with m.If(self.start | self.step):
+        m.d.sync += self.active.eq(self.start | (self.active & ~(self.step & self.last)))
+        with m.If(~self.active | self.step):
             m.d.sync += self.address.eq(self.next_address)
-        with m.If(self.start):
+        with m.If((~self.active | self.step) & fresh):
             single = self.rows.row_count == 1
             m.d.sync += [
                 held.eq(self.rows),
@@ -130,11 +134,9 @@ class RowWalker(wiring.Component):
                 next_last_row.eq(single | (self.rows.row_count == 2)),
                 outer_left.eq(self.rows.outer_count),
                 last_outer.eq(self.rows.outer_count == 1),
-                self.active.eq(1),
             ]
         with m.Elif(self.step):
             m.d.sync += [
-                self.active.eq(~self.last),
                 base.eq(Mux(next_last_row & ~last_row, outer_address, self.following)),
                 stride.eq(Mux(next_last_row, held.outer_stride, held.row_stride)),
                 last_row.eq(next_last_row),
@@ -244,7 +246,7 @@ class BurstGenerator(wiring.Component):
             self.burst.payload.length.eq(Mux(row_done, left, longest)),
         ]
         last_byte = (self.row_bytes - 1)[: self._row_bytes_bits]
-        with m.If(self.start):
+        with m.If(self.free):
             m.d.sync += [
                 fewer.eq(last_byte >> shift),
                 more.eq((self.row_bytes + (self._bus_bytes - 1)) >> shift),
@@ -255,8 +257,8 @@ class BurstGenerator(wiring.Component):
         # The next burst begins at the next multiple of the longest one, which no page cuts, or as far into it as this.
         longest_bits = len(longest)
         on_boundary = Mux(to_page, 0, beat[:longest_bits])
-        with m.If(self.start | walker.step):
-            m.d.sync += [beat.eq(walker.next_address >> shift), left.eq(Mux(self.start, first, later))]
+        with m.If(self.free | walker.step):
+            m.d.sync += [beat.eq(walker.next_address >> shift), left.eq(Mux(self.free, first, later))]
         with m.Elif(accepted):
             m.d.sync += [
                 beat.eq(Cat(on_boundary, beat[longest_bits:] + 1)),

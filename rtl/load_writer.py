@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,7 +13,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from rtl.bursts import RowWalker, chunk_layout, connect_rows, first_chunk, rotated, shift_bytes_left
 from rtl.interfaces import NUMBER_BITS, layout
-from rtl.pipeline import delayed
+from rtl.pipeline import delayed, one_hot
 
 LOAD_LAYOUT = layout(Opcode.LOAD)
 WORD_ADDRESS_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "address")].width
@@ -22,6 +22,9 @@ REACH_BITS = WORD_ADDRESS_BITS + 2
 
 ROW_STREAM_BITS = 26
 """Bits of a row's stream length: row_words (18) times step_bytes (8)."""
+
+ROW_BEATS = data.StructLayout({"fewer": LOAD_LAYOUT["row_bytes"].width, "none": 1, "one": 1})
+"""Whole beats that a row's bytes fill: one less, whether there is none, one."""
 
 Chunk: TypeAlias = tuple[Signal, Value]
 """Whether a chunk is taken in this cycle, and its bytes."""
@@ -93,15 +96,23 @@ class LoadWriter(wiring.Component):
         waiting = Signal()
         m.d.comb += self.taken.eq(self.there & (~waiting | self.start))
         m.d.sync += waiting.eq(self.there | (waiting & ~self.start))
-        with m.If(self.taken):
-            m.d.sync += self.following.eq(self.instruction)
-        with m.If(self.start):
-            m.d.sync += held.eq(self.following)
         level = Signal(range(self._buffer_bytes + 1))
         leaving = Signal.like(held.step_bytes)
         kept = Signal.like(level)
-        chunk, (take, count), low = self._take(m, held, leaving)
+        row_beats = Signal(ROW_BEATS)
+        chunk, (take, count), low = self._take(m, held, row_beats, leaving)
         free = self._emit(m, held, leaving, (take, count))
+        # Many registers are loaded until an instruction comes, or starts.
+        with m.If(~waiting | free):
+            m.d.sync += self.following.eq(self.instruction)
+        with m.If(free):
+            beats = self.following.row_bytes >> (self._config.bus_bytes.bit_length() - 1)
+            m.d.sync += [
+                held.eq(self.following),
+                row_beats.fewer.eq(beats - 1),
+                row_beats.none.eq(beats == 0),
+                row_beats.one.eq(beats == 1),
+            ]
         m.d.comb += self.start.eq(waiting & free)
         m.d.comb += kept.eq(level - leaving)
         m.d.sync += level.eq(Mux(self.start, 0, Mux(take, kept + count, kept)))
@@ -128,7 +139,7 @@ class LoadWriter(wiring.Component):
             m.d.sync += buffer[byte].eq(Mux(kept > place, rest[byte], new))
         m.d.comb += self.word.data.eq(shift_bytes_left(buffer, offset, 8 * self._config.load_word_bytes))
 
-    def _take(self, m: Module, held: data.View, leaving: Signal) -> tuple[Value, Chunk, Signal]:
+    def _take(self, m: Module, held: data.View, row_beats: data.View, leaving: Signal) -> tuple[Value, Chunk, Signal]:
         """The stream's side; returns the next chunk, whether it is taken in this cycle and its bytes, its first byte.
 
         The buffer has room if `space`, by which the word bytes exceed the level, is not negative. Here and below,
@@ -153,11 +164,17 @@ class LoadWriter(wiring.Component):
         after = space + leaving
         moved = Mux(take, after - coming.count, after)
         m.d.sync += space.eq(Mux(self.start, self._config.load_word_bytes, moved))
-        self._next_phase(m, held, rows, (phase, coming, low), take)
+        next_row = self._first_of_row(held.row_bytes, row_beats, rows.following, coming.shape())
+        self._next_phase(m, held, rows, (phase, coming, low), (take, next_row))
         return Mux(in_memory, self.beats.payload, pad), (take, coming.count), low
 
     def _next_phase(
-        self, m: Module, held: data.View, rows: RowWalker, state: tuple[Signal, data.View, Signal], take: Signal
+        self,
+        m: Module,
+        held: data.View,
+        rows: RowWalker,
+        state: tuple[Signal, data.View, Signal],
+        taken: tuple[Signal, Value],
     ) -> None:
         """Advance the phase by one chunk, which may end it; padding of no bytes takes no cycle.
 
@@ -165,14 +182,13 @@ class LoadWriter(wiring.Component):
         How long the next chunk is and whether it ends its phase are registers. What follows a chunk depends on
         registers alone and is taken with it; that of the instruction that follows is made when it comes.
         """
-        phase, coming, low = state
+        (phase, coming, low), (take, next_row) = state, taken
         bus_bytes, shape = self._config.bus_bytes, coming.shape()
         padded, tailless, next_tailless = (Signal(name=name) for name in ("padded", "tailless", "next_tailless"))
         pad_after, next_pad_after = (Signal(ROW_STREAM_BITS, name=name) for name in ("pad_after", "next_pad_after"))
         first_row, memory = Signal(shape, name="first_row"), Signal(shape, name="memory")
         next_padded = self.following.pad_bytes != 0
         row_ends = coming.ends & ((phase == Phase.AFTER) | (phase == Phase.MEMORY) & tailless)
-        next_row = first_chunk(held.row_bytes, bus_bytes - rows.following, shape)
         m.d.comb += rows.step.eq(take & row_ends)
         with m.If(self.taken):
             m.d.sync += [
@@ -209,6 +225,18 @@ class LoadWriter(wiring.Component):
             with m.Else():
                 m.d.sync += coming.eq(first_chunk(coming.beyond, bus_bytes, shape))
 
+    def _first_of_row(self, row_bytes: Value, beats: data.View, low: Value, shape: data.StructLayout) -> Value:
+        """`first_chunk` of a row whose first byte is byte `low` of a beat, which is known late.
+
+        So it is added to the last bytes of the row only, whose whole `beats` are counted before.
+        """
+        end = row_bytes[: len(low)] + low
+        part, carry = end[: len(low)], end[len(low)]
+        ends = (beats.none & ~(carry & part.any())) | (beats.one & ~carry & ~part.any())
+        few, most = (number[: shape["count"].width] for number in (row_bytes, self._config.bus_bytes - low))
+        beyond = Cat(part, Mux(carry, row_bytes >> len(low), beats.fewer)[: len(row_bytes) - len(low)])
+        return Cat(Mux(ends, few, most), beyond, Const(0, shape["beyond"].width - len(beyond)), ends)
+
     def _emit(self, m: Module, held: data.View, leaving: Signal, chunk: Chunk) -> Value:
         """The words' side; returns whether no LOAD is in the writer, or its last word is emitted in this cycle.
 
@@ -220,8 +248,8 @@ class LoadWriter(wiring.Component):
         last_word, last_but_one = Signal(name="last_word"), Signal(name="last_but_one")
         longest = Signal.like(held.step_bytes)
         difference = signed(len(longest) + 2)
-        surplus, first_need, next_step, next_last, next_row = (
-            Signal(difference, name=name) for name in ("surplus", "first_need", "next_step", "next_last", "next_row")
+        surplus, needs, next_step, next_last, next_row = (
+            Signal(difference, name=name) for name in ("surplus", "needs", "next_step", "next_last", "next_row")
         )
         begun = delayed(m, self.start, 1, "begun", reset_less=False)
         first = self.following
@@ -237,7 +265,7 @@ class LoadWriter(wiring.Component):
             self.number.eq(delayed(m, held.number, 1, "number")),
             self.word.memory.eq(delayed(m, held.memory, 1, "memory")),
             self.word.mask.eq(delayed(m, (mask << held.byte_offset)[: len(mask)], 1, "mask")),
-            first_need.eq(Mux(last_word, held.word_bytes, longest)),
+            needs.eq(Mux(last_word, -held.word_bytes, -longest)),
         ]
         m.d.sync += [
             next_step.eq(-held.step_bytes),
@@ -245,11 +273,15 @@ class LoadWriter(wiring.Component):
         ]
         with m.If(begun):
             # Nothing is emitted in the first cycle, by a surplus of -1; what the first word needs is made in it.
-            m.d.sync += next_row.eq(-first_need)
+            m.d.sync += next_row.eq(needs)
         take, count = chunk
         moved = Mux(last_word, next_row, Mux(last_but_one, next_last, next_step))
-        after = Mux(begun, -first_need, surplus + Mux(self.emit, moved, 0))
-        m.d.sync += surplus.eq(Mux(take, after + count, after))
+        stays, leaves = Mux(begun, needs, surplus), surplus + moved
+        choices = [
+            (self.emit & take, leaves + count), (self.emit & ~take, leaves),
+            (~self.emit & take, stays + count), (~self.emit & ~take, stays),
+        ]  # fmt: skip
+        m.d.sync += surplus.eq(one_hot((chosen, level[: len(surplus)]) for chosen, level in choices))
         with m.If(self.start):
             m.d.sync += [
                 surplus.eq(-1),

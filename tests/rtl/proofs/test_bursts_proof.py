@@ -75,6 +75,7 @@ class Walk(Harness):
         m.d.comb += [
             Assume((walker.rows.outer_count != 0) & (walker.rows.row_count != 0)),
             Assume(walker.active | ~walker.step),
+            Assume(~walker.start | ~walker.active | (walker.step & walker.last)),
             Assert(walker.active == running),
         ]
         with m.If(running):
