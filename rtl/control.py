@@ -28,7 +28,8 @@ class QueueStorage(wiring.Component):
     w_data, w_rdy, w_en : In, Out, In
         A word comes; there is room for one.
     r_data, r_rdy, r_en : Out, Out, In
-        The oldest word, if there is one; a word leaves: the oldest one, or the one that comes in this cycle.
+        The oldest word, if there is one; a word leaves, if there is any: the oldest, or the one that comes in this
+        cycle.
     """
 
     def __init__(self, width: int, depth: int, most: int):
@@ -53,17 +54,22 @@ class QueueStorage(wiring.Component):
             read.addr.eq(consume),
             self.r_data.eq(read.data),
         ]
-        for pointer, moves in ((produce, self.w_en), (consume, self.r_en)):
+        leaves = self.r_en & (self.r_rdy | self.w_en)
+        for pointer, moves in ((produce, self.w_en), (consume, leaves)):
             with m.If(moves):
                 m.d.sync += pointer.eq(Mux(pointer == self._depth - 1, 0, pointer + 1))
         # That a word leaves is known late in a cycle; the levels that may follow, and what they mean, are there before.
         level = Signal(range(self._depth + 1))
-        more, fewer = Signal.like(level, name="more"), Signal.like(level, name="fewer")
-        m.d.comb += [more.eq(level + 1), fewer.eq(level - 1)]
-        with m.If(self.w_en & ~self.r_en):
-            m.d.sync += [level.eq(more), self.w_rdy.eq(more != self._most), self.r_rdy.eq(1)]
-        with m.Elif(self.r_en & ~self.w_en):
-            m.d.sync += [level.eq(fewer), self.w_rdy.eq(1), self.r_rdy.eq(fewer != 0)]
+        stays, left = Signal.like(level, name="stays"), Signal.like(level, name="left")
+        m.d.comb += [
+            stays.eq(level + self.w_en),
+            left.eq(Mux(self.w_en | ~self.r_rdy, level, level - 1)),
+        ]
+        m.d.sync += [
+            level.eq(Mux(self.r_en, left, stays)),
+            self.w_rdy.eq(Mux(self.r_en, left != self._most, stays != self._most)),
+            self.r_rdy.eq(Mux(self.r_en, left != 0, stays != 0)),
+        ]
         return m
 
 
@@ -96,7 +102,7 @@ class InstructionQueue(wiring.Component):
             self.head.payload.eq(head),
             fifo.w_data.eq(self.pushed.payload),
             fifo.w_en.eq(self.pushed.valid & self.pushed.ready),
-            fifo.r_en.eq(taken & (fifo.r_rdy | fifo.w_en)),
+            fifo.r_en.eq(taken),
         ]
         m.d.sync += self.head.valid.eq(~taken | fifo.r_rdy | fifo.w_en)
         with m.If(taken):

@@ -38,7 +38,7 @@ CONFIGS = {DepthwiseUnit: replace(SMALLEST, rows=2, depthwise_taps=1)}
 QUEUE_MUTANTS = [
     ("the queue takes one instruction too many", "pushed.ready.eq(fifo.w_rdy)", "pushed.ready.eq(1)"),
     ("what is pushed overtakes", "Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload)", "self.pushed.payload"),
-    ("what goes to the head is queued, too", "(fifo.r_rdy | fifo.w_en)),", "fifo.r_rdy),"),
+    ("what goes to the head is queued, too", "fifo.r_en.eq(taken)", "fifo.r_en.eq(taken & fifo.r_rdy)"),
 ]
 SEMAPHORE_MUTANTS = [
     ("a token stays that is taken", "count.eq(down)", "count.eq(count)"),
