@@ -49,7 +49,7 @@ report_checks -from [all_registers -clock_pins] -to [all_registers -data_pins] -
 report_worst_slack
 exit
 """
-INSTANCE = re.compile(rf"^  {TOP}_ram #\(\n(.*?)\n  \) (\w+)", re.MULTILINE | re.DOTALL)
+INSTANCE = re.compile(rf"^  {TOP}_(?:lane_)?ram #\(\n(.*?)\n  \) (\w+)", re.MULTILINE | re.DOTALL)
 PARAMETER = re.compile(r"\.(\w+)\(32'd(\d+)\)")
 BLACK_BOX = """\
 (* blackbox *)

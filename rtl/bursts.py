@@ -219,7 +219,7 @@ class BurstGenerator(wiring.Component):
             walker.step.eq(accepted & row_done),
         ]
         m.d.sync += [
-            open_bursts.eq(open_bursts + accepted - self.ended),
+            open_bursts.eq(Mux(self.ended, open_bursts + accepted - 1, open_bursts + accepted)),
             halted.eq(self.halt & (halted | ~self.burst.valid | accepted)),
         ]
         self._cut(m, walker, accepted, row_done)

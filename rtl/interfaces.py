@@ -12,8 +12,8 @@ from rtl.axi import ADDRESS_BITS
 
 INSTRUCTION_BITS = 8 * isa.INSTRUCTION_BYTES
 MASK_BITS = next(field.width for field in isa.FIELDS[Opcode.LOAD] if field.name == "wait")
-OLD_LANES = "old_lanes"
-"""Attribute of a memory whose lanes that are not written must read right while others of the word are written."""
+LANES_READ = "lanes_read"
+"""Attribute of a memory of which lanes are read while others of the word are written."""
 
 NUMBER_BITS = 10
 """Low bits of an instruction's index in the program: more than there are between dispatch and completion."""

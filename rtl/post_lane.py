@@ -24,7 +24,9 @@ SHIFT = OPERAND + 1
 """The tap is shifted."""
 RESCALE = SHIFT + 1
 """The tap enters the first requantizer."""
-REDUCE = RESCALE + Requantizer.latency
+FACTOR = RESCALE + Requantizer.latency
+"""The tap is rescaled."""
+REDUCE = FACTOR + 1
 """The tap joins the taps before it."""
 BIAS = REDUCE + 1
 """The bias joins the sum of the taps or the accumulator."""
@@ -53,7 +55,7 @@ CONTROL = {
     "tap_shift": ("tap_shift", RESCALE),
     "tap_mode": ("mode", RESCALE),
     "first_tap": ("first_tap", REDUCE),
-    "inside": ("inside", REDUCE),
+    "inside": ("inside", FACTOR),
     "mode": ("mode", REQUANTIZE),
     "zero_point": ("zero_point", CLAMP),
     "act_min": ("act_min", CLAMP),
@@ -64,7 +66,7 @@ CONTROL = {
 """What the lanes need of the steps in their stages: the step's field, and the stage."""
 
 AHEAD: dict[str, tuple[int, Callable[[data.View], Value]]] = {
-    "subtract": (REDUCE, lambda step: (step.reduce == Reduce.SUB) & ~step.first_tap),
+    "subtract": (FACTOR, lambda step: (step.reduce == Reduce.SUB) & ~step.first_tap),
     "from_accumulator": (BIAS, lambda step: step.source == Source.ACC),
     "from_largest": (BIAS, lambda step: (step.source == Source.SPAD) & (step.reduce == Reduce.MAX)),
     "from_product": (BIAS, lambda step: (step.source == Source.SPAD) & (step.reduce == Reduce.MUL)),
@@ -139,19 +141,16 @@ class PostLane(Block):
             rescale.mode.eq(control.tap_mode),
         ]
 
+        # A tap that does not exist is the neutral element of each combination.
         y, first, inside = rescale.y, control.first_tap, control.inside
+        term = delayed(m, (y & inside.replicate(32)) ^ control.subtract.replicate(32), 1, "term")
+        carry = delayed(m, control.subtract, 1, "carry")
         before = added & ~first.replicate(32)
-        tap = (y & inside.replicate(32)) ^ control.subtract.replicate(32)
-        m.d.sync += added.eq((Cat(1, before) + Cat(control.subtract, tap))[1:])
-        # Taps outside count as the least number, which is what is left if neither is taken.
-        larger = inside & (first | (y > largest))
-        taken = one_hot([(larger, y ^ INT32_MIN), (~larger & ~first, largest ^ INT32_MIN)])
-        m.d.sync += largest.eq(taken ^ INT32_MIN)
-        factor = y[:FACTOR_BITS].as_signed()
-        with m.If(first):
-            m.d.sync += product.eq(Mux(inside, factor, 1))
-        with m.Elif(inside):
-            m.d.sync += product.eq(product * factor)
+        m.d.sync += added.eq((Cat(1, before) + Cat(carry, term))[1:])
+        candidate = delayed(m, Mux(inside, y, INT32_MIN), 1, "candidate")
+        m.d.sync += largest.eq(Mux(first | (candidate > largest), candidate, largest))
+        factor = delayed(m, Mux(inside, y[:FACTOR_BITS], 1).as_signed(), 1, "factor")
+        m.d.sync += product.eq(Mux(first, factor, product * factor))
         # Each is made in every cycle and one of them taken in the next, so that a tap waits for one of them only.
         return one_hot([(control.from_added, added), (control.from_largest, largest), (control.from_product, product)])
 

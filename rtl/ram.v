@@ -1,14 +1,12 @@
 // Memory with one write port of LANES lanes and one synchronous read port; zero after power-up.
-// A word that is being written reads as its old value here. What the machine uses of that are, if OLD is 1, the lanes
-// that are not written, and nothing otherwise: then a macro may answer anything (for yosys: no_rw_check).
+// A word that is being written reads as its old value here. The machine has no use for it, so that a macro may answer
+// anything then (for yosys: no_rw_check). `rtl.verilog` makes a second module of this one, accelerator_lane_ram, without
+// that: of it the lanes that are not written must come right.
 module accelerator_ram #(
   parameter WIDTH = 8,
   parameter DEPTH = 2,
   parameter ADDRESS_BITS = 1,
-  parameter LANES = 1,
-  // verilator lint_off UNUSEDPARAM
-  parameter OLD = 0
-  // verilator lint_on UNUSEDPARAM
+  parameter LANES = 1
 ) (
   input  wire                    clk,
   input  wire                    read_en,
@@ -19,7 +17,7 @@ module accelerator_ram #(
   input  wire [WIDTH-1:0]        write_data
 );
   localparam LANE_BITS = WIDTH / LANES;
-  (* no_rw_check = !OLD *) reg [WIDTH-1:0] words [0:DEPTH-1];
+  (* no_rw_check *) reg [WIDTH-1:0] words [0:DEPTH-1];
   reg [WIDTH-1:0] stored;
   integer word, lane;
   initial begin

@@ -10,7 +10,7 @@ from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
 from accel.machine.timing import READ_LATENCY
-from rtl.interfaces import OLD_LANES, ReadPort, WritePort
+from rtl.interfaces import LANES_READ, ReadPort, WritePort
 from rtl.pipeline import delayed, one_hot
 
 READERS = ("exec_read", "post_read", "store_read")
@@ -76,7 +76,7 @@ class Scratchpad(wiring.Component):
                     shape=8 * self.config.rows,
                     depth=self.config.spad_bank_words // parts,
                     init=[],
-                    attrs={OLD_LANES: 1} if self.config.rows > self.config.post_lanes else {},
+                    attrs={LANES_READ: 1} if self.config.rows > self.config.post_lanes else {},
                 )
                 m.submodules[f"bank{bank}_{part}" if parts > 1 else f"bank{bank}"] = memory
                 mine = [

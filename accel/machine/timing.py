@@ -40,9 +40,9 @@ ACC_LATENCY = 2
 REQUANTIZE_LATENCY = 9
 """Cycles through one requantizer."""
 
-POST_ACC_READ = READ_LATENCY + 2 + REQUANTIZE_LATENCY + 1 - ACC_LATENCY
-"""Cycles from a POST step's address to its ACC and PARAM read: SPAD read, zero point, operand shift, rescale, reduce;
-the answer comes with the reduced taps."""
+POST_ACC_READ = READ_LATENCY + 2 + REQUANTIZE_LATENCY + 2 - ACC_LATENCY
+"""Cycles from a POST step's address to its ACC and PARAM read: SPAD read, zero point, operand shift, rescale, terms,
+reduce; the answer comes with the reduced taps."""
 
 POST_LATENCY = POST_ACC_READ + ACC_LATENCY + 1 + REQUANTIZE_LATENCY + 1 + ACC_LATENCY
 """Cycles from a POST step's address to its SPAD write: then ACC read, bias, requantize, clamp, table."""

@@ -112,10 +112,10 @@ def memory_page(verilog: Iterable[str], top: str) -> str:
     modules = dict(re.findall(r"^module (\w+)(.*?)^endmodule$", "".join(verilog), re.DOTALL | re.MULTILINE))
     rows = []
     for (module, where, sizes), count in sorted(_memories(modules, top).items()):
-        fields = {"LANES": 1, "OLD": 0, **dict(sizes)}
-        cells = (f"`{module}`", *(fields[name] for name in ("WIDTH", "DEPTH", "LANES", "OLD")), count, where)
+        fields = {"LANES": 1, **dict(sizes)}
+        cells = (f"`{module}`", *(fields[name] for name in ("WIDTH", "DEPTH", "LANES")), count, where)
         rows.append(f"| {' | '.join(map(str, cells))} |")
-    head = ["| module | WIDTH | DEPTH | LANES | OLD | instances | in |", "|---|---|---|---|---|---|---|"]
+    head = ["| module | WIDTH | DEPTH | LANES | instances | in |", "|---|---|---|---|---|---|"]
     intro = "Words of WIDTH bits, DEPTH of them; README.md says what the modules do and how to replace them."
     return "\n".join([f"# Memories of `{top}`\n", f"{intro}\n", *head, *rows, ""])
 

@@ -260,7 +260,12 @@ def test_a_first_tap_that_is_subtracted_is_seen(monkeypatch):
     ("module", "owner", "function", "old", "new"),
     [
         pytest.param(
-            post_lane, LANE, "_reduce_taps", "y > largest", "y < largest", id="the smallest tap is the largest"
+            post_lane,
+            LANE,
+            "_reduce_taps",
+            "candidate > largest",
+            "candidate < largest",
+            id="the smallest tap is the largest",
         ),
         pytest.param(post_lane, LANE, "_finish", "FACTOR_BITS - 1 : -1", "FACTOR_BITS:-1", id="limits have ten bits"),
         pytest.param(post_lane, LANE, "_reduce_taps", "y[:FACTOR_BITS]", "y[:10]", id="factors have ten bits"),
