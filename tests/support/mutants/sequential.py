@@ -19,8 +19,10 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +35,11 @@ ABC = ("berkeley-abc", "yosys-abc")
 SECONDS = 30
 """After which a proof is given up."""
 
-PROVE = f"strash; scorr; dc2; pdr -T {SECONDS}"
+REFUTE = "bmc3 -F 12 -T 5"
+REFUTED = "was asserted"
+PROVE = f"scorr -C 100; dc2; pdr -T {SECONDS}"
 PROVED = "Property proved"
+"""What ABC does and prints: most mutants that are not equivalent differ after a few cycles."""
 
 CLOCKS = ("\\CLK", "\\C", "\\clk")
 """Ports that the graph does not have: all that is clocked moves at once in it, so that it proves nothing of clocks."""
@@ -70,6 +75,9 @@ GRAPH = (
     "aigmap",
     "opt_clean",
 )
+LOOP = "Assert `a >= 0' failed"
+"""What yosys says of a loop without a register."""
+
 WRITE = "write_aiger -zinit -symbols"
 """From a module to its graph, around its instances. What is undefined in the Verilog is 0, as the suites see it."""
 
@@ -251,20 +259,23 @@ def _bit_of_number(name: str) -> int | None:
 def indistinguishable(verilog: str, mutants: Sequence[NetlistMutant]) -> set[int]:
     """Numbers of those for which ABC finds a proof, in the netlist with all mutants; never of one of a clock.
 
-    First of the mutant's module with all that is in it, then of each module that holds it, then of the machine
+    First of the mutant's module with all that is in it, then of each module that holds it, at last of the machine
     without the units that do not hold it: what they are given counts as outputs, but for memories on the chip, in which
-    addresses and data without an enable have no effect. At last of the whole machine.
+    addresses and data without an enable have no effect.
     """
-    design = Design(verilog)
+    design, graphs = Design(verilog), dict[Part, Graph | None]()
     found: set[int] = set()
-    for levels in range(LEVELS + 2):
-        left = [m for m in mutants if m.number not in found and m.options.get("port") not in CLOCKS]
-        around = {mutant: design.around(mutant.options["module"], levels) for mutant in left}
-        with tempfile.TemporaryDirectory() as name:
-            graphs = design.graphs(sorted(set().union(*around.values())), Path(name))
-            for mutant, parts in around.items():
-                if parts and all(proved(Miter(graphs[part], (0, mutant.number)), Path(name)) for part in parts):
-                    found.add(mutant.number)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for levels, mutant in product(range(LEVELS + 1), mutants):
+            if mutant.number in found or mutant.options.get("port") in CLOCKS:
+                continue
+            parts = design.around(mutant.options["module"], levels)
+            graphs |= {part: design.graph(part, folder) for part in parts - graphs.keys()}
+            known = [graph for part in parts if (graph := graphs[part])]
+            whole = parts and len(known) == len(parts)
+            if whole and all(proved(Miter(graph, (0, mutant.number)), folder) for graph in known):
+                found.add(mutant.number)
     return found
 
 
@@ -288,12 +299,10 @@ class Design:
 
     def around(self, module: str, levels: int) -> set[Part]:
         """What holds all instances of a module, so many levels above it; none if that is the machine, but `LEVELS`
-        above it the machine without other units, and then all of it."""
+        above it the machine without other units."""
         found = {"\\" + module if module.startswith("$") else module.removeprefix("\\")}
         if levels == LEVELS:
             return self._machine(*found)
-        if levels > LEVELS:
-            return {self._part(TOP, set())} if TOP in self._texts else set()
         for _ in range(levels):
             parents = {name: [parent for parent, cells in self._inside.items() if name in cells] for name in found}
             found = set().union(*parents.values())
@@ -301,18 +310,15 @@ class Design:
                 return set()
         return {self._part(name, set()) for name in found - {TOP}}
 
-    def graphs(self, parts: Sequence[Part], folder: Path) -> dict[Part, Graph]:
-        """The graph of each part."""
-        steps = []
-        for number, (module, cut) in enumerate(parts):
-            texts = [_black_box(self._texts[name]) for name in cut]
-            texts += [self._texts[name] for name in self._below(module, cut) if name not in cut]
-            (folder / f"{number}.v").write_text("".join(texts), encoding="utf-8")
-            steps += [f"read_verilog {number}.v", f"hierarchy -top {module}", *GRAPH, f"{WRITE} {number}.aig"]
-            steps.append("design -reset")
+    def graph(self, part: Part, folder: Path) -> Graph | None:
+        """The graph of a part, None if it has none: the mutants together may close a loop without a register."""
+        texts = [_black_box(self._texts[name]) for name in part.cut]
+        texts += [self._texts[name] for name in self._below(part.module, part.cut) if name not in part.cut]
+        (folder / "part.v").write_text("".join(texts), encoding="utf-8")
+        steps = ["read_verilog part.v", f"hierarchy -top {part.module}", *GRAPH, f"{WRITE} part.aig"]
         done = run_yosys("\n".join(steps), folder)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return {part: Graph.read((folder / f"{number}.aig").read_bytes()) for number, part in enumerate(parts)}
+        assert not done.returncode or LOOP in done.stderr, done.stderr[-2000:]
+        return None if done.returncode else Graph.read((folder / "part.aig").read_bytes())
 
     def _machine(self, module: str) -> set[Part]:
         """The machine without the units that do not hold a module; none if too many do."""
@@ -346,6 +352,12 @@ def proved(miter: Miter, folder: Path) -> bool:
     if abc is None:
         raise ToolError(f"one of {', '.join(ABC)} must be installed to prove mutants equivalent, got none on the path")
     (folder / "miter.aig").write_bytes(miter.data)
-    script = f"read miter.aig; {PROVE}"
-    done = subprocess.run([abc, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
-    return PROVED in done.stdout
+    return REFUTED not in _said(abc, REFUTE, folder) and PROVED in _said(abc, PROVE, folder)
+
+
+def _said(abc: str, script: str, folder: Path) -> str:
+    """What ABC prints, nothing if it takes too long."""
+    command = [abc, "-c", f"read miter.aig; strash; {script}"]
+    with suppress(subprocess.TimeoutExpired):
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=2 * SECONDS).stdout
+    return ""

@@ -13,7 +13,7 @@ from rtl.testbench.verilator import Powered
 from support.rtl.hostile import HOSTILE, mutant
 from support.rtl.lone_faults import HEADER_BITS, Broken, fillers, legal_instructions
 
-LONGEST, WAITING = 1 << 8, 1 << 7
+LONGEST, WAITING = 1 << 8, 1 << 10
 """Instructions before one that breaks a rule, and before one that waits for ever."""
 
 MISUSES = 3000
@@ -77,7 +77,7 @@ def check_place(program: tuple[bytes, int], machine: Powered) -> None:
     """The first error names its instruction."""
     code, index = program
     memory = np.zeros(BEHIND + len(code), np.uint8)
-    first = machine.run(code, BEHIND, memory, max_cycles=1 << 16, conditions=REST).first_error
+    first = machine.run(code, BEHIND, memory, max_cycles=1 << 18, conditions=REST).first_error
     assert first.errors
     assert first[1:3] == (Opcode(code[-INSTRUCTION_BYTES] & 15).name, index)
     assert first.errors != ("watchdog",) or not first.address

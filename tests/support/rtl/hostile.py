@@ -29,7 +29,7 @@ MACHINE = small(
     requant_modes=REQUANT_MODES,
 )  # fmt: skip
 COUNTED = Variant(counters=True)
-MEMORY_BYTES = 1 << 14
+MEMORY_BYTES, MOST_BEFORE = 1 << 14, 48
 LONG = 6000
 """Cycles after which the driver stops a run; a mutant may count to 2^58."""
 
@@ -109,7 +109,8 @@ def fuzz(seed: int, programs: Iterable[tuple[bytes, np.ndarray]], machine: Power
 
 
 class AddressFault(NamedTuple):
-    """A LOAD or STORE, and the address of its first burst outside of the memory, if there is one."""
+    """A program that ends with a LOAD or STORE, the unit, and the address of the first burst outside of the memory, if
+    there is one."""
 
     opcode: Opcode
     code: bytes
@@ -117,21 +118,24 @@ class AddressFault(NamedTuple):
 
 
 def address_faults(seed: int, count: int) -> Iterator[AddressFault]:
-    """LOAD and STORE in two loops, anywhere in the image."""
+    """LOAD and STORE in two loops, anywhere in the image, some of them behind others."""
     rng = np.random.default_rng(seed)
+    stored = {"row_words": 1, "word_bytes": MACHINE.rows}
+    loaded = stored | {"memory": Memory.SPAD, "row_bytes": MACHINE.rows, "step_bytes": MACHINE.rows}
+    words_of = {Opcode.LOAD: loaded, Opcode.STORE: stored}
+    right = {opcode: encode([Instruction(opcode, {"dram_address": 0} | fields)]) for opcode, fields in words_of.items()}
     for number in range(count):
         opcode = (Opcode.LOAD, Opcode.STORE)[number % 2]
         counts, strides = rng.integers(1, 4, 2), rng.integers(-(1 << 28), 1 << 28, 2) * MACHINE.bus_bytes
         inside = rng.random() < 0.5
         start = int(rng.integers(MEMORY_BYTES if inside else 1 << 32)) // MACHINE.bus_bytes * MACHINE.bus_bytes
-        fields = {"dram_address": start, "row_words": 1, "word_bytes": MACHINE.rows}
+        fields = words_of[opcode] | {"dram_address": start}
         fields |= {"outer_count": int(counts[0]), "row_count": int(counts[1])}
         fields |= {"dram_outer_stride": int(strides[0]), "dram_row_stride": int(strides[1])}
-        if opcode is Opcode.LOAD:
-            fields |= {"memory": Memory.SPAD, "row_bytes": MACHINE.rows, "step_bytes": MACHINE.rows}
         rows = (start + i * fields["dram_outer_stride"] + j * fields["dram_row_stride"] for i, j in np.ndindex(*counts))
         missing = [int(row) % (1 << 32) for row in rows if row % (1 << 32) >= MEMORY_BYTES]
-        yield AddressFault(opcode, encode([Instruction(opcode, fields)]), missing[0] if missing else None)
+        others = right[opcode] * (number % 4 // 2 * int(rng.integers(MOST_BEFORE)))
+        yield AddressFault(opcode, others + encode([Instruction(opcode, fields)]), missing[0] if missing else None)
 
 
 def check_address_fault(fault: AddressFault, machine: Powered) -> None:
@@ -139,7 +143,8 @@ def check_address_fault(fault: AddressFault, machine: Powered) -> None:
     first = run(machine, fault.code, np.zeros(MEMORY_BYTES, np.uint8)).first_error
     error = "read_response" if fault.opcode is Opcode.LOAD else "write_response"
     assert first.errors == (() if fault.missing is None else (error,))
-    assert fault.missing is None or first[1:] == (fault.opcode.name, 0, fault.missing)
+    index = len(fault.code) // INSTRUCTION_BYTES - 1
+    assert fault.missing is None or first[1:] == (fault.opcode.name, index, fault.missing)
 
 
 def single_mutants(seed: int, count: int, most_steps: int = LONG // 4) -> Iterator[tuple[bytes, set[str]]]:
