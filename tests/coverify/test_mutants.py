@@ -99,10 +99,10 @@ MUTANTS = [
      "first.ky & ~current.accumulate", "first.ky"),
     ("the engine rests between instructions", depthwise_sequencer, "DepthwiseSequencer", "_pace",
      "(~self.streaming | self.last)", "~self.streaming"),
-    ("the engine has the taps in reverse", depthwise_lane, "DepthwiseLane", "build", "self.taps, window, weights,",
-     "self.taps, window, weights[::-1],"),
+    ("the engine has the taps in reverse", depthwise_lane, "DepthwiseLane", "build", "factors, weights,",
+     "factors, weights[::-1],"),
     ("the engine's shadow weights keep the tile before", depthwise_lane, "DepthwiseLane", "build",
-     "Mux(self.first, 0, shadows[slot + 1])", "Mux(self.first, shadows[slot], shadows[slot + 1])"),
+     "Mux(first, 0, shadows[slot + 1])", "Mux(first, shadows[slot], shadows[slot + 1])"),
 ]  # fmt: skip
 
 
