@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import pytest
-from support.mutants import campaign
-from support.mutants.campaign import Suites, Trial, Watched
+from support.mutants import trials
+from support.mutants.campaign import Suites
+from support.mutants.trials import Trial, Watched
 from support.rtl.hostile import COUNTED
 from support.rtl.port_conflicts import check_legal
 
@@ -86,8 +87,8 @@ def test_a_mutant_has_the_cases_that_make_its_bit_differ_and_the_one_after_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counts = iter([{7: 2, 8: 0}, {7: 2, 8: 5}, {7: 2, 8: 5}, {7: 3, 8: 5}, {7: 0, 8: 1}])
-    monkeypatch.setattr(campaign, "coverage", lambda machine: "")
-    monkeypatch.setattr(campaign, "excitements", lambda verilog, text: Counter(next(counts)))
+    monkeypatch.setattr(trials, "coverage", lambda machine: "")
+    monkeypatch.setattr(trials, "excitements", lambda verilog, text: Counter(next(counts)))
     trial = Watched(COUNTED)
     for cases in (4, 1):
         trial.begun(NO_MACHINE)

@@ -10,60 +10,34 @@ import os
 import resource
 import signal
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
-from tempfile import NamedTemporaryFile
 from time import process_time
 from traceback import print_exc
-from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-import sim
-from accel.coverify import first_divergence, random_on_chip
+from accel.coverify import first_divergence
 from accel.errors import DivergenceError, ProgramError
-from accel.machine.config import PARAM_RECORD_BYTES
 from accel.machine.isa import INSTRUCTION_BYTES
-from accel.machine.memories import Space
 from accel.machine.registers import IMAGE_ALIGNMENT
-from rtl.testbench.on_chip import OnChip
 from rtl.testbench.verilate import Variant
-from rtl.testbench.verilator import Conditions, Powered
-from support.machine.random_programs import RandomProgram, random_program, random_records
-from support.machine.wide_programs import at_base, wide_program, with_many_tokens
-from support.mutants.excitation import always, excitements
+from rtl.testbench.verilator import Conditions
+from support.machine.random_programs import RandomProgram
+from support.machine.wide_programs import at_base
+from support.mutants.excitation import always
+from support.mutants.stimulus import Stimulus
+from support.mutants.trials import Case, Covered, Trial, Watched, check_equal
 from support.rtl.beyond_runs import check_full_semaphores, check_registers_while_running, check_stall_counters
-from support.rtl.depthwise_program import depthwise_program
-from support.rtl.first_errors import check_place, check_wait, places, waits
-from support.rtl.hostile import (
-    LONG,
-    MACHINE,
-    MEMORY_BYTES,
-    AddressFault,
-    Verdict,
-    address_faults,
-    check_address_fault,
-    check_located,
-    check_right,
-    check_verdict,
-    hostile_programs,
-    run,
-    single_mutants,
-    verdicts,
-)  # fmt: skip
-from support.rtl.lone_faults import behind_others, lone_faults
-from support.rtl.matmul_program import HandWrittenProgram
-from support.rtl.port_conflicts import beside, check_conflict, conflicts
+from support.rtl.first_errors import check_place, check_wait
+from support.rtl.hostile import LONG, check_address_fault, check_located, check_right, check_verdict, run
+from support.rtl.port_conflicts import check_conflict
 from support.rtl.register_accesses import check_registers, check_reset_values
 
-PROGRAMS, STALLED, HOSTILE, VERDICTS, STOPS, STOPPED, ACCESSES = 40, 4, 200, 400, 12, 12, 400
-FIRST, RESETS, IMAGES, PAIRS = 5, 12, 8, 6
-WIDE, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS, WRITES = 3, 4096, 60, 5, 300, 2000, 40
+STALLED, STOPS, STOPPED, ACCESSES = 4, 12, 12, 400
+FIRST, RESETS, IMAGES, WRITES = 5, 12, 8, 40
 CPU_SECONDS, CPU_FACTOR = 10, 4
 """A netlist that takes longer in a suite than this and so many times what the machine takes hangs."""
 
@@ -78,119 +52,7 @@ PASSED, FAILED = 100, 255
 its number, from 1 on, added to the first. None is one that Python ends with by itself."""
 
 
-_Each = TypeVar("_Each")
-
-
-class Case(NamedTuple):
-    """A program, what is in the memories on the chip before it, and what the simulator makes of them."""
-
-    program: RandomProgram
-    before: OnChip
-    simulated: Any
-
-
-@dataclass
-class Trial:
-    """One run of one suite.
-
-    Parameters
-    ----------
-    variant : Variant
-    mutant : int
-        The active one; 0: none.
-    chosen : collection of int, optional
-        Numbers of the suite's cases that run; None: all.
-    """
-
-    variant: Variant
-    mutant: int = 0
-    chosen: Collection[int] | None = None
-    _cases: int = 0
-
-    @contextmanager
-    def powered(self, stalls_seed: int | None = None) -> Iterator[Powered]:
-        """The machine with the mutant."""
-        with Powered(MACHINE, variant=self.variant, mutant=self.mutant, stalls_seed=stalls_seed) as machine:
-            self.begun(machine)
-            yield machine
-            self.ended(machine)
-
-    def each(self, machine: Powered, cases: Iterable[_Each]) -> Iterator[_Each]:
-        """Those of some cases of the suite that run, on a machine."""
-        for case in cases:
-            self._cases += 1
-            if self.chosen is None or self._cases - 1 in self.chosen:
-                yield case
-                self.passed(machine)
-
-    def begun(self, machine: Powered) -> None:
-        """The machine is powered up."""
-
-    def passed(self, machine: Powered) -> None:
-        """It has passed a case."""
-
-    def ended(self, machine: Powered) -> None:
-        """It has passed all of its cases."""
-
-
-@dataclass
-class Covered(Trial):
-    """With coverage: what was reached, as a file in Verilator's format for each machine."""
-
-    files: list[str] = field(default_factory=list)
-
-    def ended(self, machine: Powered) -> None:
-        self.files.append(coverage(machine))
-
-
-@dataclass
-class Watched(Trial):
-    """Of a netlist of `support.mutants.excitation.watched`: which mutants' bits each case makes differ; of the first
-    case of a machine those that its power-up does, too."""
-
-    excited: list[set[int]] = field(default_factory=list)
-    _counts: Counter[int] = field(default_factory=Counter)
-
-    def begun(self, machine: Powered) -> None:
-        self._counts = Counter()
-
-    def passed(self, machine: Powered) -> None:
-        before, self._counts = self._counts, excitements(self.variant.verilog, coverage(machine))
-        self.excited.append(set(self._counts - before))
-
-    @property
-    def cases(self) -> dict[int, set[int]]:
-        """Of each mutant the cases that make its bit differ, and the one after each."""
-        found = defaultdict[int, set[int]](set)
-        for number, mutants in enumerate(self.excited):
-            for mutant in mutants:
-                found[mutant] |= {number, number + 1}
-        return found
-
-
-def coverage(machine: Powered) -> str:
-    """What was covered since the machine was powered up, in Verilator's format."""
-    with NamedTemporaryFile(suffix=".dat") as file:
-        machine.write_coverage(Path(file.name))
-        return Path(file.name).read_text(encoding="latin-1")
-
-
-def simulated(program: RandomProgram, before: OnChip) -> Case:
-    """What the simulator makes of a program."""
-    result = sim.execute(MACHINE, program.code, program.program_address, program.memory, on_chip=before)
-    return Case(program, before, result)
-
-
-def check_equal(machine: Powered, case: Case) -> None:
-    """The machine does what the simulator does, in the same cycles."""
-    program, simulated = case.program, case.simulated
-    machine.on_chip = case.before
-    limit = simulated.total_cycles + 1000
-    got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
-    assert first_divergence(program.code, simulated, got) is None
-
-
-class Suites:
+class Suites(Stimulus):
     """The suites on a netlist with mutants; `verdict` says which of them notices a mutant first.
 
     Parameters
@@ -202,7 +64,8 @@ class Suites:
     """
 
     def __init__(self, variant: Variant, seed: int) -> None:
-        self._variant, self._seed = variant, seed
+        super().__init__(seed)
+        self._variant = variant
         self._cases: dict[str, dict[int, set[int]]] = {}
         self._seconds: dict[str, float] = {}
         self._always: set[int] = set()
@@ -244,102 +107,6 @@ class Suites:
         for suite in self._suites.values():
             suite(trial)
         return trial.files
-
-    @cached_property
-    def reference(self) -> tuple[HandWrittenProgram, int]:
-        """A program that all units run, and its cycles."""
-        program = depthwise_program(MACHINE, self._seed)
-        return program, sim.execute(MACHINE, program.code, 0, program.memory).total_cycles
-
-    @cached_property
-    def wide(self) -> list[Case]:
-        """Programs with an instruction for each bit of each field."""
-        rngs = (np.random.default_rng([self._seed, number]) for number in range(WIDE))
-        programs = [wide_program(MACHINE, rng, WIDE_STEPS) for rng in rngs]
-        return [simulated(program, random_on_chip(MACHINE, self._seed)) for program in programs]
-
-    @cached_property
-    def stalling(self) -> list[RandomProgram]:
-        """Programs that have all causes of stalls that random ones have, and the first one of an odd number of cycles
-        and of an even one, as a counter may be wrong in every second cycle only."""
-        found, causes = list[RandomProgram](), set[int | str]()
-        for program, _, result in self.cases:
-            more = {*np.flatnonzero(result.causes.ravel()).tolist(), f"cycles {result.total_cycles % 2}"}
-            if more - causes:
-                found.append(program)
-            causes |= more
-        return found
-
-    @cached_property
-    def cases(self) -> list[Case]:
-        """Random programs, one after the other from one power-up."""
-        state, result = random_on_chip(MACHINE, self._seed), list[Case]()
-        for index in range(PROGRAMS):
-            rng = np.random.default_rng([self._seed, index])
-            program = random_program(MACHINE, rng, int(rng.integers(8, 60)), framed=True)
-            if index % 2:
-                program = with_many_tokens(program, rng)
-            result.append(simulated(program, state))
-            state = result[-1].simulated.on_chip
-        return result
-
-    @cached_property
-    def border(self) -> list[tuple[bytes, set[str]]]:
-        """Single instructions at the border of each rule."""
-        return [*behind_others(lone_faults(self._seed, DRAWS), self._seed)]
-
-    @cached_property
-    def instructions(self) -> list[Verdict]:
-        """Single instructions, most of which break a rule."""
-        return verdicts([*single_mutants(self._seed, VERDICTS, REFUSED_STEPS), *self.border])
-
-    @cached_property
-    def singles(self) -> list[Case]:
-        """Single instructions that keep all rules."""
-        return [*self._alone(code for code, expected in self.border if not expected)]
-
-    @cached_property
-    def pairs(self) -> list[Case]:
-        """Two instructions at a time, side by side in different banks at addresses that are often equal."""
-        return [*self._alone(beside(self._seed, PAIRS))]
-
-    def _alone(self, codes: Iterable[bytes]) -> Iterator[Case]:
-        """What the simulator makes of short programs with random bytes in all memories, and legal records; without
-        those that leave the memory."""
-        rng = np.random.default_rng(self._seed)
-        memory, state = rng.integers(0, 256, MEMORY_BYTES, np.uint8), random_on_chip(MACHINE, self._seed)
-        records = random_records(rng, True).reshape(-1, PARAM_RECORD_BYTES)
-        state[Space.PARAM] = records[: MACHINE.param_channels]
-        for code in codes:
-            memory[: len(code)] = np.frombuffer(code, np.uint8)
-            with suppress(ProgramError):
-                yield simulated(RandomProgram(code, memory.copy(), 0, []), state)
-
-    @cached_property
-    def places(self) -> list[tuple[bytes, int]]:
-        """Programs, and the place of the first instruction with an error."""
-        return places(self._seed)
-
-    @cached_property
-    def waits(self) -> list[bytes]:
-        """Programs that wait for one token more than there are."""
-        return waits(self._seed)
-
-    @cached_property
-    def faults(self) -> list[AddressFault]:
-        """Transfers that leave the memory."""
-        return list(address_faults(self._seed, FAULTS))
-
-    @cached_property
-    def conflicts(self) -> list[tuple[bytes, str]]:
-        """Two instructions at a time in one bank or in two."""
-        return list(conflicts(self._seed))
-
-    @cached_property
-    def hostile(self) -> list[list[tuple[bytes, np.ndarray]]]:
-        """Programs that may break any rule, some at a time."""
-        programs = list(hostile_programs(self._seed, HOSTILE))
-        return [programs[begin : begin + BETWEEN] for begin in range(0, HOSTILE, BETWEEN)]
 
     @property
     def _suites(self) -> dict[str, Callable[[Trial], None]]:

@@ -1,0 +1,139 @@
+"""What the suites of a campaign run on a netlist, and what must come of it; each is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cached_property
+
+import numpy as np
+
+import sim
+from accel.coverify import random_on_chip
+from accel.errors import ProgramError
+from accel.machine.config import PARAM_RECORD_BYTES
+from accel.machine.memories import Space
+from support.machine.random_programs import RandomProgram, random_program, random_records
+from support.machine.wide_programs import wide_program, with_many_tokens
+from support.mutants.trials import Case, simulated
+from support.rtl.depthwise_program import depthwise_program
+from support.rtl.first_errors import places, waits
+from support.rtl.hostile import (
+    MACHINE,
+    MEMORY_BYTES,
+    AddressFault,
+    Verdict,
+    address_faults,
+    hostile_programs,
+    single_mutants,
+    verdicts,
+)  # fmt: skip
+from support.rtl.lone_faults import behind_others, lone_faults
+from support.rtl.matmul_program import HandWrittenProgram
+from support.rtl.port_conflicts import beside, conflicts
+
+PROGRAMS, HOSTILE, VERDICTS, PAIRS = 40, 200, 400, 6
+WIDE, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS = 3, 4096, 60, 5, 300, 2000
+
+
+class Stimulus:
+    """Programs and single instructions for `MACHINE`, from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    @cached_property
+    def reference(self) -> tuple[HandWrittenProgram, int]:
+        """A program that all units run, and its cycles."""
+        program = depthwise_program(MACHINE, self._seed)
+        return program, sim.execute(MACHINE, program.code, 0, program.memory).total_cycles
+
+    @cached_property
+    def wide(self) -> list[Case]:
+        """Programs with an instruction for each bit of each field."""
+        rngs = (np.random.default_rng([self._seed, number]) for number in range(WIDE))
+        programs = [wide_program(MACHINE, rng, WIDE_STEPS) for rng in rngs]
+        return [simulated(program, random_on_chip(MACHINE, self._seed)) for program in programs]
+
+    @cached_property
+    def stalling(self) -> list[RandomProgram]:
+        """Programs that have all causes of stalls that random ones have, and the first one of an odd number of cycles
+        and of an even one, as a counter may be wrong in every second cycle only."""
+        found, causes = list[RandomProgram](), set[int | str]()
+        for program, _, result in self.cases:
+            more = {*np.flatnonzero(result.causes.ravel()).tolist(), f"cycles {result.total_cycles % 2}"}
+            if more - causes:
+                found.append(program)
+            causes |= more
+        return found
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """Random programs, one after the other from one power-up."""
+        state, result = random_on_chip(MACHINE, self._seed), list[Case]()
+        for index in range(PROGRAMS):
+            rng = np.random.default_rng([self._seed, index])
+            program = random_program(MACHINE, rng, int(rng.integers(8, 60)), framed=True)
+            if index % 2:
+                program = with_many_tokens(program, rng)
+            result.append(simulated(program, state))
+            state = result[-1].simulated.on_chip
+        return result
+
+    @cached_property
+    def border(self) -> list[tuple[bytes, set[str]]]:
+        """Single instructions at the border of each rule."""
+        return [*behind_others(lone_faults(self._seed, DRAWS), self._seed)]
+
+    @cached_property
+    def instructions(self) -> list[Verdict]:
+        """Single instructions, most of which break a rule."""
+        return verdicts([*single_mutants(self._seed, VERDICTS, REFUSED_STEPS), *self.border])
+
+    @cached_property
+    def singles(self) -> list[Case]:
+        """Single instructions that keep all rules."""
+        return [*self._alone(code for code, expected in self.border if not expected)]
+
+    @cached_property
+    def pairs(self) -> list[Case]:
+        """Two instructions at a time, side by side in different banks at addresses that are often equal."""
+        return [*self._alone(beside(self._seed, PAIRS))]
+
+    def _alone(self, codes: Iterable[bytes]) -> Iterator[Case]:
+        """What the simulator makes of short programs with random bytes in all memories, and legal records; without
+        those that leave the memory."""
+        rng = np.random.default_rng(self._seed)
+        memory, state = rng.integers(0, 256, MEMORY_BYTES, np.uint8), random_on_chip(MACHINE, self._seed)
+        records = random_records(rng, True).reshape(-1, PARAM_RECORD_BYTES)
+        state[Space.PARAM] = records[: MACHINE.param_channels]
+        for code in codes:
+            memory[: len(code)] = np.frombuffer(code, np.uint8)
+            with suppress(ProgramError):
+                yield simulated(RandomProgram(code, memory.copy(), 0, []), state)
+
+    @cached_property
+    def places(self) -> list[tuple[bytes, int]]:
+        """Programs, and the place of the first instruction with an error."""
+        return places(self._seed)
+
+    @cached_property
+    def waits(self) -> list[bytes]:
+        """Programs that wait for one token more than there are."""
+        return waits(self._seed)
+
+    @cached_property
+    def faults(self) -> list[AddressFault]:
+        """Transfers that leave the memory."""
+        return list(address_faults(self._seed, FAULTS))
+
+    @cached_property
+    def conflicts(self) -> list[tuple[bytes, str]]:
+        """Two instructions at a time in one bank or in two."""
+        return list(conflicts(self._seed))
+
+    @cached_property
+    def hostile(self) -> list[list[tuple[bytes, np.ndarray]]]:
+        """Programs that may break any rule, some at a time."""
+        programs = list(hostile_programs(self._seed, HOSTILE))
+        return [programs[begin : begin + BETWEEN] for begin in range(0, HOSTILE, BETWEEN)]
