@@ -7,25 +7,24 @@ import re
 import numpy as np
 import pytest
 from support.machine.random_programs import random_program
+from support.rtl.bench import small
 from support.rtl.matmul_program import RECORD
 
 from accel.coverify import Machine, execute_both, first_divergence, random_on_chip
-from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Memory, Opcode, Source, decode_table, encode
+from accel.machine.latencies import POST_LATENCY
 from accel.machine.memories import Space
 from accel.machine.numerics import RequantMode
 from accel.machine.rules.check import check_rules
-from accel.machine.timing import POST_LATENCY
 from rtl.testbench.cache import cached_verilog
 from rtl.testbench.verilate import EMITTED, Variant
 from rtl.testbench.verilator import Powered
 
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
-MACHINE = ArchConfig(
-    name="answers", rows=4, cols=4, spad_banks=2, spad_bank_words=16, wbuf_words=16, acc_banks=2, acc_bank_words=64,
-    param_channels=16, post_lanes=2, depthwise_taps=2, depthwise_words=8, queue_depth=2, bus_bytes=8,
-    outstanding_bursts=2, read_latency_cycles=3, write_latency_cycles=2, requant_modes=("tflite",), int4_weights=True,
+MACHINE = small(
+    spad_bank_words=16, wbuf_words=16, acc_bank_words=64, post_lanes=2, depthwise_taps=2, depthwise_words=8,
+    requant_modes=("tflite",), int4_weights=True,
 )  # fmt: skip
 PROGRAMS = 60
 ANSWER = "if (read_en) stored <= words[read_addr];"
