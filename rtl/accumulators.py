@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import ACC_LATENCY
+from accel.machine.latencies import ACC_LATENCY
 from rtl.blocks import Block
 from rtl.interfaces import AccumulatePort, ReadPort
 from rtl.pipeline import delayed, one_hot

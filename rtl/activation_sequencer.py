@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
-from accel.machine.timing import READ_LATENCY
+from accel.machine.latencies import READ_LATENCY
 from rtl.interfaces import ADDRESS_SPAN_BITS, MASK_BITS, NUMBER_BITS, ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.errors import DivergenceError
 from accel.machine.config import ArchConfig
-from accel.machine.timing import BURST_BOUNDARY_BYTES
+from accel.machine.latencies import BURST_BOUNDARY_BYTES
 from rtl.axi import BURST_INCREMENTING
 
 VIOLATIONS = (

@@ -9,7 +9,7 @@ from amaranth.utils import exact_log2
 
 from accel.machine import isa
 from accel.machine.isa import Opcode
-from accel.machine.timing import BURST_BEATS, BURST_BOUNDARY_BYTES
+from accel.machine.latencies import BURST_BEATS, BURST_BOUNDARY_BYTES
 from rtl.axi import ADDRESS_BITS, BURST
 
 COUNT_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "row_count")].width

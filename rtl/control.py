@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine import isa
 from accel.machine.isa import Opcode, Unit
+from accel.machine.latencies import SEMAPHORE_BITS
 from accel.machine.registers import CAUSES, COUNTED_UNITS
-from accel.machine.timing import SEMAPHORE_BITS
 from rtl.interfaces import INSTRUCTION_BITS, MASK_BITS, NUMBER_BITS, layout
 from rtl.pipeline import delayed
 

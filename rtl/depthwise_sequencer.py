@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import READ_LATENCY
+from accel.machine.latencies import READ_LATENCY
 from rtl.activation_sequencer import SUM_ADDRESS_BITS
 from rtl.depthwise_reader import DEPTHWISE_LAYOUT, ROW_LEVELS, ROW_POSITIONS, STEP_BITS, TAP_BITS, drive_rows
 from rtl.interfaces import MASK_BITS, NUMBER_BITS

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
-from accel.machine.timing import ACC_LATENCY, DEPTHWISE_LATENCY
+from accel.machine.latencies import ACC_LATENCY, DEPTHWISE_LATENCY
 from rtl.depthwise_lane import DepthwiseLanes
 from rtl.depthwise_reader import DepthwiseReader
 from rtl.depthwise_sequencer import DepthwiseSequencer

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
-from accel.machine.timing import ACC_LATENCY, EXEC_LATENCY, READ_LATENCY, exec_latency
+from accel.machine.latencies import ACC_LATENCY, EXEC_LATENCY, READ_LATENCY, exec_latency
 from accel.machine.weight_words import tile_words
 from rtl.activation_sequencer import ActivationSequencer
 from rtl.array import SystolicArray

@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
 from accel.machine.isa import Memory, Opcode, Unit
+from accel.machine.latencies import LOAD_IN_FLIGHT, LOAD_START, LOAD_WRITE_LATENCY
 from accel.machine.memories import Space, memories
-from accel.machine.timing import LOAD_IN_FLIGHT, LOAD_START, LOAD_WRITE_LATENCY
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator, connect_rows
 from rtl.control import MIN_DEPTH

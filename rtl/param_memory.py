@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
 from accel.machine.config import PARAM_RECORD_BYTES, ArchConfig
-from accel.machine.timing import ACC_LATENCY
+from accel.machine.latencies import ACC_LATENCY
 from rtl.interfaces import ReadPort, WritePort
 
 RECORD = data.StructLayout({"bias": signed(32), "multiplier": signed(32), "shift": signed(8)})

@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.isa import Reduce, Source
+from accel.machine.latencies import ACC_LATENCY, READ_LATENCY
 from accel.machine.numerics import INT32_MIN
-from accel.machine.timing import ACC_LATENCY, READ_LATENCY
 from rtl.blocks import Block
 from rtl.interfaces import ReadPort
 from rtl.param_memory import RECORD

@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
+from accel.machine.latencies import REQUANTIZE_LATENCY
 from accel.machine.numerics import RequantMode
-from accel.machine.timing import REQUANTIZE_LATENCY
 from rtl.blocks import Block
 from rtl.pipeline import delayed, one_hot
 

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import READ_LATENCY
+from accel.machine.latencies import READ_LATENCY
 from rtl.interfaces import LANES_READ, ReadPort, WritePort
 from rtl.pipeline import delayed, one_hot
 
@@ -23,9 +23,8 @@ class Scratchpad(wiring.Component):
 
     The upper address bits select the bank. Read latency is `READ_LATENCY`. A word that is being written reads as its
     old value: a POST in place reads bytes of it for one group while it writes those of another. All ports are
-    registers, so that reads and writes happen in the cycle after. With a depthwise engine a
-    bank is made of two memories, of the words with even and with odd addresses, so that DEPTHWISE can read two words of
-    a bank at once.
+    registers, so that reads and writes happen in the cycle after. With a depthwise engine a bank is made of two
+    memories, of the words with even and with odd addresses, so that DEPTHWISE can read two words of a bank at once.
 
     Members
     -------

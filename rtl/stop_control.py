@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import reset_cycles
+from accel.machine.latencies import reset_cycles
 
 
 class StopControl(wiring.Component):

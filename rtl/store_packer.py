@@ -9,10 +9,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
-from accel.machine import isa, timing
+from accel.machine import isa, latencies
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
-from accel.machine.timing import READ_LATENCY
+from accel.machine.latencies import READ_LATENCY
 from rtl.bursts import RowWalker, chunk_layout, connect_rows, first_chunk, rotated
 from rtl.interfaces import NUMBER_BITS, ReadPort, layout
 from rtl.load_writer import REACH_BITS
@@ -95,7 +95,7 @@ class StoreReader(wiring.Component):
 
     def _room(self, m: Module, active: Value, word_bytes: Value) -> Signal:
         """Whether a word is read in this cycle: there is one, and room for it; the sign of the room left says so."""
-        capacity = timing.store_buffer_bytes(self._config)
+        capacity = latencies.store_buffer_bytes(self._config)
         room = Signal(range(-(1 << len(word_bytes)), capacity + 1), init=capacity)
         read = Signal(name="read")
         m.d.comb += read.eq(active & ~room[-1])
@@ -193,7 +193,7 @@ class StorePacker(wiring.Component):
 
     def _bytes_there(self, m: Module, take: Signal, count: Value) -> Value:
         """Whether the buffer has all bytes of the current beat: the sign of those that it has beyond the beat."""
-        capacity = timing.store_buffer_bytes(self._config)
+        capacity = latencies.store_buffer_bytes(self._config)
         beyond = Signal(range(-self._config.bus_bytes, capacity + 1))
         entered = beyond + delayed(m, self.coming, 1, "entering", reset_less=False)
         m.d.sync += beyond.eq(Mux(take, entered - count, entered))
@@ -205,7 +205,7 @@ class StorePacker(wiring.Component):
         A word and a beat are rotated once, so that each byte has only few places to go to or to come from. Which
         places take a byte of the word, and which give one to the beat, is decided in the cycle before.
         """
-        places = 1 << (timing.store_buffer_bytes(self._config) - 1).bit_length()
+        places = 1 << (latencies.store_buffer_bytes(self._config) - 1).bit_length()
         word_bytes, bus_bytes = 1 << bits_for(self._config.rows - 1), self._config.bus_bytes
         buffer = [Signal(8, name=f"byte{place}", reset_less=True) for place in range(places)]
         written = Signal(range(places))

@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
 from accel.machine.config import TABLE_WORDS, ArchConfig
-from accel.machine.timing import ACC_LATENCY
+from accel.machine.latencies import ACC_LATENCY
 from rtl.interfaces import ReadPort, WritePort
 
 

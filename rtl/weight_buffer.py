@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
-from accel.machine.timing import READ_LATENCY
+from accel.machine.latencies import READ_LATENCY
 from rtl.interfaces import ReadPort, WritePort
 from rtl.pipeline import delayed
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from accel.machine import causes, timing, weight_words
+from accel.machine import causes, latencies, timing, weight_words
 from accel.machine.causes import COMPLETE, DISPATCH, FULL, ISSUE, OCCUPIED, WORK
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
@@ -64,9 +64,9 @@ class State(NamedTuple):
         channels = [np.array(timing.CHANNEL_START, np.int64) for _ in range(3)]
         return cls(
             channels[0], rings[0], channels[1], rings[1], channels[2], rings[2],
-            np.zeros((4, 2 * timing.store_buffer_bytes(config)), np.int64), np.zeros(len(Unit), np.int64),
+            np.zeros((4, 2 * latencies.store_buffer_bytes(config)), np.int64), np.zeros(len(Unit), np.int64),
             np.zeros(len(Unit), np.int64), np.zeros(len(Unit), np.int64),
-            np.full((len(Unit), config.queue_depth), -1, np.int64), np.full(timing.LOAD_IN_FLIGHT, -1, np.int64),
+            np.full((len(Unit), config.queue_depth), -1, np.int64), np.full(latencies.LOAD_IN_FLIGHT, -1, np.int64),
             np.stack([sequencer.registers()] * 2), np.full(1, -1, np.int64),
             np.stack([depthwise_sequencer.registers()] * 2), np.full(1, -1, np.int64),
         )  # fmt: skip

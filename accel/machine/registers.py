@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from accel.machine.config import REQUANT_MODES, ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Unit
-from accel.machine.timing import BURST_BOUNDARY_BYTES
+from accel.machine.latencies import BURST_BOUNDARY_BYTES
 
 FETCH = "FETCH"
 CAUSES = ("busy", "memory", *(f"wait.{unit.name}" for unit in Unit), "empty")

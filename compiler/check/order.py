@@ -32,7 +32,7 @@ import numpy.typing as npt
 from accel.errors import ProgramError
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode, Table, Unit
-from accel.machine.timing import SEMAPHORE_BITS
+from accel.machine.latencies import SEMAPHORE_BITS
 from accel.machine.tokens import SIGNAL, WAIT
 
 Semaphore: TypeAlias = tuple[Unit, Unit]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
-from accel.machine.timing import POST_LATENCY, exec_latency
+from accel.machine.latencies import POST_LATENCY, exec_latency
 from accel.machine.weight_words import tile_words
 from compiler.emit.order import GatherItem, GroupItem, Item, JoinItem, TileItem
 from compiler.lower.geometry import Tile

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Unit
+from accel.machine.latencies import BURST_BOUNDARY_BYTES
 from accel.machine.registers import CONTROL_INTERRUPT_ENABLE, CONTROL_START, CONTROL_STOP, REGISTERS, STATUS_DONE
-from accel.machine.timing import BURST_BOUNDARY_BYTES
 
 _WRITTEN = ("CONTROL", "STATUS", "WATCHDOG", "IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
 

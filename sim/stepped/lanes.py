@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import DEPTHWISE_LATENCY, READ_LATENCY
+from accel.machine.latencies import DEPTHWISE_LATENCY, READ_LATENCY
 from sim.fast.dma import Row
 from sim.fields import DEPTHWISE
 from sim.jit import kernel

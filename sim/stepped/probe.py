@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import EXEC_LATENCY
+from accel.machine.latencies import EXEC_LATENCY
 from sim.stepped.systolic import Array
 
 

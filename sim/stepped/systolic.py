@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import EXEC_LATENCY
+from accel.machine.latencies import EXEC_LATENCY
 from sim.fast.dma import Row
 from sim.fast.vectors import PANEL, multiply_add_vectors
 from sim.fields import EXEC

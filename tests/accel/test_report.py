@@ -17,7 +17,7 @@ from support.networks.small_networks import conv, every_compiled_operation, full
 
 import accel
 from accel.cli.tables import layer_table, to_json
-from accel.machine import timing
+from accel.machine import latencies
 from accel.machine.isa import Instruction, Opcode, decode, encode
 from accel.network.graph import MaxPool2d
 from accel.program.program import LayerInfo
@@ -107,9 +107,9 @@ def test_traffic_by_hand() -> None:
 
 def naive_owners(program: accel.Program, run: Any) -> tuple[list[int], list[int]]:
     """The layer of every cycle, and each layer's hidden cycles, one cycle after the other."""
-    drain = timing.exec_latency(program.config) - 1
+    drain = latencies.exec_latency(program.config) - 1
     rows = list(zip(decode(program.code), program.instruction_layers, run.issue, run.complete, strict=True))
-    engine_drain = timing.DEPTHWISE_LATENCY - 1
+    engine_drain = latencies.DEPTHWISE_LATENCY - 1
     holds = [
         [(layer, issue, end - late) for i, layer, issue, end in rows if i.opcode is opcode]
         for opcode, late in ((Opcode.EXEC, drain), (Opcode.DEPTHWISE, engine_drain))

@@ -11,7 +11,7 @@ from support.mutants.rtl_mutation import mutate
 from support.rtl.bench import simulate, small
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import ACC_LATENCY
+from accel.machine.latencies import ACC_LATENCY
 from rtl import accumulators
 from rtl.accumulators import Accumulators
 

@@ -20,7 +20,7 @@ from support.rtl.unit_bench import (
     span,
 )
 
-from accel.machine import timing
+from accel.machine import latencies
 from accel.machine.config import ArchConfig, preset
 from accel.machine.depthwise import row_stream
 from accel.machine.isa import Instruction, Opcode, table_of
@@ -77,7 +77,7 @@ class Expected:
         for index, fields in enumerate(stimulus.instructions):
             issue = issue_cycle(stimulus, index, free)
             free = self.run(fields, issue)
-            completion = self.stream_end - 1 + timing.DEPTHWISE_LATENCY
+            completion = self.stream_end - 1 + latencies.DEPTHWISE_LATENCY
             self.record.issues.append(issue)
             self.record.completions.append((completion, fields["signal"]))
             self.intervals["occupied"].append((issue, self.stream_end - 1))
@@ -96,7 +96,7 @@ class Expected:
                 for ox in range(f["ox_count"]):
                     sums = self.output(f, ky, oy, ox, words)
                     address = f["acc_address"] + oy * f["ox_count"] + ox
-                    self.sums.add(first + ox + timing.DEPTHWISE_LATENCY, address, sums, ky > 0 or f["accumulate"])
+                    self.sums.add(first + ox + latencies.DEPTHWISE_LATENCY, address, sums, ky > 0 or f["accumulate"])
                 self.stream_end = first + f["ox_count"]
                 first += f["row_steps"]
         return load
@@ -144,7 +144,7 @@ def differences(rows: int, cols: int, taps: int, seed: int, instructions: int = 
     record = simulate(dut, stimulus, memories, model.observe)
     idle = [1 - flying for flying in span(cycles, expected.intervals["in flight"])]
     checks = {
-        "latency": dut.latency == timing.DEPTHWISE_LATENCY,
+        "latency": dut.latency == latencies.DEPTHWISE_LATENCY,
         "issues": record.issues == expected.record.issues,
         "completions": record.completions == expected.record.completions,
         "occupied": record.occupied == span(cycles, expected.intervals["occupied"]),

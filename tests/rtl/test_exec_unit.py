@@ -21,7 +21,7 @@ from support.rtl.unit_bench import (
     span,
 )
 
-from accel.machine import timing
+from accel.machine import latencies
 from accel.machine.config import ArchConfig, preset
 from accel.machine.isa import Instruction, Opcode
 from rtl import activation_sequencer, window
@@ -70,7 +70,7 @@ class Expected:
         for index, fields in enumerate(stimulus.instructions):
             issue = issue_cycle(stimulus, index, free)
             free = self.run(fields, issue)
-            completion = self.stream_end - 1 + timing.exec_latency(config)
+            completion = self.stream_end - 1 + latencies.exec_latency(config)
             self.record.issues.append(issue)
             self.record.completions.append((completion, fields["signal"]))
             self.intervals["occupied"].append((issue, self.stream_end - 1))
@@ -97,7 +97,7 @@ class Expected:
                     word = self.spad[address]
                 keep = k > 0 or f["accumulate"]
                 sums = [sum(a * w for a, w in zip(word, column, strict=True)) for column in zip(*weights, strict=True)]
-                self.sums.add(start + p + R + timing.EXEC_LATENCY, f["acc_address"] + p, sums, keep)
+                self.sums.add(start + p + R + latencies.EXEC_LATENCY, f["acc_address"] + p, sums, keep)
             load, self.stream_end = start, start + pixels
         return start
 
@@ -138,7 +138,7 @@ def differences(rows: int, cols: int, seed: int, instructions: int = 8, cycles: 
     record = simulate(dut, stimulus, memories, model.observe)
     idle = [1 - flying for flying in span(cycles, expected.intervals["in flight"])]
     checks = {
-        "latency": dut.latency == timing.exec_latency(config),
+        "latency": dut.latency == latencies.exec_latency(config),
         "issues": record.issues == expected.record.issues,
         "completions": record.completions == expected.record.completions,
         "occupied": record.occupied == span(cycles, expected.intervals["occupied"]),

@@ -13,7 +13,7 @@ from amaranth.sim import Simulator
 from support.mutants.rtl_mutation import mutate
 
 from accel.machine.config import TABLE_WORDS, ArchConfig, preset
-from accel.machine.timing import ACC_LATENCY, READ_LATENCY
+from accel.machine.latencies import ACC_LATENCY, READ_LATENCY
 from rtl import scratchpad
 from rtl.param_memory import ParamMemory
 from rtl.scratchpad import ENGINE_READERS, READERS, WRITERS, Scratchpad

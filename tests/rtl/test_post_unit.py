@@ -12,7 +12,7 @@ import pytest
 from support.mutants.rtl_mutation import mutate
 from support.rtl.unit_bench import Record, Stimulus, issue_cycle, random_stimulus, simulate, span
 
-from accel.machine import timing
+from accel.machine import latencies
 from accel.machine.config import TABLE_ENTRIES, TABLE_WORDS, TABLES, ArchConfig, preset
 from accel.machine.isa import Instruction, Opcode, Reduce, Source
 from accel.machine.numerics import RequantMode, requantize
@@ -125,9 +125,9 @@ class Expected:
             issue = issue_cycle(stimulus, index, free)
             free = self.run(fields, issue)
             self.record.issues.append(issue)
-            self.record.completions.append((free + timing.POST_LATENCY, fields["signal"]))
+            self.record.completions.append((free + latencies.POST_LATENCY, fields["signal"]))
             self.intervals["occupied"].append((issue, free))
-            self.intervals["in flight"].append((issue + 1, free + timing.POST_LATENCY))
+            self.intervals["in flight"].append((issue + 1, free + latencies.POST_LATENCY))
 
     def run(self, f: Instruction, issue: int) -> int:
         """One instruction; returns the cycle of its last step."""
@@ -142,11 +142,11 @@ class Expected:
                     source = base + w * f["src_word_stride"] + ky * f["src_ky_stride"] + kx * f["src_kx_stride"]
                     self.reduce(f, step, (oy, ox, ky, kx), source % self.config.spad_words, g, sums)
             if f["source"] == Source.ACC:
-                self.record.reads["acc_read"].append((step + timing.POST_ACC_READ, base % self.config.acc_words))
+                self.record.reads["acc_read"].append((step + latencies.POST_ACC_READ, base % self.config.acc_words))
                 column = (w * groups + g) * lanes
                 sums = self.memories.acc[base % self.config.acc_words][column : column + lanes]
             row = (f["param_address"] + (w * groups + g if f["per_channel"] else 0)) % self.config.param_rows
-            self.record.reads["param_read"].append((step + timing.POST_ACC_READ, row))
+            self.record.reads["param_read"].append((step + latencies.POST_ACC_READ, row))
             target = f["dst_address"] + w * f["dst_word_stride"] + oy * f["dst_oy_stride"] + ox * f["dst_ox_stride"]
             for lane in range(lanes):
                 place = (target % self.config.spad_words, f["dst_byte"] + g * lanes + lane)
@@ -154,10 +154,10 @@ class Expected:
                 if f["table"]:
                     entry = (f["table"] - 1) * TABLE_ENTRIES + (result + 128) % 256
                     self.record.reads[f"table_read.{lane}"].append(
-                        (step + timing.POST_LATENCY - timing.ACC_LATENCY, entry)
+                        (step + latencies.POST_LATENCY - latencies.ACC_LATENCY, entry)
                     )
                     result = self.memories.table[entry]
-                self.writes.add((step + timing.POST_LATENCY, *place, result))
+                self.writes.add((step + latencies.POST_LATENCY, *place, result))
         return step
 
     def reduce(self, f: Instruction, step: int, at: tuple[int, ...], source: int, g: int, sums: list[int]) -> None:
@@ -210,7 +210,7 @@ def differences(shape: tuple[int, int, int], seed: int, instructions: int = 12, 
 
     record = simulate(dut, stimulus, memories.packed(), observe)
     checks = {
-        "latency": (dut.acc_read_latency, dut.latency) == (timing.POST_ACC_READ, timing.POST_LATENCY),
+        "latency": (dut.acc_read_latency, dut.latency) == (latencies.POST_ACC_READ, latencies.POST_LATENCY),
         "issues": record.issues == expected.record.issues,
         "completions": record.completions == expected.record.completions,
         "occupied": record.occupied == span(cycles, expected.intervals["occupied"]),

@@ -9,7 +9,7 @@ import pytest
 from amaranth.hdl import Cat, Module
 from amaranth.sim import Simulator
 
-from accel.machine import timing
+from accel.machine import latencies
 from accel.machine.config import REQUANT_MODES, preset
 from accel.machine.numerics import RequantMode, requantize
 from rtl import requantize as rtl_requantize
@@ -63,7 +63,7 @@ def simulate(dut: Requantizer, x: np.ndarray, q: np.ndarray, e: np.ndarray, mode
 
 
 def test_latency_is_the_contract():
-    assert Requantizer.latency == timing.REQUANTIZE_LATENCY
+    assert Requantizer.latency == latencies.REQUANTIZE_LATENCY
 
 
 def mismatches(dut: Requantizer, mode: str, count: int, seed: int) -> int:

@@ -11,7 +11,7 @@ from support.rtl.matmul_program import HandWrittenProgram, matmul_program
 
 from accel.errors import DivergenceError
 from accel.machine.isa import Instruction, Opcode, Unit, encode
-from accel.machine.timing import reset_cycles
+from accel.machine.latencies import reset_cycles
 from rtl import bursts
 from rtl.bursts import BurstGenerator
 from rtl.stop_control import StopControl

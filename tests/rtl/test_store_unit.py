@@ -9,7 +9,7 @@ from support.machine.naive_timing import Store, beats_of, rows_of
 from support.mutants.rtl_mutation import mutate
 from support.rtl.bench import MACHINES, simulate
 
-import accel.machine.timing
+import accel.machine.latencies
 import rtl.store_packer
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Opcode
@@ -70,7 +70,7 @@ def check(config: ArchConfig, seed: int, size: int = 12, stalls: np.random.Gener
         nonlocal busy
         control, bus = dut.control, WriteMemory(dut.bus, memory, config.write_latency_cycles, stalls)
         ctx.set(control.tokens, ALL_TOKENS)
-        now, words = 0, [np.zeros(1, np.uint8)] * (accel.machine.timing.READ_LATENCY - 1)
+        now, words = 0, [np.zeros(1, np.uint8)] * (accel.machine.latencies.READ_LATENCY - 1)
         while len(complete) < size:
             assert now < 20000
             left = program[len(issue) :]
@@ -126,9 +126,9 @@ def test_bytes_with_a_stalling_memory(machine: int) -> None:
 
 
 def test_catches_a_smaller_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
-    half = accel.machine.timing.store_buffer_bytes(MACHINES[2]) // 2
+    half = accel.machine.latencies.store_buffer_bytes(MACHINES[2]) // 2
     monkeypatch.setattr(
-        accel.machine.timing, "store_buffer_bytes", lambda config: half
+        accel.machine.latencies, "store_buffer_bytes", lambda config: half
     )  # the naive model keeps its own name
     with pytest.raises(AssertionError):
         check(MACHINES[2], seed=2)

@@ -11,7 +11,7 @@ from support.rtl.bench import small
 
 from accel.errors import DivergenceError
 from accel.machine.isa import Instruction, Opcode
-from accel.machine.timing import BURST_BOUNDARY_BYTES
+from accel.machine.latencies import BURST_BOUNDARY_BYTES
 from rtl.testbench import icarus, macros, verilator
 
 pytestmark = pytest.mark.rtl

@@ -13,7 +13,7 @@ from support.formal.induction import is_proved, violation
 from support.formal.netlist import Netlist, netlist
 from support.mutants.rtl_mutation import mutate
 
-from accel.machine.timing import BURST_BEATS, BURST_BOUNDARY_BYTES
+from accel.machine.latencies import BURST_BEATS, BURST_BOUNDARY_BYTES
 from rtl import bursts
 from rtl.axi import ADDRESS_BITS
 from rtl.bursts import BurstGenerator, RowWalker

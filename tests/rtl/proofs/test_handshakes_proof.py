@@ -20,7 +20,7 @@ from support.mutants.rtl_mutation import mutate
 from support.rtl.bench import small
 
 from accel.machine.config import ArchConfig
-from accel.machine.timing import store_buffer_bytes
+from accel.machine.latencies import store_buffer_bytes
 from rtl import bursts, fetch, load_unit, registers, store_packer
 from rtl.fetch import Fetch
 from rtl.load_unit import LoadUnit

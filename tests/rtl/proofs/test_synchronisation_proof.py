@@ -16,7 +16,7 @@ from support.mutants.rtl_mutation import mutate
 from accel.machine import isa
 from accel.machine.config import preset
 from accel.machine.isa import Opcode, Unit
-from accel.machine.timing import SEMAPHORE_BITS
+from accel.machine.latencies import SEMAPHORE_BITS
 from rtl import control, load_unit, store_unit, tile_control
 from rtl.control import InstructionQueue, Semaphores
 from rtl.depthwise_unit import DepthwiseUnit

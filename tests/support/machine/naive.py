@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_ENTRIES, TABLE_WORDS, ArchConfig
 from accel.machine.isa import Instruction, Memory, Opcode, Reduce, Source, Unit
+from accel.machine.latencies import DEPTHWISE_LATENCY, EXEC_LATENCY, POST_LATENCY
 from accel.machine.numerics import RequantMode, requantize, wrap_int32
 from accel.machine.registers import CAUSES, COUNTED_UNITS
-from accel.machine.timing import DEPTHWISE_LATENCY, EXEC_LATENCY, POST_LATENCY
 from support.machine.naive_timing import Machine, Store, before
 
 

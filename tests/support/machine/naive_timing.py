@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Source, Unit
-from accel.machine.timing import (
+from accel.machine.latencies import (
     DEPTHWISE_LATENCY,
     EXEC_LATENCY,
     LOAD_IN_FLIGHT,

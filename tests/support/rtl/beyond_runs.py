@@ -8,8 +8,8 @@ import numpy as np
 
 from accel.errors import DivergenceError
 from accel.machine.isa import Instruction, Opcode, Unit, decode, encode
+from accel.machine.latencies import SEMAPHORE_BITS, reset_cycles
 from accel.machine.registers import CONTROL_STOP, ERRORS, IMAGE_ALIGNMENT, REGISTERS, STATUS_RUNNING
-from accel.machine.timing import SEMAPHORE_BITS, reset_cycles
 from rtl.testbench.result import COUNTERS as STALLS
 from rtl.testbench.verilate import COUNTERS
 from rtl.testbench.verilator import Access, Conditions, Powered

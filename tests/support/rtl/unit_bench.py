@@ -12,7 +12,7 @@ from amaranth.lib.wiring import PureInterface
 from amaranth.sim import Simulator
 
 from accel.machine.isa import Instruction
-from accel.machine.timing import ACC_LATENCY, READ_LATENCY
+from accel.machine.latencies import ACC_LATENCY, READ_LATENCY
 
 
 @dataclass
