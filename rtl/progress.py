@@ -15,6 +15,9 @@ from rtl.pipeline import delayed
 WAITING = data.StructLayout({"place": PLACE, "age": NUMBER_BITS})
 """An instruction that does not go on, and how many instructions were dispatched from it on."""
 
+SETTLING_CYCLES = len(Unit) + 2
+"""Cycles after which `oldest_waiting` says nothing more of what was before: a register for each unit behind two."""
+
 
 def handshakes(bus: wiring.PureInterface) -> Value:
     """A transfer on any channel of a read or write bus."""
@@ -25,7 +28,7 @@ def handshakes(bus: wiring.PureInterface) -> Value:
 def oldest_waiting(m: Module, units: Sequence[wiring.Component], dispatched: Value) -> data.View:
     """The oldest instruction at the head of a queue or, in LOAD and STORE, between issue and completion; or fetch's.
 
-    It is right some cycles after everything stands still: the comparisons follow each other through registers.
+    It is right `SETTLING_CYCLES` after everything stands still: the comparisons follow each other through registers.
     """
     oldest = Signal(WAITING)
     m.d.comb += [oldest.place.unit.eq(FETCH_SOURCE), oldest.place.number.eq(dispatched)]

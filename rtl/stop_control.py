@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.latencies import reset_cycles
+from rtl.progress import SETTLING_CYCLES
 
 
 class StopControl(wiring.Component):
@@ -22,7 +23,8 @@ class StopControl(wiring.Component):
     progress : In
         Something happened two cycles before: a unit worked, or a bus moved.
     limit : In
-        Cycles without progress after which the run is stopped; 0: never.
+        Cycles without progress after which the run is stopped, not counted in its first `SETTLING_CYCLES`, in which
+        the run before may still be seen; 0: never.
     drained : In
         All buses are at rest.
     expired : Out
@@ -53,11 +55,16 @@ class StopControl(wiring.Component):
         m = Module()
         left, none_left, limited = Signal(32), Signal(), Signal()
         reset_left = Signal(range(self._reset_cycles))
-        watched = self.running & ~self.halt & limited
+        settling, settled = Signal(range(SETTLING_CYCLES)), Signal()
+        watched = self.running & settled & ~self.halt & limited
         m.d.comb += [
             self.expired.eq(watched & none_left & ~self.progress),
             self.ended.eq(self.reset & (reset_left == 0)),
         ]
+        with m.If(~self.running):
+            m.d.sync += [settling.eq(SETTLING_CYCLES - 1), settled.eq(0)]
+        with m.Else():
+            m.d.sync += [settling.eq(Mux(settling == 0, 0, settling - 1)), settled.eq(settling == 0)]
         # Comparisons with zero are made a cycle ahead: what the watchdog says goes a long way from here.
         m.d.sync += limited.eq(self.limit != 0)
         with m.If(self.progress | ~watched):

@@ -104,6 +104,18 @@ def test_what_stands_still_is_stopped() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_short_watchdog_names_an_instruction_of_its_own_run(limit: int) -> None:
+    """The first instruction takes longer to come; the run before ended behind many."""
+    program = matmul_program(SMALL, seed=0)
+    with Powered(SMALL) as machine:
+        check_right(machine, program)
+        got = run(machine, program, Conditions(watchdog=limit))
+        assert got.first_error[:3] == (("watchdog",), "FETCH", 0)
+        check_right(machine, program)
+
+
+@pytest.mark.slow
 def test_a_machine_without_watchdog_waits() -> None:
     wait = encode([Instruction(Opcode.EXEC, {"wait": 1 << Unit.LOAD})])
     with Powered(SMALL) as machine, pytest.raises(DivergenceError, match="must finish within 5000 cycles"):
