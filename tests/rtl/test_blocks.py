@@ -22,8 +22,8 @@ pytestmark = pytest.mark.rtl
 CONFIG = small(rows=4, cols=4, post_lanes=2, depthwise_taps=2, int4_weights=True, requant_modes=REQUANT_MODES)
 BLOCKS: list[Block] = [PE(True, 0), PE(True, 1), DepthwiseLane(2), Requantizer(CONFIG)]
 PROOF = """
-read_rtlil gold.il; hierarchy -top gold; proc; flatten; opt_clean; design -stash gold
-read_verilog machine.v; hierarchy -top {gate}; proc; flatten; opt_clean; design -stash gate
+read_rtlil gold.il; hierarchy -top gold; proc; flatten; chtype -set $xor t:$mul; opt_clean; design -stash gold
+read_verilog machine.v; hierarchy -top {gate}; proc; flatten; chtype -set $xor t:$mul; opt_clean; design -stash gate
 design -copy-from gold -as gold gold; design -copy-from gate -as gate {gate}
 equiv_make gold gate proof; hierarchy -top proof; opt_clean; equiv_simple; equiv_induct; equiv_status -assert
 """
@@ -34,7 +34,8 @@ rename -top gate; proc; flatten; chtype -set $xor t:$mul; opt_clean; design -sta
 design -copy-from gold -as gold gold; design -copy-from gate -as gate gate
 miter -equiv -flatten gold gate miter; hierarchy -top miter; sat -verify -prove trigger 0 -seq 12 -set-init-zero miter
 """
-"""Products are replaced by a function that is easier to prove equal: this is about the wires between PEs."""
+"""Products are replaced by a function that is easier to prove equal, here and above: this is about what enters them
+and what becomes of them."""
 
 
 @pytest.fixture(scope="module")
@@ -79,5 +80,8 @@ def test_the_grid_equals_its_block(verilog: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_module_that_differs_is_seen(verilog: str, tmp_path: Path) -> None:
-    assert verilog.count("weight <= current;") == 2
-    assert not proven(PE(True, 0), verilog.replace("weight <= current;", "weight <= shadow;"), tmp_path)
+    assert verilog.count("weight_next = shadow;") == 2
+    assert not proven(PE(True, 0), verilog.replace("weight_next = shadow;", "weight_next = weight;"), tmp_path)
+    signed = "product_1_next = $signed(right__activation)"
+    assert verilog.count(signed) == 2
+    assert not proven(PE(True, 0), verilog.replace(signed, "product_1_next = right__activation"), tmp_path)
