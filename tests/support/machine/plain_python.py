@@ -68,9 +68,9 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (lanes, "_control_output", "ky > 0 or", ""),
     (lanes, "_read_words", "(j - place) * table[i, DEPTHWISE.x_dilation]", "j * table[i, DEPTHWISE.x_dilation]"),
     (lanes, "_read_taps", "s[sequencer.TILE] * table", "0 * table"),
-    (lanes, "_move", "control[answer, SWAP]", "control[0, SWAP]"),
-    (lanes, "_move", "if control[answer, CAPTURE] > 0 else 0", ""),
-    (lanes, "_multiply", "1 - exists", "0"),
+    (lanes, "_capture", "control[READ_LATENCY, SWAP]", "control[0, SWAP]"),
+    (lanes, "_capture", "if control[READ_LATENCY, CAPTURE] > 0 else 0", ""),
+    (lanes, "_choose", "1 - exists", "0"),
     (lanes, "_accumulate", "oldest = control.shape[0] - 1", "oldest = control.shape[0] - 2"),
     (stepped, "run", "elif not array_idle", "elif False"),
     (stepped, "run", "written, cycle, cycle + 1)", "written, cycle, cycle)"),
@@ -139,15 +139,20 @@ def digest() -> str:
     return digest.hexdigest()
 
 
+def mutant_source(module: ModuleType, function: str, old: str, new: str) -> str:
+    """Source of `module.function` with `old` replaced by `new`."""
+    source = inspect.getsource(getattr(module, function))
+    if old not in source:
+        raise ValueError(f"{function} must contain {old!r}; adapt the mutant")
+    return source.replace(old, new)
+
+
 @contextlib.contextmanager
 def mutated(module: ModuleType, function: str, old: str, new: str) -> Iterator[None]:
     """`module.function` with `old` replaced by `new`, wherever it was imported."""
-    original = getattr(module, function)
-    source = inspect.getsource(original)
-    if old not in source:
-        raise ValueError(f"{function} must contain {old!r}; adapt the mutant")
+    original, source = getattr(module, function), mutant_source(module, function, old, new)
     scope = vars(module)
-    exec(source.replace(old, new), scope)
+    exec(source, scope)
     mutant = scope[function]
     before = {timeline: getattr(timeline, function)} if hasattr(timeline, function) else {}
     before[module] = original
@@ -209,6 +214,8 @@ if __name__ == "__main__":
     for module in (timing, causes):
         for name in [name for name in vars(timeline) if hasattr(module, name)]:
             setattr(timeline, name, getattr(module, name))
+    for mutant in MUTANTS:  # also those that a short run leaves out
+        mutant_source(*mutant)
     for mutant in MUTANTS[:: int(sys.argv[1])]:
         name = " ".join(f"{mutant[1]}: {mutant[2]} -> {mutant[3]}".split())
         print(name, "caught" if caught(mutant) else "missed", flush=True)
