@@ -46,7 +46,7 @@ LANE_FIELDS = ("source", "reduce", "mode", "left_shift", "zero_point", "act_min"
 
 
 FACTOR_BITS = 9
-"""Of an int8 minus a zero point: a product takes this many bits of each tap."""
+"""Of an int8 minus a zero point: a product takes this many bits of each of its two taps."""
 
 
 CONTROL = {
@@ -56,6 +56,7 @@ CONTROL = {
     "tap_mode": ("mode", RESCALE),
     "first_tap": ("first_tap", REDUCE),
     "inside": ("inside", FACTOR),
+    "first_factor": ("first_tap", FACTOR),
     "mode": ("mode", REQUANTIZE),
     "zero_point": ("zero_point", CLAMP),
     "act_min": ("act_min", CLAMP),
@@ -129,9 +130,7 @@ class PostLane(Block):
     def _reduce_taps(self, m: Module) -> Value:
         """Rescale the tap and combine it with its output's earlier ones; the chosen combination is for BIAS."""
         control = self.control
-        added, largest, product = (
-            Signal(signed(32), name=name, reset_less=True) for name in ("added", "largest", "product")
-        )
+        added, largest = (Signal(signed(32), name=name, reset_less=True) for name in ("added", "largest"))
         operand = delayed(m, self.tap.as_signed() - control.tap_zero_point, 1, "operand")
         m.submodules.rescale = rescale = Requantizer(self._config)
         m.d.comb += [
@@ -150,7 +149,10 @@ class PostLane(Block):
         candidate = delayed(m, Mux(inside, y, INT32_MIN), 1, "candidate")
         m.d.sync += largest.eq(Mux(first | (candidate > largest), candidate, largest))
         factor = delayed(m, Mux(inside, y[:FACTOR_BITS], 1).as_signed(), 1, "factor")
-        m.d.sync += product.eq(Mux(first, factor, product * factor))
+        # A product has two taps at most: beside its first one `partner` is 1, beside its second one the first.
+        partner = delayed(m, Mux(control.first_factor, 1, factor).as_signed(), 1, "partner")
+        product = delayed(m, partner * factor, 1, "product")
+        product = Cat(product, product[-1].replicate(32 - len(product)))
         # Each is made in every cycle and one of them taken in the next, so that a tap waits for one of them only.
         return one_hot([(control.from_added, added), (control.from_largest, largest), (control.from_product, product)])
 

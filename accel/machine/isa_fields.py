@@ -161,7 +161,11 @@ FIELDS: Mapping[Opcode, tuple[Field, ...]] = {
     Opcode.POST: (
         *_HEADER,
         Field("source", 1, "0 ACC, 1 SPAD"),
-        Field("reduce", 3, "over the taps: 0 sum, 1 maximum, 2 first minus the others, 3 product, 4 interpolation"),
+        Field(
+            "reduce",
+            3,
+            "over taps: 0 sum, 1 maximum, 2 first minus the others, 3 product (of 2), 4 interpolation",
+        ),
         Field("mode", 2, "requantization: 0 tflite, 1 single, 2 fp32"),
         Field("per_channel", 1, "1: parameter row advances with word and group, 0: one row for all"),
         _count("word_count", 10, "scratchpad words per output (outermost loop)"),

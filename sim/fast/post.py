@@ -211,7 +211,7 @@ def _reduce(row: Row, spad: Any, operands: Any, word: int, oy: int, sums: Any, w
                     elif reduce == _MUL:
                         for i in range(width):
                             value = np.int64(operands[operand, index(spad[at, index(i)])])
-                            sums[index(to + i)] = wrap_int32(sums[index(to + i)] * value)
+                            sums[index(to + i)] = sums[index(to + i)] * value
                     else:
                         for i in range(width):
                             value = np.int64(operands[operand, index(spad[at, index(i)])])

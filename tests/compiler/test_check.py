@@ -144,6 +144,8 @@ def test_a_unit_cannot_wait_for_the_instruction_itself() -> None:
         (POST.replace(source=Source.SPAD, mode=2, multiplier0=(1 << 30) + 64),
          "POST multiplier0 must be a multiple of 128 for mode fp32, got 1073741888"),
         (POST.replace(reduce=5), "POST reduce must be at most 4, got 5"),
+        (POST.replace(source=Source.SPAD, reduce=Reduce.MUL, ky_count=2, kx_count=2),
+         "POST ky_count * kx_count of a product must be at most 2, got 4"),
         (MIX.replace(mode=2), "POST mode must be tflite or single for an interpolation, got fp32"),
         (MIX.replace(ky_count=3), "POST ky_count of an interpolation must be at most 2, got 3"),
         (MIX.replace(kx_count=3), "POST kx_count of an interpolation must be at most 2, got 3"),

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def random_scale(rng: random.Random) -> tuple[int, int]:
     )
 
 
-def random_post(rng: random.Random, config: ArchConfig) -> Instruction:
+def random_post(rng: random.Random, config: ArchConfig, reduces: Sequence[Reduce]) -> Instruction:
     """Few steps; addresses anywhere; about half of the taps outside of the image."""
     source = rng.choice((Source.ACC, Source.SPAD))
     groups = rng.randrange(1, min(config.rows, config.cols) // config.post_lanes + 1)
@@ -55,7 +56,12 @@ def random_post(rng: random.Random, config: ArchConfig) -> Instruction:
         for level in levels
     }
     modes = [mode.code for mode in RequantMode]
-    scales, reduce, mode = [random_scale(rng) for _ in range(2)], rng.choice(list(Reduce)), rng.choice(modes)
+    scales, reduce, mode = [random_scale(rng) for _ in range(2)], rng.choice(reduces), rng.choice(modes)
+    taps = rng.choice((1, 2)), rng.choice((1, 2 if reduce is Reduce.INTERPOLATE else 3))
+    if source == Source.ACC:
+        taps = 1, 1
+    elif reduce is Reduce.MUL:
+        taps = rng.choice(((1, 1), (1, 2), (2, 1)))
     if reduce is Reduce.INTERPOLATE:
         scales, mode = [(0, rng.choice((1, 2, rng.randrange(-20, 20)))) for _ in range(2)], rng.choice((0, 1))
     return Instruction(
@@ -64,8 +70,7 @@ def random_post(rng: random.Random, config: ArchConfig) -> Instruction:
             "wait": rng.choice((0, 0, 1, 9)), "signal": rng.getrandbits(4), "source": source,
             "reduce": reduce, "mode": mode, "per_channel": rng.getrandbits(1),
             "word_count": rng.randrange(1, words + 1), "oy_count": rng.choice((1, 2)), "ox_count": rng.choice((1, 3)),
-            "group_count": groups, "ky_count": rng.choice((1, 2)) if source == Source.SPAD else 1,
-            "kx_count": rng.choice((1, 2 if reduce is Reduce.INTERPOLATE else 3)) if source == Source.SPAD else 1,
+            "group_count": groups, "ky_count": taps[0], "kx_count": taps[1],
             "src_address": rng.randrange(-8, 32),
             **strides, "y_start": rng.choice((0, 0, -1, -2)), "x_start": rng.choice((0, 0, -1, -2)),
             "y_step": rng.randrange(3), "x_step": rng.randrange(3), "y_dilation": rng.randrange(3),
@@ -193,10 +198,16 @@ class Expected:
         return int(requantize(np.int64(x), multiplier, shift, RequantMode.of_code(f["mode"])))
 
 
-def differences(shape: tuple[int, int, int], seed: int, instructions: int = 12, cycles: int = 500) -> list[str]:
+def differences(
+    shape: tuple[int, int, int],
+    seed: int,
+    instructions: int = 12,
+    cycles: int = 500,
+    reduces: Sequence[Reduce] = tuple(Reduce),
+) -> list[str]:
     """Names of what differs between the unit and the loops."""
     rng, config = random.Random(seed), machine(*shape)
-    stimulus = random_stimulus(rng, [random_post(rng, config) for _ in range(instructions)], cycles)
+    stimulus = random_stimulus(rng, [random_post(rng, config, reduces) for _ in range(instructions)], cycles)
     memories = Memories(rng, config)
     expected = Expected(config, stimulus, memories)
     assert expected.record.completions[-1][0] < cycles - 2, "the stimulus needs more cycles"
@@ -280,3 +291,15 @@ def test_a_first_tap_that_is_subtracted_is_seen(monkeypatch):
 def test_mutants_are_seen(module, owner, function, old, new, monkeypatch):
     mutate(monkeypatch, module, owner, function, old, new)
     assert any("writes" in differences((4, 2, 2), seed, instructions=40, cycles=1500) for seed in range(6))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("Mux(control.first_factor, 1, factor)", "factor", id="of the output before"),
+        pytest.param("Mux(inside, y[:FACTOR_BITS], 1)", "Mux(inside, y[:FACTOR_BITS], 0)", id="outside of the image"),
+    ],
+)
+def test_a_wrong_factor_is_seen(old, new, monkeypatch):
+    mutate(monkeypatch, post_lane, LANE, "_reduce_taps", old, new)
+    assert any("writes" in differences((4, 2, 2), seed, 40, 1500, (Reduce.MUL,)) for seed in range(6))

@@ -87,6 +87,13 @@ REFUSED = [
     ),
     (POST.replace(source=1, left_shift=30), "POST left_shift must be at most 23, got 30"),
     (POST.replace(reduce=5), "POST reduce must be at most 4, got 5"),
+    *(
+        (
+            POST.replace(source=1, reduce=3, ky_count=ky, kx_count=kx),
+            f"POST ky_count * kx_count of a product must be at most 2, got {ky * kx}",
+        )
+        for ky, kx in ((1, 3), (3, 1), (2, 2))
+    ),
     (MIX.replace(mode=2), "POST mode must be tflite or single for an interpolation, got fp32"),
     (MIX.replace(ky_count=3), "POST ky_count of an interpolation must be at most 2, got 3"),
     (MIX.replace(kx_count=3), "POST kx_count of an interpolation must be at most 2, got 3"),

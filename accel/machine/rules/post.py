@@ -95,6 +95,7 @@ def _spad_fields(rows: Rows) -> Iterator[Broken]:
     mixes = rows["reduce"] == Reduce.INTERPOLATE
     yield from _interpolation_rules(rows.where(mixes))
     yield from _multiplier_rules(rows.where(~mixes))
+    yield from _product_rules(rows.where(rows["reduce"] == Reduce.MUL))
 
 
 def _interpolation_rules(rows: Rows) -> Iterator[Broken]:
@@ -132,6 +133,16 @@ def _multiplier_rules(rows: Rows) -> Iterator[Broken]:
             if fp32:
                 odd = (q & (FP32_MULTIPLIER_STEP - 1)) != 0
                 yield from chosen.refuse(odd, f"{multiplier} is what fp32 can hold", _but_got(what, q))
+
+
+def _product_rules(rows: Rows) -> Iterator[Broken]:
+    """At most two factors. Counts are at least 1, so that a sum of 3 tells it."""
+    ky, kx = rows["ky_count"], rows["kx_count"]
+    yield from rows.refuse(
+        ky + kx > 3,
+        "a product has at most two taps",
+        lambda i: f"ky_count * kx_count of a product must be at most 2, got {ky[i] * kx[i]}",
+    )
 
 
 def _within(values: Column, low: int, high: int) -> Mask:

@@ -29,6 +29,7 @@ from sim.stepped import units as stepped
 from support.machine.compare import MEMORIES, TIMES, differences
 from support.machine.random_layer import random_layer
 from support.machine.random_programs import RandomProgram, random_config, random_program
+from support.machine.rules import refusal
 
 SEEDS = range(6)
 MUTANT_SEEDS = range(120)
@@ -175,9 +176,12 @@ def long_stores(rng: np.random.Generator) -> tuple[ArchConfig, RandomProgram]:
     return config, RandomProgram(code, np.zeros(8192, np.uint8), 8192, program)
 
 
-def with_reduce(layer: RandomProgram, reduce: Reduce) -> RandomProgram:
-    """The layer with POSTs that all combine their taps by `reduce`."""
-    posts = [i.replace(reduce=reduce) if i.opcode is Opcode.POST else i for i in layer.instructions]
+def with_reduce(config: ArchConfig, layer: RandomProgram, reduce: Reduce) -> RandomProgram:
+    """The layer with POSTs that all combine their taps by `reduce`, but for those that no rule allows it."""
+    posts = list(layer.instructions)
+    for place, each in enumerate(posts):
+        if each.opcode is Opcode.POST and not refusal(config, each.replace(reduce=reduce)):
+            posts[place] = each.replace(reduce=reduce)
     return dataclasses.replace(layer, code=encode(posts), instructions=posts)
 
 
@@ -188,7 +192,7 @@ def draw(seed: int) -> tuple[ArchConfig, RandomProgram]:
         return long_stores(rng)
     config = random_config(rng)
     if seed % 10 in (7, 8):
-        return config, with_reduce(random_layer(config, rng), Reduce.SUB if seed % 10 == 7 else Reduce.MUL)
+        return config, with_reduce(config, random_layer(config, rng), Reduce.SUB if seed % 10 == 7 else Reduce.MUL)
     if seed % 3 == 1:
         config = dataclasses.replace(config, outstanding_bursts=1, write_latency_cycles=60)
     if seed % 3 == 2:

@@ -316,6 +316,8 @@ class InstructionDraw:
                 fields[f"shift{tap}"] = self._int(-1, 2)
         if fields["reduce"] == Reduce.INTERPOLATE:
             fields |= self._interpolation(fields["left_shift"])
+        if fields["reduce"] == Reduce.MUL:
+            fields["ky_count"], fields["kx_count"] = ((1, 1), (1, 2), (2, 1))[self._int(0, 2)]
         if self.rng.random() < 0.3:  # an addition: the second operand lies anywhere
             distance = self._int(-self.config.spad_words, self.config.spad_words)
             fields |= {"ky_count": 1, "kx_count": 2, "x_dilation": 0, "src_kx_stride": distance}
