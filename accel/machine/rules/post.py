@@ -85,8 +85,14 @@ def _acc_fields(config: ArchConfig, rows: Rows) -> Iterator[Broken]:
         "source ACC has one tap",
         lambda i: f"ky_count * kx_count of source ACC must be at most 1, got {ky[i] * kx[i]}",
     )
-    columns = (rows["word_count"] - 1) * config.rows + rows["group_count"] * config.post_lanes
-    yield from rows.most("accumulator columns (word_count, group_count)", columns, config.cols)
+    # One word more on both sides, so that a cycle of the machine holds a sum and a comparison, and no difference.
+    what, words = "accumulator columns (word_count, group_count)", rows["word_count"] * config.rows
+    columns = words + rows["group_count"] * config.post_lanes
+    yield from rows.refuse(
+        columns > config.cols + config.rows,
+        f"{what} has a limit",
+        lambda i: f"{what} must be at most {config.cols}, got {columns[i] - config.rows}",
+    )
 
 
 def _spad_fields(rows: Rows) -> Iterator[Broken]:
