@@ -34,8 +34,8 @@ class Scratchpad(wiring.Component):
     load_write, post_write : In(WritePort)
         Masks select bytes.
     read_conflict, write_conflict : Out(1)
-        In the cycle before, two units used the same bank, or DEPTHWISE the same memory twice; the result then is
-        undefined.
+        Two units read the same bank two cycles before, or DEPTHWISE the same memory twice; wrote it in the cycle
+        before. The result then is undefined.
     """
 
     latency = READ_LATENCY
@@ -66,7 +66,7 @@ class Scratchpad(wiring.Component):
             units = [reads[name] for name in READERS]
             if parts > 1:
                 units.append(reads["depthwise_read"] | reads["depthwise_read_earlier"])
-            with m.If(sum(units) > 1):
+            with m.If(sum(delayed(m, Cat(units), 1, f"readers{bank}", reset_less=False)) > 1):
                 m.d.sync += self.read_conflict.eq(1)
             with m.If(sum(writes.values()) > 1):
                 m.d.sync += self.write_conflict.eq(1)
@@ -96,15 +96,17 @@ class Scratchpad(wiring.Component):
         """Add the read port for the ports that use this memory."""
         read = memory.read_port()
         word = delayed(m, read.data, READ_LATENCY - 3, "word")
-        if part_bits:
-            with m.If(uses["depthwise_read"] & uses["depthwise_read_earlier"]):
-                m.d.sync += self.read_conflict.eq(1)
-        addresses = []
+        addresses, engine = [], []
         for name, use in uses.items():
             asked = delayed(m, use, 1, f"{name}_asked", reset_less=False)
             addresses.append((asked, self._before(m, name, "addr") >> part_bits))
+            if name in ENGINE_READERS:
+                engine.append(asked)
             with m.If(delayed(m, asked, READ_LATENCY - 2, f"{name}_answer", reset_less=False)):
                 m.d.sync += getattr(self, name).data.eq(word)
+        if part_bits:
+            with m.If(Cat(engine).all()):
+                m.d.sync += self.read_conflict.eq(1)
         m.d.comb += [read.en.eq(Cat(asked for asked, _ in addresses).any()), read.addr.eq(one_hot(addresses))]
 
     def _write(self, m: Module, memory: Memory, uses: dict, part_bits: int) -> None:
