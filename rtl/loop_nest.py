@@ -37,8 +37,8 @@ class LoopNest(wiring.Component):
         Values in the current iteration.
     first, last : Out, one bit per level
         The level is in its first, its last iteration.
-    done : Out(1)
-        The nest is in its last iteration.
+    done, ending : Out(1)
+        The nest is in its last iteration; will be in the next cycle.
 
     Notes
     -----
@@ -61,19 +61,21 @@ class LoopNest(wiring.Component):
                 "first": Out(flags),
                 "last": Out(flags),
                 "done": Out(1),
+                "ending": Out(1),
             }
         )
 
     def elaborate(self, platform) -> Module:
         m = Module()
         counts = self._held(m, self.counts)
-        m.d.comb += self.done.eq(self.last.as_value().all())
         # Whether, in the next cycle, the levels from this one inwards are in their last iteration.
         inner_last, ending = Const(1), [Const(1)]
         for level in reversed(self._levels):
             next_last = self._count(m, level, counts[level], self.step & inner_last)
             inner_last = inner_last & self.last[level]
             ending.insert(0, ending[0] & next_last)
+        m.d.comb += self.ending.eq(ending[0])
+        m.d.sync += self.done.eq(self.ending)
         if self._moved:
             strides, moves = self._held(m, self.strides), _Moves(m, self._levels, ending)
             for name in self._moved:

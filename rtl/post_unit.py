@@ -73,10 +73,9 @@ class PostUnit(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         lanes = self.config.post_lanes
-        issue = Signal()
-        active = Signal()
-        m.submodules.nest = nest = self._loop_nest(m, issue, active)
-        self._issue(m, nest, issue, active)
+        issue, active, free = Signal(), Signal(), Signal(init=1)
+        m.submodules.nest = nest = self._loop_nest(m, active, free)
+        self._issue(m, nest, issue, active, free)
         steps = [self._step(m, nest, issue, active)]
         for stage in range(1, WRITE + 1):
             before = steps[-1]
@@ -104,8 +103,8 @@ class PostUnit(wiring.Component):
         self._write(m, steps[WRITE], Cat(results))
         return m
 
-    def _loop_nest(self, m: Module, issue, active) -> LoopNest:
-        """The nest over the steps, loaded with the head of the queue at issue."""
+    def _loop_nest(self, m: Module, active: Signal, free: Signal) -> LoopNest:
+        """The nest over the steps, loaded with the head of the queue until that is issued."""
         config, head = self.config, POST_LAYOUT(self.control.instruction.payload)
         groups = config.rows // config.post_lanes
         address = unsigned(ADDRESS_SPAN_BITS)
@@ -120,8 +119,8 @@ class PostUnit(wiring.Component):
         nest = LoopNest(LEVELS, variables | POSITIONS)
         starts, strides = nest.starts, nest.strides
         m.d.comb += [
-            # Whether there is an instruction with its tokens comes too late for so many registers: `active` tells.
-            nest.load.eq(~active | nest.done),
+            # Whether there is an instruction with its tokens comes too late for so many registers.
+            nest.load.eq(free),
             nest.step.eq(active),
             [nest.counts[level].eq(head[f"{level}_count"]) for level in LEVELS],
             [strides.src[level].eq(head[f"src_{level}_stride"]) for level in ("oy", "ox", "ky", "kx")],
@@ -141,20 +140,23 @@ class PostUnit(wiring.Component):
         ]
         return nest
 
-    def _issue(self, m: Module, nest: LoopNest, issue, active) -> None:
-        """Take the queue's head when its tokens are there, at the earliest with the last step of the one before."""
+    def _issue(self, m: Module, nest: LoopNest, issue: Signal, active: Signal, free: Signal) -> None:
+        """Take the queue's head when its tokens are there, at the earliest with the last step of the one before: `free`
+        is a register, as the whole nest and the queue wait for it."""
         queue, head = self.control.instruction, POST_LAYOUT(self.control.instruction.payload)
         tokens_there = ~(head.wait & ~self.control.tokens).any()
         in_flight = Signal(range(WRITE + 2))
         m.d.comb += [
-            issue.eq(queue.valid & (~active | nest.done) & tokens_there),
+            issue.eq(queue.valid & free & tokens_there),
             queue.ready.eq(issue),
             self.control.occupied.eq(issue | active),
             self.control.busy.eq(issue | active),
             self.control.idle.eq(in_flight == 0),
         ]
+        stays = issue | (active & ~nest.done)
         m.d.sync += [
-            active.eq(issue | (active & ~nest.done)),
+            active.eq(stays),
+            free.eq(~stays | nest.ending),
             in_flight.eq(in_flight + issue - self.control.complete),
         ]
 
