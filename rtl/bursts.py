@@ -68,8 +68,8 @@ def connect_rows(target: RowWalker | BurstGenerator, instruction: data.View, pre
     ]
 
 
-class RowWalker(wiring.Component):
-    """Steps through the rows of a pattern: row loop inside, outer loop outside.
+class Rows(wiring.Signature):
+    """What steps through the rows of a pattern: row loop inside, outer loop outside.
 
     Members
     -------
@@ -86,10 +86,9 @@ class RowWalker(wiring.Component):
     """
 
     def __init__(self, address_bits: int):
-        self._layout = rows_layout(address_bits)
         super().__init__(
             {
-                "rows": In(self._layout),
+                "rows": In(rows_layout(address_bits)),
                 "start": In(1),
                 "step": In(1),
                 "address": Out(address_bits),
@@ -99,6 +98,29 @@ class RowWalker(wiring.Component):
                 "last": Out(1),
             }
         )
+
+
+class SingleRow(wiring.Component):
+    """`Rows` for patterns of one row."""
+
+    def __init__(self, address_bits: int):
+        super().__init__(Rows(address_bits))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += [self.last.eq(1), self.next_address.eq(self.rows.address)]
+        m.d.sync += self.active.eq(self.start | (self.active & ~self.step))
+        with m.If(~self.active | self.step):
+            m.d.sync += self.address.eq(self.rows.address)
+        return m
+
+
+class RowWalker(wiring.Component):
+    """`Rows` for any pattern."""
+
+    def __init__(self, address_bits: int):
+        self._layout = rows_layout(address_bits)
+        super().__init__(Rows(address_bits))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -167,6 +189,8 @@ class BurstGenerator(wiring.Component):
         Bound on bursts whose address was accepted and that have not ended.
     row_bytes_bits : int
         Width of `row_bytes`.
+    walker : type
+        `SingleRow` if no pattern has more than one row.
 
     Members
     -------
@@ -184,10 +208,17 @@ class BurstGenerator(wiring.Component):
         The generator is halted, and no burst is offered or open.
     """
 
-    def __init__(self, bus_bytes: int, outstanding_bursts: int, row_bytes_bits: int):
+    def __init__(
+        self,
+        bus_bytes: int,
+        outstanding_bursts: int,
+        row_bytes_bits: int,
+        walker: type[RowWalker] | type[SingleRow] = RowWalker,
+    ):
         self._bus_bytes = bus_bytes
         self._outstanding_bursts = outstanding_bursts
         self._row_bytes_bits = row_bytes_bits
+        self._walker = walker
         super().__init__(
             {
                 "rows": In(rows_layout(ADDRESS_BITS)),
@@ -203,7 +234,7 @@ class BurstGenerator(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.walker = walker = RowWalker(ADDRESS_BITS)
+        m.submodules.walker = walker = self._walker(ADDRESS_BITS)
         row_done, accepted = Signal(name="row_done"), Signal(name="accepted")
         open_bursts = Signal(range(self._outstanding_bursts + 1))
         burst = self.burst.payload
@@ -225,10 +256,11 @@ class BurstGenerator(wiring.Component):
         self._cut(m, walker, accepted, row_done)
         return m
 
-    def _cut(self, m: Module, walker: RowWalker, accepted: Signal, row_done: Signal) -> None:
+    def _cut(self, m: Module, walker: RowWalker | SingleRow, accepted: Signal, row_done: Signal) -> None:
         """The current row's next beat and how many follow it; a burst has them all, or the most that it may have.
 
         How many follow a row's first beat depends on its place in a beat by one at most: both numbers are registers.
+        So is whether this burst is its row's last one, on which all that comes next depends.
         """
         shift = self._bus_bytes.bit_length() - 1
         beat = Signal(ADDRESS_BITS - shift)
@@ -238,10 +270,14 @@ class BurstGenerator(wiring.Component):
         page_bits = (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()
         page_left = (~beat)[:page_bits]
         longest = Signal(min(len(page_left), (BURST_BEATS - 1).bit_length()))
-        few, to_page = left[: len(longest)], page_left < BURST_BEATS
+        longest_bits, to_page = len(longest), page_left < BURST_BEATS
+
+        def is_one_burst(following: Value, first: Value) -> Value:
+            """A row's end, `following` beats behind its beat `first`, needs one burst only."""
+            return ~((following[:longest_bits] + first[:page_bits])[page_bits] | following[longest_bits:].any())
+
         m.d.comb += [
             longest.eq(Mux(to_page, page_left, BURST_BEATS - 1)),
-            row_done.eq(~((few + beat[:page_bits])[page_bits] | left[len(few) :].any())),
             self.burst.payload.address.eq(Cat(Const(0, shift), beat)),
             self.burst.payload.length.eq(Mux(row_done, left, longest)),
         ]
@@ -253,14 +289,28 @@ class BurstGenerator(wiring.Component):
                 rest.eq(last_byte[:shift]),
             ]
         first = (self.row_bytes + (self.rows.address[:shift] - 1)) >> shift
-        later = Mux((rest + walker.following[:shift])[shift], more, fewer)
+        above, following = (rest + walker.following[:shift])[shift], walker.following >> shift
+        one_burst = Mux(
+            self.free,
+            is_one_burst(first, self.rows.address >> shift),
+            Mux(above, is_one_burst(more, following), is_one_burst(fewer, following)),
+        )
         # The next burst begins at the next multiple of the longest one, which no page cuts, or as far into it as this.
-        longest_bits = len(longest)
         on_boundary = Mux(to_page, 0, beat[:longest_bits])
+        # It is its row's last one if the row ends less than a burst behind the page's end, or behind this burst.
+        end = left[:page_bits] + beat[:page_bits]
+        pages, over = left[page_bits:], end[page_bits]
+        in_next_page = ~end[longest_bits:page_bits].any() & Mux(over, ~pages.any(), pages == 1)
+        in_this_page = ~over & ~left[longest_bits + 1 :].any()
         with m.If(self.free | walker.step):
-            m.d.sync += [beat.eq(walker.next_address >> shift), left.eq(Mux(self.free, first, later))]
+            m.d.sync += [
+                beat.eq(walker.next_address >> shift),
+                left.eq(Mux(self.free, first, Mux(above, more, fewer))),
+                row_done.eq(one_burst),
+            ]
         with m.Elif(accepted):
             m.d.sync += [
                 beat.eq(Cat(on_boundary, beat[longest_bits:] + 1)),
                 left.eq(left + ~Cat(longest, Const(0, len(left) - longest_bits))),
+                row_done.eq(Mux(to_page, in_next_page, in_this_page)),
             ]

@@ -10,7 +10,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
 from accel.machine.registers import FETCH_SOURCE
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
-from rtl.bursts import BurstGenerator
+from rtl.bursts import BurstGenerator, SingleRow
 from rtl.interfaces import INSTRUCTION_BITS, NUMBER_BITS, PLACE, layout, opcodes
 from rtl.legality import Legality
 
@@ -79,14 +79,16 @@ class Fetch(wiring.Component):
         full, faulty = Signal(name="full"), Signal(name="faulty")
         instruction = Signal(INSTRUCTION_BITS)
         selected, known = Signal(len(self._opcodes)), Signal(name="known")
-        self._fill(m, (instruction, selected, known), full, faulty)
-        self._dispatch(m, (instruction, selected, known), full, faulty)
+        drop, halted = Signal(name="drop"), Signal(name="halted")
+        register = (instruction, selected, known, drop)
+        self._fill(m, register, full, faulty, halted)
+        self._dispatch(m, register, full, faulty, halted)
         return m
 
     def _addresses(self, m: Module) -> None:
         begin = Signal()
         m.submodules.bursts = bursts = BurstGenerator(
-            self._config.bus_bytes, self._config.outstanding_bursts, ADDRESS_BITS
+            self._config.bus_bytes, self._config.outstanding_bursts, ADDRESS_BITS, SingleRow
         )
         low_bits = INSTRUCTION_BYTES.bit_length() - 1
         m.d.sync += begin.eq(self.start & (self.count != 0))
@@ -95,8 +97,6 @@ class Fetch(wiring.Component):
             bursts.halt.eq(self.halt),
             self.quiet.eq(bursts.quiet),
             bursts.rows.address.eq(self.address),
-            bursts.rows.outer_count.eq(1),
-            bursts.rows.row_count.eq(1),
             bursts.row_bytes.eq(self.count << low_bits),
             bursts.ended.eq(self.bus.rvalid & self.bus.rready & self.bus.rlast),
             self.bus.arvalid.eq(bursts.burst.valid),
@@ -104,10 +104,12 @@ class Fetch(wiring.Component):
             drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
         ]
 
-    def _fill(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal) -> None:
-        """Collect beats; the first one ends up in the lowest bytes. Which opcode it is, and whether it is one, are
-        registers, too."""
-        bus, (instruction, selected, known) = self.bus, register
+    def _fill(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal, halted: Signal) -> None:
+        """Collect beats; the first one ends up in the lowest bytes.
+
+        Which opcode it is, whether it is one, and whether the instruction is dropped, are registers, too.
+        """
+        bus, (instruction, selected, known, drop) = self.bus, register
         beats = INSTRUCTION_BYTES // self._config.bus_bytes
         collected, accept = Signal(range(max(beats, 2)), name="collected"), Signal(name="accept")
         m.d.comb += [
@@ -118,26 +120,26 @@ class Fetch(wiring.Component):
             m.d.sync += full.eq(0)
         following = Cat(instruction, bus.rdata)[len(bus.rdata) :]
         mine = Cat(following[:OPCODE_BITS] == opcode for opcode in self._opcodes)
+        fault = bus.rresp[1] | (faulty & (collected != 0))
         with m.If(accept):
             m.d.sync += [
                 instruction.eq(following),
                 selected.eq(mine),
                 known.eq(mine.any()),
-                faulty.eq(bus.rresp[1] | (faulty & (collected != 0))),
+                faulty.eq(fault),
+                drop.eq(halted | (full & drop) | fault | ~mine.any()),
             ]
             with m.If(collected == beats - 1):
                 m.d.sync += [collected.eq(0), full.eq(~self.halt)]
             with m.Else():
                 m.d.sync += collected.eq(collected + 1)
 
-    def _dispatch(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal) -> None:
-        (instruction, selected, known), index = register, self.dispatched
-        halted, last = Signal(), Signal.like(index, name="last")
+    def _dispatch(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal, halted: Signal) -> None:
+        (instruction, selected, known, drop), index = register, self.dispatched
+        last = Signal.like(index, name="last")
         m.submodules.legality = legality = Legality(self._config)
-        drop = Signal(name="drop")
         ready = Signal(len(self.queues))
         m.d.comb += [
-            drop.eq(halted | faulty | ~known),
             self.opcode_error.eq(full & ~halted & ~faulty & ~known),
             self.response_error.eq(full & ~halted & faulty),
             self.place.unit.eq(FETCH_SOURCE),

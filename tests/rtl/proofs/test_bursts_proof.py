@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 import z3
 from amaranth.hdl import Assert, Assume, Module, Mux, Signal
+from amaranth.utils import exact_log2
 from support.formal.harness import Harness
 from support.formal.induction import is_proved, violation
 from support.formal.netlist import Netlist, netlist
@@ -21,8 +22,9 @@ from rtl.bursts import BurstGenerator, RowWalker
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
 WALKER_BITS = 8
-BUS_BYTES, OUTSTANDING, ROW_BYTES_BITS = 8, 3, 20
-PAGE_BEATS = BURST_BOUNDARY_BYTES // BUS_BYTES
+OUTSTANDING, ROW_BYTES_BITS = 3, 20
+BUSES = (8, 16)
+"""Bytes of a bus whose pages hold several of the longest bursts, and of one whose pages hold one."""
 
 WALKER_MUTANTS = [
     ("rows use the outer stride", "Mux(next_last_row, held.outer_stride, held.row_stride)", "held.outer_stride"),
@@ -45,6 +47,13 @@ CUT_MUTANTS = [
     ("the last beat of an unaligned further row is missing", "(rest + walker.following[:shift])", "rest"),
     ("bursts overlap", "Cat(on_boundary, beat[longest_bits:] + 1)", "Cat(on_boundary, beat[longest_bits:])"),
     ("a burst behind one of 256 beats is out of place", "Mux(to_page, 0, beat[:longest_bits])", "0"),
+    ("a row of several pages ends in the next one", "pages == 1", "pages[:1]"),
+    ("a row ends with its second burst in a page", "left[longest_bits + 1 :]", "left[longest_bits + 2 :]"),
+    (
+        "a further row that starts late in its beat ends a beat early",
+        "Mux(above, is_one_burst(more, following)",
+        "Mux(0, more[0]",
+    ),
 ]
 
 
@@ -111,15 +120,20 @@ def walk_invariant(circuit: Netlist) -> z3.BoolRef:
 class Cut(Harness):
     """A generator beside the beat that should come next and how many of its row follow it."""
 
-    def __init__(self) -> None:
-        super().__init__(BurstGenerator(BUS_BYTES, OUTSTANDING, ROW_BYTES_BITS))
+    def __init__(self, bus_bytes: int) -> None:
+        self._bus_bytes, self._page_beats = bus_bytes, BURST_BOUNDARY_BYTES // bus_bytes
+        super().__init__(BurstGenerator(bus_bytes, OUTSTANDING, ROW_BYTES_BITS))
 
     def watch(self, m: Module) -> None:
+        bus_bytes, page_beats = self._bus_bytes, self._page_beats
         dut, burst = self.dut, self.dut.burst.payload
         m.submodules.twin = rows = RowWalker(ADDRESS_BITS)
         offered, accepted, ends, stalled = (Signal(name=name) for name in ("offered", "accepted", "ends", "stalled"))
         length = Signal(ROW_BYTES_BITS)
-        beat, following = Signal(ADDRESS_BITS - 3, name="beat"), Signal(ADDRESS_BITS, name="following")
+        beat, following = (
+            Signal(ADDRESS_BITS - exact_log2(bus_bytes), name="beat"),
+            Signal(ADDRESS_BITS, name="following"),
+        )
         unfinished = Signal(range(OUTSTANDING + 1))
         m.d.comb += [
             offered.eq(dut.burst.valid),
@@ -140,28 +154,28 @@ class Cut(Harness):
         with m.If(dut.start | rows.step):
             end = rows.next_address + Mux(dut.start, dut.row_bytes, length) - 1
             m.d.sync += [
-                beat.eq(rows.next_address // BUS_BYTES),
-                following.eq(end // BUS_BYTES - rows.next_address // BUS_BYTES),
+                beat.eq(rows.next_address // bus_bytes),
+                following.eq(end // bus_bytes - rows.next_address // bus_bytes),
             ]
         with m.Elif(accepted):
             m.d.sync += [beat.eq(beat + burst.length + 1), following.eq(following - burst.length - 1)]
         before = Signal.like(burst, name="before")
         m.d.sync += [stalled.eq(offered & ~dut.burst.ready), before.eq(burst)]
-        last_of_page = burst.address % BURST_BOUNDARY_BYTES // BUS_BYTES + burst.length
+        last_of_page = burst.address % BURST_BOUNDARY_BYTES // bus_bytes + burst.length
         with m.If(offered):
             m.d.comb += [
                 Assert(rows.active),
-                Assert(burst.address == beat * BUS_BYTES),
+                Assert(burst.address == beat * bus_bytes),
                 Assert(burst.length <= following),
-                Assert(last_of_page < PAGE_BEATS),
-                Assert(ends | (last_of_page == PAGE_BEATS - 1) | (burst.length == BURST_BEATS - 1)),
+                Assert(last_of_page < page_beats),
+                Assert(ends | (last_of_page == page_beats - 1) | (burst.length == BURST_BEATS - 1)),
                 Assert(burst.final == (ends & rows.last)),
             ]
         with m.If(stalled):
             m.d.comb += [Assert(offered), Assert(before == burst)]
 
 
-def cut_invariant(circuit: Netlist) -> z3.BoolRef:
+def cut_invariant(circuit: Netlist, bus_bytes: int) -> z3.BoolRef:
     """The two walkers are equal; what is left of the row; a burst that stalls stays as it is."""
     walkers = (
         "active", "outer_address", "base", "stride", "rows_left", "outer_left", "single_row",
@@ -169,11 +183,16 @@ def cut_invariant(circuit: Netlist) -> z3.BoolRef:
     )  # fmt: skip
     left, following, length = circuit["dut.left"], circuit["following"], circuit["length"]
     fewer, more, rest = (circuit[f"dut.{name}"] for name in ("fewer", "more", "rest"))
-    whole, to_last = z3.ZeroExt(3, fewer) << 3, z3.ZeroExt(3 + fewer.size() - length.size(), length) - 1
+    shift, page_beats = exact_log2(bus_bytes), BURST_BOUNDARY_BYTES // bus_bytes
+    whole = z3.ZeroExt(shift, fewer) << shift
+    to_last = z3.ZeroExt(whole.size() - length.size(), length) - 1
+    room = page_beats - 1 - circuit["beat"] % page_beats
+    room = z3.If(z3.ULT(room, BURST_BEATS), room, BURST_BEATS - 1)
     row = z3.And(
+        circuit["dut.row_done"] == z3.ULE(following, z3.ZeroExt(following.size() - room.size(), room)),
         length != 0,
         whole + z3.ZeroExt(whole.size() - rest.size(), rest) == to_last,
-        z3.ULT(rest, BUS_BYTES),
+        z3.ULT(rest, bus_bytes),
         more == fewer + 1,
         z3.ZeroExt(following.size() - left.size(), left) == following,
         circuit["dut.beat"] == circuit["beat"],
@@ -191,9 +210,10 @@ def test_rows_are_the_closed_form() -> None:
     assert is_proved(circuit, walk_invariant(circuit))
 
 
-def test_bursts_are_legal_and_cover_every_row() -> None:
-    circuit = netlist(Cut())
-    assert is_proved(circuit, cut_invariant(circuit))
+@pytest.mark.parametrize("bus_bytes", BUSES)
+def test_bursts_are_legal_and_cover_every_row(bus_bytes: int) -> None:
+    circuit = netlist(Cut(bus_bytes))
+    assert is_proved(circuit, cut_invariant(circuit, bus_bytes))
 
 
 @pytest.mark.parametrize(("what", "old", "new"), WALKER_MUTANTS, ids=[row[0] for row in WALKER_MUTANTS])
@@ -205,4 +225,5 @@ def test_mutants_of_the_walker_are_found(what: str, old: str, new: str, monkeypa
 @pytest.mark.parametrize(("what", "old", "new"), CUT_MUTANTS, ids=[row[0] for row in CUT_MUTANTS])
 def test_mutants_of_the_cut_are_found(what: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutate(monkeypatch, bursts, "BurstGenerator", "_cut", old, new)
-    assert violation(netlist(Cut()), cycles=4) is not None, f"the proof must fail where {what}"
+    found = [violation(netlist(Cut(bus_bytes)), cycles=4) for bus_bytes in BUSES]
+    assert any(cycle is not None for cycle in found), f"the proof must fail where {what}"
