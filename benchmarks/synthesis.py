@@ -7,8 +7,9 @@ cells has them. Results are kept in benchmarks/synthesis.json, one entry per mac
 RESULTS.md. Tools on the PATH (`yosys`, `nextpnr-ecp5`) are taken before those of the extra, which are slower; an entry
 names them.
 
-`--no-place` counts cells only, module by module: for machines that do not fit the part. `--module NAME` takes one
-module of the hierarchy (`load_unit.writer`) and prints its slowest path; nothing is kept.
+`--grade` places for one speed grade of the part instead of the slowest and the fastest one. `--no-place` counts cells
+only, module by module: for machines that do not fit the part. `--module NAME` takes one module of the hierarchy
+(`load_unit.writer`) and prints its slowest path; nothing is kept.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from rtl.verilog import TOP, emit
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS, PAGE = FOLDER / "synthesis.json", FOLDER / "RESULTS.md"
-PLACE = "--85k --package CABGA756 --speed 6 --freq 100 --seed 1 --lpf-allow-unconstrained --timing-allow-fail -q"
+PLACE = "--85k --package CABGA756 --freq 100 --seed 1 --lpf-allow-unconstrained --timing-allow-fail -q"
+GRADES = (6, 8)
+"""The part's slowest and fastest speed grade."""
 HARNESS = """\
 module harness(input clk, input shift_in, output shift_out);
   reg [{inputs}-1:0] driven;
@@ -50,14 +53,15 @@ endmodule
 TITLE = "## Area and clock on ECP5"
 ABOUT = (
     "`python benchmarks/synthesis.py MACHINE` places and routes a machine on an ECP5-85 (83,640 logic cells, 156 "
-    "MULT18X18D, 208 DP16KD; speed grade 6, seed 1), with its ports on shift registers, which are counted among the "
-    "logic cells alone. Where there is no clock, cells only were counted; `--no-place` does it without optimization "
-    "across the borders of modules. MULT18X18D: multipliers of 18 x 18 bits; DP16KD: block RAMs of 18 Kbit; "
-    "TRELLIS_DPR16X4: RAMs of 16 x 4 bits, in logic cells."
+    "MULT18X18D, 208 DP16KD; seed 1) of the slowest and of the fastest speed grade, 6 and 8, with its ports on shift "
+    "registers, which are counted among the logic cells alone. Where there is no clock, cells only were counted; "
+    "`--no-place` does it without optimization across the borders of modules. MULT18X18D: multipliers of 18 x 18 bits; "
+    "DP16KD: block RAMs of 18 Kbit; TRELLIS_DPR16X4: RAMs of 16 x 4 bits, in logic cells."
 )
 HEADER = [
-    "| machine | LUT4 | FF | MULT18X18D | DP16KD | TRELLIS_DPR16X4 | logic cells | Fmax (MHz) | slowest path | tools |",
-    "|---|---|---|---|---|---|---|---|---|---|",
+    "| machine | LUT4 | FF | MULT18X18D | DP16KD | TRELLIS_DPR16X4 | grade | logic cells | Fmax (MHz) | slowest path "
+    "| tools |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
 ]
 
 
@@ -134,14 +138,15 @@ def harness(ports: dict[str, Any], top: str) -> str:
     )  # fmt: skip
 
 
-def place_and_route(folder: Path, top: str) -> Route:
+def place_and_route(folder: Path, top: str, grade: int) -> Route:
     """Place and route `folder`/netlist.json, whose module is `top`, between the shift registers of a harness."""
     netlist = json.loads((folder / "netlist.json").read_text())
     (folder / "harness.v").write_text(harness(netlist["modules"][top]["ports"], top))
     # The netlist brings the black boxes of its cells with it.
     script = "read_verilog harness.v; synth_ecp5 -top harness; delete =A:blackbox; read_json netlist.json"
     run_tool("yosys", ["-q", "-p", f"{script}; hierarchy -top harness; flatten; write_json placed.json"], folder)
-    run_tool("nextpnr-ecp5", [*PLACE.split(), "--json", "placed.json", "--report", "report.json"], folder)
+    files = ["--json", "placed.json", "--report", "report.json"]
+    run_tool("nextpnr-ecp5", [*PLACE.split(), "--speed", str(grade), *files], folder)
     report = json.loads((folder / "report.json").read_text())
     (clock,) = report["fmax"].values()
     clocked = [path for path in report["critical_paths"] if path["from"] == path["to"] and "posedge" in path["from"]]
@@ -165,13 +170,13 @@ def table() -> list[str]:
     """All kept results as a table."""
     lines = list(HEADER)
     for name, result in json.loads(RESULTS.read_text()).items() if RESULTS.exists() else ():
-        area, route = result["area"], result["route"]
-        figures = [*(f"{cells:,}" for cells in area.values())]
-        if route is None:
-            figures += ["-", "-", "not placed"]
-        else:
-            figures += [f"{route['logic_cells']:,}", f"{route['fmax']}", f"{route['source']} to {route['sink']}"]
-        lines.append(f"| {name} | {' | '.join(figures)} | {', '.join(result['tools'])} |")
+        area = [f"{cells:,}" for cells in result["area"].values()]
+        routes = [
+            [grade, f"{route['logic_cells']:,}", f"{route['fmax']}", f"{route['source']} to {route['sink']}"]
+            for grade, route in result["routes"].items()
+        ]
+        for route in routes or [["-", "-", "-", "not placed"]]:
+            lines.append(f"| {' | '.join([name, *area, *route, ', '.join(result['tools'])])} |")
     return lines
 
 
@@ -184,15 +189,15 @@ def write_section(title: str, lines: Sequence[str], page: Path = PAGE) -> None:
     write_atomic(page, ("\n\n".join(part.strip() for part in parts) + "\n").encode())
 
 
-def measure(config: ArchConfig, *, place: bool) -> None:
-    """Synthesize one machine and keep the result."""
+def measure(config: ArchConfig, grades: Sequence[int]) -> None:
+    """Synthesize one machine, place and route it for some speed grades, and keep the results."""
     with tempfile.TemporaryDirectory() as folder:
-        area = synthesize(emit(config), TOP, Path(folder), flatten=place)
-        route = place_and_route(Path(folder), TOP) if place else None
+        area = synthesize(emit(config), TOP, Path(folder), flatten=bool(grades))
+        routes = {str(grade): asdict(place_and_route(Path(folder), TOP, grade)) for grade in grades}
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept[config.name] = {
-        "fingerprint": config.fingerprint(), "area": asdict(area), "route": asdict(route) if route else None,
-        "tools": [tool_version(tool) for tool in ("yosys", "nextpnr-ecp5")[: 1 + place]],
+        "fingerprint": config.fingerprint(), "area": asdict(area), "routes": routes,
+        "tools": [tool_version(tool) for tool in ("yosys", "nextpnr-ecp5")[: 1 + bool(grades)]],
     }  # fmt: skip
     write_atomic(RESULTS, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
     write_section(TITLE, [ABOUT, "", *table()])
@@ -205,18 +210,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--module", help="one module below the top instead of the whole machine; prints its slowest path"
     )
+    parser.add_argument("--grade", type=int, choices=range(6, 9), help="speed grade (default: 6, then 8)")
     parser.add_argument("--no-place", action="store_true", help="cells only: for machines that do not fit the part")
     options = parser.parse_args(arguments)
+    grades = (options.grade,) if options.grade else GRADES
     for name in options.configs:
         config = load_config(name) if name.endswith(".toml") else preset(name)
         if options.module:
             top = f"{TOP}_{options.module.replace('.', '_')}"
             with tempfile.TemporaryDirectory() as folder:
                 print(synthesize(emit(config), top, Path(folder)))
-                route = place_and_route(Path(folder), top)
+                route = place_and_route(Path(folder), top, grades[0])
             print(f"{route.fmax} MHz, {route.logic_cells} logic cells", *route.steps, sep="\n")
         else:
-            measure(config, place=not options.no_place)
+            measure(config, () if options.no_place else grades)
     print(*table(), sep="\n")
 
 
