@@ -63,7 +63,7 @@ MACHINE = ArchConfig(
 )
 ENGINE = replace(MACHINE, name="engine", depthwise_taps=2)
 """The same with a depthwise engine, for its faults."""
-PROGRAMS = 8
+PROGRAMS = 9
 INSTRUCTIONS = 64
 
 # (what is wrong, module, class or None, function, text, its replacement)
