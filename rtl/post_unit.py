@@ -73,7 +73,9 @@ class PostUnit(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         lanes = self.config.post_lanes
-        issue, active, free = Signal(), Signal(), Signal(init=1)
+        issue = Signal()
+        active = Signal()
+        free = Signal(init=1)
         m.submodules.nest = nest = self._loop_nest(m, active, free)
         self._issue(m, nest, issue, active, free)
         steps = [self._step(m, nest, issue, active)]
