@@ -78,7 +78,7 @@ class PostUnit(wiring.Component):
         free = Signal(init=1)
         m.submodules.nest = nest = self._loop_nest(m, active, free)
         self._issue(m, nest, issue, active, free)
-        steps = [self._step(m, nest, issue, active)]
+        steps = [self._step(m, nest, active)]
         for stage in range(1, WRITE + 1):
             before = steps[-1]
             values = {
@@ -162,7 +162,7 @@ class PostUnit(wiring.Component):
             in_flight.eq(in_flight + issue - self.control.complete),
         ]
 
-    def _step(self, m: Module, nest: LoopNest, issue, active) -> data.View:
+    def _step(self, m: Module, nest: LoopNest, active: Signal) -> data.View:
         """The current step: the nest's variables, and the fields of the instruction that its later stages need."""
         held = Signal(POST_LAYOUT)
         with m.If(nest.load):
