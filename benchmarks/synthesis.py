@@ -53,8 +53,9 @@ endmodule
 TITLE = "## Area and clock on ECP5"
 ABOUT = (
     "`python benchmarks/synthesis.py MACHINE` places and routes a machine on an ECP5-85 (83,640 logic cells, 156 "
-    "MULT18X18D, 208 DP16KD; seed 1) of the slowest and of the fastest speed grade, 6 and 8, with its ports on shift "
-    "registers, which are counted among the logic cells alone. Where there is no clock, cells only were counted; "
+    f"MULT18X18D, 208 DP16KD; seed 1) of the slowest and of the fastest speed grade, {' and '.join(map(str, GRADES))}, "
+    "with its ports on shift registers, which are counted among the logic cells alone. Where there is no clock, cells "
+    "only were counted; "
     "`--no-place` does it without optimization across the borders of modules. MULT18X18D: multipliers of 18 x 18 bits; "
     "DP16KD: block RAMs of 18 Kbit; TRELLIS_DPR16X4: RAMs of 16 x 4 bits, in logic cells."
 )
@@ -139,7 +140,10 @@ def harness(ports: dict[str, Any], top: str) -> str:
 
 
 def place_and_route(folder: Path, top: str, grade: int) -> Route:
-    """Place and route `folder`/netlist.json, whose module is `top`, between the shift registers of a harness."""
+    """Place and route `folder`/netlist.json, whose module is `top`, between the shift registers of a harness.
+
+    `grade` is the part's speed grade: 6, 7 or 8, the fastest one.
+    """
     netlist = json.loads((folder / "netlist.json").read_text())
     (folder / "harness.v").write_text(harness(netlist["modules"][top]["ports"], top))
     # The netlist brings the black boxes of its cells with it.
@@ -210,7 +214,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--module", help="one module below the top instead of the whole machine; prints its slowest path"
     )
-    parser.add_argument("--grade", type=int, choices=range(6, 9), help="speed grade (default: 6, then 8)")
+    parser.add_argument(
+        "--grade", type=int, choices=range(GRADES[0], GRADES[-1] + 1), help=f"speed grade (default: each of {GRADES})"
+    )
     parser.add_argument("--no-place", action="store_true", help="cells only: for machines that do not fit the part")
     options = parser.parse_args(arguments)
     grades = (options.grade,) if options.grade else GRADES
