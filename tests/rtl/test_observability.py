@@ -34,3 +34,15 @@ def test_upper_bits_that_nobody_reads_are_unobservable_through_registers_and_mem
     assert {mutant.number for mutant in inside if int(mutant.options["portbit"]) >= 2} <= found
     assert found.isdisjoint(mutant.number for mutant in inside if int(mutant.options["portbit"]) < 2)
     assert 0 < len(found) < len(mutants)
+
+
+def test_what_only_an_open_port_sees_is_unobservable() -> None:
+    text = VERILOG.replace("reg [3:0] count);", "reg [3:0] count, output parity);\n  assign parity = ^count;")
+    _, mutants = mutated(text, 60, 1)
+    parity = {mutant.number for mutant in mutants if "$reduce_xor" in mutant.options["cell"]}
+    low = {m.number for m in mutants if "$add" in m.options["cell"] and int(m.options["portbit"]) < 2}
+    assert parity
+    assert low
+    found = unobservable(text, mutants)
+    assert parity <= found
+    assert found.isdisjoint(low)

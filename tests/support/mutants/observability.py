@@ -37,7 +37,7 @@ class Pin(NamedTuple):
 
 def unobservable(verilog: str, mutants: Sequence[NetlistMutant]) -> set[int]:
     """Numbers of those whose place has no path to an output in any instance of their module."""
-    steps = [*READ, "write_json modules.json", "flatten -noscopeinfo", "opt_clean", "write_json flat.json"]
+    steps = [*READ, "write_json modules.json", "flatten -noscopeinfo", "write_json flat.json"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "machine.v").write_text(verilog, encoding="utf-8")
