@@ -47,6 +47,8 @@ class Job(ctypes.Structure):
         ("watchdog", ctypes.c_uint32),
         ("answer_outside", ctypes.c_uint32),
         ("stop_cycles", ctypes.c_uint64),
+        ("pause_begin", ctypes.c_uint64),
+        ("pause_cycles", ctypes.c_uint64),
         ("mutant", ctypes.c_uint64),
         ("offsets", ctypes.c_void_p),
         ("stamps", (ctypes.c_void_p * UNITS) * 2),
@@ -99,12 +101,19 @@ class Conditions:
         Accesses outside of the memory are answered by decode errors; otherwise they raise ProgramError.
     memory_base : int
         Where in the image the memory begins, a multiple of `accel.machine.registers.IMAGE_ALIGNMENT` below 2^32.
+    pause_begin, pause_cycles : int
+        From this cycle of the run on, for so many, the memory accepts nothing and offers nothing new.
+    beyond : int
+        PROGRAM_COUNT has so many instructions more than the code.
     """
 
     stop_cycles: int = 0
     watchdog: int = WATCHDOG_CYCLES
     answer_outside: bool = False
     memory_base: int = 0
+    pause_begin: int = 0
+    pause_cycles: int = 0
+    beyond: int = 0
 
 
 UNDISTURBED = Conditions()
@@ -168,7 +177,7 @@ class Powered:
 
         `offsets` are added to `COUNTERS` when it has begun, and replaced by what was added.
         """
-        counts = instructions_per_unit(code)
+        counts, given = instructions_per_unit(code), asdict(conditions)
         work = prepared_memory(code, program_address, memory)
         stamps = [[np.zeros(count, np.int64) for count in counts] for _ in range(2)]
         job = Job(
@@ -177,9 +186,9 @@ class Powered:
             max_cycles=max_cycles,
             image_address=image_address,
             program_address=program_address,
-            program_count=len(code) // INSTRUCTION_BYTES,
+            program_count=len(code) // INSTRUCTION_BYTES + given.pop("beyond"),
             offsets=None if offsets is None else offsets.ctypes.data,
-            **asdict(conditions),
+            **given,
             **self._timing,
         )
         for unit in Unit:

@@ -41,6 +41,7 @@ struct Job {
   uint32_t watchdog;        // value of the register
   uint32_t answer_outside;  // 1: accesses outside of memory get a decode error, otherwise they are faults
   uint64_t stop_cycles;     // stop the run in this cycle; 0: never
+  uint64_t pause_begin, pause_cycles;  // of the run, in which the memory accepts nothing and offers nothing new
   uint64_t mutant;          // value of the input of that name, if MUTANTS
   uint32_t* offsets;  // added to the counters of counters.inc when a run is under way, if not null; then what was added
   int64_t* stamps[2][UNITS];  // issue, complete
@@ -96,9 +97,9 @@ class ReadChannel {
   ReadChannel(Job& job, Random& random) : job_(job), random_(random) {}
 
   template <class Data, class Last>
-  void drive(uint64_t now, uint8_t& arready, uint8_t& rvalid, Data& rdata, Last& rlast, uint8_t& rresp) {
-    arready = !random_.stall();
-    offered_ = offered_ || (!bursts_.empty() && now >= next_ && !random_.stall());
+  void drive(uint64_t now, bool pause, uint8_t& arready, uint8_t& rvalid, Data& rdata, Last& rlast, uint8_t& rresp) {
+    arready = !random_.stall() && !pause;
+    offered_ = offered_ || (!bursts_.empty() && now >= next_ && !random_.stall() && !pause);
     rvalid = offered_;
     if (!offered_) {  // what is not valid may be anything
       if (random_.enabled()) {
@@ -157,10 +158,11 @@ class WriteChannel {
   WriteChannel(Job& job, Random& random) : job_(job), random_(random) {}
 
   // With stalls, an address is accepted only after data were offered: AXI allows a subordinate to wait for them.
-  void drive(uint64_t now, bool wvalid, uint8_t& awready, uint8_t& wready, uint8_t& bvalid, uint8_t& bresp) {
-    awready = random_.enabled() ? (wvalid || !beats_.empty()) && !random_.stall() : true;
-    wready = !random_.stall();
-    offered_ = offered_ || (!responses_.empty() && now >= responses_.front().cycle && !random_.stall());
+  void drive(uint64_t now, bool pause, bool wvalid, uint8_t& awready, uint8_t& wready, uint8_t& bvalid,
+             uint8_t& bresp) {
+    awready = (random_.enabled() ? (wvalid || !beats_.empty()) && !random_.stall() : true) && !pause;
+    wready = !random_.stall() && !pause;
+    offered_ = offered_ || (!responses_.empty() && now >= responses_.front().cycle && !random_.stall() && !pause);
     bvalid = offered_;
     if (offered_) bresp = responses_.front().code;
     else if (random_.enabled()) bresp = random_.next() & 3;
@@ -384,10 +386,12 @@ class Testbench {
   // Inputs, settled outputs, what they mean, rising edge.
   void cycle() {
     top_.clk = 0;
-    fetch_.drive(now_, top_.fetch_arready, top_.fetch_rvalid, top_.fetch_rdata, top_.fetch_rlast,
+    const bool pause = job_.total_cycles - job_.pause_begin < job_.pause_cycles;
+    fetch_.drive(now_, pause, top_.fetch_arready, top_.fetch_rvalid, top_.fetch_rdata, top_.fetch_rlast,
                  top_.fetch_rresp);
-    load_.drive(now_, top_.load_arready, top_.load_rvalid, top_.load_rdata, top_.load_rlast, top_.load_rresp);
-    store_.drive(now_, top_.store_wvalid, top_.store_awready, top_.store_wready, top_.store_bvalid, top_.store_bresp);
+    load_.drive(now_, pause, top_.load_arready, top_.load_rvalid, top_.load_rdata, top_.load_rlast, top_.load_rresp);
+    store_.drive(now_, pause, top_.store_wvalid, top_.store_awready, top_.store_wready, top_.store_bvalid,
+                 top_.store_bresp);
     top_.eval();
     control_addressed_ = top_.control_awvalid && top_.control_awready;
     control_supplied_ = top_.control_wvalid && top_.control_wready;

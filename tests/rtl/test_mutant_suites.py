@@ -26,7 +26,7 @@ def test_users_of_ports_are_legal_alone() -> None:
     check_legal()
 
 
-@pytest.mark.slow
+@pytest.mark.marathon
 def test_the_machine_passes() -> None:
     assert not Suites(COUNTED, seed=0).verdict(0)
 

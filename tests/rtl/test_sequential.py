@@ -180,6 +180,105 @@ def test_where_a_memory_reads_counts_where_it_is_asked() -> None:
     assert indistinguishable(MEMORY.replace("{_2_, stored[0]}", "stored"), mutants) == {IDLE}
 
 
+BUS = """
+module accelerator(clk, rst, go, value, bus_awvalid, bus_awaddr, bus_awready, data__awaddr, protocol, mutant);
+  input clk, rst, go, value, bus_awready;
+  output bus_awvalid, bus_awaddr, data__awaddr, protocol;
+  input [2:0] mutant;
+  reg valid = 1'h0, held = 1'h0;
+  wire _0_, _1_, _2_, _3_;
+  assign _0_ = mutant == 3'h1;
+  assign _1_ = mutant == 3'h2;
+  assign _2_ = _0_ ? held ^ ~valid : held;
+  assign _3_ = _1_ ? held ^ valid : _2_;
+  assign bus_awvalid = valid;
+  assign bus_awaddr = NAMED;
+  assign data__awaddr = OTHER;
+  always @(posedge clk) begin
+    valid <= go & ~rst;
+    held <= value;
+  end
+  accelerator_bus_monitor monitor (
+    .clk(clk),
+    .violations(protocol)
+  );
+endmodule
+
+module accelerator_bus_monitor(clk, violations);
+  input clk;
+  output violations;
+endmodule
+"""
+NOT_VALID, VALID = 1, 2
+
+
+@needs_abc
+@pytest.mark.parametrize(("named", "other", "proved"), [("_3_", "1'h0", {NOT_VALID}), ("1'h0", "_3_", set())])
+def test_what_a_bus_offers_counts_while_it_is_valid(named: str, other: str, proved: set[int]) -> None:
+    mutants = [NetlistMutant(n, {"module": "\\accelerator"}) for n in (NOT_VALID, VALID)]
+    assert indistinguishable(BUS.replace("NAMED", named).replace("OTHER", other), mutants) == proved
+
+
+@needs_abc
+def test_what_a_memory_is_written_counts_with_its_enable() -> None:
+    text = MEMORY.replace("write_data[0];", "write_data[0] ^ (DIFFERS);").replace(
+        "_1_ ? 1'h0 :", "_1_ ? write_data[0] :"
+    )
+    mutants = [NetlistMutant(WRITTEN, {"module": "\\accelerator_ram"})]
+    assert indistinguishable(text.replace("DIFFERS", "~write_en"), mutants) == {WRITTEN}
+    assert indistinguishable(text.replace("DIFFERS", "write_en"), mutants) == set()
+
+
+PAIR = """
+module accelerator_queue_of_words(clk, rst, word, head, mutant);
+  input clk, rst, word;
+  output head;
+  input [2:0] mutant;
+  reg head = 1'h0;
+  wire _0_, _1_, _2_, _3_;
+  assign _0_ = mutant == 3'h1;
+  assign _1_ = mutant == 3'h2;
+  assign _2_ = _0_ ? ~word : word;
+  always @(posedge clk) head <= _2_;
+endmodule
+
+module accelerator_queue_user(clk, head, answer);
+  input clk, head;
+  output answer;
+  reg answer = 1'h0;
+  always @(posedge clk) answer <= head & KEPT;
+endmodule
+
+module accelerator(clk, rst, word, answer, mutant);
+  input clk, rst, word;
+  output answer;
+  input [2:0] mutant;
+  wire head;
+  accelerator_queue_of_words queue (
+    .clk(clk),
+    .rst(rst),
+    .word(word),
+    .head(head),
+    .mutant(mutant)
+  );
+  accelerator_NAME user (
+    .clk(clk),
+    .head(head),
+    .answer(answer)
+  );
+endmodule
+"""
+
+
+@needs_abc
+@pytest.mark.parametrize(
+    ("name", "kept", "proved"), [("queue_user", "1'h0", {1}), ("queue_user", "1'h1", set()), ("other", "1'h0", set())]
+)
+def test_a_unit_and_its_queue_are_seen_together(name: str, kept: str, proved: set[int]) -> None:
+    text = PAIR.replace("accelerator_queue_user", f"accelerator_{name}").replace("NAME", name).replace("KEPT", kept)
+    assert indistinguishable(text, [NetlistMutant(1, {"module": "\\accelerator_queue_of_words"})]) == proved
+
+
 @needs_abc
 def test_nothing_is_proved_of_a_clock() -> None:
     options = {"module": "\\accelerator_counter", "port": "\\CLK"}

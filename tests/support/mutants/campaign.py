@@ -32,9 +32,19 @@ from support.mutants.stimulus import Stimulus
 from support.mutants.trials import Case, Covered, Trial, Watched, check_equal
 from support.rtl.beyond_runs import check_full_semaphores, check_registers_while_running, check_stall_counters
 from support.rtl.first_errors import check_place, check_wait
-from support.rtl.hostile import LONG, check_address_fault, check_located, check_right, check_verdict, run
+from support.rtl.hostile import (
+    LONG,
+    MEMORY_BYTES,
+    check_address_fault,
+    check_located,
+    check_right,
+    check_verdict,
+    run,
+)  # fmt: skip
+from support.rtl.large_counts import LONGEST, check_long_program
+from support.rtl.pauses import Pause, check_pause
 from support.rtl.port_conflicts import check_conflict
-from support.rtl.register_accesses import check_registers, check_reset_values
+from support.rtl.register_accesses import check_cleared, check_kept, check_registers, check_reset_values
 
 STALLED, STOPS, STOPPED, ACCESSES = 4, 12, 12, 400
 FIRST, RESETS, IMAGES, WRITES = 5, 12, 8, 40
@@ -94,7 +104,20 @@ class Suites(Stimulus):
         The variant counts coverage of a `support.mutants.excitation.watched` netlist.
         """
         stimulus = (self.reference, self.wide, self.cases, self.instructions, self.places, self.faults)
-        assert all([*stimulus, self.conflicts, self.waits, self.pairs, self.singles, self.hostile])
+        assert all(
+            [
+                *stimulus,
+                self.conflicts,
+                self.waits,
+                self.pairs,
+                self.singles,
+                self.extremes,
+                self.hostile,
+                self.loops,
+                self.long,
+                self.erroneous,
+            ]
+        )
         self._always = always(self._variant.verilog)
         for name, suite in self._suites.items():
             trial, begin = Watched(self._variant), process_time()
@@ -114,8 +137,9 @@ class Suites(Stimulus):
             "first programs": self._first, "wide": self._wide, "registers": self._registers, "far": self._far,
             "stops": self._stops, "resets": self._resets, "programs": self._programs,
             "back-pressure": self._stalled, "conflicts": self._conflicts, "faults": self._faults,
-            "counters": self._counters, "running": self._running, "places": self._places,
-            "singles": self._singles, "hostile": self._hostile, "verdicts": self._verdicts,
+            "pauses": self._pauses, "large": self._large, "counters": self._counters,
+            "running": self._running, "cleared": self._cleared, "places": self._places,
+            "extremes": self._extremes, "singles": self._singles, "hostile": self._hostile, "verdicts": self._verdicts,
         }  # fmt: skip
 
     def _end(self, mutant: int) -> None:
@@ -281,6 +305,36 @@ class Suites(Stimulus):
             for fault in trial.each(machine, self.faults):
                 check_address_fault(fault, machine)
 
+    def _pauses(self, trial: Trial) -> None:
+        """While the memory is silent the watchdog names what waits for it."""
+        rng = np.random.default_rng(self._seed)
+        base = int(rng.integers(1 << 20)) * IMAGE_ALIGNMENT
+        for flipped in (0, ~(IMAGE_ALIGNMENT - 1)):
+            drawn = [(case.program, case.simulated.total_cycles) for case in self.cases]
+            pauses = [Pause(program, cycles, int(rng.integers(cycles))) for program, cycles in drawn]
+            with trial.powered() as machine:
+                for pause in trial.each(machine, pauses):
+                    check_pause(pause, (base ^ flipped) % (1 << 32), machine)
+
+    def _large(self, trial: Trial) -> None:
+        """Counts and indices of any size: what ends a run early is reported only if they are as large."""
+        with trial.powered() as machine:
+            for verdict in trial.each(machine, self.loops):
+                check_verdict(verdict, machine, LONGEST)
+            for program in trial.each(machine, self.long):
+                check_long_program(program, self._seed, machine)
+
+    def _cleared(self, trial: Trial) -> None:
+        """Errors of all kinds stay until they are cleared, each by itself; all else until the next run, a right one."""
+        rng = np.random.default_rng(self._seed)
+        with trial.powered() as machine:
+            for program in trial.each(machine, self.erroneous):
+                memory = np.zeros(MEMORY_BYTES, np.uint8)
+                got = run(machine, program.code, memory, beyond=program.beyond)
+                check_kept(got.registers, machine)
+                check_cleared(got.error, rng, machine)
+                check_right(machine, *self.reference)
+
     def _verdicts(self, trial: Trial) -> None:
         """Single instructions are refused if and only if the checker's rules do."""
         with trial.powered() as machine:
@@ -299,6 +353,12 @@ class Suites(Stimulus):
         """Bytes, cycles, stamps and the memories on the chip of single instructions equal the simulator's."""
         with trial.powered() as machine:
             for case in trial.each(machine, self.singles):
+                check_equal(machine, case)
+
+    def _extremes(self, trial: Trial) -> None:
+        """The same of instructions whose strides, steps and starts may be of any size."""
+        with trial.powered() as machine:
+            for case in trial.each(machine, self.extremes):
                 check_equal(machine, case)
 
     def _hostile(self, trial: Trial) -> None:

@@ -18,17 +18,18 @@ import shutil
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import product
+from functools import cached_property, reduce
+from itertools import count, product, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 from accel.errors import ToolError
 from rtl.verilog import TOP
 from support.mutants.netlist_mutants import NetlistMutant
+from support.mutants.observability import MONITORS
 from support.rtl.yosys import run_yosys
 
 ABC = ("berkeley-abc", "yosys-abc")
@@ -48,8 +49,12 @@ LEVELS = 3
 STORES = ("scratchpad", "accumulators", "param_memory", "table_memory", "tap_memory", "weight_buffer")
 """Units that hold memories on the chip."""
 
-READ_ADDRESS, READ_ENABLE = ".RD_ADDR", ".RD_EN"
-"""Ends of the names of outputs to a memory that is cut out."""
+MEMORY_PORT = re.compile(r"(.*\.)(RD_ADDR|WR_ADDR|WR_DATA)(?:\[(\d+)\])?")
+"""Names of outputs to a memory that is cut out: without the port's enable an address has no effect, without its own one
+a bit that is written."""
+
+BUS_PORT = re.compile(r"([a-z]+_(?:aw|ar|w|r|b))(?!valid|ready)[a-z]+(?:\[\d+\])?")
+"""Names of what the machine offers on a channel of AXI, which has no meaning without the channel's valid."""
 
 MONITOR = "_monitor"
 """End of the names of modules that are no part of the machine."""
@@ -64,6 +69,7 @@ GRAPH = (
     "memory_collect",
     "opt_clean",
     f"delete t:*{MONITOR}",
+    f"delete w:{MONITORS}",
     "expose -evert t:$mem_v2",
     "expose -evert c:*",
     "opt_clean",
@@ -93,8 +99,8 @@ class Graph:
     latches : list of int
         Literals of their next values; latch i follows the inputs and is 0 at first.
     outputs : list of int
-    enables : list of int or None
-        For each output the place of another one without which it has no effect: an address of a memory its enable.
+    enables : list of (list of int)
+        For each output the places of others of which one must be 1 so that it has an effect; none: it always has.
     ands : list of (int, int)
         Of gate i, which follows the latches.
     """
@@ -102,7 +108,7 @@ class Graph:
     inputs: list[str]
     latches: list[int]
     outputs: list[int]
-    enables: list[int | None]
+    enables: list[list[int]]
     ands: list[tuple[int, int]]
 
     @staticmethod
@@ -136,12 +142,7 @@ class Graph:
                 names[int(number)] = name.decode()
             elif line.startswith(b"o"):
                 places[name.decode()] = int(number)
-        enables: list[int | None] = [None] * outputs
-        for name, number in places.items():
-            memory, address, _ = name.partition(READ_ADDRESS)
-            if address:
-                enables[number] = places.get(memory + READ_ENABLE)
-        return Graph(names, literals[:latches], literals[latches:], enables, ands)
+        return Graph(names, literals[:latches], literals[latches:], _enables(places, outputs), ands)
 
     @cached_property
     def number(self) -> list[tuple[int, int]]:
@@ -189,7 +190,7 @@ class Miter:
         self._differ = 0
         differences = [self._xor(*pair) for pair in zip(one[1], other[1], strict=True)]
         for difference, enable in zip(differences, graph.enables, strict=True):
-            enabled = 1 if enable is None else one[1][enable]
+            enabled = reduce(self._or, (one[1][place] for place in enable), 0 if enable else 1)
             self._differ = self._or(self._differ, self._and(difference, enabled))
 
     @property
@@ -249,6 +250,25 @@ class Miter:
         return self._or(self._and(one, other ^ 1), self._and(one ^ 1, other))
 
 
+def _enables(places: Mapping[str, int], outputs: int) -> list[list[int]]:
+    """`Graph.enables` of so many outputs, those with names by name."""
+    result: list[list[int]] = [[] for _ in range(outputs)]
+    for name, number in places.items():
+        if port := MEMORY_PORT.fullmatch(name):
+            memory, kind, bit = port.groups()
+            enable = f"{memory}{kind[:2]}_EN"
+            if kind == "WR_DATA":
+                names = [f"{enable}[{bit}]" if bit else enable]
+            else:
+                names = [enable, *takewhile(places.__contains__, (f"{enable}[{i}]" for i in count()))]
+        elif port := BUS_PORT.fullmatch(name):
+            names = [f"{port[1]}valid"]
+        else:
+            continue
+        result[number] = [places[each] for each in names if each in places]
+    return result
+
+
 def _bit_of_number(name: str) -> int | None:
     """Of the input `mutant`, which bit an input is; None for other inputs."""
     if name.partition("[")[0] != "mutant":
@@ -267,7 +287,7 @@ def indistinguishable(verilog: str, mutants: Sequence[NetlistMutant]) -> set[int
     found: set[int] = set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for levels, mutant in product(range(LEVELS + 1), mutants):
+        for levels, mutant in product(range(LEVELS + 2), mutants):
             if mutant.number in found or mutant.options.get("port") in CLOCKS:
                 continue
             parts = design.around(mutant.options["module"], levels)
@@ -299,10 +319,10 @@ class Design:
 
     def around(self, module: str, levels: int) -> set[Part]:
         """What holds all instances of a module, so many levels above it; none if that is the machine, but `LEVELS`
-        above it the machine without other units."""
+        above it the machine without other units, and one more with its unit and queue."""
         found = {"\\" + module if module.startswith("$") else module.removeprefix("\\")}
-        if levels == LEVELS:
-            return self._machine(*found)
+        if levels >= LEVELS:
+            return self._machine(*found, alike=levels > LEVELS)
         for _ in range(levels):
             parents = {name: [parent for parent, cells in self._inside.items() if name in cells] for name in found}
             found = set().union(*parents.values())
@@ -320,13 +340,19 @@ class Design:
         assert not done.returncode or LOOP in done.stderr, done.stderr[-2000:]
         return None if done.returncode else Graph.read((folder / "part.aig").read_bytes())
 
-    def _machine(self, module: str) -> set[Part]:
-        """The machine without the units that do not hold a module; none if too many do."""
+    def _machine(self, module: str, alike: bool) -> set[Part]:
+        """The machine without the units that do not hold a module, but with a unit and its queue if `alike`; none if
+        too many hold it."""
         held = {unit for unit in self._inside.get(TOP, ()) if module in self._below(unit, ())}
         stores = {unit for unit in self._inside.get(TOP, ()) if unit.removeprefix(f"{TOP}_") in STORES}
         if len(held) > 1 or TOP not in self._texts:
             return set()
-        return {self._part(TOP, self._inside[TOP] - held - stores)}
+        words = {self._first_word(unit) for unit in held}
+        kept = {unit for unit in self._inside[TOP] if alike and self._first_word(unit) in words}
+        return {self._part(TOP, self._inside[TOP] - held - stores - kept)}
+
+    def _first_word(self, unit: str) -> str:
+        return unit.removeprefix(f"{TOP}_").partition("_")[0]
 
     def _part(self, module: str, cut: set[str]) -> Part:
         """A module without those in it that are monitors or in `cut`."""

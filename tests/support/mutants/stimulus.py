@@ -9,14 +9,17 @@ from functools import cached_property
 import numpy as np
 
 import sim
-from accel.coverify import random_on_chip
+from accel.coverify import OnChip, random_on_chip
 from accel.errors import ProgramError
 from accel.machine.config import PARAM_RECORD_BYTES
+from accel.machine.isa import INSTRUCTION_BYTES
 from accel.machine.memories import Space
 from support.machine.random_programs import RandomProgram, random_program, random_records
 from support.machine.wide_programs import wide_program, with_many_tokens
 from support.mutants.trials import Case, simulated
+from support.rtl.border_values import border_programs, border_state
 from support.rtl.depthwise_program import depthwise_program
+from support.rtl.extreme_strides import extreme_programs
 from support.rtl.first_errors import places, waits
 from support.rtl.hostile import (
     MACHINE,
@@ -28,12 +31,23 @@ from support.rtl.hostile import (
     single_mutants,
     verdicts,
 )  # fmt: skip
+from support.rtl.large_counts import LongProgram, large_loops, long_programs
 from support.rtl.lone_faults import behind_others, lone_faults
 from support.rtl.matmul_program import HandWrittenProgram
 from support.rtl.port_conflicts import beside, conflicts
 
 PROGRAMS, HOSTILE, VERDICTS, PAIRS = 40, 200, 400, 6
-WIDE, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS = 3, 4096, 60, 5, 300, 2000
+ERRONEOUS, EXTREMES, BORDERS, WIDE, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS = (
+    30,
+    150,
+    100,
+    3,
+    4096,
+    60,
+    5,
+    300,
+    2000,
+)
 
 
 class Stimulus:
@@ -96,21 +110,53 @@ class Stimulus:
         return [*self._alone(code for code, expected in self.border if not expected)]
 
     @cached_property
+    def extremes(self) -> list[Case]:
+        """Instructions whose loops go anywhere, and numbers at the borders of rounding."""
+        state = border_state(np.random.default_rng(self._seed))
+        extremes = ((code, state) for code in extreme_programs(self._seed, EXTREMES))
+        return [*self._after([*extremes, *border_programs(self._seed, BORDERS)])]
+
+    @cached_property
     def pairs(self) -> list[Case]:
         """Two instructions at a time, side by side in different banks at addresses that are often equal."""
         return [*self._alone(beside(self._seed, PAIRS))]
 
     def _alone(self, codes: Iterable[bytes]) -> Iterator[Case]:
-        """What the simulator makes of short programs with random bytes in all memories, and legal records; without
-        those that leave the memory."""
-        rng = np.random.default_rng(self._seed)
-        memory, state = rng.integers(0, 256, MEMORY_BYTES, np.uint8), random_on_chip(MACHINE, self._seed)
+        """What the simulator makes of short programs with random bytes in all memories, and legal records."""
+        state, rng = random_on_chip(MACHINE, self._seed), np.random.default_rng(self._seed)
         records = random_records(rng, True).reshape(-1, PARAM_RECORD_BYTES)
         state[Space.PARAM] = records[: MACHINE.param_channels]
-        for code in codes:
+        return self._after((code, state) for code in codes)
+
+    def _after(self, programs: Iterable[tuple[bytes, OnChip]]) -> Iterator[Case]:
+        """The same after what is in the memories on the chip; without those that leave the memory."""
+        memory = np.random.default_rng(self._seed).integers(0, 256, MEMORY_BYTES, np.uint8)
+        for code, state in programs:
             memory[: len(code)] = np.frombuffer(code, np.uint8)
             with suppress(ProgramError):
                 yield simulated(RandomProgram(code, memory.copy(), 0, []), state)
+
+    @cached_property
+    def loops(self) -> list[Verdict]:
+        """Instructions with large loops, which leave a memory."""
+        return verdicts(large_loops(self._seed))
+
+    @cached_property
+    def long(self) -> list[LongProgram]:
+        """Programs of any number of instructions."""
+        return list(long_programs(self._seed))
+
+    @cached_property
+    def erroneous(self) -> list[LongProgram]:
+        """Programs with errors of all kinds, and some that end behind the memory."""
+        lone = (verdict.code for verdict in self.instructions[:ERRONEOUS])
+        codes = [
+            *lone,
+            *(code for code, _ in self.conflicts[:ERRONEOUS]),
+            *(each.code for each in self.faults[:ERRONEOUS]),
+        ]
+        behind = [LongProgram(self.reference[0].code, 0, MEMORY_BYTES // INSTRUCTION_BYTES) for _ in range(2)]
+        return [*(LongProgram(code, 0, 0) for code in [*codes, *self.waits[:2]]), *behind]
 
     @cached_property
     def places(self) -> list[tuple[bytes, int]]:

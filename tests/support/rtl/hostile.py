@@ -62,8 +62,11 @@ def legal_programs(rng: np.random.Generator, count: int) -> list[list[bytes]]:
     return [words(random_program(MACHINE, rng, int(rng.integers(2, 16))).code) for _ in range(count)]
 
 
-def run(machine: Powered, code: bytes, memory: np.ndarray, base: int = 0) -> SimulationResult:
-    return machine.run(code, 0, memory, max_cycles=3 * LONG, conditions=replace(HOSTILE, memory_base=base))
+def run(
+    machine: Powered, code: bytes, memory: np.ndarray, base: int = 0, cycles: int = LONG, beyond: int = 0
+) -> SimulationResult:
+    conditions = replace(HOSTILE, memory_base=base, stop_cycles=cycles, beyond=beyond)
+    return machine.run(code, 0, memory, max_cycles=3 * cycles, conditions=conditions)
 
 
 def check_located(got: SimulationResult, code: bytes) -> str:
@@ -75,6 +78,7 @@ def check_located(got: SimulationResult, code: bytes) -> str:
     assert 0 <= first.index <= len(code) // INSTRUCTION_BYTES
     if first.unit and first.unit != "FETCH":
         assert Opcode(words(code)[first.index][0] & 15).name == first.unit
+        assert not first.address or {*first.errors} & {"read_response", "write_response", "watchdog"}
     if first.unit == "FETCH":
         assert first.address == first.index * INSTRUCTION_BYTES
     return first.errors[0]
@@ -184,18 +188,20 @@ def verdicts(instructions: Iterable[tuple[bytes, set[str]]]) -> list[Verdict]:
     return result
 
 
-def check_verdict(verdict: Verdict, machine: Powered) -> set[str]:
+def check_verdict(verdict: Verdict, machine: Powered, cycles: int = LONG) -> set[str]:
     """The machine refuses an instruction if and only if the checker's rules on single instructions do; returns the
     errors that it reports."""
     code, base, expected = verdict
-    got = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8), base)
+    got = run(machine, code, np.zeros(MEMORY_BYTES, np.uint8), base, cycles)
     found = {name for i, name in enumerate(ERRORS) if got.error >> i & 1 and name in STOPPING}
     assert found <= expected, code.hex()
     assert bool(found) == bool(expected), code.hex()
     if found and expected:
         last = len(code) - INSTRUCTION_BYTES
         assert got.first_error.index == last // INSTRUCTION_BYTES
-        assert got.first_error.unit != "FETCH" or got.first_error.address == base + last
+        first = got.first_error
+        expected_address = base + last if first.unit == "FETCH" else 0
+        assert first.address == expected_address or {*first.errors} - {"rule", "bounds"}
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from accel.machine.isa import INSTRUCTION_BYTES
@@ -70,6 +72,25 @@ def check_reset_values(machine: Powered) -> None:
         read = Access(REGISTERS[name].address)
         machine.access(read)
         assert read.data == value, name
+
+
+def check_cleared(errors: int, rng: np.random.Generator, machine: Powered) -> None:
+    """Of the errors of a run those are cleared that a write says."""
+    address = REGISTERS["ERROR"].address
+    for bits in (random_data(rng), random_data(rng), (1 << 32) - 1):
+        machine.access(Access(address, bits, 15, write=1))
+        errors, read = errors & ~bits, Access(address)
+        machine.access(read)
+        assert read.data == errors
+
+
+def check_kept(registers: Mapping[str, int], machine: Powered) -> None:
+    """While nothing runs each register holds what was read, in odd cycles and even ones."""
+    for name, value in registers.items():
+        for hold in (0, 1):
+            read = Access(REGISTERS[name].address, hold=hold)
+            machine.access(read)
+            assert read.data == value, name
 
 
 def random_data(rng: np.random.Generator) -> int:

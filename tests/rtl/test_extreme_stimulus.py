@@ -1,0 +1,114 @@
+"""What the mutants' suites draw: instructions at the borders of what is legal, counts of any size, silent memories."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.machine.random_programs import random_program
+from support.rtl import pauses
+from support.rtl.border_values import RECORD, border_programs, border_state, near_powers
+from support.rtl.extreme_strides import extreme_instructions, extreme_programs
+from support.rtl.hostile import COUNTED, HOSTILE, LONG, MACHINE, MEMORY_BYTES, check_verdict, verdicts
+from support.rtl.large_counts import LONGEST, check_long_program, large_loops, long_programs
+from support.rtl.pauses import Pause, check_pause
+from support.rtl.register_accesses import check_cleared, check_kept
+
+import sim
+from accel.machine import isa
+from accel.machine.isa import Opcode, decode
+from accel.machine.memories import Space
+from accel.machine.numerics import MULTIPLIER_MIN
+from accel.machine.rules.check import check_rules
+from rtl.testbench.verilator import Powered
+
+pytestmark = pytest.mark.rtl
+
+STRIDES = 40
+
+
+@pytest.mark.slow
+def test_extreme_instructions_keep_all_rules_and_set_all_bits_of_strides() -> None:
+    drawn = extreme_instructions(0, STRIDES)
+    assert {kind[0] for kind in drawn} == {*Opcode}
+    seen = Counter[tuple[Opcode, str]]()
+    for (opcode, _), instructions in drawn.items():
+        assert len(instructions) == STRIDES
+        check_rules(MACHINE, isa.table_of(instructions))
+        for field in isa.FIELDS[opcode]:
+            values = [instruction[field.name] & (1 << field.width) - 1 for instruction in instructions]
+            seen[opcode, field.name] |= int(np.bitwise_or.reduce(values))
+    strides = {key: bits for key, bits in seen.items() if key[1].endswith("_stride") and "dram" not in key[1]}
+    assert {key: bits for key, bits in strides.items() if bits != (1 << 18) - 1} == {}
+
+
+def test_extreme_programs_have_the_waits_that_they_need() -> None:
+    lengths = Counter[int]()
+    for code in extreme_programs(0, 4):
+        lengths[len(decode(code))] += 1
+        sim.execute(MACHINE, code, 0, np.zeros(MEMORY_BYTES, np.uint8))
+    assert sum(length * count for length, count in lengths.items()) == 4 * (len(Opcode) + 1)
+    assert len(lengths) > 1
+
+
+def test_borders_of_rounding_are_met() -> None:
+    values = near_powers(np.random.default_rng(0), 10_000)
+    ones = np.array([int(value).bit_count() for value in values & 0xFFFFFFFF])
+    assert {1, 31} <= {*ones.tolist()}
+    records = np.frombuffer(border_state(np.random.default_rng(0))[Space.PARAM].tobytes(), RECORD)
+    assert MULTIPLIER_MIN in records["multiplier"]
+    for code, state in border_programs(0, 2):
+        result = sim.execute(MACHINE, code, 0, np.zeros(MEMORY_BYTES, np.uint8), on_chip=state)
+        assert (result.on_chip[Space.SPAD] != state[Space.SPAD]).any()
+
+
+@pytest.mark.slow
+def test_large_loops_leave_a_memory_by_the_bit_that_they_have() -> None:
+    found = large_loops(0)
+    assert {Opcode(code[0] & 15) for code, _ in found} == {*Opcode}
+    with Powered(MACHINE, variant=COUNTED) as machine:
+        for verdict in verdicts(found):
+            check_verdict(verdict, machine, LONGEST)
+    loads = [instruction for code, _ in found if (instruction := decode(code)[0]).opcode is Opcode.LOAD]
+    assert max(instruction["row_words"] for instruction in loads) >= 1 << 17
+
+
+@pytest.mark.slow
+def test_an_index_of_any_size_is_reported_and_kept() -> None:
+    with Powered(MACHINE, variant=COUNTED) as machine:
+        for program in [*long_programs(0)][::6]:
+            check_long_program(program, 0, machine)
+        program = program._replace(index=program.index + 1)
+        with pytest.raises(AssertionError):
+            check_long_program(program, 0, machine)
+
+
+@pytest.mark.slow
+def test_a_silent_memory_ends_in_the_watchdog_at_the_oldest_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    program = random_program(MACHINE, rng, 20, framed=True)
+    cycles = sim.execute(MACHINE, program.code, program.program_address, program.memory).total_cycles
+    with Powered(MACHINE, variant=COUNTED) as machine:
+        begins = rng.integers(cycles, size=6).tolist()
+        assert all(check_pause(Pause(program, cycles, begin), 1 << 31, machine) for begin in begins)
+        monkeypatch.setattr(pauses, "WATCHDOG", 2 * pauses.PAUSE)
+        with pytest.raises(AssertionError):
+            check_pause(Pause(program, cycles, 0), 1 << 31, machine)
+
+
+@pytest.mark.slow
+def test_errors_are_cleared_one_by_one_and_registers_keep_their_values() -> None:
+    conditions = replace(HOSTILE, beyond=MEMORY_BYTES)
+    code = random_program(MACHINE, np.random.default_rng(0), 4).code
+    with Powered(MACHINE, variant=COUNTED) as machine:
+        memory = np.zeros(MEMORY_BYTES, np.uint8)
+        got = machine.run(code, 0, memory, max_cycles=3 * LONG, conditions=conditions)
+        assert got.error
+        check_kept(got.registers, machine)
+        with pytest.raises(AssertionError, match="CYCLES"):
+            check_kept({"CYCLES": got.registers["CYCLES"] + 1}, machine)
+        check_cleared(got.error, np.random.default_rng(0), machine)
+        with pytest.raises(AssertionError):
+            check_cleared(got.error, np.random.default_rng(0), machine)

@@ -1,0 +1,101 @@
+"""What the memories on the chip hold when numbers are to meet the borders of rounding and saturation.
+
+Random sums and multipliers leave alone what happens when all bits but one are alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from accel.coverify import OnChip, random_on_chip
+from accel.machine.config import PARAM_RECORD_BYTES
+from accel.machine.isa import Instruction, Opcode, Reduce, Source, encode
+from accel.machine.memories import Space
+from accel.machine.numerics import (
+    FP32_MULTIPLIER_STEP,
+    MULTIPLIER_MAX,
+    MULTIPLIER_MIN,
+    OPERAND_SHIFT_MAX,
+    SHIFT_MAX,
+    SHIFT_MIN_INTEGER,
+    RequantMode,
+)
+from support.rtl.hostile import MACHINE
+
+RECORD = np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")])
+ALIKE = 3
+"""Different bytes of which half of SPAD consists, so that taps cancel each other."""
+
+
+def near_powers(rng: np.random.Generator, count: int, bits: int = 32) -> np.ndarray:
+    """`count` powers of two, differences of two, and their neighbours, of both signs; int64 below 2^(bits-1)."""
+    powers = 1 << rng.integers(0, bits - 1, (2, count))
+    values = powers[0] - rng.integers(2, size=count) * powers[1] + rng.integers(-1, 2, count)
+    values = np.where(rng.integers(2, size=count) == 1, ~values, values)
+    return np.clip(values, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def border_records(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Legal records of all modes: mostly a power of two as multiplier, or all bits but few; uint8 of (count, bytes)."""
+    table = np.zeros(count, RECORD)
+    few = np.where(rng.integers(2, size=count) == 1, FP32_MULTIPLIER_STEP << rng.integers(0, 23, count), 0)
+    table["multiplier"] = np.where(
+        rng.integers(2, size=count) == 1, MULTIPLIER_MIN + few, MULTIPLIER_MAX - (FP32_MULTIPLIER_STEP - 1) - few
+    )
+    table["shift"] = rng.integers(SHIFT_MIN_INTEGER, SHIFT_MAX + 1, count)
+    kind = rng.integers(4, size=count)
+    table["bias"] = np.select([kind == 0, kind == 1], [near_powers(rng, count), rng.integers(-1, 2, count)], 0)
+    return np.frombuffer(table.tobytes(), np.uint8).reshape(count, PARAM_RECORD_BYTES)
+
+
+def border_state(rng: np.random.Generator) -> OnChip:
+    """All memories: half of SPAD of few values, sums near powers of two, records at the borders of what is legal."""
+    state = dict(random_on_chip(MACHINE, int(rng.integers(1 << 31))))
+    spad, sums = state[Space.SPAD], state[Space.ACC]
+    spad[: len(spad) // 2] = rng.choice(rng.integers(0, 256, ALIKE), spad[: len(spad) // 2].shape)
+    sums[:] = near_powers(rng, sums.size // 4).astype("<i4").view(np.uint8).reshape(sums.shape)
+    state[Space.PARAM] = border_records(rng, MACHINE.param_channels)
+    return state
+
+
+def border_programs(seed: int, count: int) -> Iterator[tuple[bytes, OnChip]]:
+    """By turns POSTs of a whole ACC to all of SPAD, and of pairs of words of its lower half to its upper; and the
+    memories before each."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        posts = [*(_pairs(rng) if number % 2 else _sums(rng))]
+        yield encode([Instruction(Opcode.POST, _common(rng) | fields) for fields in posts]), border_state(rng)
+
+
+def _sums(rng: np.random.Generator) -> Iterator[dict[str, int]]:
+    for address in range(0, MACHINE.spad_words - MACHINE.acc_words + 1, MACHINE.acc_words):
+        for byte in range(0, MACHINE.rows - MACHINE.cols + 1, MACHINE.cols):
+            loops = {"ox_count": MACHINE.acc_words, "src_ox_stride": 1, "dst_ox_stride": 1}
+            record = int(rng.integers(MACHINE.param_channels - MACHINE.cols))
+            place = {"dst_address": address, "dst_byte": byte, "per_channel": 1, "param_address": record}
+            yield place | loops | {"source": Source.ACC, "group_count": MACHINE.cols}
+
+
+def _pairs(rng: np.random.Generator) -> Iterator[dict[str, int]]:
+    """Two taps of words of which few differ, with multipliers that are nearly equal."""
+    words, most = MACHINE.spad_words // 8, MULTIPLIER_MAX // FP32_MULTIPLIER_STEP
+    for block in range(4):
+        multiplier = int(rng.integers(MULTIPLIER_MIN // FP32_MULTIPLIER_STEP, most)) * FP32_MULTIPLIER_STEP
+        left, zero_point = int(rng.integers(OPERAND_SHIFT_MAX + 1)), int(rng.integers(-128, 128))
+        shift = int(rng.integers(-4, 8) if rng.integers(2) else OPERAND_SHIFT_MAX - left - rng.integers(4))
+        yield {
+            "source": Source.SPAD, "reduce": Reduce.SUB, "group_count": MACHINE.rows, "kx_count": 2,
+            "width": 1, "height": 1, "ox_count": words, "src_ox_stride": 1, "dst_ox_stride": 1,
+            "src_kx_stride": int(rng.integers(words)), "dst_address": (4 + block) * words,
+            "left_shift": left, "zero_point0": zero_point, "zero_point1": zero_point,
+            "multiplier0": multiplier, "shift0": shift,
+            "multiplier1": multiplier + int(rng.integers(2)) * FP32_MULTIPLIER_STEP, "shift1": shift,
+            "param_address": int(rng.integers(MACHINE.param_channels)),
+        }  # fmt: skip
+
+
+def _common(rng: np.random.Generator) -> dict[str, int]:
+    mode = RequantMode(str(rng.choice(MACHINE.requant_modes)))
+    return {"mode": mode.code, "zero_point": int(rng.integers(-128, 128)), "act_min": -128, "act_max": 127}
