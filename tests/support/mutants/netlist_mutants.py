@@ -19,7 +19,7 @@ WRITE = ("opt_reduce", "opt_clean", "write_verilog -noattr mutants.v")
 """Without `opt_reduce` each bit of a memory's word has its own enable, and Verilator takes twelve times as long."""
 
 MUTABLE = "* *_monitor* %d t:$meminit* %d t:*_monitor* %d"
-"""All cells but the bus monitors, which are no part of the machine, and those in them, and memories' initial contents."""
+"""All cells but the bus monitors, which are no part of the machine, what is in them, and memories' initial contents."""
 
 
 @dataclass(frozen=True, eq=False)
