@@ -230,7 +230,7 @@ def test_what_a_memory_is_written_counts_with_its_enable() -> None:
 
 
 PAIR = """
-module accelerator_queue_of_words(clk, rst, word, head, mutant);
+module accelerator_words_queue(clk, rst, word, head, mutant);
   input clk, rst, word;
   output head;
   input [2:0] mutant;
@@ -242,7 +242,7 @@ module accelerator_queue_of_words(clk, rst, word, head, mutant);
   always @(posedge clk) head <= _2_;
 endmodule
 
-module accelerator_queue_user(clk, head, answer);
+module accelerator_words_unit(clk, head, answer);
   input clk, head;
   output answer;
   reg answer = 1'h0;
@@ -254,7 +254,7 @@ module accelerator(clk, rst, word, answer, mutant);
   output answer;
   input [2:0] mutant;
   wire head;
-  accelerator_queue_of_words queue (
+  accelerator_words_queue queue (
     .clk(clk),
     .rst(rst),
     .word(word),
@@ -272,11 +272,11 @@ endmodule
 
 @needs_abc
 @pytest.mark.parametrize(
-    ("name", "kept", "proved"), [("queue_user", "1'h0", {1}), ("queue_user", "1'h1", set()), ("other", "1'h0", set())]
+    ("name", "kept", "proved"), [("words_unit", "1'h0", {1}), ("words_unit", "1'h1", set()), ("other", "1'h0", set())]
 )
 def test_a_unit_and_its_queue_are_seen_together(name: str, kept: str, proved: set[int]) -> None:
-    text = PAIR.replace("accelerator_queue_user", f"accelerator_{name}").replace("NAME", name).replace("KEPT", kept)
-    assert indistinguishable(text, [NetlistMutant(1, {"module": "\\accelerator_queue_of_words"})]) == proved
+    text = PAIR.replace("accelerator_words_unit", f"accelerator_{name}").replace("NAME", name).replace("KEPT", kept)
+    assert indistinguishable(text, [NetlistMutant(1, {"module": "\\accelerator_words_queue"})]) == proved
 
 
 @needs_abc

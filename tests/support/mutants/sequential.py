@@ -56,6 +56,9 @@ a bit that is written."""
 BUS_PORT = re.compile(r"([a-z]+_(?:aw|ar|w|r|b))(?!valid|ready)[a-z]+(?:\[\d+\])?")
 """Names of what the machine offers on a channel of AXI, which has no meaning without the channel's valid."""
 
+QUEUE, UNIT = "_queue", "_unit"
+"""Ends of the names of queues and of the units that they belong to."""
+
 MONITOR = "_monitor"
 """End of the names of modules that are no part of the machine."""
 
@@ -287,7 +290,7 @@ def indistinguishable(verilog: str, mutants: Sequence[NetlistMutant]) -> set[int
     found: set[int] = set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for levels, mutant in product(range(LEVELS + 2), mutants):
+        for levels, mutant in product(range(LEVELS + 1), mutants):
             if mutant.number in found or mutant.options.get("port") in CLOCKS:
                 continue
             parts = design.around(mutant.options["module"], levels)
@@ -319,10 +322,10 @@ class Design:
 
     def around(self, module: str, levels: int) -> set[Part]:
         """What holds all instances of a module, so many levels above it; none if that is the machine, but `LEVELS`
-        above it the machine without other units, and one more with its unit and queue."""
+        above it the machine without other units, with a queue its unit."""
         found = {"\\" + module if module.startswith("$") else module.removeprefix("\\")}
-        if levels >= LEVELS:
-            return self._machine(*found, alike=levels > LEVELS)
+        if levels == LEVELS:
+            return self._machine(*found)
         for _ in range(levels):
             parents = {name: [parent for parent, cells in self._inside.items() if name in cells] for name in found}
             found = set().union(*parents.values())
@@ -340,19 +343,15 @@ class Design:
         assert not done.returncode or LOOP in done.stderr, done.stderr[-2000:]
         return None if done.returncode else Graph.read((folder / "part.aig").read_bytes())
 
-    def _machine(self, module: str, alike: bool) -> set[Part]:
-        """The machine without the units that do not hold a module, but with a unit and its queue if `alike`; none if
-        too many hold it."""
+    def _machine(self, module: str) -> set[Part]:
+        """The machine without the units that do not hold a module, with the unit of a queue that does; none if too many
+        do."""
         held = {unit for unit in self._inside.get(TOP, ()) if module in self._below(unit, ())}
         stores = {unit for unit in self._inside.get(TOP, ()) if unit.removeprefix(f"{TOP}_") in STORES}
         if len(held) > 1 or TOP not in self._texts:
             return set()
-        words = {self._first_word(unit) for unit in held}
-        kept = {unit for unit in self._inside[TOP] if alike and self._first_word(unit) in words}
-        return {self._part(TOP, self._inside[TOP] - held - stores - kept)}
-
-    def _first_word(self, unit: str) -> str:
-        return unit.removeprefix(f"{TOP}_").partition("_")[0]
+        users = {unit.replace(QUEUE, UNIT) for unit in held if unit.endswith(QUEUE)}
+        return {self._part(TOP, self._inside[TOP] - held - users - stores)}
 
     def _part(self, module: str, cut: set[str]) -> Part:
         """A module without those in it that are monitors or in `cut`."""
