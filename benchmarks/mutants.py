@@ -3,8 +3,8 @@
 yosys's `mutate` makes the faults (a bit inverted, stuck at 0 or 1, or dependent on its neighbour) in all modules of the
 emitted Verilog of a small machine with every feature (`tests/support/rtl/hostile.py`), all in one netlist, one active
 at a time. A mutant without a path to an output is equivalent, as is one that chooses a constant which is there anyway;
-on each other one those suites run that make its bit differ, until one fails. One that survives is equivalent only if
-ABC (`apt-get install berkeley-abc`) proves it.
+on each other one those suites run that make its bit differ, until one fails, the quick ones first. One that survives
+these is equivalent only if ABC (`apt-get install berkeley-abc`) proves it; all others meet the suites that take long.
 """
 
 from __future__ import annotations
@@ -49,16 +49,18 @@ def main(arguments: list[str] | None = None) -> None:
     suites.prepare()
     chosen = [mutant for mutant in mutants if not options.only or mutant.number in options.only]
     proved = unobservable(verilog, chosen) | unchanged(text, chosen)
-    unknown = [mutant for mutant in chosen if mutant.number not in kept.known.keys() | proved]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        for mutant, suite in zip(unknown, pool.map(lambda mutant: suites.verdict(mutant.number), unknown), strict=True):
-            kept.add(mutant.number, suite)
-            print(f"{suite or 'survives'}: {mutant}", flush=True)
-    verdicts = {mutant: kept.known.get(mutant.number, "") for mutant in chosen}
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"suites took {spent.ru_utime + spent.ru_stime:.0f} CPU seconds")
-    proved |= indistinguishable(text, [m for m, suite in verdicts.items() if not suite and m.number not in proved])
-    report(verdicts, proved)
+    for part, names in enumerate(suites.parts()):
+        unknown = [mutant for mutant in chosen if not kept.known.get(mutant.number) and mutant.number not in proved]
+        with ThreadPoolExecutor(options.jobs) as pool:
+            found = pool.map(lambda mutant, names=names: suites.verdict(mutant.number, names), unknown)
+            for mutant, suite in zip(unknown, found, strict=True):
+                kept.add(mutant.number, suite)
+                print(f"{suite or 'survives'}: {mutant}", flush=True)
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        print(f"suites and proofs took {spent.ru_utime + spent.ru_stime:.0f} CPU seconds", flush=True)
+        if not part:  # what is equivalent need not meet the suites that take long
+            proved |= indistinguishable(text, [mutant for mutant in unknown if not kept.known[mutant.number]])
+    report({mutant: kept.known.get(mutant.number, "") for mutant in chosen}, proved)
 
 
 def report(verdicts: dict[NetlistMutant, str], proved: set[int]) -> None:

@@ -59,6 +59,17 @@ def test_a_right_machine_passes_in_any_thread() -> None:
         assert not pool.submit(judge, lambda trial: None).result()
 
 
+def test_only_named_suites_judge() -> None:
+    class TwoSuites(Suites):
+        @property
+        def _suites(self) -> dict[str, Callable[[Trial], None]]:
+            return {"right": lambda trial: None, "wrong": failing(AssertionError("bytes"))}
+
+    suites = TwoSuites(COUNTED, seed=0)
+    assert suites.verdict(1) == suites.verdict(1, ["wrong"]) == "wrong"
+    assert not suites.verdict(1, ["right"])
+
+
 def test_a_wrong_machine_is_noticed() -> None:
     assert judge(failing(AssertionError("bytes"))) == "suite"
     assert judge(failing(DivergenceError("no end"))) == "suite"

@@ -46,3 +46,17 @@ def test_what_only_an_open_port_sees_is_unobservable() -> None:
     found = unobservable(text, mutants)
     assert parity <= found
     assert found.isdisjoint(low)
+
+
+def test_what_only_a_monitor_is_given_is_unobservable() -> None:
+    instance = "wire seen; accelerator_bus_monitor monitor(.given(low), .violations(seen));"
+    ports, body = "input [1:0] given, output violations", "assign violations = ^given;"
+    monitor = f"module accelerator_bus_monitor({ports});\n  {body}\nendmodule\n"
+    text = VERILOG.replace("assign protocol = ^count;", f"{instance}\n  assign protocol = seen;") + monitor
+    _, given = mutated(text, 4, 1, cells="t:*_monitor")
+    _, sums = mutated(text, 20, 1, cells="t:$add")
+    low = [mutant for mutant in sums if int(mutant.options["portbit"]) < 2]
+    assert given
+    assert low
+    assert unobservable(text, given) == {mutant.number for mutant in given}
+    assert not unobservable(text, low)

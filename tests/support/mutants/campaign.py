@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
@@ -48,6 +48,7 @@ from support.rtl.register_accesses import check_cleared, check_kept, check_regis
 
 STALLED, STOPS, STOPPED, ACCESSES = 4, 12, 12, 400
 FIRST, RESETS, IMAGES, WRITES = 5, 12, 8, 40
+QUICK_SECONDS = 3
 CPU_SECONDS, CPU_FACTOR = 10, 4
 """A netlist that takes longer in a suite than this and so many times what the machine takes hangs."""
 
@@ -80,15 +81,21 @@ class Suites(Stimulus):
         self._seconds: dict[str, float] = {}
         self._always: set[int] = set()
 
-    def verdict(self, mutant: int) -> str:
-        """The name of the first suite that fails, "" if all pass; "no end" if one crashes or never ends.
+    def parts(self) -> tuple[list[str], list[str]]:
+        """The suites that take few seconds on the machine itself, and the others; after `prepare`."""
+        quick = [name for name in self._suites if self._seconds[name] <= QUICK_SECONDS]
+        return quick, [name for name in self._suites if name not in quick]
+
+    def verdict(self, mutant: int, names: Collection[str] | None = None) -> str:
+        """The name of the first suite that fails, of all or of these, "" if all pass; "no end" if one crashes or never
+        ends.
 
         Raises
         ------
         RuntimeError
             A suite did not judge the netlist: it failed for another reason, or its process was ended.
         """
-        process = get_context("fork").Process(target=self._end, args=(mutant,))
+        process = get_context("fork").Process(target=self._end, args=(mutant, names))
         process.start()
         process.join()
         code = process.exitcode
@@ -142,17 +149,19 @@ class Suites(Stimulus):
             "extremes": self._extremes, "singles": self._singles, "hostile": self._hostile, "verdicts": self._verdicts,
         }  # fmt: skip
 
-    def _end(self, mutant: int) -> None:
+    def _end(self, mutant: int, names: Collection[str] | None) -> None:
         """In a process of its own: its exit code tells which suite failed, whatever Python does at its end."""
         code = FAILED
         try:
-            code = self._judge(mutant)
+            code = self._judge(mutant, names)
         finally:
             sys.stderr.flush()
             os._exit(code)
 
-    def _judge(self, mutant: int) -> int:
+    def _judge(self, mutant: int, names: Collection[str] | None) -> int:
         for number, (name, suite) in enumerate(self._suites.items(), 1):
+            if names is not None and name not in names:
+                continue
             chosen = self._cases[name].get(mutant, set()) if name in self._cases else None
             chosen = None if mutant in self._always else chosen
             if chosen is not None and not chosen:

@@ -18,8 +18,8 @@ READ = ("read_verilog machine.v", f"hierarchy -top {TOP}", "proc", "opt_clean")
 WRITE = ("opt_reduce", "opt_clean", "write_verilog -noattr mutants.v")
 """Without `opt_reduce` each bit of a memory's word has its own enable, and Verilator takes twelve times as long."""
 
-MUTABLE = "* *_monitor* %d t:$meminit* %d t:*_monitor* %d"
-"""All cells but the bus monitors, which are no part of the machine, what is in them, and memories' initial contents."""
+MUTABLE = "* *_monitor* %d t:$meminit* %d"
+"""All cells but those of the bus monitors, which are no part of the machine, and of memories' initial contents."""
 
 
 @dataclass(frozen=True, eq=False)

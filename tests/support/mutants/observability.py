@@ -18,8 +18,8 @@ from rtl.verilog import TOP
 from support.mutants.netlist_mutants import READ, NetlistMutant
 from support.rtl.yosys import run_yosys
 
-MONITORS = "protocol"
-"""Output of the bus monitors, which are no part of the machine."""
+MONITOR, MONITORS = "_monitor", "protocol"
+"""End of the names of modules that watch a bus, and their output: they are no part of the machine."""
 
 BITWISE = ("$and", "$or", "$xor", "$xnor", "$not", "$pos")
 FROM_BELOW = ("$add", "$sub", "$mul", "$neg")
@@ -48,12 +48,13 @@ def unobservable(verilog: str, mutants: Sequence[NetlistMutant]) -> set[int]:
     paths: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for module, path in _instances(modules, TOP, ()):
         paths[module].append(path)
-    reach = Reach(flat)
-    return {
-        mutant.number
-        for mutant in mutants
-        if not any(reach.observes(mutant, path) for path in paths[mutant.options["module"].removeprefix("\\")])
-    }
+    reach, unseen = Reach(flat), set[int]()
+    for mutant in mutants:
+        module, name = (mutant.options[key].removeprefix("\\") for key in ("module", "cell"))
+        watches = modules[module]["cells"].get(name, {"type": ""})["type"].endswith(MONITOR)
+        if watches or not any(reach.observes(mutant, path) for path in paths[module]):
+            unseen.add(mutant.number)
+    return unseen
 
 
 def _instances(modules: Json, module: str, path: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:

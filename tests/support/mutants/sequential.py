@@ -29,7 +29,7 @@ from typing import NamedTuple
 from accel.errors import ToolError
 from rtl.verilog import TOP
 from support.mutants.netlist_mutants import NetlistMutant
-from support.mutants.observability import MONITORS
+from support.mutants.observability import MONITOR, MONITORS
 from support.rtl.yosys import run_yosys
 
 ABC = ("berkeley-abc", "yosys-abc")
@@ -58,9 +58,6 @@ BUS_PORT = re.compile(r"([a-z]+_(?:aw|ar|w|r|b))(?!valid|ready)[a-z]+(?:\[\d+\])
 
 QUEUE, UNIT = "_queue", "_unit"
 """Ends of the names of queues and of the units that they belong to."""
-
-MONITOR = "_monitor"
-"""End of the names of modules that are no part of the machine."""
 
 GRAPH = (
     "proc",
