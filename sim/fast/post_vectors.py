@@ -109,6 +109,8 @@ def _finisher(rescale: Rescale) -> Any:
 def _finish_code(rescale: Rescale) -> Any:
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         sums, step, count, biases, multipliers, shifts, scales, zero_point, low, high, bytes_, bytes_step = arguments
+        # The limits leave the zero point out: beside a result at the border of int32 the sum would wrap.
+        low, high = (builder.sub(limit, zero_point) for limit in (low, high))
         zero_point, low, high = (splat(builder, builder.trunc(value, _I32)) for value in (zero_point, low, high))
         biases, multipliers, shifts = (load(builder, _SUMS, address) for address in (biases, multipliers, shifts))
         scales = load(builder, _REALS, scales)
@@ -119,10 +121,10 @@ def _finish_code(rescale: Rescale) -> Any:
         builder.position_at_end(loop)
         pixel, source, place = (phi(builder, _I64, entry, start) for start in (constant(0), sums, bytes_))
         total = builder.add(load(builder, _SUMS, source), biases)
-        total = builder.add(rescale(builder, total, multipliers, shifts, scales), zero_point)
+        total = rescale(builder, total, multipliers, shifts, scales)
         total = builder.select(builder.icmp_signed("<", total, low), low, total)
         total = builder.select(builder.icmp_signed(">", total, high), high, total)
-        value = builder.xor(builder.trunc(total, _BYTES), ir.Constant(_BYTES, [128] * PANEL))
+        value = builder.xor(builder.trunc(builder.add(total, zero_point), _BYTES), ir.Constant(_BYTES, [128] * PANEL))
         builder.store(value, pointer(builder, place, _BYTES), align=1)
         repeat(builder, (pixel, count), (loop, done), [source, place],
                [builder.add(source, step), builder.add(place, bytes_step)])  # fmt: skip

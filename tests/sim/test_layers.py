@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.machine.compare import differences
@@ -12,7 +14,8 @@ from support.machine.random_programs import random_config
 import sim
 from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, preset
-from accel.machine.isa import Instruction, Opcode, Unit
+from accel.machine.isa import Instruction, Opcode, Source, Unit
+from accel.machine.numerics import RequantMode
 
 
 @pytest.mark.parametrize("layers", [120, pytest.param(1000, marks=pytest.mark.slow)])
@@ -71,3 +74,21 @@ def test_bias_wraps_like_int32(engine: str) -> None:
     values = Values(config, memory).run(program)
     assert np.all(result.spad[0] == -128)
     np.testing.assert_array_equal(result.spad, values.spad)
+
+
+@pytest.mark.parametrize("engine", sim.ENGINES)
+@pytest.mark.parametrize("mode", RequantMode)
+@pytest.mark.parametrize("zero_point", [-128, 127])
+def test_zero_point_wraps_no_result(engine: str, mode: RequantMode, zero_point: int) -> None:
+    """Beside a requantized sum at the border of int32."""
+    config = replace(preset("edge"), requant_modes=tuple(mode.value for mode in RequantMode))
+    post = {"source": Source.ACC, "mode": list(RequantMode).index(mode), "per_channel": 1, "wait": 1 << Unit.LOAD}
+    post |= {"group_count": config.cols // config.post_lanes, "zero_point": zero_point, "act_min": -128, "act_max": 127}
+    loads = fill_memories(config, 0)
+    records = loads[-1]["dram_address"]
+    multiplier = 2**31 - (128 if mode is RequantMode.FP32 else 1)
+    borders = [(-(2**31), multiplier, 0), (2**31 - 1, multiplier, 0)] * (config.param_channels // 2)
+    table = np.array(borders, np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")]))
+    memory = np.append(np.zeros(records, np.uint8), np.frombuffer(table.tobytes(), np.uint8))
+    result = sim.execute(config, isa.encode([*loads, Instruction(Opcode.POST, post)]), 0, memory, engine=engine)
+    assert result.spad[0].astype(np.int8).tolist() == [-128, 127] * (config.cols // 2)
