@@ -82,7 +82,7 @@ def test_bias_wraps_like_int32(engine: str) -> None:
 def test_zero_point_wraps_no_result(engine: str, mode: RequantMode, zero_point: int) -> None:
     """Beside a requantized sum at the border of int32."""
     config = replace(preset("edge"), requant_modes=tuple(mode.value for mode in RequantMode))
-    post = {"source": Source.ACC, "mode": list(RequantMode).index(mode), "per_channel": 1, "wait": 1 << Unit.LOAD}
+    post = {"source": Source.ACC, "mode": mode.code, "per_channel": 1, "wait": 1 << Unit.LOAD}
     post |= {"group_count": config.cols // config.post_lanes, "zero_point": zero_point, "act_min": -128, "act_max": 127}
     loads = fill_memories(config, 0)
     records = loads[-1]["dram_address"]
