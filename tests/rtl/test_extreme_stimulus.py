@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.machine.param_record import RECORD
 from support.machine.random_programs import random_program
 from support.rtl import pauses
-from support.rtl.border_values import RECORD, border_programs, border_state, near_powers
+from support.rtl.border_values import border_programs, border_state, near_powers
 from support.rtl.extreme_strides import extreme_instructions, extreme_programs
 from support.rtl.hostile import COUNTED, HOSTILE, LONG, MACHINE, MEMORY_BYTES, check_verdict, verdicts
 from support.rtl.large_counts import LONGEST, check_long_program, large_loops, long_programs

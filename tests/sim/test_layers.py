@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.machine.compare import differences
 from support.machine.naive import Values
+from support.machine.param_record import RECORD
 from support.machine.random_layer import fill_memories, random_layer
 from support.machine.random_programs import random_config
 
@@ -68,7 +69,7 @@ def test_bias_wraps_like_int32(engine: str) -> None:
     program = [*loads, Instruction(Opcode.EXEC, exec_fields), Instruction(Opcode.POST, post)]
     records = loads[-1]["dram_address"]
     memory = np.full(records + config.param_channels * PARAM_RECORD_BYTES, 128, np.uint8)
-    record = np.array([(2**31 - 1, 1 << 30, -23)], np.dtype([("b", "<i4"), ("q", "<i4"), ("e", "i1")])).tobytes()
+    record = np.array([(2**31 - 1, 1 << 30, -23)], RECORD).tobytes()
     memory[records:] = np.frombuffer(record * config.param_channels, np.uint8)
     result = sim.execute(config, isa.encode(program), 0, memory, engine=engine)
     values = Values(config, memory).run(program)
@@ -88,7 +89,7 @@ def test_zero_point_wraps_no_result(engine: str, mode: RequantMode, zero_point: 
     records = loads[-1]["dram_address"]
     multiplier = 2**31 - (128 if mode is RequantMode.FP32 else 1)
     borders = [(-(2**31), multiplier, 0), (2**31 - 1, multiplier, 0)] * (config.param_channels // 2)
-    table = np.array(borders, np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")]))
+    table = np.array(borders, RECORD)
     memory = np.append(np.zeros(records, np.uint8), np.frombuffer(table.tobytes(), np.uint8))
     result = sim.execute(config, isa.encode([*loads, Instruction(Opcode.POST, post)]), 0, memory, engine=engine)
     assert result.spad[0].astype(np.int8).tolist() == [-128, 127] * (config.cols // 2)

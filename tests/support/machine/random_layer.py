@@ -8,6 +8,7 @@ from accel.machine import isa
 from accel.machine.config import PARAM_RECORD_BYTES, TABLE_WORDS, ArchConfig
 from accel.machine.isa import Instruction, Memory, Opcode, Unit
 from accel.machine.numerics import RequantMode
+from support.machine.param_record import RECORD
 from support.machine.random_instructions import DATA_BYTES, InstructionDraw
 from support.machine.random_programs import RandomProgram
 
@@ -57,7 +58,7 @@ def random_layer(config: ArchConfig, rng: np.random.Generator) -> RandomProgram:
 
 
 def _records(config: ArchConfig, rng: np.random.Generator) -> bytes:
-    table = np.zeros(config.param_channels, np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")]))
+    table = np.zeros(config.param_channels, RECORD)
     narrow = rng.integers(0, 32, len(table)) * (rng.random(len(table)) < 0.6)
     table["bias"] = rng.integers(-(2**31), 2**31, len(table)) >> narrow
     extremes = rng.random(len(table)) < 0.2

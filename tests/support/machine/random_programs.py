@@ -17,6 +17,7 @@ from accel.machine.config import PARAM_RECORD_BYTES, REQUANT_MODES, TABLE_WORDS,
 from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Source
 from accel.machine.numerics import RequantMode
 from compiler.schedule.synchronize import synchronized
+from support.machine.param_record import RECORD
 from support.machine.random_instructions import DATA_BYTES, RECORDS, InstructionDraw, random_multiplier
 
 WEIGHTS = {Opcode.LOAD: 0.35, Opcode.EXEC: 0.15, Opcode.POST: 0.25, Opcode.STORE: 0.15, Opcode.DEPTHWISE: 0.1}
@@ -183,7 +184,7 @@ def _bytes(rng: np.random.Generator, count: int) -> npt.NDArray[np.uint8]:
 
 def random_records(rng: np.random.Generator, fp32: bool) -> npt.NDArray[np.uint8]:
     """Channel records that every mode in use accepts."""
-    table = np.zeros(RECORDS, np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")]))
+    table = np.zeros(RECORDS, RECORD)
     for record in table:
         bits = int(rng.choice([4, 16, 32]))
         record["bias"] = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1))

@@ -22,9 +22,9 @@ from accel.machine.numerics import (
     SHIFT_MIN_INTEGER,
     RequantMode,
 )
+from support.machine.param_record import RECORD
 from support.rtl.hostile import MACHINE
 
-RECORD = np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")])
 ALIKE = 3
 """Different bytes of which half of SPAD consists, so that taps cancel each other."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Memory, Opcode, Source, Unit, encode
 from accel.machine.numerics import RequantMode, requantize
+from support.machine.param_record import RECORD
 
 STRIPS = 3
 PIXELS = 6
@@ -17,7 +18,6 @@ ACTIVATIONS, WEIGHTS, RECORDS, OUTPUTS = 4093, 5120, 6000, 7001
 """Byte addresses; the first and the last are unaligned, the activations cross a page."""
 
 MEMORY_BYTES = 8192
-RECORD = np.dtype([("bias", "<i4"), ("multiplier", "<i4"), ("shift", "i1")])
 POST_FIELDS = {
     "source": Source.ACC, "mode": RequantMode.SINGLE.code, "per_channel": 1, "src_ox_stride": 1, "dst_ox_stride": 1,
     "zero_point": -3, "act_min": -100, "act_max": 90,
