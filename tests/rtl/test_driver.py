@@ -118,9 +118,17 @@ MUTANTS = [
     ("accel_program.c", "segment->outputs, false)", "segment->inputs, false)"),
     ("accel_program.c", "status == ACCEL_OK && accel_program_segment", "accel_program_segment"),
     ("accel.c", "(uint32_t)(image_address >> 32)", "0"),
+    ("accel.c", "    if (accel_running(machine))\n        return ACCEL_BUSY;\n", ""),
+    ("accel.c", "    forget(machine); /*", "    /*"),
+    ("accel_program.c", "    if (accel_running(machine))\n        return ACCEL_BUSY;\n", ""),
+    ("accel_program.c", "    program->image = NULL;\n    if (!program->opened)", "    if (!program->opened)"),
+    ("accel_program.c", "    if (!program->image)\n        return ACCEL_NOT_LOADED;\n", ""),
     ("accel_json.c", "for (; index; --index)", "for (; index > 1; --index)"),
 ]
 """A file, a text in it, and another one, with which what the driver does is wrong."""
+
+SCENARIOS = ("", "f", "bg", "n")
+"""What goes wrong for mutants, by letters."""
 
 
 @pytest.mark.slow
@@ -134,11 +142,11 @@ def test_mutants_are_found(
     (tmp_path / "model.program").write_bytes(program.to_bytes())
     built(tmp_path, [tmp_path / name, *(path for path in SOURCES if path.name != name)], headers)
     printed = []
-    for faults in ("-", "-f"):
-        command = ["./mocked", "model.program", CONFIG.fingerprint()[:16], str(CONFIG.rows), faults]
+    for faults in SCENARIOS:
+        command = ["./mocked", "model.program", CONFIG.fingerprint()[:16], str(CONFIG.rows), f"-{faults}"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False)
         printed += done.stdout.splitlines()
-    assert printed != [*run(), *run("f")]
+    assert printed != [line for faults in SCENARIOS for line in run(faults)]
 
 
 def test_an_error_ends_the_walk_and_is_reported(run: Run, program: Program) -> None:
@@ -149,6 +157,36 @@ def test_an_error_ends_the_walk_and_is_reported(run: Run, program: Program) -> N
     assert steps[-1] == next(line for line in second if line.startswith("start"))
     assert status == "the run ended with an error"
     assert report == f"bounds: instruction 7 of POST at {BASE + 64:#x}: {registers.ERRORS['bounds']}"
+
+
+RUNNING, UNREPORTED = "a run still goes on", "the machine reported nothing within the limit"
+
+
+@pytest.mark.parametrize("faults", ["bg", "bgp"], ids=["interrupts", "polling"])
+def test_a_start_waits_for_the_run_before(run: Run, faults: str) -> None:
+    """It is refused while that goes on, before anything is computed; its end is not taken for that of the next run."""
+    lines = run(faults)
+    hung = lines.index(UNREPORTED)
+    answers = [line for line in lines[hung:-1] if not line.startswith("start")]
+    assert answers == [UNREPORTED, RUNNING, RUNNING, "ok", "ok", UNREPORTED, "ok", "ok", "ok"]
+
+
+def test_what_was_refused_does_not_run(run: Run, program: Program) -> None:
+    """After a load that was good, and with a file that was."""
+    room, damaged = (
+        "the image does not fit into its memory, or its address is not aligned",
+        "the program file is damaged or none",
+    )
+    answers = run("n")[-8:-1]
+    assert answers == [
+        "ok",
+        room,
+        "the program is not loaded",
+        "carry 0",
+        damaged,
+        damaged,
+        "the program is not loaded",
+    ]
 
 
 def test_a_host_operator_may_refuse(run: Run) -> None:

@@ -27,6 +27,8 @@ static const char *const status_texts[] = {
     "the program file is damaged or none",
     "the program was compiled for another machine",
     "the image does not fit into its memory, or its address is not aligned",
+    "the program is not loaded",
+    "a run still goes on",
     "the run ended with an error",
     "the machine reported nothing within the limit",
     "the callback for host operators refused",
@@ -76,6 +78,14 @@ enum accel_status accel_init(struct accel *machine, const struct accel_platform 
     return accel_reset(machine);
 }
 
+/* Nothing of the last run is left to be reported. */
+static void forget(struct accel *machine)
+{
+    set_register(machine, ACCEL_REG_STATUS, ACCEL_STATUS_DONE);
+    set_register(machine, ACCEL_REG_ERROR, ALL_ERRORS);
+    machine->errors = 0;
+}
+
 enum accel_status accel_reset(struct accel *machine)
 {
     const uint32_t limit = machine->platform->limit;
@@ -83,12 +93,10 @@ enum accel_status accel_reset(struct accel *machine)
 
     set_register(machine, ACCEL_REG_ERROR_MASK, 0);
     set_register(machine, ACCEL_REG_CONTROL, ACCEL_CONTROL_STOP);
-    for (polls = 0; accel_register(machine, ACCEL_REG_STATUS) & ACCEL_STATUS_RUNNING; ++polls)
+    for (polls = 0; accel_running(machine); ++polls)
         if (limit && polls >= limit)
             return ACCEL_HUNG;
-    set_register(machine, ACCEL_REG_STATUS, ACCEL_STATUS_DONE);
-    set_register(machine, ACCEL_REG_ERROR, ALL_ERRORS);
-    machine->errors = 0;
+    forget(machine);
     machine->ended = true;
     return ACCEL_OK;
 }
@@ -98,10 +106,17 @@ void accel_watchdog(struct accel *machine, uint32_t cycles)
     set_register(machine, ACCEL_REG_WATCHDOG, cycles);
 }
 
-void accel_start(struct accel *machine, uint64_t image_address, uint32_t code_address, uint32_t count)
+bool accel_running(const struct accel *machine)
 {
+    return (accel_register(machine, ACCEL_REG_STATUS) & ACCEL_STATUS_RUNNING) != 0;
+}
+
+enum accel_status accel_start(struct accel *machine, uint64_t image_address, uint32_t code_address, uint32_t count)
+{
+    if (accel_running(machine))
+        return ACCEL_BUSY;
+    forget(machine); /* a run that nobody waited for may have ended just now */
     machine->image_address = image_address;
-    machine->errors = 0;
     machine->ended = false;
     set_register(machine, ACCEL_REG_IMAGE_ADDRESS_LO, (uint32_t)image_address);
     set_register(machine, ACCEL_REG_IMAGE_ADDRESS_HI, (uint32_t)(image_address >> 32));
@@ -109,6 +124,7 @@ void accel_start(struct accel *machine, uint64_t image_address, uint32_t code_ad
     set_register(machine, ACCEL_REG_PROGRAM_COUNT, count);
     set_register(machine, ACCEL_REG_ERROR_MASK, machine->platform->wait ? ALL_ERRORS : 0u);
     control(machine, ACCEL_CONTROL_START);
+    return ACCEL_OK;
 }
 
 bool accel_service(struct accel *machine)

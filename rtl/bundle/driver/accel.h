@@ -18,8 +18,10 @@ enum accel_status {
     ACCEL_DAMAGED,       /* the program file is none, or damaged */
     ACCEL_OTHER_PROGRAM, /* the program was compiled for another machine */
     ACCEL_NO_ROOM,       /* the image is larger than the memory given, or its address is not aligned */
+    ACCEL_NOT_LOADED,    /* the program was not loaded, or its load was refused */
+    ACCEL_BUSY,          /* a run still goes on: wait for it, or accel_reset */
     ACCEL_FAILED,        /* the run ended with an error: accel_failure */
-    ACCEL_HUNG,          /* nothing was reported within the platform's limit */
+    ACCEL_HUNG,          /* nothing was reported within the platform's limit; the run goes on: accel_wait again, or accel_reset */
     ACCEL_HOST           /* the callback for host operators refused */
 };
 
@@ -73,13 +75,17 @@ enum accel_status accel_reset(struct accel *machine);
 /* Cycles without any progress after which a run is stopped; 0: never. */
 void accel_watchdog(struct accel *machine, uint32_t cycles);
 
-/* Start `count` instructions at `code_address` of the image at `image_address` on the bus. */
-void accel_start(struct accel *machine, uint64_t image_address, uint32_t code_address, uint32_t count);
+/* Whether a run goes on, also one that is being stopped. */
+bool accel_running(const struct accel *machine);
+
+/* Start `count` instructions at `code_address` of the image at `image_address` on the bus. ACCEL_BUSY while a run goes
+   on, which stays as it is: the machine would ignore the start. */
+enum accel_status accel_start(struct accel *machine, uint64_t image_address, uint32_t code_address, uint32_t count);
 
 /* Note what the machine reports and lower its interrupt: call it in the interrupt handler. True: the run has ended. */
 bool accel_service(struct accel *machine);
 
-/* Until the run has ended: ACCEL_OK, ACCEL_FAILED or ACCEL_HUNG. */
+/* Until the run has ended: ACCEL_OK or ACCEL_FAILED. After ACCEL_HUNG it goes on: wait again, or accel_reset. */
 enum accel_status accel_wait(struct accel *machine);
 
 /* Ask for the end of the run; accel_wait then reports ACCEL_FAILED with ACCEL_ERROR_STOPPED. */

@@ -78,13 +78,13 @@ static bool inside(const struct accel_program *program, uint64_t address, uint64
     return address <= program->memory_bytes && bytes <= program->memory_bytes - address;
 }
 
-enum accel_status accel_program_open(struct accel_program *program, const void *file, size_t bytes)
+/* What the file says about itself, as far as the driver needs it. */
+static bool parse(struct accel_program *program, const uint8_t *data, size_t bytes)
 {
-    const uint8_t *data = file;
     uint64_t lengths[SECTIONS];
 
     if (!sections(data, bytes, lengths))
-        return ACCEL_DAMAGED;
+        return false;
     program->header.at = data + SECTIONS_AT;
     program->header.end = program->code = program->header.at + lengths[0];
     program->code_bytes = lengths[1];
@@ -97,16 +97,20 @@ enum accel_status accel_program_open(struct accel_program *program, const void *
     program->inputs = accel_json_member(program->header, "inputs");
     program->outputs = accel_json_member(program->header, "outputs");
     program->states = accel_json_member(program->header, "states");
+    return read_fingerprint(program) &&
+           accel_json_number(accel_json_member(program->header, "code_address"), &program->code_address) &&
+           accel_json_number(accel_json_member(program->header, "constants_address"), &program->constants_address) &&
+           accel_json_number(accel_json_member(program->header, "memory_bytes"), &program->memory_bytes) &&
+           inside(program, program->code_address, program->code_bytes) &&
+           inside(program, program->constants_address, program->constants_bytes);
+}
+
+enum accel_status accel_program_open(struct accel_program *program, const void *file, size_t bytes)
+{
     program->image = NULL;
     program->image_address = 0;
-    if (!read_fingerprint(program) ||
-        !accel_json_number(accel_json_member(program->header, "code_address"), &program->code_address) ||
-        !accel_json_number(accel_json_member(program->header, "constants_address"), &program->constants_address) ||
-        !accel_json_number(accel_json_member(program->header, "memory_bytes"), &program->memory_bytes) ||
-        !inside(program, program->code_address, program->code_bytes) ||
-        !inside(program, program->constants_address, program->constants_bytes))
-        return ACCEL_DAMAGED;
-    return ACCEL_OK;
+    program->opened = parse(program, file, bytes);
+    return program->opened ? ACCEL_OK : ACCEL_DAMAGED;
 }
 
 /* Tensor `name` of the program. */
@@ -185,6 +189,9 @@ enum accel_status accel_program_load(const struct accel *machine, struct accel_p
 {
     uint64_t i;
 
+    program->image = NULL;
+    if (!program->opened)
+        return ACCEL_DAMAGED;
     if (program->fingerprint[0] != accel_register(machine, ACCEL_REG_FINGERPRINT_LO) ||
         program->fingerprint[1] != accel_register(machine, ACCEL_REG_FINGERPRINT_HI))
         return ACCEL_OTHER_PROGRAM;
@@ -196,8 +203,10 @@ enum accel_status accel_program_load(const struct accel *machine, struct accel_p
         program->image[i] = 0;
     copy(program->image + program->code_address, program->code, program->code_bytes);
     copy(program->image + program->constants_address, program->constants, program->constants_bytes);
-    if (!begin_states(program))
+    if (!begin_states(program)) {
+        program->image = NULL;
         return ACCEL_DAMAGED;
+    }
     if (machine->platform->clean)
         machine->platform->clean(machine->context, image, (size_t)program->memory_bytes);
     return ACCEL_OK;
@@ -230,8 +239,9 @@ static enum accel_status run_on_machine(struct accel *machine, const struct acce
 
     if (!exchange(machine, program, segment->inputs, true))
         return ACCEL_DAMAGED;
-    accel_start(machine, program->image_address, (uint32_t)address, segment->count);
-    status = accel_wait(machine);
+    status = accel_start(machine, program->image_address, (uint32_t)address, segment->count);
+    if (status == ACCEL_OK)
+        status = accel_wait(machine);
     if (status == ACCEL_OK && !exchange(machine, program, segment->outputs, false))
         return ACCEL_DAMAGED;
     return status;
@@ -244,6 +254,10 @@ enum accel_status accel_program_run(struct accel *machine, const struct accel_pr
     struct accel_segment segment;
     uint32_t index;
 
+    if (!program->image)
+        return ACCEL_NOT_LOADED;
+    if (accel_running(machine))
+        return ACCEL_BUSY;
     for (index = 0; status == ACCEL_OK && accel_program_segment(program, index, &segment); ++index) {
         if (!segment.host)
             status = run_on_machine(machine, program, &segment);
@@ -258,6 +272,8 @@ bool accel_program_carry(const struct accel_program *program)
     struct accel_tensor input, output;
     uint32_t index;
 
+    if (!program->image)
+        return false;
     for (index = 0;; ++index) {
         const struct accel_json state = accel_json_element(program->states, index);
 

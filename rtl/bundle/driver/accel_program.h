@@ -13,7 +13,8 @@ struct accel_program {
     uint64_t code_bytes, constants_bytes, host_bytes;
     uint64_t code_address, constants_address, memory_bytes; /* in the image */
     uint32_t fingerprint[2];
-    uint8_t *image;         /* as the processor sees it */
+    bool opened;            /* the file was not refused */
+    uint8_t *image;         /* as the processor sees it; null unless the program is loaded */
     uint64_t image_address; /* as the machine sees it, on its bus */
 };
 
@@ -37,14 +38,16 @@ struct accel_segment {
 typedef enum accel_status accel_host(void *context, const struct accel_program *program,
                                      const struct accel_segment *segment);
 
-/* Check a file of `bytes` bytes, which must stay where it is while the program is used. */
+/* Check a file of `bytes` bytes, which must stay where it is while the program is used. What is refused, here or by
+   accel_program_load, can be neither loaded nor run. */
 enum accel_status accel_program_open(struct accel_program *program, const void *file, size_t bytes);
 
 /* Make the program's image in `image`, which has room for `bytes` bytes and is `image_address` on the machine's bus. */
 enum accel_status accel_program_load(const struct accel *machine, struct accel_program *program, void *image,
                                      size_t bytes, uint64_t image_address);
 
-/* Segment after segment. A program without host operators needs no callback. */
+/* Segment after segment, from the first one. A program without host operators needs no callback. ACCEL_BUSY, before
+   anything is computed, while a run goes on: after ACCEL_HUNG call accel_reset, or accel_wait until the segment ends. */
 enum accel_status accel_program_run(struct accel *machine, const struct accel_program *program, accel_host *host,
                                     void *context);
 
@@ -58,7 +61,7 @@ bool accel_program_segment(const struct accel_program *program, uint32_t index, 
 bool accel_program_tensor(const struct accel_program *program, struct accel_json names, uint32_t index,
                           struct accel_tensor *tensor);
 
-/* A tensor of the image from or to pixels in row-major order with all their channels, as models have them. */
+/* A tensor of a loaded program's image from or to pixels in row-major order with all their channels, as models have them. */
 void accel_tensor_write(const struct accel *machine, const struct accel_program *program,
                         const struct accel_tensor *tensor, const int8_t *values);
 void accel_tensor_read(const struct accel *machine, const struct accel_program *program,

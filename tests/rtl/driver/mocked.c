@@ -9,7 +9,7 @@ enum { ROOM = 1 << 20, WORDS = 256 };
 
 struct mock {
     uint32_t registers[WORDS];
-    unsigned starts, fail_at, busy; /* fail_at: the start that raises an error; busy: never done */
+    unsigned starts, fail_at, busy; /* fail_at: the start that raises an error; busy: a run does not end by itself */
     struct accel *machine;
 };
 
@@ -23,6 +23,7 @@ static uint32_t read_register(void *context, uint32_t address)
     return ((struct mock *)context)->registers[address / 4];
 }
 
+/* A start while a run goes on is ignored, as by the machine. */
 static void start(struct mock *mock)
 {
     uint32_t *registers = mock->registers;
@@ -31,6 +32,8 @@ static void start(struct mock *mock)
            (unsigned long)registers[ACCEL_REG_PROGRAM_COUNT / 4],
            (unsigned long)registers[ACCEL_REG_IMAGE_ADDRESS_HI / 4],
            (unsigned long)registers[ACCEL_REG_IMAGE_ADDRESS_LO / 4]);
+    if (registers[ACCEL_REG_STATUS / 4] & ACCEL_STATUS_RUNNING)
+        return;
     registers[ACCEL_REG_STATUS / 4] = mock->busy ? ACCEL_STATUS_RUNNING : ACCEL_STATUS_DONE;
     if (++mock->starts == mock->fail_at) {
         registers[ACCEL_REG_ERROR / 4] = ACCEL_ERROR_BOUNDS;
@@ -45,6 +48,10 @@ static void write_register(void *context, uint32_t address, uint32_t value)
     struct mock *mock = context;
     uint32_t *target = &mock->registers[address / 4];
 
+    /* An interrupt that waits comes before the write of PROGRAM_COUNT. */
+    if (address == ACCEL_REG_PROGRAM_COUNT && mock->machine->platform->wait &&
+        mock->registers[ACCEL_REG_STATUS / 4] & ACCEL_STATUS_DONE)
+        accel_service(mock->machine);
     if (address == ACCEL_REG_STATUS || address == ACCEL_REG_ERROR)
         *target &= ~value;
     else
@@ -118,6 +125,41 @@ static void carry(void)
     printf("\n");
 }
 
+static void say(enum accel_status status)
+{
+    printf("%s\n", accel_status_text(status));
+}
+
+/* After a run that did not end within the limit: while it goes on; behind its end; behind an end that nobody waited
+   for; after a reset. */
+static void run_again(void)
+{
+    say(accel_program_run(&machine, &program, host, NULL));
+    say(accel_start(&machine, 0, 0, 1));
+    mock.registers[ACCEL_REG_STATUS / 4] = ACCEL_STATUS_DONE;
+    say(accel_wait(&machine));
+    accel_start(&machine, 0, 0, 1);
+    mock.registers[ACCEL_REG_STATUS / 4] = ACCEL_STATUS_DONE;
+    mock.registers[ACCEL_REG_ERROR / 4] = ACCEL_ERROR_BOUNDS;
+    say(accel_start(&machine, 0, 0, 1));
+    say(accel_wait(&machine));
+    say(accel_reset(&machine));
+    mock.busy = 0;
+    say(accel_start(&machine, 0, 0, 1));
+    say(accel_wait(&machine));
+}
+
+/* Loads that are refused, and what follows. */
+static void load_again(size_t bytes)
+{
+    say(accel_program_load(&machine, &program, image, 0, 0));
+    say(accel_program_run(&machine, &program, host, NULL));
+    printf("carry %d\n", accel_program_carry(&program));
+    say(accel_program_open(&program, file, bytes - 1));
+    say(accel_program_load(&machine, &program, image, ROOM, 0));
+    say(accel_program_run(&machine, &program, host, NULL));
+}
+
 /* Digits of the fingerprint, capabilities and a number for the machine's behaviour come from the command line. */
 int main(int argc, char **argv)
 {
@@ -155,7 +197,7 @@ int main(int argc, char **argv)
             return 2;
         status = accel_program_run(&machine, &program, host, refuses ? &mock : NULL);
     }
-    printf("%s\n", accel_status_text(status));
+    say(status);
     if (status == ACCEL_FAILED) {
         failure = accel_failure(&machine);
         printf("%s: instruction %lu of %s at 0x%llx: %s\n", failure.name, (unsigned long)failure.instruction,
@@ -163,6 +205,10 @@ int main(int argc, char **argv)
     }
     if (strchr(argv[4], 'k'))
         carry();
+    if (strchr(argv[4], 'g'))
+        run_again();
+    if (strchr(argv[4], 'n'))
+        load_again(bytes);
     printf("interrupts %lu\n", (unsigned long)(mock.registers[ACCEL_REG_ERROR_MASK / 4] != 0));
     return 0;
 }

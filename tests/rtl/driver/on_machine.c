@@ -40,7 +40,8 @@ static void start_segment(void)
     struct accel_segment segment;
 
     accel_program_segment(&program, 0, &segment);
-    accel_start(&machine, program.image_address, (uint32_t)program.code_address, segment.count);
+    if (accel_start(&machine, program.image_address, (uint32_t)program.code_address, segment.count) != ACCEL_OK)
+        printf("not started\n");
 }
 
 /* The program on fresh memory; all outputs, one after the other, are appended to a file. */
@@ -68,6 +69,7 @@ static enum accel_status run(FILE *results, const char *input)
 int main(int argc, char **argv)
 {
     struct accel_machine wrong = expected;
+    struct accel_platform impatient = simulation_polling;
     const uint8_t bit = 1u << 7;
     FILE *results;
     uint8_t *code;
@@ -104,6 +106,14 @@ int main(int argc, char **argv)
     start_segment();
     report("reset", accel_reset(&machine));
     report("polling", accel_init(&machine, &simulation_polling, &simulation, NULL));
+    report("after it", run(results, argv[5]));
+
+    impatient.limit = 1;
+    machine.platform = &impatient;
+    report("hung", accel_program_run(&machine, &program, NULL, NULL));
+    report("too early", accel_program_run(&machine, &program, NULL, NULL));
+    machine.platform = &simulation_polling;
+    report("waited", accel_wait(&machine));
     report("after it", run(results, argv[5]));
     return fclose(results);
 }
