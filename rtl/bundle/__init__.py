@@ -10,7 +10,7 @@ from pathlib import Path
 from accel.files import write_atomic
 from accel.machine.config import ArchConfig
 from rtl.bundle.c_headers import machine_header, machine_macro, register_header
-from rtl.bundle.descriptions import constraints, core, memory_page, port_page, system_rdl
+from rtl.bundle.descriptions import constraints, core, memory_page, port_page, ports, system_rdl
 from rtl.bundle.drawing import block_diagram
 from rtl.registers import ADDRESS_WIDTH
 from rtl.verilog import TOP, emit, head, top_name
@@ -52,6 +52,7 @@ def bundle(config: ArchConfig, prefix: str = "") -> dict[str, str]:
     """
     name, top = f"{prefix}_{config.name}" if prefix else config.name, top_name(prefix)
     modules = {f"rtl/{part}.v": text for part, text in split(emit(config, prefix=prefix), top, config).items()}
+    found = ports(modules[f"rtl/{top}.v"], top)
     simulation = [path for path in STATIC if path.startswith("sim/") and path.endswith(".v")]
     return {
         **modules,
@@ -59,10 +60,10 @@ def bundle(config: ArchConfig, prefix: str = "") -> dict[str, str]:
         "driver/accel_registers.h": register_header(),
         f"driver/{name}.h": machine_header(name, config),
         f"{name}.f": "".join(f"{path}\n" for path in modules),
-        f"{name}.sdc": constraints(config),
+        f"{name}.sdc": constraints(config, found),
         f"{name}.core": core(name, top, list(modules), simulation),
         f"{name}.rdl": system_rdl(top),
-        f"{name}.ports.md": port_page(modules[f"rtl/{top}.v"], top),
+        f"{name}.ports.md": port_page(found, top),
         f"{name}.memories.md": memory_page(modules.values(), top),
         f"{name}.svg": block_diagram(config),
         f"{name}.toml": config.to_toml(),

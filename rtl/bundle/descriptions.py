@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import accel
 from accel.machine.config import ArchConfig
@@ -19,14 +20,33 @@ ACCESS = {"ro": "sw = r; hw = w;", "rw": "sw = rw; hw = rw;", "w1c": "sw = rw; o
 """A field's properties in SystemRDL, by `Register.access`."""
 
 
-def constraints(config: ArchConfig) -> str:
-    """Clock and port delays in the format of Synopsys, which most tools read."""
+class Port(NamedTuple):
+    """A port of the top module; `high` is the number of its highest bit, None if it is no vector."""
+
+    direction: str
+    high: int | None
+    name: str
+
+
+def ports(verilog: str, top: str) -> list[Port]:
+    """The ports of module `top`, of which `verilog` is the text."""
+    module = verilog[verilog.index(f"module {top}(") :].split("endmodule")[0]
+    found = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);$", module, re.MULTILINE)
+    return [Port(direction, int(high) if high else None, name) for direction, high, name in found]
+
+
+def constraints(config: ArchConfig, found: Iterable[Port]) -> str:
+    """Clock and port delays in the format of Synopsys, by those of its commands that all tools know."""
     period = 1000 / config.clock_mhz
+    delays = (
+        f"set_{port.direction}_delay -clock clk {IO_SHARE * period:.3f} "
+        f"[get_ports {{{port.name}{'' if port.high is None else '[*]'}}}]\n"
+        for port in found
+        if port.name != "clk"
+    )
     return (
         f"# SPDX-License-Identifier: Apache-2.0\n# {config.clock_mhz:g} MHz; one clock, synchronous reset.\n"
-        f"create_clock -name clk -period {period:.3f} [get_ports clk]\n"
-        f"set_input_delay -clock clk {IO_SHARE * period:.3f} [remove_from_collection [all_inputs] [get_ports clk]]\n"
-        f"set_output_delay -clock clk {IO_SHARE * period:.3f} [all_outputs]\n"
+        f"create_clock -name clk -period {period:.3f} [get_ports clk]\n{''.join(delays)}"
     )
 
 
@@ -96,11 +116,9 @@ def _rdl(register: Register) -> str:
     return f'  reg {{ desc = "{text}"; {field} }} {register.name} @ {register.address:#x};\n'
 
 
-def port_page(verilog: str, top: str) -> str:
-    """The ports of the top module, of which `verilog` is the text, as a table."""
-    module = verilog[verilog.index(f"module {top}(") :].split("endmodule")[0]
-    ports = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);$", module, re.MULTILINE)
-    rows = [f"| `{port}` | {direction} | {int(high or 0) + 1} |" for direction, high, port in ports]
+def port_page(found: Iterable[Port], top: str) -> str:
+    """The ports of the top module as a table."""
+    rows = [f"| `{port.name}` | {port.direction} | {(port.high or 0) + 1} |" for port in found]
     intro = (
         "`control` is an AXI4-Lite subordinate; `fetch`, `load` and `store` are AXI4 managers; `rst` is synchronous."
     )

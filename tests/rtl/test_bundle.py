@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -133,6 +134,49 @@ def test_the_register_description_is_the_register_map(folder: Path) -> None:
         (field,) = node.fields()
         assert field.is_sw_writable == (REGISTERS[name].access != "ro")
         assert (field.get_property("onwrite") is not None) == (REGISTERS[name].access == "w1c")
+
+
+def stub(folder: Path) -> tuple[str, list[tuple[str, str, str]]]:
+    """The top module with ports and nothing else; direction, highest bit and name of each port."""
+    verilog = (folder / "rtl" / "npu_accelerator.v").read_text()
+    head = re.findall(r"^module npu_accelerator\(.*?\);$", verilog, re.DOTALL | re.MULTILINE)[0]
+    declarations = re.findall(r"^  ((input|output) (?:\[(\d+):0\] )?(\w+);)$", verilog, re.MULTILINE)
+    text = "\n".join([head, *(declaration for declaration, *_ in declarations), "endmodule\n"])
+    return text, [(direction, high, name) for _, direction, high, name in declarations]
+
+
+def test_every_port_but_the_clock_has_one_delay(folder: Path) -> None:
+    """By commands that timing analysers have in common; patterns for vectors, as a vector's name is not its bits'."""
+    delay = f"{0.3 * 1000 / CONFIG.clock_mhz:.3f}"
+    lines = (folder / "npu_small.sdc").read_text().splitlines()[3:]
+    assert sorted(lines) == sorted(
+        f"set_{direction}_delay -clock clk {delay} [get_ports {{{name}{'[*]' if high else ''}}}]"
+        for direction, high, name in stub(folder)[1]
+        if name != "clk"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("sta") is None, reason="needs OpenSTA")
+def test_opensta_finds_a_delay_at_every_port(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "stub.v").write_text(stub(folder)[0])
+    (tmp_path / "none.lib").write_text("library(none) { delay_model : table_lookup; time_unit : 1ns; }\n")
+    script = ["read_liberty none.lib", "read_verilog stub.v", "link_design npu_accelerator"]
+
+    def checked(constraints: str) -> str:
+        (tmp_path / "tried.sdc").write_text(constraints)
+        checks = ["read_sdc tried.sdc", "check_setup -verbose -no_input_delay -no_clock", "puts checked"]
+        (tmp_path / "script.tcl").write_text("\n".join([*script, *checks]))
+        done = subprocess.run(
+            ["sta", "-no_splash", "-exit", "script.tcl"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        return done.stdout + "".join(line for line in done.stderr.splitlines(True) if "none.lib" not in line)
+
+    constraints = (folder / "npu_small.sdc").read_text()
+    assert checked(constraints) == "checked\n"
+    lines = constraints.splitlines(keepends=True)
+    for missing in (line for line in lines if line.startswith("set_input_delay")):
+        assert "missing set_input_delay" in checked(constraints.replace(missing, ""))
 
 
 def test_constraints_and_ports(folder: Path) -> None:
