@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel.errors import ConfigError
+from accel.errors import ConfigError, brief
 
 REQUANT_MODES = ("tflite", "single", "fp32")
 PARAM_RECORD_BYTES = 9
@@ -39,7 +39,7 @@ class ArchConfig:
     Parameters
     ----------
     name : str
-        Label for reports: ASCII letters, digits and underscores, not a digit first.
+        Label for reports, and part of names of files: 1 to 64 ASCII letters, digits and underscores, not a digit first.
     rows, cols : int
         Systolic array, 1..128 each; one divides the other. `rows` is the contraction, `cols` the output channels.
     spad_banks, spad_bank_words : int
@@ -99,8 +99,11 @@ class ArchConfig:
     clock_mhz: float = CLOCK_MHZ
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.name, re.ASCII):
-            raise ConfigError(f"name must be ASCII letters, digits and underscores, got {self.name!r}")
+        if not isinstance(self.name, str) or not re.fullmatch(_NAME, self.name):
+            raise ConfigError(
+                f"name must be 1 to {MAX_NAME} ASCII letters, digits and underscores, not a digit first, "
+                f"got {brief(repr(self.name))}"
+            )
         for key, low, high in _RANGES:
             _check_int(key, getattr(self, key), low, high)
         for key in ("spad_bank_words", "wbuf_words", "acc_bank_words", "param_channels", "depthwise_words"):
@@ -219,6 +222,11 @@ class ArchConfig:
         body = "".join(line for line in lines if not line.startswith(("name = ", "clock_mhz = ")))
         return hashlib.sha256(body.encode()).hexdigest()
 
+
+MAX_NAME = 64
+"""Longest name, and longest prefix of names in Verilog: names of files hold both, and a part of the machine's."""
+
+_NAME = rf"[A-Za-z_][A-Za-z0-9_]{{0,{MAX_NAME - 1}}}"
 
 MAX_WORDS = 1 << 18
 """Largest number of words in any on-chip memory: the width of the address fields in `accel.machine.isa`."""

@@ -7,11 +7,12 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from accel.files import write_atomic
-from accel.machine.config import ArchConfig
-from rtl.bundle.c_headers import machine_header, machine_macro, register_header
+from accel.errors import ConfigError
+from accel.machine.config import MAX_NAME, ArchConfig
+from rtl.bundle.c_headers import machine_file, machine_header, machine_macro, register_header
 from rtl.bundle.descriptions import constraints, core, memory_page, port_page, ports, system_rdl
 from rtl.bundle.drawing import block_diagram
+from rtl.bundle.folder import MANIFEST, manifest, write_folder
 from rtl.registers import ADDRESS_WIDTH
 from rtl.verilog import TOP, emit, head, top_name
 
@@ -31,14 +32,8 @@ STATIC = {
 
 
 def write_bundle(config: ArchConfig, folder: str | os.PathLike[str], prefix: str = "") -> list[Path]:
-    """Write all files of `bundle` into `folder`, which is created; returns their paths."""
-    target, paths = Path(folder), []
-    for name, text in bundle(config, prefix).items():
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text.encode())
-        paths.append(path)
-    return paths
+    """Write all files of `bundle`, or none, into `folder` (`rtl.bundle.folder.write_folder`); returns their paths."""
+    return write_folder(Path(folder), bundle(config, prefix))
 
 
 def bundle(config: ArchConfig, prefix: str = "") -> dict[str, str]:
@@ -49,16 +44,24 @@ def bundle(config: ArchConfig, prefix: str = "") -> dict[str, str]:
     simulation of the machine with a memory, and `Makefile` runs the one on the other. `NAME.sdc` constrains clock and
     ports; `NAME.core` is a core for FuseSoC; `NAME.rdl` describes the registers in SystemRDL; `NAME.ports.md` and
     `NAME.memories.md` list ports and memories; `NAME.svg` draws the machine; `NAME.toml` is the configuration.
+    `MANIFEST` lists the files.
+
+    Raises
+    ------
+    ConfigError
+        The prefix is no identifier, or too long.
     """
+    if len(prefix) > MAX_NAME:
+        raise ConfigError(f"prefix must have at most {MAX_NAME} characters, got {len(prefix)}")
     name, top = f"{prefix}_{config.name}" if prefix else config.name, top_name(prefix)
     modules = {f"rtl/{part}.v": text for part, text in split(emit(config, prefix=prefix), top, config).items()}
     found = ports(modules[f"rtl/{top}.v"], top)
     simulation = [path for path in STATIC if path.startswith("sim/") and path.endswith(".v")]
-    return {
+    texts = {
         **modules,
         **{target: _static(source, name, top, config) for target, source in STATIC.items()},
         "driver/accel_registers.h": register_header(),
-        f"driver/{name}.h": machine_header(name, config),
+        f"driver/{machine_file(name)}": machine_header(name, config),
         f"{name}.f": "".join(f"{path}\n" for path in modules),
         f"{name}.sdc": constraints(config, found),
         f"{name}.core": core(name, top, list(modules), simulation),
@@ -68,12 +71,13 @@ def bundle(config: ArchConfig, prefix: str = "") -> dict[str, str]:
         f"{name}.svg": block_diagram(config),
         f"{name}.toml": config.to_toml(),
     }
+    return texts | {MANIFEST: manifest([*texts, MANIFEST])}
 
 
 def _static(source: str, name: str, top: str, config: ArchConfig) -> str:
     """The text of a file of this package, for one machine."""
     text = resources.files("rtl.bundle").joinpath(source).read_text(encoding="utf-8")
-    values = {"NAME": name, "MACHINE": machine_macro(name), "TOP": top, "BUS_BYTES": config.bus_bytes}
+    values = {"NAME": name, "INITIALIZER": machine_macro(name), "TOP": top, "BUS_BYTES": config.bus_bytes}
     for key, value in (values | {"REGISTER_BITS": ADDRESS_WIDTH}).items():
         text = text.replace(f"@{key}@", str(value))
     return text.replace(TOP, top) if source.endswith(".v") else text

@@ -76,17 +76,27 @@ def register_header() -> str:
 
 def machine_macro(name: str) -> str:
     """The macro of `machine_header` that initializes a `struct accel_machine`."""
-    return f"{name.upper()}_MACHINE"
+    return f"{_space(name)}_INITIALIZER"
+
+
+def machine_file(name: str) -> str:
+    """The file of `machine_header`, of which no other header has the name: the driver's, the example's, or C's."""
+    return f"machine_{name}.h"
+
+
+def _space(name: str) -> str:
+    """What all macros of a machine begin with, and no others: neither the driver's nor those of C."""
+    return f"MACHINE_{name.upper()}"
 
 
 def machine_header(name: str, config: ArchConfig) -> str:
-    """`NAME.h`: what a driver may expect of this machine."""
-    identifier = name.upper()
+    """`machine_NAME.h`: what a driver may expect of this machine."""
+    space = _space(name)
     words, values = fingerprint_words(config), capabilities(config)
     initializer = ", ".join(f"{value}u" for value in values.values())
-    return _guarded(f"{identifier}_H", [
+    return _guarded(f"{space}_H", [
         f"/* The machine {name}. Fingerprint {config.fingerprint()}. */\n",
-        *(f"#define {identifier}_{capability} {value}u\n" for capability, value in values.items()),
+        *(f"#define {space}_{capability} {value}u\n" for capability, value in values.items()),
         "\n/* Initializer of struct accel_machine. */\n",
         f"#define {machine_macro(name)} {{{{{words[0]:#010x}u, {words[1]:#010x}u}}, {{{initializer}}}}}\n",
     ])  # fmt: skip

@@ -156,11 +156,15 @@ def test_every_range_ends_where_it_says(key: str) -> None:
         ({"clock_mhz": float("nan")}, "clock_mhz must be a number in 0.001..100000, got nan"),
         ({"clock_mhz": True}, "clock_mhz must be a number in 0.001..100000, got True"),
         ({"clock_mhz": "1 GHz"}, "clock_mhz must be a number in 0.001..100000, got '1 GHz'"),
-        ({"name": "4x4"}, "name must be ASCII letters, digits and underscores, got '4x4'"),
-        ({"name": "é"}, "name must be ASCII letters, digits and underscores, got 'é'"),
-        ({"name": "a\n"}, "name must be ASCII letters, digits and underscores, got 'a\\n'"),
-        ({"name": ""}, "name must be ASCII letters, digits and underscores, got ''"),
-        ({"name": 3}, "name must be ASCII letters, digits and underscores, got 3"),
+        ({"name": "4x4"}, "name must be 1 to 64 ASCII letters, digits and underscores, not a digit first, got '4x4'"),
+        ({"name": "é"}, "name must be 1 to 64 ASCII letters, digits and underscores, not a digit first, got 'é'"),
+        ({"name": "a\n"}, "name must be 1 to 64 ASCII letters, digits and underscores, not a digit first, got 'a\\n'"),
+        ({"name": ""}, "name must be 1 to 64 ASCII letters, digits and underscores, not a digit first, got ''"),
+        (
+            {"name": "a" * 65},
+            f"name must be 1 to 64 ASCII letters, digits and underscores, not a digit first, got '{'a' * 65}'",
+        ),
+        ({"name": 3}, "name must be 1 to 64 ASCII letters, digits and underscores, not a digit first, got 3"),
     ],
 )  # fmt: skip
 def test_impossible_machines_are_refused(changes: dict[str, Any], expected: str) -> None:

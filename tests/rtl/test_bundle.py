@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from accel.machine.area import area
 from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.registers import REGISTERS
 from rtl.bundle import write_bundle
+from rtl.bundle.folder import HEAD, MANIFEST
 from rtl.testbench.verilate import verilator_root
 from rtl.verilog import TOP, emit, top_name
 
@@ -59,7 +61,7 @@ def test_the_simulation_elaborates(folder: Path) -> None:
 def test_every_text_has_its_licence(folder: Path) -> None:
     """SVG, tables, the page and the configuration aside, which hold no code."""
     for path in folder.rglob("*"):
-        if path.is_file() and path.suffix not in (".svg", ".md", ".toml", ".f"):
+        if path.is_file() and path.name != MANIFEST and path.suffix not in (".svg", ".md", ".toml", ".f"):
             assert "SPDX-License-Identifier: Apache-2.0" in "".join(path.read_text().splitlines()[:2]), path
             assert not re.search(r"@\w+@", path.read_text()), path
 
@@ -112,6 +114,23 @@ def test_two_machines_fit_into_one_design(tmp_path: Path) -> None:
 def test_a_prefix_is_an_identifier() -> None:
     with pytest.raises(ConfigError, match=r"^prefix must be ASCII letters, digits and underscores, .* got '1-x'$"):
         emit(CONFIG, prefix="1-x")
+
+
+def test_an_over_long_prefix_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^prefix must have at most 64 characters, got 65$"):
+        write_bundle(CONFIG, tmp_path / "bundle", "p" * 65)
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.slow
+def test_the_longest_names_give_files(tmp_path: Path) -> None:
+    write_bundle(replace(CONFIG, name="n" * 64), tmp_path, "p" * 64)
+    assert elaborates(f"{'p' * 64}_accelerator", ["-f", f"{'p' * 64}_{'n' * 64}.f"], tmp_path)
+
+
+def test_the_manifest_lists_all_files(folder: Path) -> None:
+    found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert (folder / MANIFEST).read_text() == HEAD + "".join(f"{name}\n" for name in found)
 
 
 def test_the_core_names_files_that_exist(folder: Path) -> None:

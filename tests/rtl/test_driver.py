@@ -26,7 +26,7 @@ from accel.network.states import State
 from accel.program.parts import MACHINE, Segment
 from accel.program.program import Program
 from rtl import bundle
-from rtl.bundle.c_headers import machine_header, register_header
+from rtl.bundle.c_headers import machine_file, machine_header, machine_macro, register_header
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
@@ -42,7 +42,7 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the generated headers."""
     folder = tmp_path_factory.mktemp("headers")
     (folder / "accel_registers.h").write_text(register_header())
-    (folder / "npu.h").write_text(machine_header("npu", CONFIG))
+    (folder / machine_file("npu")).write_text(machine_header("npu", CONFIG))
     return folder
 
 
@@ -245,15 +245,34 @@ def test_it_needs_no_library_and_a_pointer_of_any_width(headers: Path, tmp_path:
         assert all(name.startswith("accel_") for name in re.findall(r"^ +U (\w+)", symbols, re.MULTILINE))
 
 
+@pytest.mark.parametrize(
+    "name", ["accel", "accel_no", "accel_reg", "accel_registers", "host", "simulation", "stdio", "string", "uint8", "_"]
+)
+def test_no_name_of_a_machine_clashes(name: str, headers: Path, tmp_path: Path) -> None:
+    """Neither its file with another header nor its macros with other names."""
+    example = DRIVER.parent / "example"
+    file, text = machine_file(name), machine_header(name, CONFIG)
+    assert not any((folder / file).exists() for folder in (headers, DRIVER, example))
+    (tmp_path / file).write_text(text)
+    names = ["stdio.h", "string.h", *(path.name for folder in (DRIVER, example) for path in folder.glob("*.h")), file]
+    includes = "".join(f'#include "{name}"\n' for name in names)
+    machine = (
+        f"struct accel_machine machine = {machine_macro(name)};\nenum accel_status all[] = {{ACCEL_NO_MACHINE}};\n"
+    )
+    (tmp_path / "checks.c").write_text(includes + machine)
+    folders = (f"-I{folder}" for folder in (tmp_path, headers, DRIVER, example))
+    subprocess.run([*GCC, *folders, "-c", "checks.c"], cwd=tmp_path, check=True)
+
+
 def test_the_header_is_the_register_map(headers: Path, tmp_path: Path) -> None:
     """The numbers as the C compiler sees them."""
     expected = {f"ACCEL_REG_{name}": register.address for name, register in REGISTERS.items()}
     expected |= {f"ACCEL_ERROR_{name.upper()}": 1 << bit for bit, name in enumerate(registers.ERRORS)}
     expected |= {"ACCEL_MAGIC": registers.MAGIC, "ACCEL_INSTRUCTION_BYTES": isa.INSTRUCTION_BYTES}
-    expected |= {f"NPU_{name}": value for name, value in registers.capabilities(CONFIG).items()}
+    expected |= {f"MACHINE_NPU_{name}": value for name, value in registers.capabilities(CONFIG).items()}
     first = REGISTERS["ROWS"].address
     assert [REGISTERS[name].address for name in CAPABILITIES] == [first + 4 * i for i in range(len(CAPABILITIES))]
     checks = "".join(f"typedef char is_{name}[{name} == {value}u ? 1 : -1];\n" for name, value in expected.items())
-    machine = "struct accel_machine machine = NPU_MACHINE;\n"
-    (tmp_path / "checks.c").write_text(f'#include "accel.h"\n#include "npu.h"\n{checks}{machine}')
+    machine = "struct accel_machine machine = MACHINE_NPU_INITIALIZER;\n"
+    (tmp_path / "checks.c").write_text(f'#include "accel.h"\n#include "machine_npu.h"\n{checks}{machine}')
     subprocess.run([*GCC, f"-I{headers}", f"-I{DRIVER}", "-c", "checks.c"], cwd=tmp_path, check=True)

@@ -98,6 +98,13 @@ def test_the_example_refuses_other_host_operators(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "the callback for host operators refused\n")
 
 
+def test_the_example_says_that_it_cannot_write(folder: Path) -> None:
+    call(folder, "make", "build/icarus", "build/example")
+    command = ["sh", "sim/run.sh", "build/example model.program input.bin missing/o.bin", "vvp -n build/icarus"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (2, "missing/o.bin: the outputs cannot be written\n")
+
+
 def test_errors_are_reported_and_the_next_run_is_right(folder: Path) -> None:
     call(folder, "make", "build/icarus")
     sources = [Path(__file__).parent / "driver" / "on_machine.c", folder / "example" / "simulation.c"]

@@ -39,7 +39,7 @@ struct accel_platform {
     uint32_t limit;
 };
 
-/* What a machine must be: NAME.h has its initializer, NAME_MACHINE. */
+/* What a machine must be: machine_NAME.h has its initializer, MACHINE_NAME_INITIALIZER. */
 struct accel_machine {
     uint32_t fingerprint[2];
     uint32_t capabilities[ACCEL_CAPABILITIES]; /* registers from ACCEL_REG_ROWS on */

@@ -2,12 +2,12 @@
 /* Runs a program file on one sample: int8 values of all inputs, one after the other; outputs in the same way. */
 #include <stdio.h>
 
-#include "@NAME@.h"
 #include "accel_program.h"
 #include "host.h"
+#include "machine_@NAME@.h"
 #include "simulation.h"
 
-static const struct accel_machine expected = @MACHINE@;
+static const struct accel_machine expected = @INITIALIZER@;
 static struct simulation simulation;
 static struct accel machine;
 static struct accel_program program;
@@ -96,5 +96,9 @@ int main(int argc, char **argv)
     if (status != ACCEL_OK)
         return failed(status);
     printf("%lu cycles\n", (unsigned long)accel_register(&machine, ACCEL_REG_CYCLES));
-    return write_outputs(argv[5]) ? 0 : 2;
+    if (!write_outputs(argv[5])) {
+        fprintf(stderr, "%s: the outputs cannot be written\n", argv[5]);
+        return 2;
+    }
+    return 0;
 }

@@ -4,10 +4,10 @@
 #include <stdio.h>
 
 #include "accel_program.h"
-#include "npu_small.h"
+#include "machine_npu_small.h"
 #include "simulation.h"
 
-static const struct accel_machine expected = NPU_SMALL_MACHINE;
+static const struct accel_machine expected = MACHINE_NPU_SMALL_INITIALIZER;
 static struct simulation simulation;
 static struct accel machine;
 static struct accel_program program, other;
