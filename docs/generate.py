@@ -85,10 +85,15 @@ def registers_page() -> str:
         "32-bit registers on the AXI4-Lite port. A driver writes the four registers of the program, then starts.",
         "A start clears all errors, so that they are those of the last or current run. A write of ones clears",
         "bits of ERROR, too, and with them their interrupt.\n",
-        "| address | register | access | meaning |",
-        "|---|---|---|---|",
+        "Access: `ro` is only read, `rw` is read and written; `w1c` is set by the machine, and a written one clears",
+        "it; of `w1p`, a written one acts once, and it reads as 0. Reset is the value after a reset, which may depend",
+        "on the configuration. Bits that have no meaning here read as 0.\n",
+        "| address | register | access | reset | meaning |",
+        "|---|---|---|---|---|",
     ]
-    lines += [f"| {r.address:#05x} | `{r.name}` | {r.access} | {r.doc} |" for r in registers.REGISTERS.values()]
+    for r in registers.REGISTERS.values():
+        reset = "configuration" if r.reset is None else f"{r.reset:#x}"
+        lines.append(f"| {r.address:#05x} | `{r.name}` | {r.access} | {reset} | {r.meaning} |")
     return "\n".join([*lines, ""])
 
 

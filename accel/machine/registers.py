@@ -26,23 +26,85 @@ IMAGE_ALIGNMENT = BURST_BOUNDARY_BYTES
 """IMAGE_ADDRESS is a multiple of this, so that bursts are cut at the same places wherever the image lies."""
 
 
+WORD_BITS = 32
+"""Bits of a register."""
+
+WORD = "value"
+"""Name of a field that is the whole register."""
+
+CONSTANT = "constant"
+
+
+@dataclass(frozen=True)
+class Field:
+    """Bits `low` and up of a register.
+
+    Parameters
+    ----------
+    access : str
+        "ro": the machine changes it. "constant": nothing does. "rw": software does. "w1c": the machine sets it, a one
+        that is written clears it. "w1p": a one that is written acts once; it reads as 0.
+    reset : int or None
+        Value after a reset; None of a constant that depends on the configuration (`reset_values`).
+    """
+
+    name: str
+    low: int
+    width: int
+    access: str
+    doc: str
+    reset: int | None = 0
+
+    @property
+    def mask(self) -> int:
+        """The field's bits in the register."""
+        return (1 << self.width) - 1 << self.low
+
+    @property
+    def place(self) -> str:
+        """The numbers of its bits, in words."""
+        return f"bit {self.low}" if self.width == 1 else f"bits {self.low + self.width - 1}:{self.low}"
+
+
 @dataclass(frozen=True)
 class Register:
-    """One 32-bit register at byte `address`; `access` is "ro", "rw" or "w1c" (write one to clear)."""
+    """One 32-bit register at byte `address`; bits that are in no field read as 0."""
 
     name: str
     address: int
-    access: str
     doc: str
+    fields: tuple[Field, ...]
 
+    @property
+    def access(self) -> str:
+        """How software may change it: "ro" for not at all, else each access of its fields that does something."""
+        found = dict.fromkeys(field.access for field in self.fields if field.access not in ("ro", CONSTANT))
+        return "/".join(found) or "ro"
 
-CONTROL_START = 1 << 0
-CONTROL_INTERRUPT_ENABLE = 1 << 1
-CONTROL_STOP = 1 << 2
+    @property
+    def reset(self) -> int | None:
+        """Value after a reset; None if it depends on the configuration."""
+        values = [field.reset for field in self.fields]
+        if None in values:
+            return None
+        return sum(value << field.low for value, field in zip(values, self.fields, strict=True) if value)
 
-STATUS_RUNNING = 1 << 0
-STATUS_DONE = 1 << 1
-STATUS_STOPPING = 1 << 2
+    @property
+    def meaning(self) -> str:
+        """The text about it and its fields, on one line."""
+        if [field.name for field in self.fields] == [WORD]:
+            return self.doc
+        known = (CONSTANT, self.access)
+        fields = (
+            f"{field.place} `{field.name}`{'' if field.access in known else f' ({field.access})'}: {field.doc}"
+            for field in self.fields
+        )
+        return f"{self.doc}; {'; '.join(fields)}"
+
+    def bit(self, name: str) -> int:
+        """The mask of a field."""
+        return next(field.mask for field in self.fields if field.name == name)
+
 
 WATCHDOG_CYCLES = 1 << 20
 """WATCHDOG after reset: more than any unit or memory rests in a run that will go on."""
@@ -112,47 +174,83 @@ def capabilities(config: ArchConfig) -> dict[str, int]:
     return {**numbers, "FEATURES": modes | FEATURE_INT4 * config.int4_weights}
 
 
-def _control_rows() -> list[tuple[str, str, str]]:
-    errors = "; ".join(f"bit {i} `{name}`: {meaning}" for i, (name, meaning) in enumerate(ERRORS.items()))
+def _word(name: str, access: str, doc: str, reset: int | None = 0) -> tuple[str, str, tuple[Field, ...]]:
+    """The row of a register that is one number."""
+    return name, doc, (Field(WORD, 0, WORD_BITS, access, doc, reset),)
+
+
+def _control_rows() -> list[tuple[str, str, tuple[Field, ...]]]:
     sources = ", ".join(f"{i} {name}" for i, name in enumerate(COUNTED_UNITS))
+    while_running = "; writes are ignored while running"
     return [
-        ("IDENTITY", "ro", f"constant {MAGIC:#010x}"),
-        ("VERSION", "ro", f"version of this map: {VERSION >> 16}.{VERSION & 0xFFFF} as major << 16, minor"),
-        ("FINGERPRINT_LO", "ro", "first 32 bits of the configuration's fingerprint"),
-        ("FINGERPRINT_HI", "ro", "next 32 bits of the configuration's fingerprint"),
-        ("CONTROL", "rw", "bit 0 start (self-clearing; ignored while running), bit 1 enable the interrupt of done, "
-         "bit 2 stop the run (self-clearing; ignored if none is under way)"),
-        ("STATUS", "w1c", "bit 0 running (read-only), bit 1 done (also the interrupt; write one to clear), bit 2 "
-         "stopping (read-only)"),
-        ("ERROR", "w1c", f"errors of the last or current run; a start clears them, too. {errors}"),
-        ("ERROR_MASK", "rw", "a bit that is set here and in ERROR raises the interrupt; 0 after reset"),
-        ("ERROR_FIRST", "ro", f"bits 15:0 what was raised first, 19:16 by which unit: {sources}, {NO_SOURCE} none"),
-        ("ERROR_INDEX", "ro", "index in the program of the instruction that raised the first error, or, if no unit is "
-         "to blame, of the next one to be dispatched"),
-        ("ERROR_ADDRESS", "ro", "where in the image: the burst with the first error response; fetch: the instruction"),
-        ("IMAGE_ADDRESS_LO", "rw", f"bus address of the program's image, a multiple of {IMAGE_ALIGNMENT}; all "
-         "addresses of the program are relative to it, modulo 2^32"),
-        ("IMAGE_ADDRESS_HI", "rw", "upper 32 bits of it"),
-        ("PROGRAM_ADDRESS", "rw", f"where in the image the first instruction is, a multiple of {INSTRUCTION_BYTES}"),
-        ("PROGRAM_COUNT", "rw", "number of instructions, at least 1"),
-        ("WATCHDOG", "rw", f"cycles in which nothing moves after which the run is stopped; 0: never; {WATCHDOG_CYCLES} "
-         "after reset"),
-        ("CYCLES", "ro", "cycles of the last or current run"),
+        _word("IDENTITY", CONSTANT, '"AXCL" in ASCII, little-endian', MAGIC),
+        ("VERSION", "version of this map", (
+            Field("minor", 0, 16, CONSTANT, "counts compatible changes", VERSION & 0xFFFF),
+            Field("major", 16, 16, CONSTANT, "counts others", VERSION >> 16),
+        )),
+        _word("FINGERPRINT_LO", CONSTANT, "first 32 bits of the configuration's fingerprint", None),
+        _word("FINGERPRINT_HI", CONSTANT, "next 32 bits of the configuration's fingerprint", None),
+        ("CONTROL", "start and end of a run", (
+            Field("start", 0, 1, "w1p", "start; ignored while running"),
+            Field("interrupt_enable", 1, 1, "rw", "enable the interrupt of done"),
+            Field("stop", 2, 1, "w1p", "stop the run; ignored if none is under way"),
+        )),
+        ("STATUS", "how the run stands", (
+            Field("running", 0, 1, "ro", "a run is under way"),
+            Field("done", 1, 1, "w1c", "the run has ended; also the interrupt"),
+            Field("stopping", 2, 1, "ro", "the run is being stopped"),
+        )),
+        ("ERROR", "errors of the last or current run; a start clears them, too",
+         tuple(Field(name, i, 1, "w1c", meaning) for i, (name, meaning) in enumerate(ERRORS.items()))),
+        ("ERROR_MASK", "what raises the interrupt", (
+            Field("errors", 0, len(ERRORS), "rw", "bits that raise it while they are set in ERROR, too"),
+        )),
+        ("ERROR_FIRST", "the first error of the last or current run", (
+            Field("errors", 0, 16, "ro", "what was raised first, as in ERROR"),
+            Field("unit", 16, 4, "ro", f"by which unit: {sources}, {NO_SOURCE} none"),
+        )),
+        _word("ERROR_INDEX", "ro", "index in the program of the instruction that raised the first error, or, if no "
+              "unit is to blame, of the next one to be dispatched"),
+        _word("ERROR_ADDRESS", "ro", "where in the image: the burst with the first error response; fetch: the "
+              "instruction"),
+        _word("IMAGE_ADDRESS_LO", "rw", f"bus address of the program's image, a multiple of {IMAGE_ALIGNMENT}; all "
+              f"addresses of the program are relative to it, modulo 2^32{while_running}"),
+        _word("IMAGE_ADDRESS_HI", "rw", f"upper 32 bits of it{while_running}"),
+        _word("PROGRAM_ADDRESS", "rw", "where in the image the first instruction is, a multiple of "
+              f"{INSTRUCTION_BYTES}{while_running}"),
+        _word("PROGRAM_COUNT", "rw", f"number of instructions, at least 1{while_running}"),
+        _word("WATCHDOG", "rw", "cycles in which nothing moves after which the run is stopped; 0: never",
+              WATCHDOG_CYCLES),
+        _word("CYCLES", "ro", "cycles of the last or current run"),
     ]  # fmt: skip
 
 
 def _table() -> dict[str, Register]:
-    modes = ", ".join(f"bit {i} {mode}" for i, mode in enumerate(REQUANT_MODES))
     rows = _control_rows()
-    rows += [(name, "ro", meaning) for name, (_, meaning) in _CAPABILITIES.items()]
-    rows.append(("FEATURES", "ro", f"requantization modes: {modes}; bit {len(REQUANT_MODES)} int4 weights"))
+    rows += [_word(name, CONSTANT, meaning, None) for name, (_, meaning) in _CAPABILITIES.items()]
+    features = (*((mode, f"requantization mode {mode}") for mode in REQUANT_MODES), ("int4", "int4 weights"))
+    rows.append((
+        "FEATURES", "what the machine can do",
+        tuple(Field(name, i, 1, CONSTANT, doc, None) for i, (name, doc) in enumerate(features)),
+    ))  # fmt: skip
     rows += [
-        (f"{unit}_{cause}".replace(".", "_").upper(), "ro", f"cycles of {unit} with cause {cause}")
+        _word(f"{unit}_{cause}".replace(".", "_").upper(), "ro", f"cycles of {unit} with cause {cause}")
         for unit in COUNTED_UNITS
         for cause in CAUSES
     ]
-    return {name: Register(name, 4 * i, access, doc) for i, (name, access, doc) in enumerate(rows)}
+    return {name: Register(name, 4 * i, doc, fields) for i, (name, doc, fields) in enumerate(rows)}
 
 
 REGISTERS = _table()
 """All registers by name, addresses ascending by 4."""
+
+CONTROL_START, CONTROL_INTERRUPT_ENABLE, CONTROL_STOP = map(
+    REGISTERS["CONTROL"].bit, ("start", "interrupt_enable", "stop")
+)
+STATUS_RUNNING, STATUS_DONE = map(REGISTERS["STATUS"].bit, ("running", "done"))
+
+
+def reset_values(config: ArchConfig) -> dict[str, int]:
+    """Values of all registers of a machine after a reset."""
+    own = dict(zip(("FINGERPRINT_LO", "FINGERPRINT_HI"), fingerprint_words(config), strict=True)) | capabilities(config)
+    return {name: own[name] if register.reset is None else register.reset for name, register in REGISTERS.items()}

@@ -65,7 +65,7 @@ def bundle(config: ArchConfig, prefix: str = "") -> dict[str, str]:
         f"{name}.f": "".join(f"{path}\n" for path in modules),
         f"{name}.sdc": constraints(config, found),
         f"{name}.core": core(name, top, list(modules), simulation),
-        f"{name}.rdl": system_rdl(top),
+        f"{name}.rdl": system_rdl(config, top),
         f"{name}.ports.md": port_page(found, top),
         f"{name}.memories.md": memory_page(modules.values(), top),
         f"{name}.svg": block_diagram(config),

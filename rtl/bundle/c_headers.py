@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from accel.machine.config import REQUANT_MODES, ArchConfig
+from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES
 from accel.machine.registers import (
     CAPABILITIES,
-    CONTROL_INTERRUPT_ENABLE,
-    CONTROL_START,
-    CONTROL_STOP,
     COUNTED_UNITS,
     ERRORS,
-    FEATURE_INT4,
     IMAGE_ALIGNMENT,
     MAGIC,
     REGISTERS,
-    STATUS_DONE,
-    STATUS_RUNNING,
-    STATUS_STOPPING,
     VERSION,
     WATCHDOG_CYCLES,
     capabilities,
@@ -31,15 +24,9 @@ from accel.program.sections import VERSION as FILE_VERSION
 LICENCE = "/* SPDX-License-Identifier: Apache-2.0 */\n"
 
 BITS = {
-    "CONTROL_START": CONTROL_START,
-    "CONTROL_INTERRUPT_ENABLE": CONTROL_INTERRUPT_ENABLE,
-    "CONTROL_STOP": CONTROL_STOP,
-    "STATUS_RUNNING": STATUS_RUNNING,
-    "STATUS_DONE": STATUS_DONE,
-    "STATUS_STOPPING": STATUS_STOPPING,
-    **{f"ERROR_{name.upper()}": 1 << bit for bit, name in enumerate(ERRORS)},
-    **{f"FEATURE_{mode.upper()}": 1 << bit for bit, mode in enumerate(REQUANT_MODES)},
-    "FEATURE_INT4": FEATURE_INT4,
+    f"{name}_{field.name.upper()}": field.mask
+    for register, name in (("CONTROL", "CONTROL"), ("STATUS", "STATUS"), ("ERROR", "ERROR"), ("FEATURES", "FEATURE"))
+    for field in REGISTERS[register].fields
 }
 """Bits of registers by name."""
 
@@ -58,7 +45,7 @@ def register_header() -> str:
         "FILE_VERSION": f"{FILE_VERSION}u",
     }
     registers = [
-        f"/* {r.access}: {r.doc} */\n#define ACCEL_REG_{r.name} {r.address:#05x}u\n" for r in REGISTERS.values()
+        f"/* {r.access}: {r.meaning} */\n#define ACCEL_REG_{r.name} {r.address:#05x}u\n" for r in REGISTERS.values()
     ]
     return _guarded("ACCEL_REGISTERS_H", [
         "/* Generated from accel/machine/registers.py. Register addresses, their bits, numbers of the driver. */\n",

@@ -9,15 +9,21 @@ from typing import NamedTuple
 
 import accel
 from accel.machine.config import ArchConfig
-from accel.machine.registers import REGISTERS, Register
+from accel.machine.registers import REGISTERS, Register, reset_values
 
 IO_SHARE = 0.3
 """Part of a clock period that the constraints leave to the logic outside of the ports."""
 
 LINT_OPTIONS = ("-Wno-fatal", "-Wno-lint", "-Wno-style")
 
-ACCESS = {"ro": "sw = r; hw = w;", "rw": "sw = rw; hw = rw;", "w1c": "sw = rw; onwrite = woclr; hw = rw;"}
-"""A field's properties in SystemRDL, by `Register.access`."""
+ACCESS = {
+    "constant": "sw = r; hw = na;",
+    "ro": "sw = r; hw = w;",
+    "rw": "sw = rw; hw = r;",
+    "w1c": "sw = rw; onwrite = woclr; hw = rw;",
+    "w1p": "sw = w; singlepulse; hw = r;",
+}
+"""A field's properties in SystemRDL, by `Field.access`."""
 
 
 class Port(NamedTuple):
@@ -103,17 +109,27 @@ def _files(paths: list[str]) -> str:
     return "\n".join(f"      - {path}" for path in paths)
 
 
-def system_rdl(top: str) -> str:
-    """The registers of `accel.machine.registers` in SystemRDL 2.0."""
-    registers = "".join(_rdl(register) for register in REGISTERS.values())
+def system_rdl(config: ArchConfig, top: str) -> str:
+    """The registers of `accel.machine.registers` in SystemRDL 2.0, with their values after a reset of this machine."""
+    resets = reset_values(config)
+    registers = "".join(_rdl(register, resets[register.name]) for register in REGISTERS.values())
     head = "// SPDX-License-Identifier: Apache-2.0\n"
     return f"{head}addrmap {top} {{\n  default regwidth = 32;\n  default accesswidth = 32;\n{registers}}};\n"
 
 
-def _rdl(register: Register) -> str:
-    text = register.doc.replace('"', "'")
-    field = f"field {{ {ACCESS[register.access]} }} value[31:0];"
-    return f'  reg {{ desc = "{text}"; {field} }} {register.name} @ {register.address:#x};\n'
+def _rdl(register: Register, reset: int) -> str:
+    fields = "".join(
+        f"    field {{ desc = {_quoted(field.doc)}; {ACCESS[field.access]} }} "
+        f"{field.name}[{field.low + field.width - 1}:{field.low}] = {(reset & field.mask) >> field.low:#x};\n"
+        for field in register.fields
+    )
+    head = f"  reg {{\n    desc = {_quoted(register.doc)};\n"
+    return f"{head}{fields}  }} {register.name} @ {register.address:#x};\n"
+
+
+def _quoted(text: str) -> str:
+    """A text as SystemRDL takes it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def port_page(found: Iterable[Port], top: str) -> str:

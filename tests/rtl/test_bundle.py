@@ -12,11 +12,12 @@ import pytest
 import yaml
 from support.rtl.bench import small
 from systemrdl import RDLCompiler
+from systemrdl.rdltypes import OnWriteType
 
 from accel.errors import ConfigError
 from accel.machine.area import area
 from accel.machine.config import TABLE_WORDS, ArchConfig
-from accel.machine.registers import REGISTERS
+from accel.machine.registers import REGISTERS, reset_values
 from rtl.bundle import write_bundle
 from rtl.bundle.folder import HEAD, MANIFEST
 from rtl.testbench.verilate import verilator_root
@@ -142,6 +143,16 @@ def test_the_core_names_files_that_exist(folder: Path) -> None:
     assert core["targets"]["sim"]["toplevel"] == "npu_accelerator_testbench"
 
 
+RDL_ACCESS = {
+    "constant": (True, False, None, False),
+    "ro": (True, False, None, True),
+    "rw": (True, True, None, False),
+    "w1c": (True, True, OnWriteType.woclr, True),
+    "w1p": (False, True, None, True),
+}
+"""Whether software reads and writes it, what a write does, whether the machine changes it."""
+
+
 def test_the_register_description_is_the_register_map(folder: Path) -> None:
     compiler = RDLCompiler()
     compiler.compile_file(str(folder / "npu_small.rdl"))
@@ -149,10 +160,17 @@ def test_the_register_description_is_the_register_map(folder: Path) -> None:
     assert {name: node.absolute_address for name, node in registers.items()} == {
         name: register.address for name, register in REGISTERS.items()
     }
+    resets = reset_values(CONFIG)
     for name, node in registers.items():
-        (field,) = node.fields()
-        assert field.is_sw_writable == (REGISTERS[name].access != "ro")
-        assert (field.get_property("onwrite") is not None) == (REGISTERS[name].access == "w1c")
+        found = {field.inst_name: field for field in node.fields()}
+        assert list(found) == [field.name for field in REGISTERS[name].fields]
+        for field in REGISTERS[name].fields:
+            rdl = found[field.name]
+            assert (rdl.low, rdl.width) == (field.low, field.width)
+            assert rdl.get_property("reset") << field.low == resets[name] & field.mask
+            properties = (rdl.is_sw_readable, rdl.is_sw_writable, rdl.get_property("onwrite"), rdl.is_volatile)
+            assert properties == RDL_ACCESS[field.access], (name, field.name)
+            assert rdl.get_property("singlepulse") == (field.access == "w1p")
 
 
 def stub(folder: Path) -> tuple[str, list[tuple[str, str, str]]]:
