@@ -20,6 +20,7 @@ from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.registers import REGISTERS, reset_values
 from rtl.bundle import write_bundle
 from rtl.bundle.folder import HEAD, MANIFEST
+from rtl.registers import ADDRESS_WIDTH
 from rtl.testbench.verilate import verilator_root
 from rtl.verilog import TOP, emit, top_name
 
@@ -127,6 +128,12 @@ def test_an_over_long_prefix_is_refused_before_anything_is_written(tmp_path: Pat
 def test_the_longest_names_give_files(tmp_path: Path) -> None:
     write_bundle(replace(CONFIG, name="n" * 64), tmp_path, "p" * 64)
     assert elaborates(f"{'p' * 64}_accelerator", ["-f", f"{'p' * 64}_{'n' * 64}.f"], tmp_path)
+
+
+def test_the_page_tells_the_size_of_the_register_window(folder: Path) -> None:
+    page = (folder / "README.md").read_text()
+    assert f"The registers take {1 << ADDRESS_WIDTH} bytes" in page
+    assert f"are offsets of {ADDRESS_WIDTH} bits" in page
 
 
 def test_the_manifest_lists_all_files(folder: Path) -> None:

@@ -264,6 +264,22 @@ def test_no_name_of_a_machine_clashes(name: str, headers: Path, tmp_path: Path) 
     subprocess.run([*GCC, *folders, "-c", "checks.c"], cwd=tmp_path, check=True)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_a_program_in_cpp_links_with_the_driver(headers: Path, tmp_path: Path) -> None:
+    calls = ("accel_init", "accel_json_member", "accel_program_open", "accel_sha256_begin")
+    includes = [f'#include "{path.name}"' for path in sorted(DRIVER.glob("*.h"))]
+    uses = [f"reinterpret_cast<void *>({call})," for call in calls]
+    machine = '#include "machine_npu.h"\nconst accel_machine expected = MACHINE_NPU_INITIALIZER;'
+    main = ["void *const used[] = {", *uses, "};", "int main() { return !used[0] || !expected.fingerprint[0]; }\n"]
+    (tmp_path / "main.cpp").write_text("\n".join([*includes, machine, *main]))
+    folders = (f"-I{headers}", f"-I{DRIVER}")
+    subprocess.run([*GCC, *folders, "-c", *map(str, SOURCES)], cwd=tmp_path, check=True)
+    objects = [path.name for path in tmp_path.glob("*.o")]
+    flags = ("-std=c++11", "-pedantic", "-Wall", "-Wextra", "-Werror")
+    subprocess.run(["g++", *flags, *folders, "main.cpp", *objects, "-o", "main"], cwd=tmp_path, check=True)
+    subprocess.run(["./main"], cwd=tmp_path, check=True)
+
+
 def test_the_header_is_the_register_map(headers: Path, tmp_path: Path) -> None:
     """The numbers as the C compiler sees them."""
     expected = {f"ACCEL_REG_{name}": register.address for name, register in REGISTERS.items()}

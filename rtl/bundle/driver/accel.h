@@ -9,6 +9,10 @@
 
 #include "accel_registers.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* What a call ends with; accel_status_text has the words. */
 enum accel_status {
     ACCEL_OK,
@@ -98,5 +102,9 @@ struct accel_failure accel_failure(const struct accel *machine);
 uint32_t accel_register(const struct accel *machine, uint32_t address);
 
 const char *accel_status_text(enum accel_status status);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

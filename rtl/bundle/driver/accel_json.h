@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A value and what follows it, up to `end`; `at` is null if there is none. */
 struct accel_json {
     const uint8_t *at, *end;
@@ -29,5 +33,9 @@ bool accel_json_is(struct accel_json value, const char *text);
 
 /* Whether two texts are equal. */
 bool accel_json_equal(struct accel_json a, struct accel_json b);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

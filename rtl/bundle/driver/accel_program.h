@@ -6,6 +6,10 @@
 #include "accel.h"
 #include "accel_json.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A program file that was checked, and where its image lies once it is loaded. */
 struct accel_program {
     struct accel_json header, tensors, segments, inputs, outputs, states;
@@ -66,5 +70,9 @@ void accel_tensor_write(const struct accel *machine, const struct accel_program 
                         const struct accel_tensor *tensor, const int8_t *values);
 void accel_tensor_read(const struct accel *machine, const struct accel_program *program,
                        const struct accel_tensor *tensor, int8_t *values);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
