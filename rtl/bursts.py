@@ -266,15 +266,18 @@ class BurstGenerator(wiring.Component):
         beat = Signal(ADDRESS_BITS - shift)
         left = Signal(self._row_bytes_bits + 1 - shift)
         fewer, more = (Signal.like(left, name=name) for name in ("fewer", "more"))
-        rest = Signal(shift + 1)
+        rest = Signal(shift)
         page_bits = (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()
         page_left = (~beat)[:page_bits]
         longest = Signal(min(len(page_left), (BURST_BEATS - 1).bit_length()))
         longest_bits, to_page = len(longest), page_left < BURST_BEATS
 
-        def is_one_burst(following: Value, first: Value) -> Value:
-            """A row's end, `following` beats behind its beat `first`, needs one burst only."""
-            return ~((following[:longest_bits] + first[:page_bits])[page_bits] | following[longest_bits:].any())
+        def is_one_burst(last_byte: Value, address: Value) -> Value:
+            """A row that ends `last_byte` bytes behind its first one, at `address`, ends in the same page, and with no
+            more beats than a burst may have."""
+            burst_bits, page_bytes_bits = longest_bits + shift, page_bits + shift
+            leaves_burst = (last_byte[:burst_bits] + address[:shift])[burst_bits] | last_byte[burst_bits:].any()
+            return ~(leaves_burst | (last_byte[:page_bytes_bits] + address[:page_bytes_bits])[page_bytes_bits])
 
         m.d.comb += [
             longest.eq(Mux(to_page, page_left, BURST_BEATS - 1)),
@@ -286,14 +289,12 @@ class BurstGenerator(wiring.Component):
             m.d.sync += [
                 fewer.eq(last_byte >> shift),
                 more.eq((self.row_bytes + (self._bus_bytes - 1)) >> shift),
-                rest.eq(last_byte[:shift]),
+                rest.eq(last_byte),
             ]
         first = (self.row_bytes + (self.rows.address[:shift] - 1)) >> shift
-        above, following = (rest + walker.following[:shift])[shift], walker.following >> shift
+        above = (rest + walker.following[:shift])[shift]
         one_burst = Mux(
-            self.free,
-            is_one_burst(first, self.rows.address >> shift),
-            Mux(above, is_one_burst(more, following), is_one_burst(fewer, following)),
+            self.free, is_one_burst(last_byte, self.rows.address), is_one_burst(Cat(rest, fewer), walker.following)
         )
         # The next burst begins at the next multiple of the longest one, which no page cuts, or as far into it as this.
         on_boundary = Mux(to_page, 0, beat[:longest_bits])

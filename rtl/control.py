@@ -58,25 +58,19 @@ class QueueStorage(wiring.Component):
         for pointer, moves in ((produce, self.w_en), (consume, leaves)):
             with m.If(moves):
                 m.d.sync += pointer.eq(Mux(pointer == self._depth - 1, 0, pointer + 1))
-        # That a word leaves is known late in a cycle; the levels that may follow, and what they mean, are there before.
-        level = Signal(range(self._depth + 1))
-        stays, left = Signal.like(level, name="stays"), Signal.like(level, name="left")
-        m.d.comb += [
-            stays.eq(level + self.w_en),
-            left.eq(Mux(self.w_en | ~self.r_rdy, level, level - 1)),
-        ]
+        level, next_level = (Signal(range(self._depth + 1), name=name) for name in ("level", "next_level"))
+        m.d.comb += next_level.eq(level + self.w_en - leaves)
         m.d.sync += [
-            level.eq(Mux(self.r_en, left, stays)),
-            self.w_rdy.eq(Mux(self.r_en, left != self._most, stays != self._most)),
-            self.r_rdy.eq(Mux(self.r_en, left != 0, stays != 0)),
-        ]
+            level.eq(next_level), self.w_rdy.eq(next_level != self._most), self.r_rdy.eq(next_level != 0)
+        ]  # fmt: skip
         return m
 
 
 class InstructionQueue(wiring.Component):
     """First in, first out queue of the instructions with one opcode; stores the bits of its fields and its number only.
 
-    The head is a register, from which units decide without the way through the queue's memory.
+    The head is a register, from which units decide without the way through the queue's memory. That it is taken is
+    known late in a cycle; so the next instruction comes to it, and leaves its place, `QUEUE_LATENCY` cycles later.
 
     Members
     -------
@@ -95,17 +89,17 @@ class InstructionQueue(wiring.Component):
         m = Module()
         behind = self._depth - 1
         m.submodules.fifo = fifo = QueueStorage(self._width, max(behind, MIN_DEPTH), behind)
-        head, taken = Signal(self._width, name="head"), Signal(name="taken")
+        head, empty = Signal(self._width, name="head"), Signal(name="empty")
         m.d.comb += [
-            taken.eq(~self.head.valid | self.head.ready),
+            empty.eq(~self.head.valid),
             self.pushed.ready.eq(fifo.w_rdy),
             self.head.payload.eq(head),
             fifo.w_data.eq(self.pushed.payload),
             fifo.w_en.eq(self.pushed.valid & self.pushed.ready),
-            fifo.r_en.eq(taken),
+            fifo.r_en.eq(empty),
         ]
-        m.d.sync += self.head.valid.eq(~taken | fifo.r_rdy | fifo.w_en)
-        with m.If(taken):
+        m.d.sync += self.head.valid.eq(Mux(empty, fifo.r_rdy | fifo.w_en, ~self.head.ready))
+        with m.If(empty):
             m.d.sync += head.eq(Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload))
         return m
 
@@ -125,7 +119,7 @@ class Semaphores(wiring.Component):
         Per unit: bit p is set if (p, unit) holds a token posted in an earlier cycle. Bits without a unit are set, so
         that nothing waits for units that do not exist.
     overflow : Out
-        A token was lost in the cycle before because its counter was full.
+        A token was lost two cycles before because its counter was full.
     """
 
     def __init__(self) -> None:
@@ -149,8 +143,8 @@ class Semaphores(wiring.Component):
                 some, more = Signal(name=f"some_{name}"), Signal(name=f"more_{name}")
                 post, take = self.post[producer][consumer], self.take[consumer][producer]
                 full = count.all() & post & ~take
+                lost.append(delayed(m, full, 1, f"lost_{name}", reset_less=False))
                 up, down = Signal.like(count, name=f"up_{name}"), Signal.like(count, name=f"down_{name}")
-                lost.append(full)
                 m.d.comb += [self.tokens[consumer][producer].eq(some), up.eq(count + 1), down.eq(count - 1)]
                 with m.If(self.clear):
                     m.d.sync += [count.eq(0), some.eq(0), more.eq(0)]

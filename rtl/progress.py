@@ -19,10 +19,18 @@ SETTLING_CYCLES = len(Unit) + 2
 """Cycles after which `oldest_waiting` says nothing more of what was before: a register for each unit behind two."""
 
 
-def handshakes(bus: wiring.PureInterface) -> Value:
-    """A transfer on any channel of a read or write bus."""
-    channels = [name.removesuffix("valid") for name in bus.signature.members if name.endswith("valid")]
-    return Cat(getattr(bus, f"{name}valid") & getattr(bus, f"{name}ready") for name in channels).any()
+def progress(m: Module, units: Sequence[wiring.Component], fetch: wiring.Component) -> Signal:
+    """Two cycles before, a unit or fetch worked, or there was a transfer on a bus."""
+    pairs = [(fetch.busy, fetch.busy), *((unit.control.occupied, unit.control.busy) for unit in units)]
+    for bus in (master.bus for master in (fetch, *units) if hasattr(master, "bus")):
+        channels = [name.removesuffix("valid") for name in bus.signature.members if name.endswith("valid")]
+        pairs += [(getattr(bus, f"{name}valid"), getattr(bus, f"{name}ready")) for name in channels]
+    # All are known late in their cycle.
+    one, other = (
+        delayed(m, Cat(side), 1, name)
+        for side, name in zip(zip(*pairs, strict=True), ("offers", "accepts"), strict=True)
+    )
+    return delayed(m, (one & other).any(), 1, "progress")
 
 
 def oldest_waiting(m: Module, units: Sequence[wiring.Component], dispatched: Value) -> data.View:

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.latencies import reset_cycles
+from rtl.pipeline import delayed
 from rtl.progress import SETTLING_CYCLES
 
 
@@ -28,7 +29,7 @@ class StopControl(wiring.Component):
     drained : In
         All buses are at rest.
     expired : Out
-        The watchdog stops the run in this cycle.
+        The watchdog stops the run in this cycle, one after the last that its limit allows.
     halt : Out
         No bus may begin anything; what comes back is dropped.
     reset, ended : Out
@@ -57,8 +58,9 @@ class StopControl(wiring.Component):
         reset_left = Signal(range(self._reset_cycles))
         settling, settled = Signal(range(SETTLING_CYCLES)), Signal()
         watched = self.running & settled & ~self.halt & limited
+        over = delayed(m, watched & none_left & ~self.progress, 1, "over", reset_less=False)
         m.d.comb += [
-            self.expired.eq(watched & none_left & ~self.progress),
+            self.expired.eq(over & self.running & ~self.halt),
             self.ended.eq(self.reset & (reset_left == 0)),
         ]
         with m.If(~self.running):

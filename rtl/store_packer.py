@@ -29,8 +29,10 @@ class StoreReader(wiring.Component):
 
     Members
     -------
-    start, instruction : In
-        With `start` the instruction is captured and begins in the next cycle.
+    load, instruction : In
+        With `load` the instruction is captured.
+    start : In
+        With the last `load`: it begins in the next cycle.
     sent, sent_bytes : In
         So many bytes leave the byte buffer in this cycle, if `sent`.
     spad_read : Out(ReadPort)
@@ -46,6 +48,7 @@ class StoreReader(wiring.Component):
         self._config = config
         super().__init__(
             {
+                "load": In(1),
                 "start": In(1),
                 "instruction": In(STORE_LAYOUT),
                 "sent": In(1),
@@ -63,7 +66,7 @@ class StoreReader(wiring.Component):
         m = Module()
         m.submodules.rows = rows = RowWalker(REACH_BITS)
         held = Signal(STORE_LAYOUT)
-        with m.If(self.start):
+        with m.If(self.load):
             m.d.sync += held.eq(self.instruction)
         address = Signal(REACH_BITS)
         read = self._room(m, rows.active, held.word_bytes)
@@ -85,7 +88,7 @@ class StoreReader(wiring.Component):
             self.outside.eq(used & (delayed(m, address, 1, "bound_address") >= self._config.spad_words)),
             self.outside_number.eq(delayed(m, held.number, 1, "bound_number")),
         ]
-        with m.If(self.start):
+        with m.If(self.load):
             m.d.sync += [address.eq(rows.next_address), word.eq(0), last_word.eq(self.instruction.row_words == 1)]
         with m.Elif(rows.step):
             m.d.sync += [address.eq(rows.next_address), word.eq(0), last_word.eq(held.row_words == 1)]
@@ -99,7 +102,7 @@ class StoreReader(wiring.Component):
         room = Signal(range(-(1 << len(word_bytes)), capacity + 1), init=capacity)
         read = Signal(name="read")
         m.d.comb += read.eq(active & ~room[-1])
-        with m.If(self.start):
+        with m.If(self.load):
             m.d.sync += room.eq(capacity - self.instruction.word_bytes)
         with m.Elif(read & self.sent):
             m.d.sync += room.eq(room + (self.sent_bytes - word_bytes))

@@ -69,7 +69,8 @@ class StoreUnit(wiring.Component):
         active = beginning | packer.active
         ready = bursts.free & ~active & ((head.wait & ~self.control.tokens) == 0)
         m.d.sync += [begin.eq(issue), pack.eq(begin), beginning.eq(issue | begin)]
-        with m.If(issue):
+        # Loaded until it starts: whether it does is known late.
+        with m.If(~active):
             m.d.sync += [held.eq(head), row_bytes.eq(head.row_words * head.word_bytes)]
         m.d.comb += [
             issue.eq(self.control.instruction.valid & ready),
@@ -77,6 +78,7 @@ class StoreUnit(wiring.Component):
             connect_rows(bursts, held, "dram_"),
             bursts.row_bytes.eq(row_bytes),
             packer.row_bytes.eq(row_bytes),
+            reader.load.eq(~active),
             reader.start.eq(issue),
             reader.instruction.eq(head),
             bursts.start.eq(begin),

@@ -29,7 +29,7 @@ from rtl.load_unit import LoadUnit
 from rtl.param_memory import ParamMemory
 from rtl.pipeline import delayed
 from rtl.post_unit import PostUnit
-from rtl.progress import handshakes, oldest_waiting
+from rtl.progress import oldest_waiting, progress
 from rtl.registers import ADDRESS_WIDTH, RegisterBlock
 from rtl.scratchpad import Scratchpad
 from rtl.stop_control import StopControl
@@ -136,15 +136,12 @@ class Accelerator(wiring.Component):
     ) -> None:
         """Connect what ends a run early with the units that have buses."""
         masters = [unit for unit in (fetch, *units) if hasattr(unit, "quiet")]
-        busy = [unit.control.occupied & unit.control.busy for unit in units]
         fatal = Cat(registers.errors[list(ERRORS).index(name)] for name in STOPPING)
-        moves = delayed(m, Cat(*busy, fetch.busy, *(handshakes(master.bus) for master in masters)), 1, "moves")
-        progress = delayed(m, moves.any(), 1, "progress")
         m.d.comb += [
             stop.running.eq(registers.running),
             stop.stop.eq(registers.stop | fatal.any()),
             stop.limit.eq(registers.watchdog),
-            stop.progress.eq(progress),
+            stop.progress.eq(progress(m, units, fetch)),
             stop.drained.eq(Cat(master.quiet for master in masters).all()),
             [master.halt.eq(stop.halt) for master in masters],
             registers.ending.eq(stop.stop | stop.expired),

@@ -66,7 +66,8 @@ class State(NamedTuple):
             channels[0], rings[0], channels[1], rings[1], channels[2], rings[2],
             np.zeros((4, 2 * latencies.store_buffer_bytes(config)), np.int64), np.zeros(len(Unit), np.int64),
             np.zeros(len(Unit), np.int64), np.zeros(len(Unit), np.int64),
-            np.full((len(Unit), config.queue_depth), -1, np.int64), np.full(latencies.LOAD_IN_FLIGHT, -1, np.int64),
+            np.full((len(Unit), config.queue_depth), -latencies.QUEUE_LATENCY, np.int64),
+            np.full(latencies.LOAD_IN_FLIGHT, -1, np.int64),
             np.stack([sequencer.registers()] * 2), np.full(1, -1, np.int64),
             np.stack([depthwise_sequencer.registers()] * 2), np.full(1, -1, np.int64),
         )  # fmt: skip
@@ -86,15 +87,17 @@ def schedule(
         before = stamps[DISPATCH, i - 1] if i else 0
         here = address + i * INSTRUCTION_BYTES
         full = fetch_time(machine, state.fetch, state.fetch_ends, here, end, before) + 1
-        dispatch = max(full, state.issues[unit, ordinal % machine.queue_depth] + 1)
-        issue = max(dispatch + 1, state.free[unit])
+        issues = state.issues[unit]
+        dispatch = max(full, issues[ordinal % machine.queue_depth] + machine.queue_latency)
+        head = issues[(ordinal - 1) % machine.queue_depth] + machine.queue_latency
+        issue = max(dispatch + 1, head, state.free[unit])
         for p in range(producers.shape[1]):
             if producers[i, p] >= 0:
                 issue = max(issue, stamps[COMPLETE, producers[i, p]] + 1)
         if unit + 1 == _LOAD:
             issue = max(issue, state.emissions[ordinal % machine.load_in_flight] + 1)
         state.counts[unit] += 1
-        state.issues[unit, ordinal % machine.queue_depth] = issue
+        issues[ordinal % machine.queue_depth] = issue
         stamps[FULL, i], stamps[DISPATCH, i], stamps[ISSUE, i], stamps[WORK, i] = full, dispatch, issue, -1
         if unit + 1 == _LOAD:
             _time_load(machine, state, row, ordinal, stamps[:, i])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from accel.machine.config import ArchConfig
 
+QUEUE_LATENCY = 2
+"""Cycles from an issue to the first in which the next instruction is at the queue's head, and its place is free."""
+
 LOAD_IN_FLIGHT = 4
 """LOAD instructions whose addresses may be issued before the first of them has written its last word."""
 

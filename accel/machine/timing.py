@@ -26,6 +26,7 @@ from accel.machine.latencies import (
     LOAD_START,
     LOAD_WRITE_LATENCY,
     POST_LATENCY,
+    QUEUE_LATENCY,
     READ_LATENCY,
     exec_latency,
     store_buffer_bytes,
@@ -67,6 +68,7 @@ class Machine(NamedTuple):
     load_word_bytes: int
     store_buffer_bytes: int
     exec_latency: int
+    queue_latency: int = QUEUE_LATENCY
     load_in_flight: int = LOAD_IN_FLIGHT
     load_start: int = LOAD_START
     load_write_latency: int = LOAD_WRITE_LATENCY

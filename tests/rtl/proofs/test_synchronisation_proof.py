@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 import z3
-from amaranth.hdl import Array, Assert, Assume, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal, signed
 from support.formal.harness import Harness
 from support.formal.induction import is_proved, violation
 from support.formal.netlist import Netlist, counterexample, netlist
@@ -38,7 +38,7 @@ CONFIGS = {DepthwiseUnit: replace(SMALLEST, rows=2, depthwise_taps=1)}
 QUEUE_MUTANTS = [
     ("the queue takes one instruction too many", "pushed.ready.eq(fifo.w_rdy)", "pushed.ready.eq(1)"),
     ("what is pushed overtakes", "Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload)", "self.pushed.payload"),
-    ("what goes to the head is queued, too", "fifo.r_en.eq(taken)", "fifo.r_en.eq(taken & fifo.r_rdy)"),
+    ("what goes to the head is queued, too", "fifo.r_en.eq(empty)", "fifo.r_en.eq(empty & fifo.r_rdy)"),
 ]
 SEMAPHORE_MUTANTS = [
     ("a token stays that is taken", "count.eq(down)", "count.eq(count)"),
@@ -55,7 +55,7 @@ ISSUE_MUTANTS = [
 
 
 class Line(Harness):
-    """A queue beside a line of instructions, which step forward when the first one leaves."""
+    """A queue beside a line of instructions, which step forward when the first one leaves; its place does so later."""
 
     def __init__(self) -> None:
         super().__init__(InstructionQueue(Opcode.STORE, DEPTH))
@@ -63,31 +63,35 @@ class Line(Harness):
     def watch(self, m: Module) -> None:
         pushed, head = self.dut.pushed, self.dut.head
         line = Array(Signal(FIELD_BITS, name=f"line{place}") for place in range(DEPTH + 1))
-        waiting = Signal(range(DEPTH + 1), name="waiting")
+        waiting, left = Signal(range(DEPTH + 1), name="waiting"), Signal(name="left")
         leaves, comes = head.valid & head.ready, pushed.valid & pushed.ready
         for place in range(DEPTH):
             with m.If(comes & (waiting - leaves == place)):
                 m.d.sync += line[place].eq(pushed.payload)
             with m.Elif(leaves):
                 m.d.sync += line[place].eq(line[place + 1])
-        m.d.sync += waiting.eq(waiting + comes - leaves)
-        m.d.comb += [Assert(head.valid == (waiting != 0)), Assert(pushed.ready == (waiting != DEPTH))]
+        m.d.sync += [waiting.eq(waiting + comes - leaves), left.eq(leaves)]
+        m.d.comb += [
+            Assert(head.valid == ((waiting != 0) & ~left)), Assert(pushed.ready == (waiting + left != DEPTH))
+        ]  # fmt: skip
         with m.If(head.valid):
             m.d.comb += Assert(head.payload[:FIELD_BITS] == line[0])
 
 
 def line_invariant(circuit: Netlist) -> z3.BoolRef:
-    """Behind the head come `level` instructions, from the place on that is read next."""
+    """Behind the head, if there is one, come `level` instructions, from the place on that is read next."""
+    left, head = circuit["left"], circuit["dut.head__valid"]
     waiting, level, second = circuit["waiting"], circuit["dut.fifo.level"], circuit["dut.fifo.consume"]
     stored = [z3.Extract(FIELD_BITS - 1, 0, circuit[f"dut.fifo.storage[{place}]"]) for place in range(2)]
     return z3.And(
-        z3.ULE(waiting, DEPTH),
-        level == z3.If(waiting == 0, waiting, waiting - 1),
+        z3.ULE(waiting, z3.If(left, z3.BitVecVal(DEPTH - 1, waiting.size()), DEPTH)),
+        head == z3.And(waiting != 0, z3.Not(left)),
+        level == z3.If(head, waiting - 1, waiting),
         circuit["dut.fifo.r_rdy"] == (level != 0),
         circuit["dut.fifo.w_rdy"] == (level != DEPTH - 1),
         circuit["dut.fifo.produce"] == z3.Xor(second, level == 1),
-        z3.Implies(level != 0, circuit["line1"] == z3.If(second, stored[1], stored[0])),
-        z3.Implies(level == 2, circuit["line2"] == z3.If(second, stored[0], stored[1])),
+        z3.Implies(level != 0, z3.If(left, circuit["line0"], circuit["line1"]) == z3.If(second, stored[1], stored[0])),
+        z3.Implies(level == 2, z3.If(left, circuit["line1"], circuit["line2"]) == z3.If(second, stored[0], stored[1])),
     )
 
 
@@ -99,7 +103,7 @@ class Balance(Harness):
 
     def watch(self, m: Module) -> None:
         dut = self.dut
-        lost, was_lost = Signal(), Signal()
+        lost, was_lost = Signal(), Signal(2)
         for producer, consumer in PAIRS:
             post, take = dut.post[producer][consumer], dut.take[consumer][producer]
             balance = Signal(signed(SEMAPHORE_BITS + 2), name=f"balance_{producer.name}_{consumer.name}")
@@ -112,15 +116,17 @@ class Balance(Harness):
                 Assert(dut.tokens[consumer][producer] == (balance > 0)),
                 Assert((balance >= 0) & (balance <= MOST)),
             ]
-        m.d.sync += was_lost.eq(lost)
-        m.d.comb += Assert(dut.overflow == was_lost)
+        m.d.sync += was_lost.eq(Cat(lost, was_lost))
+        m.d.comb += Assert(dut.overflow == was_lost[1])
 
 
 def balance_invariant(circuit: Netlist) -> z3.BoolRef:
-    """Each counter holds its balance."""
+    """Each counter holds its balance; what is lost is remembered."""
     names = [f"{producer.name}_{consumer.name}" for producer, consumer in PAIRS]
+    lost = [circuit[f"dut.lost_{name}_1"] for name in names]
     return z3.And(
         *(z3.ZeroExt(2, circuit[f"dut.count_{name}"]) == circuit[f"balance_{name}"] for name in names),
+        z3.Extract(0, 0, circuit["was_lost"]) == z3.If(z3.Or(lost), z3.BitVecVal(1, 1), z3.BitVecVal(0, 1)),
         *(circuit[f"dut.more_{name}"] == z3.UGT(circuit[f"dut.count_{name}"], 1) for name in names),
     )
 

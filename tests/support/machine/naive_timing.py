@@ -323,7 +323,7 @@ class Machine:
         if self.full_from is not None and t >= self.full_from:
             instruction = self.program[len(self.dispatched)]
             queue, unit = self.pushed[instruction.unit], instruction.unit
-            level = before([time for time, _ in queue], t) - before(self.issue[unit], t)
+            level = before([time for time, _ in queue], t) - before(self.issue[unit], t - 1)
             if level < self.config.queue_depth:
                 queue.append((t, instruction))
                 self.dispatched.append(t)
@@ -341,6 +341,8 @@ class Machine:
         }[unit]  # fmt: skip
         queue, index = self.pushed[unit], len(self.issue[unit])
         if index == len(queue) or queue[index][0] >= t or not part.free(t):
+            return
+        if index and t < self.issue[unit][-1] + 2:
             return
         instruction = queue[index][1]
         needed = [(producer, unit) for producer in Unit if instruction["wait"] >> producer & 1]
