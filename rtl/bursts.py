@@ -11,6 +11,7 @@ from accel.machine import isa
 from accel.machine.isa import Opcode
 from accel.machine.latencies import BURST_BEATS, BURST_BOUNDARY_BYTES
 from rtl.axi import ADDRESS_BITS, BURST
+from rtl.pipeline import one_hot
 
 COUNT_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "row_count")].width
 
@@ -293,9 +294,6 @@ class BurstGenerator(wiring.Component):
             ]
         first = (self.row_bytes + (self.rows.address[:shift] - 1)) >> shift
         above = (rest + walker.following[:shift])[shift]
-        one_burst = Mux(
-            self.free, is_one_burst(last_byte, self.rows.address), is_one_burst(Cat(rest, fewer), walker.following)
-        )
         # The next burst begins at the next multiple of the longest one, which no page cuts, or as far into it as this.
         on_boundary = Mux(to_page, 0, beat[:longest_bits])
         # It is its row's last one if the row ends less than a burst behind the page's end, or behind this burst.
@@ -307,11 +305,20 @@ class BurstGenerator(wiring.Component):
             m.d.sync += [
                 beat.eq(walker.next_address >> shift),
                 left.eq(Mux(self.free, first, Mux(above, more, fewer))),
-                row_done.eq(one_burst),
             ]
         with m.Elif(accepted):
             m.d.sync += [
                 beat.eq(Cat(on_boundary, beat[longest_bits:] + 1)),
                 left.eq(left + ~Cat(longest, Const(0, len(left) - longest_bits))),
-                row_done.eq(Mux(to_page, in_next_page, in_this_page)),
             ]
+        with m.If(self.free | accepted):
+            m.d.sync += row_done.eq(
+                one_hot(
+                    [
+                        (self.free, is_one_burst(last_byte, self.rows.address)),
+                        (~self.free & row_done, is_one_burst(Cat(rest, fewer), walker.following)),
+                        (~self.free & ~row_done & to_page, in_next_page),
+                        (~self.free & ~row_done & ~to_page, in_this_page),
+                    ]
+                )
+            )

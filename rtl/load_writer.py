@@ -94,8 +94,9 @@ class LoadWriter(wiring.Component):
         m = Module()
         held = Signal(LOAD_LAYOUT)
         waiting = Signal()
-        m.d.comb += self.taken.eq(self.there & (~waiting | self.start))
-        m.d.sync += waiting.eq(self.there | (waiting & ~self.start))
+        # The one after it is taken two cycles behind a start, before which no LOAD ends: that one starts is known late.
+        m.d.comb += self.taken.eq(self.there & ~waiting)
+        m.d.sync += waiting.eq(Mux(waiting, ~self.start, self.there))
         level = Signal(range(self._buffer_bytes + 1))
         leaving = Signal.like(held.step_bytes)
         kept = Signal.like(level)
@@ -103,7 +104,7 @@ class LoadWriter(wiring.Component):
         chunk, (take, count), low = self._take(m, held, row_beats, leaving)
         free = self._emit(m, held, leaving, (take, count))
         # Many registers are loaded until an instruction comes, or starts.
-        with m.If(~waiting | free):
+        with m.If(~waiting):
             m.d.sync += self.following.eq(self.instruction)
         with m.If(free):
             beats = self.following.row_bytes >> (self._config.bus_bytes.bit_length() - 1)
