@@ -59,7 +59,7 @@ def test_overflow_is_reported_and_a_clear_empties(monkeypatch: pytest.MonkeyPatc
 
     async def testbench(ctx: SimulatorContext) -> None:
         ctx.set(dut.post[Unit.LOAD], 1 << Unit.EXEC)
-        for _ in range(5):
+        for _ in range(6):
             overflows.append(ctx.get(dut.overflow))
             await ctx.tick()
         ctx.set(dut.clear, 1)
@@ -67,7 +67,7 @@ def test_overflow_is_reported_and_a_clear_empties(monkeypatch: pytest.MonkeyPatc
         assert not ctx.get(dut.tokens[Unit.EXEC]) & 1
 
     simulate(dut, testbench)
-    assert overflows == [0, 0, 0, 0, 1]
+    assert overflows == [0, 0, 0, 0, 0, 1]
 
 
 class Bus:
