@@ -36,6 +36,14 @@ RESULTS, PAGE = FOLDER / "synthesis.json", FOLDER / "RESULTS.md"
 PLACE = "--85k --package CABGA756 --freq 100 --seed 1 --lpf-allow-unconstrained --timing-allow-fail -q"
 GRADES = (6, 8)
 """The part's slowest and fastest speed grade."""
+LEVELS = 5
+"""Tables between two registers, memories, carry chains or multipliers that mapping may use. Left alone it uses as few as
+the longest path needs on every path, and the tables which that costs crowd the placement."""
+MAP_LUTS = (
+    "techmap -map +/ecp5/latches_map.v; abc -dress -lut 4:7 -script "
+    f"+strash;&get,-n;&fraig,-x;&put;scorr;dc2;dretime;strash;dch,-f;if,-D,{LEVELS};mfs2; clean"
+)
+"""`synth_ecp5`'s own step of that name, with `LEVELS`."""
 HARNESS = """\
 module harness(input clk, input shift_in, output shift_out);
   reg [{inputs}-1:0] driven;
@@ -114,8 +122,11 @@ def tool_version(tool: str) -> str:
 def synthesize(verilog: str, top: str, folder: Path, *, flatten: bool = True) -> Area:
     """Synthesize module `top`; the netlist is left in `folder`/netlist.json."""
     (folder / "machine.v").write_text(verilog)
-    options = "-json netlist.json" if flatten else "-noflatten"
-    script = f"read_verilog machine.v; synth_ecp5 -top {top} {options}; tee -o stat.json stat -top {top} -json"
+    first, last = ("", "-json netlist.json") if flatten else ("-noflatten", "")
+    script = (
+        f"read_verilog machine.v; synth_ecp5 -top {top} {first} -run begin:map_luts; {MAP_LUTS}; "
+        f"synth_ecp5 -top {top} -run map_cells: {last}; tee -o stat.json stat -top {top} -json"
+    )
     run_tool("yosys", ["-q", "-p", script], folder)
     cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
     names = ("LUT4", "TRELLIS_FF", "MULT18X18D", "DP16KD", "TRELLIS_DPR16X4")
