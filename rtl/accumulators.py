@@ -38,18 +38,18 @@ class Origin(wiring.Signature):
 
     Members
     -------
-    banks : Out
-        One bit per bank.
-    sum, sum_before : Out(1)
-        It is what the unit writes in this cycle, or wrote in the one before.
+    stored, sum, sum_before : Out
+        One bit per bank: from the bank, or it is what the unit writes there in this cycle, or wrote in the one before.
     """
 
     def __init__(self, config: ArchConfig):
-        super().__init__({"banks": Out(config.acc_banks), "sum": Out(1), "sum_before": Out(1)})
+        super().__init__({name: Out(config.acc_banks) for name in ("stored", "sum", "sum_before")})
 
 
 class AccumulatorColumn(Block):
-    """One column's memories, one per bank, and an adder for each unit that accumulates.
+    """One column's memories, one per bank, each with a register behind it and an adder.
+
+    A memory answers so late in its cycle that nothing else fits in: what was asked for is chosen a cycle later.
 
     Members
     -------
@@ -57,7 +57,7 @@ class AccumulatorColumn(Block):
         Units that accumulate, then POST.
     origins : In(Origin), one per unit that accumulates
     answers : In
-        One bit per bank: POST read there in the cycle before.
+        One bit per bank: POST read there `ACC_LATENCY` cycles before.
     writes : In(Access), psums : In(32), one per unit that accumulates
         The word that it read `ACC_LATENCY` cycles before, and what is added to it.
     data : Out(32)
@@ -82,27 +82,30 @@ class AccumulatorColumn(Block):
 
     def build(self, platform: object) -> Module:
         m = Module()
-        olds = [Signal(32, name=f"old{unit}") for unit in range(self._units)]
-        sums = [Signal(32, name=f"sum{unit}") for unit in range(self._units)]
         words = []
         for bank in range(self._config.acc_banks):
             m.submodules[f"bank{bank}"] = memory = Memory(shape=32, depth=max(self._config.acc_bank_words, 2), init=[])
             write, read = memory.write_port(), memory.read_port()
-            words.append(read.data)
+            words.append(delayed(m, read.data, 1, f"word{bank}"))
+            total = Signal(32, name=f"sum{bank}")
+            before = delayed(m, total, 1, f"sum{bank}_before")
+            stored, summed, summed_before = (
+                Cat(getattr(origin, name)[bank] for origin in self.origins).any()
+                for name in ("stored", "sum", "sum_before")
+            )
+            # Of the two at most one is not 0.
+            own = delayed(m, one_hot([(summed, total), (summed_before, before)]), 1, f"own{bank}")
+            old = one_hot([(delayed(m, stored, 1, f"stored{bank}"), words[-1])]) | own
             asked, written = ([access.banks[bank] for access in accesses] for accesses in (self.reads, self.writes))
             m.d.comb += [
                 read.en.eq(Cat(asked).any()),
                 read.addr.eq(one_hot(zip(asked, (access.addr for access in self.reads), strict=True))),
                 write.en.eq(Cat(written).any()),
                 write.addr.eq(one_hot(zip(written, (access.addr for access in self.writes), strict=True))),
-                write.data.eq(one_hot(zip(written, sums, strict=True))),
+                total.eq(one_hot(zip(written, self.psums, strict=True)) + old),
+                write.data.eq(total),
             ]
-        for old, total, origin, psum in zip(olds, sums, self.origins, self.psums, strict=True):
-            before = delayed(m, total, 1, f"{total.name}_before")
-            stored = one_hot(zip(origin.banks, words, strict=True))
-            m.d.comb += total.eq(psum + old)
-            m.d.sync += old.eq(stored | one_hot([(origin.sum_before, before), (origin.sum, total)]))
-        m.d.sync += self.data.eq(one_hot(zip(self.answers, words, strict=True)))
+        m.d.comb += self.data.eq(one_hot(zip(self.answers, words, strict=True)))
         return m
 
 
@@ -144,7 +147,7 @@ class Accumulators(wiring.Component):
         m = Module()
         lanes, engine = self.config.depthwise_lanes, bool(self.config.depthwise_taps)
         post = self._access(m, "post", self.post_read.en, self.post_read.addr)
-        answers = delayed(m, post.banks, 1, "post_answers", reset_less=False)
+        answers = delayed(m, post.banks, ACC_LATENCY, "post_answers", reset_less=False)
         ports = {"exec": (self.exec_accumulate, self.config.cols)}
         if engine:
             ports["engine"] = (self.depthwise_accumulate, 1)
@@ -196,9 +199,12 @@ class Accumulators(wiring.Component):
         first = Origin(self.config).create(path=(f"{name}_origin0",))
         keep = ~port.overwrite
         m.d.sync += [
-            first.sum.eq(keep & sum_next),
-            first.sum_before.eq(keep & sum_before & ~sum_next),
-            first.banks.eq(now.banks & (keep & ~sum_next & ~sum_before).replicate(len(now.banks))),
+            member.eq(now.banks & chosen.replicate(len(now.banks)))
+            for member, chosen in (
+                (first.stored, keep & ~sum_next & ~sum_before),
+                (first.sum, keep & sum_next),
+                (first.sum_before, keep & sum_before & ~sum_next),
+            )
         ]
         origins = [first]
         for stage in range(1, steps):

@@ -152,18 +152,18 @@ FAULTS = {
         "keep = ~port.overwrite",
         'keep = ~port.overwrite | (name == "engine")',
     ),
-    "a sum that is written two cycles later is not seen": (*WHOLE, "_chain", "first.sum.eq(keep &", "first.sum.eq(0 &"),
+    "a sum that is written two cycles later is not seen": (*WHOLE, "_chain", "(first.sum, keep &", "(first.sum, 0 &"),
     "a sum that is written a cycle later is not seen": (
         *WHOLE,
         "_chain",
-        "first.sum_before.eq(keep &",
-        "first.sum_before.eq(0 &",
+        "(first.sum_before, keep &",
+        "(first.sum_before, 0 &",
     ),
     "the older one of two sums is taken": (
         *WHOLE,
         "_chain",
-        "first.sum.eq(keep & sum_next)",
-        "first.sum.eq(keep & sum_next & ~sum_before)",
+        "(first.sum, keep & sum_next)",
+        "(first.sum, keep & sum_next & ~sum_before)",
     ),
     "conflicts of EXEC and DEPTHWISE pass": (
         *WHOLE,
@@ -183,7 +183,13 @@ FAULTS = {
         "depthwise_accumulate.psums.word_select(index,",
         "depthwise_accumulate.psums.word_select((index + 1) % lanes,",
     ),
-    "both add to the same old value": (*COLUMN, "build", "total.eq(psum + old)", "total.eq(psum + olds[0])"),
+    "the sum of EXEC is added for both": (
+        *COLUMN,
+        "build",
+        "zip(written, self.psums,",
+        "zip(written, self.psums[:1] * 2,",
+    ),
+    "banks take their sum from another one": (*COLUMN, "build", "[bank] for origin", "[0] for origin"),
 }
 
 
