@@ -168,13 +168,10 @@ class PostLane(Block):
             requantize.mode.eq(control.mode),
         ]
         y = requantize.y
-        # The limits leave the zero point out, so that sum and comparisons wait for one number together, and have as few
-        # bits as the number, unless it is beyond both.
-        short, sign = y[:FACTOR_BITS].as_signed(), y[-1]
-        fits = y[FACTOR_BITS - 1 : -1] == sign.replicate(len(y) - FACTOR_BITS)
-        below = Mux(fits, short < control.lowest, sign)
-        above = Mux(fits, short > control.highest, ~sign)
-        result = Mux(below, control.act_min, Mux(above, control.act_max, short + control.zero_point))
+        # The limits leave the zero point out, so that sum and comparisons wait for one number together: signs of
+        # differences, as each is one carry chain.
+        below, above = (y - control.lowest)[-1], (control.highest - y)[-1]
+        result = Mux(below, control.act_min, Mux(above, control.act_max, y[:8] + control.zero_point))
         return delayed(m, result[:8], 1, "clamped")
 
     def _look_up(self, m: Module, clamped: Signal) -> None:
