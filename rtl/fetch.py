@@ -105,34 +105,36 @@ class Fetch(wiring.Component):
         ]
 
     def _fill(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal, halted: Signal) -> None:
-        """Collect beats; the first one ends up in the lowest bytes.
+        """Collect beats; the first one, with the opcode, has the lowest bytes.
 
         Which opcode it is, whether it is one, and whether the instruction is dropped, are registers, too.
         """
         bus, (instruction, selected, known, drop) = self.bus, register
-        beats = INSTRUCTION_BYTES // self._config.bus_bytes
-        collected, accept = Signal(range(max(beats, 2)), name="collected"), Signal(name="accept")
+        beats, accept = INSTRUCTION_BYTES // self._config.bus_bytes, Signal(name="accept")
+        # One bit for each beat, so that few registers wait for whether one is accepted.
+        coming = Signal(beats, init=1, name="coming")
         m.d.comb += [
             bus.rready.eq(~full | self.busy | self.halt),
             accept.eq(bus.rvalid & bus.rready),
         ]
         with m.If(self.busy | self.halt):
             m.d.sync += full.eq(0)
-        following = Cat(instruction, bus.rdata)[len(bus.rdata) :]
-        mine = Cat(following[:OPCODE_BITS] == opcode for opcode in self._opcodes)
-        fault = bus.rresp[1] | (faulty & (collected != 0))
+        mine = Cat(bus.rdata[:OPCODE_BITS] == opcode for opcode in self._opcodes)
+        fault = bus.rresp[1] | (faulty & ~coming[0])
+        unknown = ~(known if beats > 1 else mine.any())
+        for beat, comes in enumerate(coming):
+            with m.If(accept & comes):
+                m.d.sync += instruction.word_select(beat, len(bus.rdata)).eq(bus.rdata)
+        with m.If(accept & coming[0]):
+            m.d.sync += [selected.eq(mine), known.eq(mine.any())]
         with m.If(accept):
             m.d.sync += [
-                instruction.eq(following),
-                selected.eq(mine),
-                known.eq(mine.any()),
+                coming.eq(coming.rotate_left(1)),
                 faulty.eq(fault),
-                drop.eq(halted | (full & drop) | fault | ~mine.any()),
+                drop.eq(halted | (full & drop) | fault | unknown),
             ]
-            with m.If(collected == beats - 1):
-                m.d.sync += [collected.eq(0), full.eq(~self.halt)]
-            with m.Else():
-                m.d.sync += collected.eq(collected + 1)
+        with m.If(accept & coming[-1]):
+            m.d.sync += full.eq(~self.halt)
 
     def _dispatch(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal, halted: Signal) -> None:
         (instruction, selected, known, drop), index = register, self.dispatched
