@@ -50,8 +50,8 @@ class DepthwiseReader(wiring.Component):
 
     Members
     -------
-    issue, head : In
-        `head` is `instruction` from the next cycle on.
+    load, head : In
+        `head` is `instruction` from the next cycle on; the last cycle of `load` is that of its issue.
     start, instruction : In
         The first step of `instruction` comes in the next cycle.
     current : In
@@ -70,7 +70,7 @@ class DepthwiseReader(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "issue": In(1),
+                "load": In(1),
                 "head": In(DEPTHWISE_LAYOUT),
                 "start": In(1),
                 "instruction": In(DEPTHWISE_LAYOUT),
@@ -112,7 +112,7 @@ class DepthwiseReader(wiring.Component):
         between = Signal(signed(len(leading) + 1), name="between")
         ahead, words_ahead = Signal(POSITION, name="ahead"), Signal(ADDRESS_SPAN_BITS, name="words_ahead")
         x_end, y_end = (Signal(POSITION, name=f"{axis}_end_start") for axis in "xy")
-        with m.If(self.issue):
+        with m.If(self.load):
             m.d.sync += [
                 between.eq((head.kx_count - 1)[:TAP_BITS] - leading),
                 ahead.eq(0),

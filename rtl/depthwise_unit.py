@@ -71,7 +71,7 @@ class DepthwiseUnit(wiring.Component):
             weights.start.eq(sequencer.tile_start),
             sequencer.ready.eq(weights.loaded & weights.fresh),
             sequencer.instruction.eq(weights.instruction),
-            reader.issue.eq(weights.issue),
+            reader.load.eq(weights.free),
             reader.head.eq(weights.head),
             reader.start.eq(sequencer.begin),
             reader.instruction.eq(weights.instruction),

@@ -38,7 +38,8 @@ class WeightSequencer(wiring.Component):
     issue, head, address, single : In
         Take instruction `head`, whose first word is `address`; only while `free`. `single`: its tiles have one word.
     free : Out(1)
-        The last tile of the instruction has been started.
+        The last tile of the instruction has been started. Whatever is at the head is loaded meanwhile: that it is
+        issued comes too late for so many registers.
     loaded, start : Out(1), In(1)
         The tile's last word is due in this cycle or was before; the tile's first step comes in the next cycle.
     fresh : Out(1)
@@ -96,7 +97,7 @@ class WeightSequencer(wiring.Component):
         final = Signal()
         last_word = loading & final
         m.d.comb += [
-            tiles.load.eq(self.issue),
+            tiles.load.eq(self.free),
             tiles.step.eq(self.start),
             [tiles.counts[level].eq(self.head[f"{level}_count"]) for level in self._levels],
             self.free.eq(~(loading | waiting)),
@@ -107,16 +108,17 @@ class WeightSequencer(wiring.Component):
         ]
         m.d.sync += [
             word.eq(Mux(loading & ~last_word, word + 1, 0)),
-            final.eq(Mux(loading & ~last_word, word + 2 == self.cycles, self.cycles == 1)),
-            address.eq(address + self.read.en),
             waiting.eq(self.loaded & ~self.start),
-            loading.eq(Mux(self.start, ~tiles.done, loading & ~last_word)),
+            loading.eq(self.issue | Mux(self.start, ~tiles.done, loading & ~last_word)),
+            self.fresh.eq(self.issue | (self.fresh & ~self.start)),
         ]
-        with m.If(self.start):
-            m.d.sync += self.fresh.eq(0)
-        with m.If(self.issue):
-            m.d.sync += [self.instruction.eq(self.head), self.fresh.eq(1), loading.eq(1), address.eq(self.address)]
-            m.d.sync += final.eq(self.single)
+        with m.If(self.free):
+            m.d.sync += [self.instruction.eq(self.head), address.eq(self.address), final.eq(self.single)]
+        with m.Else():
+            m.d.sync += [
+                address.eq(address + self.read.en),
+                final.eq(Mux(loading & ~last_word, word + 2 == self.cycles, self.cycles == 1)),
+            ]
         present = delayed(m, self.read.en, READ_LATENCY, "present")
         weights = Mux(present, self.read.data, 0)
         if self._int4:
