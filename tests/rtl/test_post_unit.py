@@ -278,7 +278,9 @@ def test_a_first_tap_that_is_subtracted_is_seen(monkeypatch):
             "candidate < largest",
             id="the smallest tap is the largest",
         ),
-        pytest.param(post_lane, LANE, "_finish", "FACTOR_BITS - 1 : -1", "FACTOR_BITS:-1", id="limits have ten bits"),
+        pytest.param(
+            post_lane, LANE, "_finish", "(y - control", "(y[:10].as_signed() - control", id="a limit has ten bits"
+        ),
         pytest.param(post_lane, LANE, "_reduce_taps", "y[:FACTOR_BITS]", "y[:10]", id="factors have ten bits"),
         pytest.param(post_lane, LANE, "_look_up", "table == 2", "table == 1", id="the tables change places"),
         pytest.param(post_lane, LANE, "_look_up", "clamped ^ 0x80", "clamped", id="entry 0 is for 0"),
