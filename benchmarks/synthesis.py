@@ -27,6 +27,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dsp_registers import absorb_registers
+
 from accel.files import write_atomic
 from accel.machine.config import ArchConfig, load_config, preset
 from rtl.verilog import TOP, emit
@@ -37,8 +39,8 @@ PLACE = "--85k --package CABGA756 --freq 100 --seed 1 --lpf-allow-unconstrained 
 GRADES = (6, 8)
 """The part's slowest and fastest speed grade."""
 LEVELS = 5
-"""Tables between two registers, memories, carry chains or multipliers that mapping may use. Left alone it uses as few as
-the longest path needs on every path, and the tables which that costs crowd the placement."""
+"""Tables between two registers, memories, carry chains or multipliers that mapping may use. Left alone it uses as few
+as the longest path needs on every path, and the tables which that costs crowd the placement."""
 MAP_LUTS = (
     "techmap -map +/ecp5/latches_map.v; abc -dress -lut 4:7 -script "
     f"+strash;&get,-n;&fraig,-x;&put;scorr;dc2;dretime;strash;dch,-f;if,-D,{LEVELS};mfs2; clean"
@@ -129,6 +131,10 @@ def synthesize(verilog: str, top: str, folder: Path, *, flatten: bool = True) ->
     )
     run_tool("yosys", ["-q", "-p", script], folder)
     cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
+    if flatten:
+        netlist = json.loads((folder / "netlist.json").read_text())
+        cells["TRELLIS_FF"] -= absorb_registers(netlist["modules"][top])
+        (folder / "netlist.json").write_text(json.dumps(netlist))
     names = ("LUT4", "TRELLIS_FF", "MULT18X18D", "DP16KD", "TRELLIS_DPR16X4")
     return Area(*(cells.get(name, 0) for name in names))
 
