@@ -155,9 +155,13 @@ class Requantizer(Block):
         }
         lowest = parts["low_low"][: 2 * HALF]
         product = Signal(signed(63), reset_less=True)
-        m.d.sync += product.eq(
-            Cat(lowest, parts["high_high"]).as_signed() + ((parts["low_high"] + parts["high_low"]) << HALF)
-        )
+        # Of three numbers, sums and carries of each bit by itself, so that there is one carry chain.
+        outer = Cat(lowest[HALF:], parts["high_high"]).as_signed()
+        middle = [Signal.like(outer, name=f"{name}_extended") for name in ("low_high", "high_low")]
+        m.d.comb += [wide.eq(parts[name]) for wide, name in zip(middle, ("low_high", "high_low"), strict=True)]
+        sums = outer ^ middle[0] ^ middle[1]
+        carries = (outer & middle[0]) | (outer & middle[1]) | (middle[0] & middle[1])
+        m.d.sync += product.eq(Cat(lowest[:HALF], sums + (carries << 1)))
         return product, delayed(m, lowest[:HALF].any(), 1, "lowest_any")
 
     def _number(self, m: Module, mode: Value, product: Signal, lowest_any: Signal, amount: Signal):
@@ -182,7 +186,7 @@ class Requantizer(Block):
             further = Mux(single, product[NUMBER_BITS:], minus.replicate(63 - NUMBER_BITS))
             number = Cat(number, delayed(m, further, 1, "further"))
         right = delayed(m, Mux(amount > 63, 63, amount)[:6], 1, "right")
-        before_0, at_0 = delayed(m, amount < 0, 1, "before_0"), delayed(m, amount == 0, 1, "at_0")
+        before_0, at_0 = delayed(m, amount[-1], 1, "before_0"), delayed(m, amount == 0, 1, "at_0")
         overflow = delayed(m, (before_0 | (at_0 & longer)) & product[53:55].any(), 1, "overflow")
         return number.as_signed(), right, overflow
 
