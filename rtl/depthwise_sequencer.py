@@ -140,8 +140,8 @@ class DepthwiseSequencer(wiring.Component):
     def _taps(self, m: Module, outputs: LoopNest) -> Value:
         """Which taps of the output of the cycle before exist, a bit per slot; the last slot has the last tap."""
         current, y, x, slots = self.current, outputs.values.y, outputs.values.x, len(self.taps)
-        row_exists = delayed(m, (y >= 0) & (y < current.height), 1, "row_exists")
+        row_exists = delayed(m, ~y[-1] & (y < current.height), 1, "row_exists")
         width, taps_used = delayed(m, current.width, 1, "width"), delayed(m, current.kx_count, 1, "taps_used")
         positions = [delayed(m, x + tap * current.x_dilation, 1, f"position{tap}") for tap in range(slots)]
-        taps = Cat((position >= 0) & (position < width) & row_exists for position in positions)
+        taps = Cat(~position[-1] & (position < width) & row_exists for position in positions)
         return (taps << (slots - taps_used)[:TAP_BITS])[:slots]

@@ -151,7 +151,7 @@ class LoadUnit(wiring.Component):
             queue.eq(delayed(m, issue, LOAD_START - 3, "queue", reset_less=False)),
             waiting.w_en.eq(queue),
         ]
-        m.d.sync += [self._short.eq(queue & (rest < 0)), self._short_number.eq(following.number)]
+        m.d.sync += [self._short.eq(queue & rest[-1]), self._short_number.eq(following.number)]
 
     def _bound(self, m: Module, emitted: Signal, word: data.View, number: Signal) -> None:
         """Report a word outside of its memory, and a stream that is shorter than what it must hold."""
