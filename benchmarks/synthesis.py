@@ -66,9 +66,8 @@ TITLE = "## Area and clock on ECP5"
 ABOUT = (
     "`python benchmarks/synthesis.py MACHINE` places and routes a machine on an ECP5-85 (83,640 logic cells, 156 "
     f"MULT18X18D, 208 DP16KD; seed 1) of the slowest and of the fastest speed grade, {' and '.join(map(str, GRADES))}, "
-    "with its ports on shift registers, which are counted among the logic cells alone. Registers behind multipliers are "
-    "put into the part's multipliers (`benchmarks/dsp_registers.py`). Where there is no clock, cells "
-    "only were counted; "
+    "with its ports on shift registers, which are counted among the logic cells alone. Registers behind multipliers "
+    "go into the part's multipliers (`benchmarks/dsp_registers.py`). Where there is no clock, cells only were counted; "
     "`--no-place` does it without optimization across the borders of modules. MULT18X18D: multipliers of 18 x 18 bits; "
     "DP16KD: block RAMs of 18 Kbit; TRELLIS_DPR16X4: RAMs of 16 x 4 bits, in logic cells."
 )
