@@ -35,9 +35,7 @@ from rtl.verilog import TOP, emit
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS, PAGE = FOLDER / "synthesis.json", FOLDER / "RESULTS.md"
-PLACE = (
-    "--85k --package CABGA756 --freq 100 --seed 1 --placer static --lpf-allow-unconstrained --timing-allow-fail -q"
-)
+PLACE = "--85k --package CABGA756 --freq 100 --seed 1 --placer static --lpf-allow-unconstrained --timing-allow-fail -q"
 GRADES = (6, 8)
 """The part's slowest and fastest speed grade."""
 LEVELS = 5
