@@ -17,9 +17,9 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Out
 
-from accel.errors import ConfigError
+from accel.errors import ConfigError, brief
 from accel.files import write_atomic
-from accel.machine.config import ArchConfig
+from accel.machine.config import NAME, NAME_RULE, ArchConfig
 from rtl.blocks import Block
 from rtl.interfaces import LANES_READ
 from rtl.names import plain_names
@@ -112,8 +112,8 @@ def _ports(component: wiring.Component, separator: str) -> Iterator[tuple[str, s
 
 def top_name(prefix: str = "") -> str:
     """Name of the top module, with which the names of all others begin; ConfigError if it is no identifier."""
-    if not re.fullmatch(r"(?:[A-Za-z_]\w*)?", prefix, re.ASCII):
-        raise ConfigError(f"prefix must be ASCII letters, digits and underscores, not a digit first, got {prefix!r}")
+    if prefix and not re.fullmatch(NAME, prefix):
+        raise ConfigError(f"prefix must be {NAME_RULE}, got {brief(repr(prefix))}")
     return f"{prefix}_{TOP}" if prefix else TOP
 
 

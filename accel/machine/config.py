@@ -99,11 +99,8 @@ class ArchConfig:
     clock_mhz: float = CLOCK_MHZ
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not re.fullmatch(_NAME, self.name):
-            raise ConfigError(
-                f"name must be 1 to {MAX_NAME} ASCII letters, digits and underscores, not a digit first, "
-                f"got {brief(repr(self.name))}"
-            )
+        if not isinstance(self.name, str) or not re.fullmatch(NAME, self.name):
+            raise ConfigError(f"name must be {NAME_RULE}, got {brief(repr(self.name))}")
         for key, low, high in _RANGES:
             _check_int(key, getattr(self, key), low, high)
         for key in ("spad_bank_words", "wbuf_words", "acc_bank_words", "param_channels", "depthwise_words"):
@@ -226,7 +223,11 @@ class ArchConfig:
 MAX_NAME = 64
 """Longest name, and longest prefix of names in Verilog: names of files hold both, and a part of the machine's."""
 
-_NAME = rf"[A-Za-z_][A-Za-z0-9_]{{0,{MAX_NAME - 1}}}"
+NAME = rf"[A-Za-z_][A-Za-z0-9_]{{0,{MAX_NAME - 1}}}"
+"""What a name, and a prefix, must match."""
+
+NAME_RULE = f"1 to {MAX_NAME} ASCII letters, digits and underscores, not a digit first"
+"""`NAME` in words."""
 
 MAX_WORDS = 1 << 18
 """Largest number of words in any on-chip memory: the width of the address fields in `accel.machine.isa`."""

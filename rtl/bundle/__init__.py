@@ -7,8 +7,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from accel.errors import ConfigError
-from accel.machine.config import MAX_NAME, ArchConfig
+from accel.machine.config import ArchConfig
 from rtl.bundle.c_headers import machine_file, machine_header, machine_macro, register_header
 from rtl.bundle.descriptions import constraints, core, memory_page, port_page, ports, system_rdl
 from rtl.bundle.drawing import block_diagram
@@ -51,8 +50,6 @@ def bundle(config: ArchConfig, prefix: str = "") -> dict[str, str]:
     ConfigError
         The prefix is no identifier, or too long.
     """
-    if len(prefix) > MAX_NAME:
-        raise ConfigError(f"prefix must have at most {MAX_NAME} characters, got {len(prefix)}")
     name, top = f"{prefix}_{config.name}" if prefix else config.name, top_name(prefix)
     modules = {f"rtl/{part}.v": text for part, text in split(emit(config, prefix=prefix), top, config).items()}
     found = ports(modules[f"rtl/{top}.v"], top)

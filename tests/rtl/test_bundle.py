@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from rtl.bundle import write_bundle
 from rtl.bundle.folder import HEAD, MANIFEST
 from rtl.registers import ADDRESS_WIDTH
 from rtl.testbench.verilate import verilator_root
-from rtl.verilog import TOP, emit, top_name
+from rtl.verilog import TOP, emit, top_name, write_verilog
 
 pytestmark = pytest.mark.rtl
 
@@ -113,15 +114,12 @@ def test_two_machines_fit_into_one_design(tmp_path: Path) -> None:
     assert not together("same", "same")
 
 
-def test_a_prefix_is_an_identifier() -> None:
-    with pytest.raises(ConfigError, match=r"^prefix must be ASCII letters, digits and underscores, .* got '1-x'$"):
-        emit(CONFIG, prefix="1-x")
-
-
-def test_an_over_long_prefix_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^prefix must have at most 64 characters, got 65$"):
-        write_bundle(CONFIG, tmp_path / "bundle", "p" * 65)
-    assert not (tmp_path / "bundle").exists()
+@pytest.mark.parametrize("prefix", ["1-x", "p" * 65])
+@pytest.mark.parametrize("write", [write_verilog, write_bundle])
+def test_a_bad_prefix_is_refused_before_anything_is_written(write: Any, prefix: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^prefix must be 1 to 64 ASCII letters, .* got '{prefix}'$"):
+        write(CONFIG, tmp_path / "out", prefix)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
