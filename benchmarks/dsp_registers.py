@@ -14,7 +14,8 @@ OUTPUT_REGISTER = {
 def absorb_registers(module: dict[str, Any]) -> int:
     """Give each MULT18X18D its output register, if that is all its product goes to; return how many flip-flops went.
 
-    A product stays as it is if one of its bits has another user, or a flip-flop with enable, reset or initial value 1.
+    A product stays as it is if one of its bits has another user, or a flip-flop with enable, reset, falling edge or
+    initial value 1.
 
     Parameters
     ----------
@@ -58,10 +59,12 @@ def _sinks(module: dict[str, Any]) -> dict[int | str, list[tuple[str, str]]]:
 
 
 def _plain_register(cells: dict[str, Any], sinks: list[tuple[str, str]]) -> str | None:
-    """The only sink, if it is the data input of a flip-flop that takes it in each cycle and starts with 0."""
+    """The only sink, if it is the data input of a flip-flop that takes it at each rising edge and starts with 0."""
     (name, pin), *others = sinks
     if others or pin != "DI" or cells[name]["type"] != "TRELLIS_FF":
         return None
-    cell, reset = cells[name], cells[name]["connections"].get("LSR", ["0"])
-    plain = "CE" not in cell["connections"] and reset == ["0"] and cell["parameters"]["REGSET"] == "RESET"
+    cell = cells[name]
+    connections, parameters = cell["connections"], cell["parameters"]
+    always = "CE" not in connections and parameters["CEMUX"].strip() == "1" and parameters["CLKMUX"] == "CLK"
+    plain = always and connections.get("LSR", ["0"]) == ["0"] and parameters["REGSET"] == "RESET"
     return name if plain else None

@@ -78,7 +78,10 @@ HEADER = [
 
 @dataclass(frozen=True)
 class Area:
-    """Cells after `synth_ecp5`: 4-input tables, flip-flops, multipliers, 18 Kbit block RAMs, 16 x 4 RAMs of tables."""
+    """Cells after `synth_ecp5`: 4-input tables, flip-flops, multipliers, 18 Kbit block RAMs, 16 x 4 RAMs of tables.
+
+    Of a flat netlist without the flip-flops that went into multipliers.
+    """
 
     lut4: int
     ff: int

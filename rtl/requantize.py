@@ -157,10 +157,11 @@ class Requantizer(Block):
         product = Signal(signed(63), reset_less=True)
         # Of three numbers, sums and carries of each bit by itself, so that there is one carry chain.
         outer = Cat(lowest[HALF:], parts["high_high"]).as_signed()
-        middle = [Signal.like(outer, name=f"{name}_extended") for name in ("low_high", "high_low")]
-        m.d.comb += [wide.eq(parts[name]) for wide, name in zip(middle, ("low_high", "high_low"), strict=True)]
-        sums = outer ^ middle[0] ^ middle[1]
-        carries = (outer & middle[0]) | (outer & middle[1]) | (middle[0] & middle[1])
+        middle = {name: Signal.like(outer, name=f"{name}_extended") for name in ("low_high", "high_low")}
+        m.d.comb += [wide.eq(parts[name]) for name, wide in middle.items()]
+        one, other = middle.values()
+        sums = outer ^ one ^ other
+        carries = (outer & one) | (outer & other) | (one & other)
         m.d.sync += product.eq(Cat(lowest[:HALF], sums + (carries << 1)))
         return product, delayed(m, lowest[:HALF].any(), 1, "lowest_any")
 
