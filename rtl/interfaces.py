@@ -15,9 +15,6 @@ MASK_BITS = next(field.width for field in isa.FIELDS[Opcode.LOAD] if field.name 
 NUMBER_BITS = 10
 """Low bits of an instruction's index in the program: more than there are between dispatch and completion."""
 
-LANES_READ = "lanes_read"
-"""Attribute of a memory of which lanes are read while others of the word are written."""
-
 PLACE = data.StructLayout({"unit": 4, "number": NUMBER_BITS, "address": ADDRESS_BITS})
 """Where an error happened: unit (the code of ERROR_FIRST), number of its instruction, address in the image."""
 

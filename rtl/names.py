@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 
 ESCAPED = re.compile(r"\\(\S+) ")
 PLAIN = re.compile(r"(?<![\\\w$.])[A-Za-z_]\w*")
@@ -15,6 +16,9 @@ INVERTED = re.compile(r"^~ ?(\w+(?:\[\d+\])?)$")
 NUMBER = re.compile(r"\\(\$\d+) ")
 CONDITION = re.compile(r"^ +(?:end else )?(?:if|case\w*) \((.*)\)")
 SINK = re.compile(r"^ +(?:assign )?(?:\\(\S+) |(\w+))(?:\[[^]]*\])? <?= (.*);$")
+UNNAMED_PORT = re.compile(r"^port\$\d+\$\d+$")
+GIVEN = re.compile(r"^  assign (?:\\(\S+) |(\w+)) = (.*);$", re.MULTILINE)
+MEMBER = re.compile(r"\\(\S+) (?= ?[,}]|$)")
 PORT = re.compile(r"^ +\.(?:\\(\S+) |(\w+))\((.*)\),?$")
 OPERATIONS = {
     " ? ": "selected",
@@ -46,26 +50,30 @@ def plain_names(text: str) -> str:
     """The same Verilog; names of parts (`a.b`, `a[0]`), numbered names (`a$1`) and mere numbers (`$1`) become plain.
 
     A mere number becomes what the value is, if that is short (`count_is_0`), or else the signal that it is for and the
-    operation (`level_sum`). Other names keep their number if the name without it is taken, or is a single word, and so
-    may be a keyword. Keywords get an underscore.
+    operation (`level_sum`); a port with a number for a name becomes a part of a signal (`page_part`). Other names keep
+    their number if the name without it is taken, or is a single word, and so may be a keyword. Keywords get an
+    underscore.
     """
     modules = text.split("endmodule\n")
     headers = "".join(header for module in modules for header in HEADER.findall(module))
-    shared = _plain(headers, {}, set(PLAIN.findall(text)))
+    shared = _plain(headers, {}, set(PLAIN.findall(text)), _port_kinds(modules))
     return "endmodule\n".join(_renamed(module, shared) for module in modules)
 
 
 def _renamed(module: str, shared: dict[str, str]) -> str:
     """A module with plain names; `shared` are those of ports and modules."""
-    plain = shared | _plain(module, shared, {*PLAIN.findall(module), *shared.values()})
+    taken = {*PLAIN.findall(module), *shared.values()}
+    plain = shared | _plain(module, shared, taken, _kinds(module))
     return ESCAPED.sub(lambda found: plain.get(found[1], found[0]), module)
 
 
-def _plain(text: str, known: dict[str, str], taken: set[str]) -> dict[str, str]:
-    """Plain names of the escaped names in `text` that are not known, in the order in which they occur."""
+def _plain(text: str, known: dict[str, str], taken: set[str], kinds: dict[str, str]) -> dict[str, str]:
+    """Plain names of the escaped names in `text` that are not known, in the order in which they occur.
+
+    `kinds` are what values and ports with numbers for names are called.
+    """
     meanings = {name: _meaning(expression) for name, expression in ASSIGNED.findall(text)}
     meanings |= {name: f"{register}_next" for register, name in NEXT.findall(text)}
-    kinds = _kinds(text)
     plain: dict[str, str] = {}
     for name in dict.fromkeys(ESCAPED.findall(text)):
         if name not in known:
@@ -74,6 +82,21 @@ def _plain(text: str, known: dict[str, str], taken: set[str]) -> dict[str, str]:
             plain[name] = meaning if unused else _unused(name, kinds.get(name), taken)
             taken.add(plain[name])
     return plain
+
+
+def _port_kinds(modules: Iterable[str]) -> dict[str, str]:
+    """What ports with numbers for names are called: a part of the first signal that has them, or that they are of."""
+    wholes: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    for module in modules:
+        kinds = _kinds(module)
+        for escaped, plain, expression in GIVEN.findall(module):
+            if UNNAMED_PORT.match(escaped):
+                source = expression.lstrip("\\").split("[")[0].strip()
+                sources[escaped] = kinds.get(source, source)
+            elif whole := _word(escaped or plain):
+                wholes |= {port: whole for port in MEMBER.findall(expression) if port not in wholes}
+    return {port: f"{_word(name)}_part" for port, name in (sources | wholes).items() if UNNAMED_PORT.match(port)}
 
 
 def _kinds(text: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
 // Memory with one write port of LANES lanes and one synchronous read port; zero after power-up.
 // A word that is being written reads as its old value here. The machine has no use for it, so that a macro may answer
-// anything then (for yosys: no_rw_check). `rtl.verilog` makes a second module of this one, accelerator_lane_ram, without
-// that: of it the lanes that are not written must come right.
+// anything then (for yosys: no_rw_check).
 module accelerator_ram #(
   parameter WIDTH = 8,
   parameter DEPTH = 2,

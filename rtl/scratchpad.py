@@ -10,7 +10,7 @@ from amaranth.utils import exact_log2
 
 from accel.machine.config import ArchConfig
 from accel.machine.latencies import READ_LATENCY
-from rtl.interfaces import LANES_READ, ReadPort, WritePort
+from rtl.interfaces import ReadPort, WritePort
 from rtl.pipeline import delayed, one_hot
 
 READERS = ("exec_read", "post_read", "store_read")
@@ -18,13 +18,21 @@ ENGINE_READERS = ("depthwise_read", "depthwise_read_earlier")
 WRITERS = ("load_write", "post_write")
 
 
+def memories_of(config: ArchConfig, bank: int, half: int) -> list[str]:
+    """Names of the memories of a bank's half (0 without a depthwise engine), of each group of bytes one."""
+    name = f"bank{bank}_{half}" if config.depthwise_taps else f"bank{bank}"
+    groups = config.rows // config.post_lanes
+    return [f"{name}_group{group}" for group in range(groups)] if groups > 1 else [name]
+
+
 class Scratchpad(wiring.Component):
     """`spad_banks` banks of `spad_bank_words` words of `rows` bytes, each with one read and one write port.
 
-    The upper address bits select the bank. Read latency is `READ_LATENCY`. A word that is being written reads as its
-    old value: a POST in place reads bytes of it for one group while it writes those of another. All ports are
-    registers, so that reads and writes happen in the cycle after. With a depthwise engine a bank is made of two
-    memories, of the words with even and with odd addresses, so that DEPTHWISE can read two words of a bank at once.
+    The upper address bits select the bank. Read latency is `READ_LATENCY`. All ports are registers, so that reads and
+    writes happen in the cycle after. Each group of `post_lanes` bytes of a word is in a memory of its own: a POST in
+    place reads those of one group while it writes those of another, so that no memory need answer for a word that is
+    being written. With a depthwise engine words with even and with odd addresses are in different memories, too, so
+    that DEPTHWISE can read two words of a bank at once.
 
     Members
     -------
@@ -71,19 +79,17 @@ class Scratchpad(wiring.Component):
             with m.If(sum(writes.values()) > 1):
                 m.d.sync += self.write_conflict.eq(1)
             for part in range(parts):
-                memory = Memory(
-                    shape=8 * self.config.rows,
-                    depth=self.config.spad_bank_words // parts,
-                    init=[],
-                    attrs={LANES_READ: 1} if self.config.rows > self.config.post_lanes else {},
-                )
-                m.submodules[f"bank{bank}_{part}" if parts > 1 else f"bank{bank}"] = memory
+                groups = []
+                for name in memories_of(self.config, bank, part):
+                    depth = self.config.spad_bank_words // parts
+                    m.submodules[name] = memory = Memory(shape=8 * self.config.post_lanes, depth=depth, init=[])
+                    groups.append(memory)
                 mine = [
                     {name: use & (getattr(self, name).addr[: parts - 1] == part) for name, use in uses.items()}
                     for uses in (reads, writes)
                 ]
-                self._read(m, memory, mine[0], parts - 1)
-                self._write(m, memory, mine[1], parts - 1)
+                self._read(m, groups, mine[0], parts - 1)
+                self._write(m, groups, mine[1], parts - 1)
         return m
 
     def _before(self, m: Module, name: str, member: str) -> Value:
@@ -92,10 +98,10 @@ class Scratchpad(wiring.Component):
             self._held[name, member] = delayed(m, getattr(getattr(self, name), member), 1, f"{name}_{member}")
         return self._held[name, member]
 
-    def _read(self, m: Module, memory: Memory, uses: dict, part_bits: int) -> None:
-        """Add the read port for the ports that use this memory."""
-        read = memory.read_port()
-        word = delayed(m, read.data, READ_LATENCY - 3, "word")
+    def _read(self, m: Module, groups: list[Memory], uses: dict, part_bits: int) -> None:
+        """Add the read ports for the ports that use these memories."""
+        reads = [memory.read_port() for memory in groups]
+        word = delayed(m, Cat(read.data for read in reads), READ_LATENCY - 3, "word")
         addresses, engine = [], []
         for name, use in uses.items():
             asked = delayed(m, use, 1, f"{name}_asked", reset_less=False)
@@ -107,14 +113,20 @@ class Scratchpad(wiring.Component):
         if part_bits:
             with m.If(Cat(engine).all()):
                 m.d.sync += self.read_conflict.eq(1)
-        m.d.comb += [read.en.eq(Cat(asked for asked, _ in addresses).any()), read.addr.eq(one_hot(addresses))]
+        asked, address = Cat(asked for asked, _ in addresses).any(), one_hot(addresses)
+        m.d.comb += [[read.en.eq(asked), read.addr.eq(address)] for read in reads]
 
-    def _write(self, m: Module, memory: Memory, uses: dict, part_bits: int) -> None:
-        """Add the write port for the ports that use this memory."""
-        write = memory.write_port(granularity=8)
+    def _write(self, m: Module, groups: list[Memory], uses: dict, part_bits: int) -> None:
+        """Add the write ports for the ports that use these memories."""
         written = [(delayed(m, use, 1, f"{name}_written", reset_less=False), name) for name, use in uses.items()]
-        m.d.comb += [
-            write.en.eq(one_hot((use, self._before(m, name, "mask")) for use, name in written)),
-            write.addr.eq(one_hot((use, self._before(m, name, "addr") >> part_bits) for use, name in written)),
-            write.data.eq(one_hot((use, self._before(m, name, "data")) for use, name in written)),
-        ]
+        mask, address, data = (
+            one_hot((use, self._before(m, name, member) >> shift) for use, name in written)
+            for member, shift in (("mask", 0), ("addr", part_bits), ("data", 0))
+        )
+        lanes = self.config.post_lanes
+        for group, write in enumerate(memory.write_port(granularity=8) for memory in groups):
+            m.d.comb += [
+                write.en.eq(mask.word_select(group, lanes)),
+                write.addr.eq(address),
+                write.data.eq(data.word_select(group, 8 * lanes)),
+            ]

@@ -21,7 +21,6 @@ from accel.errors import ConfigError, brief
 from accel.files import write_atomic
 from accel.machine.config import NAME, NAME_RULE, ArchConfig
 from rtl.blocks import Block
-from rtl.interfaces import LANES_READ
 from rtl.names import plain_names
 from rtl.top import Accelerator
 
@@ -57,15 +56,12 @@ class VerilogPlatform:
         One block of each module that an instance was made of.
     defined : Component
         Whose module is written now.
-    lane_ram : bool
-        There is a memory of which lanes are read while others of the word are written.
     """
 
     def __init__(self, top: str):
         self._top = top
         self.blocks: dict[str, Block] = {}
         self.defined: wiring.Component | None = None
-        self.lane_ram = False
 
     def get_block(self, block: Block) -> Module | Instance:
         """Called by `Block`."""
@@ -94,9 +90,7 @@ class VerilogPlatform:
         }
         if read.domain == "comb":
             return Instance(f"{self._top}_queue_ram", **common)
-        self.lane_ram |= LANES_READ in memory.attrs
-        module = "lane_ram" if LANES_READ in memory.attrs else "ram"
-        return Instance(f"{self._top}_{module}", p_LANES=len(write.en), i_read_en=read.en, **common)
+        return Instance(f"{self._top}_ram", p_LANES=len(write.en), i_read_en=read.en, **common)
 
 
 def _extended(address: Value, bits: int) -> Value:
@@ -145,17 +139,9 @@ def emit(config: ArchConfig, verification: bool = False, prefix: str = "") -> st
                 netlists[name] = _netlist(platform.blocks[name], platform, f"{top}_{name}")
     folder = resources.files("rtl")
     texts = {name: folder.joinpath(f"{name}.v").read_text(encoding="utf-8").replace(TOP, top) for name in by_hand}
-    if platform.lane_ram:
-        texts["lane_ram"] = _lane_ram(texts["ram"], top)
     used = {name: block.parameters for name, block in platform.blocks.items()}
     files = [_with_defaults(text, used.get(name, {})) for name, text in texts.items()]
     return "".join([head(config), _verilog("".join(netlists.values())), *files])
-
-
-def _lane_ram(verilog: str, top: str) -> str:
-    """`accelerator_ram` as a module of which lanes are read while others of the word are written."""
-    module = re.findall(rf"^module {top}_ram .*?^endmodule\n", verilog, re.DOTALL | re.MULTILINE)[0]
-    return "\n" + module.replace(f"{top}_ram", f"{top}_lane_ram").replace("(* no_rw_check *) ", "")
 
 
 def _with_defaults(verilog: str, parameters: Mapping[str, int]) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from accel.machine.config import ArchConfig
 from accel.machine.memories import INT32_BYTES, Space, memories
+from rtl.scratchpad import memories_of
 
 OnChip: TypeAlias = Mapping[Space, npt.NDArray[np.uint8]]
 
@@ -42,8 +43,9 @@ def parts(config: ArchConfig) -> Iterator[Part]:
     for bank in range(config.spad_banks):
         first, end = bank * config.spad_bank_words, (bank + 1) * config.spad_bank_words
         for half in range(halves):
-            name = f"bank{bank}_{half}" if halves > 1 else f"bank{bank}"
-            yield Part(f"scratchpad.{name}", Space.SPAD, slice(first + half, end, halves), everything)
+            for group, name in enumerate(memories_of(config, bank, half)):
+                columns = slice(group * config.post_lanes, (group + 1) * config.post_lanes)
+                yield Part(f"scratchpad.{name}", Space.SPAD, slice(first + half, end, halves), columns)
     yield Part("weight_buffer.memory", Space.WBUF, everything, everything)
     if config.depthwise_taps:
         yield Part("tap_memory.memory", Space.TAPS, everything, everything)

@@ -165,6 +165,32 @@ def test_intermediate_values_are_named_by_what_they_are() -> None:
     assert lines[-4:-1] == [");", "assign left_either = x | y;", "assign either = x | y;"]
 
 
+PORTS = """\
+module child(\\port$7$0 , \\port$7$4 , \\port$8$0 );
+  assign \\$1  = { \\port$7$4 , busy };
+  assign page = { \\port$7$4 , \\port$7$0  };
+  assign \\port$8$0  = burst[3:0];
+endmodule
+module parent(clk);
+  child child (
+    .\\port$7$0 (low),
+    .\\port$8$0 (\\$2 [3:0])
+  );
+endmodule
+"""
+
+
+def test_ports_without_a_name_are_called_parts_of_what_they_belong_to() -> None:
+    lines = [line.strip() for line in plain_names(PORTS).splitlines()]
+    assert lines[0] == "module child(page_part, page_part_2, burst_part);"
+    assert lines[2:4] == ["assign page = { page_part_2, page_part };", "assign burst_part = burst[3:0];"]
+    assert lines[7] == ".page_part(low),"
+
+
+def test_few_ports_have_a_number_for_a_name(smallest: str) -> None:
+    assert len(set(re.findall(r"\bport_\d+_\d+\b", smallest))) <= 2
+
+
 def test_few_values_are_called_by_an_operation_and_a_number(smallest: str) -> None:
     names = set(re.findall(r"^  (?:reg|wire).* (\w+);", smallest, re.MULTILINE))
     kinds = "|".join({*OPERATIONS.values(), "part", "next"})
