@@ -180,6 +180,47 @@ def test_where_a_memory_reads_counts_where_it_is_asked() -> None:
     assert indistinguishable(MEMORY.replace("{_2_, stored[0]}", "stored"), mutants) == {IDLE}
 
 
+CONSTANT = """
+module accelerator_fifo(clk, word, at, en, answer, mutant);
+  input clk, word, at, en;
+  output answer;
+  input [2:0] mutant;
+  reg [1:0] words [1:0];
+  reg held = 1'h0, above = 1'h0;
+  initial begin
+    words[0] = 2'h0;
+    words[1] = 2'hFIRST;
+  end
+  wire _0_, _1_, _2_, _3_;
+  wire [1:0] read;
+  assign read = words[at];
+  assign _0_ = mutant == 3'h1;
+  assign _1_ = mutant == 3'h2;
+  assign _2_ = _0_ ? word ^ read[1] : word;
+  assign _3_ = _1_ ? _2_ ^ read[0] : _2_;
+  assign answer = _3_;
+  always @(posedge clk) begin
+    held <= word;
+    above <= above & en;
+    if (en) words[at] <= {ABOVE, held};
+  end
+endmodule
+"""
+NEVER_WRITTEN, EVER_WRITTEN = 1, 2
+
+
+@needs_abc
+@pytest.mark.parametrize(("above", "proved"), [("above", {NEVER_WRITTEN}), ("word", set())])
+def test_a_bit_into_which_only_zeros_are_written_is_0(above: str, proved: set[int]) -> None:
+    mutants = [NetlistMutant(n, {"module": "\\accelerator_fifo"}) for n in (NEVER_WRITTEN, EVER_WRITTEN)]
+    assert indistinguishable(CONSTANT.replace("FIRST", "0").replace("ABOVE", above), mutants) == proved
+
+
+def test_a_memory_that_is_not_0_at_first_is_an_error() -> None:
+    with pytest.raises(AssertionError, match="memories must be 0 at first"):
+        indistinguishable(CONSTANT.replace("FIRST", "2"), [])
+
+
 BUS = """
 module accelerator(clk, rst, go, value, bus_awvalid, bus_awaddr, bus_awready, data__awaddr, protocol, mutant);
   input clk, rst, go, value, bus_awready;

@@ -3,7 +3,7 @@
 The module with all its mutants becomes an and-inverter graph; two copies, one with the mutant active, share the
 inputs, and the registers that the mutant cannot reach. ABC shows that no output ever differs: it merges signals that
 are equal by induction, then looks for an invariant. Words of memories are cut out: what is written and the addresses
-that are read count as outputs, what is read as inputs.
+that are read count as outputs, what is read as inputs, but for bits that are 0 in all that is ever written.
 
 References
 ----------
@@ -19,8 +19,7 @@ import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from itertools import count, product, takewhile
 from pathlib import Path
@@ -33,12 +32,12 @@ from support.mutants.observability import MONITOR, MONITORS
 from support.rtl.yosys import run_yosys
 
 ABC = ("berkeley-abc", "yosys-abc")
-SECONDS = 30
-"""After which a proof is given up."""
+CPU_SECONDS = 60
+"""After which a proof is given up; of the CPU, so that other work on the machine costs none."""
 
-REFUTE = "bmc3 -F 12 -T 5"
+REFUTE, REFUTE_CPU_SECONDS = "bmc3 -F 12", 5
 REFUTED = "was asserted"
-PROVE = f"scorr -C 100; dc2; pdr -T {SECONDS}"
+PROVE = "scorr -C 100; dc2; pdr"
 PROVED = "Property proved"
 """What ABC does and prints: most mutants that are not equivalent differ after a few cycles."""
 
@@ -52,6 +51,11 @@ STORES = ("scratchpad", "accumulators", "param_memory", "table_memory", "tap_mem
 MEMORY_PORT = re.compile(r"(.*\.)(RD_ADDR|WR_ADDR|WR_DATA)(?:\[(\d+)\])?")
 """Names of outputs to a memory that is cut out: without the port's enable an address has no effect, without its own one
 a bit that is written."""
+
+MEMORY_BIT = re.compile(r"(.*\.)(RD_DATA|RD_EN|RD_ARST|RD_SRST|WR_DATA)(?:\[(\d+)\])?")
+
+INITIAL_WORD = re.compile(r"(?m)^\s+[^\s\[]+\[\d+\] = \d+'[bdh]0*[1-9a-f]")
+"""A word of a memory that is not 0 at first, as yosys writes it."""
 
 BUS_PORT = re.compile(r"([a-z]+_(?:aw|ar|w|r|b))(?!valid|ready)[a-z]+(?:\[\d+\])?")
 """Names of what the machine offers on a channel of AXI, which has no meaning without the channel's valid."""
@@ -103,6 +107,8 @@ class Graph:
         For each output the places of others of which one must be 1 so that it has an effect; none: it always has.
     ands : list of (int, int)
         Of gate i, which follows the latches.
+    written : dict of int to (list of int)
+        Of each input that a memory reads the outputs that are written to its bit, or that reset what is read.
     """
 
     inputs: list[str]
@@ -110,6 +116,7 @@ class Graph:
     outputs: list[int]
     enables: list[list[int]]
     ands: list[tuple[int, int]]
+    written: dict[int, list[int]] = field(default_factory=dict)
 
     @staticmethod
     def read(data: bytes) -> Graph:
@@ -142,13 +149,33 @@ class Graph:
                 names[int(number)] = name.decode()
             elif line.startswith(b"o"):
                 places[name.decode()] = int(number)
-        return Graph(names, literals[:latches], literals[latches:], _enables(places, outputs), ands)
+        written = _written(names, places)
+        return Graph(names, literals[:latches], literals[latches:], _enables(places, outputs), ands, written)
 
     @cached_property
     def number(self) -> list[tuple[int, int]]:
         """Of the input `mutant`, literals and bits."""
         bits = ((place, _bit_of_number(name)) for place, name in enumerate(self.inputs))
         return [(2 * (place + 1), bit) for place, bit in bits if bit is not None]
+
+    @cached_property
+    def zeros(self) -> set[int]:
+        """Inputs, by their places, that read bits of a memory into which only zeros are ever written.
+
+        By induction: all memories are 0 at first. Those and the latches that are 0 while all of them are remain.
+        """
+        reads, kept = set(self.written), set(range(len(self.latches)))
+        while True:
+            values = [_ZERO] + [_ZERO if place in reads else _ANY for place in range(len(self.inputs))]
+            values += [_ZERO if latch in kept else _ANY for latch in range(len(self.latches))]
+            for high, low in self.ands:
+                values.append(_both(_value(values, high), _value(values, low)))
+            before = (reads, kept)
+            kept = {latch for latch in kept if _value(values, self.latches[latch]) == _ZERO}
+            zeros = {output for output, literal in enumerate(self.outputs) if _value(values, literal) == _ZERO}
+            reads = {place for place in reads if zeros.issuperset(self.written[place])}
+            if (reads, kept) == before:
+                return reads
 
     @cached_property
     def users(self) -> dict[int, list[int]]:
@@ -223,6 +250,8 @@ class Miter:
                 bit = chosen.get(2 * (place + 1))
                 literals.append(2 * free if bit is None else number >> bit & 1)
                 free += bit is None
+                if place in self._graph.zeros:
+                    literals[-1] = 0
             literals += [2 * places.get(latch, begin + latch) for latch in range(latches)]
             for high, low in self._graph.ands:
                 literals.append(self._and(literals[high >> 1] ^ high & 1, literals[low >> 1] ^ low & 1))
@@ -269,6 +298,37 @@ def _enables(places: Mapping[str, int], outputs: int) -> list[list[int]]:
     return result
 
 
+_ZERO, _ONE, _ANY = 0, 1, 2
+"""What is known of a bit."""
+
+
+def _value(values: Sequence[int], literal: int) -> int:
+    value = values[literal >> 1]
+    return value if value == _ANY else value ^ literal & 1
+
+
+def _both(one: int, other: int) -> int:
+    if _ZERO in (one, other):
+        return _ZERO
+    return _ONE if one == other == _ONE else _ANY
+
+
+def _written(inputs: Sequence[str], places: Mapping[str, int]) -> dict[int, list[int]]:
+    """`Graph.written` of inputs and outputs with names: the words of a memory's ports lie one after the other."""
+    memories = defaultdict[str, dict[str, dict[int, int]]](lambda: defaultdict(dict))
+    for name, place in [*places.items(), *((name, place) for place, name in enumerate(inputs))]:
+        if port := MEMORY_BIT.fullmatch(name):
+            memories[port[1]][port[2]][int(port[3] or 0)] = place
+    result: dict[int, list[int]] = {}
+    for ports in memories.values():
+        width, data = len(ports["RD_DATA"]) // max(len(ports["RD_EN"]), 1), ports["WR_DATA"]
+        if width and data and len(data) % width == 0:
+            resets = [*ports["RD_ARST"].values(), *ports["RD_SRST"].values()]
+            for bit, place in ports["RD_DATA"].items():
+                result[place] = resets + [output for number, output in data.items() if (number - bit) % width == 0]
+    return result
+
+
 def _bit_of_number(name: str) -> int | None:
     """Of the input `mutant`, which bit an input is; None for other inputs."""
     if name.partition("[")[0] != "mutant":
@@ -311,6 +371,7 @@ class Design:
 
     def __init__(self, verilog: str) -> None:
         texts = re.split(r"(?m)^(?=module )", verilog)[1:]
+        assert not INITIAL_WORD.search(verilog), "memories must be 0 at first"
         self._texts = {text.removeprefix("module ").partition("(")[0].strip(): text for text in texts}
         self._inside = {
             name: {cell for cell in re.findall(r"(?m)^  (\S+) +\S+ +\(\n", text) if cell in self._texts}
@@ -374,12 +435,13 @@ def proved(miter: Miter, folder: Path) -> bool:
     if abc is None:
         raise ToolError(f"one of {', '.join(ABC)} must be installed to prove mutants equivalent, got none on the path")
     (folder / "miter.aig").write_bytes(miter.data)
-    return REFUTED not in _said(abc, REFUTE, folder) and PROVED in _said(abc, PROVE, folder)
+    if REFUTED in _said(abc, REFUTE, REFUTE_CPU_SECONDS, folder):
+        return False
+    return PROVED in _said(abc, PROVE, CPU_SECONDS, folder)
 
 
-def _said(abc: str, script: str, folder: Path) -> str:
-    """What ABC prints, nothing if it takes too long."""
-    command = [abc, "-c", f"read miter.aig; strash; {script}"]
-    with suppress(subprocess.TimeoutExpired):
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=2 * SECONDS).stdout
-    return ""
+def _said(abc: str, script: str, seconds: int, folder: Path) -> str:
+    """What ABC prints until it ends, or has taken so many seconds of the CPU."""
+    limited = ["sh", "-c", f'ulimit -t {seconds}; exec "$@"', "sh"]
+    command = [*limited, abc, "-c", f"read miter.aig; strash; {script}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
