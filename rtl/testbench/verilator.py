@@ -24,7 +24,7 @@ from rtl.testbench.result import (
     result_from_registers,
     watchdog_error,
 )
-from rtl.testbench.verilate import EMITTED, STATUSES, Variant, build
+from rtl.testbench.verilate import COUNTERS, EMITTED, STATUSES, Variant, build
 
 RUNNING, FINISHED, WATCHDOG, OUTSIDE_MEMORY, BUS_PROTOCOL, TOO_MANY_EVENTS, MONITOR = range(len(STATUSES))
 UNITS = len(Unit)
@@ -222,6 +222,13 @@ class Powered:
         whole = {space: np.broadcast_to(state[space], held.shape) for space, held in zeros(self._config).items()}
         for view, held in self._memory_views(whole):
             held[:] = view
+
+    @property
+    def counters(self) -> npt.NDArray[np.uint32]:
+        """What `COUNTERS` hold after a run; needs a variant with counters."""
+        held = np.zeros(len(COUNTERS), np.uint32)
+        self._library.testbench_counters(self._handle, ctypes.c_void_p(held.ctypes.data))
+        return held
 
     def access(self, access: Access) -> None:
         """Write or read a register while no program runs; fills in `response`, `interrupt` and a read's `data`."""

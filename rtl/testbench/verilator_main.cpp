@@ -3,9 +3,9 @@
 // A shared library with a C interface: testbench_create resets the machine, testbench_reset again; for each program follow testbench_start
 // and testbench_advance (until it returns something other than RUNNING); testbench_destroy. Between programs
 // testbench_memory gives access to the memories on the chip (memories.inc is MEMORY(path) for each), testbench_access to
-// the registers. counters.inc is COUNTER(path) for each counter to which a run may add, if any. Macros come from
-// macros.py and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS, REGISTERS, REGISTER_*, CONTROL_RUN, STATUS_DONE,
-// STATUSES, MUTANTS, COVERAGE.
+// the registers, testbench_counters to the counters of counters.inc, to which a run may add: COUNTER(path) for each, if
+// any. Macros come from macros.py and verilator.py: BUS_BYTES, BURST_BOUNDARY_BYTES, UNITS, REGISTERS, REGISTER_*,
+// CONTROL_RUN, STATUS_DONE, STATUSES, MUTANTS, COVERAGE.
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -316,6 +316,13 @@ class Testbench {
     return blocks[index];
   }
 
+  void counters(uint32_t* into) {
+    auto& root = *top_.rootp;
+#define COUNTER(path) *into++ = root.accelerator__DOT__##path;
+#include "counters.inc"
+#undef COUNTER
+  }
+
   void coverage(const char* path) {
 #if COVERAGE
     context_.coveragep()->write(path);
@@ -472,6 +479,8 @@ void* testbench_memory(void* testbench, uint32_t index, uint64_t* bytes) {
   *bytes = block.bytes;
   return block.data;
 }
+
+void testbench_counters(void* testbench, uint32_t* into) { static_cast<Testbench*>(testbench)->counters(into); }
 
 void testbench_coverage(void* testbench, const char* path) { static_cast<Testbench*>(testbench)->coverage(path); }
 
