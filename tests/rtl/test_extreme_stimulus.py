@@ -10,11 +10,14 @@ import pytest
 from support.machine.param_record import RECORD
 from support.machine.random_programs import random_program
 from support.rtl import pauses
-from support.rtl.border_values import border_programs, border_state, near_powers
+from support.rtl.beyond_runs import check_semaphore_counts
+from support.rtl.border_values import border_programs, border_state, near_powers, tie_programs
 from support.rtl.extreme_strides import extreme_instructions, extreme_programs
-from support.rtl.hostile import COUNTED, HOSTILE, LONG, MACHINE, MEMORY_BYTES, check_verdict, verdicts
+from support.rtl.held_values import held_programs
+from support.rtl.hostile import COUNTED, HOSTILE, LONG, MACHINE, MEMORY_BYTES, check_verdict, run, verdicts
 from support.rtl.large_counts import LONGEST, check_long_program, large_loops, long_programs
 from support.rtl.pauses import Pause, check_pause
+from support.rtl.refused_loads import check_refused_load, refused_loads
 from support.rtl.register_accesses import check_cleared, check_kept
 
 import sim
@@ -63,6 +66,44 @@ def test_borders_of_rounding_are_met() -> None:
     for code, state in border_programs(0, 2):
         result = sim.execute(MACHINE, code, 0, np.zeros(MEMORY_BYTES, np.uint8), on_chip=state)
         assert (result.on_chip[Space.SPAD] != state[Space.SPAD]).any()
+
+
+def test_one_bit_of_a_tie_decides_the_result() -> None:
+    for code, state in tie_programs(0, 2):
+        result = sim.execute(MACHINE, code, 0, np.zeros(MEMORY_BYTES, np.uint8), on_chip=state)
+        assert (result.on_chip[Space.SPAD] != state[Space.SPAD]).any()
+        sums = state[Space.ACC].view("<i4").ravel().astype(np.int64)
+        (shift,) = {*np.frombuffer(state[Space.PARAM].tobytes(), RECORD)["shift"].tolist()}
+        near = np.abs(sums).astype(np.float32)
+        scaled = [np.ldexp(each, shift - 1) for each in (near, np.nextafter(near, np.float32(np.inf)))]
+        down = (near < np.abs(sums)) & (np.rint(scaled[0]) < np.rint(scaled[1]))
+        assert down.sum() > 10
+
+
+def test_what_is_held_is_held_for_odd_numbers_of_cycles() -> None:
+    instructions = [instruction for code in held_programs(0, 8) for instruction in decode(code)]
+    check_rules(MACHINE, isa.table_of(instructions))
+    rows = [each for each in instructions if each.opcode is Opcode.DEPTHWISE]
+    assert {1, 2} & {row["lead_steps"] for row in rows}
+    assert any(2 * row["lead_steps"] + 1 == row["kx_count"] and not row["spad_address"] for row in rows)
+    tiles = [each for each in instructions if each.opcode is Opcode.EXEC]
+    inner = [np.prod([each[f"{loop}_count"] for loop in ("ky", "kx", "oy", "ox")]) for each in tiles]
+    assert all(steps % 2 for steps in inner)
+    assert all(each["chunk_count"] > 1 for each in tiles)
+
+
+def test_a_refused_load_changes_what_it_names_only() -> None:
+    with Powered(MACHINE, variant=COUNTED) as machine:
+        loads = [*refused_loads(0, 12)]
+        for code in loads:
+            check_refused_load(code, machine)
+        refused = [code for code in loads if run(machine, code, np.zeros(MEMORY_BYTES, np.uint8)).error]
+        assert len(refused) > len(loads) // 2
+
+
+def test_semaphores_count_in_all_bits() -> None:
+    with Powered(MACHINE, variant=COUNTED) as machine:
+        check_semaphore_counts(0, machine)
 
 
 @pytest.mark.slow

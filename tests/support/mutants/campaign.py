@@ -30,7 +30,12 @@ from support.machine.wide_programs import at_base
 from support.mutants.excitation import always
 from support.mutants.stimulus import Stimulus
 from support.mutants.trials import Case, Covered, Trial, Watched, check_equal
-from support.rtl.beyond_runs import check_full_semaphores, check_registers_while_running, check_stall_counters
+from support.rtl.beyond_runs import (
+    check_full_semaphores,
+    check_registers_while_running,
+    check_semaphore_counts,
+    check_stall_counters,
+)
 from support.rtl.first_errors import check_place, check_wait
 from support.rtl.hostile import (
     LONG,
@@ -44,9 +49,10 @@ from support.rtl.hostile import (
 from support.rtl.large_counts import LONGEST, check_long_program
 from support.rtl.pauses import Pause, check_pause
 from support.rtl.port_conflicts import check_conflict
+from support.rtl.refused_loads import check_refused_load
 from support.rtl.register_accesses import check_cleared, check_kept, check_registers, check_reset_values
 
-STALLED, STOPS, STOPPED, ACCESSES = 4, 12, 12, 400
+STALLED, STRETCHED, STOPS, STOPPED, ACCESSES = 4, 250, 12, 12, 400
 FIRST, RESETS, IMAGES, WRITES = 5, 12, 8, 40
 QUICK_SECONDS = 3
 CPU_SECONDS, CPU_FACTOR = 10, 4
@@ -119,6 +125,7 @@ class Suites(Stimulus):
                 self.pairs,
                 self.singles,
                 self.extremes,
+                self.loads,
                 self.hostile,
                 self.loops,
                 self.long,
@@ -248,17 +255,20 @@ class Suites(Stimulus):
 
     def _stalled(self, trial: Trial) -> None:
         """The same bytes in both kinds of memory with random stalls on every channel."""
-        for seed, stalled in enumerate(self.cases[:STALLED]):
-            with trial.powered(stalls_seed=seed) as machine:
-                for program, before, simulated in trial.each(machine, [stalled]):
-                    machine.on_chip = before
-                    limit = 20 * simulated.total_cycles
-                    got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
-                    np.testing.assert_array_equal(got.memory, simulated.memory)
-                    assert not got.error
-                    assert got.on_chip is not None
-                    for space, held in got.on_chip.items():
-                        np.testing.assert_array_equal(held, np.broadcast_to(simulated.on_chip[space], held.shape))
+        for seed, case in enumerate(self.cases[:STALLED]):
+            self._stall(trial, [case], seed)
+
+    def _stall(self, trial: Trial, cases: list[Case], seed: int) -> None:
+        with trial.powered(stalls_seed=seed) as machine:
+            for program, before, simulated in trial.each(machine, cases):
+                machine.on_chip = before
+                limit = 20 * simulated.total_cycles
+                got = machine.run(program.code, program.program_address, program.memory, max_cycles=limit)
+                np.testing.assert_array_equal(got.memory, simulated.memory)
+                assert not got.error
+                assert got.on_chip is not None
+                for space, held in got.on_chip.items():
+                    np.testing.assert_array_equal(held, np.broadcast_to(simulated.on_chip[space], held.shape))
 
     def _stops(self, trial: Trial) -> None:
         """A run that is stopped at any time ends, and the next one is right."""
@@ -292,6 +302,7 @@ class Suites(Stimulus):
             for program in trial.each(machine, self.stalling):
                 check_stall_counters(self._seed, program, machine)
             for seed in trial.each(machine, [self._seed]):
+                check_semaphore_counts(seed, machine)
                 check_full_semaphores(seed, machine)
 
     def _running(self, trial: Trial) -> None:
@@ -345,10 +356,13 @@ class Suites(Stimulus):
                 check_right(machine, *self.reference)
 
     def _verdicts(self, trial: Trial) -> None:
-        """Single instructions are refused if and only if the checker's rules do."""
+        """Single instructions are refused if and only if the checker's rules do; then they change no byte that they do
+        not name."""
         with trial.powered() as machine:
             for verdict in trial.each(machine, self.instructions):
                 check_verdict(verdict, machine)
+            for code in trial.each(machine, self.loads):
+                check_refused_load(code, machine)
 
     def _conflicts(self, trial: Trial) -> None:
         """Two units in one bank are reported."""
@@ -365,10 +379,11 @@ class Suites(Stimulus):
                 check_equal(machine, case)
 
     def _extremes(self, trial: Trial) -> None:
-        """The same of instructions whose strides, steps and starts may be of any size."""
+        """The same of instructions whose strides, steps and starts may be of any size; with stalls the same bytes."""
         with trial.powered() as machine:
             for case in trial.each(machine, self.extremes):
                 check_equal(machine, case)
+        self._stall(trial, self.extremes[:STRETCHED], self._seed)
 
     def _hostile(self, trial: Trial) -> None:
         """Programs that break rules end with an error and its place, and the next one is right."""

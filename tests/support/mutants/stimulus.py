@@ -17,10 +17,11 @@ from accel.machine.memories import Space
 from support.machine.random_programs import RandomProgram, random_program, random_records
 from support.machine.wide_programs import wide_program, with_many_tokens
 from support.mutants.trials import Case, simulated
-from support.rtl.border_values import border_programs, border_state
+from support.rtl.border_values import border_programs, border_state, tie_programs
 from support.rtl.depthwise_program import depthwise_program
 from support.rtl.extreme_strides import extreme_programs
 from support.rtl.first_errors import places, waits
+from support.rtl.held_values import held_programs
 from support.rtl.hostile import (
     MACHINE,
     MEMORY_BYTES,
@@ -35,8 +36,10 @@ from support.rtl.large_counts import LongProgram, large_loops, long_programs
 from support.rtl.lone_faults import behind_others, lone_faults
 from support.rtl.matmul_program import HandWrittenProgram
 from support.rtl.port_conflicts import beside, conflicts
+from support.rtl.refused_loads import refused_loads
 
 PROGRAMS, HOSTILE, VERDICTS, PAIRS = 40, 200, 400, 6
+HELD, TIES, LOADS = 40, 4, 40
 ERRONEOUS, EXTREMES, BORDERS, WIDE, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS = (
     30,
     150,
@@ -111,10 +114,17 @@ class Stimulus:
 
     @cached_property
     def extremes(self) -> list[Case]:
-        """Instructions whose loops go anywhere, and numbers at the borders of rounding."""
+        """Instructions whose loops go anywhere, or that wait for what they hold, and numbers at the borders of
+        rounding."""
         state = border_state(np.random.default_rng(self._seed))
-        extremes = ((code, state) for code in extreme_programs(self._seed, EXTREMES))
-        return [*self._after([*extremes, *border_programs(self._seed, BORDERS)])]
+        codes = [*extreme_programs(self._seed, EXTREMES), *held_programs(self._seed, HELD)]
+        numbers = [*border_programs(self._seed, BORDERS), *tie_programs(self._seed, TIES)]
+        return [*self._after([*((code, state) for code in codes), *numbers])]
+
+    @cached_property
+    def loads(self) -> list[bytes]:
+        """LOADs that are refused, or not."""
+        return [*refused_loads(self._seed, LOADS)]
 
     @cached_property
     def pairs(self) -> list[Case]:

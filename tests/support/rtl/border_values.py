@@ -99,3 +99,28 @@ def _pairs(rng: np.random.Generator) -> Iterator[dict[str, int]]:
 def _common(rng: np.random.Generator) -> dict[str, int]:
     mode = RequantMode(str(rng.choice(MACHINE.requant_modes)))
     return {"mode": mode.code, "zero_point": int(rng.integers(-128, 128)), "act_min": -128, "act_max": 127}
+
+
+def tie_programs(seed: int, count: int) -> Iterator[tuple[bytes, OnChip]]:
+    """POSTs of a whole ACC in fp32, of sums half way between two of 24 bits, or next to that; and the memories before
+    each. Those of 24 bits are, scaled, half way between two results, so that one bit of them decides."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        state, halvings = dict(random_on_chip(MACHINE, int(rng.integers(1 << 31)))), int(rng.integers(24, 26))
+        sums = state[Space.ACC]
+        sums[:] = _ties(rng, sums.size // 4, halvings).astype("<i4").view(np.uint8).reshape(sums.shape)
+        records = np.zeros(MACHINE.param_channels, RECORD)
+        records["multiplier"], records["shift"] = MULTIPLIER_MIN, 1 - halvings
+        state[Space.PARAM] = np.frombuffer(records.tobytes(), np.uint8).reshape(-1, PARAM_RECORD_BYTES)
+        posts = [_common(rng) | {"mode": RequantMode.FP32.code} | fields for fields in _sums(rng)]
+        yield encode([Instruction(Opcode.POST, fields) for fields in posts]), state
+
+
+def _ties(rng: np.random.Generator, count: int, halvings: int) -> np.ndarray:
+    """`count` sums of both signs that are, after so many halvings, odd halves below 2^6 but for a bit behind 24 ones;
+    int64."""
+    bits = rng.integers(1, 7, count)
+    odd = (1 << bits) + 1 + 2 * (rng.integers(1 << 6, size=count) % (1 << (bits - 1)))
+    cut = halvings + bits - 24
+    sums = (odd << halvings - 1) + ((1 << cut) >> 1) + rng.integers(-1, 2, count)
+    return np.where(rng.integers(2, size=count) == 1, -sums, sums)

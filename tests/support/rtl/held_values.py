@@ -1,0 +1,114 @@
+"""Instructions that need values long after they were written, and where one that moved meanwhile would be noticed.
+
+A register that changes with every cycle is right again after two. So what holds a value waits for odd numbers of
+cycles here: the steps of a row behind leading ones, and the start of a loop behind odd numbers of iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+
+from accel.errors import ProgramError
+from accel.machine.depthwise import row_stream
+from accel.machine.isa import Instruction, Opcode, Reduce, Source, encode
+from support.machine.rules import check_alone
+from support.rtl.hostile import MACHINE
+
+TAPS = MACHINE.depthwise_taps
+ODD = (1, 3, 5, 7, 9)
+
+Fields = dict[str, int]
+
+
+def held_programs(seed: int, count: int) -> Iterator[bytes]:
+    """Single legal instructions, `count` of each kind."""
+    rng = np.random.default_rng(seed)
+    for opcode, draw in KINDS:
+        yield from islice(_legal(opcode, draw, rng), count)
+
+
+def _legal(opcode: Opcode, draw: Callable[[np.random.Generator], Fields], rng: np.random.Generator) -> Iterator[bytes]:
+    while True:
+        instruction = Instruction(opcode, draw(rng))
+        try:
+            check_alone(MACHINE, instruction)
+        except ProgramError:
+            continue
+        yield encode([instruction])
+
+
+def _long_row(rng: np.random.Generator) -> Fields:
+    """A DEPTHWISE of two rows of any length, with any leading steps."""
+    move, start, outputs = _integer(rng, 1, 2), _integer(rng, -1, 3), _integer(rng, 1, MACHINE.acc_words // 2)
+    width = move * outputs + TAPS + 3
+    fields = {"oy_count": 2, "ox_count": outputs, "kx_stride": 1, "ox_stride": move, "height": 1, "width": width}
+    return fields | _stream(start, move, width, outputs)
+
+
+def _absent_word(rng: np.random.Generator) -> Fields:
+    """A DEPTHWISE that moves by two words, whose rows begin with the first word of SPAD; the one before it is in the
+    image, but not in SPAD."""
+    outputs, rows = _integer(rng, 1, 8), _integer(rng, 1, 4)
+    width, start = 2 * outputs + TAPS + 3, _integer(rng, 1, 3)
+    fields = {
+        "ox_count": outputs, "oy_count": rows, "kx_stride": 1, "ox_stride": 2, "height": rows, "width": width,
+        "y_step": 1, "acc_address": _integer(rng, 0, MACHINE.acc_words - outputs * rows),
+    }  # fmt: skip
+    return fields | _stream(start, 2, width, outputs)
+
+
+def _exec_window(rng: np.random.Generator) -> Fields:
+    """An EXEC of several chunks whose taps cross the end of an image of any size."""
+    counts = {name: int(rng.choice(ODD[:most])) for name, most in (("kx", 1), ("ky", 2), ("ox", 2), ("oy", len(ODD)))}
+    strides = {f"{loop}_stride": _integer(rng, -2, 2) for loop in ("ky", "kx", "oy", "ox", "chunk")}
+    fields = {f"{loop}_count": count for loop, count in counts.items()} | strides
+    for axis, size in (("y", "height"), ("x", "width")):
+        fields |= _crossing(rng, axis, size, counts[f"o{axis}"], counts[f"k{axis}"])
+    return fields | {
+        "chunk_count": 3, "k_rows": _integer(rng, 1, 4), "pad_value": _integer(rng, -128, 127),
+        "spad_address": MACHINE.spad_words // 2,
+    }  # fmt: skip
+
+
+def _post_window(rng: np.random.Generator) -> Fields:
+    """A POST of several words of SPAD, the same."""
+    counts = {name: int(rng.choice(ODD[:most])) for name, most in (("kx", 2), ("ky", 2), ("ox", 2), ("oy", len(ODD)))}
+    strides = {f"src_{loop}_stride": _integer(rng, -2, 2) for loop in ("ky", "kx", "oy", "ox", "word")}
+    fields = {f"{loop}_count": count for loop, count in counts.items()} | strides
+    for axis, size in (("y", "height"), ("x", "width")):
+        fields |= _crossing(rng, axis, size, counts[f"o{axis}"], counts[f"k{axis}"])
+    results = counts["oy"] * counts["ox"]
+    return fields | {
+        "source": Source.SPAD, "reduce": int(rng.choice((Reduce.SUM, Reduce.MAX))), "word_count": 3, "group_count": 1,
+        "src_address": MACHINE.spad_words // 2, "dst_word_stride": results, "dst_oy_stride": counts["ox"],
+        "dst_ox_stride": 1, "act_min": -128, "act_max": 127,
+    }  # fmt: skip
+
+
+def _crossing(rng: np.random.Generator, axis: str, size: str, outputs: int, taps: int) -> Fields:
+    """Positions of which the first ones exist, and the last ones often do not."""
+    step, dilation, start = _integer(rng, 0, 63), _integer(rng, 0, 63), _integer(rng, 0, 127)
+    reach = (outputs - 1) * step + (taps - 1) * dilation
+    end = start + 1 + _integer(rng, 0, reach)
+    return {f"{axis}_start": start, f"{axis}_step": step, f"{axis}_dilation": dilation, size: end}
+
+
+def _stream(start: int, move: int, width: int, outputs: int) -> Fields:
+    lead, steps = row_stream(start, 1, move, width, TAPS, outputs)
+    window = {"x_start": start, "x_dilation": 1, "x_step": move, "kx_count": TAPS}
+    return window | {"lead_steps": lead, "row_steps": steps}
+
+
+def _integer(rng: np.random.Generator, low: int, high: int) -> int:
+    return int(rng.integers(low, high + 1))
+
+
+KINDS = (
+    (Opcode.DEPTHWISE, _long_row),
+    (Opcode.DEPTHWISE, _absent_word),
+    (Opcode.EXEC, _exec_window),
+    (Opcode.POST, _post_window),
+)
