@@ -7,14 +7,17 @@ cells has them. Results are kept in benchmarks/synthesis.json, one entry per mac
 RESULTS.md. Tools on the PATH (`yosys`, `nextpnr-ecp5`) are taken before those of the extra, which are slower; an entry
 names them.
 
-`--grade` places for one speed grade of the part instead of the slowest and the fastest one. `--no-place` counts cells
-only, module by module: for machines that do not fit the part. `--module NAME` takes one module of the hierarchy
+`--grade` places for one speed grade of the part instead of the slowest and the fastest one, `--seed` from one or more
+other starts; each is a row, which stays until the machine's Verilog is another. `--no-place` counts cells only, module
+by module: for machines that do not fit the part. `--module NAME` takes one module of the hierarchy
 (`load_unit.writer`) and prints its slowest path; nothing is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -35,7 +38,7 @@ from rtl.verilog import TOP, emit
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS, PAGE = FOLDER / "synthesis.json", FOLDER / "RESULTS.md"
-PLACE = "--85k --package CABGA756 --freq 100 --seed 1 --placer static --lpf-allow-unconstrained --timing-allow-fail -q"
+PLACE = "--85k --package CABGA756 --freq 100 --placer static --lpf-allow-unconstrained --timing-allow-fail -q"
 GRADES = (6, 8)
 """The part's slowest and fastest speed grade."""
 LEVELS = 5
@@ -63,16 +66,17 @@ endmodule
 TITLE = "## Area and clock on ECP5"
 ABOUT = (
     "`python benchmarks/synthesis.py MACHINE` places and routes a machine on an ECP5-85 (83,640 logic cells, 156 "
-    f"MULT18X18D, 208 DP16KD; seed 1) of the slowest and of the fastest speed grade, {' and '.join(map(str, GRADES))}, "
-    "with its ports on shift registers, which are counted among the logic cells alone. Registers behind multipliers "
-    "go into the part's multipliers (`benchmarks/dsp_registers.py`). Where there is no clock, cells only were counted; "
-    "`--no-place` does it without optimization across the borders of modules. MULT18X18D: multipliers of 18 x 18 bits; "
-    "DP16KD: block RAMs of 18 Kbit; TRELLIS_DPR16X4: RAMs of 16 x 4 bits, in logic cells."
+    f"MULT18X18D, 208 DP16KD) of the slowest and of the fastest speed grade, {' and '.join(map(str, GRADES))}, "
+    "with its ports on shift registers, which are counted among the logic cells alone. Another seed is another "
+    "placement. Registers behind multipliers go into the part's multipliers (`benchmarks/dsp_registers.py`). Where "
+    "there is no clock, cells only were counted; `--no-place` does it without optimization across the borders of "
+    "modules. MULT18X18D: multipliers of 18 x 18 bits; DP16KD: block RAMs of 18 Kbit; TRELLIS_DPR16X4: RAMs of "
+    "16 x 4 bits, in logic cells."
 )
 HEADER = [
-    "| machine | LUT4 | FF | MULT18X18D | DP16KD | TRELLIS_DPR16X4 | grade | logic cells | Fmax (MHz) | slowest path "
-    "| tools |",
-    "|---|---|---|---|---|---|---|---|---|---|---|",
+    "| machine | LUT4 | FF | MULT18X18D | DP16KD | TRELLIS_DPR16X4 | grade | seed | logic cells | Fmax (MHz) "
+    "| slowest path | tools |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|",
 ]
 
 
@@ -94,6 +98,8 @@ class Area:
 class Route:
     """nextpnr's report: occupied logic cells (of 83,640), clock in MHz, registers at the slowest path's ends, steps."""
 
+    grade: int
+    seed: int
     logic_cells: int
     fmax: float
     source: str
@@ -159,23 +165,25 @@ def harness(ports: dict[str, Any], top: str) -> str:
     )  # fmt: skip
 
 
-def place_and_route(folder: Path, top: str, grade: int) -> Route:
+def place_and_route(folder: Path, top: str, grade: int, seed: int) -> Route:
     """Place and route `folder`/netlist.json, whose module is `top`, between the shift registers of a harness.
 
-    `grade` is the part's speed grade: 6, 7 or 8, the fastest one.
+    `grade` is the part's speed grade: 6, 7 or 8, the fastest one; `seed` is the placement's.
     """
     netlist = json.loads((folder / "netlist.json").read_text())
     (folder / "harness.v").write_text(harness(netlist["modules"][top]["ports"], top))
     # The netlist brings the black boxes of its cells with it.
     script = "read_verilog harness.v; synth_ecp5 -top harness; delete =A:blackbox; read_json netlist.json"
     run_tool("yosys", ["-q", "-p", f"{script}; hierarchy -top harness; flatten; write_json placed.json"], folder)
-    files = ["--json", "placed.json", "--report", "report.json"]
-    run_tool("nextpnr-ecp5", [*PLACE.split(), "--speed", str(grade), *files], folder)
+    options = ["--speed", str(grade), "--seed", str(seed), "--json", "placed.json", "--report", "report.json"]
+    run_tool("nextpnr-ecp5", [*PLACE.split(), *options], folder)
     report = json.loads((folder / "report.json").read_text())
     (clock,) = report["fmax"].values()
     clocked = [path for path in report["critical_paths"] if path["from"] == path["to"] and "posedge" in path["from"]]
     path = clocked[0]["path"]
     return Route(
+        grade,
+        seed,
         report["utilization"]["TRELLIS_COMB"]["used"],
         round(clock["achieved"], 1),
         _register(path[0]["from"]),
@@ -196,10 +204,13 @@ def table() -> list[str]:
     for name, result in json.loads(RESULTS.read_text()).items() if RESULTS.exists() else ():
         area = [f"{cells:,}" for cells in result["area"].values()]
         routes = [
-            [grade, f"{route['logic_cells']:,}", f"{route['fmax']}", f"{route['source']} to {route['sink']}"]
-            for grade, route in result["routes"].items()
-        ]
-        for route in routes or [["-", "-", "-", "not placed"]]:
+            [
+                str(route["grade"]), str(route["seed"]), f"{route['logic_cells']:,}", str(route["fmax"]),
+                f"{route['source']} to {route['sink']}",
+            ]
+            for route in result["routes"]
+        ]  # fmt: skip
+        for route in routes or [["-", "-", "-", "-", "not placed"]]:
             lines.append(f"| {' | '.join([name, *area, *route, ', '.join(result['tools'])])} |")
     return lines
 
@@ -213,15 +224,26 @@ def write_section(title: str, lines: Sequence[str], page: Path = PAGE) -> None:
     write_atomic(page, ("\n\n".join(part.strip() for part in parts) + "\n").encode())
 
 
-def measure(config: ArchConfig, grades: Sequence[int]) -> None:
-    """Synthesize one machine, place and route it for some speed grades, and keep the results."""
+def measure(config: ArchConfig, grades: Sequence[int], seeds: Sequence[int]) -> None:
+    """Synthesize one machine, place and route it for some speed grades and seeds, and keep each result as it comes."""
+    verilog = emit(config)
     with tempfile.TemporaryDirectory() as folder:
-        area = synthesize(emit(config), TOP, Path(folder), flatten=bool(grades))
-        routes = {str(grade): asdict(place_and_route(Path(folder), TOP, grade)) for grade in grades}
+        area = synthesize(verilog, TOP, Path(folder), flatten=bool(grades))
+        _keep(config, verilog, area, [])
+        for grade, seed in itertools.product(grades, seeds):
+            _keep(config, verilog, area, [asdict(place_and_route(Path(folder), TOP, grade, seed))])
+
+
+def _keep(config: ArchConfig, verilog: str, area: Area, placed: list[dict[str, Any]]) -> None:
+    """Put an area and routes beside those that are kept of the same netlist, and in the place of any others."""
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    netlist = {"verilog": hashlib.sha256(verilog.encode()).hexdigest(), "area": asdict(area)}
+    before = kept.get(config.name, {})
+    same = before["routes"] if before.items() >= netlist.items() else []
+    routes = {(route["grade"], route["seed"]): route for route in [*same, *placed]}
     kept[config.name] = {
-        "fingerprint": config.fingerprint(), "area": asdict(area), "routes": routes,
-        "tools": [tool_version(tool) for tool in ("yosys", "nextpnr-ecp5")[: 1 + bool(grades)]],
+        "fingerprint": config.fingerprint(), **netlist, "routes": [route for _, route in sorted(routes.items())],
+        "tools": [tool_version(tool) for tool in ("yosys", "nextpnr-ecp5")[: 1 + bool(routes)]],
     }  # fmt: skip
     write_atomic(RESULTS, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
     write_section(TITLE, [ABOUT, "", *table()])
@@ -237,6 +259,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--grade", type=int, choices=range(GRADES[0], GRADES[-1] + 1), help=f"speed grade (default: each of {GRADES})"
     )
+    parser.add_argument("--seed", type=int, nargs="+", default=[1], help="of the placement (default: 1)")
     parser.add_argument("--no-place", action="store_true", help="cells only: for machines that do not fit the part")
     options = parser.parse_args(arguments)
     grades = (options.grade,) if options.grade else GRADES
@@ -246,10 +269,10 @@ def main(arguments: list[str] | None = None) -> None:
             top = f"{TOP}_{options.module.replace('.', '_')}"
             with tempfile.TemporaryDirectory() as folder:
                 print(synthesize(emit(config), top, Path(folder)))
-                route = place_and_route(Path(folder), top, grades[0])
+                route = place_and_route(Path(folder), top, grades[0], options.seed[0])
             print(f"{route.fmax} MHz, {route.logic_cells} logic cells", *route.steps, sep="\n")
         else:
-            measure(config, () if options.no_place else grades)
+            measure(config, () if options.no_place else grades, options.seed)
     print(*table(), sep="\n")
 
 

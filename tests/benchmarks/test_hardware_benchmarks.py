@@ -129,3 +129,34 @@ def test_a_section_replaces_that_of_its_title(scripts: Any, tmp_path: Path) -> N
     write("## A", ["new"], page)
     write("## C", ["c"], page)
     assert page.read_text() == "# Page\n\n## A\n\nnew\n\n## B\n\nb\n\n## C\n\nc\n"
+
+
+def test_routes_of_the_same_netlist_stay_beside_each_other(
+    scripts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesis, config = scripts("synthesis"), accel.preset("tiny")
+    verilog = ["module a; endmodule"]
+    for name, value in {
+        "RESULTS": tmp_path / "results.json",
+        "write_section": lambda title, lines: None,
+        "tool_version": str,
+        "emit": lambda config: verilog[0],
+        "synthesize": lambda *arguments, flatten: synthesis.Area(1, 2, 3, 4, 5),
+        "place_and_route": lambda folder, top, grade, seed: synthesis.Route(grade, seed, 6, 90.0 + seed, "a", "b", ()),
+    }.items():
+        monkeypatch.setattr(synthesis, name, value)
+
+    def rows() -> list[str]:
+        return [" | ".join(line.split(" | ")[6:9]) for line in synthesis.table()[2:]]
+
+    synthesis.measure(config, [6], [1, 2])
+    synthesis.measure(config, [8], [1])
+    assert rows() == ["6 | 1 | 6", "6 | 2 | 6", "8 | 1 | 6"]
+    verilog[0] = "module b; endmodule"
+    synthesis.measure(config, [6], [3])
+    assert rows() == ["6 | 3 | 6"]
+    synthesis.measure(config, [], [1])
+    assert rows() == ["6 | 3 | 6"]
+    monkeypatch.setattr(synthesis, "synthesize", lambda *arguments, flatten: synthesis.Area(9, 2, 3, 4, 5))
+    synthesis.measure(config, [], [1])
+    assert rows() == ["- | - | -"]
