@@ -24,6 +24,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -133,19 +134,28 @@ def tool_version(tool: str) -> str:
 def synthesize(verilog: str, top: str, folder: Path, *, flatten: bool = True) -> Area:
     """Synthesize module `top`; the netlist is left in `folder`/netlist.json."""
     (folder / "machine.v").write_text(verilog)
-    first, last = ("", "-json netlist.json") if flatten else ("-noflatten", "")
+    first = "" if flatten else "-noflatten"
     script = (
         f"read_verilog machine.v; synth_ecp5 -top {top} {first} -run begin:map_luts; {MAP_LUTS}; "
-        f"synth_ecp5 -top {top} -run map_cells: {last}; tee -o stat.json stat -top {top} -json"
+        f"synth_ecp5 -top {top} -run map_cells: -json netlist.json"
     )
     run_tool("yosys", ["-q", "-p", script], folder)
-    cells = json.loads((folder / "stat.json").read_text())["design"]["num_cells_by_type"]
+    netlist = json.loads((folder / "netlist.json").read_text())
     if flatten:
-        netlist = json.loads((folder / "netlist.json").read_text())
-        cells["TRELLIS_FF"] -= absorb_registers(netlist["modules"][top])
+        absorb_registers(netlist["modules"][top])
         (folder / "netlist.json").write_text(json.dumps(netlist))
-    names = ("LUT4", "TRELLIS_FF", "MULT18X18D", "DP16KD", "TRELLIS_DPR16X4")
-    return Area(*(cells.get(name, 0) for name in names))
+    cells = count_cells(netlist["modules"], top)
+    return Area(*(cells[name] for name in ("LUT4", "TRELLIS_FF", "MULT18X18D", "DP16KD", "TRELLIS_DPR16X4")))
+
+
+def count_cells(modules: dict[str, Any], top: str) -> Counter[str]:
+    """The part's cells below module `top` of yosys's JSON, by type; a module counts once for each instance."""
+    found: Counter[str] = Counter()
+    for kind, instances in Counter(cell["type"] for cell in modules[top]["cells"].values()).items():
+        inside = modules.get(kind, {"attributes": {"blackbox": 1}})
+        cells = {kind: 1} if "blackbox" in inside["attributes"] else count_cells(modules, kind)
+        found.update({name: instances * count for name, count in cells.items()})
+    return found
 
 
 def harness(ports: dict[str, Any], top: str) -> str:

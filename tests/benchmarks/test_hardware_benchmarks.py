@@ -112,6 +112,15 @@ def test_a_register_is_called_by_its_signal(scripts: Any) -> None:
     assert scripts("asic").register(NETLIST, "unit/_1_") == "unit/_1_"
 
 
+def test_cells_of_a_module_count_for_each_instance(scripts: Any) -> None:
+    modules = {
+        "top": {"attributes": {}, "cells": {"a": {"type": "part"}, "b": {"type": "part"}, "c": {"type": "LUT4"}}},
+        "part": {"attributes": {}, "cells": {"x": {"type": "LUT4"}, "y": {"type": "LUT4"}, "z": {"type": "DP16KD"}}},
+        "DP16KD": {"attributes": {"blackbox": "1"}, "cells": {}},
+    }
+    assert scripts("synthesis").count_cells(modules, "top") == {"LUT4": 5, "DP16KD": 2}
+
+
 def test_every_port_of_a_machine_is_on_a_shift_register(scripts: Any) -> None:
     widths = {"clk": ("input", 1), "a": ("input", 3), "x": ("output", 2), "b": ("input", 1), "y": ("output", 4)}
     ports = {name: {"direction": side, "bits": list(range(bits))} for name, (side, bits) in widths.items()}
