@@ -19,7 +19,7 @@ from support.machine.wide_programs import wide_program, with_many_tokens
 from support.mutants.trials import Case, simulated
 from support.rtl.border_values import border_programs, border_state, tie_programs
 from support.rtl.depthwise_program import depthwise_program
-from support.rtl.extreme_strides import extreme_programs
+from support.rtl.extreme_strides import extreme_programs, long_rows
 from support.rtl.first_errors import places, waits
 from support.rtl.held_values import held_programs
 from support.rtl.hostile import (
@@ -39,7 +39,7 @@ from support.rtl.port_conflicts import beside, conflicts
 from support.rtl.refused_loads import refused_loads
 
 PROGRAMS, HOSTILE, VERDICTS, PAIRS = 40, 200, 400, 6
-HELD, TIES, LOADS = 40, 4, 40
+HELD, TIES, LOADS, ROWS = 40, 4, 40, 12
 ERRONEOUS, EXTREMES, BORDERS, WIDE, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS = (
     30,
     150,
@@ -117,7 +117,11 @@ class Stimulus:
         """Instructions whose loops go anywhere, or that wait for what they hold, and numbers at the borders of
         rounding."""
         state = border_state(np.random.default_rng(self._seed))
-        codes = [*extreme_programs(self._seed, EXTREMES), *held_programs(self._seed, HELD)]
+        codes = [
+            *extreme_programs(self._seed, EXTREMES),
+            *held_programs(self._seed, HELD),
+            *long_rows(self._seed, ROWS),
+        ]
         numbers = [*border_programs(self._seed, BORDERS), *tie_programs(self._seed, TIES)]
         return [*self._after([*((code, state) for code in codes), *numbers])]
 

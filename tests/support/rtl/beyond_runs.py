@@ -46,7 +46,8 @@ def _counted(program: RandomProgram, machine: Powered, start: np.ndarray) -> np.
 
 
 def check_full_semaphores(seed: int, machine: Powered) -> None:
-    """A token is lost, and that is reported, exactly when a semaphore is full; those that it holds are not."""
+    """A token is lost, and that is reported, exactly when a semaphore is full; those that it holds are not, and can be
+    taken."""
     idle, full = fillers(np.random.default_rng(seed)), (1 << SEMAPHORE_BITS) - 1
     for place, (module, name) in enumerate(COUNTERS):
         if module != "semaphores":
@@ -63,6 +64,7 @@ def check_full_semaphores(seed: int, machine: Powered) -> None:
                 continue  # a bit behind a mutant
             lost = got.error >> list(ERRORS).index("semaphore") & 1  # beside conflicts of the two units
             assert lost == (room < POSTS), name
+            assert machine.counters[place] == full - TAKES, name
 
 
 def check_semaphore_counts(seed: int, machine: Powered) -> None:

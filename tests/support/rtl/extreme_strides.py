@@ -54,6 +54,19 @@ def extreme_instructions(seed: int, count: int) -> dict[Kind, list[Instruction]]
     raise AssertionError("the generator has no end")
 
 
+def long_rows(seed: int, count: int) -> Iterator[bytes]:
+    """LOADs of one row that fills most of SPAD from anywhere in a page: three bursts or more, of any lengths."""
+    rng, step = np.random.default_rng(seed), MACHINE.load_word_bytes
+    for _ in range(count):
+        row_words = int(rng.integers(MACHINE.spad_words - 64, MACHINE.spad_words))
+        fields = {
+            "memory": Memory.SPAD, "word_bytes": MACHINE.rows, "step_bytes": step, "row_words": row_words,
+            "row_bytes": int(rng.integers(step * row_words // 2, step * row_words)), "row_count": 1, "outer_count": 1,
+            "dram_address": int(rng.integers(CODE_BYTES, MEMORY_BYTES - step * row_words)),
+        }  # fmt: skip
+        yield encode([Instruction(Opcode.LOAD, fields)])
+
+
 def extreme_programs(seed: int, count: int, longest: int = 3) -> Iterator[bytes]:
     """The same in any order, up to `longest` in a program, with the waits that they need."""
     rng = np.random.default_rng(seed)

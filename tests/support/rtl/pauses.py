@@ -31,7 +31,8 @@ def check_pause(pause: Pause, base: int, machine: Powered) -> bool:
     """
     program, cycles, begin = pause
     moved = at_base(program, base)
-    conditions = Conditions(pause_begin=begin, pause_cycles=PAUSE, watchdog=WATCHDOG, memory_base=base)
+    limit = WATCHDOG + begin % 4
+    conditions = Conditions(pause_begin=begin, pause_cycles=PAUSE, watchdog=limit, memory_base=base)
     most = cycles + 2 * PAUSE
     got = machine.run(moved.code, program.program_address, moved.memory, max_cycles=most, conditions=conditions)
     first = got.first_error
