@@ -62,12 +62,7 @@ def _absent_word(rng: np.random.Generator) -> Fields:
 
 def _exec_window(rng: np.random.Generator) -> Fields:
     """An EXEC of several chunks whose taps cross the end of an image of any size."""
-    counts = {name: int(rng.choice(ODD[:most])) for name, most in (("kx", 1), ("ky", 2), ("ox", 2), ("oy", len(ODD)))}
-    strides = {f"{loop}_stride": _integer(rng, -2, 2) for loop in ("ky", "kx", "oy", "ox", "chunk")}
-    fields = {f"{loop}_count": count for loop, count in counts.items()} | strides
-    for axis, size in (("y", "height"), ("x", "width")):
-        fields |= _crossing(rng, axis, size, counts[f"o{axis}"], counts[f"k{axis}"])
-    return fields | {
+    return _window(rng, 1, "", "chunk") | {
         "chunk_count": 3, "k_rows": _integer(rng, 1, 4), "pad_value": _integer(rng, -128, 127),
         "spad_address": MACHINE.spad_words // 2,
     }  # fmt: skip
@@ -75,17 +70,24 @@ def _exec_window(rng: np.random.Generator) -> Fields:
 
 def _post_window(rng: np.random.Generator) -> Fields:
     """A POST of several words of SPAD, the same."""
-    counts = {name: int(rng.choice(ODD[:most])) for name, most in (("kx", 2), ("ky", 2), ("ox", 2), ("oy", len(ODD)))}
-    strides = {f"src_{loop}_stride": _integer(rng, -2, 2) for loop in ("ky", "kx", "oy", "ox", "word")}
-    fields = {f"{loop}_count": count for loop, count in counts.items()} | strides
+    window = _window(rng, 2, "src_", "word")
+    return window | {
+        "source": Source.SPAD, "reduce": int(rng.choice((Reduce.SUM, Reduce.MAX))), "word_count": 3, "group_count": 1,
+        "src_address": MACHINE.spad_words // 2, "dst_word_stride": window["oy_count"] * window["ox_count"],
+        "dst_oy_stride": window["ox_count"], "dst_ox_stride": 1, "act_min": -128, "act_max": 127,
+    }  # fmt: skip
+
+
+def _window(rng: np.random.Generator, across: int, prefix: str, outermost: str) -> Fields:
+    """Odd numbers of taps and outputs, of taps in a row among the first `across` of `ODD`; the strides with `prefix` of
+    these loops and of the outermost one; and positions."""
+    most = {"kx": across, "ky": 2, "ox": 2, "oy": len(ODD)}
+    counts = {loop: int(rng.choice(ODD[:end])) for loop, end in most.items()}
+    strides = {f"{prefix}{loop}_stride": _integer(rng, -2, 2) for loop in ("ky", "kx", "oy", "ox", outermost)}
+    fields = {f"{loop}_count": number for loop, number in counts.items()} | strides
     for axis, size in (("y", "height"), ("x", "width")):
         fields |= _crossing(rng, axis, size, counts[f"o{axis}"], counts[f"k{axis}"])
-    results = counts["oy"] * counts["ox"]
-    return fields | {
-        "source": Source.SPAD, "reduce": int(rng.choice((Reduce.SUM, Reduce.MAX))), "word_count": 3, "group_count": 1,
-        "src_address": MACHINE.spad_words // 2, "dst_word_stride": results, "dst_oy_stride": counts["ox"],
-        "dst_ox_stride": 1, "act_min": -128, "act_max": 127,
-    }  # fmt: skip
+    return fields
 
 
 def _crossing(rng: np.random.Generator, axis: str, size: str, outputs: int, taps: int) -> Fields:
