@@ -142,8 +142,8 @@ class Semaphores(wiring.Component):
                 count = Signal(SEMAPHORE_BITS, name=f"count_{name}")
                 some, more = Signal(name=f"some_{name}"), Signal(name=f"more_{name}")
                 post, take = self.post[producer][consumer], self.take[consumer][producer]
-                full = count.all() & post & ~take
-                lost.append(delayed(m, full, 1, f"lost_{name}", reset_less=False))
+                full = count.all() & post
+                lost.append(delayed(m, full & ~take, 1, f"lost_{name}", reset_less=False))
                 up, down = Signal.like(count, name=f"up_{name}"), Signal.like(count, name=f"down_{name}")
                 m.d.comb += [self.tokens[consumer][producer].eq(some), up.eq(count + 1), down.eq(count - 1)]
                 with m.If(self.clear):

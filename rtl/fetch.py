@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
+from accel.machine.latencies import FETCH_DEPTH
 from accel.machine.registers import FETCH_SOURCE
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator, SingleRow
+from rtl.control import QueueStorage
 from rtl.interfaces import INSTRUCTION_BITS, NUMBER_BITS, PLACE, layout, opcodes
 from rtl.legality import Legality
 
 OPCODE_BITS = layout(Opcode.LOAD)["opcode"].width
 
+FETCHED = data.StructLayout({"instruction": INSTRUCTION_BITS, "drop": 1, "opcode_error": 1, "response_error": 1})
+"""An instruction, whether it is dropped, and why it is the first that is; bits that select its unit's queue follow."""
+
 
 class Fetch(wiring.Component):
-    """Fills one instruction register from the bus and dispatches it in program order.
+    """Reads instructions from the bus, holds up to `FETCH_DEPTH` of them, and dispatches them in program order.
 
     From the first instruction that has no unit or came with an error response on, the rest of the program is
     read and dropped. In program order every signal precedes its wait, so the instructions before it still complete.
@@ -75,18 +80,14 @@ class Fetch(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._addresses(m)
-        full, faulty = Signal(name="full"), Signal(name="faulty")
-        instruction = Signal(INSTRUCTION_BITS)
-        selected, known = Signal(len(self._opcodes)), Signal(name="known")
-        drop, halted = Signal(name="drop"), Signal(name="halted")
-        register = (instruction, selected, known, drop)
-        self._fill(m, register, full, faulty, halted)
-        self._dispatch(m, register, full, faulty, halted)
+        begin = Signal()
+        self._addresses(m, begin)
+        m.submodules.storage = storage = QueueStorage(FETCHED.size + len(self._opcodes), FETCH_DEPTH, FETCH_DEPTH)
+        self._fill(m, storage)
+        self._dispatch(m, storage, begin)
         return m
 
-    def _addresses(self, m: Module) -> None:
-        begin = Signal()
+    def _addresses(self, m: Module, begin: Signal) -> None:
         m.submodules.bursts = bursts = BurstGenerator(
             self._config.bus_bytes, self._config.outstanding_bursts, ADDRESS_BITS, SingleRow
         )
@@ -104,64 +105,64 @@ class Fetch(wiring.Component):
             drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
         ]
 
-    def _fill(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal, halted: Signal) -> None:
-        """Collect beats; the first one, with the opcode, has the lowest bytes.
-
-        Which opcode it is, whether it is one, and whether the instruction is dropped, are registers, too.
-        """
-        bus, (instruction, selected, known, drop) = self.bus, register
+    def _fill(self, m: Module, storage: QueueStorage) -> None:
+        """Collect beats, the first one lowest; with the last one the instruction is stored, and what is to be done."""
+        bus, beat_bits = self.bus, 8 * self._config.bus_bytes
         beats, accept = INSTRUCTION_BYTES // self._config.bus_bytes, Signal(name="accept")
-        # One bit for each beat, so that few registers wait for whether one is accepted.
         coming = Signal(beats, init=1, name="coming")
+        collected = Signal(INSTRUCTION_BITS - beat_bits, reset_less=True)
+        faulty, dropping = Signal(name="faulty"), Signal(name="dropping")
+        instruction = Cat(collected, bus.rdata)
+        mine = Cat(instruction[:OPCODE_BITS] == opcode for opcode in self._opcodes)
+        fault, known = bus.rresp[1] | (faulty & ~coming[0]), mine.any()
+        drop = dropping | fault | ~known
         m.d.comb += [
-            bus.rready.eq(~full | self.busy | self.halt),
+            bus.rready.eq(storage.w_rdy | self.halt),
             accept.eq(bus.rvalid & bus.rready),
+            storage.w_en.eq(accept & coming[-1] & ~self.halt),
+            storage.w_data.eq(
+                Cat(instruction, drop, ~dropping & ~fault & ~known, ~dropping & fault, mine & ~drop.replicate(len(mine)))
+            ),
         ]
-        with m.If(self.busy | self.halt):
-            m.d.sync += full.eq(0)
-        mine = Cat(bus.rdata[:OPCODE_BITS] == opcode for opcode in self._opcodes)
-        fault = bus.rresp[1] | (faulty & ~coming[0])
-        unknown = ~(known if beats > 1 else mine.any())
-        for beat, comes in enumerate(coming):
-            with m.If(accept & comes):
-                m.d.sync += instruction.word_select(beat, len(bus.rdata)).eq(bus.rdata)
-        with m.If(accept & coming[0]):
-            m.d.sync += [selected.eq(mine), known.eq(mine.any())]
         with m.If(accept):
-            m.d.sync += [
-                coming.eq(coming.rotate_left(1)),
-                faulty.eq(fault),
-                drop.eq(halted | (full & drop) | fault | unknown),
-            ]
-        with m.If(accept & coming[-1]):
-            m.d.sync += full.eq(~self.halt)
+            m.d.sync += [coming.eq(coming.rotate_left(1)), faulty.eq(fault), collected.eq(instruction[beat_bits:])]
+        with m.If(self.start):
+            m.d.sync += dropping.eq(0)
+        with m.Elif(storage.w_en):
+            m.d.sync += dropping.eq(drop)
 
-    def _dispatch(self, m: Module, register: tuple[Signal, ...], full: Signal, faulty: Signal, halted: Signal) -> None:
-        (instruction, selected, known, drop), index = register, self.dispatched
+    def _dispatch(self, m: Module, storage: QueueStorage, begin: Signal) -> None:
+        index, full = self.dispatched, storage.r_rdy
+        oldest, selected = data.View(FETCHED, storage.r_data[: FETCHED.size]), storage.r_data[FETCHED.size :]
+        instruction = oldest.instruction
         last = Signal.like(index, name="last")
         m.submodules.legality = legality = Legality(self._config)
-        ready = Signal(len(self.queues))
+        ready = Cat(queue.ready for queue in self.queues)
         m.d.comb += [
-            self.opcode_error.eq(full & ~halted & ~faulty & ~known),
-            self.response_error.eq(full & ~halted & faulty),
+            self.opcode_error.eq(full & oldest.opcode_error),
+            self.response_error.eq(full & oldest.response_error),
             self.place.unit.eq(FETCH_SOURCE),
             self.place.number.eq(Mux(legality.broken, legality.broken_number, index)),
             self.rule_error.eq(legality.broken),
             legality.instruction.eq(instruction),
             legality.number.eq(index),
-            legality.dispatched.eq(self.busy & ~drop),
-            ready.eq(Cat(queue.ready for queue in self.queues)),
-            self.busy.eq(full & (drop | (selected & ready).any())),
-            self.waiting.eq((selected & ~ready) & (full & ~drop).replicate(len(ready))),
+            legality.dispatched.eq(self.busy & ~oldest.drop),
+            self.busy.eq(full & (oldest.drop | (selected & ready).any())),
+            self.waiting.eq((selected & ~ready) & full.replicate(len(ready))),
+            storage.r_en.eq(self.busy),
         ]
         m.d.sync += last.eq(self.count - 1)
         for known_opcode, queue, mine in zip(self._opcodes, self.queues, selected, strict=True):
             used = layout(known_opcode)["number"].offset
             m.d.comb += [
                 queue.payload.eq(Cat(instruction[:used], index[:NUMBER_BITS])),
-                queue.valid.eq(full & ~drop & mine),
+                queue.valid.eq(full & mine),
             ]
         with m.If(self.start):
-            m.d.sync += [index.eq(0), self.done.eq(self.count == 0), halted.eq(0)]
+            m.d.sync += self.done.eq(self.count == 0)
         with m.Elif(self.busy):
-            m.d.sync += [index.eq(index + 1), self.done.eq(index == last), halted.eq(drop)]
+            m.d.sync += self.done.eq(index == last)
+        with m.If(begin):
+            m.d.sync += index.eq(0)
+        with m.Elif(self.busy):
+            m.d.sync += index.eq(index + 1)

@@ -70,7 +70,7 @@ class Legality(wiring.Component):
         not exist.
     """
 
-    latency = 3
+    latency = 4
 
     def __init__(self, config: ArchConfig):
         self._config = config
@@ -86,6 +86,7 @@ class Legality(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        self._instruction = delayed(m, self.instruction, 1, "instruction")
         broken = Cat(rule for opcode in opcodes(self._config) for rule in self._rules(m, opcode))
         found = Signal(len(broken))
         before = self.latency - 1
@@ -99,9 +100,9 @@ class Legality(wiring.Component):
 
     def _rules(self, m: Module, opcode: Opcode) -> Iterator[Value]:
         """A bit for each rule of an opcode, a cycle later: those of the encoding, those of the checker."""
-        fields = layout(opcode)(self.instruction)
+        fields = layout(opcode)(self._instruction)
         mine = Gates(m, fields, delayed(m, fields.opcode == opcode, 1, "mine"))
-        yield from mine.refuse(self.instruction[layout(opcode)["number"].offset :] != 0, "bits behind the fields", str)
+        yield from mine.refuse(self._instruction[layout(opcode)["number"].offset :] != 0, "bits behind the fields", str)
         for field in isa.FIELDS[opcode]:
             if field.low:
                 yield from mine.refuse(fields[field.name] < field.low, f"least {field.name}", str)

@@ -97,12 +97,10 @@ class LoadWriter(wiring.Component):
         # The one after it is taken two cycles behind a start, before which no LOAD ends: that one starts is known late.
         m.d.comb += self.taken.eq(self.there & ~waiting)
         m.d.sync += waiting.eq(Mux(waiting, ~self.start, self.there))
-        level = Signal(range(self._buffer_bytes + 1))
-        leaving = Signal.like(held.step_bytes)
-        kept = Signal.like(level)
-        row_beats = Signal(ROW_BEATS)
-        chunk, (take, count), low = self._take(m, held, row_beats, leaving)
-        free = self._emit(m, held, leaving, (take, count))
+        level, kept = Signal(range(self._buffer_bytes + 1)), Signal(range(self._buffer_bytes + 1), name="kept")
+        word_size, row_beats = Signal.like(held.step_bytes), Signal(ROW_BEATS)
+        chunk, (take, count), low = self._take(m, held, row_beats, word_size)
+        free = self._emit(m, held, word_size, (take, count))
         # Many registers are loaded until an instruction comes, or starts.
         with m.If(~waiting):
             m.d.sync += self.following.eq(self.instruction)
@@ -115,10 +113,23 @@ class LoadWriter(wiring.Component):
                 row_beats.one.eq(beats == 1),
             ]
         m.d.comb += self.start.eq(waiting & free)
-        m.d.comb += kept.eq(level - leaving)
-        m.d.sync += level.eq(Mux(self.start, 0, Mux(take, kept + count, kept)))
+        fewer, leaving = level - word_size, Mux(self.emit, word_size, 0)
+        m.d.comb += kept.eq(Mux(self.emit, fewer, level))
+        moved = self._moved(take, (level, fewer), (level + count, fewer + count), len(level))
+        m.d.sync += level.eq(Mux(self.start, 0, moved))
         self._move(m, held, chunk, (kept - low)[: len(low)], leaving, kept)
         return m
+
+    def _moved(self, take: Value, kept: tuple[Value, Value], taken: tuple[Value, Value], width: int) -> Value:
+        """The number, of `width` bits, that is right without and with an `emit`, if no chunk is taken and if one is.
+
+        Whether there are any is known late: it chooses among sums.
+        """
+        choices = [
+            (self.emit & take, taken[1]), (self.emit & ~take, kept[1]),
+            (~self.emit & take, taken[0]), (~self.emit & ~take, kept[0]),
+        ]  # fmt: skip
+        return one_hot((chosen, number[:width]) for chosen, number in choices)
 
     def _move(self, m: Module, held: data.View, chunk: Value, turn: Value, leaving: Signal, kept: Signal) -> None:
         """The byte buffer does what was decided in the cycle before.
@@ -140,11 +151,10 @@ class LoadWriter(wiring.Component):
             m.d.sync += buffer[byte].eq(Mux(kept > place, rest[byte], new))
         m.d.comb += self.word.data.eq(shift_bytes_left(buffer, offset, 8 * self._config.load_word_bytes))
 
-    def _take(self, m: Module, held: data.View, row_beats: data.View, leaving: Signal) -> tuple[Value, Chunk, Signal]:
+    def _take(self, m: Module, held: data.View, row_beats: data.View, word_size: Signal) -> tuple[Value, Chunk, Signal]:
         """The stream's side; returns the next chunk, whether it is taken in this cycle and its bytes, its first byte.
 
-        The buffer has room if `space`, by which the word bytes exceed the level, is not negative. Here and below,
-        whether a chunk is taken is known late: it chooses among sums.
+        The buffer has room if `space`, by which the word bytes exceed the level, is not negative.
         """
         bus_bytes = self._config.bus_bytes
         low_bits = bus_bytes.bit_length() - 1
@@ -162,8 +172,8 @@ class LoadWriter(wiring.Component):
             self.beats.ready.eq(room & in_memory),
             take.eq(room & (~in_memory | self.beats.valid)),
         ]
-        after = space + leaving
-        moved = Mux(take, after - coming.count, after)
+        more, count = space + word_size, coming.count
+        moved = self._moved(take, (space, more), (space - count, more - count), len(space)).as_signed()
         m.d.sync += space.eq(Mux(self.start, self._config.load_word_bytes, moved))
         next_row = self._first_of_row(held.row_bytes, row_beats, rows.following, coming.shape())
         self._next_phase(m, held, rows, (phase, coming, low), (take, next_row))
@@ -238,7 +248,7 @@ class LoadWriter(wiring.Component):
         beyond = Cat(part, Mux(carry, row_bytes >> len(low), beats.fewer)[: len(row_bytes) - len(low)])
         return Cat(Mux(ends, few, most), beyond, Const(0, shape["beyond"].width - len(beyond)), ends)
 
-    def _emit(self, m: Module, held: data.View, leaving: Signal, chunk: Chunk) -> Value:
+    def _emit(self, m: Module, held: data.View, word_size: Signal, chunk: Chunk) -> Value:
         """The words' side; returns whether no LOAD is in the writer, or its last word is emitted in this cycle.
 
         A word is emitted if `surplus`, by which the level exceeds what the word needs, is not negative. It moves by
@@ -259,7 +269,7 @@ class LoadWriter(wiring.Component):
             rows.start.eq(self.start),
             connect_rows(rows, self.following),
             self.emit.eq(rows.active & ~surplus[-1]),
-            leaving.eq(Mux(self.emit, Mux(last_word, held.word_bytes, held.step_bytes), 0)),
+            word_size.eq(Mux(last_word, held.word_bytes, held.step_bytes)),
             rows.step.eq(self.emit & last_word),
             self.last.eq(rows.step & rows.last),
             self.word.address.eq(delayed(m, (rows.address + word)[:REACH_BITS], 1, "address")),
@@ -278,11 +288,7 @@ class LoadWriter(wiring.Component):
         take, count = chunk
         moved = Mux(last_word, next_row, Mux(last_but_one, next_last, next_step))
         stays, leaves = Mux(begun, needs, surplus), surplus + moved
-        choices = [
-            (self.emit & take, leaves + count), (self.emit & ~take, leaves),
-            (~self.emit & take, stays + count), (~self.emit & ~take, stays),
-        ]  # fmt: skip
-        m.d.sync += surplus.eq(one_hot((chosen, level[: len(surplus)]) for chosen, level in choices))
+        m.d.sync += surplus.eq(self._moved(take, (stays, leaves), (stays + count, leaves + count), len(surplus)))
         with m.If(self.start):
             m.d.sync += [
                 surplus.eq(-1),

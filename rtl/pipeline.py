@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import reduce
+from itertools import combinations
 from operator import or_
 
-from amaranth.hdl import Module, Shape, Signal, Value
+from amaranth.hdl import Cat, Module, Shape, Signal, Value
 from amaranth.lib import data
 
 
@@ -39,6 +40,11 @@ def as_view(m: Module, values: Mapping[str, Value], name: str) -> data.View:
     view = Signal(data.StructLayout({field: value.shape() for field, value in values.items()}), name=name)
     m.d.comb += [view[field].eq(value) for field, value in values.items()]
     return view
+
+
+def several(bits: Iterable[Value]) -> Value:
+    """Whether more than one of the bits is set."""
+    return Cat(one & other for one, other in combinations(bits, 2)).any()
 
 
 def one_hot(choices: Iterable[tuple[Value, Value]]) -> Value:

@@ -170,8 +170,10 @@ class Requantizer(Block):
         tflite, single, fp32 = (self._is(case, mode) for case in RequantMode)
         # An fp32 product has 54 or 55 bits. Of 55, the lowest of 25 bits is cut off, not shifted out.
         longer = product[54]
-        tail = Cat(lowest_any | product[HALF:29].any(), product[29:])
-        ups = Cat(rounds_up(tail, 2) & ~longer, rounds_up(tail, 3) & longer) & fp32.replicate(2)
+        rest = lowest_any | product[HALF:29].any()
+        # To nearest: what is added does not wait for whether it is a tie, which then makes the lowest bit even.
+        halves = Cat(product[29] & ~longer, product[30] & longer) & fp32.replicate(2)
+        ties = halves & ~Cat(rest, rest | product[29])
         cut = Cat(product[30] & ~longer, product[31:55])
         upper = product[31:].as_signed()
         whole = one_hot(
@@ -181,7 +183,8 @@ class Requantizer(Block):
                 (fp32, Cat(Const(0, 7), cut, Const(0, NUMBER_BITS - 7 - len(cut)))),
             )
         )
-        number = delayed(m, (whole + Cat(tflite & product[30], Const(0, 6), ups))[:NUMBER_BITS], 1, "number")
+        rounded = (whole + Cat(tflite & product[30], Const(0, 6), halves))[:NUMBER_BITS]
+        number = delayed(m, Cat(rounded[:7], rounded[7:9] & ~ties, rounded[9:]), 1, "number")
         if RequantMode.SINGLE in self._modes:
             minus = tflite & product[-1] & ~product[30:].all()
             further = Mux(single, product[NUMBER_BITS:], minus.replicate(63 - NUMBER_BITS))

@@ -11,7 +11,7 @@ from amaranth.utils import exact_log2
 from accel.machine.config import ArchConfig
 from accel.machine.latencies import READ_LATENCY
 from rtl.interfaces import ReadPort, WritePort
-from rtl.pipeline import delayed, one_hot
+from rtl.pipeline import delayed, one_hot, several
 
 READERS = ("exec_read", "post_read", "store_read")
 ENGINE_READERS = ("depthwise_read", "depthwise_read_earlier")
@@ -74,9 +74,9 @@ class Scratchpad(wiring.Component):
             units = [reads[name] for name in READERS]
             if parts > 1:
                 units.append(reads["depthwise_read"] | reads["depthwise_read_earlier"])
-            with m.If(sum(delayed(m, Cat(units), 1, f"readers{bank}", reset_less=False)) > 1):
+            with m.If(several(delayed(m, Cat(units), 1, f"readers{bank}", reset_less=False))):
                 m.d.sync += self.read_conflict.eq(1)
-            with m.If(sum(writes.values()) > 1):
+            with m.If(several(writes.values())):
                 m.d.sync += self.write_conflict.eq(1)
             for part in range(parts):
                 groups = []
@@ -120,7 +120,7 @@ class Scratchpad(wiring.Component):
         """Add the write ports for the ports that use these memories."""
         written = [(delayed(m, use, 1, f"{name}_written", reset_less=False), name) for name, use in uses.items()]
         mask, address, data = (
-            one_hot((use, self._before(m, name, member) >> shift) for use, name in written)
+            one_hot((use, self._before(m, name, member)[shift:]) for use, name in written)
             for member, shift in (("mask", 0), ("addr", part_bits), ("data", 0))
         )
         lanes = self.config.post_lanes

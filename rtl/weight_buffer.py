@@ -38,11 +38,14 @@ class WeightBuffer(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=8 * self._lanes, depth=self._words, init=[])
         read, write = memory.read_port(), memory.write_port(granularity=8)
+        asked = delayed(m, self.read.en, 1, "asked", reset_less=False)
+        word = delayed(m, read.data, READ_LATENCY - 3, "word")
+        with m.If(delayed(m, asked, READ_LATENCY - 2, "answer", reset_less=False)):
+            m.d.sync += self.read.data.eq(word)
         mask = self.load_write.mask & self.load_write.en.replicate(self._lanes)
         m.d.comb += [
-            read.en.eq(delayed(m, self.read.en, 1, "read_en", reset_less=False)),
+            read.en.eq(asked),
             read.addr.eq(delayed(m, self.read.addr, 1, "read_addr")),
-            self.read.data.eq(delayed(m, read.data, READ_LATENCY - 2, "word")),
             write.addr.eq(delayed(m, self.load_write.addr, 1, "write_addr")),
             write.data.eq(delayed(m, self.load_write.data, 1, "write_data")),
             write.en.eq(delayed(m, mask, 1, "write_mask", reset_less=False)),

@@ -84,9 +84,11 @@ def schedule(
         row = table[i]
         unit = row[0] - 1
         ordinal = state.counts[unit]
-        before = stamps[DISPATCH, i - 1] if i else 0
+        room = stamps[DISPATCH, i - machine.fetch_depth] + 1 if i >= machine.fetch_depth else 0
         here = address + i * INSTRUCTION_BYTES
-        full = fetch_time(machine, state.fetch, state.fetch_ends, here, end, before) + 1
+        full = fetch_time(machine, state.fetch, state.fetch_ends, here, end, room) + 1
+        if i:
+            full = max(full, stamps[DISPATCH, i - 1] + 1)
         issues = state.issues[unit]
         dispatch = max(full, issues[ordinal % machine.queue_depth] + machine.queue_latency)
         head = issues[(ordinal - 1) % machine.queue_depth] + machine.queue_latency

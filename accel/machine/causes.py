@@ -6,7 +6,7 @@ from accel.machine import isa
 from accel.machine.timing import Ints
 
 FULL, DISPATCH, ISSUE, OCCUPIED, COMPLETE, WORK = range(6)
-"""Rows of stamps: the instruction register is full, dispatch, issue, last occupied cycle, completion; number of the
+"""Rows of stamps: the instruction is the oldest that fetch holds, dispatch, issue, last occupied cycle, completion; number of the
 occupied cycles with work (-1: all)."""
 
 BUSY, MEMORY, WAIT, EMPTY = 0, 1, 2, 2 + len(isa.Unit)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from accel.machine.config import ArchConfig
 
+FETCH_DEPTH = 4
+"""Instructions that fetch holds until there is a place in their units' queues."""
+
 QUEUE_LATENCY = 2
 """Cycles from an issue to the first in which the next instruction is at the queue's head, and its place is free."""
 

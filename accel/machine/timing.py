@@ -22,6 +22,7 @@ from accel.machine.latencies import (
     BURST_BEATS,
     BURST_BOUNDARY_BYTES,
     DEPTHWISE_LATENCY,
+    FETCH_DEPTH,
     LOAD_IN_FLIGHT,
     LOAD_START,
     LOAD_WRITE_LATENCY,
@@ -68,6 +69,7 @@ class Machine(NamedTuple):
     load_word_bytes: int
     store_buffer_bytes: int
     exec_latency: int
+    fetch_depth: int = FETCH_DEPTH
     queue_latency: int = QUEUE_LATENCY
     load_in_flight: int = LOAD_IN_FLIGHT
     load_start: int = LOAD_START

@@ -12,6 +12,7 @@ import rtl.bursts
 import rtl.fetch
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Opcode, Unit, encode
+from accel.machine.latencies import FETCH_DEPTH
 from accel.machine.registers import CAUSES
 from rtl.control import fetch_cause
 from rtl.fetch import Fetch
@@ -45,17 +46,20 @@ def expected_dispatches(config: ArchConfig, program: list[Instruction], ready: n
     bus = ReadBus(Bursts(config.outstanding_bursts), config.read_latency_cycles)
     bus.bursts.start(0, cut([(ADDRESS, len(program) * INSTRUCTION_BYTES)], config.bus_bytes))
     dispatched: list[int] = []
-    full_from, collected = None, 0
+    held: list[int] = []
+    collected = 0
     for t in range(len(ready)):
         bus.bursts.step(t)
-        if full_from is not None and t >= full_from and ready[t, program[len(dispatched)].unit]:
+        room = len(held) < FETCH_DEPTH
+        if held and t > held[0] and ready[t, program[len(dispatched)].unit]:
             dispatched.append(t)
-            full_from = None
-        if full_from is None and bus.valid(t):
+            del held[0]
+        if room and bus.valid(t):
             bus.accept(t)
             collected += config.bus_bytes
             if collected == INSTRUCTION_BYTES:
-                full_from, collected = t + 1, 0
+                collected = 0
+                held.append(t)
     return dispatched
 
 

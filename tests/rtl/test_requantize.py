@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from amaranth.hdl import Cat, Module
 from amaranth.sim import Simulator
+from support.mutants.rtl_mutation import mutate
 
 from accel.machine import latencies
 from accel.machine.config import REQUANT_MODES, preset
@@ -98,7 +99,7 @@ def test_modes_may_change_every_cycle():
 
 
 def test_a_rounding_that_breaks_ties_upwards_is_seen(monkeypatch):
-    monkeypatch.setattr(rtl_requantize, "rounds_up", lambda value, bits: value[bits - 1])
+    mutate(monkeypatch, rtl_requantize, "Requantizer", "_number", " & ~ties", "")
     assert mismatches(Requantizer(preset("tiny")), "fp32", 400, seed=3) > 0
 
 

@@ -37,7 +37,7 @@ MUTANTS = [
     ("single", "the shift is one less", "_factor", "single.replicate(5)", "single.replicate(4)"),
     ("single", "a partial product is unsigned", "_factor", "Signal(signed(HALF), ", "Signal(HALF, "),
     ("fp32", "a number of 2**31 does not saturate", "_round", "(floor[31] & ~negative)", "0"),
-    ("fp32", "the product's significand is cut off", "_number", "rounds_up(tail, 3)", "rounds_up(tail, 2)"),
+    ("fp32", "a bit below a tie is forgotten", "_number", "rest | product[29]", "rest"),
     ("fp32", "the number's significand is cut off", "_factor", "rounds_up(third, ROUNDED)", "0"),
     ("fp32", "bits below a tie are forgotten", "_product", "lowest[:HALF].any", "lowest[1:HALF].any"),
     ("fp32", "a longer significand keeps its lowest bit", "_number", "product[30] & ~longer", "product[30]"),

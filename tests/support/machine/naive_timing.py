@@ -13,6 +13,7 @@ from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Source, Unit
 from accel.machine.latencies import (
     DEPTHWISE_LATENCY,
     EXEC_LATENCY,
+    FETCH_DEPTH,
     LOAD_IN_FLIGHT,
     LOAD_START,
     LOAD_WRITE_LATENCY,
@@ -301,7 +302,8 @@ class Machine:
         self.fetch = ReadBus(Bursts(config.outstanding_bursts), config.read_latency_cycles)
         rows = [(program_address, len(program) * INSTRUCTION_BYTES)]
         self.fetch.bursts.start(0, cut(rows, config.bus_bytes))
-        self.collected, self.full_from, self.dispatched = 0, None, []
+        self.collected, self.dispatched = 0, []
+        self.held: list[int] = []
 
     def run(self, limit: int = 1 << 20) -> int:
         """Returns the total cycles."""
@@ -320,19 +322,21 @@ class Machine:
 
     def _fetch(self, t: int) -> None:
         self.fetch.bursts.step(t)
-        if self.full_from is not None and t >= self.full_from:
+        room = len(self.held) < FETCH_DEPTH
+        if self.held and t > self.held[0]:
             instruction = self.program[len(self.dispatched)]
             queue, unit = self.pushed[instruction.unit], instruction.unit
             level = before([time for time, _ in queue], t) - before(self.issue[unit], t - 1)
             if level < self.config.queue_depth:
                 queue.append((t, instruction))
                 self.dispatched.append(t)
-                self.full_from = None
-        if self.full_from is None and self.fetch.valid(t):
+                del self.held[0]
+        if room and self.fetch.valid(t):
             self.fetch.accept(t)
             self.collected += 1
             if self.collected * self.config.bus_bytes == INSTRUCTION_BYTES:
-                self.collected, self.full_from = 0, t + 1
+                self.collected = 0
+                self.held.append(t)
 
     def _issue(self, t: int, unit: Unit) -> None:
         part = {
