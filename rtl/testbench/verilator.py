@@ -47,6 +47,7 @@ class Job(ctypes.Structure):
         ("watchdog", ctypes.c_uint32),
         ("answer_outside", ctypes.c_uint32),
         ("stop_cycles", ctypes.c_uint64),
+        ("clear_cycles", ctypes.c_uint64),
         ("pause_begin", ctypes.c_uint64),
         ("pause_cycles", ctypes.c_uint64),
         ("mutant", ctypes.c_uint64),
@@ -95,6 +96,8 @@ class Conditions:
     ----------
     stop_cycles : int
         Stop the run in this cycle if it is still under way; 0: never.
+    clear_cycles : int
+        Clear the done bit in this cycle, which has no effect while the run is under way; 0: never.
     watchdog : int
         Value of the register.
     answer_outside : bool
@@ -108,6 +111,7 @@ class Conditions:
     """
 
     stop_cycles: int = 0
+    clear_cycles: int = 0
     watchdog: int = WATCHDOG_CYCLES
     answer_outside: bool = False
     memory_base: int = 0

@@ -41,6 +41,7 @@ struct Job {
   uint32_t watchdog;        // value of the register
   uint32_t answer_outside;  // 1: accesses outside of memory get a decode error, otherwise they are faults
   uint64_t stop_cycles;     // stop the run in this cycle; 0: never
+  uint64_t clear_cycles;    // clear STATUS in this cycle; 0: never
   uint64_t pause_begin, pause_cycles;  // of the run, in which the memory accepts nothing and offers nothing new
   uint64_t mutant;          // value of the input of that name, if MUTANTS
   uint32_t* offsets;  // added to the counters of counters.inc when a run is under way, if not null; then what was added
@@ -101,21 +102,22 @@ class ReadChannel {
     arready = !random_.stall() && !pause;
     offered_ = offered_ || (!bursts_.empty() && now >= next_ && !random_.stall() && !pause);
     rvalid = offered_;
-    if (!offered_) {  // what is not valid may be anything
-      if (random_.enabled()) {
-        const uint64_t noise = random_.next();
-        std::memset(&rdata, noise & 0xFF, BUS_BYTES);
-        rlast = noise >> 8 & 1;
-        rresp = noise >> 9 & 3;
-      }
-      return;
-    }
+    if (!offered_) return;  // what is not valid may be anything
     const Burst& head = bursts_.front();
     const bool missing = outside(job_, head.address);
     if (missing) std::memset(&rdata, 0, BUS_BYTES);
     else std::memcpy(&rdata, job_.memory + head.address, BUS_BYTES);
     rresp = missing ? DECODE_ERROR : OKAY;
     rlast = head.beats == 1;
+  }
+
+  template <class Data, class Last>
+  void noise(uint8_t& rvalid, Data& rdata, Last& rlast, uint8_t& rresp) {
+    const uint64_t bits = random_.next();
+    std::memset(&rdata, bits & 0xFF, BUS_BYTES);
+    rlast = bits >> 8 & 1;
+    rresp = bits >> 9 & 3;
+    rvalid = bits >> 11 & 1;
   }
 
   void address(uint64_t now, uint64_t address, uint64_t beats) {
@@ -337,6 +339,7 @@ class Testbench {
         if (job_.total_cycles >= job_.max_cycles) return WATCHDOG;
         if (job_.offsets && job_.total_cycles == OFFSET_CYCLE) offset_counters();
         if (job_.stop_cycles && job_.total_cycles == job_.stop_cycles) write(REGISTER_CONTROL, CONTROL_HALT);
+        if (job_.clear_cycles && job_.total_cycles == job_.clear_cycles) write(REGISTER_STATUS, STATUS_DONE);
         cycle();
       }
     } while (std::chrono::steady_clock::now() < end);
@@ -393,6 +396,11 @@ class Testbench {
   // Inputs, settled outputs, what they mean, rising edge.
   void cycle() {
     top_.clk = 0;
+    if (random_.enabled()) {  // nothing depends on the falling edge, nor on what inputs are before they settle
+      fetch_.noise(top_.fetch_rvalid, top_.fetch_rdata, top_.fetch_rlast, top_.fetch_rresp);
+      load_.noise(top_.load_rvalid, top_.load_rdata, top_.load_rlast, top_.load_rresp);
+      top_.eval();
+    }
     const bool pause = job_.total_cycles - job_.pause_begin < job_.pause_cycles;
     fetch_.drive(now_, pause, top_.fetch_arready, top_.fetch_rvalid, top_.fetch_rdata, top_.fetch_rlast,
                  top_.fetch_rresp);

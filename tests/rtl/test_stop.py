@@ -7,6 +7,7 @@ import pytest
 from amaranth.sim import SimulatorContext
 from support.mutants.rtl_mutation import mutate
 from support.rtl.bench import simulate, small
+from support.rtl.beyond_runs import check_cleared_at_the_end
 from support.rtl.matmul_program import HandWrittenProgram, matmul_program
 
 from accel.errors import DivergenceError
@@ -194,3 +195,19 @@ def test_a_watchdog_that_is_set_while_nothing_moves_counts_from_then_on() -> Non
                 await ctx.tick()
 
     simulate(dut, testbench)
+
+
+def test_a_write_that_clears_the_done_bit_waits_for_no_run() -> None:
+    program = matmul_program(SMALL, seed=3)
+    with Powered(SMALL) as machine:
+        check_cleared_at_the_end(program, check_right(machine, program), machine)
+
+
+@pytest.mark.slow
+def test_catches_a_memory_that_is_written_half_a_cycle_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    early = emit(SMALL, verification=True).replace("posedge clk)\n    if (write_en) words", "negedge clk)\n    if (write_en) words")
+    assert "negedge" in early
+    monkeypatch.setattr(verilate, "cached_verilog", lambda config: early)
+    program = matmul_program(SMALL, seed=3)
+    with pytest.raises((AssertionError, DivergenceError)), Powered(SMALL, stalls_seed=1) as machine:
+        check_right(machine, program)

@@ -171,7 +171,7 @@ class Cycles(Machine):
         self.total = self.run()
 
     def _fetch(self, t: int) -> None:
-        full = self.full_from is not None and t >= self.full_from
+        full = bool(self.held) and t > self.held[0]
         dispatched = len(self.dispatched)
         super()._fetch(t)
         if len(self.dispatched) > dispatched:

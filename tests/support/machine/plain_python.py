@@ -55,6 +55,8 @@ MUTANTS: list[tuple[ModuleType, str, str, str]] = [
     (timing, "burst_beats", "min(BURST_BEATS, to_boundary,", "min(BURST_BEATS,"),
     (timing, "open_burst", "max(state[HANDSHAKE], ends[state[BURSTS] % len(ends)])", "state[HANDSHAKE]"),
     (timing, "fetch_time", ", first)", ")"),
+    (timeline, "schedule", "max(full, stamps[DISPATCH, i - 1] + 1)", "full"),
+    (timeline, "schedule", "i - machine.fetch_depth] + 1", "i - machine.fetch_depth]"),
     (causes, "count_causes", ">= cycle", "> cycle"),
     (timeline, "schedule", "issues[ordinal % machine.queue_depth] + machine.queue_latency", "0"),
     (timeline, "schedule", "issues[(ordinal - 1) % machine.queue_depth] + machine.queue_latency", "0"),

@@ -31,6 +31,7 @@ from support.mutants.excitation import always
 from support.mutants.stimulus import Stimulus
 from support.mutants.trials import Case, Covered, Trial, Watched, check_equal
 from support.rtl.beyond_runs import (
+    check_cleared_at_the_end,
     check_full_semaphores,
     check_registers_while_running,
     check_semaphore_counts,
@@ -345,7 +346,8 @@ class Suites(Stimulus):
                 check_long_program(program, self._seed, machine)
 
     def _cleared(self, trial: Trial) -> None:
-        """Errors of all kinds stay until they are cleared, each by itself; all else until the next run, a right one."""
+        """Errors of all kinds stay until they are cleared, each by itself; all else until the next run, a right one. The
+        done bit is cleared after the last cycle only."""
         rng = np.random.default_rng(self._seed)
         with trial.powered() as machine:
             for program in trial.each(machine, self.erroneous):
@@ -354,6 +356,8 @@ class Suites(Stimulus):
                 check_kept(got.registers, machine)
                 check_cleared(got.error, rng, machine)
                 check_right(machine, *self.reference)
+            for reference in trial.each(machine, [self.reference]):
+                check_cleared_at_the_end(*reference, machine)
 
     def _verdicts(self, trial: Trial) -> None:
         """Single instructions are refused if and only if the checker's rules do; then they change no byte that they do

@@ -9,13 +9,14 @@ import numpy as np
 from accel.errors import DivergenceError
 from accel.machine.isa import Instruction, Opcode, Unit, decode, encode
 from accel.machine.latencies import SEMAPHORE_BITS, reset_cycles
-from accel.machine.registers import CONTROL_STOP, ERRORS, IMAGE_ALIGNMENT, REGISTERS, STATUS_RUNNING
+from accel.machine.registers import CONTROL_STOP, ERRORS, IMAGE_ALIGNMENT, REGISTERS, STATUS_DONE, STATUS_RUNNING
 from rtl.testbench.result import COUNTERS as STALLS
 from rtl.testbench.verilate import COUNTERS
 from rtl.testbench.verilator import Access, Conditions, Powered
 from support.machine.random_programs import RandomProgram
 from support.rtl.hostile import LONG, MACHINE, MEMORY_BYTES
 from support.rtl.lone_faults import fillers
+from support.rtl.matmul_program import HandWrittenProgram
 from support.rtl.register_accesses import BITS, PLAIN, random_data
 
 STABLE = ("IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_COUNT")
@@ -23,6 +24,9 @@ STABLE = ("IMAGE_ADDRESS_LO", "IMAGE_ADDRESS_HI", "PROGRAM_ADDRESS", "PROGRAM_CO
 
 WAIT = encode([Instruction(Opcode.EXEC, {"wait": 1 << Unit.LOAD})])
 """A program that never ends."""
+
+ACTS = 3
+"""A register's write begins so many cycles before the one at whose end the register changes."""
 
 POSTS, TAKES, BETWEEN = 3, 3, 16
 """Instructions that post to a full semaphore, those that take from it then, and those before that do neither."""
@@ -78,6 +82,14 @@ def check_semaphore_counts(seed: int, machine: Powered) -> None:
             offsets = np.where(semaphores, start, 0).astype(np.uint32)
             machine.run(encode(posts), 0, np.zeros(MEMORY_BYTES, np.uint8), max_cycles=LONG, offsets=offsets)
             np.testing.assert_array_equal(machine.counters[semaphores], offsets[semaphores] + 1)
+
+
+def check_cleared_at_the_end(program: HandWrittenProgram, cycles: int, machine: Powered) -> None:
+    """A write that clears the done bit in the last cycle of a run has no effect, in the next one it has."""
+    for late, done in ((0, STATUS_DONE), (1, 0)):
+        conditions = Conditions(clear_cycles=cycles - ACTS + late)
+        got = machine.run(program.code, 0, program.memory, max_cycles=LONG, conditions=conditions)
+        assert got.registers["STATUS"] == done
 
 
 def check_registers_while_running(seed: int, count: int, machine: Powered) -> None:
