@@ -18,8 +18,18 @@ from rtl.legality import Legality
 
 OPCODE_BITS = layout(Opcode.LOAD)["opcode"].width
 
-FETCHED = data.StructLayout({"instruction": INSTRUCTION_BITS, "drop": 1, "opcode_error": 1, "response_error": 1})
-"""An instruction, whether it is dropped, and why it is the first that is; bits that select its unit's queue follow."""
+
+def fetched_layout(config: ArchConfig) -> data.StructLayout:
+    """An instruction, the queue it goes to (one bit for each, none if it is dropped), why it is the first dropped."""
+    return data.StructLayout(
+        {
+            "instruction": INSTRUCTION_BITS,
+            "selected": len(opcodes(config)),
+            "drop": 1,
+            "opcode_error": 1,
+            "response_error": 1,
+        }
+    )
 
 
 class Fetch(wiring.Component):
@@ -82,7 +92,7 @@ class Fetch(wiring.Component):
         m = Module()
         begin = Signal()
         self._addresses(m, begin)
-        m.submodules.storage = storage = QueueStorage(FETCHED.size + len(self._opcodes), FETCH_DEPTH, FETCH_DEPTH)
+        m.submodules.storage = storage = QueueStorage(fetched_layout(self._config).size, FETCH_DEPTH, FETCH_DEPTH)
         self._fill(m, storage)
         self._dispatch(m, storage, begin)
         return m
@@ -116,13 +126,17 @@ class Fetch(wiring.Component):
         mine = Cat(instruction[:OPCODE_BITS] == opcode for opcode in self._opcodes)
         fault, known = bus.rresp[1] | (faulty & ~coming[0]), mine.any()
         drop = dropping | fault | ~known
+        entering = Signal(fetched_layout(self._config))
         m.d.comb += [
             bus.rready.eq(storage.w_rdy | self.halt),
             accept.eq(bus.rvalid & bus.rready),
             storage.w_en.eq(accept & coming[-1] & ~self.halt),
-            storage.w_data.eq(
-                Cat(instruction, drop, ~dropping & ~fault & ~known, ~dropping & fault, mine & ~drop.replicate(len(mine)))
-            ),
+            storage.w_data.eq(entering),
+            entering.instruction.eq(instruction),
+            entering.selected.eq(mine & ~drop.replicate(len(mine))),
+            entering.drop.eq(drop),
+            entering.opcode_error.eq(~dropping & ~fault & ~known),
+            entering.response_error.eq(~dropping & fault),
         ]
         with m.If(accept):
             m.d.sync += [coming.eq(coming.rotate_left(1)), faulty.eq(fault), collected.eq(instruction[beat_bits:])]
@@ -133,8 +147,8 @@ class Fetch(wiring.Component):
 
     def _dispatch(self, m: Module, storage: QueueStorage, begin: Signal) -> None:
         index, full = self.dispatched, storage.r_rdy
-        oldest, selected = data.View(FETCHED, storage.r_data[: FETCHED.size]), storage.r_data[FETCHED.size :]
-        instruction = oldest.instruction
+        oldest = fetched_layout(self._config)(storage.r_data)
+        instruction, selected = oldest.instruction, oldest.selected
         last = Signal.like(index, name="last")
         m.submodules.legality = legality = Legality(self._config)
         ready = Cat(queue.ready for queue in self.queues)

@@ -6,8 +6,8 @@ from accel.machine import isa
 from accel.machine.timing import Ints
 
 FULL, DISPATCH, ISSUE, OCCUPIED, COMPLETE, WORK = range(6)
-"""Rows of stamps: the instruction is the oldest that fetch holds, dispatch, issue, last occupied cycle, completion; number of the
-occupied cycles with work (-1: all)."""
+"""Rows of stamps: the instruction is the oldest that fetch holds, dispatch, issue, last occupied cycle, completion;
+number of the occupied cycles with work (-1: all)."""
 
 BUSY, MEMORY, WAIT, EMPTY = 0, 1, 2, 2 + len(isa.Unit)
 """Places of the causes in `accel.machine.registers.CAUSES`; WAIT is that of the first unit."""

@@ -346,8 +346,10 @@ class Suites(Stimulus):
                 check_long_program(program, self._seed, machine)
 
     def _cleared(self, trial: Trial) -> None:
-        """Errors of all kinds stay until they are cleared, each by itself; all else until the next run, a right one. The
-        done bit is cleared after the last cycle only."""
+        """Errors of all kinds stay until they are cleared, each by itself; all else until the next run, a right one.
+
+        The done bit is cleared after the last cycle only.
+        """
         rng = np.random.default_rng(self._seed)
         with trial.powered() as machine:
             for program in trial.each(machine, self.erroneous):
