@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
-from accel.machine.latencies import FETCH_DEPTH
 from accel.machine.registers import FETCH_SOURCE
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator, SingleRow
-from rtl.control import QueueStorage
+from rtl.fetch_buffer import FetchBuffer
 from rtl.interfaces import INSTRUCTION_BITS, NUMBER_BITS, PLACE, layout, opcodes
 from rtl.legality import Legality
 
 OPCODE_BITS = layout(Opcode.LOAD)["opcode"].width
-
-
-def fetched_layout(config: ArchConfig) -> data.StructLayout:
-    """An instruction, the queue it goes to (one bit for each, none if it is dropped), why it is the first dropped."""
-    return data.StructLayout(
-        {
-            "instruction": INSTRUCTION_BITS,
-            "selected": len(opcodes(config)),
-            "drop": 1,
-            "opcode_error": 1,
-            "response_error": 1,
-        }
-    )
 
 
 class Fetch(wiring.Component):
@@ -91,10 +77,10 @@ class Fetch(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         begin = Signal()
+        m.submodules.buffer = buffer = FetchBuffer(len(self._opcodes))
         self._addresses(m, begin)
-        m.submodules.storage = storage = QueueStorage(fetched_layout(self._config).size, FETCH_DEPTH, FETCH_DEPTH)
-        self._fill(m, storage)
-        self._dispatch(m, storage, begin)
+        self._fill(m, buffer)
+        self._dispatch(m, buffer, begin)
         return m
 
     def _addresses(self, m: Module, begin: Signal) -> None:
@@ -115,8 +101,8 @@ class Fetch(wiring.Component):
             drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
         ]
 
-    def _fill(self, m: Module, storage: QueueStorage) -> None:
-        """Collect beats, the first one lowest; with the last one the instruction is stored, and what is to be done."""
+    def _fill(self, m: Module, buffer: FetchBuffer) -> None:
+        """Collect beats, the first one lowest; with the last one the instruction enters, and what is to be done."""
         bus, beat_bits = self.bus, 8 * self._config.bus_bytes
         beats, accept = INSTRUCTION_BYTES // self._config.bus_bytes, Signal(name="accept")
         coming = Signal(beats, init=1, name="coming")
@@ -126,51 +112,47 @@ class Fetch(wiring.Component):
         mine = Cat(instruction[:OPCODE_BITS] == opcode for opcode in self._opcodes)
         fault, known = bus.rresp[1] | (faulty & ~coming[0]), mine.any()
         drop = dropping | fault | ~known
-        entering = Signal(fetched_layout(self._config))
         m.d.comb += [
-            bus.rready.eq(storage.w_rdy | self.halt),
+            bus.rready.eq(buffer.room | self.halt),
             accept.eq(bus.rvalid & bus.rready),
-            storage.w_en.eq(accept & coming[-1] & ~self.halt),
-            storage.w_data.eq(entering),
-            entering.instruction.eq(instruction),
-            entering.selected.eq(mine & ~drop.replicate(len(mine))),
-            entering.drop.eq(drop),
-            entering.opcode_error.eq(~dropping & ~fault & ~known),
-            entering.response_error.eq(~dropping & fault),
+            buffer.enter.eq(accept & coming[-1] & ~self.halt),
+            buffer.instruction.eq(instruction),
+            buffer.order.selected.eq(mine & ~drop.replicate(len(mine))),
+            buffer.order.drop.eq(drop),
+            buffer.order.opcode_error.eq(~dropping & ~fault & ~known),
+            buffer.order.response_error.eq(~dropping & fault),
         ]
         with m.If(accept):
             m.d.sync += [coming.eq(coming.rotate_left(1)), faulty.eq(fault), collected.eq(instruction[beat_bits:])]
         with m.If(self.start):
             m.d.sync += dropping.eq(0)
-        with m.Elif(storage.w_en):
+        with m.Elif(buffer.enter):
             m.d.sync += dropping.eq(drop)
 
-    def _dispatch(self, m: Module, storage: QueueStorage, begin: Signal) -> None:
-        index, full = self.dispatched, storage.r_rdy
-        oldest = fetched_layout(self._config)(storage.r_data)
-        instruction, selected = oldest.instruction, oldest.selected
+    def _dispatch(self, m: Module, buffer: FetchBuffer, begin: Signal) -> None:
+        instruction, what, index = buffer.oldest, buffer.what, self.dispatched
         last = Signal.like(index, name="last")
         m.submodules.legality = legality = Legality(self._config)
         ready = Cat(queue.ready for queue in self.queues)
         m.d.comb += [
-            self.opcode_error.eq(full & oldest.opcode_error),
-            self.response_error.eq(full & oldest.response_error),
+            self.opcode_error.eq(what.opcode_error),
+            self.response_error.eq(what.response_error),
             self.place.unit.eq(FETCH_SOURCE),
             self.place.number.eq(Mux(legality.broken, legality.broken_number, index)),
             self.rule_error.eq(legality.broken),
             legality.instruction.eq(instruction),
             legality.number.eq(index),
-            legality.dispatched.eq(self.busy & ~oldest.drop),
-            self.busy.eq(full & (oldest.drop | (selected & ready).any())),
-            self.waiting.eq((selected & ~ready) & full.replicate(len(ready))),
-            storage.r_en.eq(self.busy),
+            legality.dispatched.eq((what.selected & ready).any()),
+            self.busy.eq(what.drop | (what.selected & ready).any()),
+            self.waiting.eq(what.selected & ~ready),
+            buffer.leave.eq(self.busy),
         ]
         m.d.sync += last.eq(self.count - 1)
-        for known_opcode, queue, mine in zip(self._opcodes, self.queues, selected, strict=True):
+        for known_opcode, queue, mine in zip(self._opcodes, self.queues, what.selected, strict=True):
             used = layout(known_opcode)["number"].offset
             m.d.comb += [
                 queue.payload.eq(Cat(instruction[:used], index[:NUMBER_BITS])),
-                queue.valid.eq(full & mine),
+                queue.valid.eq(mine),
             ]
         with m.If(self.start):
             m.d.sync += self.done.eq(self.count == 0)
