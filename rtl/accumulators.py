@@ -61,7 +61,7 @@ class AccumulatorColumn(Block):
     writes : In(Access), psums : In(32), one per unit that accumulates
         The word that it read `ACC_LATENCY` cycles before, and what is added to it.
     data : Out(32)
-        The word that POST read `ACC_LATENCY` cycles before.
+        The word that POST read `ACC_LATENCY` cycles before, 0 if it read none.
     """
 
     module = "accumulator_column"

@@ -59,12 +59,14 @@ class ErrorLog(wiring.Component):
         low_then, late = Signal(NUMBER_BITS, name="low_then"), Signal(name="late")
         m.d.sync += [raised.eq(self.raised), dispatched.eq(self.dispatched), by_fetch.eq(by_fetch << 1), late.eq(0)]
         low, high = dispatched[:NUMBER_BITS], dispatched[NUMBER_BITS:]
+        none = Signal(init=1)
         with m.If(self.clear):
-            m.d.sync += [self.errors.eq(0), self.first.eq(0)]
+            m.d.sync += [self.errors.eq(0), self.first.eq(0), none.eq(1)]
         with m.Else():
             m.d.sync += self.errors.eq((self.errors & ~self.written) | raised)
-            with m.If(raised.any() & ~self.first.any()):
+            with m.If(raised.any() & none):
                 m.d.sync += [
+                    none.eq(0),
                     self.first.eq(raised),
                     self.unit.eq(place.unit),
                     self.index.eq(Cat(place.number, high)),

@@ -28,7 +28,7 @@ class Fetch(wiring.Component):
     -------
     start, page, address, count : In
         `start` is high in the cycle before cycle 0; page and address (a multiple of `INSTRUCTION_BYTES`) and number of
-        instructions are stable while the program runs.
+        instructions, at least 1, are stable while the program runs.
     halt, quiet : In, Out
         Begin no burst and drop what comes; nothing is offered or open.
     bus : Out(Axi4Read)
@@ -79,7 +79,7 @@ class Fetch(wiring.Component):
         begin = Signal()
         m.submodules.buffer = buffer = FetchBuffer(len(self._opcodes))
         self._addresses(m, begin)
-        self._fill(m, buffer)
+        self._fill(m, buffer, begin)
         self._dispatch(m, buffer, begin)
         return m
 
@@ -88,7 +88,7 @@ class Fetch(wiring.Component):
             self._config.bus_bytes, self._config.outstanding_bursts, ADDRESS_BITS, SingleRow
         )
         low_bits = INSTRUCTION_BYTES.bit_length() - 1
-        m.d.sync += begin.eq(self.start & (self.count != 0))
+        m.d.sync += begin.eq(self.start)
         m.d.comb += [
             bursts.start.eq(begin),
             bursts.halt.eq(self.halt),
@@ -101,7 +101,7 @@ class Fetch(wiring.Component):
             drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
         ]
 
-    def _fill(self, m: Module, buffer: FetchBuffer) -> None:
+    def _fill(self, m: Module, buffer: FetchBuffer, begin: Signal) -> None:
         """Collect beats, the first one lowest; with the last one the instruction enters, and what is to be done."""
         bus, beat_bits = self.bus, 8 * self._config.bus_bytes
         beats, accept = INSTRUCTION_BYTES // self._config.bus_bytes, Signal(name="accept")
@@ -124,7 +124,7 @@ class Fetch(wiring.Component):
         ]
         with m.If(accept):
             m.d.sync += [coming.eq(coming.rotate_left(1)), faulty.eq(fault), collected.eq(instruction[beat_bits:])]
-        with m.If(self.start):
+        with m.If(begin):
             m.d.sync += dropping.eq(0)
         with m.Elif(buffer.enter):
             m.d.sync += dropping.eq(drop)
@@ -154,10 +154,7 @@ class Fetch(wiring.Component):
                 queue.payload.eq(Cat(instruction[:used], index[:NUMBER_BITS])),
                 queue.valid.eq(mine),
             ]
-        with m.If(self.start):
-            m.d.sync += self.done.eq(self.count == 0)
-        with m.Elif(self.busy):
-            m.d.sync += self.done.eq(index == last)
+        m.d.sync += self.done.eq((self.done | (self.busy & (index == last))) & ~self.start)
         with m.If(begin):
             m.d.sync += index.eq(0)
         with m.Elif(self.busy):

@@ -20,7 +20,8 @@ def order_layout(queues: int) -> data.StructLayout:
 class FetchBuffer(wiring.Component):
     """First in, first out; an instruction that enters in one cycle may leave in the next one.
 
-    Orders are in registers, the oldest one always in the same, so that it acts without the way through a memory.
+    Orders are in registers, the oldest one always in the same, so that it acts without the way through a memory. That
+    it leaves is known late: it chooses only.
 
     Members
     -------
@@ -56,12 +57,10 @@ class FetchBuffer(wiring.Component):
         for place, (order, following) in enumerate(
             zip(orders, [*orders[1:], Const(0, self._layout.size)], strict=True)
         ):
-            enters = self.enter & Mux(self.leave, level[place + 1], level[place])
-            m.d.sync += order.eq(Mux(enters, self.order, Mux(self.leave, following, order)))
-        with m.If(self.enter & ~self.leave):
-            m.d.sync += level.eq(level << 1)
-        with m.Elif(self.leave & ~self.enter):
-            m.d.sync += level.eq(level >> 1)
+            stays = Mux(self.enter & level[place], self.order, order)
+            moves = Mux(self.enter & level[place + 1], self.order, following)
+            m.d.sync += order.eq(Mux(self.leave, moves, stays))
+        m.d.sync += level.eq(Mux(self.leave, Mux(self.enter, level, level >> 1), Mux(self.enter, level << 1, level)))
         m.d.comb += [
             write.en.eq(self.enter),
             write.addr.eq(produce),

@@ -68,7 +68,6 @@ CONTROL = {
 
 AHEAD: dict[str, tuple[int, Callable[[data.View], Value]]] = {
     "subtract": (FACTOR, lambda step: (step.reduce == Reduce.SUB) & ~step.first_tap),
-    "from_accumulator": (BIAS, lambda step: step.source == Source.ACC),
     "from_largest": (BIAS, lambda step: (step.source == Source.SPAD) & (step.reduce == Reduce.MAX)),
     "from_product": (BIAS, lambda step: (step.source == Source.SPAD) & (step.reduce == Reduce.MUL)),
     "from_added": (
@@ -99,7 +98,7 @@ class PostLane(Block):
     tap : In(8), multiplier : In(31)
         The tap, at OPERAND; its multiplier, at RESCALE.
     accumulator : In(32), record : In(RECORD)
-        At BIAS.
+        At BIAS; the accumulator is 0 if the value is that of the taps.
     table_read : Out(ReadPort)
         At LOOK_UP; the answer is for WRITE.
     result : Out(8)
@@ -159,10 +158,9 @@ class PostLane(Block):
     def _finish(self, m: Module, total: Value) -> Signal:
         """Add the bias to `total` or the accumulator, requantize, clamp; the int8 result is for LOOK_UP."""
         control, record = self.control, self.record
-        from_accumulator = self.accumulator & control.from_accumulator.replicate(32)
         m.submodules.requantize = requantize = Requantizer(self._config)
         m.d.comb += [
-            requantize.x.eq(delayed(m, ((total | from_accumulator) + record.bias)[:32], 1, "value")),
+            requantize.x.eq(delayed(m, ((total | self.accumulator) + record.bias)[:32], 1, "value")),
             requantize.multiplier.eq(delayed(m, record.multiplier, 1, "multiplier")),
             requantize.shift.eq(delayed(m, record.shift, 1, "shift")),
             requantize.mode.eq(control.mode),

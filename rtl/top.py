@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
@@ -101,13 +101,15 @@ class Accelerator(wiring.Component):
             fetch.count.eq(registers.program_count),
             self.irq.eq(registers.irq),
         ]
+        # A cycle later: the rules on an instruction's fields speak first (`Legality`).
+        faults = [delayed(m, u.control.fault, 1, f"fault{i}", reset_less=False) for i, u in enumerate(units)]
         errors = self._memories(m, *units)
         errors |= self._synchronise(m, registers, fetch, units)
         errors |= {
             "opcode": fetch.opcode_error,
             "fetch_response": fetch.response_error,
-            "rule": fetch.rule_error | Cat(unit.control.fault.rule for unit in units).any(),
-            "bounds": Cat(unit.control.fault.bounds for unit in units).any(),
+            "rule": fetch.rule_error | Cat(fault.rule for fault in faults).any(),
+            "bounds": Cat(fault.bounds for fault in faults).any(),
             "read_response": load.error,
             "write_response": store.error,
         }
@@ -118,7 +120,7 @@ class Accelerator(wiring.Component):
         oldest = oldest_waiting(m, units, fetch.dispatched)
         if self._verification:
             self._monitor(m)
-        self._place(m, registers, fetch, units, (stop.expired, oldest.place))
+        self._place(m, registers, fetch, [*zip(units, faults, strict=True)], (stop.expired, oldest.place))
         return m
 
     def _monitor(self, m: Module) -> None:
@@ -154,17 +156,17 @@ class Accelerator(wiring.Component):
         m: Module,
         registers: RegisterBlock,
         fetch: Fetch,
-        units: list[wiring.Component],
+        units: list[tuple[wiring.Component, data.View]],
         watchdog: tuple[Value, Value],
     ) -> None:
         """Where the error of the cycle before happened: the watchdog's, that of the first unit, or fetch's."""
         number = delayed(m, fetch.dispatched[:NUMBER_BITS], 1, "dispatched")
         m.d.comb += [registers.place.unit.eq(NO_SOURCE), registers.place.number.eq(number)]
         found = [(fetch.opcode_error | fetch.response_error | fetch.rule_error, fetch.place)]
-        for index, unit in reversed(list(enumerate(units))):
+        for index, (unit, fault) in reversed(list(enumerate(units))):
             if hasattr(unit, "error"):
                 found.append((unit.error, unit.place))
-            fault, place = unit.control.fault, Signal(PLACE, name=f"fault{index}_place")
+            place = Signal(PLACE, name=f"fault{index}_place")
             m.d.comb += [place.unit.eq(index), place.number.eq(fault.number)]
             found.append((fault.rule | fault.bounds, place))
         for i, (happened, place) in enumerate([*found, watchdog]):

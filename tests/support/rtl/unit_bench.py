@@ -139,9 +139,9 @@ def simulate(
             ctx.set(control.tokens, tokens)
             for name, words in memories.items():
                 latency = ACC_LATENCY if name.startswith(("acc", "param", "table")) else READ_LATENCY
-                for read, address in record.reads[name][-latency:]:
-                    if read == cycle - latency:
-                        ctx.set(ports[name].data, words[address])
+                answer = [words[address] for read, address in record.reads[name][-latency:] if read == cycle - latency]
+                if answer or name.startswith("acc"):  # without a read the accumulators' answer is 0
+                    ctx.set(ports[name].data, answer[0] if answer else 0)
             if ctx.get(control.instruction.ready):
                 record.issues.append(cycle)
                 waiting.pop(0)
