@@ -20,7 +20,7 @@ class ErrorLog(wiring.Component):
     Members
     -------
     clear : In
-        Forget all errors that were raised before this cycle.
+        Forget all errors that were raised before the last cycle; those of the last one have index 0.
     written : In
         Bits of ERROR to clear.
     raised, place : In
@@ -56,25 +56,24 @@ class ErrorLog(wiring.Component):
         m = Module()
         raised, dispatched = Signal.like(self.raised, name="captured"), Signal(32, name="captured_dispatched")
         place, by_fetch = self.place, Signal(2, name="by_fetch")
-        low_then, late = Signal(NUMBER_BITS, name="low_then"), Signal(name="late")
+        low_then, late, none = Signal(NUMBER_BITS, name="low_then"), Signal(name="late"), Signal(init=1, name="none")
         m.d.sync += [raised.eq(self.raised), dispatched.eq(self.dispatched), by_fetch.eq(by_fetch << 1), late.eq(0)]
         low, high = dispatched[:NUMBER_BITS], dispatched[NUMBER_BITS:]
         none = Signal(init=1)
-        with m.If(self.clear):
-            m.d.sync += [self.errors.eq(0), self.first.eq(0), none.eq(1)]
-        with m.Else():
-            m.d.sync += self.errors.eq((self.errors & ~self.written) | raised)
-            with m.If(raised.any() & none):
-                m.d.sync += [
-                    none.eq(0),
-                    self.first.eq(raised),
-                    self.unit.eq(place.unit),
-                    self.index.eq(Cat(place.number, high)),
-                    low_then.eq(low),
-                    late.eq(1),
-                    self.address.eq(place.address),
-                    by_fetch[0].eq(place.unit == FETCH_SOURCE),
-                ]
+        m.d.sync += self.errors.eq((self.errors & ~(self.written | self.clear.replicate(len(raised)))) | raised)
+        with m.If(raised.any() & (none | self.clear)):
+            m.d.sync += [
+                none.eq(0),
+                self.first.eq(raised),
+                self.unit.eq(place.unit),
+                self.index.eq(Cat(place.number, high & ~self.clear.replicate(len(high)))),
+                low_then.eq(low),
+                late.eq(1),
+                self.address.eq(place.address),
+                by_fetch[0].eq(place.unit == FETCH_SOURCE),
+            ]
+        with m.Elif(self.clear):
+            m.d.sync += [self.first.eq(0), none.eq(1)]
         # The index, and from it the address, are complete a cycle and two cycles later.
         with m.If(late):
             before = self.index[:NUMBER_BITS] > low_then

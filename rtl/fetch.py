@@ -22,7 +22,8 @@ class Fetch(wiring.Component):
     """Reads instructions from the bus, holds up to `FETCH_DEPTH` of them, and dispatches them in program order.
 
     From the first instruction that has no unit or came with an error response on, the rest of the program is
-    read and dropped. In program order every signal precedes its wait, so the instructions before it still complete.
+    read and dropped, as soon as the one before it is known to be legal. In program order every signal precedes its
+    wait, so the instructions before it still complete.
 
     Members
     -------
@@ -35,7 +36,7 @@ class Fetch(wiring.Component):
     queues : Out
         One instruction stream per unit of the machine; each instruction with its number.
     dispatched : Out
-        Index of the next instruction to be dispatched.
+        Index of the next instruction to be dispatched, from cycle 1 on.
     done : Out
         No instruction is left to be dispatched.
     busy : Out
@@ -130,25 +131,25 @@ class Fetch(wiring.Component):
             m.d.sync += dropping.eq(drop)
 
     def _dispatch(self, m: Module, buffer: FetchBuffer, begin: Signal) -> None:
-        instruction, what, index = buffer.oldest, buffer.what, self.dispatched
+        instruction, order, index = buffer.oldest, buffer.oldest_order, self.dispatched
         last = Signal.like(index, name="last")
         m.submodules.legality = legality = Legality(self._config)
-        ready = Cat(queue.ready for queue in self.queues)
+        ready, drop = Cat(queue.ready for queue in self.queues), order.drop & ~legality.pending
         m.d.comb += [
-            self.opcode_error.eq(what.opcode_error),
-            self.response_error.eq(what.response_error),
+            self.opcode_error.eq(drop & order.opcode_error),
+            self.response_error.eq(drop & order.response_error),
             self.place.unit.eq(FETCH_SOURCE),
             self.place.number.eq(Mux(legality.broken, legality.broken_number, index)),
             self.rule_error.eq(legality.broken),
             legality.instruction.eq(instruction),
             legality.number.eq(index),
-            legality.dispatched.eq((what.selected & ready).any()),
-            self.busy.eq(what.drop | (what.selected & ready).any()),
-            self.waiting.eq(what.selected & ~ready),
+            legality.dispatched.eq((order.selected & ready).any()),
+            self.busy.eq(drop | (order.selected & ready).any()),
+            self.waiting.eq(order.selected & ~ready),
             buffer.leave.eq(self.busy),
         ]
         m.d.sync += last.eq(self.count - 1)
-        for known_opcode, queue, mine in zip(self._opcodes, self.queues, what.selected, strict=True):
+        for known_opcode, queue, mine in zip(self._opcodes, self.queues, order.selected, strict=True):
             used = layout(known_opcode)["number"].offset
             m.d.comb += [
                 queue.payload.eq(Cat(instruction[:used], index[:NUMBER_BITS])),

@@ -6,6 +6,7 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from accel.machine.latencies import FETCH_DEPTH
 from rtl.interfaces import INSTRUCTION_BITS
@@ -27,7 +28,7 @@ class FetchBuffer(wiring.Component):
     -------
     room, enter, instruction, order : Out, In, In, In
         There is a place; an instruction enters.
-    oldest, what, leave : Out, Out, In
+    oldest, oldest_order, leave : Out, Out, In
         The oldest instruction and its order, which is 0 if there is none; it leaves.
     """
 
@@ -40,7 +41,7 @@ class FetchBuffer(wiring.Component):
                 "instruction": In(INSTRUCTION_BITS),
                 "order": In(self._layout),
                 "oldest": Out(INSTRUCTION_BITS),
-                "what": Out(self._layout),
+                "oldest_order": Out(self._layout),
                 "leave": In(1),
             }
         )
@@ -49,7 +50,7 @@ class FetchBuffer(wiring.Component):
         m = Module()
         m.submodules.storage = storage = Memory(shape=INSTRUCTION_BITS, depth=FETCH_DEPTH, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
-        produce, consume = (Signal(range(FETCH_DEPTH), name=name) for name in ("produce", "consume"))
+        produce, consume = (Signal(exact_log2(FETCH_DEPTH), name=name) for name in ("produce", "consume"))
         m.d.sync += [produce.eq(produce + self.enter), consume.eq(consume + self.leave)]
         # How many instructions there are: one bit for each number.
         level = Signal(FETCH_DEPTH + 1, init=1)
@@ -68,6 +69,6 @@ class FetchBuffer(wiring.Component):
             read.addr.eq(consume),
             self.room.eq(~level[-1]),
             self.oldest.eq(read.data),
-            self.what.eq(orders[0]),
+            self.oldest_order.eq(orders[0]),
         ]
         return m

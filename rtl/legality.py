@@ -60,6 +60,8 @@ class Legality(wiring.Component):
     -------
     instruction, number, dispatched : In
         `dispatched`: this instruction is dispatched in this cycle.
+    pending : Out
+        The verdict on an instruction is not there yet, or it is that it breaks a rule.
     broken, broken_number : Out
         The instruction with this number breaks a rule.
 
@@ -79,6 +81,7 @@ class Legality(wiring.Component):
                 "instruction": In(INSTRUCTION_BITS),
                 "number": In(NUMBER_BITS),
                 "dispatched": In(1),
+                "pending": Out(1),
                 "broken": Out(1),
                 "broken_number": Out(NUMBER_BITS),
             }
@@ -86,23 +89,25 @@ class Legality(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._instruction = delayed(m, self.instruction, 1, "instruction")
-        broken = Cat(rule for opcode in opcodes(self._config) for rule in self._rules(m, opcode))
+        instruction = delayed(m, self.instruction, 1, "instruction")
+        broken = Cat(rule for opcode in opcodes(self._config) for rule in self._rules(m, opcode, instruction))
         found = Signal(len(broken))
-        before = self.latency - 1
-        looked_at = delayed(m, self.dispatched, before, "looked_at", reset_less=False)
+        looked_at = [self.dispatched]
+        for stage in range(1, self.latency):
+            looked_at.append(delayed(m, looked_at[-1], 1, f"looked_at{stage}", reset_less=False))
+        m.d.comb += self.pending.eq(Cat(*looked_at[1:], self.broken).any())
         m.d.sync += [
             found.eq(broken),
-            self.broken.eq(looked_at & found.any()),
-            self.broken_number.eq(delayed(m, self.number, before, "number")),
+            self.broken.eq(looked_at[-1] & found.any()),
+            self.broken_number.eq(delayed(m, self.number, self.latency - 1, "number")),
         ]
         return m
 
-    def _rules(self, m: Module, opcode: Opcode) -> Iterator[Value]:
+    def _rules(self, m: Module, opcode: Opcode, instruction: Value) -> Iterator[Value]:
         """A bit for each rule of an opcode, a cycle later: those of the encoding, those of the checker."""
-        fields = layout(opcode)(self._instruction)
+        fields = layout(opcode)(instruction)
         mine = Gates(m, fields, delayed(m, fields.opcode == opcode, 1, "mine"))
-        yield from mine.refuse(self._instruction[layout(opcode)["number"].offset :] != 0, "bits behind the fields", str)
+        yield from mine.refuse(instruction[layout(opcode)["number"].offset :] != 0, "bits behind the fields", str)
         for field in isa.FIELDS[opcode]:
             if field.low:
                 yield from mine.refuse(fields[field.name] < field.low, f"least {field.name}", str)

@@ -201,20 +201,18 @@ class RegisterBlock(wiring.Component):
     def _errors(self, m: Module, written: Value, started: Signal, refused: dict[str, Value]) -> ErrorLog:
         """The log of what the units raise and of starts that are refused."""
         m.submodules.error_log = log = ErrorLog()
-        # A cycle later: nothing can be raised in a run's first cycle, and many registers wait for this.
+        # A cycle later, as many registers wait for it: a start itself is what can be raised before.
         began = delayed(m, started, 1, "began", reset_less=False)
         refusals = Cat(refused.get(name, Const(0, 1)) for name in ERRORS)
         m.d.comb += [
             log.clear.eq(began),
             log.written.eq(written),
-            log.raised.eq(self.errors | (refusals & began.replicate(len(ERRORS)))),
+            log.raised.eq(self.errors | (refusals & started.replicate(len(ERRORS)))),
             log.place.eq(self.place),
             log.dispatched.eq(self.dispatched),
             log.program_address.eq(self.program_address),
         ]
         with m.If(began):
-            m.d.comb += log.dispatched.eq(0)
-        with m.If(delayed(m, began, 1, "refused", reset_less=False)):
             m.d.comb += log.place.eq(PLACE.const({"unit": NO_SOURCE}))
         return log
 

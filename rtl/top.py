@@ -101,8 +101,11 @@ class Accelerator(wiring.Component):
             fetch.count.eq(registers.program_count),
             self.irq.eq(registers.irq),
         ]
-        # A cycle later: the rules on an instruction's fields speak first (`Legality`).
-        faults = [delayed(m, u.control.fault, 1, f"fault{i}", reset_less=False) for i, u in enumerate(units)]
+        # LOAD looks at its words late and ends soon behind them. The others wait a cycle: the rules on an instruction's
+        # fields speak first (`Legality`).
+        faults = [load.control.fault]
+        for opcode, unit in zip(opcodes(config)[1:], units[1:], strict=True):
+            faults.append(delayed(m, unit.control.fault, 1, f"{opcode.name.lower()}_fault", reset_less=False))
         errors = self._memories(m, *units)
         errors |= self._synchronise(m, registers, fetch, units)
         errors |= {
