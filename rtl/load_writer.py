@@ -131,7 +131,7 @@ class LoadWriter(wiring.Component):
         ]  # fmt: skip
         return one_hot((chosen, number[:width]) for chosen, number in choices)
 
-    def _move(self, m: Module, held: data.View, chunk: Value, turn: Value, leaving: Signal, kept: Signal) -> None:
+    def _move(self, m: Module, held: data.View, chunk: Value, turn: Value, leaving: Value, kept: Signal) -> None:
         """The byte buffer does what was decided in the cycle before.
 
         The chunk, turned so that its first byte of use comes behind the `kept` bytes, takes all places there: those
