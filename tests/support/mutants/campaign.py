@@ -36,6 +36,7 @@ from support.rtl.beyond_runs import (
     check_registers_while_running,
     check_semaphore_counts,
     check_stall_counters,
+    check_watchdog,
 )
 from support.rtl.first_errors import check_place, check_wait
 from support.rtl.hostile import (
@@ -307,10 +308,12 @@ class Suites(Stimulus):
                 check_full_semaphores(seed, machine)
 
     def _running(self, trial: Trial) -> None:
-        """While a run is under way registers of the program hold their values, and a stop resets long enough."""
+        """While a run is under way registers of the program hold their values; a stop resets long enough, the watchdog
+        waits as long as it says."""
         with trial.powered() as machine:
             for seed in trial.each(machine, [self._seed]):
                 check_registers_while_running(seed, WRITES, machine)
+                check_watchdog(seed, machine)
 
     def _places(self, trial: Trial) -> None:
         """The first error names its instruction."""

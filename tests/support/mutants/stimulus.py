@@ -36,6 +36,7 @@ from support.rtl.large_counts import LongProgram, large_loops, long_programs
 from support.rtl.lone_faults import behind_others, lone_faults
 from support.rtl.matmul_program import HandWrittenProgram
 from support.rtl.port_conflicts import beside, conflicts
+from support.rtl.queued import queued
 from support.rtl.refused_loads import refused_loads
 
 PROGRAMS, HOSTILE, VERDICTS, PAIRS = 40, 200, 400, 6
@@ -109,8 +110,10 @@ class Stimulus:
 
     @cached_property
     def singles(self) -> list[Case]:
-        """Single instructions that keep all rules."""
-        return [*self._alone(code for code, expected in self.border if not expected)]
+        """Single instructions that keep all rules, by themselves and through the memory of their unit's queue."""
+        codes = [code for code, expected in self.border if not expected]
+        lone = [code[-INSTRUCTION_BYTES:] for code in codes]
+        return [*self._alone(codes), *self._alone(queued(lone, self._seed))]
 
     @cached_property
     def extremes(self) -> list[Case]:

@@ -28,6 +28,9 @@ WAIT = encode([Instruction(Opcode.EXEC, {"wait": 1 << Unit.LOAD})])
 ACTS = 3
 """A register's write begins so many cycles before the one at whose end the register changes."""
 
+LIMIT_BITS, SHORTEST = 13, 100
+"""Limits of the watchdog are below a power of 2, and longer than what a run does before it stands still."""
+
 POSTS, TAKES, BETWEEN = 3, 3, 16
 """Instructions that post to a full semaphore, those that take from it then, and those before that do neither."""
 
@@ -82,6 +85,22 @@ def check_semaphore_counts(seed: int, machine: Powered) -> None:
             offsets = np.where(semaphores, start, 0).astype(np.uint32)
             machine.run(encode(posts), 0, np.zeros(MEMORY_BYTES, np.uint8), max_cycles=LONG, offsets=offsets)
             np.testing.assert_array_equal(machine.counters[semaphores], offsets[semaphores] + 1)
+
+
+def check_watchdog(seed: int, machine: Powered) -> None:
+    """A run that stands still ends by so many cycles later as the limit is larger."""
+    rng, longest = np.random.default_rng(seed), 1 << LIMIT_BITS
+    limits = {1 << bit for bit in range(LIMIT_BITS)} | {(1 << bit) - 1 for bit in range(LIMIT_BITS)}
+    beyond = set[int]()
+    for limit in {*limits, *rng.integers(longest, size=LIMIT_BITS).tolist()}:
+        if limit < SHORTEST:
+            continue
+        got = machine.run(
+            WAIT, 0, np.zeros(64, np.uint8), max_cycles=longest + LONG, conditions=Conditions(watchdog=limit)
+        )
+        assert got.first_error.errors == ("watchdog",)
+        beyond.add(got.total_cycles - limit)
+    assert len(beyond) == 1
 
 
 def check_cleared_at_the_end(program: HandWrittenProgram, cycles: int, machine: Powered) -> None:
