@@ -19,7 +19,7 @@ from support.machine.wide_programs import wide_program, with_many_tokens
 from support.mutants.trials import Case, simulated
 from support.rtl.border_values import border_programs, border_state, tie_programs
 from support.rtl.depthwise_program import depthwise_program
-from support.rtl.extreme_strides import extreme_programs, long_rows
+from support.rtl.extreme_strides import extreme_programs, long_rows, many_rows
 from support.rtl.first_errors import places, waits
 from support.rtl.held_values import held_programs
 from support.rtl.hostile import (
@@ -124,6 +124,7 @@ class Stimulus:
             *extreme_programs(self._seed, EXTREMES),
             *held_programs(self._seed, HELD),
             *long_rows(self._seed, ROWS),
+            *many_rows(self._seed, ROWS),
         ]
         numbers = [*border_programs(self._seed, BORDERS), *tie_programs(self._seed, TIES)]
         return [*self._after([*((code, state) for code in codes), *numbers])]

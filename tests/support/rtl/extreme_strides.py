@@ -67,6 +67,20 @@ def long_rows(seed: int, count: int) -> Iterator[bytes]:
         yield encode([Instruction(Opcode.LOAD, fields)])
 
 
+def many_rows(seed: int, count: int) -> Iterator[bytes]:
+    """LOADs and STOREs of thousands of short rows, which lie side by side in external memory."""
+    rng, places = np.random.default_rng(seed), MEMORY_BYTES - CODE_BYTES
+    for number in range(count):
+        loop = ("row", "outer")[number // 2 % 2]
+        rows, width = int(rng.integers(1 << 11, 1 << 12)), int(rng.integers(1, places >> 12))
+        fields = {
+            "address": int(rng.integers(MACHINE.spad_words)), "word_bytes": width, "row_words": 1, "row_count": 1,
+            "outer_count": 1, "dram_address": CODE_BYTES, f"{loop}_count": rows, f"dram_{loop}_stride": width,
+        }  # fmt: skip
+        load = {"memory": Memory.SPAD, "step_bytes": width, "row_bytes": width}
+        yield encode([Instruction(Opcode.STORE, fields) if number % 2 else Instruction(Opcode.LOAD, fields | load)])
+
+
 def extreme_programs(seed: int, count: int, longest: int = 3) -> Iterator[bytes]:
     """The same in any order, up to `longest` in a program, with the waits that they need."""
     rng = np.random.default_rng(seed)

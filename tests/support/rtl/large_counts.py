@@ -11,7 +11,7 @@ import numpy as np
 from accel.machine import isa
 from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Opcode, decode, encode
 from accel.machine.loops import LOOPS
-from accel.machine.registers import IMAGE_ALIGNMENT
+from rtl.interfaces import NUMBER_BITS
 from rtl.testbench.verilate import COUNTERS
 from rtl.testbench.verilator import Powered
 from support.rtl.hostile import HOSTILE, LONG, MEMORY_BYTES
@@ -96,7 +96,7 @@ def check_long_program(program: LongProgram, seed: int, machine: Powered) -> Non
     code, index, beyond = program
     rng = np.random.default_rng(seed)
     conditions = replace(HOSTILE, beyond=beyond)
-    for offset in (0, *(int(each) * IMAGE_ALIGNMENT for each in rng.integers(1 << 20, size=INDEX_OFFSETS))):
+    for offset in (0, *(int(each) << NUMBER_BITS for each in rng.integers(1 << 22, size=INDEX_OFFSETS))):
         offsets = np.zeros(len(COUNTERS), np.uint32)
         offsets[COUNTERS.index(("fetch_unit", "dispatched"))] = offset
         got = machine.run(
