@@ -12,14 +12,14 @@ import sim
 from accel.coverify import OnChip, random_on_chip
 from accel.errors import ProgramError
 from accel.machine.config import PARAM_RECORD_BYTES
-from accel.machine.isa import INSTRUCTION_BYTES
+from accel.machine.isa import INSTRUCTION_BYTES, encode
 from accel.machine.memories import Space
 from support.machine.random_programs import RandomProgram, random_program, random_records
 from support.machine.wide_programs import wide_program, with_many_tokens
 from support.mutants.trials import Case, simulated
 from support.rtl.border_values import border_programs, border_state, tie_programs
 from support.rtl.depthwise_program import depthwise_program
-from support.rtl.extreme_strides import extreme_programs, long_rows, many_rows
+from support.rtl.extreme_strides import extreme_instructions, extreme_programs, long_rows, many_rows
 from support.rtl.first_errors import places, waits
 from support.rtl.held_values import held_programs
 from support.rtl.hostile import (
@@ -120,8 +120,10 @@ class Stimulus:
         """Instructions whose loops go anywhere, or that wait for what they hold, and numbers at the borders of
         rounding."""
         state = border_state(np.random.default_rng(self._seed))
+        alone = (encode([each]) for kind in extreme_instructions(self._seed, EXTREMES).values() for each in kind)
         codes = [
             *extreme_programs(self._seed, EXTREMES),
+            *queued([*alone, *many_rows(self._seed, ROWS)], self._seed),
             *held_programs(self._seed, HELD),
             *long_rows(self._seed, ROWS),
             *many_rows(self._seed, ROWS),

@@ -68,14 +68,19 @@ def long_rows(seed: int, count: int) -> Iterator[bytes]:
 
 
 def many_rows(seed: int, count: int) -> Iterator[bytes]:
-    """LOADs and STOREs of thousands of short rows, which lie side by side in external memory."""
+    """LOADs and STOREs of thousands of short rows, by one loop or both, side by side in external memory."""
     rng, places = np.random.default_rng(seed), MEMORY_BYTES - CODE_BYTES
     for number in range(count):
-        loop = ("row", "outer")[number // 2 % 2]
-        rows, width = int(rng.integers(1 << 11, 1 << 12)), int(rng.integers(1, places >> 12))
+        rows, width, some = (
+            int(rng.integers(1 << 11, 1 << 12)),
+            int(rng.integers(1, places >> 12)),
+            int(rng.integers(2, 9)),
+        )
+        inside, outside = [(rows, 1), (1, rows), (some, rows // some)][number // 2 % 3]
         fields = {
-            "address": int(rng.integers(MACHINE.spad_words)), "word_bytes": width, "row_words": 1, "row_count": 1,
-            "outer_count": 1, "dram_address": CODE_BYTES, f"{loop}_count": rows, f"dram_{loop}_stride": width,
+            "address": int(rng.integers(MACHINE.spad_words)), "word_bytes": width, "row_words": 1,
+            "row_count": inside, "dram_row_stride": width, "outer_count": outside, "dram_outer_stride": inside * width,
+            "dram_address": CODE_BYTES,
         }  # fmt: skip
         load = {"memory": Memory.SPAD, "step_bytes": width, "row_bytes": width}
         yield encode([Instruction(Opcode.STORE, fields) if number % 2 else Instruction(Opcode.LOAD, fields | load)])
