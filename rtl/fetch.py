@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -107,7 +107,9 @@ class Fetch(wiring.Component):
         bus, beat_bits = self.bus, 8 * self._config.bus_bytes
         beats, accept = INSTRUCTION_BYTES // self._config.bus_bytes, Signal(name="accept")
         coming = Signal(beats, init=1, name="coming")
-        collected = Signal(INSTRUCTION_BITS - beat_bits, reset_less=True)
+        # Before the last beat; a signal of no bits is no legal Verilog.
+        before = INSTRUCTION_BITS - beat_bits
+        collected = Signal(before, name="collected", reset_less=True) if before else Const(0, 0)
         faulty, dropping = Signal(name="faulty"), Signal(name="dropping")
         instruction = Cat(collected, bus.rdata)
         mine = Cat(instruction[:OPCODE_BITS] == opcode for opcode in self._opcodes)
@@ -124,7 +126,9 @@ class Fetch(wiring.Component):
             buffer.order.response_error.eq(~dropping & fault),
         ]
         with m.If(accept):
-            m.d.sync += [coming.eq(coming.rotate_left(1)), faulty.eq(fault), collected.eq(instruction[beat_bits:])]
+            m.d.sync += [coming.eq(coming.rotate_left(1)), faulty.eq(fault)]
+            if before:
+                m.d.sync += collected.eq(instruction[beat_bits:])
         with m.If(begin):
             m.d.sync += dropping.eq(0)
         with m.Elif(buffer.enter):
