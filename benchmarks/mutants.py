@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from support.mutants.campaign import Suites
+from support.mutants.campaign import Campaign
 from support.mutants.excitation import unchanged, watched
 from support.mutants.netlist_mutants import NetlistMutant, mutated
 from support.mutants.observability import unobservable
@@ -45,14 +45,14 @@ def main(arguments: list[str] | None = None) -> None:
     text = watched(text)
     variant = Variant(text, mutants=True, counters=True, coverage=True)
     build(MACHINE, variant)
-    suites, kept = Suites(variant, options.stimulus), Verdicts(options.verdicts, text)
-    suites.prepare()
+    campaign, kept = Campaign(variant, options.stimulus), Verdicts(options.verdicts, text)
+    campaign.prepare()
     chosen = [mutant for mutant in mutants if not options.only or mutant.number in options.only]
     proved = unobservable(verilog, chosen) | unchanged(text, chosen)
-    for part, names in enumerate(suites.parts()):
+    for part, names in enumerate(campaign.parts()):
         unknown = [mutant for mutant in chosen if not kept.known.get(mutant.number) and mutant.number not in proved]
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = pool.map(lambda mutant, names=names: suites.verdict(mutant.number, names), unknown)
+            found = pool.map(lambda mutant, names=names: campaign.verdict(mutant.number, names), unknown)
             for mutant, suite in zip(unknown, found, strict=True):
                 kept.add(mutant.number, suite)
                 print(f"{suite or 'survives'}: {mutant}", flush=True)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from support.mutants.campaign import Suites
+from support.mutants.campaign import Campaign
 
 from rtl.testbench.verilate import Variant
 
@@ -67,8 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stimulus", type=int, default=0, help="seed of the stimulus")
     options = parser.parse_args(arguments)
-    suites = Suites(Variant(coverage=True, counters=True), options.stimulus)
-    print(*report(list(points(suites.coverage()))), sep="\n")
+    campaign = Campaign(Variant(coverage=True, counters=True), options.stimulus)
+    print(*report(list(points(campaign.coverage()))), sep="\n")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,6 @@ class ErrorLog(wiring.Component):
         low_then, late, none = Signal(NUMBER_BITS, name="low_then"), Signal(name="late"), Signal(init=1, name="none")
         m.d.sync += [raised.eq(self.raised), dispatched.eq(self.dispatched), by_fetch.eq(by_fetch << 1), late.eq(0)]
         low, high = dispatched[:NUMBER_BITS], dispatched[NUMBER_BITS:]
-        none = Signal(init=1)
         m.d.sync += self.errors.eq((self.errors & ~(self.written | self.clear.replicate(len(raised)))) | raised)
         with m.If(raised.any() & (none | self.clear)):
             m.d.sync += [

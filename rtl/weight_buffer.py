@@ -26,6 +26,7 @@ class WeightBuffer(wiring.Component):
     load_write : In(WritePort)
         The mask selects bytes.
     read : In(ReadPort)
+        The data change with an answer only.
     """
 
     latency = READ_LATENCY

@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 from support.mutants import trials
-from support.mutants.campaign import Suites
+from support.mutants.campaign import Campaign
 from support.mutants.trials import Trial, Watched
 from support.rtl.hostile import COUNTED
 from support.rtl.port_conflicts import check_legal
@@ -28,15 +28,15 @@ def test_users_of_ports_are_legal_alone() -> None:
 
 @pytest.mark.marathon
 def test_the_machine_passes() -> None:
-    assert not Suites(COUNTED, seed=0).verdict(0)
+    assert not Campaign(COUNTED, seed=0).verdict(0)
 
 
 def judge(suite: Callable[[Trial], None]) -> str:
     """The verdict of one suite."""
 
-    class OneSuite(Suites):
+    class OneSuite(Campaign):
         @property
-        def _suites(self) -> dict[str, Callable[[Trial], None]]:
+        def suites(self) -> dict[str, Callable[[Trial], None]]:
             return {"suite": suite}
 
     return OneSuite(COUNTED, seed=0).verdict(1)
@@ -60,14 +60,14 @@ def test_a_right_machine_passes_in_any_thread() -> None:
 
 
 def test_only_named_suites_judge() -> None:
-    class TwoSuites(Suites):
+    class TwoSuites(Campaign):
         @property
-        def _suites(self) -> dict[str, Callable[[Trial], None]]:
+        def suites(self) -> dict[str, Callable[[Trial], None]]:
             return {"right": lambda trial: None, "wrong": failing(AssertionError("bytes"))}
 
-    suites = TwoSuites(COUNTED, seed=0)
-    assert suites.verdict(1) == suites.verdict(1, ["wrong"]) == "wrong"
-    assert not suites.verdict(1, ["right"])
+    campaign = TwoSuites(COUNTED, seed=0)
+    assert campaign.verdict(1) == campaign.verdict(1, ["wrong"]) == "wrong"
+    assert not campaign.verdict(1, ["right"])
 
 
 def test_a_wrong_machine_is_noticed() -> None:
