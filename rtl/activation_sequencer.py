@@ -9,15 +9,13 @@ from amaranth.lib.wiring import In, Out
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from accel.machine.latencies import READ_LATENCY
-from rtl.interfaces import ADDRESS_SPAN_BITS, MASK_BITS, NUMBER_BITS, ReadPort, layout, loop_levels
+from rtl.interfaces import ADDRESS_SPAN_BITS, MASK_BITS, NUMBER_BITS, REACH_BITS, ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
 from rtl.window import POSITIONS, drive_positions, is_inside
 
 EXEC_LAYOUT = layout(Opcode.EXEC)
 LEVELS = loop_levels(Opcode.EXEC)
-SUM_ADDRESS_BITS = EXEC_LAYOUT["acc_address"].width + 1
-"""One more than an instruction's address has: the sums of an instruction follow each other."""
 
 
 class ActivationSequencer(wiring.Component):
@@ -67,10 +65,10 @@ class ActivationSequencer(wiring.Component):
         m = Module()
         variables = {
             "spad": (unsigned(ADDRESS_SPAN_BITS), tuple(LEVELS)),
-            "acc": (unsigned(SUM_ADDRESS_BITS), ("oy", "ox")),
+            "acc": (unsigned(REACH_BITS), ("oy", "ox")),
         }
         m.submodules.pixels = pixels = LoopNest(LEVELS, variables | POSITIONS)
-        current = Signal(EXEC_LAYOUT)
+        current = Signal(EXEC_LAYOUT, reset_less=True)
         # Loaded until it starts: whether the weights are there comes too late for so many registers.
         load = self.free & self.fresh
         m.d.comb += [pixels.load.eq(load), pixels.step.eq(self.streaming), self._drive_nest(pixels)]

@@ -109,10 +109,11 @@ class SingleRow(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.comb += [self.last.eq(1), self.next_address.eq(self.rows.address)]
+        address = Signal.like(self.address, name="current", reset_less=True)
+        m.d.comb += [self.last.eq(1), self.address.eq(address), self.next_address.eq(self.rows.address)]
         m.d.sync += self.active.eq(self.start | (self.active & ~self.step))
         with m.If(~self.active | self.step):
-            m.d.sync += self.address.eq(self.rows.address)
+            m.d.sync += address.eq(self.rows.address)
         return m
 
 
@@ -125,25 +126,27 @@ class RowWalker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        held = Signal(self._layout)
-        outer_address, base, stride = (
-            Signal.like(self.address, name=name) for name in ("outer_address", "base", "stride")
+        held = Signal(self._layout, reset_less=True)
+        address, outer_address, base, stride = (
+            Signal.like(self.address, name=name, reset_less=True)
+            for name in ("current", "outer_address", "base", "stride")
         )
-        rows_left, outer_left = (Signal(COUNT_BITS, name=name) for name in ("rows_left", "outer_left"))
+        rows_left, outer_left = (Signal(COUNT_BITS, name=name, reset_less=True) for name in ("rows_left", "outer_left"))
         single_row, next_last_row, last_row, last_outer = (
-            Signal(name=name) for name in ("single_row", "next_last_row", "last_row", "last_outer")
+            Signal(name=name, reset_less=True) for name in ("single_row", "next_last_row", "last_row", "last_outer")
         )
         # A pattern is loaded until it starts: whether it does is known late, as is whether there is a step.
         fresh = ~self.active | self.last
         # What is added for the next row, and to what, are registers: so is whether that row is the last one.
         m.d.comb += [
+            self.address.eq(address),
             self.last.eq(last_row & last_outer),
             self.following.eq(base + stride),
             self.next_address.eq(Mux(fresh, self.rows.address, self.following)),
         ]
         m.d.sync += self.active.eq(self.start | (self.active & ~(self.step & self.last)))
         with m.If(~self.active | self.step):
-            m.d.sync += self.address.eq(self.next_address)
+            m.d.sync += address.eq(self.next_address)
         with m.If((~self.active | self.step) & fresh):
             single = self.rows.row_count == 1
             m.d.sync += [
@@ -236,7 +239,7 @@ class BurstGenerator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walker = walker = self._walker(ADDRESS_BITS)
-        row_done, accepted = Signal(name="row_done"), Signal(name="accepted")
+        row_done, accepted = Signal(name="row_done", reset_less=True), Signal(name="accepted")
         open_bursts = Signal(range(self._outstanding_bursts + 1))
         burst = self.burst.payload
         halted = Signal()
@@ -264,10 +267,11 @@ class BurstGenerator(wiring.Component):
         So is whether this burst is its row's last one, on which all that comes next depends.
         """
         shift = self._bus_bytes.bit_length() - 1
-        beat = Signal(ADDRESS_BITS - shift)
-        left = Signal(self._row_bytes_bits + 1 - shift)
-        fewer, more = (Signal.like(left, name=name) for name in ("fewer", "more"))
-        rest = Signal(shift)
+        beat = Signal(ADDRESS_BITS - shift, reset_less=True)
+        left, fewer, more = (
+            Signal(self._row_bytes_bits + 1 - shift, name=name, reset_less=True) for name in ("left", "fewer", "more")
+        )
+        rest = Signal(shift, reset_less=True)
         page_bits = (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()
         page_left = (~beat)[:page_bits]
         longest = Signal(min(len(page_left), (BURST_BEATS - 1).bit_length()))

@@ -89,7 +89,7 @@ class InstructionQueue(wiring.Component):
         m = Module()
         behind = self._depth - 1
         m.submodules.fifo = fifo = QueueStorage(self._width, max(behind, MIN_DEPTH), behind)
-        head, empty = Signal(self._width, name="head"), Signal(name="empty")
+        head, empty = Signal(self._width, name="head", reset_less=True), Signal(name="empty")
         m.d.comb += [
             empty.eq(~self.head.valid),
             self.pushed.ready.eq(fifo.w_rdy),
@@ -116,8 +116,7 @@ class Semaphores(wiring.Component):
     post : In
         Per unit: bit u adds one token to (unit, u).
     tokens : Out
-        Per unit: bit p is set if (p, unit) holds a token posted in an earlier cycle. Bits without a unit are set, so
-        that nothing waits for units that do not exist.
+        Per unit: bit p is set if (p, unit) holds a token posted in an earlier cycle.
     overflow : Out
         A token was lost two cycles before because its counter was full.
     """
@@ -128,7 +127,7 @@ class Semaphores(wiring.Component):
                 "clear": In(1),
                 "take": In(MASK_BITS).array(len(Unit)),
                 "post": In(MASK_BITS).array(len(Unit)),
-                "tokens": Out(MASK_BITS, init=-1 % (1 << MASK_BITS)).array(len(Unit)),
+                "tokens": Out(MASK_BITS).array(len(Unit)),
                 "overflow": Out(1),
             }
         )
@@ -165,7 +164,7 @@ def head_wait(control: wiring.PureInterface) -> Value:
     """The `wait` mask of the instruction at the head of a unit's queue, 0 if there is none."""
     head = control.instruction
     wait = layout(Opcode.LOAD)(head.payload).wait  # the header is the same in all instructions
-    return wait & head.valid.replicate(MASK_BITS)
+    return wait[:MASK_BITS] & head.valid.replicate(MASK_BITS)
 
 
 def taken_tokens(control: wiring.PureInterface) -> Value:
@@ -175,8 +174,8 @@ def taken_tokens(control: wiring.PureInterface) -> Value:
 
 def unit_cause(lacking: Value, occupied: Value, busy: Value) -> Value:
     """One-hot cause (`CAUSES`) of a unit's cycle, in which the `lacking` tokens are not there; see docs/timing.md."""
-    missing = lacking[: len(Unit)] & (~occupied).replicate(len(Unit))
-    first_missing = missing & (-missing)[: len(Unit)]
+    missing = lacking & (~occupied).replicate(len(lacking))
+    first_missing = missing & (-missing)[: len(lacking)]
     return Cat(occupied & busy, occupied & ~busy, first_missing, ~occupied & ~missing.any())
 
 

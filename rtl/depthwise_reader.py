@@ -109,9 +109,11 @@ class DepthwiseReader(wiring.Component):
         """
         head, held = self.head, self.instruction
         leading = Mux(_is_double(head), head.lead_steps << 1, head.lead_steps)
-        between = Signal(signed(len(leading) + 1), name="between")
-        ahead, words_ahead = Signal(POSITION, name="ahead"), Signal(ADDRESS_SPAN_BITS, name="words_ahead")
-        x_end, y_end = (Signal(POSITION, name=f"{axis}_end_start") for axis in "xy")
+        between = Signal(signed(len(leading) + 1), name="between", reset_less=True)
+        words_ahead = Signal(ADDRESS_SPAN_BITS, reset_less=True)
+        ahead, x_end, y_end = (
+            Signal(POSITION, name=name, reset_less=True) for name in ("ahead", "x_end_start", "y_end_start")
+        )
         with m.If(self.load):
             m.d.sync += [
                 between.eq((head.kx_count - 1)[:TAP_BITS] - leading),

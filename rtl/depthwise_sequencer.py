@@ -8,9 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.latencies import READ_LATENCY
-from rtl.activation_sequencer import SUM_ADDRESS_BITS
 from rtl.depthwise_reader import DEPTHWISE_LAYOUT, ROW_LEVELS, ROW_POSITIONS, STEP_BITS, TAP_BITS, drive_rows
-from rtl.interfaces import MASK_BITS, NUMBER_BITS
+from rtl.interfaces import MASK_BITS, NUMBER_BITS, REACH_BITS
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
 
@@ -73,13 +72,15 @@ class DepthwiseSequencer(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
+        self._current = Signal(DEPTHWISE_LAYOUT, reset_less=True)
         variables = {
-            "acc": (unsigned(SUM_ADDRESS_BITS), ("oy", "step")),
+            "acc": (unsigned(REACH_BITS), ("oy", "step")),
             "column_end": (signed(STEP_BITS + 1), ("step",)),  # columns from the end of the row's outputs
         }
         m.submodules.outputs = outputs = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
         m.d.comb += [
             outputs.load.eq(self.begin),
+            self.current.eq(self._current),
             drive_rows(outputs, self.instruction, self.instruction.x_start),
             outputs.starts.acc.eq(self.instruction.acc_address),
             outputs.strides.acc.oy.eq(self.instruction.ox_count),
@@ -95,7 +96,7 @@ class DepthwiseSequencer(wiring.Component):
         """Begin when the instruction before ends; count the leading steps, then step through the rows."""
         current, last = self.current, outputs.last
         leading, led = Signal.like(current.lead_steps, name="leading"), Signal(init=1, name="led")
-        final = Signal()
+        final = Signal(reset_less=True)
         first_start = Mux(self.begin, self.instruction.lead_steps == 0, leading == 1)
         next_tile = outputs.step & last.oy & last.step & ~last.ky
         m.d.comb += [
@@ -112,7 +113,7 @@ class DepthwiseSequencer(wiring.Component):
         with m.Elif(outputs.step):
             m.d.sync += final.eq(Mux(last.step, current.ox_count == 1, outputs.values.column_end == -2))
         with m.If(self.begin):
-            m.d.sync += [current.eq(self.instruction), leading.eq(self.instruction.lead_steps)]
+            m.d.sync += [self._current.eq(self.instruction), leading.eq(self.instruction.lead_steps)]
             m.d.sync += led.eq(self.instruction.lead_steps == 0)
         with m.Elif(~led):
             m.d.sync += [leading.eq(leading - 1), led.eq(leading == 1)]
@@ -120,9 +121,9 @@ class DepthwiseSequencer(wiring.Component):
     def _control(self, m: Module, outputs: LoopNest) -> None:
         """Signals to accumulators and lanes for the current output."""
         current, first = self.current, outputs.first
-        pad_value = delayed(m, current.pad_value, 1, "pad_value")
+        pad_value = delayed(m, current.pad_value, 2, "pad_value")
         tile_begins = self.output & first.oy & first.step
-        source = delayed(m, Cat(self._taps(m, outputs), pad_value), READ_LATENCY, "source")
+        source = delayed(m, Cat(self._taps(m, outputs), pad_value), READ_LATENCY - 1, "source")
         used, acc = (
             delayed(m, self.output, 1, "bound_used", reset_less=False),
             delayed(m, outputs.values.acc, 1, "bound_acc"),
@@ -138,10 +139,11 @@ class DepthwiseSequencer(wiring.Component):
         ]
 
     def _taps(self, m: Module, outputs: LoopNest) -> Value:
-        """Which taps of the output of the cycle before exist, a bit per slot; the last slot has the last tap."""
+        """Which taps of the output of two cycles before exist, a bit per slot; the last slot has the last tap."""
         current, y, x, slots = self.current, outputs.values.y, outputs.values.x, len(self.taps)
         row_exists = delayed(m, ~y[-1] & (y < current.height), 1, "row_exists")
-        width, taps_used = delayed(m, current.width, 1, "width"), delayed(m, current.kx_count, 1, "taps_used")
+        width, taps_used = delayed(m, current.width, 1, "width"), delayed(m, current.kx_count, 2, "taps_used")
         positions = [delayed(m, x + tap * current.x_dilation, 1, f"position{tap}") for tap in range(slots)]
-        taps = Cat(~position[-1] & (position < width) & row_exists for position in positions)
+        exist = Cat(~position[-1] & (position < width) & row_exists for position in positions)
+        taps = delayed(m, exist, 1, "exist")
         return (taps << (slots - taps_used)[:TAP_BITS])[:slots]

@@ -14,6 +14,7 @@ from rtl.bursts import BurstGenerator, SingleRow
 from rtl.fetch_buffer import FetchBuffer
 from rtl.interfaces import INSTRUCTION_BITS, NUMBER_BITS, PLACE, layout, opcodes
 from rtl.legality import Legality
+from rtl.pipeline import delayed
 
 OPCODE_BITS = layout(Opcode.LOAD)["opcode"].width
 
@@ -115,10 +116,11 @@ class Fetch(wiring.Component):
         mine = Cat(instruction[:OPCODE_BITS] == opcode for opcode in self._opcodes)
         fault, known = bus.rresp[1] | (faulty & ~coming[0]), mine.any()
         drop = dropping | fault | ~known
+        halted = delayed(m, self.halt, 1, "halted", reset_less=False)
         m.d.comb += [
-            bus.rready.eq(buffer.room | self.halt),
+            bus.rready.eq(buffer.room | halted),
             accept.eq(bus.rvalid & bus.rready),
-            buffer.enter.eq(accept & coming[-1] & ~self.halt),
+            buffer.enter.eq(accept & coming[-1] & ~halted),
             buffer.instruction.eq(instruction),
             buffer.order.selected.eq(mine & ~drop.replicate(len(mine))),
             buffer.order.drop.eq(drop),

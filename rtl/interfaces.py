@@ -7,11 +7,13 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine import isa
 from accel.machine.config import ArchConfig
-from accel.machine.isa import Opcode
+from accel.machine.isa import Opcode, Unit
 from rtl.axi import ADDRESS_BITS
 
 INSTRUCTION_BITS = 8 * isa.INSTRUCTION_BYTES
-MASK_BITS = next(field.width for field in isa.FIELDS[Opcode.LOAD] if field.name == "wait")
+MASK_BITS = len(Unit)
+"""Bits of `wait` and `signal` that the units look at, one for each; with any other bit an instruction is refused."""
+
 NUMBER_BITS = 10
 """Low bits of an instruction's index in the program: more than there are between dispatch and completion."""
 
@@ -45,6 +47,10 @@ def loop_levels(opcode: Opcode) -> dict[str, int]:
 FAULT = data.StructLayout({"rule": 1, "bounds": 1, "number": NUMBER_BITS})
 """What a unit finds wrong with an instruction while it executes it: `rule` or `bounds` of ERROR; which one it is."""
 
+REACH_BITS = 1 + isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "address")].width
+"""Width of an address that goes from word to word, each of which is used, and shows the first one that does not exist:
+from one that exists a stride leads less than half of the largest memory away."""
+
 ADDRESS_SPAN_BITS = 32
 """Width at which no sum of an address and its strides wraps: the largest is 2^18 + 2^17 * (2 * (2^12 + 2^8) + 2^10)."""
 
@@ -57,12 +63,11 @@ class ReadPort(wiring.Signature):
 
 
 class WritePort(wiring.Signature):
-    """Write of the lanes selected by `mask` at the end of a cycle with `en`."""
+    """Write of a word of `lanes` bytes at the end of a cycle with `en`; `masked`: of those that `mask` selects."""
 
-    def __init__(self, words: int, lanes: int, width: int = 8):
-        super().__init__(
-            {"en": Out(1), "addr": Out(range(max(words, 2))), "data": Out(lanes * width), "mask": Out(lanes)}
-        )
+    def __init__(self, words: int, lanes: int, masked: bool = True):
+        mask = {"mask": Out(lanes)} if masked else {}
+        super().__init__({"en": Out(1), "addr": Out(range(max(words, 2))), "data": Out(8 * lanes), **mask})
 
 
 class UnitControl(wiring.Signature):

@@ -15,12 +15,9 @@ from accel.machine.memories import Space, memories
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator, connect_rows
 from rtl.control import MIN_DEPTH
-from rtl.interfaces import NUMBER_BITS, PLACE, UnitControl, WritePort, layout
-from rtl.load_writer import LOAD_LAYOUT, ROW_STREAM_BITS, LoadWriter
+from rtl.interfaces import MASK_BITS, NUMBER_BITS, PLACE, UnitControl, WritePort
+from rtl.load_writer import LOAD_LAYOUT, ROW_STREAM_BITS, LoadWriter, queued_layout
 from rtl.pipeline import delayed
-
-QUEUED = data.StructLayout({"instruction": LOAD_LAYOUT, "pad_after": ROW_STREAM_BITS})
-"""A LOAD that waits for the writer: the instruction and the pad bytes at the end of each row."""
 
 ROW_BYTES_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "row_bytes")].width
 
@@ -50,6 +47,7 @@ class LoadUnit(wiring.Component):
 
     def __init__(self, config: ArchConfig):
         self._config = config
+        self._queued = queued_layout(config.bus_bytes)
         taps = {"taps_write": Out(WritePort(config.depthwise_words, config.depthwise_lanes))}
         super().__init__(
             {
@@ -60,8 +58,8 @@ class LoadUnit(wiring.Component):
                 "bus": Out(Axi4Read(config.bus_bytes)),
                 "spad_write": Out(WritePort(config.spad_words, config.rows)),
                 "wbuf_write": Out(WritePort(config.wbuf_words, config.cols)),
-                "param_write": Out(WritePort(config.param_channels, PARAM_RECORD_BYTES)),
-                "table_write": Out(WritePort(TABLE_WORDS, 1)),
+                "param_write": Out(WritePort(config.param_channels, PARAM_RECORD_BYTES, masked=False)),
+                "table_write": Out(WritePort(TABLE_WORDS, 1, masked=False)),
                 **(taps if config.depthwise_taps else {}),
                 "error": Out(1),
                 "place": Out(PLACE),
@@ -72,10 +70,10 @@ class LoadUnit(wiring.Component):
         m = Module()
         control = self.control
         self._short = Signal()
-        self._short_number = Signal(NUMBER_BITS)
+        self._short_number = Signal(NUMBER_BITS, reset_less=True)
         m.submodules.writer = writer = LoadWriter(self._config)
         issue, in_flight = self._issue(m, writer)
-        writing = Signal(layout(Opcode.LOAD)["signal"].shape)
+        writing = Signal(MASK_BITS, reset_less=True)
         with m.If(writer.start):
             m.d.sync += [writing.eq(writer.following.signal), self.place.number.eq(writer.following.number)]
         ending = Cat(writer.last, Mux(writer.last, writing, 0))
@@ -101,7 +99,7 @@ class LoadUnit(wiring.Component):
         m.submodules.bursts = bursts = BurstGenerator(
             self._config.bus_bytes, self._config.outstanding_bursts, ROW_BYTES_BITS
         )
-        m.submodules.waiting = waiting = SyncFIFO(width=QUEUED.size, depth=LOAD_IN_FLIGHT)
+        m.submodules.waiting = waiting = SyncFIFO(width=self._queued.size, depth=LOAD_IN_FLIGHT)
         head = LOAD_LAYOUT(control.instruction.payload)
         issue = Signal()
         in_flight = Signal(range(LOAD_IN_FLIGHT + 1))
@@ -119,8 +117,7 @@ class LoadUnit(wiring.Component):
             bursts.burst.ready.eq(self.bus.arready),
             drive_address(self.bus, "ar", self._config.bus_bytes, self.page, bursts.burst.payload),
             writer.there.eq(waiting.r_rdy),
-            writer.instruction.eq(QUEUED(waiting.r_data).instruction),
-            writer.pad_after.eq(QUEUED(waiting.r_data).pad_after),
+            writer.instruction.eq(waiting.r_data),
             waiting.r_en.eq(writer.taken),
         ]
         self._queue(m, waiting, head, issue)
@@ -130,21 +127,21 @@ class LoadUnit(wiring.Component):
 
     def _queue(self, m: Module, waiting: SyncFIFO, head: data.View, issue: Signal) -> None:
         """Queue an instruction with the padding at its rows' ends, in time for `LOAD_START`."""
-        held = Signal(LOAD_LAYOUT)
-        product, beside = Signal(ROW_STREAM_BITS, name="product"), Signal(signed(ROW_STREAM_BITS), name="beside")
+        held, following = (Signal(self._queued, name=name, reset_less=True) for name in ("held", "following"))
+        product = Signal(ROW_STREAM_BITS, reset_less=True)
+        beside = Signal(signed(ROW_STREAM_BITS), reset_less=True)
         rest = Signal(signed(ROW_STREAM_BITS + 1))
         queue = Signal()
-        queued = Signal(QUEUED)
-        following = Signal(LOAD_LAYOUT)
+        queued = Signal(self._queued)
         m.d.sync += [
-            held.eq(head),
+            [held[name].eq(head[name]) for name in self._queued.members if name != "pad_after"],
             # A row's stream has (row_words - 1) * step_bytes + word_bytes bytes.
             product.eq(held.row_words * held.step_bytes),
             beside.eq(held.word_bytes - held.step_bytes - held.pad_bytes - held.row_bytes),
             following.eq(held),
         ]
         m.d.comb += [
-            queued.instruction.eq(following),
+            queued.eq(following),
             rest.eq(product + beside),
             queued.pad_after.eq(rest),
             waiting.w_data.eq(queued),
@@ -184,7 +181,7 @@ class LoadUnit(wiring.Component):
         m.d.comb += [
             writer.beats.valid.eq(bus.rvalid),
             writer.beats.payload.eq(bus.rdata),
-            bus.rready.eq(writer.beats.ready | self.halt),
+            bus.rready.eq(writer.beats.ready | delayed(m, self.halt, 1, "halted", reset_less=False)),
             self.error.eq(bus.rvalid & bus.rready & bus.rresp[1]),
         ]
 
@@ -200,6 +197,7 @@ class LoadUnit(wiring.Component):
                 port.en.eq(emitted & (word.memory == memory)),
                 port.addr.eq(word.address),
                 port.data.eq(word.data),
-                port.mask.eq(word.mask),
             ]
+            if hasattr(port, "mask"):
+                m.d.comb += port.mask.eq(word.mask)
         return emitted, word

@@ -7,21 +7,27 @@ from typing import TypeAlias
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from accel.machine import isa
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from rtl.bursts import RowWalker, chunk_layout, connect_rows, first_chunk, rotated, shift_bytes_left
-from rtl.interfaces import NUMBER_BITS, layout
+from rtl.interfaces import MASK_BITS, NUMBER_BITS, REACH_BITS, layout
 from rtl.pipeline import delayed, one_hot
 
 LOAD_LAYOUT = layout(Opcode.LOAD)
 WORD_ADDRESS_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "address")].width
-REACH_BITS = WORD_ADDRESS_BITS + 2
-"""Width at which the first word outside of a memory is seen: a stride is less than half of the largest memory."""
-
 ROW_STREAM_BITS = 26
 """Bits of a row's stream length: row_words (18) times step_bytes (8)."""
+
+
+def queued_layout(bus_bytes: int) -> data.StructLayout:
+    """A LOAD that waits for the writer: of external addresses the lane in a beat only; pad bytes behind each row."""
+    members = {name: field.shape for name, field in LOAD_LAYOUT if name not in ("opcode", "wait", "reserved")}
+    lanes = {name: exact_log2(bus_bytes) for name in members if name.startswith("dram_")}
+    return data.StructLayout(members | lanes | {"signal": MASK_BITS, "pad_after": ROW_STREAM_BITS})
+
 
 ROW_BEATS = data.StructLayout({"fewer": LOAD_LAYOUT["row_bytes"].width, "none": 1, "one": 1})
 """Whole beats that a row's bytes fill: one less, whether there is none, one."""
@@ -57,8 +63,8 @@ class LoadWriter(wiring.Component):
 
     Members
     -------
-    there, taken, instruction, pad_after : In, Out, In, In
-        A stream of instructions, each of whose rows ends with `pad_after` pad bytes.
+    there, taken, instruction : In, Out, In
+        A stream of instructions.
     start, following : Out
         The instruction `following`, which was taken before, begins in the next cycle.
     beats : In
@@ -78,10 +84,9 @@ class LoadWriter(wiring.Component):
             {
                 "there": In(1),
                 "taken": Out(1),
-                "instruction": In(LOAD_LAYOUT),
-                "pad_after": In(ROW_STREAM_BITS),
+                "instruction": In(queued_layout(config.bus_bytes)),
                 "start": Out(1),
-                "following": Out(LOAD_LAYOUT),
+                "following": Out(queued_layout(config.bus_bytes)),
                 "beats": In(stream.Signature(8 * config.bus_bytes)),
                 "emit": Out(1),
                 "last": Out(1),
@@ -92,18 +97,21 @@ class LoadWriter(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        held = Signal(LOAD_LAYOUT)
+        held, following = (
+            Signal(self.following.shape(), name=name, reset_less=True) for name in ("held", "coming_next")
+        )
         waiting = Signal()
         # The one after it is taken two cycles behind a start, before which no LOAD ends: that one starts is known late.
         m.d.comb += self.taken.eq(self.there & ~waiting)
         m.d.sync += waiting.eq(Mux(waiting, ~self.start, self.there))
         level, kept = Signal(range(self._buffer_bytes + 1)), Signal(range(self._buffer_bytes + 1), name="kept")
-        word_size, row_beats = Signal.like(held.step_bytes), Signal(ROW_BEATS)
+        word_size, row_beats = Signal.like(held.step_bytes), Signal(ROW_BEATS, reset_less=True)
         chunk, (take, count), low = self._take(m, held, row_beats, word_size)
         free = self._emit(m, held, word_size, (take, count))
         # Many registers are loaded until an instruction comes, or starts.
         with m.If(~waiting):
-            m.d.sync += self.following.eq(self.instruction)
+            m.d.sync += following.eq(self.instruction)
+        m.d.comb += self.following.eq(following)
         with m.If(free):
             beats = self.following.row_bytes >> (self._config.bus_bytes.bit_length() - 1)
             m.d.sync += [
@@ -138,7 +146,7 @@ class LoadWriter(wiring.Component):
         behind its last one do not count until others take them.
         """
         places = self._buffer_bytes
-        buffer = Signal(8 * places)
+        buffer = Signal(8 * places, reset_less=True)
         chunk, turn, leaving, kept = (
             delayed(m, value, 1, name)
             for value, name in ((chunk, "chunk"), (turn, "turn"), (leaving, "leaving"), (kept, "kept"))
@@ -160,11 +168,11 @@ class LoadWriter(wiring.Component):
         low_bits = bus_bytes.bit_length() - 1
         m.submodules.rows = rows = RowWalker(low_bits)
         m.d.comb += [rows.start.eq(self.start), connect_rows(rows, self.following, "dram_")]
-        phase = Signal(Phase)
-        low = Signal(low_bits)
-        coming = Signal(chunk_layout(bus_bytes, ROW_STREAM_BITS))
+        phase = Signal(Phase, reset_less=True)
+        low = Signal(low_bits, reset_less=True)
+        coming = Signal(chunk_layout(bus_bytes, ROW_STREAM_BITS), reset_less=True)
         take = Signal()
-        space = Signal(range(-bus_bytes, self._config.load_word_bytes + 1), init=self._config.load_word_bytes)
+        space = Signal(range(-bus_bytes, self._config.load_word_bytes + 1), reset_less=True)
         in_memory = phase == Phase.MEMORY
         room = rows.active & ~space[-1]
         pad = held.pad_value.as_unsigned().replicate(bus_bytes)
@@ -195,16 +203,16 @@ class LoadWriter(wiring.Component):
         """
         (phase, coming, low), (take, next_row) = state, taken
         bus_bytes, shape = self._config.bus_bytes, coming.shape()
-        padded, tailless, next_tailless = (Signal(name=name) for name in ("padded", "tailless", "next_tailless"))
-        pad_after, next_pad_after = (Signal(ROW_STREAM_BITS, name=name) for name in ("pad_after", "next_pad_after"))
-        first_row, memory = Signal(shape, name="first_row"), Signal(shape, name="memory")
+        padded, tailless, next_tailless = (
+            Signal(name=name, reset_less=True) for name in ("padded", "tailless", "next_tailless")
+        )
+        first_row, memory = (Signal(shape, name=name, reset_less=True) for name in ("first_row", "memory"))
         next_padded = self.following.pad_bytes != 0
         row_ends = coming.ends & ((phase == Phase.AFTER) | (phase == Phase.MEMORY) & tailless)
         m.d.comb += rows.step.eq(take & row_ends)
         with m.If(self.taken):
             m.d.sync += [
-                next_pad_after.eq(self.pad_after),
-                next_tailless.eq(self.pad_after == 0),
+                next_tailless.eq(self.instruction.pad_after == 0),
                 first_row.eq(
                     first_chunk(
                         self.instruction.row_bytes, bus_bytes - self.instruction.dram_address[: len(low)], shape
@@ -217,7 +225,6 @@ class LoadWriter(wiring.Component):
                 coming.eq(Mux(next_padded, first_chunk(self.following.pad_bytes, bus_bytes, shape), first_row)),
                 memory.eq(first_row),
                 low.eq(Mux(next_padded, 0, self.following.dram_address[: len(low)])),
-                pad_after.eq(next_pad_after),
                 padded.eq(next_padded),
                 tailless.eq(next_tailless),
             ]
@@ -232,7 +239,7 @@ class LoadWriter(wiring.Component):
             with m.Elif(coming.ends & (phase == Phase.BEFORE)):
                 m.d.sync += [phase.eq(Phase.MEMORY), coming.eq(memory), low.eq(rows.address)]
             with m.Elif(coming.ends):
-                m.d.sync += [phase.eq(Phase.AFTER), coming.eq(first_chunk(pad_after, bus_bytes, shape))]
+                m.d.sync += [phase.eq(Phase.AFTER), coming.eq(first_chunk(held.pad_after, bus_bytes, shape))]
             with m.Else():
                 m.d.sync += coming.eq(first_chunk(coming.beyond, bus_bytes, shape))
 
@@ -255,12 +262,13 @@ class LoadWriter(wiring.Component):
         what enters, and with a word by a difference that depends on this word and the next one.
         """
         m.submodules.words = rows = RowWalker(REACH_BITS)
-        word = Signal(WORD_ADDRESS_BITS)
-        last_word, last_but_one = Signal(name="last_word"), Signal(name="last_but_one")
-        longest = Signal.like(held.step_bytes)
+        word = Signal(WORD_ADDRESS_BITS, reset_less=True)
+        last_word, last_but_one = (Signal(name=name, reset_less=True) for name in ("last_word", "last_but_one"))
+        longest = Signal.like(held.step_bytes, reset_less=True)
         difference = signed(len(longest) + 2)
         surplus, needs, next_step, next_last, next_row = (
-            Signal(difference, name=name) for name in ("surplus", "needs", "next_step", "next_last", "next_row")
+            Signal(difference, name=name, reset_less=True)
+            for name in ("surplus", "needs", "next_step", "next_last", "next_row")
         )
         begun = delayed(m, self.start, 1, "begun", reset_less=False)
         first = self.following

@@ -67,44 +67,47 @@ class LoopNest(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        counts = self._held(m, self.counts)
         # Whether, in the next cycle, the levels from this one inwards are in their last iteration.
         inner_last, ending = Const(1), [Const(1)]
         for level in reversed(self._levels):
-            next_last = self._count(m, level, counts[level], self.step & inner_last)
+            next_last = self._count(m, level, self.step & inner_last)
             inner_last = inner_last & self.last[level]
             ending.insert(0, ending[0] & next_last)
         m.d.comb += self.ending.eq(ending[0])
         m.d.sync += self.done.eq(self.ending)
         if self._moved:
-            strides, moves = self._held(m, self.strides), _Moves(m, self._levels, ending)
+            strides, moves = self._held(m, self.strides, "strides"), _Moves(m, self._levels, ending)
             for name in self._moved:
                 self._variable(m, name, strides[name], moves)
         return m
 
-    def _held(self, m: Module, port) -> Signal:
+    def _held(self, m: Module, port: Value, name: str) -> Signal:
         """The value of `port` in the cycle of `load`."""
-        held = Signal.like(port)
+        held = Signal.like(port, name=name, reset_less=True)
         with m.If(self.load):
             m.d.sync += held.eq(port)
         return held
 
-    def _count(self, m: Module, level: str, count: Value, inner_done: Value) -> Signal:
-        """Count a level's remaining iterations down when the levels inside are done; reload them when it wraps.
+    def _count(self, m: Module, level: str, inner_done: Value) -> Signal:
+        """Count a level's remaining iterations down when the levels inside are done; reload them when it wraps, which
+        the outermost one does not.
 
         Returns whether the level is in its last iteration in the next cycle.
         """
-        left = Signal.like(count, name=f"{level}_left")
-        first, last = Signal(name=f"{level}_first"), Signal(name=f"{level}_last")
+        count = self.counts[level]
+        held = self._held(m, count, f"{level}_count") if level != self._levels[0] else None
+        left = Signal.like(count, name=f"{level}_left", reset_less=True)
+        first, last = (Signal(name=f"{level}_{name}", reset_less=True) for name in ("first", "last"))
         next_last = Signal(name=f"{level}_next_last")
         m.d.comb += [self.first[level].eq(first), self.last[level].eq(last), next_last.eq(last)]
         m.d.sync += last.eq(next_last)
         with m.If(self.load):
-            m.d.sync += [left.eq(self.counts[level]), first.eq(1)]
-            m.d.comb += next_last.eq(self.counts[level] == 1)
-        with m.Elif(inner_done & last):
             m.d.sync += [left.eq(count), first.eq(1)]
             m.d.comb += next_last.eq(count == 1)
+        if level != self._levels[0]:
+            with m.Elif(inner_done & last):
+                m.d.sync += [left.eq(held), first.eq(1)]
+                m.d.comb += next_last.eq(held == 1)
         with m.Elif(inner_done):
             m.d.sync += [left.eq(left - 1), first.eq(0)]
             m.d.comb += next_last.eq(left == 2)
@@ -118,7 +121,7 @@ class LoopNest(wiring.Component):
         start, value, count = self.starts[name], self.values[name], len(self._levels)
         following = Signal.like(value, name=f"{name}_following")
         kept = sorted({0, *(self._levels.index(level) for level in self._moved[name])})
-        bases = [Signal.like(value, name=f"{name}_{self._levels[i]}") for i in kept]
+        bases = [Signal.like(value, name=f"{name}_{self._levels[i]}", reset_less=True) for i in kept]
         chosen = []
         for base, i, end in zip(bases, kept, [*kept[1:], count], strict=True):
             taken = self.step & moves(0, i)
@@ -154,6 +157,6 @@ class _Moves:
         """For the levels of numbers `outer` to `inner`."""
         if (outer, inner) not in self._made:
             names = dict.fromkeys((self._levels[outer], self._levels[inner]))
-            self._made[outer, inner] = moves = Signal(name=f"{'_to_'.join(names)}_moves")
+            self._made[outer, inner] = moves = Signal(name=f"{'_to_'.join(names)}_moves", reset_less=True)
             self._m.d.sync += moves.eq(self._ending[inner + 1] & ~self._ending[outer])
         return self._made[outer, inner]

@@ -11,7 +11,16 @@ from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.isa import Opcode, Reduce, Source
 from accel.machine.numerics import INTERPOLATION_ONE
 from rtl.bursts import shift_bytes_left
-from rtl.interfaces import ADDRESS_SPAN_BITS, ReadPort, UnitControl, WritePort, layout, loop_levels
+from rtl.interfaces import (
+    ADDRESS_SPAN_BITS,
+    MASK_BITS,
+    REACH_BITS,
+    ReadPort,
+    UnitControl,
+    WritePort,
+    layout,
+    loop_levels,
+)
 from rtl.loop_nest import LoopNest
 from rtl.param_memory import RECORD
 from rtl.pipeline import as_view, delayed
@@ -20,8 +29,8 @@ from rtl.window import POSITIONS, drive_positions, is_inside
 
 POST_LAYOUT = layout(Opcode.POST)
 LEVELS = loop_levels(Opcode.POST)
-PARAM_ROW_BITS = 18
-"""Width at which no parameter row wraps: param_address (14 bits) + words (10) * groups per word (7)."""
+PARAM_REACH_BITS = 1 + POST_LAYOUT["param_address"].width
+"""As `REACH_BITS`, of a parameter row."""
 
 
 def part(value: Value, index: Value, width: int) -> Value:
@@ -109,14 +118,13 @@ class PostUnit(wiring.Component):
         """The nest over the steps, loaded with the head of the queue until that is issued."""
         config, head = self.config, POST_LAYOUT(self.control.instruction.payload)
         groups = config.rows // config.post_lanes
-        address = unsigned(ADDRESS_SPAN_BITS)
         variables = {
-            "src": (address, ("word", "oy", "ox", "ky", "kx")),
-            "dst": (address, ("word", "oy", "ox")),
+            "src": (unsigned(ADDRESS_SPAN_BITS), ("word", "oy", "ox", "ky", "kx")),
+            "dst": (unsigned(REACH_BITS), ("word", "oy", "ox")),
             "byte": (POST_LAYOUT["dst_byte"].shape, ("group",)),
             "group": (unsigned(bits_for(groups - 1)), ("group",)),
             "columns": (unsigned(bits_for(config.cols // config.post_lanes - 1)), ("word", "group")),
-            "param": (unsigned(PARAM_ROW_BITS), ("word", "group")),
+            "param": (unsigned(PARAM_REACH_BITS), ("word", "group")),
         }
         nest = LoopNest(LEVELS, variables | POSITIONS)
         starts, strides = nest.starts, nest.strides
@@ -164,7 +172,7 @@ class PostUnit(wiring.Component):
 
     def _step(self, m: Module, nest: LoopNest, active: Signal) -> data.View:
         """The current step: the nest's variables, and the fields of the instruction that its later stages need."""
-        held = Signal(POST_LAYOUT)
+        held = Signal(POST_LAYOUT, reset_less=True)
         with m.If(nest.load):
             m.d.sync += held.eq(self.control.instruction.payload)
         first_tap, last_tap = nest.first.ky & nest.first.kx, nest.last.ky & nest.last.kx
@@ -184,7 +192,7 @@ class PostUnit(wiring.Component):
             "inside": is_inside(nest),
             "write": active & last_tap,
             "last": active & nest.done,
-            "signal": Mux(active & nest.done, held.signal, 0),
+            "signal": Mux(active & nest.done, held.signal[:MASK_BITS], 0),
         }
         return as_view(m, values, "step0")
 

@@ -49,7 +49,7 @@ def oldest_waiting(m: Module, units: Sequence[wiring.Component], dispatched: Val
             with m.If(~control.idle):
                 m.d.comb += place.eq(unit.place)
             waits = waits | ~control.idle
-        mine, older = Signal(WAITING, name=f"mine{index}"), Signal(WAITING, name=f"older{index}")
+        mine, older = (Signal(WAITING, name=f"{name}{index}", reset_less=True) for name in ("mine", "older"))
         found = delayed(m, place, 1, f"found{index}")
         waiting = delayed(m, waits, 2, f"waits{index}", reset_less=False)
         m.d.sync += [mine.place.eq(found), mine.age.eq(dispatched - found.number)]

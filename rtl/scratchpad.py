@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Value
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -52,6 +52,7 @@ class Scratchpad(wiring.Component):
         self.config = config
         self._readers = (*READERS, *ENGINE_READERS) if config.depthwise_taps else READERS
         self._held: dict[tuple[str, str], Value] = {}
+        self._answers: dict[str, Signal] = {}
         super().__init__(
             {
                 **{name: In(ReadPort(config.spad_words, config.rows)) for name in self._readers},
@@ -66,6 +67,9 @@ class Scratchpad(wiring.Component):
         m.d.sync += [self.read_conflict.eq(0), self.write_conflict.eq(0)]
         parts = 2 if self.config.depthwise_taps else 1
         offset_bits = exact_log2(self.config.spad_bank_words)
+        for name in self._readers:
+            self._answers[name] = answer = Signal(8 * self.config.rows, name=f"{name}_answer", reset_less=True)
+            m.d.comb += getattr(self, name).data.eq(answer)
         for bank in range(self.config.spad_banks):
             reads, writes = (
                 {name: (port := getattr(self, name)).en & (port.addr >> offset_bits == bank) for name in names}
@@ -105,11 +109,11 @@ class Scratchpad(wiring.Component):
         addresses, engine = [], []
         for name, use in uses.items():
             asked = delayed(m, use, 1, f"{name}_asked", reset_less=False)
-            addresses.append((asked, self._before(m, name, "addr") >> part_bits))
+            addresses.append((asked, self._before(m, name, "addr")[part_bits:]))
             if name in ENGINE_READERS:
                 engine.append(asked)
-            with m.If(delayed(m, asked, READ_LATENCY - 2, f"{name}_answer", reset_less=False)):
-                m.d.sync += getattr(self, name).data.eq(word)
+            with m.If(delayed(m, asked, READ_LATENCY - 2, f"{name}_answers", reset_less=False)):
+                m.d.sync += self._answers[name].eq(word)
         if part_bits:
             with m.If(Cat(engine).all()):
                 m.d.sync += self.read_conflict.eq(1)

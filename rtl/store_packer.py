@@ -14,8 +14,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from accel.machine.latencies import READ_LATENCY
 from rtl.bursts import RowWalker, chunk_layout, connect_rows, first_chunk, rotated
-from rtl.interfaces import NUMBER_BITS, ReadPort, layout
-from rtl.load_writer import REACH_BITS
+from rtl.interfaces import NUMBER_BITS, REACH_BITS, ReadPort, layout
 from rtl.pipeline import delayed
 
 STORE_LAYOUT = layout(Opcode.STORE)
@@ -65,13 +64,13 @@ class StoreReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.rows = rows = RowWalker(REACH_BITS)
-        held = Signal(STORE_LAYOUT)
+        held = Signal(STORE_LAYOUT, reset_less=True)
         with m.If(self.load):
             m.d.sync += held.eq(self.instruction)
-        address = Signal(REACH_BITS)
+        address = Signal(REACH_BITS, reset_less=True)
         read = self._room(m, rows.active, held.word_bytes)
-        word = Signal(WORD_ADDRESS_BITS)
-        last_word = Signal()
+        word = Signal(WORD_ADDRESS_BITS, reset_less=True)
+        last_word = Signal(reset_less=True)
         answering = delayed(m, read, READ_LATENCY - 1, "answering", reset_less=False)
         m.d.comb += [
             rows.start.eq(self.start),
@@ -169,7 +168,7 @@ class StorePacker(wiring.Component):
         valid = Signal()
         complete = Signal()
         halted = Signal()
-        strobe = Signal.like(self.beat.payload.strobe)
+        strobe = Signal.like(self.beat.payload.strobe, reset_less=True)
         beats_sent = Signal(8)
         send = self.sent
         take = Signal()
@@ -241,10 +240,13 @@ class StorePacker(wiring.Component):
         bus_bytes = self._config.bus_bytes
         low_bits = bus_bytes.bit_length() - 1
         m.submodules.rows = walker = RowWalker(low_bits)
-        low = Signal(low_bits)
-        coming = Signal(chunk_layout(bus_bytes, ROW_BYTES_BITS), name="beat_coming")
+        low = Signal(low_bits, reset_less=True)
+        coming = Signal(chunk_layout(bus_bytes, ROW_BYTES_BITS), name="beat_coming", reset_less=True)
         # Of a row: its length, if it fits a beat; the bytes beyond a whole one; in which lanes it may begin to fit one.
-        few, over, fits = Signal.like(coming.count, name="few"), Signal(ROW_BYTES_BITS), Signal(bus_bytes)
+        few, over, fits = (
+            Signal(bits, name=name, reset_less=True)
+            for name, bits in (("few", len(coming.count)), ("over", ROW_BYTES_BITS), ("fits", bus_bytes))
+        )
         m.d.comb += [
             walker.start.eq(self.start),
             connect_rows(walker, self.instruction, "dram_"),
@@ -252,7 +254,7 @@ class StorePacker(wiring.Component):
         ]
 
         # What follows a beat depends on registers alone and is taken with it; the first beat is made before the start.
-        first = Signal.like(coming, name="first_beat")
+        first = Signal.like(coming, name="first_beat", reset_less=True)
         first_low = self.instruction.dram_address[:low_bits]
         m.d.sync += first.eq(first_chunk(self.row_bytes, bus_bytes - first_low, coming.shape()))
         with m.If(self.start):

@@ -64,8 +64,8 @@ class StoreUnit(wiring.Component):
         issue = Signal()
         begin, pack = Signal(name="begin"), Signal(name="pack")
         beginning = Signal()
-        held = Signal(STORE_LAYOUT)
-        row_bytes = Signal(ROW_BYTES_BITS)
+        held = Signal(STORE_LAYOUT, reset_less=True)
+        row_bytes = Signal(ROW_BYTES_BITS, reset_less=True)
         active = beginning | packer.active
         ready = bursts.free & ~active & ((head.wait & ~self.control.tokens) == 0)
         m.d.sync += [begin.eq(issue), pack.eq(begin), beginning.eq(issue | begin)]
@@ -140,7 +140,7 @@ class StoreUnit(wiring.Component):
             answer.eq(bus.bvalid & bus.bready),
             bursts.ended.eq(answer),
             responses.w_data.eq(
-                Cat(bursts.burst.payload.final, held.signal, held.number, bursts.burst.payload.address)
+                Cat(bursts.burst.payload.final, held.signal[:MASK_BITS], held.number, bursts.burst.payload.address)
             ),
             responses.w_en.eq(announce),
             responses.r_en.eq(answer),

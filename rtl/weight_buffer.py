@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
@@ -41,10 +41,12 @@ class WeightBuffer(wiring.Component):
         read, write = memory.read_port(), memory.write_port(granularity=8)
         asked = delayed(m, self.read.en, 1, "asked", reset_less=False)
         word = delayed(m, read.data, READ_LATENCY - 3, "word")
-        with m.If(delayed(m, asked, READ_LATENCY - 2, "answer", reset_less=False)):
-            m.d.sync += self.read.data.eq(word)
+        answer = Signal.like(self.read.data, reset_less=True)
+        with m.If(delayed(m, asked, READ_LATENCY - 2, "answers", reset_less=False)):
+            m.d.sync += answer.eq(word)
         mask = self.load_write.mask & self.load_write.en.replicate(self._lanes)
         m.d.comb += [
+            self.read.data.eq(answer),
             read.en.eq(asked),
             read.addr.eq(delayed(m, self.read.addr, 1, "read_addr")),
             write.addr.eq(delayed(m, self.load_write.addr, 1, "write_addr")),

@@ -6,15 +6,11 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.machine import isa
 from accel.machine.isa import Opcode
 from accel.machine.latencies import READ_LATENCY
-from rtl.interfaces import ReadPort, layout, loop_levels
+from rtl.interfaces import REACH_BITS, ReadPort, layout, loop_levels
 from rtl.loop_nest import LoopNest
 from rtl.pipeline import delayed
-
-ADDRESS_BITS = isa.FIELDS[Opcode.EXEC][isa.column(Opcode.EXEC, "wbuf_address")].width + 1
-"""One more than an instruction's address has: the words of an instruction follow each other."""
 
 
 class WeightSequencer(wiring.Component):
@@ -69,7 +65,7 @@ class WeightSequencer(wiring.Component):
             {
                 "issue": In(1),
                 "head": In(fields),
-                "address": In(ADDRESS_BITS),
+                "address": In(REACH_BITS),
                 "single": In(1),
                 "free": Out(1),
                 "loaded": Out(1),
@@ -93,8 +89,9 @@ class WeightSequencer(wiring.Component):
         loading = Signal()
         waiting = Signal()
         word = Signal(range(max(self._tile_words, 2)))
-        address = Signal(ADDRESS_BITS)
-        final = Signal()
+        address = Signal(REACH_BITS, reset_less=True)
+        final = Signal(reset_less=True)
+        held = Signal(self.instruction.shape(), reset_less=True)
         last_word = loading & final
         m.d.comb += [
             tiles.load.eq(self.free),
@@ -104,6 +101,7 @@ class WeightSequencer(wiring.Component):
             self.loaded.eq(waiting | last_word),
             self.read.en.eq(loading & (word < self.present)),
             self.read.addr.eq(address),
+            self.instruction.eq(held),
             self.outside.eq(self.read.en & (address >= self._words)),
         ]
         m.d.sync += [
@@ -113,7 +111,7 @@ class WeightSequencer(wiring.Component):
             self.fresh.eq(self.issue | (self.fresh & ~self.start)),
         ]
         with m.If(self.free):
-            m.d.sync += [self.instruction.eq(self.head), address.eq(self.address), final.eq(self.single)]
+            m.d.sync += [held.eq(self.head), address.eq(self.address), final.eq(self.single)]
         with m.Else():
             m.d.sync += [
                 address.eq(address + self.read.en),

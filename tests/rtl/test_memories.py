@@ -156,7 +156,6 @@ def test_param_memory(lanes):
         ctx.set(dut.load_write.en, write)
         ctx.set(dut.load_write.addr, channel)
         ctx.set(dut.load_write.data, record)
-        ctx.set(dut.load_write.mask, (1 << 9) - 1)
         due.append(sum(records[row * lanes + lane] << 72 * lane for lane in range(lanes)))
         if write:
             records[channel] = record
@@ -179,12 +178,11 @@ def test_table_memory(lanes):
             ctx.set(dut.post_read[lane].en, 1)
             ctx.set(dut.post_read[lane].addr, address)
             due[-1][lane] = table[address]
-        address, byte, write, mask = rng.choice(used), rng.getrandbits(8), rng.random() < 0.7, rng.getrandbits(1)
+        address, byte, write = rng.choice(used), rng.getrandbits(8), rng.random() < 0.7
         ctx.set(dut.load_write.en, write)
         ctx.set(dut.load_write.addr, address)
         ctx.set(dut.load_write.data, byte)
-        ctx.set(dut.load_write.mask, mask)
-        if write and mask:
+        if write:
             table[address] = byte
 
     run(dut, cycle_bench)

@@ -13,12 +13,13 @@ import accel.machine.latencies
 import rtl.store_packer
 from accel.machine.config import ArchConfig
 from accel.machine.isa import Instruction, Opcode
+from rtl.interfaces import MASK_BITS
 from rtl.store_unit import StoreUnit
 from rtl.testbench.memory import WriteMemory
 
 pytestmark = pytest.mark.rtl
 MEMORY_BYTES = 16384
-ALL_TOKENS = 0x3F
+ALL_TOKENS = (1 << MASK_BITS) - 1
 
 
 def random_store(config: ArchConfig, rng: np.random.Generator) -> Instruction:
