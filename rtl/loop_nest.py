@@ -76,7 +76,7 @@ class LoopNest(wiring.Component):
         m.d.comb += self.ending.eq(ending[0])
         m.d.sync += self.done.eq(self.ending)
         if self._moved:
-            strides, moves = self._held(m, self.strides, "strides"), _Moves(m, self._levels, ending)
+            strides, moves = self._held(m, self.strides, "strides_held"), _Moves(m, self._levels, ending)
             for name in self._moved:
                 self._variable(m, name, strides[name], moves)
         return m

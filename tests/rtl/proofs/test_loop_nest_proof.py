@@ -5,7 +5,6 @@ For counts, starts and strides of any value, for nests back to back, with pauses
 
 from __future__ import annotations
 
-import re
 from itertools import combinations_with_replacement
 
 import pytest
@@ -26,7 +25,7 @@ VARIABLES = {"all": (unsigned(5), ("a", "b", "c")), "inner": (signed(6), ("c",))
 WIDTHS = {name: Shape.cast(shape).width for name, (shape, _) in VARIABLES.items()}
 
 MUTANTS = [
-    ("a level restarts with its old count", "_count", "last.eq(count == 1)", "last.eq(left == 1)"),
+    ("a level restarts with its old count", "_count", "last.eq(held == 1)", "last.eq(left == 1)"),
     ("levels end an iteration early", "_count", "last.eq(left == 2)", "last.eq(left == 3)"),
     ("outer steps begin at the inner base", "_variable", "base.as_unsigned()", "value.as_unsigned()"),
     ("outer levels move before the inner ones end", "elaborate", "ending[0] & next_last", "next_last"),
@@ -90,8 +89,8 @@ class Odometer(Harness):
 
 def invariant(circuit: Netlist) -> z3.BoolRef:
     """The nest holds what was loaded; what is left of each level; each level's base leaves out the levels inside."""
-    held_counts, held_strides = sorted(name for name in circuit.wires if re.fullmatch(r"dut\.held(\$\d+)?", name))
-    terms = [circuit[held_counts] == circuit["loaded_counts"], circuit[held_strides] == circuit["loaded_strides"]]
+    terms = [circuit["dut.strides_held"] == circuit["loaded_strides"]]
+    terms += [circuit[f"dut.{level}_count"] == circuit[f"loaded_counts.{level}"] for level in list(LEVELS)[1:]]
     ending = [z3.BoolVal(True)]
     for level in reversed(LEVELS):
         index, count = circuit[f"index_{level}"], circuit[f"loaded_counts.{level}"]
