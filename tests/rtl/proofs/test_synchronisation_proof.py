@@ -134,10 +134,9 @@ def balance_invariant(circuit: Netlist) -> z3.BoolRef:
 def issues_with_tokens(unit: type) -> bool:
     """Whether no state of the unit lets it take an instruction that waits for a token which is missing."""
     (now,) = [next(iter(netlist(unit(CONFIGS.get(unit, SMALLEST))).cycles()))]
-    wait = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "wait")]
     payload, tokens = now["control__instruction__payload"], now["control__tokens"]
     first = sum(field.width for field in isa.FIELDS[Opcode.LOAD][: isa.column(Opcode.LOAD, "wait")])
-    waits = z3.Extract(first + wait.width - 1, first, payload)
+    waits = z3.Extract(first + tokens.size() - 1, first, payload)
     issues = z3.And(now["control__instruction__valid"], now["control__instruction__ready"])
     return counterexample(z3.Implies(issues, waits & ~tokens == 0)) is None
 
