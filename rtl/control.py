@@ -112,13 +112,14 @@ class Semaphores(wiring.Component):
     clear : In
         All counters become 0.
     take : In
-        Per unit: bit p takes one token of (p, unit).
+        Per unit: bit p takes one token of (p, unit); never in the cycle after one with a take.
     post : In
         Per unit: bit u adds one token to (unit, u).
     tokens : Out
-        Per unit: bit p is set if (p, unit) holds a token posted in an earlier cycle.
+        Per unit: bit p is set if (p, unit) holds a token posted in an earlier cycle; in the cycle after a take it may
+        be set without one.
     overflow : Out
-        A token was lost two cycles before because its counter was full.
+        A token was lost three cycles before because its counter was full.
     """
 
     def __init__(self) -> None:
@@ -138,24 +139,23 @@ class Semaphores(wiring.Component):
         for producer in Unit:
             for consumer in Unit:
                 name = f"{producer.name}_{consumer.name}"
-                count = Signal(SEMAPHORE_BITS, name=f"count_{name}")
-                some, more = Signal(name=f"some_{name}"), Signal(name=f"more_{name}")
                 post, take = self.post[producer][consumer], self.take[consumer][producer]
-                full = count.all() & post
-                lost.append(delayed(m, full & ~take, 1, f"lost_{name}", reset_less=False))
-                up, down = Signal.like(count, name=f"up_{name}"), Signal.like(count, name=f"down_{name}")
-                m.d.comb += [self.tokens[consumer][producer].eq(some), up.eq(count + 1), down.eq(count - 1)]
+                # Counted a cycle later, as both are known late: what was taken shows no earlier either.
+                posted, taken = Signal(name=f"posted_{name}"), Signal(name=f"taken_{name}")
+                count = Signal(SEMAPHORE_BITS, name=f"count_{name}")
+                # Registers, too: units decide by the first one to issue; the count is not 0; it is more than 1.
+                some, counted, more = (Signal(name=f"{part}_{name}") for part in ("some", "counted", "more"))
+                full, rest = count.all() & posted, posted | Mux(taken, more, counted)
+                lost.append(delayed(m, full & ~taken, 1, f"lost_{name}", reset_less=False))
+                down = (count - 1)[: len(count)]
+                m.d.comb += self.tokens[consumer][producer].eq(some)
+                m.d.sync += [posted.eq(post), taken.eq(take), counted.eq(rest), some.eq(post | rest)]
+                with m.If(posted & ~taken & ~full):
+                    m.d.sync += [count.eq(count + 1), more.eq(counted)]
+                with m.Elif(taken & ~posted):
+                    m.d.sync += [count.eq(down), more.eq(down[1:].any())]
                 with m.If(self.clear):
-                    m.d.sync += [count.eq(0), some.eq(0), more.eq(0)]
-                with m.Elif(~full):
-                    # Whether there is a token is a register of its own, from which units decide to issue; so is
-                    # whether there are several, as what is taken in a cycle is known late in it. That only chooses
-                    # between numbers which are there before.
-                    m.d.sync += some.eq(post | more | (some & ~take))
-                    with m.If(post & ~take):
-                        m.d.sync += [count.eq(up), more.eq(some)]
-                    with m.Elif(take & ~post):
-                        m.d.sync += [count.eq(down), more.eq(down[1:].any())]
+                    m.d.sync += [register.eq(0) for register in (posted, taken, count, some, counted, more)]
         m.d.sync += self.overflow.eq(Cat(lost).any())
         return m
 

@@ -21,6 +21,8 @@ class DepthwiseSequencer(wiring.Component):
 
     Members
     -------
+    load, head : In
+        `head` is `instruction` from the next cycle on.
     ready, instruction : In
         The weights of the first tile of `instruction` are there; both stay until `tile_start`.
     words_outside : In
@@ -50,6 +52,8 @@ class DepthwiseSequencer(wiring.Component):
         self._acc_words = config.acc_words
         super().__init__(
             {
+                "load": In(1),
+                "head": In(DEPTHWISE_LAYOUT),
                 "ready": In(1),
                 "instruction": In(DEPTHWISE_LAYOUT),
                 "begin": Out(1),
@@ -95,9 +99,14 @@ class DepthwiseSequencer(wiring.Component):
     def _pace(self, m: Module, outputs: LoopNest) -> None:
         """Begin when the instruction before ends; count the leading steps, then step through the rows."""
         current, last = self.current, outputs.last
-        leading, led = Signal.like(current.lead_steps, name="leading"), Signal(init=1, name="led")
+        leading, led = Signal.like(current.lead_steps, name="leading", reset_less=True), Signal(init=1, name="led")
+        # Comparisons of steps that lead are made a cycle ahead.
+        leads, leads_more = (Signal(name=name, reset_less=True) for name in ("leads", "leads_more"))
+        last_lead = Signal()
+        with m.If(self.load):
+            m.d.sync += [leads.eq(self.head.lead_steps != 0), leads_more.eq(self.head.lead_steps > 1)]
         final = Signal(reset_less=True)
-        first_start = Mux(self.begin, self.instruction.lead_steps == 0, leading == 1)
+        first_start = Mux(self.begin, ~leads, last_lead)
         next_tile = outputs.step & last.oy & last.step & ~last.ky
         m.d.comb += [
             self.begin.eq(self.ready & (~self.streaming | self.last)),
@@ -114,9 +123,9 @@ class DepthwiseSequencer(wiring.Component):
             m.d.sync += final.eq(Mux(last.step, current.ox_count == 1, outputs.values.column_end == -2))
         with m.If(self.begin):
             m.d.sync += [self._current.eq(self.instruction), leading.eq(self.instruction.lead_steps)]
-            m.d.sync += led.eq(self.instruction.lead_steps == 0)
+            m.d.sync += [led.eq(~leads), last_lead.eq(leads & ~leads_more)]
         with m.Elif(~led):
-            m.d.sync += [leading.eq(leading - 1), led.eq(leading == 1)]
+            m.d.sync += [leading.eq(leading - 1), led.eq(last_lead), last_lead.eq(leading == 2)]
 
     def _control(self, m: Module, outputs: LoopNest) -> None:
         """Signals to accumulators and lanes for the current output."""

@@ -69,6 +69,8 @@ class DepthwiseUnit(wiring.Component):
             weights.single.eq(weights.head.kx_count == 1),
             weights.present.eq(weights.instruction.kx_count),
             weights.start.eq(sequencer.tile_start),
+            sequencer.load.eq(weights.free),
+            sequencer.head.eq(weights.head),
             sequencer.ready.eq(weights.loaded & weights.fresh),
             sequencer.instruction.eq(weights.instruction),
             reader.load.eq(weights.free),

@@ -143,14 +143,16 @@ class PostLane(Block):
         y, first, inside = rescale.y, control.first_tap, control.inside
         term = delayed(m, (y & inside.replicate(32)) ^ control.subtract.replicate(32), 1, "term")
         carry = delayed(m, control.subtract, 1, "carry")
-        before = added & ~first.replicate(32)
-        m.d.sync += added.eq((Cat(1, before) + Cat(carry, term))[1:])
+        sum_before = added & ~first.replicate(32)
+        m.d.sync += added.eq((Cat(1, sum_before) + Cat(carry, term))[1:])
         candidate = delayed(m, Mux(inside, y, INT32_MIN), 1, "candidate")
         m.d.sync += largest.eq(Mux(first | (candidate > largest), candidate, largest))
-        factor = delayed(m, Mux(inside, y[:FACTOR_BITS], 1).as_signed(), 1, "factor")
+        factor = Mux(inside, y[:FACTOR_BITS], 1).as_signed()
+        before = delayed(m, factor, 1, "factor")
         # A product has two taps at most: beside its first one `partner` is 1, beside its second one the first.
-        partner = delayed(m, Mux(control.first_factor, 1, factor).as_signed(), 1, "partner")
-        product = delayed(m, partner * factor, 1, "product")
+        partner = Mux(control.first_factor, 1, before).as_signed()
+        # A multiplier may be far away: what comes from it is used a cycle later.
+        product = delayed(m, partner * factor, 2, "product")
         product = Cat(product, product[-1].replicate(32 - len(product)))
         # Each is made in every cycle and one of them taken in the next, so that a tap waits for one of them only.
         return one_hot([(control.from_added, added), (control.from_largest, largest), (control.from_product, product)])

@@ -212,7 +212,8 @@ class Accelerator(wiring.Component):
             wiring.connect(m, source, target)
         if depthwise is not None:
             self._connect_engine(m, depthwise, load, spad, acc)
-        return {"spad_read": spad.read_conflict, "spad_write": spad.write_conflict, "acc_port": acc.conflict}
+        acc_conflict = delayed(m, acc.conflict, 1, "acc_conflict", reset_less=False)
+        return {"spad_read": spad.read_conflict, "spad_write": spad.write_conflict, "acc_port": acc_conflict}
 
     def _connect_engine(
         self, m: Module, depthwise: DepthwiseUnit, load: LoadUnit, spad: Scratchpad, acc: Accumulators

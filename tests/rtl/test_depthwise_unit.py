@@ -176,7 +176,7 @@ FAULTS = {
     "outputs beyond their row": (*SEQUENCER, "_pace", "column_end[-1]", "column_end <= 0"),
     "previous end ignored": (*SEQUENCER, "_pace", "(~self.streaming | self.last)", "(leading <= 1)"),
     "previous end a cycle late": (*SEQUENCER, "_pace", "(~self.streaming | self.last)", "~self.streaming"),
-    "no step ahead": (*SEQUENCER, "_pace", "== 0, leading == 1", "== 0, leading == 2"),
+    "no step ahead": (*SEQUENCER, "_pace", "(leading == 2)", "(leading == 3)"),
     "no next tile": (*SEQUENCER, "_pace", "first_start | next_tile", "first_start"),
     "swap a cycle late": (
         *SEQUENCER,

@@ -298,7 +298,7 @@ def test_mutants_are_seen(module, owner, function, old, new, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        pytest.param("Mux(control.first_factor, 1, factor)", "factor", id="of the output before"),
+        pytest.param("Mux(control.first_factor, 1, before)", "before", id="of the output before"),
         pytest.param("Mux(inside, y[:FACTOR_BITS], 1)", "Mux(inside, y[:FACTOR_BITS], 0)", id="outside of the image"),
     ],
 )
