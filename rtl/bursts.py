@@ -82,6 +82,8 @@ class Rows(wiring.Signature):
     address, following, next_address : Out
         Address of the current row; of the one after it; of the one that is current after a `start` or `step` in this
         cycle.
+    addends : Out
+        Two registers whose sum `following` is.
     active, last : Out
         There is a current row; it is the last one.
     """
@@ -94,6 +96,7 @@ class Rows(wiring.Signature):
                 "step": In(1),
                 "address": Out(address_bits),
                 "following": Out(address_bits),
+                "addends": Out(address_bits).array(2),
                 "next_address": Out(address_bits),
                 "active": Out(1),
                 "last": Out(1),
@@ -140,6 +143,7 @@ class RowWalker(wiring.Component):
         # What is added for the next row, and to what, are registers: so is whether that row is the last one.
         m.d.comb += [
             self.address.eq(address),
+            [addend.eq(register) for addend, register in zip(self.addends, (base, stride), strict=True)],
             self.last.eq(last_row & last_outer),
             self.following.eq(base + stride),
             self.next_address.eq(Mux(fresh, self.rows.address, self.following)),
@@ -277,12 +281,19 @@ class BurstGenerator(wiring.Component):
         longest = Signal(min(len(page_left), (BURST_BEATS - 1).bit_length()))
         longest_bits, to_page = len(longest), page_left < BURST_BEATS
 
-        def is_one_burst(last_byte: Value, address: Value) -> Value:
-            """A row that ends `last_byte` bytes behind its first one, at `address`, ends in the same page, and with no
-            more beats than a burst may have."""
+        def is_one_burst(last_byte: Value, base: Value, stride: Value | int = 0) -> Value:
+            """A row that ends `last_byte` bytes behind its first one, at `base + stride`, ends in the same page, and
+            with no more beats than a burst may have.
+
+            It leaves the page if the sum of all three has a carry that the address has not: no sum waits for another.
+            """
             burst_bits, page_bytes_bits = longest_bits + shift, page_bits + shift
-            leaves_burst = (last_byte[:burst_bits] + address[:shift])[burst_bits] | last_byte[burst_bits:].any()
-            return ~(leaves_burst | (last_byte[:page_bytes_bits] + address[:page_bytes_bits])[page_bytes_bits])
+            first, second, third = (Value.cast(number)[:page_bytes_bits] for number in (last_byte, base, stride))
+            end = last_byte[:burst_bits] + (second + third)[:shift]
+            leaves_burst = end[burst_bits] | last_byte[burst_bits:].any()
+            sums, carries = first ^ second ^ third, (first & second) | (first & third) | (second & third)
+            total = sums + (carries << 1)
+            return ~(leaves_burst | (total[page_bytes_bits] ^ (second + third)[page_bytes_bits]))
 
         m.d.comb += [
             longest.eq(Mux(to_page, page_left, BURST_BEATS - 1)),
@@ -320,7 +331,7 @@ class BurstGenerator(wiring.Component):
                 one_hot(
                     [
                         (self.free, is_one_burst(last_byte, self.rows.address)),
-                        (~self.free & row_done, is_one_burst(Cat(rest, fewer), walker.following)),
+                        (~self.free & row_done, is_one_burst(Cat(rest, fewer), *walker.addends)),
                         (~self.free & ~row_done & to_page, in_next_page),
                         (~self.free & ~row_done & ~to_page, in_this_page),
                     ]

@@ -110,7 +110,7 @@ class Semaphores(wiring.Component):
     Members
     -------
     clear : In
-        All counters become 0.
+        All counters become 0, as each run must find them.
     take : In
         Per unit: bit p takes one token of (p, unit); never in the cycle after one with a take.
     post : In
@@ -142,9 +142,11 @@ class Semaphores(wiring.Component):
                 post, take = self.post[producer][consumer], self.take[consumer][producer]
                 # Counted a cycle later, as both are known late: what was taken shows no earlier either.
                 posted, taken = Signal(name=f"posted_{name}"), Signal(name=f"taken_{name}")
-                count = Signal(SEMAPHORE_BITS, name=f"count_{name}")
+                count = Signal(SEMAPHORE_BITS, name=f"count_{name}", reset_less=True)
                 # Registers, too: units decide by the first one to issue; the count is not 0; it is more than 1.
-                some, counted, more = (Signal(name=f"{part}_{name}") for part in ("some", "counted", "more"))
+                some, counted, more = (
+                    Signal(name=f"{part}_{name}", reset_less=True) for part in ("some", "counted", "more")
+                )
                 full, rest = count.all() & posted, posted | Mux(taken, more, counted)
                 lost.append(delayed(m, full & ~taken, 1, f"lost_{name}", reset_less=False))
                 down = (count - 1)[: len(count)]
@@ -190,7 +192,7 @@ class StallCounters(wiring.Component):
     Members
     -------
     clear, running : In
-        Reset all counters; count this cycle.
+        Reset all counters, in a run's first cycle or before; count this cycle.
     causes : In
         Per unit: one-hot cause of the cycle before; `empty` for a unit that the machine does not have.
     counts : Out
@@ -209,7 +211,7 @@ class StallCounters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        running = delayed(m, self.running & ~self.clear, 2, "counting", reset_less=False)
+        running = delayed(m, self.running, 2, "counting", reset_less=False)
         causes = delayed(m, Cat(self.causes), 1, "cause")
         for count, happens in zip(self.counts, causes, strict=True):
             m.d.sync += count.eq(Mux(self.clear, 0, count + (happens & running)))

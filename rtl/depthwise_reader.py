@@ -52,8 +52,8 @@ class DepthwiseReader(wiring.Component):
     -------
     load, head : In
         `head` is `instruction` from the next cycle on; the last cycle of `load` is that of its issue.
-    start, instruction : In
-        The first step of `instruction` comes in the next cycle.
+    fresh, start, instruction : In
+        `instruction` is one that has not started; its first step comes in the next cycle.
     current : In
         The instruction whose steps run.
     read, read_earlier : Out(ReadPort)
@@ -72,6 +72,7 @@ class DepthwiseReader(wiring.Component):
             {
                 "load": In(1),
                 "head": In(DEPTHWISE_LAYOUT),
+                "fresh": In(1),
                 "start": In(1),
                 "instruction": In(DEPTHWISE_LAYOUT),
                 "current": In(DEPTHWISE_LAYOUT),
@@ -91,7 +92,9 @@ class DepthwiseReader(wiring.Component):
         variables |= {f"{axis}_end": position for axis, position in ROW_POSITIONS.items()}
         m.submodules.rows = rows = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
         streaming = Signal()
-        m.d.comb += [rows.load.eq(self.start), rows.step.eq(streaming), self._drive_nest(m, rows)]
+        # Loaded until it starts: that comes too late for so many registers.
+        load = self.fresh & (~streaming | rows.done)
+        m.d.comb += [rows.load.eq(load), rows.step.eq(streaming), self._drive_nest(m, rows)]
         m.d.sync += streaming.eq(self.start | (streaming & ~rows.done))
         self._read(m, rows, streaming)
         first_byte = delayed(m, self.current.spad_byte, READ_LATENCY, "first_byte")

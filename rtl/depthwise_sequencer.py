@@ -23,8 +23,8 @@ class DepthwiseSequencer(wiring.Component):
     -------
     load, head : In
         `head` is `instruction` from the next cycle on.
-    ready, instruction : In
-        The weights of the first tile of `instruction` are there; both stay until `tile_start`.
+    fresh, ready, instruction : In
+        `instruction` has not begun; the weights of its first tile are there; all stay until `tile_start`.
     words_outside : In
         A word that was read in the cycle before does not exist.
     begin : Out(1)
@@ -54,6 +54,7 @@ class DepthwiseSequencer(wiring.Component):
             {
                 "load": In(1),
                 "head": In(DEPTHWISE_LAYOUT),
+                "fresh": In(1),
                 "ready": In(1),
                 "instruction": In(DEPTHWISE_LAYOUT),
                 "begin": Out(1),
@@ -82,8 +83,10 @@ class DepthwiseSequencer(wiring.Component):
             "column_end": (signed(STEP_BITS + 1), ("step",)),  # columns from the end of the row's outputs
         }
         m.submodules.outputs = outputs = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
+        # Loaded until an instruction begins: whether its weights are there comes too late for so many registers.
+        free = ~self.streaming | self.last
         m.d.comb += [
-            outputs.load.eq(self.begin),
+            outputs.load.eq(self.fresh & free),
             self.current.eq(self._current),
             drive_rows(outputs, self.instruction, self.instruction.x_start),
             outputs.starts.acc.eq(self.instruction.acc_address),
@@ -92,11 +95,13 @@ class DepthwiseSequencer(wiring.Component):
             outputs.starts.column_end.eq(-self.instruction.ox_count),
             outputs.strides.column_end.step.eq(1),
         ]
-        self._pace(m, outputs)
+        with m.If(outputs.load):
+            m.d.sync += self._current.eq(self.instruction)
+        self._pace(m, outputs, free)
         self._control(m, outputs)
         return m
 
-    def _pace(self, m: Module, outputs: LoopNest) -> None:
+    def _pace(self, m: Module, outputs: LoopNest, free: Value) -> None:
         """Begin when the instruction before ends; count the leading steps, then step through the rows."""
         current, last = self.current, outputs.last
         leading, led = Signal.like(current.lead_steps, name="leading", reset_less=True), Signal(init=1, name="led")
@@ -109,7 +114,7 @@ class DepthwiseSequencer(wiring.Component):
         first_start = Mux(self.begin, ~leads, last_lead)
         next_tile = outputs.step & last.oy & last.step & ~last.ky
         m.d.comb += [
-            self.begin.eq(self.ready & (~self.streaming | self.last)),
+            self.begin.eq(self.ready & free),
             outputs.step.eq(self.streaming & led),
             self.tile_start.eq(first_start | next_tile),
             self.output.eq(outputs.step & outputs.values.column_end[-1]),
@@ -122,7 +127,7 @@ class DepthwiseSequencer(wiring.Component):
         with m.Elif(outputs.step):
             m.d.sync += final.eq(Mux(last.step, current.ox_count == 1, outputs.values.column_end == -2))
         with m.If(self.begin):
-            m.d.sync += [self._current.eq(self.instruction), leading.eq(self.instruction.lead_steps)]
+            m.d.sync += leading.eq(self.instruction.lead_steps)
             m.d.sync += [led.eq(~leads), last_lead.eq(leads & ~leads_more)]
         with m.Elif(~led):
             m.d.sync += [leading.eq(leading - 1), led.eq(last_lead), last_lead.eq(leading == 2)]

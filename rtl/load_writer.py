@@ -36,8 +36,8 @@ Chunk: TypeAlias = tuple[Signal, Value]
 """Whether a chunk is taken in this cycle, and its bytes."""
 
 
-class Phase(enum.Enum, shape=2):
-    """Part of a row's stream that comes next."""
+class Phase(enum.Flag, shape=2):
+    """Part of a row's stream that comes next: each behind the first has a bit, as what is decided by it is late."""
 
     BEFORE = 0
     MEMORY = 1
@@ -173,7 +173,7 @@ class LoadWriter(wiring.Component):
         coming = Signal(chunk_layout(bus_bytes, ROW_STREAM_BITS), reset_less=True)
         take = Signal()
         space = Signal(range(-bus_bytes, self._config.load_word_bytes + 1), reset_less=True)
-        in_memory = phase == Phase.MEMORY
+        in_memory = phase.as_value()[0]
         room = rows.active & ~space[-1]
         pad = held.pad_value.as_unsigned().replicate(bus_bytes)
         m.d.comb += [
@@ -208,7 +208,8 @@ class LoadWriter(wiring.Component):
         )
         first_row, memory = (Signal(shape, name=name, reset_less=True) for name in ("first_row", "memory"))
         next_padded = self.following.pad_bytes != 0
-        row_ends = coming.ends & ((phase == Phase.AFTER) | (phase == Phase.MEMORY) & tailless)
+        in_memory, after = phase.as_value()
+        row_ends = coming.ends & (after | in_memory & tailless)
         m.d.comb += rows.step.eq(take & row_ends)
         with m.If(self.taken):
             m.d.sync += [
@@ -236,7 +237,7 @@ class LoadWriter(wiring.Component):
                     m.d.sync += [phase.eq(Phase.BEFORE), coming.eq(first_chunk(held.pad_bytes, bus_bytes, shape))]
                 with m.Else():
                     m.d.sync += [phase.eq(Phase.MEMORY), coming.eq(next_row), low.eq(rows.following)]
-            with m.Elif(coming.ends & (phase == Phase.BEFORE)):
+            with m.Elif(coming.ends & ~in_memory):
                 m.d.sync += [phase.eq(Phase.MEMORY), coming.eq(memory), low.eq(rows.address)]
             with m.Elif(coming.ends):
                 m.d.sync += [phase.eq(Phase.AFTER), coming.eq(first_chunk(held.pad_after, bus_bytes, shape))]

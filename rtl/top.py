@@ -237,11 +237,12 @@ class Accelerator(wiring.Component):
     def _synchronise(self, m: Module, registers: RegisterBlock, fetch: Fetch, units: list) -> dict:
         """Queues, semaphores, counters and the end of the run; returns the error bits that they raise."""
         semaphores = Semaphores()
-        m.submodules.semaphores = self._resettable(semaphores)
+        m.submodules.semaphores = semaphores
+        began = delayed(m, registers.start, 1, "began", reset_less=False)
         m.submodules.stall_counters = counters = StallCounters()
         m.d.comb += [
-            semaphores.clear.eq(registers.start),
-            counters.clear.eq(registers.start),
+            semaphores.clear.eq(began),
+            counters.clear.eq(began),
             counters.running.eq(registers.running),
             [count.eq(value) for count, value in zip(registers.counts, counters.counts, strict=True)],
             counters.causes[len(Unit)].eq(

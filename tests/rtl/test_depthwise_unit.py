@@ -174,8 +174,8 @@ LANE, WEIGHTS = (depthwise_lane, "DepthwiseLane", "build"), (weight_sequencer, "
 FAULTS = {
     "a tap beyond the edge": (*SEQUENCER, "_taps", "position < width", "position <= width"),
     "outputs beyond their row": (*SEQUENCER, "_pace", "column_end[-1]", "column_end <= 0"),
-    "previous end ignored": (*SEQUENCER, "_pace", "(~self.streaming | self.last)", "(leading <= 1)"),
-    "previous end a cycle late": (*SEQUENCER, "_pace", "(~self.streaming | self.last)", "~self.streaming"),
+    "previous end ignored": (*SEQUENCER, "_pace", "self.ready & free", "self.ready & (leading <= 1)"),
+    "previous end a cycle late": (*SEQUENCER, "elaborate", "~self.streaming | self.last", "~self.streaming"),
     "no step ahead": (*SEQUENCER, "_pace", "(leading == 2)", "(leading == 3)"),
     "no next tile": (*SEQUENCER, "_pace", "first_start | next_tile", "first_start"),
     "swap a cycle late": (
