@@ -97,7 +97,7 @@ def line_invariant(circuit: Netlist) -> z3.BoolRef:
 
 
 class Balance(Harness):
-    """Semaphores beside the tokens posted minus the tokens taken and lost, as signed numbers."""
+    """Semaphores, once emptied, beside the tokens posted minus the tokens taken and lost, as signed numbers."""
 
     def __init__(self) -> None:
         super().__init__(Semaphores())
@@ -105,18 +105,22 @@ class Balance(Harness):
     def watch(self, m: Module) -> None:
         dut = self.dut
         lost, was_lost = Signal(), Signal(3)
+        emptied = Signal()
+        with m.If(dut.clear):
+            m.d.sync += emptied.eq(1)
         for producer, consumer in PAIRS:
             post, take = dut.post[producer][consumer], dut.take[consumer][producer]
             name = f"{producer.name}_{consumer.name}"
             balance, took = Signal(signed(SEMAPHORE_BITS + 2), name=f"balance_{name}"), Signal(name=f"took_{name}")
-            overflows = (balance == MOST) & post & ~take & ~dut.clear
+            overflows = (balance == MOST) & post & ~take & ~dut.clear & emptied
             m.d.sync += balance.eq(Mux(dut.clear, 0, balance + post - take - overflows))
             m.d.sync += took.eq(take & ~dut.clear)
             with m.If(overflows):
                 m.d.comb += lost.eq(1)
             m.d.comb += [
-                Assume((dut.tokens[consumer][producer] & ~took) | ~take),
-                Assert((dut.tokens[consumer][producer] == (balance > 0)) | took),
+                Assume((dut.tokens[consumer][producer] & ~took & emptied) | ~take),
+                Assume(emptied | ~post),
+                Assert((dut.tokens[consumer][producer] == (balance > 0)) | took | ~emptied),
                 Assert((balance >= 0) & (balance <= MOST)),
             ]
         m.d.sync += was_lost.eq(Cat(lost, was_lost))
@@ -127,7 +131,7 @@ def balance_invariant(circuit: Netlist) -> z3.BoolRef:
     """Each counter holds its balance but for the last post and take; what is lost is remembered."""
     names = [f"{producer.name}_{consumer.name}" for producer, consumer in PAIRS]
     lost, terms = [circuit[f"dut.lost_{name}_1"] for name in names], []
-    losing = []
+    losing, emptied = [], circuit["emptied"]
     for name in names:
         count, balance = circuit[f"dut.count_{name}"], circuit[f"balance_{name}"]
         posted, taken = circuit[f"dut.posted_{name}"], circuit[f"dut.taken_{name}"]
@@ -135,11 +139,17 @@ def balance_invariant(circuit: Netlist) -> z3.BoolRef:
         one, none = z3.BitVecVal(1, balance.size()), z3.BitVecVal(0, balance.size())
         moved = z3.If(z3.And(posted, z3.Not(losing[-1])), one, none) - z3.If(taken, one, none)
         terms += [
-            z3.ZeroExt(2, count) + moved == balance,
-            z3.Implies(taken, count != 0),
             circuit[f"took_{name}"] == taken,
-            circuit[f"dut.counted_{name}"] == (count != 0),
-            circuit[f"dut.more_{name}"] == z3.UGT(count, 1),
+            z3.Implies(z3.Or(posted, taken), emptied),
+            z3.Implies(
+                emptied,
+                z3.And(
+                    z3.ZeroExt(2, count) + moved == balance,
+                    z3.Implies(taken, count != 0),
+                    circuit[f"dut.counted_{name}"] == (count != 0),
+                    circuit[f"dut.more_{name}"] == z3.UGT(count, 1),
+                ),
+            ),
         ]
     for place, happened in enumerate((losing, lost)):
         terms.append((z3.Extract(place, place, circuit["was_lost"]) == 1) == z3.Or(happened))
