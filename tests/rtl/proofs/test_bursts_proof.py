@@ -49,7 +49,8 @@ CUT_MUTANTS = [
     ("a burst behind one of 256 beats is out of place", "Mux(to_page, 0, beat[:longest_bits])", "0"),
     ("a row of several pages ends in the next one", "pages == 1", "pages[:1]"),
     ("a row ends with its second burst in a page", "left[longest_bits + 1 :]", "left[longest_bits + 2 :]"),
-    ("a row that starts late in its beat has a beat too many", "address[:shift])[burst_bits]", "0)[burst_bits]"),
+    ("a row that starts late in its beat has a beat too many", "(second + third)[:shift]", "Const(0, shift)"),
+    ("a row ends in the page of a sum that lacks a carry", "total[page_bytes_bits] ^ ", "total[page_bytes_bits] | "),
     ("a long row is one burst", " | last_byte[burst_bits:].any()", ""),
     (
         "a further row ends late in its beat",
