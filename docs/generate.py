@@ -125,7 +125,7 @@ def area_lines() -> list[str]:
         "bytes, a product, a sum and control bits in each processing element, and skews words at its edges. With T =",
         "`depthwise_taps` and L = min(`rows`, `cols`) lanes, the depthwise engine has L * T multipliers, and per lane",
         "a window, weights and shadow weights of 8 T bits each, products of 16 T bits, and a sum. Sequencers, queues,",
-        "accumulators, buses and the other stages of POST are not counted: about 29,000 bits on `tiny`.\n",
+        "accumulators, buses and the other stages of POST are not counted: about 27,000 bits on `tiny`.\n",
         f"| | {' | '.join(PRESETS)} |",
         "|---|" + "---|" * len(PRESETS),
         *(f"| {name} | {' | '.join(f'{count(c):,}' for c in PRESETS.values())} |" for name, count in rows),
