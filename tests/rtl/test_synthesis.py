@@ -25,4 +25,4 @@ def test_block_rams_and_multipliers_of_tiny(tmp_path: Path) -> None:
     done = run_yosys(script, tmp_path)
     assert done.returncode == 0, done.stderr
     cells = json.loads((tmp_path / "cells.json").read_text())["design"]["num_cells_by_type"]
-    assert {name: cells[name] for name in ("DP16KD", "MULT18X18D")} == {"DP16KD": 53, "MULT18X18D": 69}
+    assert {name: cells[name] for name in ("DP16KD", "MULT18X18D")} == {"DP16KD": 49, "MULT18X18D": 69}
