@@ -140,7 +140,7 @@ class Semaphores(wiring.Component):
             for consumer in Unit:
                 name = f"{producer.name}_{consumer.name}"
                 post, take = self.post[producer][consumer], self.take[consumer][producer]
-                # Counted a cycle later, as both are known late: what was taken shows no earlier either.
+                # Known late, so counted a cycle later: in the cycle after a take the unit has no head to look at.
                 posted, taken = Signal(name=f"posted_{name}"), Signal(name=f"taken_{name}")
                 count = Signal(SEMAPHORE_BITS, name=f"count_{name}", reset_less=True)
                 # Registers, too: units decide by the first one to issue; the count is not 0; it is more than 1.

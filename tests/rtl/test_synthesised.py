@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.machine.random_programs import random_program
-from support.rtl.synthesised import synthesised
+from support.rtl.synthesised import FAULTS, synthesised
 
 import accel
 from accel.coverify import Machine, execute_both, first_divergence, random_inputs, random_on_chip
@@ -34,16 +34,24 @@ def machine(netlist: Variant, mutant: int) -> Machine:
     return Machine(powered.run, powered.on_chip)
 
 
-@pytest.mark.parametrize("mutant", [0, 1])
-def test_random_programs_notice_one_faulty_table(netlist: Variant, mutant: int) -> None:
+def differs(netlist: Variant, mutant: int) -> bool:
+    """Whether one of the random programs diverges from the simulator."""
     bench = machine(netlist, mutant)
     for seed in range(PROGRAMS):
         program = random_program(TINY, np.random.default_rng(seed), 30, framed=True)
         results = execute_both(TINY, program.code, program.program_address, program.memory, bench)
         if first_divergence(program.code, *results) is not None:
-            assert mutant, f"program {seed}"
-            return
-    assert not mutant
+            return True
+    return False
+
+
+def test_random_programs(netlist: Variant) -> None:
+    assert not differs(netlist, 0)
+
+
+def test_random_programs_notice_faulty_tables(netlist: Variant) -> None:
+    """Not each one: some tables choose what few programs use."""
+    assert sum(differs(netlist, mutant) for mutant in range(1, FAULTS + 1)) > FAULTS // 2
 
 
 def test_a_network(netlist: Variant, shared_models: Path) -> None:

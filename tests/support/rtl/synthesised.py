@@ -25,10 +25,10 @@ SYNTHESIS = (
 """`synth -lut 4`, but multipliers and memories stay whole, as blocks of an FPGA or a foundry's macros take their
 place, and registers stay vectors. A selection has none of the cells that `techmap` makes of it: hence three rounds."""
 
-FAULTY = f"{TOP}_post_lane/t:$lut"
+FAULTY, FAULTS = f"{TOP}_post_lane/t:$lut", 6
 
 
 def synthesised(config: ArchConfig) -> Variant:
-    """The netlist, with bus monitors and verification port; its mutant 1 has one fault in a look-up table of POST."""
-    verilog, _ = mutated(cached_verilog(config), 1, 0, SYNTHESIS, FAULTY)
+    """The netlist, with bus monitors and verification port; `FAULTS` mutants have a fault each in a table of POST."""
+    verilog, _ = mutated(cached_verilog(config), FAULTS, 0, SYNTHESIS, FAULTY)
     return Variant(verilog, mutants=True)
