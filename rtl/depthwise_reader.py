@@ -52,8 +52,8 @@ class DepthwiseReader(wiring.Component):
     -------
     load, head : In
         `head` is `instruction` from the next cycle on; the last cycle of `load` is that of its issue.
-    fresh, start, instruction : In
-        `instruction` is one that has not started; its first step comes in the next cycle.
+    prepare, start, instruction : In
+        `instruction` may start; its first step comes in the next cycle. With a start there is always the other.
     current : In
         The instruction whose steps run.
     read, read_earlier : Out(ReadPort)
@@ -72,7 +72,7 @@ class DepthwiseReader(wiring.Component):
             {
                 "load": In(1),
                 "head": In(DEPTHWISE_LAYOUT),
-                "fresh": In(1),
+                "prepare": In(1),
                 "start": In(1),
                 "instruction": In(DEPTHWISE_LAYOUT),
                 "current": In(DEPTHWISE_LAYOUT),
@@ -92,9 +92,9 @@ class DepthwiseReader(wiring.Component):
         variables |= {f"{axis}_end": position for axis, position in ROW_POSITIONS.items()}
         m.submodules.rows = rows = LoopNest(ROW_LEVELS, variables | ROW_POSITIONS)
         streaming = Signal()
-        # Loaded until it starts: that comes too late for so many registers.
-        load = self.fresh & (~streaming | rows.done)
-        m.d.comb += [rows.load.eq(load), rows.step.eq(streaming), self._drive_nest(m, rows)]
+        # Loaded until it starts, which comes too late for so many registers; even if steps of an instruction before are
+        # left, as one that breaks the rule on its steps leaves them.
+        m.d.comb += [rows.load.eq(self.prepare), rows.step.eq(streaming), self._drive_nest(m, rows)]
         m.d.sync += streaming.eq(self.start | (streaming & ~rows.done))
         self._read(m, rows, streaming)
         first_byte = delayed(m, self.current.spad_byte, READ_LATENCY, "first_byte")

@@ -27,8 +27,8 @@ class DepthwiseSequencer(wiring.Component):
         `instruction` has not begun; the weights of its first tile are there; all stay until `tile_start`.
     words_outside : In
         A word that was read in the cycle before does not exist.
-    begin : Out(1)
-        The first word of `instruction` is read in the next cycle.
+    prepare, begin : Out(1)
+        `instruction` may begin, if it is ready; the first word of `instruction` is read in the next cycle.
     current : Out
         The instruction whose steps run.
     tile_start : Out(1)
@@ -57,6 +57,7 @@ class DepthwiseSequencer(wiring.Component):
                 "fresh": In(1),
                 "ready": In(1),
                 "instruction": In(DEPTHWISE_LAYOUT),
+                "prepare": Out(1),
                 "begin": Out(1),
                 "current": Out(DEPTHWISE_LAYOUT),
                 "tile_start": Out(1),
@@ -86,7 +87,8 @@ class DepthwiseSequencer(wiring.Component):
         # Loaded until an instruction begins: whether its weights are there comes too late for so many registers.
         free = ~self.streaming | self.last
         m.d.comb += [
-            outputs.load.eq(self.fresh & free),
+            self.prepare.eq(self.fresh & free),
+            outputs.load.eq(self.prepare),
             self.current.eq(self._current),
             drive_rows(outputs, self.instruction, self.instruction.x_start),
             outputs.starts.acc.eq(self.instruction.acc_address),

@@ -76,7 +76,7 @@ class DepthwiseUnit(wiring.Component):
             sequencer.instruction.eq(weights.instruction),
             reader.load.eq(weights.free),
             reader.head.eq(weights.head),
-            reader.fresh.eq(weights.fresh),
+            reader.prepare.eq(sequencer.prepare),
             reader.start.eq(sequencer.begin),
             reader.instruction.eq(weights.instruction),
             reader.current.eq(sequencer.current),
