@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.rtl.depthwise_program import depthwise_program
-from support.rtl.hostile import (
-    COUNTED,
-    MACHINE,
-    check_right,
-    check_verdicts,
-    fuzz,
-    hostile_programs,
-    run,
-    single_mutants,
-)
+from support.rtl.hostile import COUNTED, MACHINE, check_verdicts, fuzz, hostile_programs, single_mutants
 
-from accel.machine.isa import Opcode, encode
 from rtl.testbench.verilator import Powered
 
 pytestmark = pytest.mark.rtl
@@ -53,10 +42,5 @@ def test_no_program_of_many_hangs_the_machine(seed: int, machine: Powered) -> No
 
 @pytest.mark.slow
 def test_steps_that_an_instruction_leaves_do_not_reach_the_next_run(machine: Powered) -> None:
-    """The machine does not enforce that a DEPTHWISE has no more steps in a row than its outputs need."""
-    reference = depthwise_program(MACHINE, 0)
-    more = [
-        i.replace(row_steps=i["row_steps"] + 200) if i.opcode is Opcode.DEPTHWISE else i for i in reference.instructions
-    ]
-    run(machine, encode(more), reference.memory)
-    check_right(machine, reference, None)
+    """The run behind one of these read wrong words when DEPTHWISE loaded a row only after all steps of another."""
+    fuzz(20, hostile_programs(seed=120, count=1000), machine)
