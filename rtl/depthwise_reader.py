@@ -53,7 +53,7 @@ class DepthwiseReader(wiring.Component):
     load, head : In
         `head` is `instruction` from the next cycle on; the last cycle of `load` is that of its issue.
     prepare, start, instruction : In
-        `instruction` may start; its first step comes in the next cycle. With a start there is always the other.
+        `instruction` may start; its first step comes in the next cycle. `prepare` is set in each cycle with a start.
     current : In
         The instruction whose steps run.
     read, read_earlier : Out(ReadPort)

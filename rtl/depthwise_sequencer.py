@@ -21,8 +21,8 @@ class DepthwiseSequencer(wiring.Component):
 
     Members
     -------
-    load, head : In
-        `head` is `instruction` from the next cycle on.
+    load, lead_steps : In
+        So many steps lead in what is `instruction` from the next cycle on.
     fresh, ready, instruction : In
         `instruction` has not begun; the weights of its first tile are there; all stay until `tile_start`.
     words_outside : In
@@ -53,7 +53,7 @@ class DepthwiseSequencer(wiring.Component):
         super().__init__(
             {
                 "load": In(1),
-                "head": In(DEPTHWISE_LAYOUT),
+                "lead_steps": In(DEPTHWISE_LAYOUT["lead_steps"].shape),
                 "fresh": In(1),
                 "ready": In(1),
                 "instruction": In(DEPTHWISE_LAYOUT),
@@ -78,7 +78,7 @@ class DepthwiseSequencer(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        self._current = Signal(DEPTHWISE_LAYOUT, reset_less=True)
+        held = Signal(DEPTHWISE_LAYOUT, reset_less=True)
         variables = {
             "acc": (unsigned(REACH_BITS), ("oy", "step")),
             "column_end": (signed(STEP_BITS + 1), ("step",)),  # columns from the end of the row's outputs
@@ -89,7 +89,7 @@ class DepthwiseSequencer(wiring.Component):
         m.d.comb += [
             self.prepare.eq(self.fresh & free),
             outputs.load.eq(self.prepare),
-            self.current.eq(self._current),
+            self.current.eq(held),
             drive_rows(outputs, self.instruction, self.instruction.x_start),
             outputs.starts.acc.eq(self.instruction.acc_address),
             outputs.strides.acc.oy.eq(self.instruction.ox_count),
@@ -98,7 +98,7 @@ class DepthwiseSequencer(wiring.Component):
             outputs.strides.column_end.step.eq(1),
         ]
         with m.If(outputs.load):
-            m.d.sync += self._current.eq(self.instruction)
+            m.d.sync += held.eq(self.instruction)
         self._pace(m, outputs, free)
         self._control(m, outputs)
         return m
@@ -111,7 +111,7 @@ class DepthwiseSequencer(wiring.Component):
         leads, leads_more = (Signal(name=name, reset_less=True) for name in ("leads", "leads_more"))
         last_lead = Signal()
         with m.If(self.load):
-            m.d.sync += [leads.eq(self.head.lead_steps != 0), leads_more.eq(self.head.lead_steps > 1)]
+            m.d.sync += [leads.eq(self.lead_steps != 0), leads_more.eq(self.lead_steps > 1)]
         final = Signal(reset_less=True)
         first_start = Mux(self.begin, ~leads, last_lead)
         next_tile = outputs.step & last.oy & last.step & ~last.ky

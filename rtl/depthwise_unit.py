@@ -70,7 +70,7 @@ class DepthwiseUnit(wiring.Component):
             weights.present.eq(weights.instruction.kx_count),
             weights.start.eq(sequencer.tile_start),
             sequencer.load.eq(weights.free),
-            sequencer.head.eq(weights.head),
+            sequencer.lead_steps.eq(weights.head.lead_steps),
             sequencer.fresh.eq(weights.fresh),
             sequencer.ready.eq(weights.loaded & weights.fresh),
             sequencer.instruction.eq(weights.instruction),

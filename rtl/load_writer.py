@@ -98,7 +98,7 @@ class LoadWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         held, following = (
-            Signal(self.following.shape(), name=name, reset_less=True) for name in ("held", "coming_next")
+            Signal(self.following.shape(), name=name, reset_less=True) for name in ("held", "following_held")
         )
         waiting = Signal()
         # The one after it is taken two cycles behind a start, before which no LOAD ends: that one starts is known late.
@@ -267,9 +267,9 @@ class LoadWriter(wiring.Component):
         last_word, last_but_one = (Signal(name=name, reset_less=True) for name in ("last_word", "last_but_one"))
         longest = Signal.like(held.step_bytes, reset_less=True)
         difference = signed(len(longest) + 2)
-        surplus, needs, next_step, next_last, next_row = (
-            Signal(difference, name=name, reset_less=True)
-            for name in ("surplus", "needs", "next_step", "next_last", "next_row")
+        needs = Signal(difference)
+        surplus, next_step, next_last, next_row = (
+            Signal(difference, name=name, reset_less=True) for name in ("surplus", "next_step", "next_last", "next_row")
         )
         begun = delayed(m, self.start, 1, "begun", reset_less=False)
         first = self.following

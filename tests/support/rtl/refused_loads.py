@@ -18,7 +18,7 @@ from support.rtl.hostile import MACHINE, MEMORY_BYTES, run
 WORDS, MEMORIES = 12, 8
 """Words of pad bytes, which come before any byte of the memory does; values of the field `memory`."""
 
-LOADED = [Space(memory) for memory in Memory]
+LOADED, WHOLE = [Space(memory) for memory in Memory], (Space.PARAM, Space.TABLE)
 
 
 def refused_loads(seed: int, count: int) -> Iterator[bytes]:
@@ -41,9 +41,8 @@ def check_refused_load(code: bytes, machine: Powered) -> None:
     assert got.on_chip is not None
     for space, held in got.on_chip.items():
         named = np.zeros(held.shape, bool)
-        if space in LOADED and space == load["memory"]:
-            whole = space in (Space.PARAM, Space.TABLE)
-            named[:, slice(None) if whole else slice(load["byte_offset"], load["byte_offset"] + load["word_bytes"])] = (
-                True
-            )
+        if space in WHOLE and space == load["memory"]:
+            named[:] = True
+        elif space in LOADED and space == load["memory"]:
+            named[:, load["byte_offset"] : load["byte_offset"] + load["word_bytes"]] = True
         assert not (np.broadcast_to(before[space], held.shape) != held)[~named].any()
