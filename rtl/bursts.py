@@ -272,10 +272,7 @@ class BurstGenerator(wiring.Component):
         """
         shift = self._bus_bytes.bit_length() - 1
         beat = Signal(ADDRESS_BITS - shift, reset_less=True)
-        left, fewer, more = (
-            Signal(self._row_bytes_bits + 1 - shift, name=name, reset_less=True) for name in ("left", "fewer", "more")
-        )
-        rest = Signal(shift, reset_less=True)
+        left = Signal(self._row_bytes_bits + 1 - shift, reset_less=True)
         page_bits = (BURST_BOUNDARY_BYTES // self._bus_bytes - 1).bit_length()
         page_left = (~beat)[:page_bits]
         longest = Signal(min(len(page_left), (BURST_BEATS - 1).bit_length()))
@@ -301,14 +298,20 @@ class BurstGenerator(wiring.Component):
             self.burst.payload.length.eq(Mux(row_done, left, longest)),
         ]
         last_byte = (self.row_bytes - 1)[: self._row_bytes_bits]
-        with m.If(self.free):
-            m.d.sync += [
-                fewer.eq(last_byte >> shift),
-                more.eq((self.row_bytes + (self._bus_bytes - 1)) >> shift),
-                rest.eq(last_byte),
-            ]
         first = (self.row_bytes + (self.rows.address[:shift] - 1)) >> shift
-        above = (rest + walker.following[:shift])[shift]
+        first_done = is_one_burst(last_byte, self.rows.address)
+        further, further_done = first, first_done
+        if self._walker is not SingleRow:
+            fewer, more = (Signal.like(left, name=name, reset_less=True) for name in ("fewer", "more"))
+            rest = Signal(shift, reset_less=True)
+            with m.If(self.free):
+                m.d.sync += [
+                    fewer.eq(last_byte >> shift),
+                    more.eq((self.row_bytes + (self._bus_bytes - 1)) >> shift),
+                    rest.eq(last_byte),
+                ]
+            above = (rest + walker.following[:shift])[shift]
+            further, further_done = Mux(above, more, fewer), is_one_burst(Cat(rest, fewer), *walker.addends)
         # The next burst begins at the next multiple of the longest one, which no page cuts, or as far into it as this.
         on_boundary = Mux(to_page, 0, beat[:longest_bits])
         # It is its row's last one if the row ends less than a burst behind the page's end, or behind this burst.
@@ -319,7 +322,7 @@ class BurstGenerator(wiring.Component):
         with m.If(self.free | walker.step):
             m.d.sync += [
                 beat.eq(walker.next_address >> shift),
-                left.eq(Mux(self.free, first, Mux(above, more, fewer))),
+                left.eq(Mux(self.free, first, further)),
             ]
         with m.Elif(accepted):
             m.d.sync += [
@@ -330,8 +333,8 @@ class BurstGenerator(wiring.Component):
             m.d.sync += row_done.eq(
                 one_hot(
                     [
-                        (self.free, is_one_burst(last_byte, self.rows.address)),
-                        (~self.free & row_done, is_one_burst(Cat(rest, fewer), *walker.addends)),
+                        (self.free, first_done),
+                        (~self.free & row_done, further_done),
                         (~self.free & ~row_done & to_page, in_next_page),
                         (~self.free & ~row_done & ~to_page, in_this_page),
                     ]

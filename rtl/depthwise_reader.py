@@ -108,25 +108,25 @@ class DepthwiseReader(wiring.Component):
         """Statements that give the nest the rows of `instruction`, the first word being `lead_steps` early.
 
         The words between it and the first output's first tap are counted at issue; what they span is there a cycle
-        later. The first step may begin in the cycle after issue, but with one tap only: then there are none.
+        later, in a register that fits a multiplier. The first step may begin in the cycle after issue, but with one tap
+        only: then there are none.
         """
         head, held = self.head, self.instruction
         leading = Mux(_is_double(head), head.lead_steps << 1, head.lead_steps)
         between = Signal(signed(len(leading) + 1), name="between", reset_less=True)
-        words_ahead = Signal(ADDRESS_SPAN_BITS, reset_less=True)
-        ahead, x_end, y_end = (
-            Signal(POSITION, name=name, reset_less=True) for name in ("ahead", "x_end_start", "y_end_start")
+        words_product = Signal(ADDRESS_SPAN_BITS, reset_less=True)
+        product, x_end, y_end = (
+            Signal(POSITION, name=name, reset_less=True) for name in ("product", "x_end_start", "y_end_start")
         )
+        m.d.sync += [product.eq(between * held.x_dilation), words_product.eq(between * held.kx_stride)]
         with m.If(self.load):
             m.d.sync += [
                 between.eq((head.kx_count - 1)[:TAP_BITS] - leading),
-                ahead.eq(0),
-                words_ahead.eq(0),
                 x_end.eq(head.x_start - head.width),
                 y_end.eq(head.y_start - head.height),
             ]
-        with m.Else():
-            m.d.sync += [ahead.eq(between * held.x_dilation), words_ahead.eq(between * held.kx_stride)]
+        there = delayed(m, ~self.load, 1, "there")
+        ahead, words_ahead = ((each & there.replicate(len(each))).as_signed() for each in (product, words_product))
         return [
             *drive_rows(rows, held, held.x_start + ahead),
             rows.starts.y_end.eq(y_end),

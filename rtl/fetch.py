@@ -138,7 +138,10 @@ class Fetch(wiring.Component):
 
     def _dispatch(self, m: Module, buffer: FetchBuffer, begin: Signal) -> None:
         instruction, order, index = buffer.oldest, buffer.oldest_order, self.dispatched
-        last = Signal.like(index, name="last")
+        last, last_but_one = (Signal.like(index, name=name, reset_less=True) for name in ("last", "last_but_one"))
+        was_last, was_last_but_one, moved = (
+            Signal(name=name, reset_less=True) for name in ("was_last", "was_last_but_one", "moved")
+        )
         m.submodules.legality = legality = Legality(self._config)
         ready, drop = Cat(queue.ready for queue in self.queues), order.drop & ~legality.pending
         m.d.comb += [
@@ -154,14 +157,21 @@ class Fetch(wiring.Component):
             self.waiting.eq(order.selected & ~ready),
             buffer.leave.eq(self.busy),
         ]
-        m.d.sync += last.eq(self.count - 1)
+        # Whether this is the last one is known by the index of the cycle before: that it leaves is known late.
+        m.d.sync += [
+            last.eq(self.count - 1),
+            last_but_one.eq(self.count - 2),
+            was_last.eq(index == last),
+            was_last_but_one.eq(index == last_but_one),
+            moved.eq(self.busy),
+        ]
         for known_opcode, queue, mine in zip(self._opcodes, self.queues, order.selected, strict=True):
             used = layout(known_opcode)["number"].offset
             m.d.comb += [
                 queue.payload.eq(Cat(instruction[:used], index[:NUMBER_BITS])),
                 queue.valid.eq(mine),
             ]
-        m.d.sync += self.done.eq((self.done | (self.busy & (index == last))) & ~self.start)
+        m.d.sync += self.done.eq((self.done | (self.busy & Mux(moved, was_last_but_one, was_last))) & ~self.start)
         with m.If(begin):
             m.d.sync += index.eq(0)
         with m.Elif(self.busy):

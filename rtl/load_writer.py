@@ -123,9 +123,10 @@ class LoadWriter(wiring.Component):
         m.d.comb += self.start.eq(waiting & free)
         fewer, leaving = level - word_size, Mux(self.emit, word_size, 0)
         m.d.comb += kept.eq(Mux(self.emit, fewer, level))
+        turn = Mux(self.emit, fewer - low, level - low)[: len(low)]
         moved = self._moved(take, (level, fewer), (level + count, fewer + count), len(level))
         m.d.sync += level.eq(Mux(self.start, 0, moved))
-        self._move(m, held, chunk, (kept - low)[: len(low)], leaving, kept)
+        self._move(m, held, chunk, turn, leaving, kept)
         return m
 
     def _moved(self, take: Value, kept: tuple[Value, Value], taken: tuple[Value, Value], width: int) -> Value:
@@ -199,7 +200,8 @@ class LoadWriter(wiring.Component):
 
         The byte of the next chunk that is of use first, `low`, is that of the row in its first beat and 0 otherwise.
         How long the next chunk is and whether it ends its phase are registers. What follows a chunk depends on
-        registers alone and is taken with it; that of the instruction that follows is made when it comes.
+        registers alone and is taken with it; that of the instruction that follows is made when it comes, and loaded
+        until it starts: the last chunk is taken before the last word is emitted.
         """
         (phase, coming, low), (take, next_row) = state, taken
         bus_bytes, shape = self._config.bus_bytes, coming.shape()
@@ -220,7 +222,7 @@ class LoadWriter(wiring.Component):
                     )
                 ),
             ]
-        with m.If(self.start):
+        with m.If(~rows.active):
             m.d.sync += [
                 phase.eq(Mux(next_padded, Phase.BEFORE, Phase.MEMORY)),
                 coming.eq(Mux(next_padded, first_chunk(self.following.pad_bytes, bus_bytes, shape), first_row)),

@@ -16,7 +16,7 @@ class LoopNest(wiring.Component):
 
     The cycle after one with `load` shows the first iteration of the nest that `counts`, `starts` and `strides` describe
     in the cycle of `load`; `load` may accompany the last `step` of the nest before, so that nests follow each other
-    without a gap. A `step` after the last iteration has no meaning without `load`.
+    without a gap. Without it, no value has a meaning behind the last `step`.
 
     Parameters
     ----------
@@ -154,9 +154,9 @@ class _Moves:
         self._made: dict[tuple[int, int], Signal] = {}
 
     def __call__(self, outer: int, inner: int) -> Signal:
-        """For the levels of numbers `outer` to `inner`."""
+        """For the levels of numbers `outer` to `inner`; if all outer ones are among them, in the last step, too."""
         if (outer, inner) not in self._made:
             names = dict.fromkeys((self._levels[outer], self._levels[inner]))
             self._made[outer, inner] = moves = Signal(name=f"{'_to_'.join(names)}_moves", reset_less=True)
-            self._m.d.sync += moves.eq(self._ending[inner + 1] & ~self._ending[outer])
+            self._m.d.sync += moves.eq(self._ending[inner + 1] & ~(self._ending[outer] if outer else Const(0)))
         return self._made[outer, inner]

@@ -216,6 +216,42 @@ def test_a_bit_into_which_only_zeros_are_written_is_0(above: str, proved: set[in
     assert indistinguishable(CONSTANT.replace("FIRST", "0").replace("ABOVE", above), mutants) == proved
 
 
+CHOICE = """
+module accelerator_choice(clk, first, given, answer, mutant);
+  input clk, first;
+  input [1:0] given;
+  output answer;
+  input [2:0] mutant;
+  wire _0_, _1_, _2_, _3_;
+  assign _0_ = mutant == 3'h1;
+  assign _1_ = mutant == 3'h2;
+  assign _2_ = _0_ ? 1'h1 : ~first;
+  assign _3_ = _1_ ? 1'h1 : first;
+  function [0:0] chosen;
+    input [0:0] a;
+    input [1:0] b;
+    input [1:0] s;
+    casez (s) // synopsys parallel_case
+      2'b?1:
+        chosen = b[0:0];
+      2'b1?:
+        chosen = b[1:1];
+      default:
+        chosen = a;
+    endcase
+  endfunction
+  assign answer = chosen(1'hx, given, { _2_, _3_ });
+endmodule
+"""
+LAST, FIRST = 1, 2
+
+
+@needs_abc
+def test_of_several_choices_the_first_counts() -> None:
+    mutants = [NetlistMutant(n, {"module": "\\accelerator_choice"}) for n in (LAST, FIRST)]
+    assert indistinguishable(CHOICE, mutants) == {LAST}
+
+
 def test_a_memory_that_is_not_0_at_first_is_an_error() -> None:
     with pytest.raises(AssertionError, match="memories must be 0 at first"):
         indistinguishable(CONSTANT.replace("FIRST", "2"), [])

@@ -100,7 +100,7 @@ def invariant(circuit: Netlist) -> z3.BoolRef:
     for (i, outer), (j, inner) in combinations_with_replacement(enumerate(LEVELS), 2):
         name = f"dut.{outer}_moves" if i == j else f"dut.{outer}_to_{inner}_moves"
         if name in circuit.wires:
-            terms += [circuit[name] == z3.And(ending[j + 1], z3.Not(ending[i]))]
+            terms += [circuit[name] == z3.And(ending[j + 1], z3.Not(ending[i]) if i else True)]
     for name, (_, moved) in VARIABLES.items():
         base = circuit[f"loaded_starts.{name}"]
         for level in LEVELS:

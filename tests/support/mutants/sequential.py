@@ -49,6 +49,9 @@ STORES = ("scratchpad", "accumulators", "param_memory", "table_memory", "tap_mem
 INITIAL_WORD = re.compile(r"(?m)^\s+[^\s\[]+\[\d+\] = \d+'[bdh]0*[1-9a-f]")
 """A word of a memory that is not 0 at first, as yosys writes it."""
 
+PARALLEL = " // synopsys parallel_case"
+"""What yosys writes beside choices by one-hot bits, and believes; where Verilator takes the first of several."""
+
 QUEUE, UNIT = "_queue", "_unit"
 """Ends of the names of queues and of the units that they belong to."""
 
@@ -115,7 +118,7 @@ class Design:
     """The modules of a netlist as yosys writes it, and which is in which."""
 
     def __init__(self, verilog: str) -> None:
-        texts = re.split(r"(?m)^(?=module )", verilog)[1:]
+        texts = re.split(r"(?m)^(?=module )", verilog.replace(PARALLEL, ""))[1:]
         assert not INITIAL_WORD.search(verilog), "memories must be 0 at first"
         self._texts = {text.removeprefix("module ").partition("(")[0].strip(): text for text in texts}
         self._inside = {

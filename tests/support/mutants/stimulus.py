@@ -40,18 +40,8 @@ from support.rtl.queued import queued
 from support.rtl.refused_loads import refused_loads
 
 PROGRAMS, HOSTILE, VERDICTS, PAIRS = 40, 200, 400, 6
-HELD, TIES, LOADS, ROWS = 40, 4, 40, 12
-ERRONEOUS, EXTREMES, BORDERS, WIDE, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS = (
-    30,
-    150,
-    100,
-    3,
-    4096,
-    60,
-    5,
-    300,
-    2000,
-)
+HELD, TIES, LOADS, ROWS, WIDE, SINGLES = 40, 4, 40, 12, 5, 3
+ERRONEOUS, EXTREMES, BORDERS, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS = 30, 150, 100, 4096, 60, 5, 300, 2000
 
 
 class Stimulus:
@@ -112,6 +102,8 @@ class Stimulus:
     def singles(self) -> list[Case]:
         """Single instructions that keep all rules, by themselves and through the memory of their unit's queue."""
         codes = [code for code, expected in self.border if not expected]
+        more = (lone_faults(self._seed + number, DRAWS) for number in range(1, SINGLES))
+        codes += [code for found in more for code, expected in found if not expected]
         lone = [code[-INSTRUCTION_BYTES:] for code in codes]
         return [*self._alone(codes), *self._alone(queued(lone, self._seed))]
 

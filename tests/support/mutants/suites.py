@@ -26,6 +26,7 @@ from support.rtl.beyond_runs import (
     check_full_semaphores,
     check_registers_while_running,
     check_semaphore_counts,
+    check_semaphore_traffic,
     check_stall_counters,
     check_watchdog,
 )
@@ -183,6 +184,7 @@ class Suites(Stimulus):
             for seed in trial.each(machine, [self._seed]):
                 check_semaphore_counts(seed, machine)
                 check_full_semaphores(seed, machine)
+                check_semaphore_traffic(seed, machine)
 
     def _running(self, trial: Trial) -> None:
         """While a run is under way registers of the program hold their values; a stop resets long enough, the watchdog

@@ -14,8 +14,9 @@ from rtl.testbench.result import COUNTERS as STALLS
 from rtl.testbench.verilate import COUNTERS
 from rtl.testbench.verilator import Access, Conditions, Powered
 from support.machine.random_programs import RandomProgram
+from support.rtl.first_errors import BEHIND
 from support.rtl.hostile import LONG, MACHINE, MEMORY_BYTES
-from support.rtl.lone_faults import fillers
+from support.rtl.lone_faults import fillers, legal_instructions
 from support.rtl.matmul_program import HandWrittenProgram
 from support.rtl.register_accesses import BITS, PLAIN, random_data
 
@@ -30,6 +31,12 @@ ACTS = 3
 
 LIMIT_BITS, SHORTEST = 13, 100
 """Limits of the watchdog are below a power of 2, and longer than what a run does before it stands still."""
+
+STOPPING = 5
+"""Cycles of a stop beside its reset, if all buses are at rest."""
+
+TRAFFIC, HELD, LONG_TRAFFIC = 40, 3, 1 << 17
+"""Instructions of a unit that post or take, tokens that are there all the time, and most cycles of such a program."""
 
 POSTS, TAKES, BETWEEN = 3, 3, 16
 """Instructions that post to a full semaphore, those that take from it then, and those before that do neither."""
@@ -87,6 +94,33 @@ def check_semaphore_counts(seed: int, machine: Powered) -> None:
             np.testing.assert_array_equal(machine.counters[semaphores], offsets[semaphores] + 1)
 
 
+def check_semaphore_traffic(seed: int, machine: Powered) -> None:
+    """Each semaphore holds what was posted and not taken, however posts and takes follow each other: a unit's own ones
+    often come together."""
+    rng = np.random.default_rng(seed)
+    drawn = {unit: list[Instruction]() for unit in Unit}
+    for code in legal_instructions(rng):
+        (instruction,) = decode(code)
+        drawn[instruction.unit].append(instruction)
+        if min(map(len, drawn.values())) >= TRAFFIC:
+            break
+    for place, (module, name) in enumerate(COUNTERS):
+        if module != "semaphores":
+            continue
+        producer, consumer = (Unit[unit] for unit in name.split("_")[1:])
+        post, take = {"signal": 1 << consumer}, {"wait": 1 << producer}
+        first, then = drawn[producer], drawn[consumer]
+        if producer is consumer:
+            program = [each.replace(**post) for each in first[:HELD]] + [each.replace(**post, **take) for each in then]
+        else:
+            pairs = zip(first[HELD:], then, strict=False)
+            program = [each.replace(**post) for each in first[:HELD]]
+            program += [each for one, other in pairs for each in (one.replace(**post), other.replace(**take))]
+        code = encode(program)
+        machine.run(code, BEHIND, np.zeros(BEHIND + len(code), np.uint8), max_cycles=LONG_TRAFFIC)
+        assert machine.counters[place] == HELD, name
+
+
 def check_watchdog(seed: int, machine: Powered) -> None:
     """A run that stands still ends by so many cycles later as the limit is larger."""
     rng, longest = np.random.default_rng(seed), 1 << LIMIT_BITS
@@ -136,7 +170,7 @@ def check_registers_while_running(seed: int, count: int, machine: Powered) -> No
         conditions = Conditions(watchdog=0, stop_cycles=int(cycle))
         got = machine.run(WAIT, 0, np.zeros(64, np.uint8), max_cycles=2 * LONG, conditions=conditions)
         assert got.first_error.errors == ("stopped",)
-        assert got.total_cycles - cycle >= reset_cycles(MACHINE)
+        assert got.total_cycles - cycle == reset_cycles(MACHINE) + STOPPING
 
 
 def _read(machine: Powered, name: str) -> int:

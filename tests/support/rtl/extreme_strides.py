@@ -28,6 +28,9 @@ from support.rtl.lone_faults import MOST_STEPS, legal_instructions
 TRIES = 8
 """Of loops for a random instruction."""
 
+FEW_BYTES = 100
+"""Of padding, at most, behind a long row."""
+
 CODE_BYTES = 1024
 """At the begin of external memory, where nothing is stored."""
 
@@ -55,13 +58,15 @@ def extreme_instructions(seed: int, count: int) -> dict[Kind, list[Instruction]]
 
 
 def long_rows(seed: int, count: int) -> Iterator[bytes]:
-    """LOADs of one row that fills most of SPAD from anywhere in a page: three bursts or more, of any lengths."""
+    """LOADs of one row that fills most of SPAD from anywhere in a page: three bursts or more, of any lengths; half of
+    the rows fill their words but for a few bytes."""
     rng, step = np.random.default_rng(seed), MACHINE.load_word_bytes
-    for _ in range(count):
+    for number in range(count):
         row_words = int(rng.integers(MACHINE.spad_words - 64, MACHINE.spad_words))
         fields = {
             "memory": Memory.SPAD, "word_bytes": MACHINE.rows, "step_bytes": step, "row_words": row_words,
-            "row_bytes": int(rng.integers(step * row_words // 2, step * row_words)), "row_count": 1, "outer_count": 1,
+            "row_bytes": step * row_words - int(rng.integers(1, (FEW_BYTES, step * row_words // 2)[number % 2])),
+            "row_count": 1, "outer_count": 1,
             "dram_address": int(rng.integers(CODE_BYTES, MEMORY_BYTES - step * row_words)),
         }  # fmt: skip
         yield encode([Instruction(Opcode.LOAD, fields)])

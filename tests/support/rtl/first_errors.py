@@ -17,6 +17,9 @@ from support.rtl.lone_faults import HEADER_BITS, Broken, fillers, legal_instruct
 LONGEST = 1 << NUMBER_BITS
 """Most instructions before the first one with an error."""
 
+BESIDE = 3
+"""Instructions before a multiple of `LONGEST` and behind it, between which the first error is."""
+
 MISUSES = 3000
 """Mutants among which those that break one rule are looked for."""
 
@@ -43,7 +46,7 @@ def misuses(rng: np.random.Generator, count: int) -> dict[tuple[Opcode, int], by
 
 def places(seed: int) -> list[tuple[bytes, int]]:
     """Programs, and which of their instructions is the first with an error: one that uses what does not exist, or one
-    that waits for ever."""
+    that waits for ever; of each opcode a program whose index has fewer bits than what fetch has dispatched then."""
     rng = np.random.default_rng(seed)
     idle = fillers(rng)
     wrong = [(opcode, code) for (opcode, _), code in misuses(rng, MISUSES).items()]
@@ -52,6 +55,9 @@ def places(seed: int) -> list[tuple[bytes, int]]:
     for opcode, code in wrong + waits:
         length = int(rng.integers(LONGEST))
         result += [(idle[opcode] * before + code, before) for before in (length, length ^ (LONGEST - 1))]
+    for opcode, code in dict(wrong).items():
+        before = LONGEST - int(rng.integers(1, BESIDE + 1))
+        result.append((idle[opcode] * before + code + idle[opcode] * 2 * BESIDE, before))
     return result
 
 
@@ -80,5 +86,5 @@ def check_place(program: tuple[bytes, int], machine: Powered) -> None:
     memory = np.zeros(BEHIND + len(code), np.uint8)
     first = machine.run(code, BEHIND, memory, max_cycles=1 << 18, conditions=REST).first_error
     assert first.errors
-    assert first[1:3] == (Opcode(code[-INSTRUCTION_BYTES] & 15).name, index)
+    assert first[1:3] == (Opcode(code[index * INSTRUCTION_BYTES] & 15).name, index)
     assert not first.address
