@@ -52,14 +52,16 @@ MAP_LUTS = (
 """`synth_ecp5`'s own step of that name, with `LEVELS`."""
 HARNESS = """\
 module harness(input clk, input shift_in, output shift_out);
-  reg [{inputs}-1:0] driven;
-  reg [{outputs}-1:0] taken;
+  reg [{inputs}-1:0] shifted, driven;
+  reg [{outputs}-1:0] taken, chained;
   wire [{outputs}-1:0] seen;
   always @(posedge clk) begin
-    driven <= {{driven, shift_in}};
-    taken <= {{taken, 1'b0}} ^ seen;
+    shifted <= {{shifted, shift_in}};
+    driven <= shifted;
+    taken <= seen;
+    chained <= {{chained, 1'b0}} ^ taken;
   end
-  assign shift_out = taken[{outputs}-1];
+  assign shift_out = chained[{outputs}-1];
   {top} machine ({connections});
 endmodule
 (* blackbox *) module {top}({ports}); endmodule
@@ -68,11 +70,11 @@ TITLE = "## Area and clock on ECP5"
 ABOUT = (
     "`python benchmarks/synthesis.py MACHINE` places and routes a machine on an ECP5-85 (83,640 logic cells, 156 "
     f"MULT18X18D, 208 DP16KD) of the slowest and of the fastest speed grade, {' and '.join(map(str, GRADES))}, "
-    "with its ports on shift registers, which are counted among the logic cells alone. Another seed is another "
-    "placement. Registers behind multipliers go into the part's multipliers (`benchmarks/dsp_registers.py`). Where "
-    "there is no clock, cells only were counted; `--no-place` does it without optimization across the borders of "
-    "modules. MULT18X18D: multipliers of 18 x 18 bits; DP16KD: block RAMs of 18 Kbit; TRELLIS_DPR16X4: RAMs of "
-    "16 x 4 bits, in logic cells."
+    "with its ports on registers behind shift registers, which are counted among the logic cells alone. Another seed "
+    "is another placement. Registers behind multipliers go into the part's multipliers "
+    "(`benchmarks/dsp_registers.py`). Where there is no clock, cells only were counted; `--no-place` does it without "
+    "optimization across the borders of modules. MULT18X18D: multipliers of 18 x 18 bits; DP16KD: block RAMs of 18 "
+    "Kbit; TRELLIS_DPR16X4: RAMs of 16 x 4 bits, in logic cells."
 )
 HEADER = [
     "| machine | LUT4 | FF | MULT18X18D | DP16KD | TRELLIS_DPR16X4 | grade | seed | logic cells | Fmax (MHz) "
