@@ -11,7 +11,7 @@ from accel.machine import isa
 from accel.machine.isa import Opcode
 from accel.machine.latencies import BURST_BEATS, BURST_BOUNDARY_BYTES
 from rtl.axi import ADDRESS_BITS, BURST
-from rtl.pipeline import one_hot
+from rtl.pipeline import one_hot, sum_of_three
 
 COUNT_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "row_count")].width
 
@@ -278,19 +278,27 @@ class BurstGenerator(wiring.Component):
         longest = Signal(min(len(page_left), (BURST_BEATS - 1).bit_length()))
         longest_bits, to_page = len(longest), page_left < BURST_BEATS
 
-        def is_one_burst(last_byte: Value, base: Value, stride: Value | int = 0) -> Value:
-            """A row that ends `last_byte` bytes behind its first one, at `base + stride`, ends in the same page, and
-            with no more beats than a burst may have.
+        burst_bits, page_bytes_bits = longest_bits + shift, page_bits + shift
+
+        def is_one_burst(row_bytes: Value, address: Value) -> Value:
+            """A row ends in the page of its first byte, and with no more beats than a burst may have."""
+            end = row_bytes[: burst_bits + 1] + (address[:shift] - 1)
+            place = Cat(address[:page_bytes_bits], 0)
+            last = sum_of_three(row_bytes[: len(place)], place, Const(-1, len(place)))
+            leaves_burst = end[burst_bits : burst_bits + 2].any() | row_bytes[burst_bits + 1 :].any()
+            return ~(leaves_burst | last[page_bytes_bits])
+
+        def is_further_one_burst(last_byte: Value, base: Value, stride: Value) -> Value:
+            """The same of one that ends `last_byte` bytes behind its first one, at `base + stride`.
 
             It leaves the page if the sum of all three has a carry that the address has not: no sum waits for another.
             """
-            burst_bits, page_bytes_bits = longest_bits + shift, page_bits + shift
-            first, second, third = (Value.cast(number)[:page_bytes_bits] for number in (last_byte, base, stride))
-            end = last_byte[:burst_bits] + (second + third)[:shift]
+            numbers = [number[:page_bytes_bits] for number in (last_byte, base, stride)]
+            address = numbers[1] + numbers[2]
+            end = last_byte[:burst_bits] + address[:shift]
             leaves_burst = end[burst_bits] | last_byte[burst_bits:].any()
-            sums, carries = first ^ second ^ third, (first & second) | (first & third) | (second & third)
-            total = sums + (carries << 1)
-            return ~(leaves_burst | (total[page_bytes_bits] ^ (second + third)[page_bytes_bits]))
+            total = sum_of_three(*(Cat(number, 0) for number in numbers))
+            return ~(leaves_burst | (total[page_bytes_bits] ^ address[page_bytes_bits]))
 
         m.d.comb += [
             longest.eq(Mux(to_page, page_left, BURST_BEATS - 1)),
@@ -299,7 +307,7 @@ class BurstGenerator(wiring.Component):
         ]
         last_byte = (self.row_bytes - 1)[: self._row_bytes_bits]
         first = (self.row_bytes + (self.rows.address[:shift] - 1)) >> shift
-        first_done = is_one_burst(last_byte, self.rows.address)
+        first_done = is_one_burst(self.row_bytes, self.rows.address)
         further, further_done = first, first_done
         if self._walker is not SingleRow:
             fewer, more = (Signal.like(left, name=name, reset_less=True) for name in ("fewer", "more"))
@@ -311,7 +319,8 @@ class BurstGenerator(wiring.Component):
                     rest.eq(last_byte),
                 ]
             above = (rest + walker.following[:shift])[shift]
-            further, further_done = Mux(above, more, fewer), is_one_burst(Cat(rest, fewer), *walker.addends)
+            further = Mux(above, more, fewer)
+            further_done = is_further_one_burst(Cat(rest, fewer), *walker.addends)
         # The next burst begins at the next multiple of the longest one, which no page cuts, or as far into it as this.
         on_boundary = Mux(to_page, 0, beat[:longest_bits])
         # It is its row's last one if the row ends less than a burst behind the page's end, or behind this burst.

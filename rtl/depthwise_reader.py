@@ -145,9 +145,12 @@ class DepthwiseReader(wiring.Component):
         current, values = self.current, rows.values
         before, before_end = (Signal.like(values.x, name=name) for name in ("before", "before_end"))
         earlier = Signal(ADDRESS_SPAN_BITS)
-        double = _is_double(current)
-        # The word before a row's first one would be tap -1 of its first output.
-        outside = rows.first.step & (2 * current.lead_steps + 1 == current.kx_count)
+        coming = self.instruction
+        double, no_earlier = (Signal(name=name, reset_less=True) for name in ("is_double", "no_earlier"))
+        with m.If(self.prepare):
+            # The word before a row's first one would be tap -1 of its first output.
+            m.d.sync += [double.eq(_is_double(coming)), no_earlier.eq(2 * coming.lead_steps + 1 == coming.kx_count)]
+        outside = rows.first.step & no_earlier
         row_exists = streaming & is_between(values.y, values.y_end)
         addresses = (delayed(m, address, 1, f"bound_{i}") for i, address in enumerate((values.spad, earlier)))
         used = delayed(m, Cat(self.read.en, self.read_earlier.en), 1, "bound_used", reset_less=False)

@@ -14,7 +14,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode
 from rtl.bursts import RowWalker, chunk_layout, connect_rows, first_chunk, rotated, shift_bytes_left
 from rtl.interfaces import MASK_BITS, NUMBER_BITS, REACH_BITS, layout
-from rtl.pipeline import delayed, one_hot
+from rtl.pipeline import delayed, one_hot, sum_of_three
 
 LOAD_LAYOUT = layout(Opcode.LOAD)
 WORD_ADDRESS_BITS = isa.FIELDS[Opcode.LOAD][isa.column(Opcode.LOAD, "address")].width
@@ -265,7 +265,7 @@ class LoadWriter(wiring.Component):
         what enters, and with a word by a difference that depends on this word and the next one.
         """
         m.submodules.words = rows = RowWalker(REACH_BITS)
-        word = Signal(WORD_ADDRESS_BITS, reset_less=True)
+        word, third_last = (Signal(WORD_ADDRESS_BITS, name=name, reset_less=True) for name in ("word", "third_last"))
         last_word, last_but_one = (Signal(name=name, reset_less=True) for name in ("last_word", "last_but_one"))
         longest = Signal.like(held.step_bytes, reset_less=True)
         difference = signed(len(longest) + 2)
@@ -299,7 +299,9 @@ class LoadWriter(wiring.Component):
         take, count = chunk
         moved = Mux(last_word, next_row, Mux(last_but_one, next_last, next_step))
         stays, leaves = Mux(begun, needs, surplus), surplus + moved
-        m.d.sync += surplus.eq(self._moved(take, (stays, leaves), (stays + count, leaves + count), len(surplus)))
+        width = len(surplus)
+        both = sum_of_three(surplus[:width], moved[:width], Cat(count, Const(0, width - len(count))))
+        m.d.sync += surplus.eq(self._moved(take, (stays, leaves), (stays + count, both), width))
         with m.If(self.start):
             m.d.sync += [
                 surplus.eq(-1),
@@ -311,5 +313,8 @@ class LoadWriter(wiring.Component):
         with m.Elif(rows.step):
             m.d.sync += [word.eq(0), last_word.eq(held.row_words == 1), last_but_one.eq(held.row_words == 2)]
         with m.Elif(self.emit):
-            m.d.sync += [word.eq(word + 1), last_word.eq(last_but_one), last_but_one.eq(word + 3 == held.row_words)]
-        return ~rows.active | self.last
+            m.d.sync += [word.eq(word + 1), last_word.eq(last_but_one), last_but_one.eq(word == third_last)]
+        free = ~rows.active | self.last
+        with m.If(free):
+            m.d.sync += third_last.eq(first.row_words - 3)
+        return free

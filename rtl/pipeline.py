@@ -1,4 +1,4 @@
-"""Delay lines, and choices that registers made."""
+"""Delay lines, choices that registers made, and sums of three."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def as_view(m: Module, values: Mapping[str, Value], name: str) -> data.View:
     view = Signal(data.StructLayout({field: value.shape() for field, value in values.items()}), name=name)
     m.d.comb += [view[field].eq(value) for field, value in values.items()]
     return view
+
+
+def sum_of_three(first: Value, second: Value, third: Value) -> Value:
+    """The sum, at their width, of three numbers of one width: it waits for one carry chain, not for two."""
+    sums, carries = first ^ second ^ third, (first & second) | (first & third) | (second & third)
+    return (sums + (carries << 1))[: len(sums)]
 
 
 def several(bits: Iterable[Value]) -> Value:

@@ -49,13 +49,24 @@ CUT_MUTANTS = [
     ("a burst behind one of 256 beats is out of place", "Mux(to_page, 0, beat[:longest_bits])", "0"),
     ("a row of several pages ends in the next one", "pages == 1", "pages[:1]"),
     ("a row ends with its second burst in a page", "left[longest_bits + 1 :]", "left[longest_bits + 2 :]"),
-    ("a row that starts late in its beat has a beat too many", "(second + third)[:shift]", "Const(0, shift)"),
+    (
+        "a further row that starts late in its beat has a beat too many",
+        "last_byte[:burst_bits] + address[:shift]",
+        "last_byte[:burst_bits] + Const(0, shift)",
+    ),
+    (
+        "a first row that starts late in its beat has a beat too many",
+        "(address[:shift] - 1)\n",
+        "Const(-1, 1).as_signed()\n",
+    ),
+    ("a long first row is one burst", " | row_bytes[burst_bits + 1 :].any()", ""),
+    ("a first row ends in the next page", "leaves_burst | last[page_bytes_bits]", "leaves_burst"),
     ("a row ends in the page of a sum that lacks a carry", "total[page_bytes_bits] ^ ", "total[page_bytes_bits] | "),
-    ("a long row is one burst", " | last_byte[burst_bits:].any()", ""),
+    ("a long further row is one burst", " | last_byte[burst_bits:].any()", ""),
     (
         "a further row ends late in its beat",
-        "is_one_burst(Cat(rest, fewer)",
-        "is_one_burst(Cat(Const(-1, shift), fewer)",
+        "is_further_one_burst(Cat(rest, fewer)",
+        "is_further_one_burst(Cat(Const(-1, shift), fewer)",
     ),
 ]
 
