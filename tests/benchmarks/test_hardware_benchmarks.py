@@ -121,14 +121,16 @@ def test_cells_of_a_module_count_for_each_instance(scripts: Any) -> None:
     assert scripts("synthesis").count_cells(modules, "top") == {"LUT4": 5, "DP16KD": 2}
 
 
-def test_every_port_of_a_machine_is_on_a_shift_register(scripts: Any) -> None:
+def test_every_port_of_a_machine_is_on_a_register_behind_a_shift_register(scripts: Any) -> None:
     widths = {"clk": ("input", 1), "a": ("input", 3), "x": ("output", 2), "b": ("input", 1), "y": ("output", 4)}
     ports = {name: {"direction": side, "bits": list(range(bits))} for name, (side, bits) in widths.items()}
     text = scripts("synthesis").harness(ports, "top")
     connected = ".clk(clk), .a(driven[0 +: 3]), .x(seen[0 +: 2]), .b(driven[3 +: 1]), .y(seen[2 +: 4])"
     assert f"  top machine ({connected});\n" in text
-    assert "reg [4-1:0] driven;" in text
+    assert "reg [4-1:0] shifted, driven;" in text
+    assert "reg [6-1:0] taken, chained;" in text
     assert "wire [6-1:0] seen;" in text
+    assert "    driven <= shifted;\n    taken <= seen;\n" in text
     assert "module top(input [0:0] clk, input [2:0] a, output [1:0] x," in text
 
 
