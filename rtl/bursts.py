@@ -305,13 +305,13 @@ class BurstGenerator(wiring.Component):
             self.burst.payload.address.eq(Cat(Const(0, shift), beat)),
             self.burst.payload.length.eq(Mux(row_done, left, longest)),
         ]
-        last_byte = (self.row_bytes - 1)[: self._row_bytes_bits]
         first = (self.row_bytes + (self.rows.address[:shift] - 1)) >> shift
         first_done = is_one_burst(self.row_bytes, self.rows.address)
         further, further_done = first, first_done
         if self._walker is not SingleRow:
             fewer, more = (Signal.like(left, name=name, reset_less=True) for name in ("fewer", "more"))
             rest = Signal(shift, reset_less=True)
+            last_byte = (self.row_bytes - 1)[: self._row_bytes_bits]
             with m.If(self.free):
                 m.d.sync += [
                     fewer.eq(last_byte >> shift),
