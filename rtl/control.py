@@ -8,9 +8,11 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from accel.machine import isa
+from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode, Unit
 from accel.machine.latencies import SEMAPHORE_BITS
 from accel.machine.registers import CAUSES, COUNTED_UNITS
+from accel.machine.rules.field_limits import possible_bits
 from rtl.interfaces import INSTRUCTION_BITS, MASK_BITS, NUMBER_BITS, layout
 from rtl.pipeline import delayed
 
@@ -69,7 +71,8 @@ class QueueStorage(wiring.Component):
 class InstructionQueue(wiring.Component):
     """First in, first out queue of the instructions with one opcode; stores the bits of its fields and its number only.
 
-    The head is a register, from which units decide without the way through the queue's memory. That it is taken is
+    Bits that no legal instruction of the machine sets are 0 behind it, so that units have no logic for them:
+    `rtl.legality` refuses an instruction that sets one. The head is a register, from which units decide without the way through the queue's memory. That it is taken is
     known late in a cycle; so the next instruction comes to it, and leaves its place, `QUEUE_LATENCY` cycles later.
 
     Members
@@ -78,9 +81,10 @@ class InstructionQueue(wiring.Component):
         An instruction that is pushed in one cycle is at the head in the next one at the earliest.
     """
 
-    def __init__(self, opcode: Opcode, depth: int):
-        self._width = sum(field.width for field in isa.FIELDS[opcode]) + NUMBER_BITS
-        self._depth = depth
+    def __init__(self, config: ArchConfig, opcode: Opcode):
+        fields = sum(field.width for field in isa.FIELDS[opcode])
+        self._width, self._depth = fields + NUMBER_BITS, config.queue_depth
+        self._bits = possible_bits(config, opcode) | ((1 << NUMBER_BITS) - 1) << fields
         super().__init__(
             {"pushed": In(stream.Signature(INSTRUCTION_BITS)), "head": Out(stream.Signature(INSTRUCTION_BITS))}
         )
@@ -89,18 +93,20 @@ class InstructionQueue(wiring.Component):
         m = Module()
         behind = self._depth - 1
         m.submodules.fifo = fifo = QueueStorage(self._width, max(behind, MIN_DEPTH), behind)
+        pushed = Signal(self._width, name="possible")
         head, empty = Signal(self._width, name="head", reset_less=True), Signal(name="empty")
         m.d.comb += [
             empty.eq(~self.head.valid),
             self.pushed.ready.eq(fifo.w_rdy),
             self.head.payload.eq(head),
-            fifo.w_data.eq(self.pushed.payload),
+            pushed.eq(self.pushed.payload & self._bits),
+            fifo.w_data.eq(pushed),
             fifo.w_en.eq(self.pushed.valid & self.pushed.ready),
             fifo.r_en.eq(empty),
         ]
         m.d.sync += self.head.valid.eq(Mux(empty, fifo.r_rdy | fifo.w_en, ~self.head.ready))
         with m.If(empty):
-            m.d.sync += head.eq(Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload))
+            m.d.sync += head.eq(Mux(fifo.r_rdy, fifo.r_data, pushed))
         return m
 
 
@@ -135,20 +141,22 @@ class Semaphores(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lost = []
+        # What was posted in the cycle of a reset is not cleared by it, but not lost either.
+        lost, counting = [], Signal(name="counting")
+        m.d.sync += counting.eq(1)
         for producer in Unit:
             for consumer in Unit:
                 name = f"{producer.name}_{consumer.name}"
                 post, take = self.post[producer][consumer], self.take[consumer][producer]
                 # Known late, so counted a cycle later: in the cycle after a take the unit has no head to look at.
-                posted, taken = Signal(name=f"posted_{name}"), Signal(name=f"taken_{name}")
+                posted, taken = (Signal(name=f"{part}_{name}", reset_less=True) for part in ("posted", "taken"))
                 count = Signal(SEMAPHORE_BITS, name=f"count_{name}", reset_less=True)
                 # Registers, too: units decide by the first one to issue; the count is not 0; it is more than 1.
                 some, counted, more = (
                     Signal(name=f"{part}_{name}", reset_less=True) for part in ("some", "counted", "more")
                 )
                 full, rest = count.all() & posted, posted | Mux(taken, more, counted)
-                lost.append(delayed(m, full & ~taken, 1, f"lost_{name}", reset_less=False))
+                lost.append(delayed(m, full & ~taken & counting, 1, f"lost_{name}", reset_less=False))
                 down = (count - 1)[: len(count)]
                 m.d.comb += self.tokens[consumer][producer].eq(some)
                 m.d.sync += [posted.eq(post), taken.eq(take), counted.eq(rest), some.eq(post | rest)]

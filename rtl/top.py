@@ -252,7 +252,7 @@ class Accelerator(wiring.Component):
         issues = []
         for opcode, unit in zip(opcodes(self._config), units, strict=True):
             index = opcode.unit
-            queue = InstructionQueue(opcode, self._config.queue_depth)
+            queue = InstructionQueue(self._config, opcode)
             m.submodules[f"{index.name.lower()}_queue"] = self._resettable(queue)
             wiring.connect(m, fetch.queues[index], queue.pushed)
             wiring.connect(m, queue.head, unit.control.instruction)

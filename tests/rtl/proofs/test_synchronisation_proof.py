@@ -17,6 +17,7 @@ from accel.machine import isa
 from accel.machine.config import preset
 from accel.machine.isa import Opcode, Unit
 from accel.machine.latencies import SEMAPHORE_BITS
+from accel.machine.rules.field_limits import possible_bits
 from rtl import control, load_unit, store_unit, tile_control
 from rtl.control import InstructionQueue, Semaphores
 from rtl.depthwise_unit import DepthwiseUnit
@@ -28,6 +29,7 @@ from rtl.store_unit import StoreUnit
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
 DEPTH = 3
+QUEUED = replace(preset("tiny"), queue_depth=DEPTH)
 FIELD_BITS = sum(field.width for field in isa.FIELDS[Opcode.STORE])
 SMALLEST = replace(preset("tiny"), rows=1, cols=1, post_lanes=1, depthwise_taps=0, requant_modes=("single",))
 MOST = (1 << SEMAPHORE_BITS) - 1
@@ -37,7 +39,8 @@ CONFIGS = {DepthwiseUnit: replace(SMALLEST, rows=2, depthwise_taps=1)}
 
 QUEUE_MUTANTS = [
     ("the queue takes one instruction too many", "pushed.ready.eq(fifo.w_rdy)", "pushed.ready.eq(1)"),
-    ("what is pushed overtakes", "Mux(fifo.r_rdy, fifo.r_data, self.pushed.payload)", "self.pushed.payload"),
+    ("what is pushed overtakes", "Mux(fifo.r_rdy, fifo.r_data, pushed)", "pushed"),
+    ("bits are kept that no instruction has", "payload & self._bits", "payload"),
     ("what goes to the head is queued, too", "fifo.r_en.eq(empty)", "fifo.r_en.eq(empty & fifo.r_rdy)"),
 ]
 SEMAPHORE_MUTANTS = [
@@ -45,6 +48,7 @@ SEMAPHORE_MUTANTS = [
     ("a full counter wraps", "posted & ~taken & ~full", "posted & ~taken"),
     ("a token is not counted at once", "some.eq(post | rest)", "some.eq(rest)"),
     ("one of three tokens leaves one", "down[1:].any()", "down[2:].any()"),
+    ("a token that is posted in a reset is lost", "full & ~taken & counting", "full & ~taken & (counting | posted)"),
     ("tokens show at the producer", "self.tokens[consumer][producer]", "self.tokens[producer][consumer]"),
 ]
 ISSUE_MUTANTS = [
@@ -59,7 +63,7 @@ class Line(Harness):
     """A queue beside a line of instructions, which step forward when the first one leaves; its place does so later."""
 
     def __init__(self) -> None:
-        super().__init__(InstructionQueue(Opcode.STORE, DEPTH))
+        super().__init__(InstructionQueue(QUEUED, Opcode.STORE))
 
     def watch(self, m: Module) -> None:
         pushed, head = self.dut.pushed, self.dut.head
@@ -68,7 +72,7 @@ class Line(Harness):
         leaves, comes = head.valid & head.ready, pushed.valid & pushed.ready
         for place in range(DEPTH):
             with m.If(comes & (waiting - leaves == place)):
-                m.d.sync += line[place].eq(pushed.payload)
+                m.d.sync += line[place].eq(pushed.payload & possible_bits(QUEUED, Opcode.STORE))
             with m.Elif(leaves):
                 m.d.sync += line[place].eq(line[place + 1])
         m.d.sync += [waiting.eq(waiting + comes - leaves), left.eq(leaves)]
@@ -131,16 +135,17 @@ def balance_invariant(circuit: Netlist) -> z3.BoolRef:
     """Each counter holds its balance but for the last post and take; what is lost is remembered."""
     names = [f"{producer.name}_{consumer.name}" for producer, consumer in PAIRS]
     lost, terms = [circuit[f"dut.lost_{name}_1"] for name in names], []
-    losing, emptied = [], circuit["emptied"]
+    losing, emptied, counting = [], circuit["emptied"], circuit["dut.counting"]
     for name in names:
         count, balance = circuit[f"dut.count_{name}"], circuit[f"balance_{name}"]
         posted, taken = circuit[f"dut.posted_{name}"], circuit[f"dut.taken_{name}"]
-        losing.append(z3.And(posted, z3.Not(taken), count == MOST))
+        losing.append(z3.And(posted, z3.Not(taken), count == MOST, counting))
         one, none = z3.BitVecVal(1, balance.size()), z3.BitVecVal(0, balance.size())
         moved = z3.If(z3.And(posted, z3.Not(losing[-1])), one, none) - z3.If(taken, one, none)
         terms += [
-            circuit[f"took_{name}"] == taken,
-            z3.Implies(z3.Or(posted, taken), emptied),
+            z3.Implies(counting, circuit[f"took_{name}"] == taken),
+            z3.Implies(z3.Or(posted, taken), z3.Or(emptied, z3.Not(counting))),
+            z3.Implies(emptied, counting),
             z3.Implies(
                 emptied,
                 z3.And(

@@ -14,6 +14,7 @@ from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Memory, Opcode, Un
 from accel.machine.loops import LOOPS
 from accel.machine.memories import Space, memories
 from accel.machine.numerics import RequantMode
+from accel.machine.rules.field_limits import greatest
 from support.machine.random_instructions import RECORDS, InstructionDraw
 from support.machine.random_programs import RandomProgram, linear, random_records, with_semaphores
 
@@ -37,54 +38,38 @@ def bits_seen(programs: Iterable[RandomProgram]) -> Mapping[tuple[Opcode, isa.Fi
     return seen
 
 
-def greatest(config: ArchConfig) -> Mapping[tuple[Opcode, str], tuple[int, str]]:
-    """The greatest value that a rule leaves to a field, with the rule; fields that are not in it may have any value."""
+def greatest_used(config: ArchConfig) -> Mapping[tuple[Opcode, str], int]:
+    """The greatest value that a rule on what an instruction uses leaves to a field."""
     memory = memories(config)
-    loaded = [memory[Space(target)] for target in Memory]
-    words, widest = max(each.words for each in loaded), max(each.word_bytes for each in loaded)
-    parts = max(memory[Space(target)].word_bytes for target in Memory if target is not Memory.PARAM)
-    spad, sums, lanes = memory[Space.SPAD].words, memory[Space.ACC].words, config.depthwise_lanes
-    exists, width = "each word must exist", "a word has so many bytes"
-    limits = {
-        (Opcode.LOAD, "address"): (words - 1, exists),
-        (Opcode.LOAD, "row_words"): (words, exists),
-        (Opcode.LOAD, "row_bytes"): (words * config.load_word_bytes, exists),
-        (Opcode.LOAD, "word_bytes"): (widest, width),
-        (Opcode.LOAD, "step_bytes"): (config.load_word_bytes, width),
-        (Opcode.LOAD, "byte_offset"): (parts - 1, width),
-        (Opcode.EXEC, "k_rows"): (config.rows, "the array has so many rows"),
-        (Opcode.EXEC, "wbuf_address"): (config.wbuf_words - 1, exists),
-        (Opcode.EXEC, "acc_address"): (sums - 1, exists),
-        (Opcode.POST, "group_count"): (config.rows // config.post_lanes, width),
-        (Opcode.POST, "dst_byte"): (config.rows - config.post_lanes, width),
-        (Opcode.POST, "dst_address"): (spad - 1, exists),
-        (Opcode.POST, "param_address"): (config.param_rows - 1, exists),
-        (Opcode.STORE, "address"): (spad - 1, exists),
-        (Opcode.STORE, "row_words"): (spad, exists),
-        (Opcode.STORE, "word_bytes"): (config.rows, width),
-        (Opcode.STORE, "byte_offset"): (config.rows - 1, width),
-        (Opcode.DEPTHWISE, "spad_byte"): (config.rows - lanes, width),
-        (Opcode.DEPTHWISE, "kx_count"): (config.depthwise_taps, "the engine has so many columns"),
-        (Opcode.DEPTHWISE, "lead_steps"): (config.depthwise_taps - 1, "words before a row's first output"),
-        (Opcode.DEPTHWISE, "row_steps"): ((1 << 12) - 1, "words and outputs of a row"),
-        (Opcode.DEPTHWISE, "tap_address"): (config.depthwise_words - 1, exists),
-        (Opcode.DEPTHWISE, "acc_address"): (sums - 1, exists),
+    words = max(memory[Space(target)].words for target in Memory)
+    spad, sums = memory[Space.SPAD].words, memory[Space.ACC].words
+    return {
+        (Opcode.LOAD, "address"): words - 1,
+        (Opcode.LOAD, "row_words"): words,
+        (Opcode.LOAD, "row_bytes"): words * config.load_word_bytes,
+        (Opcode.EXEC, "wbuf_address"): config.wbuf_words - 1,
+        (Opcode.EXEC, "acc_address"): sums - 1,
+        (Opcode.POST, "dst_address"): spad - 1,
+        (Opcode.POST, "param_address"): config.param_rows - 1,
+        (Opcode.STORE, "address"): spad - 1,
+        (Opcode.STORE, "row_words"): spad,
+        (Opcode.DEPTHWISE, "lead_steps"): config.depthwise_taps - 1,
+        (Opcode.DEPTHWISE, "row_steps"): (1 << 12) - 1,
+        (Opcode.DEPTHWISE, "tap_address"): config.depthwise_words - 1,
+        (Opcode.DEPTHWISE, "acc_address"): sums - 1,
     }
-    for opcode in Opcode:
-        limits |= {(opcode, name): ((1 << len(Unit)) - 1, "units that do not exist") for name in ("wait", "signal")}
-    return limits
 
 
 def impossible_bits(config: ArchConfig) -> Mapping[tuple[Opcode, isa.Field], int]:
     """By opcode and field, the bits that no legal instruction sets."""
-    most = greatest(config)
+    most = {**greatest(config), **greatest_used(config)}
     found = {}
     for opcode in Opcode:
         for field in isa.FIELDS[opcode]:
             every = (1 << field.width) - 1
             value = int(opcode) if field.name == "opcode" else every
             if (opcode, field.name) in most:
-                value = (1 << most[opcode, field.name][0].bit_length()) - 1
+                value = (1 << most[opcode, field.name].bit_length()) - 1
             found[opcode, field] = every & ~value
     return found
 

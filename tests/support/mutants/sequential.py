@@ -156,8 +156,8 @@ class Design:
         stores = {unit for unit in self._inside.get(TOP, ()) if unit.removeprefix(f"{TOP}_") in STORES}
         if len(held) > 1 or TOP not in self._texts:
             return set()
-        users = {unit.replace(QUEUE, UNIT) for unit in held if unit.endswith(QUEUE)}
-        return {self._part(TOP, self._inside[TOP] - held - users - stores)}
+        beside = {unit.replace(QUEUE, UNIT) for unit in held} | {unit.replace(UNIT, QUEUE) for unit in held}
+        return {self._part(TOP, self._inside[TOP] - held - beside - stores)}
 
     def _part(self, module: str, cut: set[str]) -> Part:
         """A module without those in it that are monitors or in `cut`."""

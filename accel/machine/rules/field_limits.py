@@ -1,0 +1,44 @@
+"""What the rules on single fields and small sums leave of a field: bits that no instruction sets which keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from accel.machine.config import ArchConfig
+from accel.machine.isa import FIELDS, Memory, Opcode, Unit
+from accel.machine.memories import Space, memories
+
+
+def greatest(config: ArchConfig) -> Mapping[tuple[Opcode, str], int]:
+    """The greatest value that `accel.machine.rules.check.FIELD_RULES` leave to a field; others may have any value.
+
+    Rules on what an instruction uses are not in it: a unit finds that they are broken by the whole of its fields.
+    """
+    loaded = {memory: each.word_bytes for memory in Memory if (each := memories(config)[Space(memory)]).words}
+    parts = max(word_bytes for memory, word_bytes in loaded.items() if memory is not Memory.PARAM)
+    spad = memories(config)[Space.SPAD].word_bytes
+    limits = {
+        (Opcode.LOAD, "word_bytes"): max(loaded.values()),
+        (Opcode.LOAD, "step_bytes"): config.load_word_bytes,
+        (Opcode.LOAD, "byte_offset"): parts - 1,
+        (Opcode.EXEC, "k_rows"): config.rows,
+        (Opcode.POST, "group_count"): config.rows // config.post_lanes,
+        (Opcode.POST, "dst_byte"): config.rows - config.post_lanes,
+        (Opcode.STORE, "word_bytes"): spad,
+        (Opcode.STORE, "byte_offset"): spad - 1,
+    }
+    if config.depthwise_taps:
+        limits[Opcode.DEPTHWISE, "spad_byte"] = spad - config.depthwise_lanes
+        limits[Opcode.DEPTHWISE, "kx_count"] = config.depthwise_taps
+    masks = {(opcode, name): (1 << len(Unit)) - 1 for opcode in Opcode for name in ("wait", "signal")}
+    return limits | masks
+
+
+def possible_bits(config: ArchConfig, opcode: Opcode) -> int:
+    """An instruction that has each bit which one that keeps the rules on fields may have, those of its opcode, too."""
+    limits, bits, low = greatest(config), 0, 0
+    for field in FIELDS[opcode]:
+        most = limits.get((opcode, field.name), (1 << field.width) - 1)
+        bits |= ((1 << most.bit_length()) - 1) << low
+        low += field.width
+    return bits
