@@ -180,6 +180,37 @@ def test_where_a_memory_reads_counts_where_it_is_asked() -> None:
     assert indistinguishable(MEMORY.replace("{_2_, stored[0]}", "stored"), mutants) == {IDLE}
 
 
+KEPT = """
+module accelerator_keeper(clk, ask, address, answer, write_en, write_data, mutant);
+  input clk, ask, write_en;
+  input [1:0] address, write_data;
+  output [1:0] answer;
+  input [2:0] mutant;
+  wire _0_, _1_, _2_, _3_;
+  assign _0_ = mutant == 3'h1;
+  assign _1_ = mutant == 3'h2;
+  assign _2_ = _0_ ? 1'h1 : asked;
+  assign _3_ = _1_ ? ~asked : _2_;
+  reg [1:0] words [3:0];
+  reg [1:0] stored = 2'h0, answer = 2'h0;
+  reg asked = 1'h0;
+  always @(posedge clk) begin
+    asked <= ask;
+    if (ask) stored <= words[address];
+    if (write_en) words[address] <= write_data;
+    if (_3_) answer <= stored;
+  end
+endmodule
+"""
+AGAIN, LATE = 1, 2
+
+
+@needs_abc
+def test_what_a_memory_answers_stays_until_it_is_asked_again() -> None:
+    mutants = [NetlistMutant(n, {"module": "\\accelerator_keeper"}) for n in (AGAIN, LATE)]
+    assert indistinguishable(KEPT, mutants) == {AGAIN}
+
+
 CONSTANT = """
 module accelerator_fifo(clk, word, at, en, answer, mutant);
   input clk, word, at, en;

@@ -83,7 +83,33 @@ class Graph:
             elif line.startswith(b"o"):
                 places[name.decode()] = int(number)
         written = _written(names, places)
-        return Graph(names, literals[:latches], literals[latches:], _enables(places, outputs), ands, written)
+        graph = Graph(names, literals[:latches], literals[latches:], _enables(places, outputs), ands, written)
+        return graph._held(_asked(names, places, graph.outputs))
+
+    def _held(self, asked: Sequence[tuple[int, Sequence[int]]]) -> Graph:
+        """With latches that hold what memories read, as of each pair inputs change only in the cycle after one in which
+        the output is 1; both by their places."""
+        first, bits = 1 + len(self.inputs), [(enable, bit) for enable, bits in asked for bit in bits]
+        latches = len(self.latches) + len(asked) + len(bits)
+        flags = {enable: 2 * (first + len(self.latches) + i) for i, (enable, _) in enumerate(asked)}
+        gates, value = list[tuple[int, int]](), dict[int, int]()
+        for number, (enable, bit) in enumerate(bits):
+            held = 2 * (first + len(self.latches) + len(asked) + number)
+            begin = 2 * (first + latches + len(gates))
+            gates += [(flags[enable], 2 * (bit + 1)), (held, flags[enable] ^ 1), (begin + 3, begin + 1)]
+            value[2 * (bit + 1)] = begin + 5
+        moved = 2 * (latches - len(self.latches) + len(gates))
+
+        def now(literal: int) -> int:
+            after = literal >= 2 * (first + len(self.latches))
+            return value.get(literal & ~1, literal & ~1) + moved * after ^ literal & 1
+
+        follows = [now(literal) for literal in self.latches]
+        follows += [now(self.outputs[enable]) for enable, _ in asked]
+        follows += [value[2 * (bit + 1)] for _, bit in bits]
+        ands = [*gates, *((now(high), now(low)) for high, low in self.ands)]
+        outputs = [now(literal) for literal in self.outputs]
+        return Graph(self.inputs, follows, outputs, self.enables, ands, self.written)
 
     @cached_property
     def number(self) -> list[tuple[int, int]]:
@@ -231,6 +257,21 @@ def _enables(places: Mapping[str, int], outputs: int) -> list[list[int]]:
     return result
 
 
+def _asked(
+    inputs: Sequence[str], places: Mapping[str, int], outputs: Sequence[int]
+) -> list[tuple[int, Sequence[int]]]:
+    """Of each port of a memory that answers a cycle after it is asked, and is never reset, the output that asks and the
+    inputs of its answer; what is asked always is left out."""
+    result, constants = list[tuple[int, Sequence[int]]](), (0, 1)
+    for ports in _ports(inputs, places).values():
+        resets = [*ports["RD_ARST"].values(), *ports["RD_SRST"].values()]
+        data, width = ports["RD_DATA"], len(ports["RD_DATA"]) // max(len(ports["RD_EN"]), 1)
+        for port, enable in ports["RD_EN"].items():
+            if outputs[enable] not in constants and not any(outputs[each] for each in resets):
+                result.append((enable, [data[bit] for bit in range(port * width, (port + 1) * width) if bit in data]))
+    return result
+
+
 _ZERO, _ONE, _ANY = 0, 1, 2
 """What is known of a bit."""
 
@@ -248,18 +289,23 @@ def _both(one: int, other: int) -> int:
 
 def _written(inputs: Sequence[str], places: Mapping[str, int]) -> dict[int, list[int]]:
     """`Graph.written` of inputs and outputs with names: the words of a memory's ports lie one after the other."""
-    memories = defaultdict[str, dict[str, dict[int, int]]](lambda: defaultdict(dict))
-    for name, place in [*places.items(), *((name, place) for place, name in enumerate(inputs))]:
-        if port := MEMORY_BIT.fullmatch(name):
-            memories[port[1]][port[2]][int(port[3] or 0)] = place
     result: dict[int, list[int]] = {}
-    for ports in memories.values():
+    for ports in _ports(inputs, places).values():
         width, data = len(ports["RD_DATA"]) // max(len(ports["RD_EN"]), 1), ports["WR_DATA"]
         if width and data and len(data) % width == 0:
             resets = [*ports["RD_ARST"].values(), *ports["RD_SRST"].values()]
             for bit, place in ports["RD_DATA"].items():
                 result[place] = resets + [output for number, output in data.items() if (number - bit) % width == 0]
     return result
+
+
+def _ports(inputs: Sequence[str], places: Mapping[str, int]) -> Mapping[str, dict[str, dict[int, int]]]:
+    """Of each memory that is cut out the places of each kind of `MEMORY_BIT`, by bits."""
+    found = defaultdict[str, dict[str, dict[int, int]]](lambda: defaultdict(dict))
+    for name, place in [*places.items(), *((name, place) for place, name in enumerate(inputs))]:
+        if port := MEMORY_BIT.fullmatch(name):
+            found[port[1]][port[2]][int(port[3] or 0)] = place
+    return found
 
 
 def _bit_of_number(name: str) -> int | None:
