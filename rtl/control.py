@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -12,7 +12,7 @@ from accel.machine.config import ArchConfig
 from accel.machine.isa import Opcode, Unit
 from accel.machine.latencies import SEMAPHORE_BITS
 from accel.machine.registers import CAUSES, COUNTED_UNITS
-from accel.machine.rules.field_limits import possible_bits
+from accel.machine.rules.field_limits import possible_width
 from rtl.interfaces import INSTRUCTION_BITS, MASK_BITS, NUMBER_BITS, layout
 from rtl.pipeline import delayed
 
@@ -69,10 +69,11 @@ class QueueStorage(wiring.Component):
 
 
 class InstructionQueue(wiring.Component):
-    """First in, first out queue of the instructions with one opcode; stores the bits of its fields and its number only.
+    """First in, first out queue of the instructions with one opcode: of the low bits of its fields that a legal one of
+    the machine may set, and its number.
 
-    Bits that no legal instruction of the machine sets are 0 behind it, so that units have no logic for them:
-    `rtl.legality` refuses an instruction that sets one. The head is a register, from which units decide without the way through the queue's memory. That it is taken is
+    All others are 0 at the head, so that units have no logic for them: `rtl.legality` refuses an instruction that sets
+    one. The head is a register, from which units decide without the way through the queue's memory. That it is taken is
     known late in a cycle; so the next instruction comes to it, and leaves its place, `QUEUE_LATENCY` cycles later.
 
     Members
@@ -82,24 +83,24 @@ class InstructionQueue(wiring.Component):
     """
 
     def __init__(self, config: ArchConfig, opcode: Opcode):
-        fields = sum(field.width for field in isa.FIELDS[opcode])
-        self._width, self._depth = fields + NUMBER_BITS, config.queue_depth
-        self._bits = possible_bits(config, opcode) | ((1 << NUMBER_BITS) - 1) << fields
+        fields = isa.FIELDS[opcode]
+        widths = [(possible_width(config, opcode, field), field.width) for field in fields]
+        self._widths, self._depth = [*widths, (NUMBER_BITS, NUMBER_BITS)], config.queue_depth
         super().__init__(
             {"pushed": In(stream.Signature(INSTRUCTION_BITS)), "head": Out(stream.Signature(INSTRUCTION_BITS))}
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        behind = self._depth - 1
-        m.submodules.fifo = fifo = QueueStorage(self._width, max(behind, MIN_DEPTH), behind)
-        pushed = Signal(self._width, name="possible")
-        head, empty = Signal(self._width, name="head", reset_less=True), Signal(name="empty")
+        behind, width = self._depth - 1, sum(kept for kept, _ in self._widths)
+        m.submodules.fifo = fifo = QueueStorage(width, max(behind, MIN_DEPTH), behind)
+        pushed, head = Signal(width, name="kept"), Signal(width, name="head", reset_less=True)
+        empty = Signal(name="empty")
         m.d.comb += [
             empty.eq(~self.head.valid),
             self.pushed.ready.eq(fifo.w_rdy),
-            self.head.payload.eq(head),
-            pushed.eq(self.pushed.payload & self._bits),
+            self.head.payload.eq(self._whole(head)),
+            pushed.eq(self._kept(self.pushed.payload)),
             fifo.w_data.eq(pushed),
             fifo.w_en.eq(self.pushed.valid & self.pushed.ready),
             fifo.r_en.eq(empty),
@@ -108,6 +109,22 @@ class InstructionQueue(wiring.Component):
         with m.If(empty):
             m.d.sync += head.eq(Mux(fifo.r_rdy, fifo.r_data, pushed))
         return m
+
+    def _kept(self, instruction: Value) -> Value:
+        """The bits of an instruction that are stored."""
+        parts, low = list[Value](), 0
+        for kept, width in self._widths:
+            parts.append(instruction[low : low + kept])
+            low += width
+        return Cat(parts)
+
+    def _whole(self, stored: Value) -> Value:
+        """The instruction of which they are."""
+        parts, low = list[Value](), 0
+        for kept, width in self._widths:
+            parts += [stored[low : low + kept], Const(0, width - kept)]
+            low += kept
+        return Cat(parts)
 
 
 class Semaphores(wiring.Component):

@@ -104,7 +104,7 @@ class LoadWriter(wiring.Component):
         # The one after it is taken two cycles behind a start, before which no LOAD ends: that one starts is known late.
         m.d.comb += self.taken.eq(self.there & ~waiting)
         m.d.sync += waiting.eq(Mux(waiting, ~self.start, self.there))
-        level, kept = Signal(range(self._buffer_bytes + 1)), Signal(range(self._buffer_bytes + 1), name="kept")
+        level, kept = (Signal(range(self._buffer_bytes + 1), name=name) for name in ("level", "kept"))
         word_size, row_beats = Signal.like(held.step_bytes), Signal(ROW_BEATS, reset_less=True)
         chunk, (take, count), low = self._take(m, held, row_beats, word_size)
         free = self._emit(m, held, word_size, (take, count))

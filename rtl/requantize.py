@@ -123,7 +123,8 @@ class Requantizer(Block):
             m.d.sync += [second.eq(Mux(fp32[1], coarsely, shifted)), third.eq(finely)]
         else:
             m.d.sync += [second.eq(shifted), third.eq(second)]
-        low, high = Signal(HALF + 1, reset_less=True), Signal(signed(HALF), reset_less=True)
+        low = Signal(HALF + 1, reset_less=True)
+        high = Signal(signed(HALF), reset_less=True)
         up = fp32[3] & rounds_up(third, ROUNDED)
         m.d.sync += [
             low.eq(Mux(fp32[3], third[ROUNDED : ROUNDED + HALF], third[:HALF]) + up),

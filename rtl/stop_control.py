@@ -54,9 +54,12 @@ class StopControl(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        left, none_left, limited = Signal(32), Signal(), Signal()
+        left = Signal(32)
+        none_left = Signal()
+        limited = Signal()
         reset_left = Signal(range(self._reset_cycles))
-        settling, settled = Signal(range(SETTLING_CYCLES)), Signal()
+        settling = Signal(range(SETTLING_CYCLES))
+        settled = Signal()
         watched = self.running & settled & ~self.halt & limited
         over = delayed(m, watched & none_left & ~self.progress, 1, "over", reset_less=False)
         m.d.comb += [

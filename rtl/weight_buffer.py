@@ -39,10 +39,10 @@ class WeightBuffer(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=8 * self._lanes, depth=self._words, init=[])
         read, write = memory.read_port(), memory.write_port(granularity=8)
-        asked = delayed(m, self.read.en, 1, "asked", reset_less=False)
+        asked = delayed(m, self.read.en, 1, "asked")
         word = delayed(m, read.data, READ_LATENCY - 3, "word")
         answer = Signal.like(self.read.data, reset_less=True)
-        with m.If(delayed(m, asked, READ_LATENCY - 2, "answers", reset_less=False)):
+        with m.If(delayed(m, asked, READ_LATENCY - 2, "answers")):
             m.d.sync += answer.eq(word)
         mask = self.load_write.mask & self.load_write.en.replicate(self._lanes)
         m.d.comb += [

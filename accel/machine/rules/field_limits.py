@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from accel.machine.config import ArchConfig
-from accel.machine.isa import FIELDS, Memory, Opcode, Unit
+from accel.machine.isa import Field, Memory, Opcode, Unit
 from accel.machine.memories import Space, memories
 
 
@@ -34,11 +34,7 @@ def greatest(config: ArchConfig) -> Mapping[tuple[Opcode, str], int]:
     return limits | masks
 
 
-def possible_bits(config: ArchConfig, opcode: Opcode) -> int:
-    """An instruction that has each bit which one that keeps the rules on fields may have, those of its opcode, too."""
-    limits, bits, low = greatest(config), 0, 0
-    for field in FIELDS[opcode]:
-        most = limits.get((opcode, field.name), (1 << field.width) - 1)
-        bits |= ((1 << most.bit_length()) - 1) << low
-        low += field.width
-    return bits
+def possible_width(config: ArchConfig, opcode: Opcode, field: Field) -> int:
+    """Low bits of a field, beyond which no instruction has any that keeps the rules on fields."""
+    most = greatest(config).get((opcode, field.name))
+    return field.width if most is None else most.bit_length()

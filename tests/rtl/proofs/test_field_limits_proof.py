@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from amaranth.hdl import Assert, Module
+from amaranth.hdl import Assert, Cat, Module, Value
 from support.formal.harness import Harness
 from support.formal.induction import violation
 from support.formal.netlist import netlist
 from support.mutants.rtl_mutation import mutate
 
 from accel.machine.config import ArchConfig, preset
+from accel.machine.isa import FIELDS
 from accel.machine.rules import field_limits
-from rtl.interfaces import INSTRUCTION_BITS, layout, opcodes
+from accel.machine.rules.field_limits import possible_width
+from rtl.interfaces import layout, opcodes
 from rtl.legality import Legality
 from rtl.pipeline import delayed
 
@@ -39,17 +41,14 @@ class Refused(Harness):
 
     def __init__(self, config: ArchConfig) -> None:
         super().__init__(Legality(config))
-        every = (1 << INSTRUCTION_BITS) - 1
-        self._impossible = {
-            opcode: (every & ~field_limits.possible_bits(config, opcode)) % (1 << layout(opcode)["number"].offset)
-            for opcode in opcodes(config)
-        }
+        self._config = config
 
     def watch(self, m: Module) -> None:
-        for opcode, bits in self._impossible.items():
-            instruction = self.dut.instruction
-            chosen = layout(opcode)(instruction).opcode == opcode
-            wrong = self.dut.dispatched & chosen & ((instruction & bits) != 0)
+        for opcode in opcodes(self._config):
+            instruction = layout(opcode)(self.dut.instruction)
+            widths = {field.name: possible_width(self._config, opcode, field) for field in FIELDS[opcode]}
+            dropped = Cat(Value.cast(instruction[name])[width:] for name, width in widths.items())
+            wrong = self.dut.dispatched & (instruction.opcode == opcode) & dropped.any()
             told = delayed(m, wrong, Legality.latency, opcode.name, reset_less=False)
             with m.If(told):
                 m.d.comb += Assert(self.dut.broken)

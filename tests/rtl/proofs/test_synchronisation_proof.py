@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 import z3
-from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal, Value, signed
 from support.formal.harness import Harness
 from support.formal.induction import is_proved, violation
 from support.formal.netlist import Netlist, counterexample, netlist
@@ -17,11 +17,12 @@ from accel.machine import isa
 from accel.machine.config import preset
 from accel.machine.isa import Opcode, Unit
 from accel.machine.latencies import SEMAPHORE_BITS
-from accel.machine.rules.field_limits import possible_bits
+from accel.machine.rules.field_limits import possible_width
 from rtl import control, load_unit, store_unit, tile_control
 from rtl.control import InstructionQueue, Semaphores
 from rtl.depthwise_unit import DepthwiseUnit
 from rtl.exec_unit import ExecUnit
+from rtl.interfaces import layout
 from rtl.load_unit import LoadUnit
 from rtl.post_unit import PostUnit
 from rtl.store_unit import StoreUnit
@@ -30,7 +31,8 @@ pytestmark = [pytest.mark.rtl, pytest.mark.slow]
 
 DEPTH = 3
 QUEUED = replace(preset("tiny"), queue_depth=DEPTH)
-FIELD_BITS = sum(field.width for field in isa.FIELDS[Opcode.STORE])
+KEPT = {field.name: possible_width(QUEUED, Opcode.STORE, field) for field in isa.FIELDS[Opcode.STORE]}
+KEPT_BITS = sum(KEPT.values())
 SMALLEST = replace(preset("tiny"), rows=1, cols=1, post_lanes=1, depthwise_taps=0, requant_modes=("single",))
 MOST = (1 << SEMAPHORE_BITS) - 1
 PAIRS = [(producer, consumer) for producer in Unit for consumer in Unit]
@@ -40,7 +42,7 @@ CONFIGS = {DepthwiseUnit: replace(SMALLEST, rows=2, depthwise_taps=1)}
 QUEUE_MUTANTS = [
     ("the queue takes one instruction too many", "pushed.ready.eq(fifo.w_rdy)", "pushed.ready.eq(1)"),
     ("what is pushed overtakes", "Mux(fifo.r_rdy, fifo.r_data, pushed)", "pushed"),
-    ("bits are kept that no instruction has", "payload & self._bits", "payload"),
+    ("a bit is lost", "pushed.eq(self._kept(", "pushed[1:].eq(self._kept("),
     ("what goes to the head is queued, too", "fifo.r_en.eq(empty)", "fifo.r_en.eq(empty & fifo.r_rdy)"),
 ]
 SEMAPHORE_MUTANTS = [
@@ -67,12 +69,12 @@ class Line(Harness):
 
     def watch(self, m: Module) -> None:
         pushed, head = self.dut.pushed, self.dut.head
-        line = Array(Signal(FIELD_BITS, name=f"line{place}") for place in range(DEPTH + 1))
+        line = Array(Signal(KEPT_BITS, name=f"line{place}") for place in range(DEPTH + 1))
         waiting, left = Signal(range(DEPTH + 1), name="waiting"), Signal(name="left")
         leaves, comes = head.valid & head.ready, pushed.valid & pushed.ready
         for place in range(DEPTH):
             with m.If(comes & (waiting - leaves == place)):
-                m.d.sync += line[place].eq(pushed.payload & possible_bits(QUEUED, Opcode.STORE))
+                m.d.sync += line[place].eq(kept(pushed.payload))
             with m.Elif(leaves):
                 m.d.sync += line[place].eq(line[place + 1])
         m.d.sync += [waiting.eq(waiting + comes - leaves), left.eq(leaves)]
@@ -80,14 +82,26 @@ class Line(Harness):
             Assert(head.valid == ((waiting != 0) & ~left)), Assert(pushed.ready == (waiting + left != DEPTH))
         ]  # fmt: skip
         with m.If(head.valid):
-            m.d.comb += Assert(head.payload[:FIELD_BITS] == line[0])
+            m.d.comb += [Assert(kept(head.payload) == line[0]), Assert(~dropped(head.payload).any())]
+
+
+def kept(instruction: Value) -> Value:
+    """The bits of a STORE that the queue keeps."""
+    fields = layout(Opcode.STORE)(instruction)
+    return Cat(Value.cast(fields[name])[:width] for name, width in KEPT.items())
+
+
+def dropped(instruction: Value) -> Value:
+    """The bits of its fields that the queue does not keep."""
+    fields = layout(Opcode.STORE)(instruction)
+    return Cat(Value.cast(fields[name])[width:] for name, width in KEPT.items())
 
 
 def line_invariant(circuit: Netlist) -> z3.BoolRef:
     """Behind the head, if there is one, come `level` instructions, from the place on that is read next."""
     left, head = circuit["left"], circuit["dut.head__valid"]
     waiting, level, second = circuit["waiting"], circuit["dut.fifo.level"], circuit["dut.fifo.consume"]
-    stored = [z3.Extract(FIELD_BITS - 1, 0, circuit[f"dut.fifo.storage[{place}]"]) for place in range(2)]
+    stored = [z3.Extract(KEPT_BITS - 1, 0, circuit[f"dut.fifo.storage[{place}]"]) for place in range(2)]
     return z3.And(
         z3.ULE(waiting, z3.If(left, z3.BitVecVal(DEPTH - 1, waiting.size()), DEPTH)),
         head == z3.And(waiting != 0, z3.Not(left)),
