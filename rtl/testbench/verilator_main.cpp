@@ -369,7 +369,9 @@ class Testbench {
     return FINISHED;
   }
 
+  // With stalls, some cycles after what was written before.
   void write(uint32_t address, uint32_t data) {
+    while (random_.stall()) cycle();
     top_.control_awaddr = address;
     top_.control_wdata = data;
     top_.control_wstrb = 15;

@@ -11,7 +11,7 @@ from support.machine.param_record import RECORD
 from support.machine.random_programs import random_program
 from support.rtl import pauses
 from support.rtl.beyond_runs import check_semaphore_counts
-from support.rtl.border_values import border_programs, border_state, near_powers, tie_programs
+from support.rtl.border_values import border_programs, border_state, carry_programs, near_powers, tie_programs
 from support.rtl.extreme_strides import extreme_instructions, extreme_programs
 from support.rtl.held_values import held_programs
 from support.rtl.hostile import COUNTED, HOSTILE, LONG, MACHINE, MEMORY_BYTES, check_verdict, run, verdicts
@@ -78,6 +78,23 @@ def test_one_bit_of_a_tie_decides_the_result() -> None:
         scaled = [np.ldexp(each, shift - 1) for each in (near, np.nextafter(near, np.float32(np.inf)))]
         down = (near < np.abs(sums)) & (np.rint(scaled[0]) < np.rint(scaled[1]))
         assert down.sum() > 10
+
+
+def test_rounding_alone_makes_a_product_too_large() -> None:
+    for code, state in carry_programs(0, 4):
+        sim.execute(MACHINE, code, 0, np.zeros(MEMORY_BYTES, np.uint8), on_chip=state)
+        sums = state[Space.ACC].view("<i4").ravel().astype(np.float64)
+        record = np.frombuffer(state[Space.PARAM].tobytes(), RECORD)[0]
+        exact = np.ldexp(sums * record["multiplier"], int(record["shift"]) - 31)  # of 47 bits
+        rounded, most = np.abs(exact).astype(np.float32), np.exp2(np.rint(np.log2(np.median(np.abs(exact)))))
+        assert most in (2.0**30, 2.0**31)
+        assert ((np.abs(exact) < most) & (rounded == most) & (sums > 0)).sum() > 10
+
+
+def test_images_are_as_large_as_their_fields_say() -> None:
+    windows = [each for code in held_programs(0, 60) for each in decode(code) if each.opcode is Opcode.POST]
+    for size, start in (("height", "y_start"), ("width", "x_start")):
+        assert max(each[size] - each[start] for each in windows) > 1 << 11
 
 
 def test_what_is_held_is_held_for_odd_numbers_of_cycles() -> None:

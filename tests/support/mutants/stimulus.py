@@ -17,7 +17,7 @@ from accel.machine.memories import Space
 from support.machine.random_programs import RandomProgram, random_program, random_records
 from support.machine.wide_programs import wide_program, with_many_tokens
 from support.mutants.trials import Case, simulated
-from support.rtl.border_values import border_programs, border_state, tie_programs
+from support.rtl.border_values import border_programs, border_state, carry_programs, tie_programs
 from support.rtl.depthwise_program import depthwise_program
 from support.rtl.extreme_strides import extreme_instructions, extreme_programs, long_rows, many_rows
 from support.rtl.first_errors import places, waits
@@ -40,7 +40,7 @@ from support.rtl.queued import queued
 from support.rtl.refused_loads import refused_loads
 
 PROGRAMS, HOSTILE, VERDICTS, PAIRS = 40, 200, 400, 6
-HELD, TIES, LOADS, ROWS, WIDE, SINGLES = 40, 4, 40, 12, 5, 3
+HELD, TIES, CARRIES, LOADS, ROWS, WIDE, SINGLES = 60, 4, 4, 40, 12, 5, 3
 ERRONEOUS, EXTREMES, BORDERS, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS = 30, 150, 100, 4096, 60, 5, 300, 2000
 
 
@@ -120,7 +120,11 @@ class Stimulus:
             *long_rows(self._seed, ROWS),
             *many_rows(self._seed, ROWS),
         ]
-        numbers = [*border_programs(self._seed, BORDERS), *tie_programs(self._seed, TIES)]
+        numbers = [
+            *border_programs(self._seed, BORDERS),
+            *tie_programs(self._seed, TIES),
+            *carry_programs(self._seed, CARRIES),
+        ]
         return [*self._after([*((code, state) for code in codes), *numbers])]
 
     @cached_property

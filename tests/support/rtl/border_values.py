@@ -25,6 +25,7 @@ from accel.machine.numerics import (
 from support.machine.param_record import RECORD
 from support.rtl.hostile import MACHINE
 
+ACC_VALUES = MACHINE.acc_words * MACHINE.cols
 ALIKE = 3
 """Different bytes of which half of SPAD consists, so that taps cancel each other."""
 
@@ -106,14 +107,34 @@ def tie_programs(seed: int, count: int) -> Iterator[tuple[bytes, OnChip]]:
     each. Those of 24 bits are, scaled, half way between two results, so that one bit of them decides."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        state, halvings = dict(random_on_chip(MACHINE, int(rng.integers(1 << 31)))), int(rng.integers(24, 26))
-        sums = state[Space.ACC]
-        sums[:] = _ties(rng, sums.size // 4, halvings).astype("<i4").view(np.uint8).reshape(sums.shape)
-        records = np.zeros(MACHINE.param_channels, RECORD)
-        records["multiplier"], records["shift"] = MULTIPLIER_MIN, 1 - halvings
-        state[Space.PARAM] = np.frombuffer(records.tobytes(), np.uint8).reshape(-1, PARAM_RECORD_BYTES)
-        posts = [_common(rng) | {"mode": RequantMode.FP32.code} | fields for fields in _sums(rng)]
-        yield encode([Instruction(Opcode.POST, fields) for fields in posts]), state
+        halvings = int(rng.integers(24, 26))
+        yield _in_fp32(rng, _ties(rng, ACC_VALUES, halvings), MULTIPLIER_MIN, 1 - halvings)
+
+
+def carry_programs(seed: int, count: int) -> Iterator[tuple[bytes, OnChip]]:
+    """The same of products of 24 bits each that are a power of two but for less than 2^-24 of it, which rounding makes
+    of them, or next to that; scaled, it is 2^31, which is no result, or half of it.
+
+    (2^24 - 2 b) (2^23 + b) = 2^47 - 2 b^2.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        b, doublings = int(rng.integers(1, 1448)), int(rng.integers(7))
+        sums = ((1 << 24) - 2 * b + rng.integers(-1, 2, ACC_VALUES)) << doublings
+        sums = np.where(rng.integers(2, size=ACC_VALUES) == 1, -sums, sums)
+        multiplier = ((1 << 23) + b) * FP32_MULTIPLIER_STEP
+        yield _in_fp32(rng, sums, multiplier, 8 - doublings - int(rng.integers(2)))
+
+
+def _in_fp32(rng: np.random.Generator, sums: np.ndarray, multiplier: int, shift: int) -> tuple[bytes, OnChip]:
+    """POSTs of a whole ACC that holds these sums, with one multiplier and shift; and the memories before."""
+    state = dict(random_on_chip(MACHINE, int(rng.integers(1 << 31))))
+    state[Space.ACC] = sums.astype("<i4").view(np.uint8).reshape(state[Space.ACC].shape)
+    records = np.zeros(MACHINE.param_channels, RECORD)
+    records["multiplier"], records["shift"] = multiplier, shift
+    state[Space.PARAM] = np.frombuffer(records.tobytes(), np.uint8).reshape(-1, PARAM_RECORD_BYTES)
+    posts = [_common(rng) | {"mode": RequantMode.FP32.code} | fields for fields in _sums(rng)]
+    return encode([Instruction(Opcode.POST, fields) for fields in posts]), state
 
 
 def _ties(rng: np.random.Generator, count: int, halvings: int) -> np.ndarray:

@@ -19,6 +19,8 @@ from support.rtl.hostile import MACHINE
 
 TAPS = MACHINE.depthwise_taps
 ODD = (1, 3, 5, 7, 9)
+MANY = (*ODD, 17, 33, 65)
+"""Outputs of a row or column, so that images may be as large as their fields say."""
 
 Fields = dict[str, int]
 
@@ -81,8 +83,9 @@ def _post_window(rng: np.random.Generator) -> Fields:
 def _window(rng: np.random.Generator, across: int, prefix: str, outermost: str) -> Fields:
     """Odd numbers of taps and outputs, of taps in a row among the first `across` of `ODD`; the strides with `prefix` of
     these loops and of the outermost one; and positions."""
-    most = {"kx": across, "ky": 2, "ox": 2, "oy": len(ODD)}
-    counts = {loop: int(rng.choice(ODD[:end])) for loop, end in most.items()}
+    counts = {"kx": int(rng.choice(ODD[:across])), "ky": int(rng.choice(ODD[:2]))}
+    few, many = rng.permutation(("ox", "oy")).tolist()
+    counts |= {few: int(rng.choice(ODD[:2])), many: int(rng.choice(MANY))}
     strides = {f"{prefix}{loop}_stride": _integer(rng, -2, 2) for loop in ("ky", "kx", "oy", "ox", outermost)}
     fields = {f"{loop}_count": number for loop, number in counts.items()} | strides
     for axis, size in (("y", "height"), ("x", "width")):
@@ -92,9 +95,10 @@ def _window(rng: np.random.Generator, across: int, prefix: str, outermost: str) 
 
 def _crossing(rng: np.random.Generator, axis: str, size: str, outputs: int, taps: int) -> Fields:
     """Positions of which the first ones exist, and the last ones often do not."""
-    step, dilation, start = _integer(rng, 0, 63), _integer(rng, 0, 63), _integer(rng, 0, 127)
+    step, dilation = (_integer(rng, 0, 63) if rng.integers(2) else 63 - _integer(rng, 0, 3) for _ in range(2))
+    start = _integer(rng, 0, 127)
     reach = (outputs - 1) * step + (taps - 1) * dilation
-    end = start + 1 + _integer(rng, 0, reach)
+    end = start + 1 + (_integer(rng, 0, reach) if rng.integers(2) else max(reach - _integer(rng, 0, 63), 0))
     return {f"{axis}_start": start, f"{axis}_step": step, f"{axis}_dilation": dilation, size: end}
 
 
