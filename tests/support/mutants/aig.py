@@ -257,9 +257,7 @@ def _enables(places: Mapping[str, int], outputs: int) -> list[list[int]]:
     return result
 
 
-def _asked(
-    inputs: Sequence[str], places: Mapping[str, int], outputs: Sequence[int]
-) -> list[tuple[int, Sequence[int]]]:
+def _asked(inputs: Sequence[str], places: Mapping[str, int], outputs: Sequence[int]) -> list[tuple[int, Sequence[int]]]:
     """Of each port of a memory that answers a cycle after it is asked, and is never reset, the output that asks and the
     inputs of its answer; what is asked always is left out."""
     result, constants = list[tuple[int, Sequence[int]]](), (0, 1)
