@@ -26,6 +26,7 @@ STATUSES = ("RUNNING", "FINISHED", "WATCHDOG", "OUTSIDE_MEMORY", "BUS_PROTOCOL",
 COUNTERS = (
     *(("stall_counters", f"counts__{i}") for i in range(len(STALLS))),
     *(("semaphores", f"count_{producer.name}_{consumer.name}") for producer in Unit for consumer in Unit),
+    ("stop_control", "left"),
     ("fetch_unit", "dispatched"),
 )
 """Registers that count further than a run of bearable length: module and name in it."""

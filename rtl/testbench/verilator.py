@@ -52,6 +52,7 @@ class Job(ctypes.Structure):
         ("pause_cycles", ctypes.c_uint64),
         ("mutant", ctypes.c_uint64),
         ("offsets", ctypes.c_void_p),
+        ("offset_cycle", ctypes.c_uint64),
         ("stamps", (ctypes.c_void_p * UNITS) * 2),
         ("capacity", ctypes.c_uint64 * UNITS),
         ("count", (ctypes.c_uint64 * UNITS) * 2),
@@ -108,6 +109,8 @@ class Conditions:
         From this cycle of the run on, for so many, the memory accepts nothing and offers nothing new.
     beyond : int
         PROGRAM_COUNT has so many instructions more than the code.
+    offset_cycle : int
+        In which offsets are added to counters: these have been cleared in the default, and no instruction been fetched.
     """
 
     stop_cycles: int = 0
@@ -118,6 +121,7 @@ class Conditions:
     pause_begin: int = 0
     pause_cycles: int = 0
     beyond: int = 0
+    offset_cycle: int = 4
 
 
 UNDISTURBED = Conditions()
@@ -179,7 +183,7 @@ class Powered:
     ) -> SimulationResult:
         """Execute a program; all else as for `run`.
 
-        `offsets` are added to `COUNTERS` when it has begun, and replaced by what was added.
+        `offsets` are added to `COUNTERS` in the cycle that `conditions` tell, and replaced by what was added.
         """
         counts, given = instructions_per_unit(code), asdict(conditions)
         work = prepared_memory(code, program_address, memory)

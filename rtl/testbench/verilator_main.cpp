@@ -21,7 +21,6 @@ namespace {
 
 constexpr int SLICE_CYCLES = 1024;
 constexpr int RESET_CYCLES = 3;
-constexpr uint64_t OFFSET_CYCLE = 4;  // of a run: its counters have been cleared, and no instruction has been fetched
 constexpr auto SLICE_TIME = std::chrono::milliseconds(200);
 
 enum Status : int { STATUSES };
@@ -44,7 +43,8 @@ struct Job {
   uint64_t clear_cycles;    // clear STATUS in this cycle; 0: never
   uint64_t pause_begin, pause_cycles;  // of the run, in which the memory accepts nothing and offers nothing new
   uint64_t mutant;          // value of the input of that name, if MUTANTS
-  uint32_t* offsets;  // added to the counters of counters.inc when a run is under way, if not null; then what was added
+  uint32_t* offsets;  // added to the counters of counters.inc in this cycle, if not null; then what was added
+  uint64_t offset_cycle;
   int64_t* stamps[2][UNITS];  // issue, complete
   uint64_t capacity[UNITS];
   uint64_t count[2][UNITS];
@@ -337,7 +337,7 @@ class Testbench {
       for (int i = 0; i < SLICE_CYCLES; ++i) {
         if (top_.irq) return finish();
         if (job_.total_cycles >= job_.max_cycles) return WATCHDOG;
-        if (job_.offsets && job_.total_cycles == OFFSET_CYCLE) offset_counters();
+        if (job_.offsets && job_.total_cycles == job_.offset_cycle) offset_counters();
         if (job_.stop_cycles && job_.total_cycles == job_.stop_cycles) write(REGISTER_CONTROL, CONTROL_HALT);
         if (job_.clear_cycles && job_.total_cycles == job_.clear_cycles) write(REGISTER_STATUS, STATUS_DONE);
         cycle();

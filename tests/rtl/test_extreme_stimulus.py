@@ -10,7 +10,7 @@ import pytest
 from support.machine.param_record import RECORD
 from support.machine.random_programs import random_program
 from support.rtl import pauses
-from support.rtl.beyond_runs import check_semaphore_counts
+from support.rtl.beyond_runs import check_semaphore_counts, check_watchdog
 from support.rtl.border_values import border_programs, border_state, carry_programs, near_powers, tie_programs
 from support.rtl.extreme_strides import extreme_instructions, extreme_programs
 from support.rtl.held_values import held_programs
@@ -116,6 +116,11 @@ def test_a_refused_load_changes_what_it_names_only() -> None:
             check_refused_load(code, machine)
         refused = [code for code in loads if run(machine, code, np.zeros(MEMORY_BYTES, np.uint8)).error]
         assert len(refused) > len(loads) // 2
+
+
+def test_the_watchdog_counts_in_all_bits() -> None:
+    with Powered(MACHINE, variant=COUNTED) as machine:
+        check_watchdog(0, machine)
 
 
 def test_semaphores_count_in_all_bits() -> None:

@@ -32,6 +32,9 @@ ACTS = 3
 LIMIT_BITS, SHORTEST = 13, 100
 """Limits of the watchdog are below a power of 2, and longer than what a run does before it stands still."""
 
+STANDS, REST = 300, 500
+"""A cycle in which such a run stands still, and from which on the bench makes the watchdog wait for less than this."""
+
 STOPPING = 5
 """Cycles of a stop beside its reset, if all buses are at rest."""
 
@@ -122,7 +125,8 @@ def check_semaphore_traffic(seed: int, machine: Powered) -> None:
 
 
 def check_watchdog(seed: int, machine: Powered) -> None:
-    """A run that stands still ends by so many cycles later as the limit is larger."""
+    """A run that stands still ends by so many cycles later as the limit is larger; of a large one the bench makes most
+    pass at once. A limit of 0 is none."""
     rng, longest = np.random.default_rng(seed), 1 << LIMIT_BITS
     limits = {1 << bit for bit in range(LIMIT_BITS)} | {(1 << bit) - 1 for bit in range(LIMIT_BITS)}
     beyond = set[int]()
@@ -135,6 +139,23 @@ def check_watchdog(seed: int, machine: Powered) -> None:
         assert got.first_error.errors == ("watchdog",)
         beyond.add(got.total_cycles - limit)
     assert len(beyond) == 1
+    left = COUNTERS.index(("stop_control", "left"))
+    ends = set[int]()
+    for limit in (*(1 << bit for bit in range(LIMIT_BITS, 32)), *rng.integers(longest, 1 << 32, LIMIT_BITS).tolist()):
+        offsets = np.zeros(len(COUNTERS), np.uint32)
+        offsets[left] = (REST - limit) % (1 << 32)
+        conditions = Conditions(watchdog=limit, offset_cycle=STANDS)
+        got = machine.run(
+            WAIT, 0, np.zeros(64, np.uint8), max_cycles=LONG, conditions=conditions, offsets=offsets
+        )  # fmt: skip
+        assert got.first_error.errors == ("watchdog",)
+        ends.add(got.total_cycles)
+    assert len(ends) == 1
+    offsets = np.zeros(len(COUNTERS), np.uint32)
+    offsets[left] = REST
+    conditions = Conditions(watchdog=0, offset_cycle=STANDS, stop_cycles=STANDS + 2 * REST)
+    got = machine.run(WAIT, 0, np.zeros(64, np.uint8), max_cycles=LONG, conditions=conditions, offsets=offsets)
+    assert got.first_error.errors == ("stopped",)
 
 
 def check_cleared_at_the_end(program: HandWrittenProgram, cycles: int, machine: Powered) -> None:

@@ -32,7 +32,10 @@ def refused_loads(seed: int, count: int) -> Iterator[bytes]:
         word_bytes = int(rng.integers(1, MACHINE.load_word_bytes + 1))
         fields = {"memory": memory, "address": int(rng.integers(2 * WORDS)), "row_words": WORDS + 1, "row_bytes": 1}
         fields |= {"word_bytes": word_bytes, "step_bytes": word_bytes, "pad_bytes": WORDS * word_bytes}
-        fields |= {"byte_offset": int(rng.choice((rng.integers(3), rng.integers(1 << OFFSET.width)))), "pad_value": int(rng.integers(-128, 128))}
+        fields |= {
+            "byte_offset": int(rng.choice((rng.integers(3), rng.integers(1 << OFFSET.width)))),
+            "pad_value": int(rng.integers(-128, 128)),
+        }
         yield encode([Instruction(Opcode.LOAD, fields)])
 
 
