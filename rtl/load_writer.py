@@ -269,12 +269,12 @@ class LoadWriter(wiring.Component):
         last_word, last_but_one = (Signal(name=name, reset_less=True) for name in ("last_word", "last_but_one"))
         longest = Signal.like(held.step_bytes, reset_less=True)
         difference = signed(len(longest) + 2)
-        needs = Signal(difference)
         surplus, next_step, next_last, next_row = (
             Signal(difference, name=name, reset_less=True) for name in ("surplus", "next_step", "next_last", "next_row")
         )
         begun = delayed(m, self.start, 1, "begun", reset_less=False)
         first = self.following
+        longer = Mux(first.step_bytes > first.word_bytes, first.step_bytes, first.word_bytes)
         mask = Cat(held.word_bytes > i for i in range(self._config.load_word_bytes))
         m.d.comb += [
             rows.start.eq(self.start),
@@ -287,18 +287,15 @@ class LoadWriter(wiring.Component):
             self.number.eq(delayed(m, held.number, 1, "number")),
             self.word.memory.eq(delayed(m, held.memory, 1, "memory")),
             self.word.mask.eq(delayed(m, (mask << held.byte_offset)[: len(mask)], 1, "mask")),
-            needs.eq(Mux(last_word, -held.word_bytes, -longest)),
         ]
         m.d.sync += [
             next_step.eq(-held.step_bytes),
             next_last.eq(longest - held.step_bytes - held.word_bytes),
         ]
-        with m.If(begun):
-            # Nothing is emitted in the first cycle, by a surplus of -1; what the first word needs is made in it.
-            m.d.sync += next_row.eq(needs)
         take, count = chunk
         moved = Mux(last_word, next_row, Mux(last_but_one, next_last, next_step))
-        stays, leaves = Mux(begun, needs, surplus), surplus + moved
+        # Nothing is emitted in the first cycle, by a surplus of -1; what the first word needs is taken in it.
+        stays, leaves = Mux(begun, next_row, surplus), surplus + moved
         width = len(surplus)
         both = sum_of_three(surplus[:width], moved[:width], Cat(count, Const(0, width - len(count))))
         m.d.sync += surplus.eq(self._moved(take, (stays, leaves), (stays + count, both), width))
@@ -308,7 +305,7 @@ class LoadWriter(wiring.Component):
                 word.eq(0),
                 last_word.eq(first.row_words == 1),
                 last_but_one.eq(first.row_words == 2),
-                longest.eq(Mux(first.step_bytes > first.word_bytes, first.step_bytes, first.word_bytes)),
+                longest.eq(longer),
             ]
         with m.Elif(rows.step):
             m.d.sync += [word.eq(0), last_word.eq(held.row_words == 1), last_but_one.eq(held.row_words == 2)]
@@ -316,5 +313,8 @@ class LoadWriter(wiring.Component):
             m.d.sync += [word.eq(word + 1), last_word.eq(last_but_one), last_but_one.eq(word == third_last)]
         free = ~rows.active | self.last
         with m.If(free):
-            m.d.sync += third_last.eq(first.row_words - 3)
+            m.d.sync += [
+                third_last.eq(first.row_words - 3),
+                next_row.eq(-Mux(first.row_words == 1, first.word_bytes, longer)),
+            ]
         return free
