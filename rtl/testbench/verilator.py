@@ -46,6 +46,7 @@ class Job(ctypes.Structure):
         ("write_latency", ctypes.c_uint32),
         ("watchdog", ctypes.c_uint32),
         ("answer_outside", ctypes.c_uint32),
+        ("wrong_beat", ctypes.c_uint64),
         ("stop_cycles", ctypes.c_uint64),
         ("clear_cycles", ctypes.c_uint64),
         ("pause_begin", ctypes.c_uint64),
@@ -103,6 +104,8 @@ class Conditions:
         Value of the register.
     answer_outside : bool
         Accesses outside of the memory are answered by decode errors; otherwise they raise ProgramError.
+    wrong_beat : int
+        The beat at this address of the memory is read with an error response; -1: none.
     memory_base : int
         Where in the image the memory begins, a multiple of `accel.machine.registers.IMAGE_ALIGNMENT` below 2^32.
     pause_begin, pause_cycles : int
@@ -117,6 +120,7 @@ class Conditions:
     clear_cycles: int = 0
     watchdog: int = WATCHDOG_CYCLES
     answer_outside: bool = False
+    wrong_beat: int = -1
     memory_base: int = 0
     pause_begin: int = 0
     pause_cycles: int = 0

@@ -39,6 +39,7 @@ struct Job {
   uint32_t write_latency;
   uint32_t watchdog;        // value of the register
   uint32_t answer_outside;  // 1: accesses outside of memory get a decode error, otherwise they are faults
+  uint64_t wrong_beat;      // the beat at this address of the memory is read with a slave error
   uint64_t stop_cycles;     // stop the run in this cycle; 0: never
   uint64_t clear_cycles;    // clear STATUS in this cycle; 0: never
   uint64_t pause_begin, pause_cycles;  // of the run, in which the memory accepts nothing and offers nothing new
@@ -82,7 +83,7 @@ struct Fault {
   uint64_t address;
 };
 
-constexpr int OKAY = 0, DECODE_ERROR = 3;
+constexpr int OKAY = 0, SLAVE_ERROR = 2, DECODE_ERROR = 3;
 
 bool outside(const Job& job, uint64_t address) { return address >= job.memory_bytes; }
 
@@ -107,7 +108,7 @@ class ReadChannel {
     const bool missing = outside(job_, head.address);
     if (missing) std::memset(&rdata, 0, BUS_BYTES);
     else std::memcpy(&rdata, job_.memory + head.address, BUS_BYTES);
-    rresp = missing ? DECODE_ERROR : OKAY;
+    rresp = missing ? DECODE_ERROR : head.address == job_.wrong_beat ? SLAVE_ERROR : OKAY;
     rlast = head.beats == 1;
   }
 

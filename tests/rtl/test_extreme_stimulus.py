@@ -13,6 +13,7 @@ from support.rtl import pauses
 from support.rtl.beyond_runs import check_semaphore_counts, check_watchdog
 from support.rtl.border_values import border_programs, border_state, carry_programs, near_powers, tie_programs
 from support.rtl.extreme_strides import extreme_instructions, extreme_programs
+from support.rtl.faulty_beats import check_faulty_beat, faulty_beats
 from support.rtl.held_values import held_programs
 from support.rtl.hostile import COUNTED, HOSTILE, LONG, MACHINE, MEMORY_BYTES, check_verdict, run, verdicts
 from support.rtl.large_counts import LONGEST, check_long_program, large_loops, long_programs
@@ -116,6 +117,12 @@ def test_a_refused_load_changes_what_it_names_only() -> None:
             check_refused_load(code, machine)
         refused = [code for code in loads if run(machine, code, np.zeros(MEMORY_BYTES, np.uint8)).error]
         assert len(refused) > len(loads) // 2
+
+
+def test_a_single_beat_with_an_error_is_reported() -> None:
+    with Powered(MACHINE, variant=COUNTED) as machine:
+        for beat in faulty_beats(0, 40):
+            check_faulty_beat(beat, machine)
 
 
 def test_the_watchdog_counts_in_all_bits() -> None:

@@ -83,6 +83,7 @@ class Campaign(Suites):
         assert all(
             [
                 *stimulus,
+                self.faulty_beats,
                 self.conflicts,
                 self.waits,
                 self.pairs,

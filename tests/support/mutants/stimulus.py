@@ -20,6 +20,7 @@ from support.mutants.trials import Case, simulated
 from support.rtl.border_values import border_programs, border_state, carry_programs, tie_programs
 from support.rtl.depthwise_program import depthwise_program
 from support.rtl.extreme_strides import extreme_instructions, extreme_programs, long_rows, many_rows
+from support.rtl.faulty_beats import FaultyBeat, faulty_beats
 from support.rtl.first_errors import places, waits
 from support.rtl.held_values import held_programs
 from support.rtl.hostile import (
@@ -41,7 +42,17 @@ from support.rtl.refused_loads import refused_loads
 
 PROGRAMS, HOSTILE, VERDICTS, PAIRS = 40, 200, 400, 6
 HELD, TIES, CARRIES, LOADS, ROWS, WIDE, SINGLES = 60, 4, 4, 40, 12, 5, 3
-ERRONEOUS, EXTREMES, BORDERS, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, DRAWS = 30, 150, 100, 4096, 60, 5, 300, 2000
+ERRONEOUS, EXTREMES, BORDERS, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, BEATS, DRAWS = (
+    30,
+    150,
+    100,
+    4096,
+    60,
+    5,
+    300,
+    80,
+    2000,
+)
 
 
 class Stimulus:
@@ -188,6 +199,11 @@ class Stimulus:
     def faults(self) -> list[AddressFault]:
         """Transfers that leave the memory."""
         return list(address_faults(self._seed, FAULTS))
+
+    @cached_property
+    def faulty_beats(self) -> list[FaultyBeat]:
+        """Single beats with an error response."""
+        return list(faulty_beats(self._seed, BEATS))
 
     @cached_property
     def conflicts(self) -> list[tuple[bytes, str]]:

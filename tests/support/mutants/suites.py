@@ -30,6 +30,7 @@ from support.rtl.beyond_runs import (
     check_stall_counters,
     check_watchdog,
 )
+from support.rtl.faulty_beats import check_faulty_beat
 from support.rtl.first_errors import check_place, check_wait
 from support.rtl.hostile import (
     LONG,
@@ -203,10 +204,12 @@ class Suites(Stimulus):
                 check_wait(code, machine)
 
     def _faults(self, trial: Trial) -> None:
-        """The first burst with an error response is reported."""
+        """The first burst with an error response is reported, and a single beat."""
         with trial.powered() as machine:
             for fault in trial.each(machine, self.faults):
                 check_address_fault(fault, machine)
+            for beat in trial.each(machine, self.faulty_beats):
+                check_faulty_beat(beat, machine)
 
     def _pauses(self, trial: Trial) -> None:
         """While the memory is silent the watchdog names what waits for it."""

@@ -86,15 +86,19 @@ def check_full_semaphores(seed: int, machine: Powered) -> None:
 
 def check_semaphore_counts(seed: int, machine: Powered) -> None:
     """A token more is one more in each semaphore, before each power of two and wherever one bit is missing to be
-    full."""
+    full; a token less is one less again."""
     idle = fillers(np.random.default_rng(seed))
-    posts = [decode(idle[Opcode[unit.name]])[0].replace(signal=(1 << len(Unit)) - 1) for unit in Unit]
+    posts, takes = (
+        [decode(idle[Opcode[unit.name]])[0].replace(**{mask: (1 << len(Unit)) - 1}) for unit in Unit]
+        for mask in ("signal", "wait")
+    )
     semaphores, full = np.array([module == "semaphores" for module, _ in COUNTERS]), (1 << SEMAPHORE_BITS) - 1
     for bit in range(SEMAPHORE_BITS):
         for start in ((1 << bit) - 1, full - (1 << bit)):
             offsets = np.where(semaphores, start, 0).astype(np.uint32)
-            machine.run(encode(posts), 0, np.zeros(MEMORY_BYTES, np.uint8), max_cycles=LONG, offsets=offsets)
-            np.testing.assert_array_equal(machine.counters[semaphores], offsets[semaphores] + 1)
+            for program, more in ((posts, 1), (posts + takes, 0)):
+                machine.run(encode(program), 0, np.zeros(MEMORY_BYTES, np.uint8), max_cycles=LONG, offsets=offsets)
+                np.testing.assert_array_equal(machine.counters[semaphores], offsets[semaphores] + more)
 
 
 def check_semaphore_traffic(seed: int, machine: Powered) -> None:

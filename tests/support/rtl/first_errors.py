@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice, product
 
@@ -46,7 +47,8 @@ def misuses(rng: np.random.Generator, count: int) -> dict[tuple[Opcode, int], by
 
 def places(seed: int) -> list[tuple[bytes, int]]:
     """Programs, and which of their instructions is the first with an error: one that uses what does not exist, or one
-    that waits for ever; of each opcode a program whose index has fewer bits than what fetch has dispatched then."""
+    that waits for ever, behind others or before them; of each opcode a program whose index has fewer bits than what
+    fetch has dispatched then."""
     rng = np.random.default_rng(seed)
     idle = fillers(rng)
     wrong = [(opcode, code) for (opcode, _), code in misuses(rng, MISUSES).items()]
@@ -55,10 +57,23 @@ def places(seed: int) -> list[tuple[bytes, int]]:
     for opcode, code in wrong + waits:
         length = int(rng.integers(LONGEST))
         result += [(idle[opcode] * before + code, before) for before in (length, length ^ (LONGEST - 1))]
+    for opcode, code in waits:
+        result += [(program, 0) for program in _passed_by(opcode, code, idle, rng)]
     for opcode, code in dict(wrong).items():
         before = LONGEST - int(rng.integers(1, BESIDE + 1))
         result.append((idle[opcode] * before + code + idle[opcode] * 2 * BESIDE, before))
     return result
+
+
+def _passed_by(opcode: Opcode, wait: bytes, idle: Mapping[Opcode, bytes], rng: np.random.Generator) -> Iterator[bytes]:
+    """The instruction waits while others are executed, of each number of bits, and among them a second one waits."""
+    for bit in range(NUMBER_BITS):
+        second, other = rng.permutation([each for each in idle if each is not opcode])[:2].tolist()
+        behind = (1 << bit) + int(rng.integers((1 << bit) // 2 + 1))
+        if behind + 2 < LONGEST:
+            early = int(rng.integers(behind))
+            late = encode([decode(idle[Opcode(second)])[0].replace(wait=1 << Unit.LOAD)])
+            yield wait + idle[Opcode(other)] * early + late + idle[Opcode(other)] * (behind - early)
 
 
 def waits(seed: int) -> list[bytes]:
