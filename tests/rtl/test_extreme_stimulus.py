@@ -104,6 +104,7 @@ def test_what_is_held_is_held_for_odd_numbers_of_cycles() -> None:
     rows = [each for each in instructions if each.opcode is Opcode.DEPTHWISE]
     assert {1, 2} & {row["lead_steps"] for row in rows}
     assert any(2 * row["lead_steps"] + 1 == row["kx_count"] and not row["spad_address"] for row in rows)
+    assert {2} & {row["oy_count"] * row["row_steps"] for row in rows if row["ky_count"] > 1}
     tiles = [each for each in instructions if each.opcode is Opcode.EXEC]
     inner = [np.prod([each[f"{loop}_count"] for loop in ("ky", "kx", "oy", "ox")]) for each in tiles]
     assert all(steps % 2 for steps in inner)

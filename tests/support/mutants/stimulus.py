@@ -41,7 +41,7 @@ from support.rtl.queued import queued
 from support.rtl.refused_loads import refused_loads
 
 PROGRAMS, HOSTILE, VERDICTS, PAIRS = 40, 200, 400, 6
-HELD, TIES, CARRIES, LOADS, ROWS, WIDE, SINGLES = 60, 4, 4, 40, 12, 5, 3
+HELD, TIES, CARRIES, LOADS, ROWS, WIDE, SINGLES = 60, 4, 4, 40, 16, 5, 3
 ERRONEOUS, EXTREMES, BORDERS, WIDE_STEPS, REFUSED_STEPS, BETWEEN, FAULTS, BEATS, DRAWS = (
     30,
     150,

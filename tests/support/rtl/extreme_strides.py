@@ -81,7 +81,7 @@ def many_rows(seed: int, count: int) -> Iterator[bytes]:
             int(rng.integers(1, places >> 12)),
             int(rng.integers(2, 9)),
         )
-        inside, outside = [(rows, 1), (1, rows), (some, rows // some)][number // 2 % 3]
+        inside, outside = [(rows, 1), (1, rows), (some, rows // some), (rows // some, some)][number // 2 % 4]
         fields = {
             "address": int(rng.integers(MACHINE.spad_words)), "word_bytes": width, "row_words": 1,
             "row_count": inside, "dram_row_stride": width, "outer_count": outside, "dram_outer_stride": inside * width,

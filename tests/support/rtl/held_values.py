@@ -13,11 +13,12 @@ import numpy as np
 
 from accel.errors import ProgramError
 from accel.machine.depthwise import row_stream
-from accel.machine.isa import Instruction, Opcode, Reduce, Source, encode
+from accel.machine.isa import FIELDS, Instruction, Opcode, Reduce, Source, column, encode
 from support.machine.rules import check_alone
 from support.rtl.hostile import MACHINE
 
 TAPS = MACHINE.depthwise_taps
+MOST_SIZE = FIELDS[Opcode.EXEC][column(Opcode.EXEC, "height")].maximum
 ODD = (1, 3, 5, 7, 9)
 MANY = (*ODD, 17, 33, 65)
 """Outputs of a row or column, so that images may be as large as their fields say."""
@@ -62,6 +63,17 @@ def _absent_word(rng: np.random.Generator) -> Fields:
     return fields | _stream(start, 2, width, outputs)
 
 
+def _returning_row(rng: np.random.Generator) -> Fields:
+    """A DEPTHWISE of several tap rows that comes back to an accumulator after few steps."""
+    taps, outputs, tap_rows = _integer(rng, 1, 2), _integer(rng, 1, 3), _integer(rng, 2, 3)
+    fields = {
+        "oy_count": _integer(rng, 1, 2), "ox_count": outputs, "ky_count": tap_rows, "kx_stride": 1, "ox_stride": 1,
+        "ky_stride": _integer(rng, 0, 9), "oy_stride": _integer(rng, 0, 9), "y_step": 1, "y_dilation": 1,
+        "height": 4, "width": outputs + taps, "acc_address": _integer(rng, 0, MACHINE.acc_words - 6), "accumulate": 1,
+    }  # fmt: skip
+    return fields | _stream(_integer(rng, -1, 1), 1, outputs + taps, outputs, taps)
+
+
 def _exec_window(rng: np.random.Generator) -> Fields:
     """An EXEC of several chunks whose taps cross the end of an image of any size."""
     return _window(rng, 1, "", "chunk") | {
@@ -99,12 +111,12 @@ def _crossing(rng: np.random.Generator, axis: str, size: str, outputs: int, taps
     start = _integer(rng, 0, 127)
     reach = (outputs - 1) * step + (taps - 1) * dilation
     end = start + 1 + (_integer(rng, 0, reach) if rng.integers(2) else max(reach - _integer(rng, 0, 63), 0))
-    return {f"{axis}_start": start, f"{axis}_step": step, f"{axis}_dilation": dilation, size: end}
+    return {f"{axis}_start": start, f"{axis}_step": step, f"{axis}_dilation": dilation, size: min(end, MOST_SIZE)}
 
 
-def _stream(start: int, move: int, width: int, outputs: int) -> Fields:
-    lead, steps = row_stream(start, 1, move, width, TAPS, outputs)
-    window = {"x_start": start, "x_dilation": 1, "x_step": move, "kx_count": TAPS}
+def _stream(start: int, move: int, width: int, outputs: int, taps: int = TAPS) -> Fields:
+    lead, steps = row_stream(start, 1, move, width, taps, outputs)
+    window = {"x_start": start, "x_dilation": 1, "x_step": move, "kx_count": taps}
     return window | {"lead_steps": lead, "row_steps": steps}
 
 
@@ -115,6 +127,7 @@ def _integer(rng: np.random.Generator, low: int, high: int) -> int:
 KINDS = (
     (Opcode.DEPTHWISE, _long_row),
     (Opcode.DEPTHWISE, _absent_word),
+    (Opcode.DEPTHWISE, _returning_row),
     (Opcode.EXEC, _exec_window),
     (Opcode.POST, _post_window),
 )
