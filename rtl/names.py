@@ -19,6 +19,7 @@ SINK = re.compile(r"^ +(?:assign )?(?:\\(\S+) |(\w+))(?:\[[^]]*\])? <?= (.*);$")
 UNNAMED_PORT = re.compile(r"^port\$\d+\$\d+$")
 GIVEN = re.compile(r"^  assign (?:\\(\S+) |(\w+)) = (.*);$", re.MULTILINE)
 MEMBER = re.compile(r"\\(\S+) (?= ?[,}]|$)")
+SLICE = re.compile(r"\\(\S+) (?=\[)")
 PORT = re.compile(r"^ +\.(?:\\(\S+) |(\w+))\((.*)\),?$")
 OPERATIONS = {
     " ? ": "selected",
@@ -85,8 +86,10 @@ def _plain(text: str, known: dict[str, str], taken: set[str], kinds: dict[str, s
 
 
 def _port_kinds(modules: Iterable[str]) -> dict[str, str]:
-    """What ports with numbers for names are called: a part of the first signal that has them, or that they are of."""
+    """What ports with numbers for names are called: a part of the first signal that has them, or that they are of, or
+    that has bits of them."""
     wholes: dict[str, str] = {}
+    some: dict[str, str] = {}
     sources: dict[str, str] = {}
     for module in modules:
         kinds = _kinds(module)
@@ -96,7 +99,9 @@ def _port_kinds(modules: Iterable[str]) -> dict[str, str]:
                 sources[escaped] = kinds.get(source, source)
             elif whole := _word(escaped or plain):
                 wholes |= {port: whole for port in MEMBER.findall(expression) if port not in wholes}
-    return {port: f"{_word(name)}_part" for port, name in (sources | wholes).items() if UNNAMED_PORT.match(port)}
+                some |= {port: whole for port in SLICE.findall(expression) if port not in some}
+    named = some | sources | wholes
+    return {port: f"{_word(name)}_part" for port, name in named.items() if UNNAMED_PORT.match(port)}
 
 
 def _kinds(text: str) -> dict[str, str]:

@@ -146,8 +146,10 @@ def changed(code: bytes, rng: np.random.Generator) -> Iterator[tuple[tuple[int, 
         others = rng.choice(values[1:-1], RELATED).tolist()
         related = [other * int(rng.integers(1, 3)) + int(rng.integers(-1, 2)) for other in others]
         plain = [*enumerate((0, most, value - 1, value + 1), -4), *((-5, each) for each in related)]
-        flips = (1, 3) if number < len(widths) - 1 else (1,)  # two bits behind the fields break the same rule as one
-        bits = [(bit, value ^ int(rng.choice(flips)) << bit) for bit in range(widths[number])]
+        flips = rng.choice((1, 3), widths[number])
+        if number == len(widths) - 1:  # two bits behind the fields break the same rule as one
+            flips[:] = 1
+        bits = [(bit, value ^ int(flip) << bit) for bit, flip in enumerate(flips)]
         for place, each in [*bits, *plain]:
             new = word & ~(most << lows[number]) | (each & most) << lows[number]
             yield (number, place), new.to_bytes(INSTRUCTION_BYTES, "little")
