@@ -46,10 +46,11 @@ LEVELS = 5
 """Tables between two registers, memories, carry chains or multipliers that mapping may use. Left alone it uses as few
 as the longest path needs on every path, and the tables which that costs crowd the placement."""
 MAP_LUTS = (
-    "techmap -map +/ecp5/latches_map.v; abc -dress -lut 4:7 -script "
+    "techmap -map +/ecp5/latches_map.v; abc -dress -lut 4 -script "
     f"+strash;&get,-n;&fraig,-x;&put;scorr;dc2;dretime;strash;dch,-f;if,-D,{LEVELS};mfs2; clean"
 )
-"""`synth_ecp5`'s own step of that name, with `LEVELS`."""
+"""`synth_ecp5`'s own step of that name, with `LEVELS`; without tables of more inputs than four, each of which is two to
+eight cells that must lie side by side."""
 HARNESS = """\
 module harness(input clk, input shift_in, output shift_out);
   reg [{inputs}-1:0] shifted, driven;
