@@ -44,8 +44,8 @@ struct Job {
   uint64_t clear_cycles;    // clear STATUS in this cycle; 0: never
   uint64_t pause_begin, pause_cycles;  // of the run, in which the memory accepts nothing and offers nothing new
   uint64_t mutant;          // value of the input of that name, if MUTANTS
-  uint32_t* offsets;  // added to the counters of counters.inc in this cycle, if not null; then what was added
-  uint64_t offset_cycle;
+  uint32_t* offsets;  // added to the counters of counters.inc, if not null; then what was added
+  uint64_t offset_cycle;  // in which they are added
   int64_t* stamps[2][UNITS];  // issue, complete
   uint64_t capacity[UNITS];
   uint64_t count[2][UNITS];

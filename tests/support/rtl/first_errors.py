@@ -70,10 +70,9 @@ def _passed_by(opcode: Opcode, wait: bytes, idle: Mapping[Opcode, bytes], rng: n
     for bit in range(NUMBER_BITS):
         second, other = rng.permutation([each for each in idle if each is not opcode])[:2].tolist()
         behind = (1 << bit) + int(rng.integers((1 << bit) // 2 + 1))
-        if behind + 2 < LONGEST:
-            early = int(rng.integers(behind))
-            late = encode([decode(idle[Opcode(second)])[0].replace(wait=1 << Unit.LOAD)])
-            yield wait + idle[Opcode(other)] * early + late + idle[Opcode(other)] * (behind - early)
+        early = int(rng.integers(behind))
+        late = encode([decode(idle[Opcode(second)])[0].replace(wait=1 << Unit.LOAD)])
+        yield wait + idle[Opcode(other)] * early + late + idle[Opcode(other)] * (behind - early)
 
 
 def waits(seed: int) -> list[bytes]:
