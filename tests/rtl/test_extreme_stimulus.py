@@ -10,14 +10,14 @@ import pytest
 from support.machine.param_record import RECORD
 from support.machine.random_programs import random_program
 from support.rtl import pauses
-from support.rtl.beyond_runs import check_semaphore_counts, check_watchdog
+from support.rtl.beyond_runs import check_all_tokens, check_semaphore_counts, check_watchdog
 from support.rtl.border_values import border_programs, border_state, carry_programs, near_powers, tie_programs
 from support.rtl.extreme_strides import extreme_instructions, extreme_programs
 from support.rtl.faulty_beats import check_faulty_beat, faulty_beats
 from support.rtl.held_values import held_programs
 from support.rtl.hostile import COUNTED, HOSTILE, LONG, MACHINE, MEMORY_BYTES, check_verdict, run, verdicts
 from support.rtl.large_counts import LONGEST, check_long_program, large_loops, long_programs
-from support.rtl.pauses import Pause, check_pause
+from support.rtl.pauses import Pause, SilentMemory
 from support.rtl.refused_loads import check_refused_load, refused_loads
 from support.rtl.register_accesses import check_cleared, check_kept
 
@@ -134,6 +134,7 @@ def test_the_watchdog_counts_in_all_bits() -> None:
 def test_semaphores_count_in_all_bits() -> None:
     with Powered(MACHINE, variant=COUNTED) as machine:
         check_semaphore_counts(0, machine)
+        check_all_tokens(0, machine)
 
 
 @pytest.mark.slow
@@ -164,10 +165,16 @@ def test_a_silent_memory_ends_in_the_watchdog_at_the_oldest_instruction(monkeypa
     cycles = sim.execute(MACHINE, program.code, program.program_address, program.memory).total_cycles
     with Powered(MACHINE, variant=COUNTED) as machine:
         begins = rng.integers(cycles, size=6).tolist()
-        assert all(check_pause(Pause(program, cycles, begin), 1 << 31, machine) for begin in begins)
+        memory = SilentMemory(MACHINE, machine, 1 << 31)
+        assert all(memory.check(Pause(program, cycles, begin)) for begin in begins)
         monkeypatch.setattr(pauses, "WATCHDOG", 2 * pauses.PAUSE)
         with pytest.raises(AssertionError):
-            check_pause(Pause(program, cycles, 0), 1 << 31, machine)
+            memory.check(Pause(program, cycles, 0))
+        monkeypatch.undo()
+        monkeypatch.setattr(pauses, "cut", lambda rows, bus_bytes: [])
+        memory = SilentMemory(MACHINE, machine, 1 << 31)
+        with pytest.raises(AssertionError):
+            all(memory.check(Pause(program, cycles, begin)) for begin in begins)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from support.machine.wide_programs import at_base
 from support.mutants.stimulus import Stimulus
 from support.mutants.trials import Case, Trial, check_equal
 from support.rtl.beyond_runs import (
+    check_all_tokens,
     check_cleared_at_the_end,
     check_full_semaphores,
     check_registers_while_running,
@@ -34,6 +35,7 @@ from support.rtl.faulty_beats import check_faulty_beat
 from support.rtl.first_errors import check_place, check_wait
 from support.rtl.hostile import (
     LONG,
+    MACHINE,
     MEMORY_BYTES,
     check_address_fault,
     check_located,
@@ -42,7 +44,7 @@ from support.rtl.hostile import (
     run,
 )  # fmt: skip
 from support.rtl.large_counts import LONGEST, check_long_program
-from support.rtl.pauses import Pause, check_pause
+from support.rtl.pauses import Pause, SilentMemory
 from support.rtl.port_conflicts import check_conflict
 from support.rtl.refused_loads import check_refused_load
 from support.rtl.register_accesses import check_cleared, check_kept, check_registers, check_reset_values
@@ -186,6 +188,7 @@ class Suites(Stimulus):
                 check_semaphore_counts(seed, machine)
                 check_full_semaphores(seed, machine)
                 check_semaphore_traffic(seed, machine)
+                check_all_tokens(seed, machine)
 
     def _running(self, trial: Trial) -> None:
         """While a run is under way registers of the program hold their values; a stop resets long enough, the watchdog
@@ -219,8 +222,9 @@ class Suites(Stimulus):
             drawn = [(case.program, case.simulated.total_cycles) for case in self.cases]
             pauses = [Pause(program, cycles, int(rng.integers(cycles))) for program, cycles in drawn]
             with trial.powered() as machine:
+                memory = SilentMemory(MACHINE, machine, (base ^ flipped) % (1 << 32))
                 for pause in trial.each(machine, pauses):
-                    check_pause(pause, (base ^ flipped) % (1 << 32), machine)
+                    memory.check(pause)
 
     def _large(self, trial: Trial) -> None:
         """Counts and indices of any size: what ends a run early is reported only if they are as large."""

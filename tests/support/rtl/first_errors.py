@@ -66,13 +66,15 @@ def places(seed: int) -> list[tuple[bytes, int]]:
 
 
 def _passed_by(opcode: Opcode, wait: bytes, idle: Mapping[Opcode, bytes], rng: np.random.Generator) -> Iterator[bytes]:
-    """The instruction waits while others are executed, of each number of bits, and among them a second one waits."""
-    for bit in range(NUMBER_BITS):
+    """The instruction waits while others are executed, of each number of bits, and among them a second one waits: any
+    such number, and the power of two of which each bit but one is 0."""
+    for bit in range(1, NUMBER_BITS):
         second, other = rng.permutation([each for each in idle if each is not opcode])[:2].tolist()
-        behind = (1 << bit) + int(rng.integers((1 << bit) // 2 + 1))
-        early = int(rng.integers(behind))
         late = encode([decode(idle[Opcode(second)])[0].replace(wait=1 << Unit.LOAD)])
-        yield wait + idle[Opcode(other)] * early + late + idle[Opcode(other)] * (behind - early)
+        for age in (1 << bit, (1 << bit) + 2 + int(rng.integers((1 << bit) // 2 + 1))):
+            behind = age - 2  # beside the two that wait
+            early = int(rng.integers(behind + 1))
+            yield wait + idle[Opcode(other)] * early + late + idle[Opcode(other)] * (behind - early)
 
 
 def waits(seed: int) -> list[bytes]:
