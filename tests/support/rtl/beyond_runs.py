@@ -42,7 +42,7 @@ TRAFFIC, HELD, LONG_TRAFFIC = 40, 3, 1 << 17
 """Instructions of a unit that post or take, tokens that are there all the time, and most cycles of such a program."""
 
 TOKEN_BITS = 9
-"""Of tokens that a program posts one by one."""
+"""Programs post one token more than the powers of two below this many bits, one by one."""
 
 POSTS, TAKES, BETWEEN = 3, 3, 16
 """Instructions that post to a full semaphore, those that take from it then, and those before that do neither."""
@@ -142,8 +142,8 @@ def check_all_tokens(seed: int, machine: Powered) -> None:
         post, take = (decode(idle[Opcode[unit.name]])[0] for unit in (producer, consumer))
         for bit in range(TOKEN_BITS):
             tokens = (1 << bit) + 1
-            posts, takes = [post.replace(signal=1 << consumer)] * tokens, [take.replace(wait=1 << producer)] * tokens
-            code = encode(posts + takes[1:])
+            posts = [post.replace(signal=1 << consumer)] * tokens
+            code = encode(posts + [take.replace(wait=1 << producer)] * (tokens - 1))
             got = machine.run(code, BEHIND, np.zeros(BEHIND + len(code), np.uint8), max_cycles=LONG_TRAFFIC)
             assert not got.error >> list(ERRORS).index("semaphore") & 1  # beside conflicts of the two units
             assert machine.counters[place] == 1, name

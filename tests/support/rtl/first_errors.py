@@ -66,8 +66,8 @@ def places(seed: int) -> list[tuple[bytes, int]]:
 
 
 def _passed_by(opcode: Opcode, wait: bytes, idle: Mapping[Opcode, bytes], rng: np.random.Generator) -> Iterator[bytes]:
-    """The instruction waits while others are executed, of each number of bits, and among them a second one waits: any
-    such number, and the power of two of which each bit but one is 0."""
+    """The instruction waits while others are executed, of each number of bits, and among them a second one waits: a
+    power of two from the first to the last, and any number above it."""
     for bit in range(1, NUMBER_BITS):
         second, other = rng.permutation([each for each in idle if each is not opcode])[:2].tolist()
         late = encode([decode(idle[Opcode(second)])[0].replace(wait=1 << Unit.LOAD)])
