@@ -65,7 +65,7 @@ def bundle(config: ArchConfig, prefix: str = "") -> dict[str, str]:
         f"{name}.rdl": system_rdl(config, top),
         f"{name}.ports.md": port_page(found, top),
         f"{name}.memories.md": memory_page(modules.values(), top),
-        f"{name}.svg": block_diagram(config),
+        f"{name}.svg": block_diagram(config, name),
         f"{name}.toml": config.to_toml(),
     }
     return texts | {MANIFEST: manifest([*texts, MANIFEST])}
@@ -74,8 +74,12 @@ def bundle(config: ArchConfig, prefix: str = "") -> dict[str, str]:
 def _static(source: str, name: str, top: str, config: ArchConfig) -> str:
     """The text of a file of this package, for one machine."""
     text = resources.files("rtl.bundle").joinpath(source).read_text(encoding="utf-8")
-    values = {"NAME": name, "INITIALIZER": machine_macro(name), "TOP": top, "BUS_BYTES": config.bus_bytes}
-    for key, value in (values | {"REGISTER_BITS": ADDRESS_WIDTH}).items():
+    values = {
+        "NAME": name, "INITIALIZER": machine_macro(name), "TOP": top, "BUS_BYTES": config.bus_bytes,
+        "READ_LATENCY": config.read_latency_cycles, "WRITE_LATENCY": config.write_latency_cycles,
+        "REGISTER_BITS": ADDRESS_WIDTH,
+    }  # fmt: skip
+    for key, value in values.items():
         text = text.replace(f"@{key}@", str(value))
     return text.replace(TOP, top) if source.endswith(".v") else text
 

@@ -57,7 +57,8 @@ def constraints(config: ArchConfig, found: Iterable[Port]) -> str:
 
 
 def core(name: str, top: str, verilog: list[str], simulation: list[str]) -> str:
-    """A core description for FuseSoC, version 2: the files, a lint by Verilator, and the simulation of `sim/`."""
+    """A core description for FuseSoC, version 2: the files, a lint by Verilator, the simulation of `sim/`, and the
+    machine as a top by itself: constraints in `default` would be those of every design that the core is a part of."""
     return f"""CAPI=2:
 # SPDX-License-Identifier: Apache-2.0
 name: accel:accel:{name}:{accel.__version__}
@@ -76,6 +77,9 @@ filesets:
       - {name}.sdc : {{file_type: SDC}}
 targets:
   default:
+    filesets: [rtl]
+    toplevel: {top}
+  alone:
     filesets: [rtl, constraints]
     toplevel: {top}
   lint:

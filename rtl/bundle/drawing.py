@@ -74,8 +74,8 @@ def size(byte_count: int) -> str:
     return f"{byte_count} B"
 
 
-def block_diagram(config: ArchConfig) -> str:
-    """The machine's units and memories, with the sizes that `config` gives them."""
+def block_diagram(config: ArchConfig, name: str) -> str:
+    """The units and memories that the machine has, with the sizes that `config` gives them, under its `name`."""
     rows, cols, bus = config.rows, config.cols, 8 * config.bus_bytes
     spad = (f"{config.spad_banks} banks, {size(config.spad_words * rows)}", f"words of {rows} int8")
     acc = (f"{config.acc_banks} banks, {size(config.acc_words * cols * 4)}", f"words of {cols} int32")
@@ -90,11 +90,9 @@ def block_diagram(config: ArchConfig) -> str:
         Box("unit", 190, 160, 130, 190, "LOAD", ("3-D patterns,", "padding, folding")),
         Box("unit", 190, 440, 130, 70, "STORE", ("3-D patterns",)),
         Box("memory", 390, 150, 160, 60, "WBUF", (f"{size(config.wbuf_words * cols)}, words of {cols} int8",)),
-        Box("memory", 390, 225, 160, 60, "TAPS", (taps,)),
         Box("memory", 390, 300, 160, 130, "SPAD", spad),
         Box("memory", 390, 450, 160, 60, "PARAM, TABLE", (param, f"{TABLES} tables of {TABLE_ENTRIES} int8")),
         Box("unit", 620, 150, 150, 80, "EXEC", (f"{rows} x {cols} PEs,", "weight stationary")),
-        Box("unit", 620, 255, 150, 80, "DEPTHWISE", lanes),
         Box("memory", 830, 180, 110, 130, "ACC", acc),
         Box("unit", 620, 400, 320, 110, "POST", (f"{config.post_lanes} lanes: bias, requantize, clamp, table,", maths)),
     ]  # fmt: skip
@@ -103,20 +101,28 @@ def block_diagram(config: ArchConfig) -> str:
         wire((320, 75), (378, 75)),
         wire((130, 255), (188, 255), label="read", at=(159, 248)),
         wire((190, 475), (132, 475), label="write", at=(159, 468)),
-        *(wire((320, y), (388, y)) for y in (180, 255, 330)),
+        *(wire((320, y), (388, y)) for y in (180, 330)),
         wire((340, 330), (340, 465), (388, 465)),
         wire((390, 415), (350, 415), (350, 475), (322, 475)),
         wire((550, 180), (618, 180)),
-        wire((550, 265), (618, 265)),
         wire((550, 320), (585, 320), (585, 215), (618, 215)),
-        wire((585, 320), (618, 320)),
         wire((770, 200), (828, 200)),
-        wire((770, 295), (828, 295)),
         wire((885, 310), (885, 398)),
         wire((620, 415), (552, 415), label="results", at=(575, 430)),
         wire((550, 370), (600, 370), (600, 435), (618, 435), label="operands", at=(586, 364)),
         wire((550, 480), (618, 480)),
     ]
-    title = text(20, 24, f"The machine `{config.name}`: blue memories, yellow units", "title", "start")
+    if config.depthwise_taps:
+        boxes += [
+            Box("memory", 390, 225, 160, 60, "TAPS", (taps,)),
+            Box("unit", 620, 255, 150, 80, "DEPTHWISE", lanes),
+        ]
+        wires += [
+            wire((320, 255), (388, 255)),
+            wire((550, 265), (618, 265)),
+            wire((585, 320), (618, 320)),
+            wire((770, 295), (828, 295)),
+        ]
+    title = text(20, 24, f"The machine `{name}`: blue memories, yellow units", "title", "start")
     parts = [part for box in boxes for part in box.draw()]
     return svg(960, 530, [title, *parts, *(part for several in wires for part in several)])

@@ -19,7 +19,9 @@ from accel.errors import ConfigError
 from accel.machine.area import area
 from accel.machine.config import TABLE_WORDS, ArchConfig
 from accel.machine.registers import REGISTERS, reset_values
+from rtl.axi import CACHE_MODIFIABLE_BUFFERABLE
 from rtl.bundle import write_bundle
+from rtl.bundle.drawing import block_diagram
 from rtl.bundle.folder import HEAD, MANIFEST
 from rtl.registers import ADDRESS_WIDTH
 from rtl.testbench.verilate import verilator_root
@@ -131,6 +133,18 @@ def test_the_page_tells_the_size_of_the_register_window(folder: Path) -> None:
     assert f"are offsets of {ADDRESS_WIDTH} bits" in page
 
 
+def test_the_page_tells_what_the_buses_say_of_caches(folder: Path) -> None:
+    text = (folder / "README.md").read_text()
+    assert f"AxCACHE is 0b{CACHE_MODIFIABLE_BUFFERABLE:04b} (modifiable, bufferable)" in text
+
+
+@pytest.mark.parametrize("taps", [0, 1])
+def test_the_diagram_shows_the_units_that_the_machine_has(taps: int) -> None:
+    drawn = block_diagram(small(depthwise_taps=taps), "npu_small")
+    assert "npu_small" in drawn
+    assert [unit in drawn for unit in ("TAPS", "DEPTHWISE", "POST")] == [taps > 0, taps > 0, True]
+
+
 def test_the_manifest_lists_all_files(folder: Path) -> None:
     found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert (folder / MANIFEST).read_text() == HEAD + "".join(f"{name}\n" for name in found)
@@ -141,7 +155,8 @@ def test_the_core_names_files_that_exist(folder: Path) -> None:
     files = core["filesets"]["rtl"]["files"]
     assert files == (folder / "npu_small.f").read_text().split()
     assert all((folder / path).is_file() for path in [*files, *core["filesets"]["simulation"]["files"]])
-    assert core["targets"]["default"]["toplevel"] == "npu_accelerator"
+    assert core["targets"]["default"] == {"filesets": ["rtl"], "toplevel": "npu_accelerator"}
+    assert core["targets"]["alone"] == {"filesets": ["rtl", "constraints"], "toplevel": "npu_accelerator"}
     assert core["targets"]["sim"]["toplevel"] == "npu_accelerator_testbench"
 
 

@@ -69,6 +69,7 @@ enum accel_status accel_init(struct accel *machine, const struct accel_platform 
     machine->platform = platform;
     machine->context = context;
     machine->image_address = 0;
+    machine->cycles = 0;
     if (accel_register(machine, ACCEL_REG_IDENTITY) != ACCEL_MAGIC)
         return ACCEL_NO_MACHINE;
     if (accel_register(machine, ACCEL_REG_VERSION) >> 16 != ACCEL_VERSION_MAJOR)

@@ -54,6 +54,7 @@ struct accel {
     const struct accel_platform *platform;
     void *context;
     uint64_t image_address;
+    uint64_t cycles; /* of the segments of a program */
     volatile uint32_t errors; /* of the run, as far as they are noted */
     volatile bool ended;
 };
@@ -64,7 +65,7 @@ struct accel_failure {
     uint32_t first;       /* those raised first, in one cycle */
     const char *unit;     /* what raised it, "none" if no unit did */
     uint32_t instruction; /* its index in the segment that ran */
-    uint64_t address;     /* on the bus: of the burst; for fetch, of the instruction */
+    uint64_t address;     /* on the bus: of the burst; for fetch, of the instruction; else of the image */
     const char *name;     /* of the lowest bit of `first`, "none" if there is none */
     const char *cause;    /* a sentence about it */
 };

@@ -8,6 +8,14 @@ static bool begins(struct accel_json value, char character)
     return value.at && value.at < value.end && *value.at == (uint8_t)character;
 }
 
+/* The value itself: what may stand before it is left out. */
+static struct accel_json skip(struct accel_json value)
+{
+    while (begins(value, ' ') || begins(value, '\n') || begins(value, '\r') || begins(value, '\t'))
+        ++value.at;
+    return value;
+}
+
 /* Behind the text that begins at `value`. */
 static struct accel_json behind_text(struct accel_json value)
 {
@@ -50,7 +58,7 @@ static struct accel_json following(struct accel_json value)
     if (!begins(value, ','))
         return nothing;
     ++value.at;
-    return value;
+    return skip(value);
 }
 
 bool accel_json_is(struct accel_json value, const char *text)
@@ -78,7 +86,8 @@ struct accel_json accel_json_member(struct accel_json object, const char *key)
 {
     if (!begins(object, '{'))
         return nothing;
-    for (++object.at; begins(object, '"'); object = following(object)) {
+    ++object.at;
+    for (object = skip(object); begins(object, '"'); object = following(object)) {
         const bool found = is_key(object, key);
 
         object = behind(object);
@@ -86,7 +95,7 @@ struct accel_json accel_json_member(struct accel_json object, const char *key)
             return nothing;
         ++object.at;
         if (found)
-            return object;
+            return skip(object);
     }
     return nothing;
 }
@@ -96,6 +105,7 @@ struct accel_json accel_json_element(struct accel_json array, uint32_t index)
     if (!begins(array, '['))
         return nothing;
     ++array.at;
+    array = skip(array);
     if (begins(array, ']'))
         return nothing;
     for (; index; --index)
@@ -107,13 +117,16 @@ bool accel_json_number(struct accel_json value, uint64_t *number)
 {
     const uint64_t limit = (uint64_t)1 << 63;
     const uint8_t *first = value.at;
+    bool digits;
 
     for (*number = 0; value.at && value.at < value.end && *value.at >= '0' && *value.at <= '9'; ++value.at) {
         if (*number > (limit - 9) / 10)
             return false;
         *number = 10 * *number + (uint64_t)(*value.at - '0');
     }
-    return value.at != first && (begins(value, ',') || begins(value, '}') || begins(value, ']'));
+    digits = value.at != first;
+    value = skip(value);
+    return digits && (begins(value, ',') || begins(value, '}') || begins(value, ']'));
 }
 
 bool accel_json_word(struct accel_json value, uint32_t *number)
@@ -128,9 +141,10 @@ bool accel_json_word(struct accel_json value, uint32_t *number)
 
 bool accel_json_equal(struct accel_json a, struct accel_json b)
 {
-    const struct accel_json end = behind(a);
+    const struct accel_json end = begins(a, '"') ? behind_text(a) : nothing;
+    const struct accel_json other = begins(b, '"') ? behind_text(b) : nothing;
 
-    if (!end.at || !behind(b).at || behind(b).at - b.at != end.at - a.at)
+    if (!end.at || !other.at || other.at - b.at != end.at - a.at)
         return false;
     for (; a.at != end.at; ++a.at, ++b.at)
         if (*a.at != *b.at)

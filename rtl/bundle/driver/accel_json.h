@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looking things up in the header of a program file: JSON (RFC 8259) without spaces, which is read in place. */
+/* Looking things up in the header and the host graph of a program file: JSON (RFC 8259), which is read in place. */
 #ifndef ACCEL_JSON_H
 #define ACCEL_JSON_H
 

@@ -4,6 +4,7 @@
 #include "accel_sha256.h"
 
 enum { VERSION_AT = 8, LENGTHS_AT = 12, SECTIONS = 4, DIGEST_AT = 44, SECTIONS_AT = 76 };
+enum { ZIP_SIZE_AT = 18, ZIP_NAME_AT = 26, ZIP_EXTRA_AT = 28, ZIP_HEAD = 30 }; /* of a member */
 
 static uint64_t little_endian(const uint8_t *bytes, unsigned count)
 {
@@ -73,6 +74,23 @@ static bool read_fingerprint(struct accel_program *program)
     return true;
 }
 
+/* The first member of the host graph's file, a zip without compression; none if there is no such file. */
+static struct accel_json read_graph(const uint8_t *file, uint64_t bytes)
+{
+    struct accel_json graph = {NULL, NULL};
+    uint64_t head, size;
+
+    if (bytes < ZIP_HEAD || !same(file, (const uint8_t *)"PK\3\4", 4))
+        return graph;
+    size = little_endian(file + ZIP_SIZE_AT, 4);
+    head = ZIP_HEAD + little_endian(file + ZIP_NAME_AT, 2) + little_endian(file + ZIP_EXTRA_AT, 2);
+    if (head <= bytes && size <= bytes - head) {
+        graph.at = file + head;
+        graph.end = graph.at + size;
+    }
+    return graph;
+}
+
 static bool inside(const struct accel_program *program, uint64_t address, uint64_t bytes)
 {
     return address <= program->memory_bytes && bytes <= program->memory_bytes - address;
@@ -92,6 +110,7 @@ static bool parse(struct accel_program *program, const uint8_t *data, size_t byt
     program->constants_bytes = lengths[2];
     program->host = program->constants + lengths[2];
     program->host_bytes = lengths[3];
+    program->graph = read_graph(program->host, program->host_bytes);
     program->tensors = accel_json_member(program->header, "tensors");
     program->segments = accel_json_member(program->header, "segments");
     program->inputs = accel_json_member(program->header, "inputs");
@@ -240,8 +259,10 @@ static enum accel_status run_on_machine(struct accel *machine, const struct acce
     if (!exchange(machine, program, segment->inputs, true))
         return ACCEL_DAMAGED;
     status = accel_start(machine, program->image_address, (uint32_t)address, segment->count);
-    if (status == ACCEL_OK)
-        status = accel_wait(machine);
+    if (status != ACCEL_OK)
+        return status;
+    status = accel_wait(machine);
+    machine->cycles += accel_register(machine, ACCEL_REG_CYCLES);
     if (status == ACCEL_OK && !exchange(machine, program, segment->outputs, false))
         return ACCEL_DAMAGED;
     return status;
@@ -258,6 +279,7 @@ enum accel_status accel_program_run(struct accel *machine, const struct accel_pr
         return ACCEL_NOT_LOADED;
     if (accel_running(machine))
         return ACCEL_BUSY;
+    machine->cycles = 0;
     for (index = 0; status == ACCEL_OK && accel_program_segment(program, index, &segment); ++index) {
         if (!segment.host)
             status = run_on_machine(machine, program, &segment);
@@ -265,6 +287,11 @@ enum accel_status accel_program_run(struct accel *machine, const struct accel_pr
             status = host ? host(context, program, &segment) : ACCEL_HOST;
     }
     return status;
+}
+
+uint64_t accel_program_cycles(const struct accel *machine)
+{
+    return machine->cycles;
 }
 
 bool accel_program_carry(const struct accel_program *program)

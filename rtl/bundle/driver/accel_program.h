@@ -13,7 +13,8 @@ extern "C" {
 /* A program file that was checked, and where its image lies once it is loaded. */
 struct accel_program {
     struct accel_json header, tensors, segments, inputs, outputs, states;
-    const uint8_t *code, *constants, *host; /* sections; `host` is the graph of the host's operators */
+    struct accel_json graph; /* of the host's operators: an object with `nodes` and `tensors`; none if there are none */
+    const uint8_t *code, *constants, *host; /* sections; `host` is the file of `graph` and of the arrays that it names */
     uint64_t code_bytes, constants_bytes, host_bytes;
     uint64_t code_address, constants_address, memory_bytes; /* in the image */
     uint32_t fingerprint[2];
@@ -34,7 +35,7 @@ struct accel_tensor {
 /* A part of the program that the machine or the host computes. */
 struct accel_segment {
     bool host;
-    uint32_t first, count; /* instructions, or nodes of the host graph */
+    uint32_t first, count; /* instructions, or nodes of `graph` */
     struct accel_json inputs, outputs;
 };
 
@@ -54,6 +55,9 @@ enum accel_status accel_program_load(const struct accel *machine, struct accel_p
    anything is computed, while a run goes on: after ACCEL_HUNG call accel_reset, or accel_wait until the segment ends. */
 enum accel_status accel_program_run(struct accel *machine, const struct accel_program *program, accel_host *host,
                                     void *context);
+
+/* Cycles that the machine took for the segments of the last accel_program_run, the last of which may have failed. */
+uint64_t accel_program_cycles(const struct accel *machine);
 
 /* Between two runs of a stream: each state's output becomes its input. Call accel_program_load before the first. */
 bool accel_program_carry(const struct accel_program *program);

@@ -27,17 +27,58 @@ static struct host_tensor *room(struct host *host, struct accel_json name)
     return found;
 }
 
-static double number(const struct accel_tensor *tensor, const char *key)
+/* What the host graph says about a tensor. */
+static struct accel_json description(const struct accel_program *program, struct accel_json name)
 {
-    return strtod((const char *)accel_json_member(tensor->description, key).at, NULL);
+    const struct accel_json tensors = accel_json_member(program->graph, "tensors");
+    struct accel_json found;
+    uint32_t i;
+
+    for (i = 0; (found = accel_json_element(tensors, i)).at; ++i)
+        if (accel_json_equal(accel_json_member(found, "name"), name))
+            break;
+    return found;
+}
+
+static double number(struct accel_json tensor, const char *key)
+{
+    return strtod((const char *)accel_json_member(tensor, key).at, NULL);
+}
+
+/* How many values an int8 tensor has, and how many channels; false if the host has no room for it. */
+static bool extent(struct accel_json tensor, size_t *count, size_t *channels)
+{
+    const struct accel_json shape = accel_json_member(tensor, "shape");
+    uint32_t size, i;
+
+    *count = *channels = 1;
+    for (i = 0; accel_json_word(accel_json_element(shape, i), &size); ++i) {
+        *channels = size;
+        if (size == 0 || *count > HOST_VALUES / size)
+            return false;
+        *count *= size;
+    }
+    return accel_json_is(accel_json_member(tensor, "dtype"), "\"int8\"");
+}
+
+/* A tensor of the machine's memory among `names`. */
+static bool in_memory(const struct accel_program *program, struct accel_json names, struct accel_json name,
+                      struct accel_tensor *tensor)
+{
+    uint32_t i;
+
+    for (i = 0; accel_program_tensor(program, names, i, tensor); ++i)
+        if (tensor->has_address && accel_json_equal(tensor->name, name))
+            return true;
+    return false;
 }
 
 /* In real numbers, halves to even: mode fp32 to the bit; the fixed point of the other modes may differ by one. */
-static void softmax(const int8_t *x, int8_t *y, uint32_t channels, double scale, double y_scale, double y_zero_point)
+static void softmax(const int8_t *x, int8_t *y, size_t channels, double scale, double y_scale, double y_zero_point)
 {
     double sum = 0;
     int largest = x[0];
-    uint32_t c;
+    size_t c;
 
     for (c = 1; c < channels; ++c)
         largest = x[c] > largest ? x[c] : largest;
@@ -50,43 +91,60 @@ static void softmax(const int8_t *x, int8_t *y, uint32_t channels, double scale,
     }
 }
 
-/* Whether all operators that the program leaves to the host are Softmax. */
-static bool only_softmax(const struct accel_program *program)
+/* One node of the host graph; false if it is refused. */
+static bool compute(struct host *host, const struct accel_program *program, const struct accel_segment *segment,
+                    struct accel_json node)
 {
-    const struct accel_json operators = accel_json_member(program->header, "operators");
-    struct accel_json found;
-    uint32_t i;
+    static int8_t x[HOST_VALUES], y[HOST_VALUES];
+    const struct accel_json from = accel_json_element(accel_json_member(node, "inputs"), 0);
+    const struct accel_json to = accel_json_member(node, "output");
+    const struct accel_json input = description(program, from), output = description(program, to);
+    const struct host_tensor *source = host_find(host, from);
+    struct host_tensor *target;
+    struct accel_tensor tensor;
+    size_t count, channels, pixel;
 
-    for (i = 0; (found = accel_json_element(operators, i)).at; ++i)
-        if (accel_json_is(accel_json_member(found, "unit"), "\"host\"") &&
-            !accel_json_is(accel_json_member(found, "op"), "\"Softmax\""))
-            return false;
+    if (!extent(input, &count, &channels) || !extent(output, &count, &channels))
+        return false;
+    if (in_memory(program, segment->inputs, from, &tensor) || in_memory(program, segment->outputs, from, &tensor))
+        accel_tensor_read(host->machine, program, &tensor, x);
+    else if (source)
+        memcpy(x, source->values, count);
+    else
+        return false;
+    if (accel_json_is(accel_json_member(node, "op"), "\"Reshape\""))
+        memcpy(y, x, count); /* the same values in the same order */
+    else if (accel_json_is(accel_json_member(node, "op"), "\"Softmax\""))
+        for (pixel = 0; pixel < count; pixel += channels)
+            softmax(x + pixel, y + pixel, channels, number(input, "scale") * number(node, "beta"),
+                    number(output, "scale"), number(output, "zero_point"));
+    else
+        return false;
+    if (in_memory(program, segment->outputs, to, &tensor)) {
+        accel_tensor_write(host->machine, program, &tensor, y);
+        return true;
+    }
+    target = room(host, to);
+    if (!target)
+        return false;
+    target->bytes = count;
+    memcpy(target->values, y, count);
     return true;
 }
 
 enum accel_status host_compute(void *context, const struct accel_program *program, const struct accel_segment *segment)
 {
-    static int8_t x[HOST_VALUES], y[HOST_VALUES];
+    const struct accel_json nodes = accel_json_member(program->graph, "nodes");
     struct host *host = context;
-    struct accel_tensor input, output;
-    struct host_tensor *kept;
-    uint32_t pixel;
+    uint32_t i;
 
-    if (segment->count != 1 || !only_softmax(program) || !accel_program_tensor(program, segment->inputs, 0, &input) ||
-        !accel_program_tensor(program, segment->outputs, 0, &output) || !input.has_address || input.bytes > HOST_VALUES)
-        return ACCEL_HOST;
-    accel_tensor_read(host->machine, program, &input, x);
-    for (pixel = 0; pixel < input.pixels; ++pixel)
-        softmax(x + (size_t)pixel * input.channels, y + (size_t)pixel * input.channels, input.channels,
-                number(&input, "scale"), number(&output, "scale"), number(&output, "zero_point"));
-    if (output.has_address) {
-        accel_tensor_write(host->machine, program, &output, y);
-        return ACCEL_OK;
+    for (i = segment->first; i < segment->first + segment->count; ++i) {
+        const struct accel_json node = accel_json_element(nodes, i);
+
+        if (!compute(host, program, segment, node)) {
+            host->refused = node;
+            return ACCEL_HOST;
+        }
     }
-    kept = room(host, output.name);
-    if (!kept)
-        return ACCEL_HOST;
-    kept->bytes = (size_t)input.bytes;
-    memcpy(kept->values, y, kept->bytes);
     return ACCEL_OK;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the example computes in place of the machine: Softmax, each as a segment of its own. */
+/* What the example computes in place of the machine: Softmax and Reshape of int8 tensors. */
 #ifndef HOST_H
 #define HOST_H
 
@@ -16,6 +16,7 @@ struct host {
         int8_t values[HOST_VALUES]; /* channels fastest */
     } tensors[HOST_TENSORS];
     uint32_t count;
+    struct accel_json refused; /* the node that the last run ended at, if the callback refused one */
 };
 
 /* The callback of accel_program_run; `context` is a struct host. */

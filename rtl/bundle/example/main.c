@@ -61,11 +61,24 @@ static bool write_outputs(const char *path)
     return stream && fclose(stream) == 0 && good;
 }
 
+/* The characters of a text. */
+static void print_text(struct accel_json text)
+{
+    while (++text.at < text.end && *text.at != '"')
+        fputc(*text.at, stderr);
+}
+
 static int failed(enum accel_status status)
 {
     const struct accel_failure failure = accel_failure(&machine);
 
     fprintf(stderr, "%s\n", accel_status_text(status));
+    if (status == ACCEL_HOST && host.refused.at) {
+        print_text(accel_json_member(host.refused, "op"));
+        fputc(' ', stderr);
+        print_text(accel_json_member(host.refused, "name"));
+        fprintf(stderr, ": must be Softmax or Reshape, of int8 tensors with %d values at most\n", HOST_VALUES);
+    }
     if (status == ACCEL_FAILED)
         fprintf(stderr, "%s: instruction %lu of %s, address 0x%llx: %s\n", failure.name,
                 (unsigned long)failure.instruction, failure.unit, (unsigned long long)failure.address, failure.cause);
@@ -95,7 +108,7 @@ int main(int argc, char **argv)
     status = accel_program_run(&machine, &program, host_compute, &host);
     if (status != ACCEL_OK)
         return failed(status);
-    printf("%lu cycles\n", (unsigned long)accel_register(&machine, ACCEL_REG_CYCLES));
+    printf("%llu cycles\n", (unsigned long long)accel_program_cycles(&machine));
     if (!write_outputs(argv[5])) {
         fprintf(stderr, "%s: the outputs cannot be written\n", argv[5]);
         return 2;

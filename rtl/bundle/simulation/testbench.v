@@ -11,6 +11,8 @@
 module accelerator_testbench;
   localparam BUS_BYTES = @BUS_BYTES@;
   localparam REGISTER_BITS = @REGISTER_BITS@;
+  localparam READ_LATENCY = @READ_LATENCY@;
+  localparam WRITE_LATENCY = @WRITE_LATENCY@;
   localparam [63:0] BASE = 64'h0000_0001_8000_0000;
   localparam MEMORY_BYTES = 1 << 22;
 
@@ -54,7 +56,10 @@ module accelerator_testbench;
     .control_rdata(rdata), .control_rresp(), .control_rvalid(rvalid), .control_rready(1'b1)
   );
 
-  accelerator_axi_memory #(.BUS_BYTES(BUS_BYTES), .WORDS(MEMORY_BYTES / BUS_BYTES), .BASE(BASE)) memory (
+  accelerator_axi_memory #(
+    .BUS_BYTES(BUS_BYTES), .WORDS(MEMORY_BYTES / BUS_BYTES), .BASE(BASE), .READ_LATENCY(READ_LATENCY),
+    .WRITE_LATENCY(WRITE_LATENCY)
+  ) memory (
     .clk(clk), .rst(rst),
     .fetch_arvalid(fetch_arvalid), .fetch_arready(fetch_arready), .fetch_araddr(fetch_araddr),
     .fetch_arlen(fetch_arlen), .fetch_rvalid(fetch_rvalid), .fetch_rready(fetch_rready), .fetch_rdata(fetch_rdata),
