@@ -61,5 +61,8 @@ def timeline(config: ArchConfig) -> str:
     return svg(960, bottom + 46, [*parts, text(20, bottom + 36, end, "small", "start")])
 
 
-DRAWINGS = {"machine.svg": lambda: block_diagram(preset("edge"), "edge"), "timeline.svg": lambda: timeline(preset("edge"))}
+DRAWINGS = {
+    "machine.svg": lambda: block_diagram(preset("edge"), "edge"),
+    "timeline.svg": lambda: timeline(preset("edge")),
+}
 """Files in docs/ and the functions that draw them."""
