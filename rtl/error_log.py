@@ -7,20 +7,24 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.machine.isa import INSTRUCTION_BYTES
-from accel.machine.registers import ERRORS, FETCH_SOURCE
+from accel.machine.registers import COUNT_BITS, ERRORS, FETCH_SOURCE
 from rtl.interfaces import NUMBER_BITS, PLACE
+from rtl.pipeline import delayed
+
+OVERDUE = 2
+"""Cycles after a run's end in which it may still raise an error: a semaphore that overflows is the last to do so."""
 
 
 class ErrorLog(wiring.Component):
     """The registers ERROR, ERROR_FIRST, ERROR_INDEX and ERROR_ADDRESS.
 
     No program sees them, so they take their time: an error is in them two cycles after it was raised, and its address,
-    if fetch found it, three.
+    if fetch found it, three. What a run raises until `OVERDUE` cycles after its end is not taken for the next one's.
 
     Members
     -------
-    clear : In
-        Forget all errors that were raised before the last cycle; those of the last one have index 0.
+    clear, refused : In
+        Forget all errors; then what is wrong with the start itself, with index 0.
     written : In
         Bits of ERROR to clear.
     raised, place : In
@@ -39,25 +43,30 @@ class ErrorLog(wiring.Component):
         super().__init__(
             {
                 "clear": In(1),
+                "refused": In(len(ERRORS)),
                 "written": In(len(ERRORS)),
                 "raised": In(len(ERRORS)),
                 "place": In(PLACE),
                 "program_address": In(32),
-                "dispatched": In(32),
+                "dispatched": In(COUNT_BITS),
                 "errors": Out(len(ERRORS)),
                 "first": Out(len(ERRORS)),
                 "unit": Out(4),
-                "index": Out(32),
+                "index": Out(COUNT_BITS),
                 "address": Out(32),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        raised, dispatched = Signal.like(self.raised, name="captured"), Signal(32, name="captured_dispatched")
+        captured, dispatched = Signal.like(self.raised, name="captured"), Signal(COUNT_BITS, name="captured_dispatched")
+        after = [self.clear]
+        for cycle in range(OVERDUE):
+            after.append(delayed(m, after[-1], 1, f"after{cycle}", reset_less=False))
+        raised = (captured & ~Cat(after).any().replicate(len(captured))) | self.refused
         place, by_fetch = self.place, Signal(2, name="by_fetch")
         low_then, late, none = Signal(NUMBER_BITS, name="low_then"), Signal(name="late"), Signal(init=1, name="none")
-        m.d.sync += [raised.eq(self.raised), dispatched.eq(self.dispatched), by_fetch.eq(by_fetch << 1), late.eq(0)]
+        m.d.sync += [captured.eq(self.raised), dispatched.eq(self.dispatched), by_fetch.eq(by_fetch << 1), late.eq(0)]
         low, high = dispatched[:NUMBER_BITS], dispatched[NUMBER_BITS:]
         m.d.sync += self.errors.eq((self.errors & ~(self.written | self.clear.replicate(len(raised)))) | raised)
         with m.If(raised.any() & (none | self.clear)):

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.machine.config import ArchConfig
 from accel.machine.isa import INSTRUCTION_BYTES, Opcode, Unit
-from accel.machine.registers import FETCH_SOURCE
+from accel.machine.registers import COUNT_BITS, FETCH_SOURCE
 from rtl.axi import ADDRESS_BITS, PAGE_BITS, Axi4Read, drive_address
 from rtl.bursts import BurstGenerator, SingleRow
 from rtl.fetch_buffer import FetchBuffer
@@ -60,12 +60,12 @@ class Fetch(wiring.Component):
                 "start": In(1),
                 "page": In(PAGE_BITS),
                 "address": In(ADDRESS_BITS),
-                "count": In(32),
+                "count": In(COUNT_BITS),
                 "halt": In(1),
                 "quiet": Out(1),
                 "bus": Out(Axi4Read(config.bus_bytes)),
                 "queues": Out(stream.Signature(INSTRUCTION_BITS)).array(len(self._opcodes)),
-                "dispatched": Out(32),
+                "dispatched": Out(COUNT_BITS),
                 "done": Out(1, init=1),
                 "busy": Out(1),
                 "waiting": Out(len(Unit)),

@@ -13,6 +13,7 @@ from accel.machine.registers import (
     CONTROL_INTERRUPT_ENABLE,
     CONTROL_START,
     CONTROL_STOP,
+    COUNT_BITS,
     COUNTED_UNITS,
     ERRORS,
     IMAGE_ALIGNMENT,
@@ -65,6 +66,8 @@ class RegisterBlock(wiring.Component):
         The driver ends the run in this cycle.
     watchdog : Out
         Cycles without progress after which the run is to be stopped; 0: never.
+    watchdog_written : Out
+        The driver wrote them in the cycle before.
     running, irq : Out
     page, program_address, program_count : Out
     """
@@ -80,16 +83,17 @@ class RegisterBlock(wiring.Component):
                 "stopped": In(1),
                 "errors": In(len(ERRORS)),
                 "place": In(PLACE),
-                "dispatched": In(32),
+                "dispatched": In(COUNT_BITS),
                 "counts": In(COUNTER_BITS).array(COUNTERS),
                 "start": Out(1),
                 "stop": Out(1),
                 "watchdog": Out(32, init=WATCHDOG_CYCLES),
+                "watchdog_written": Out(1),
                 "running": Out(1),
                 "irq": Out(1),
                 "page": Out(PAGE_BITS),
                 "program_address": Out(ADDRESS_BITS),
-                "program_count": Out(32),
+                "program_count": Out(COUNT_BITS),
             }
         )
 
@@ -139,16 +143,18 @@ class RegisterBlock(wiring.Component):
             mine = write[name] & ~self.running.replicate(32) if name in STABLE else write[name]
             m.d.sync += register.eq((data & mine) | (register & ~mine))
         image = Cat(program["IMAGE_ADDRESS_LO"], program["IMAGE_ADDRESS_HI"])
+        count, beyond = program["PROGRAM_COUNT"][:COUNT_BITS], program["PROGRAM_COUNT"][COUNT_BITS:]
         m.d.comb += [
             self.page.eq(image[-PAGE_BITS:]),
             self.program_address.eq(program["PROGRAM_ADDRESS"]),
-            self.program_count.eq(program["PROGRAM_COUNT"]),
+            self.program_count.eq(count),
         ]
+        m.d.sync += self.watchdog_written.eq(write["WATCHDOG"].any())
         # In time for the next write.
         refused = {name: Signal(name=f"refused_{name}") for name in ("alignment", "count")}
         m.d.sync += [
             refused["alignment"].eq(((image % IMAGE_ALIGNMENT) | (self.program_address % INSTRUCTION_BYTES)).any()),
-            refused["count"].eq(self.program_count == 0),
+            refused["count"].eq((count == 0) | beyond.any()),
         ]
         started, interrupt_enable, done, cycles = self._run(m, data, write, Cat(refused.values()).any())
         log = self._errors(m, data & write["ERROR"], started, refused)
@@ -201,13 +207,16 @@ class RegisterBlock(wiring.Component):
     def _errors(self, m: Module, written: Value, started: Signal, refused: dict[str, Value]) -> ErrorLog:
         """The log of what the units raise and of starts that are refused."""
         m.submodules.error_log = log = ErrorLog()
-        # A cycle later, as many registers wait for it: a start itself is what can be raised before.
+        # A cycle later, as many registers wait for it.
         began = delayed(m, started, 1, "began", reset_less=False)
-        refusals = Cat(refused.get(name, Const(0, 1)) for name in ERRORS)
+        refusals = {
+            name: delayed(m, started & bit, 1, f"{name}_error", reset_less=False) for name, bit in refused.items()
+        }
         m.d.comb += [
             log.clear.eq(began),
+            log.refused.eq(Cat(refusals.get(name, Const(0, 1)) for name in ERRORS)),
             log.written.eq(written),
-            log.raised.eq(self.errors | (refusals & started.replicate(len(ERRORS)))),
+            log.raised.eq(self.errors),
             log.place.eq(self.place),
             log.dispatched.eq(self.dispatched),
             log.program_address.eq(self.program_address),

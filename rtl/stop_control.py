@@ -26,6 +26,8 @@ class StopControl(wiring.Component):
     limit : In
         Cycles without progress after which the run is stopped, not counted in its first `SETTLING_CYCLES`, in which
         the run before may still be seen; 0: never.
+    rewritten : In
+        `limit` was written in the cycle before; the cycles count anew.
     drained : In
         All buses are at rest.
     expired : Out
@@ -44,6 +46,7 @@ class StopControl(wiring.Component):
                 "stop": In(1),
                 "progress": In(1),
                 "limit": In(32),
+                "rewritten": In(1),
                 "drained": In(1),
                 "expired": Out(1),
                 "halt": Out(1),
@@ -72,7 +75,7 @@ class StopControl(wiring.Component):
             m.d.sync += [settling.eq(Mux(settling == 0, 0, settling - 1)), settled.eq(settling == 0)]
         # Comparisons with zero are made a cycle ahead: what the watchdog says goes a long way from here.
         m.d.sync += limited.eq(self.limit != 0)
-        with m.If(self.progress | ~watched):
+        with m.If(self.progress | ~watched | self.rewritten):
             m.d.sync += [left.eq(self.limit), none_left.eq(0)]
         with m.Else():
             m.d.sync += [left.eq(left - 1), none_left.eq(left == 1)]

@@ -146,6 +146,7 @@ class Accelerator(wiring.Component):
             stop.running.eq(registers.running),
             stop.stop.eq(registers.stop | fatal.any()),
             stop.limit.eq(registers.watchdog),
+            stop.rewritten.eq(registers.watchdog_written),
             stop.progress.eq(progress(m, units, fetch)),
             stop.drained.eq(Cat(master.quiet for master in masters).all()),
             [master.halt.eq(stop.halt) for master in masters],

@@ -109,6 +109,9 @@ class Register:
 WATCHDOG_CYCLES = 1 << 20
 """WATCHDOG after reset: more than any unit or memory rests in a run that will go on."""
 
+COUNT_BITS = ((1 << 32) // INSTRUCTION_BYTES).bit_length() - 1
+"""Of PROGRAM_COUNT: a program of 2**COUNT_BITS instructions is as large as the image's addresses reach."""
+
 ERRORS: Mapping[str, str] = {
     "opcode": "an opcode that the machine has no unit for",
     "spad_read": "two units read one bank of SPAD in one cycle",
@@ -119,7 +122,7 @@ ERRORS: Mapping[str, str] = {
     "write_response": "an error response to a write of STORE",
     "fetch_response": "an error response to the read of an instruction",
     "alignment": f"PROGRAM_ADDRESS is no multiple of {INSTRUCTION_BYTES} or IMAGE_ADDRESS none of {IMAGE_ALIGNMENT}",
-    "count": "PROGRAM_COUNT is 0",
+    "count": f"PROGRAM_COUNT is 0, or 2^{COUNT_BITS} or more",
     "rule": "an instruction breaks a rule of docs/isa.md on its fields; it stops the run",
     "bounds": "an instruction uses a word outside of a memory; it stops the run",
     "stopped": "the driver stopped the run",
@@ -206,7 +209,8 @@ def _control_rows() -> list[tuple[str, str, tuple[Field, ...]]]:
             Field("errors", 0, len(ERRORS), "rw", "bits that raise it while they are set in ERROR, too"),
         )),
         ("ERROR_FIRST", "the first error of the last or current run", (
-            Field("errors", 0, 16, "ro", "what was raised first, as in ERROR"),
+            Field("errors", 0, 16, "ro", "what was raised first, as in ERROR; 0 if nothing was: then the other field, "
+                  "ERROR_INDEX and ERROR_ADDRESS are those of a run before"),
             Field("unit", 16, 4, "ro", f"by which unit: {sources}, {NO_SOURCE} none"),
         )),
         _word("ERROR_INDEX", "ro", "index in the program of the instruction that raised the first error, or, if no "
@@ -218,8 +222,9 @@ def _control_rows() -> list[tuple[str, str, tuple[Field, ...]]]:
         _word("IMAGE_ADDRESS_HI", "rw", f"upper 32 bits of it{while_running}"),
         _word("PROGRAM_ADDRESS", "rw", "where in the image the first instruction is, a multiple of "
               f"{INSTRUCTION_BYTES}{while_running}"),
-        _word("PROGRAM_COUNT", "rw", f"number of instructions, at least 1{while_running}"),
-        _word("WATCHDOG", "rw", "cycles in which nothing moves after which the run is stopped; 0: never",
+        _word("PROGRAM_COUNT", "rw", f"number of instructions, from 1 to 2^{COUNT_BITS} - 1{while_running}"),
+        _word("WATCHDOG", "rw", "cycles in which nothing moves, and WATCHDOG is not written, after which the run is "
+              "stopped; 0: never",
               WATCHDOG_CYCLES),
         _word("CYCLES", "ro", "cycles of the last or current run"),
     ]  # fmt: skip

@@ -11,8 +11,18 @@ from support.rtl.bench import simulate, small
 
 import rtl.control
 from accel.machine.isa import Unit
-from accel.machine.registers import ERRORS, FEATURE_INT4, MAGIC, NO_SOURCE, REGISTERS, VERSION, capabilities
+from accel.machine.registers import (
+    COUNT_BITS,
+    ERRORS,
+    FEATURE_INT4,
+    MAGIC,
+    NO_SOURCE,
+    REGISTERS,
+    VERSION,
+    capabilities,
+)
 from rtl.control import Semaphores
+from rtl.error_log import OVERDUE
 from rtl.registers import RESPONSE_ERROR, RegisterBlock
 
 pytestmark = pytest.mark.rtl
@@ -213,6 +223,8 @@ ADDRESS = {name: register.address for name, register in REGISTERS.items()}
         ("PROGRAM_ADDRESS", 32, "alignment"),
         ("IMAGE_ADDRESS_LO", 0x80000800, "alignment"),
         ("PROGRAM_COUNT", 0, "count"),
+        ("PROGRAM_COUNT", 1 << COUNT_BITS, "count"),
+        ("PROGRAM_COUNT", 1 << 31 | 1, "count"),
     ],
 )
 def test_a_start_that_is_refused_ends_at_once(name: str, value: int, found: str) -> None:
@@ -236,6 +248,31 @@ def test_a_start_that_is_refused_ends_at_once(name: str, value: int, found: str)
         assert (await bus.read(ADDRESS[name]))[0] != value, "the program must not change while it runs"
 
     simulate(dut, testbench)
+
+
+@pytest.mark.parametrize("late", range(OVERDUE + 2))
+def test_what_the_run_before_raises_late_is_none_of_the_next_one(late: int) -> None:
+    """A start in the cycle after a run's end, in which a semaphore may still overflow."""
+    dut, found = RegisterBlock(small()), list[int]()
+
+    async def driver(ctx: SimulatorContext) -> None:
+        bus = Bus(dut, ctx)
+        await bus.write(ADDRESS["PROGRAM_COUNT"], 1)
+        await bus.write(ADDRESS["CONTROL"], 1)
+        await ctx.tick().repeat(2 * OVERDUE)
+        found.extend([(await bus.read(ADDRESS[name]))[0] & 0xFFFF for name in ("ERROR", "ERROR_FIRST")])
+
+    async def unit(ctx: SimulatorContext) -> None:
+        while not ctx.get(dut.start):
+            await ctx.tick()
+        for _ in range(late):
+            await ctx.tick()
+        ctx.set(dut.errors, BIT["semaphore"])
+        await ctx.tick()
+        ctx.set(dut.errors, 0)
+
+    simulate(dut, driver, unit)
+    assert found == [BIT["semaphore"] * (late > OVERDUE)] * 2
 
 
 def test_the_first_error_stays_and_interrupts() -> None:

@@ -9,11 +9,12 @@ from amaranth.sim import Simulator, SimulatorContext
 from accel.machine.config import ArchConfig
 
 
-def simulate(component: object, testbench: Callable[[SimulatorContext], Awaitable[None]]) -> None:
-    """Run one test bench to its end, with a clock."""
+def simulate(component: object, *testbenches: Callable[[SimulatorContext], Awaitable[None]]) -> None:
+    """Run test benches side by side to their ends, with a clock."""
     simulator = Simulator(component)
     simulator.add_clock(1e-8)
-    simulator.add_testbench(testbench)
+    for testbench in testbenches:
+        simulator.add_testbench(testbench)
     simulator.run()
 
 

@@ -150,8 +150,8 @@ def check_all_tokens(seed: int, machine: Powered) -> None:
 
 
 def check_watchdog(seed: int, machine: Powered) -> None:
-    """A run that stands still ends by so many cycles later as the limit is larger; of a large one the bench makes most
-    pass at once. A limit of 0 is none."""
+    """A run that stands still ends by so many cycles later as the limit is larger, also as one that is written then; of
+    a large one the bench makes most pass at once. A limit of 0 is none."""
     rng, longest = np.random.default_rng(seed), 1 << LIMIT_BITS
     limits = {1 << bit for bit in range(LIMIT_BITS)} | {(1 << bit) - 1 for bit in range(LIMIT_BITS)}
     beyond = set[int]()
@@ -175,6 +175,16 @@ def check_watchdog(seed: int, machine: Powered) -> None:
         )  # fmt: skip
         assert got.first_error.errors == ("watchdog",)
         ends.add(got.total_cycles)
+    assert len(ends) == 1
+    ends = set[int]()
+    for before, limit in ((1 << 30, SHORTEST), (1 << 30, 3 * STANDS), (2 * STANDS, 3 * STANDS)):
+        with suppress(DivergenceError):
+            conditions = Conditions(watchdog=before)
+            machine.run(WAIT, 0, np.zeros(64, np.uint8), max_cycles=STANDS, conditions=conditions)
+        machine.access(Access(REGISTERS["WATCHDOG"].address, limit, 15, write=1))
+        while _read(machine, "STATUS") & STATUS_RUNNING:
+            pass
+        ends.add(_read(machine, "CYCLES") - limit)
     assert len(ends) == 1
     offsets = np.zeros(len(COUNTERS), np.uint32)
     offsets[left] = REST

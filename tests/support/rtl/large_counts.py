@@ -11,6 +11,7 @@ import numpy as np
 from accel.machine import isa
 from accel.machine.isa import INSTRUCTION_BYTES, Instruction, Opcode, decode, encode
 from accel.machine.loops import LOOPS
+from accel.machine.registers import COUNT_BITS
 from rtl.interfaces import NUMBER_BITS
 from rtl.testbench.verilate import COUNTERS
 from rtl.testbench.verilator import Powered
@@ -24,9 +25,6 @@ LONGEST = 10 * LONG
 
 BEFORE, BEHIND, FEW = 40, 8, 3
 """Instructions before the one that is refused and behind it, and more than a power of two in PROGRAM_COUNT."""
-
-COUNT_BITS = 26
-"""Of a program that does not overlap itself."""
 
 INDEX_OFFSETS = 4
 
@@ -96,7 +94,8 @@ def check_long_program(program: LongProgram, seed: int, machine: Powered) -> Non
     code, index, beyond = program
     rng = np.random.default_rng(seed)
     conditions = replace(HOSTILE, beyond=beyond)
-    for offset in (0, *(int(each) << NUMBER_BITS for each in rng.integers(1 << 22, size=INDEX_OFFSETS))):
+    drawn = rng.integers(1 << COUNT_BITS - NUMBER_BITS, size=INDEX_OFFSETS)
+    for offset in (0, *(int(each) << NUMBER_BITS for each in drawn)):
         offsets = np.zeros(len(COUNTERS), np.uint32)
         offsets[COUNTERS.index(("fetch_unit", "dispatched"))] = offset
         got = machine.run(

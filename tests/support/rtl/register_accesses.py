@@ -10,6 +10,7 @@ from accel.machine.isa import INSTRUCTION_BYTES
 from accel.machine.registers import (
     CONTROL_INTERRUPT_ENABLE,
     CONTROL_START,
+    COUNT_BITS,
     ERRORS,
     IMAGE_ALIGNMENT,
     MAGIC,
@@ -47,7 +48,10 @@ class RegisterFile:
     def refusal(self) -> int:
         """Bits of ERROR that a start would raise."""
         image, program = self.values["IMAGE_ADDRESS_LO"] % IMAGE_ALIGNMENT, self.values["PROGRAM_ADDRESS"]
-        found = {"alignment": image or program % INSTRUCTION_BYTES, "count": not self.values["PROGRAM_COUNT"]}
+        found = {
+            "alignment": image or program % INSTRUCTION_BYTES,
+            "count": not 0 < self.values["PROGRAM_COUNT"] < 1 << COUNT_BITS,
+        }
         return sum(1 << list(ERRORS).index(name) for name, wrong in found.items() if wrong)
 
     def write(self, name: str, data: int, mask: int) -> None:
