@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -25,6 +26,7 @@ from accel.network.nodes import MaxPool2d
 from accel.network.states import State
 from accel.program.parts import MACHINE, Segment
 from accel.program.program import Program
+from accel.program.sections import join_sections, split_sections
 from rtl import bundle
 from rtl.bundle.c_headers import machine_file, machine_header, machine_macro, register_header
 
@@ -124,10 +126,11 @@ MUTANTS = [
     ("accel_program.c", "    program->image = NULL;\n    if (!program->opened)", "    if (!program->opened)"),
     ("accel_program.c", "    if (!program->image)\n        return ACCEL_NOT_LOADED;\n", ""),
     ("accel_json.c", "for (; index; --index)", "for (; index > 1; --index)"),
+    ("accel.c", "            listen(machine); /*", "            /*"),
 ]
 """A file, a text in it, and another one, with which what the driver does is wrong."""
 
-SCENARIOS = ("", "f", "bg", "n")
+SCENARIOS = ("", "f", "bg", "n", "bu")
 """What goes wrong for mutants, by letters."""
 
 
@@ -171,6 +174,11 @@ def test_a_start_waits_for_the_run_before(run: Run, faults: str) -> None:
     assert answers == [UNREPORTED, RUNNING, RUNNING, "ok", "ok", UNREPORTED, "ok", "ok", "ok"]
 
 
+@pytest.mark.parametrize(("faults", "listens"), [("bu", "1 1"), ("bup", "0 0")], ids=["interrupts", "polling"])
+def test_after_a_stop_that_takes_long_the_end_can_be_waited_for(run: Run, faults: str, listens: str) -> None:
+    assert run(faults)[-4:-1] == [UNREPORTED, f"listens {listens}", "ok"]
+
+
 def test_what_was_refused_does_not_run(run: Run, program: Program) -> None:
     """After a load that was good, and with a file that was."""
     room, damaged = (
@@ -195,8 +203,8 @@ def test_a_host_operator_may_refuse(run: Run) -> None:
     assert status == "the callback for host operators refused"
 
 
-def test_states_begin_and_are_carried(run: Run) -> None:
-    """Of three channels, which take two words; the image of the first run holds the initial value."""
+def with_state() -> Program:
+    """Three channels, which take two words."""
     tensors = {name: Tensor(name, (1, 2, 2, 3), 0.5, 3) for name in ("x", "y", "before", "after")}
     nodes = tuple(
         MaxPool2d(name=end, inputs=(start,), output=end, kernel=(1, 1), stride=(1, 1))
@@ -204,7 +212,12 @@ def test_states_begin_and_are_carried(run: Run) -> None:
     )
     states = (State("before", "after", -5),)
     graph = Graph("s", requant_mode("tflite"), tensors, nodes, ("x", "before"), ("y", "after"), states)
-    *_, status, carried, _ = run("k", given=accel.compile(graph, CONFIG))
+    return accel.compile(graph, CONFIG)
+
+
+def test_states_begin_and_are_carried(run: Run) -> None:
+    """The image of the first run holds the initial value."""
+    *_, status, carried, _ = run("k", given=with_state())
     assert (status, carried) == ("ok", f"carry 1 {' '.join(map(str, range(12)))}")
 
 
@@ -234,6 +247,50 @@ def test_a_damaged_file_is_refused(run: Run, program: Program) -> None:
         damaged[position] ^= 1
         assert run(data=bytes(damaged))[-2] == "the program file is damaged or none"
     assert run(data=data[:-1])[-2] == run(data=b"")[-2] == "the program file is damaged or none"
+
+
+OVERFLOWS = [384773, 49477, 34724, 27905]
+"""Extents whose product is 4 modulo 2**64."""
+
+
+@pytest.mark.parametrize(
+    ("key", "index", "changes"),
+    [
+        ("segments", 0, {"first": 0xFFFFFFFF}),
+        ("segments", 0, {"count": 0xFFFFFFFF}),
+        ("segments", 0, {"count": 1 << 32}),
+        ("segments", -1, {"count": None}),
+        ("segments", None, []),
+        ("tensors", 0, {"shape": OVERFLOWS}),
+        ("tensors", 0, {"shape": [1, 0, 1, 1]}),
+        ("tensors", 0, {"address": 1 << 31}),
+        ("code_address", None, 3),
+        ("memory_bytes", None, (1 << 32) + 1),
+    ],
+)
+def test_a_header_that_says_what_cannot_be_is_refused(
+    run: Run, program: Program, key: str, index: int | None, changes: Any
+) -> None:
+    """Its checksum is right."""
+    header, *sections = split_sections(program.to_bytes(), "")
+    found = json.loads(header)
+    assert run(data=join_sections((json.dumps(found, separators=(",", ":")).encode(), *sections)))[-2] == "ok"
+    if index is None:
+        found[key] = changes
+    else:
+        found[key][index].update(changes)
+    data = join_sections((json.dumps(found, separators=(",", ":")).encode(), *sections))
+    assert run(data=data)[-2] == "the program file is damaged or none"
+
+
+def test_states_of_two_sizes_are_not_carried(run: Run) -> None:
+    given = with_state()
+    header, *sections = split_sections(given.to_bytes(), "")
+    found = json.loads(header)
+    (after,) = (slot for slot in found["tensors"] if slot["name"] == "after")
+    after["shape"][-1] -= 1
+    lines = run("k", given, data=join_sections((json.dumps(found, separators=(",", ":")).encode(), *sections)))
+    assert lines[-2].startswith("carry 0")
 
 
 def test_it_needs_no_library_and_a_pointer_of_any_width(headers: Path, tmp_path: Path) -> None:

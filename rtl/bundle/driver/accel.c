@@ -87,6 +87,12 @@ static void forget(struct accel *machine)
     machine->errors = 0;
 }
 
+/* All errors raise the interrupt, if there is one. */
+static void listen(struct accel *machine)
+{
+    set_register(machine, ACCEL_REG_ERROR_MASK, machine->platform->wait ? ALL_ERRORS : 0u);
+}
+
 enum accel_status accel_reset(struct accel *machine)
 {
     const uint32_t limit = machine->platform->limit;
@@ -95,8 +101,11 @@ enum accel_status accel_reset(struct accel *machine)
     set_register(machine, ACCEL_REG_ERROR_MASK, 0);
     set_register(machine, ACCEL_REG_CONTROL, ACCEL_CONTROL_STOP);
     for (polls = 0; accel_running(machine); ++polls)
-        if (limit && polls >= limit)
+        if (limit && polls >= limit) {
+            listen(machine); /* accel_wait may still see its end */
+            control(machine, 0);
             return ACCEL_HUNG;
+        }
     forget(machine);
     machine->ended = true;
     return ACCEL_OK;
@@ -123,7 +132,7 @@ enum accel_status accel_start(struct accel *machine, uint64_t image_address, uin
     set_register(machine, ACCEL_REG_IMAGE_ADDRESS_HI, (uint32_t)(image_address >> 32));
     set_register(machine, ACCEL_REG_PROGRAM_ADDRESS, code_address);
     set_register(machine, ACCEL_REG_PROGRAM_COUNT, count);
-    set_register(machine, ACCEL_REG_ERROR_MASK, machine->platform->wait ? ALL_ERRORS : 0u);
+    listen(machine);
     control(machine, ACCEL_CONTROL_START);
     return ACCEL_OK;
 }

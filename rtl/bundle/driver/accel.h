@@ -39,7 +39,7 @@ struct accel_platform {
     /* What the processor wrote must reach memory; what the machine wrote must reach the processor. Null: coherent. */
     void (*clean)(void *context, const void *data, size_t bytes);
     void (*invalidate)(void *context, void *data, size_t bytes);
-    /* Number of waits, or of polls, after which a run counts as hung; 0: none. */
+    /* Number of waits, or of polls, after which a run counts as hung; 0: none. accel_reset polls in any case. */
     uint32_t limit;
 };
 

@@ -124,14 +124,6 @@ static bool parse(struct accel_program *program, const uint8_t *data, size_t byt
            inside(program, program->constants_address, program->constants_bytes);
 }
 
-enum accel_status accel_program_open(struct accel_program *program, const void *file, size_t bytes)
-{
-    program->image = NULL;
-    program->image_address = 0;
-    program->opened = parse(program, file, bytes);
-    return program->opened ? ACCEL_OK : ACCEL_DAMAGED;
-}
-
 /* Tensor `name` of the program. */
 static bool find(const struct accel_program *program, struct accel_json name, struct accel_tensor *tensor)
 {
@@ -153,6 +145,8 @@ static bool find(const struct accel_program *program, struct accel_json name, st
             return true;
         tensor->bytes = tensor->pixels = tensor->channels = 1;
         for (i = 0; accel_json_word(accel_json_element(shape, i), &extent); ++i) {
+            if (extent == 0 || tensor->bytes > UINT32_MAX / extent)
+                return false;
             tensor->pixels *= tensor->channels;
             tensor->channels = extent;
             tensor->bytes *= extent;
@@ -177,6 +171,35 @@ bool accel_program_segment(const struct accel_program *program, uint32_t index, 
     segment->outputs = accel_json_member(found, "outputs");
     return accel_json_word(accel_json_member(found, "first"), &segment->first) &&
            accel_json_word(accel_json_member(found, "count"), &segment->count);
+}
+
+/* Whether all tensors lie in the image, and all segments of the machine in the code. */
+static bool whole(const struct accel_program *program)
+{
+    const uint64_t instructions = program->code_bytes / ACCEL_INSTRUCTION_BYTES;
+    struct accel_json found;
+    struct accel_tensor tensor;
+    struct accel_segment segment;
+    uint32_t index;
+
+    if (program->memory_bytes > (uint64_t)1 << 32 || program->code_address % ACCEL_INSTRUCTION_BYTES)
+        return false;
+    for (index = 0; (found = accel_json_element(program->tensors, index)).at; ++index)
+        if (!find(program, accel_json_member(found, "name"), &tensor))
+            return false;
+    for (index = 0; accel_json_element(program->segments, index).at; ++index)
+        if (!accel_program_segment(program, index, &segment) ||
+            (!segment.host && (uint64_t)segment.first + segment.count > instructions))
+            return false;
+    return index > 0;
+}
+
+enum accel_status accel_program_open(struct accel_program *program, const void *file, size_t bytes)
+{
+    program->image = NULL;
+    program->image_address = 0;
+    program->opened = parse(program, file, bytes) && whole(program);
+    return program->opened ? ACCEL_OK : ACCEL_DAMAGED;
 }
 
 /* The input of each state gets its initial value. */
@@ -307,7 +330,8 @@ bool accel_program_carry(const struct accel_program *program)
         if (!state.at)
             return true;
         if (!find(program, accel_json_member(state, "input"), &input) ||
-            !find(program, accel_json_member(state, "output"), &output) || !input.has_address || !output.has_address)
+            !find(program, accel_json_member(state, "output"), &output) || !input.has_address ||
+            !output.has_address || input.bytes != output.bytes)
             return false;
         copy(program->image + input.address, program->image + output.address, output.bytes);
     }

@@ -9,7 +9,8 @@ enum { ROOM = 1 << 20, WORDS = 256 };
 
 struct mock {
     uint32_t registers[WORDS];
-    unsigned starts, fail_at, busy; /* fail_at: the start that raises an error; busy: a run does not end by itself */
+    /* fail_at: the start that raises an error; busy: a run does not end by itself; stuck: nor by a stop */
+    unsigned starts, fail_at, busy, stuck;
     struct accel *machine;
 };
 
@@ -58,7 +59,7 @@ static void write_register(void *context, uint32_t address, uint32_t value)
         *target = value;
     if (address == ACCEL_REG_CONTROL && value & ACCEL_CONTROL_START)
         start(mock);
-    if (address == ACCEL_REG_CONTROL && value & ACCEL_CONTROL_STOP)
+    if (address == ACCEL_REG_CONTROL && value & ACCEL_CONTROL_STOP && !mock->stuck)
         mock->registers[ACCEL_REG_STATUS / 4] &= ~ACCEL_STATUS_RUNNING;
 }
 
@@ -149,6 +150,17 @@ static void run_again(void)
     say(accel_wait(&machine));
 }
 
+/* A stop that does not end the run within the limit: its end still raises the interrupt. */
+static void reset_stuck(void)
+{
+    mock.stuck = 1;
+    say(accel_reset(&machine));
+    printf("listens %d %d\n", mock.registers[ACCEL_REG_ERROR_MASK / 4] != 0,
+           (mock.registers[ACCEL_REG_CONTROL / 4] & ACCEL_CONTROL_INTERRUPT_ENABLE) != 0);
+    mock.registers[ACCEL_REG_STATUS / 4] = ACCEL_STATUS_DONE;
+    say(accel_wait(&machine));
+}
+
 /* Loads that are refused, and what follows. */
 static void load_again(size_t bytes)
 {
@@ -207,6 +219,8 @@ int main(int argc, char **argv)
         carry();
     if (strchr(argv[4], 'g'))
         run_again();
+    if (strchr(argv[4], 'u'))
+        reset_stuck();
     if (strchr(argv[4], 'n'))
         load_again(bytes);
     printf("interrupts %lu\n", (unsigned long)(mock.registers[ACCEL_REG_ERROR_MASK / 4] != 0));
