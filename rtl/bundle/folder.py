@@ -22,34 +22,50 @@ def manifest(names: Iterable[str]) -> str:
 def write_folder(target: Path, texts: Mapping[str, str]) -> list[Path]:
     """Write texts by their relative paths, one of which is `MANIFEST`; returns the files' paths.
 
-    The files of a bundle that was written there before are replaced or removed. All texts are on the disk before the
-    first one gets its place: an error until then (no room, a path that is too long) leaves everything as it was.
+    The files of a bundle that was written there before are replaced or removed. An error (no room, a path that is too
+    long, an interrupt) leaves everything as it was.
 
     Raises
     ------
     InputError
-        There is something else in the folder than a bundle.
+        There is something else in the folder than a bundle, or a folder where a file belongs.
     """
     old = _listed(target)
-    made = [folder for folder in (target, *target.parents) if not folder.exists()]
+    for name in texts:
+        if (target / name).is_dir():
+            raise InputError(f"{target / name}: must be a file of the bundle or nothing, got a folder")
+    parents = {parent for name in texts for parent in (target / name).parents}
+    made = sorted((folder for folder in parents if not folder.exists()), key=lambda folder: -len(folder.parts))
     try:
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target, prefix=f".{MANIFEST}.") as aside:
+            new, kept = Path(aside, "new"), Path(aside, "kept")
             for name, text in texts.items():
-                path = Path(aside, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(text.encode())
-            for name in texts:
-                (target / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(aside, name), target / name)
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_bytes(text.encode())
+            try:
+                for name in sorted(old | texts.keys()):
+                    _move(target / name, kept / name)
+                    _move(new / name, target / name)
+            except BaseException:
+                for name in old | texts.keys():
+                    if name in texts and not (new / name).exists():
+                        (target / name).unlink()
+                    _move(kept / name, target / name)
+                raise
     except BaseException:
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
         raise
-    for name in old - texts.keys():
-        (target / name).unlink(missing_ok=True)
     return [target / name for name in texts]
+
+
+def _move(source: Path, place: Path) -> None:
+    """A file to its place, if there is one."""
+    if os.path.lexists(source):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, place)
 
 
 def _listed(target: Path) -> set[str]:

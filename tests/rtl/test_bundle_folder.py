@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,3 +66,49 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path: Path, existing: bool) -
         write_folder(target, {"rtl/b.v": "b\n", **texts("b" * 300)})
     assert files(tmp_path) == ({"new/folder/a.f", f"new/folder/{MANIFEST}"} if existing else set())
     assert (tmp_path / "new").exists() == existing
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.is_file() and path.read_text() for path in folder.rglob("*")}
+
+
+def test_a_folder_in_a_files_place_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, texts("a.f"))
+    (tmp_path / "b.f").mkdir()
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=r"/b\.f: must be a file of the bundle or nothing, got a folder$"):
+        write_folder(tmp_path, texts("a.f", "b.f"))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupt_at_any_time_leaves_everything_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool, after: bool
+) -> None:
+    """Before each replacement, and behind it."""
+    target = tmp_path / "bundle"
+    if existing:
+        write_folder(target, {name: f"old {text}" for name, text in texts("a.f", "rtl/a.v", "old/b.v").items()} |
+                     {MANIFEST: texts("a.f", "rtl/a.v", "old/b.v")[MANIFEST]})  # fmt: skip
+    before, replace, left = contents(tmp_path), os.replace, 0
+
+    def interrupted(*paths: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0 and not after:
+            raise KeyboardInterrupt
+        replace(*paths)
+        if left == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    for number in range(1, 100):
+        left = number
+        try:
+            write_folder(target, texts("a.f", "rtl/a.v", "rtl/b.v"))
+            break
+        except KeyboardInterrupt:
+            assert contents(tmp_path) == before
+    assert number > 4 * (1 + existing)
+    assert files(target) == {"a.f", "rtl/a.v", "rtl/b.v", MANIFEST}
