@@ -69,7 +69,9 @@ def rules_lines() -> list[str]:
         "addresses are modulo 2^32 in the image, words of DEPTHWISE come in other steps, POST reads what it",
         "wrote itself. The same holds for the rules of several instructions (races, ports, tokens that nobody",
         "posts or takes), but for what the machine sees by itself: `spad_read`, `spad_write`, `acc_port`,",
-        "`semaphore`, and `watchdog` for a wait without a signal.\n",
+        "`semaphore`, and `watchdog` for a wait without a signal; and for a STORE to the program itself or to",
+        "its constants: fetch may have read an instruction before, and `accel check`, which knows where they",
+        "are, refuses it (`compiler.check.check` is told by `read_only`).\n",
         "| instruction | rule | in the machine |",
         "|---|---|---|",
     ]
