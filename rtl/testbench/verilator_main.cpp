@@ -295,11 +295,12 @@ class Testbench {
     return response;
   }
 
-  // One read, answered after `hold` cycles. Returns the response; the data are left in `access`.
+  // One read after `hold` cycles, whose answer is accepted after as many. Returns the response; the data are left in
+  // `access`.
   uint32_t load(Access& access) {
     for (uint32_t i = 0; i < access.hold; ++i) cycle();
-    access.data = read(access.address);
-    return top_.control_rresp;
+    access.data = read(access.address, access.hold);
+    return read_response_;
   }
 
   bool interrupts() const { return top_.irq; }
@@ -382,14 +383,16 @@ class Testbench {
     top_.control_awvalid = top_.control_wvalid = 0;
   }
 
-  uint32_t read(uint32_t address) {
+  uint32_t read(uint32_t address, uint32_t hold = 0) {
     top_.control_araddr = address;
     top_.control_arvalid = 1;
     top_.control_rready = 0;
     while (!top_.control_rvalid) cycle();
     top_.control_arvalid = 0;
+    for (uint32_t i = 0; i < hold; ++i) cycle();
     top_.control_rready = 1;
     const uint32_t data = top_.control_rdata;
+    read_response_ = top_.control_rresp;
     cycle();
     top_.control_rready = 0;
     top_.eval();
@@ -454,6 +457,7 @@ class Testbench {
   WriteChannel store_;
   uint64_t now_ = 0;
   bool control_addressed_ = false, control_supplied_ = false;
+  uint32_t read_response_ = 0;
 };
 
 }  // namespace
