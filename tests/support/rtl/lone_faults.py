@@ -38,6 +38,9 @@ NARROW, ALIKE = 3, 8
 RELATED = 12
 """Values of a field that come from another one's, for each field of an instruction."""
 
+ITSELF = 1000
+"""More than a field has bits."""
+
 Verdict = tuple[bytes, set[str]]
 """An instruction, and one of which errors is expected."""
 
@@ -134,8 +137,9 @@ def varied(codes: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def changed(code: bytes, rng: np.random.Generator) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """An instruction with one field changed: each bit of it, by chance with the next one, its ends, its neighbours, and
-    what other fields say; the field's number, and of a bit its place, below 0 for what is no bit."""
+    """An instruction with one field changed: each bit of it by chance with the next one, its ends, its neighbours, what
+    other fields say, and each bit by itself; the field's number, and of a bit its place, below 0 for what is no bit and
+    from `ITSELF` on for what is one by itself."""
     opcode, word = Opcode(code[0] & 15), int.from_bytes(code, "little")
     widths = [field.width for field in isa.FIELDS[opcode]]
     widths.append(8 * INSTRUCTION_BYTES - sum(widths))
@@ -147,10 +151,11 @@ def changed(code: bytes, rng: np.random.Generator) -> Iterator[tuple[tuple[int, 
         related = [other * int(rng.integers(1, 3)) + int(rng.integers(-1, 2)) for other in others]
         plain = [*enumerate((0, most, value - 1, value + 1), -4), *((-5, each) for each in related)]
         flips = rng.choice((1, 3), widths[number])
+        alone = [(ITSELF + bit, value ^ 1 << bit) for bit in range(widths[number])]
         if number == len(widths) - 1:  # two bits behind the fields break the same rule as one
-            flips[:] = 1
+            flips[:], alone = 1, []
         bits = [(bit, value ^ int(flip) << bit) for bit, flip in enumerate(flips)]
-        for place, each in [*bits, *plain]:
+        for place, each in [*bits, *plain, *alone]:
             new = word & ~(most << lows[number]) | (each & most) << lows[number]
             yield (number, place), new.to_bytes(INSTRUCTION_BYTES, "little")
 
@@ -180,6 +185,8 @@ def lone_faults(seed: int, count: int) -> list[Verdict]:
         }
         for end, (rules, alone) in ends.items():
             for rule, place in zip(*np.nonzero(rules & alone), strict=True):
+                if not end and variants[place][0][1] >= ITSELF:
+                    continue  # as many as there are bits will do of those that are not refused
                 key = (opcode, end, int(rule), *variants[place][0])
                 found.setdefault(key, (variants[place][1], {end, "rule"} if end else set()))
     return list(found.values())
