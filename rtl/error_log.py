@@ -12,7 +12,8 @@ from rtl.interfaces import NUMBER_BITS, PLACE
 from rtl.pipeline import delayed
 
 OVERDUE = 2
-"""Cycles after a run's end in which it may still raise an error: a semaphore that overflows is the last to do so."""
+"""Cycles after a run's end of which errors are still its own. A semaphore that overflows is the last one, in the first
+of them: three cycles after the post, and two after that the next run can start."""
 
 
 class ErrorLog(wiring.Component):

@@ -253,6 +253,17 @@ OVERFLOWS = [384773, 49477, 34724, 27905]
 """Extents whose product is 4 modulo 2**64."""
 
 
+def with_header(program: Program, header: dict[str, Any]) -> bytes:
+    """A program's file with another header, and a checksum that is right."""
+    _, *sections = split_sections(program.to_bytes(), "")
+    return join_sections((json.dumps(header, separators=(",", ":")).encode(), *sections))
+
+
+def header_of(program: Program) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(split_sections(program.to_bytes(), "")[0])
+    return found
+
+
 @pytest.mark.parametrize(
     ("key", "index", "changes"),
     [
@@ -271,25 +282,21 @@ OVERFLOWS = [384773, 49477, 34724, 27905]
 def test_a_header_that_says_what_cannot_be_is_refused(
     run: Run, program: Program, key: str, index: int | None, changes: Any
 ) -> None:
-    """Its checksum is right."""
-    header, *sections = split_sections(program.to_bytes(), "")
-    found = json.loads(header)
-    assert run(data=join_sections((json.dumps(found, separators=(",", ":")).encode(), *sections)))[-2] == "ok"
+    found = header_of(program)
+    assert run(data=with_header(program, found))[-2] == "ok"
     if index is None:
         found[key] = changes
     else:
         found[key][index].update(changes)
-    data = join_sections((json.dumps(found, separators=(",", ":")).encode(), *sections))
-    assert run(data=data)[-2] == "the program file is damaged or none"
+    assert run(data=with_header(program, found))[-2] == "the program file is damaged or none"
 
 
 def test_states_of_two_sizes_are_not_carried(run: Run) -> None:
     given = with_state()
-    header, *sections = split_sections(given.to_bytes(), "")
-    found = json.loads(header)
+    found = header_of(given)
     (after,) = (slot for slot in found["tensors"] if slot["name"] == "after")
     after["shape"][-1] -= 1
-    lines = run("k", given, data=join_sections((json.dumps(found, separators=(",", ":")).encode(), *sections)))
+    lines = run("k", given, data=with_header(given, found))
     assert lines[-2].startswith("carry 0")
 
 

@@ -28,7 +28,8 @@ def test_users_of_ports_are_legal_alone() -> None:
 
 @pytest.mark.marathon
 def test_the_machine_passes() -> None:
-    assert not Campaign(COUNTED, seed=0).verdict(0)
+    for suite in Campaign(COUNTED, seed=0).suites.values():
+        suite(Trial(COUNTED))
 
 
 def judge(suite: Callable[[Trial], None]) -> str:

@@ -18,7 +18,7 @@ from support.mutants.suites import Suites
 from support.mutants.trials import Covered, Trial, Watched
 
 QUICK_SECONDS = 3
-CPU_SECONDS, CPU_FACTOR = 20, 4
+CPU_SECONDS, CPU_FACTOR = 10, 4
 """A netlist that takes longer in a suite than this and so many times what the machine takes hangs."""
 
 NOTICED = (AssertionError, DivergenceError, ProgramError, LookupError, ValueError)
